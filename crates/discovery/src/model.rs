@@ -1,0 +1,196 @@
+//! What is known of networks and endpoints (in), and what follows from it for this node (out).
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use types::{NetworkId, NodeId, Protocol, ServiceId, Subnet, TaskId};
+
+/// Everything a node must know to carry its networks: pushed whole by managers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Knowledge {
+    /// The networks this node takes part in, with all their endpoints.
+    pub networks: BTreeMap<NetworkId, NetworkView>,
+    /// The routing mesh, on every node.
+    pub mesh: Mesh,
+}
+
+/// A network and all that is on it, on every node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkView {
+    pub name: String,
+    pub vni: u32,
+    pub subnet: Option<Subnet>,
+    /// No way out to other networks.
+    pub internal: bool,
+    pub endpoints: BTreeMap<TaskId, Endpoint>,
+    /// Services in VIP mode, also those without a task that serves.
+    pub services: BTreeMap<ServiceId, ServiceView>,
+}
+
+/// A service on one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceView {
+    pub name: String,
+    pub aliases: BTreeSet<String>,
+    /// `None` in DNS round-robin mode.
+    pub vip: Option<Ipv4Addr>,
+}
+
+/// A task's presence on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub address: Ipv4Addr,
+    pub node: NodeId,
+    /// The address of its node: the VXLAN end point.
+    pub vtep: Ipv4Addr,
+    pub service: ServiceId,
+    /// The container's name, e.g. `web.1.<task id>`; a plain container has its own.
+    pub name: String,
+    /// Further names of this endpoint alone (host name, aliases of a plain container).
+    pub aliases: BTreeSet<String>,
+    /// Names and balancers lead to it. False while it starts or stops; its route stays.
+    pub serving: bool,
+}
+
+/// Published ports and who serves them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mesh {
+    /// Every node's addresses.
+    pub nodes: BTreeMap<NodeId, MeshNode>,
+    pub tasks: BTreeMap<TaskId, MeshTask>,
+    /// By protocol and published port.
+    pub ports: BTreeMap<(Protocol, u16), MeshPort>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshNode {
+    /// On the underlay.
+    pub address: Ipv4Addr,
+    /// On the ingress network.
+    pub ingress: Ipv4Addr,
+}
+
+/// A task that takes part in the routing mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshTask {
+    pub node: NodeId,
+    pub ingress: Ipv4Addr,
+    pub serving: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshPort {
+    pub service: ServiceId,
+    /// The port in the containers.
+    pub target: u16,
+    pub tasks: BTreeSet<TaskId>,
+}
+
+/// What this node itself knows: who it is and what is attached here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    pub node: NodeId,
+    pub address: Ipv4Addr,
+    /// UDP port of VXLAN.
+    pub data_path_port: u16,
+    /// Containers on this node, also plain ones, by container id.
+    pub sandboxes: BTreeMap<String, Sandbox>,
+}
+
+/// A container's network namespace on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// The task it belongs to; `None` for a plain container.
+    pub task: Option<TaskId>,
+    /// Where the namespace is bind-mounted.
+    pub netns: String,
+    /// Its address on this node's gateway bridge.
+    pub gateway_address: Ipv4Addr,
+    /// Its addresses on cluster networks, in the order of eth0, eth1, …
+    pub attachments: Vec<SandboxAttachment>,
+    /// The port of 127.0.0.11 that this container's DNS server listens on; 0 until it does.
+    pub dns_port: u16,
+    /// Ports published in host mode: (protocol, published on the node, target).
+    pub host_ports: Vec<(Protocol, u16, u16)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxAttachment {
+    pub network: NetworkId,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+}
+
+/// The kernel state of this node, whole. `Kernel::apply` makes it so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    pub overlays: BTreeMap<NetworkId, Overlay>,
+    pub sandboxes: BTreeMap<String, SandboxRules>,
+    pub mesh: MeshRules,
+}
+
+/// One overlay network on this node: VXLAN, bridge, FDB, neighbours. A MAC is 02:42 + IPv4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    pub vni: u32,
+    pub local: Ipv4Addr,
+    pub port: u16,
+    /// The bridge's own address.
+    pub gateway: Ipv4Addr,
+    pub prefix: u8,
+    /// Remote nodes with an endpoint: all-zeros FDB entries (broadcast, multicast).
+    pub peers: BTreeSet<Ipv4Addr>,
+    /// Remote endpoints: address -> VTEP.
+    pub remotes: BTreeMap<Ipv4Addr, Ipv4Addr>,
+}
+
+/// What is set in a container's namespace: interfaces and the balancer's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxRules {
+    pub netns: String,
+    pub gateway_address: Ipv4Addr,
+    /// A default route by the gateway bridge. False when all its networks are internal.
+    pub default_route: bool,
+    pub attachments: Vec<SandboxAttachment>,
+    pub dns_port: u16,
+    /// VIP -> back ends, in an order of this sandbox's own (so that not every client starts at the
+    /// same one). A VIP without back ends refuses at once.
+    pub vips: BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>,
+}
+
+/// The routing mesh on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeshRules {
+    /// This node's address on the ingress network; `None`: no mesh (yet), remove what is there.
+    pub ingress: Option<Ipv4Addr>,
+    pub local: Option<Ipv4Addr>,
+    pub port: u16,
+    /// Other nodes: ingress address -> underlay address.
+    pub peers: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// Tasks elsewhere: ingress address of the task -> ingress address of its node.
+    pub remote_tasks: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// Tasks here: ingress address -> address on the gateway bridge.
+    pub local_tasks: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// Published port -> target port and back ends (a gateway-bridge address for a local task, an
+    /// ingress address for a remote one). Without back ends: refused at once.
+    pub ports: BTreeMap<(Protocol, u16), PortRules>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortRules {
+    pub target: u16,
+    pub backends: Vec<Ipv4Addr>,
+}
+
+/// The part of the kernel that carries the cluster's networks on this node.
+pub trait Kernel: Send {
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Makes the kernel hold `desired`, whatever it holds now. Doing it twice changes nothing.
+    /// A sandbox whose namespace has gone is skipped.
+    fn apply(&mut self, desired: &Desired) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}

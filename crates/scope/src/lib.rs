@@ -1,0 +1,132 @@
+//! Loops that live and die together.
+//!
+//! A [`Scope`] is the only place that spawns. Its loops have names; when one fails, panics or ends,
+//! the others are cancelled too, and [`Scope::join`] tells the first failure.
+//!
+//! Invariant: a loop returns `Ok` only after its token is cancelled.
+
+use std::future::Future;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// Any error a loop may end with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a scope ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ScopeError {
+    #[error("loop {name} failed")]
+    Failed {
+        name: &'static str,
+        #[source]
+        source: BoxError,
+    },
+    #[error("a loop panicked")]
+    Panicked(#[source] JoinError),
+}
+
+/// A group of named loops. When one fails, panics or ends, the others are cancelled.
+///
+/// [`Scope::join`] waits for the loops; dropping a scope aborts them where they stand.
+#[derive(Debug)]
+pub struct Scope {
+    token: CancellationToken,
+    loops: JoinSet<(&'static str, Result<(), BoxError>)>,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scope {
+    /// Makes an empty scope of its own.
+    pub fn new() -> Self {
+        Self::with_token(CancellationToken::new())
+    }
+
+    /// Makes a scope that ends when `token` is cancelled.
+    pub fn with_token(token: CancellationToken) -> Self {
+        Self { token, loops: JoinSet::new() }
+    }
+
+    /// Makes a scope that ends with this one, but not the other way round.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self::with_token(self.token.child_token())
+    }
+
+    /// The token that every loop of this scope watches.
+    pub fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+
+    /// Starts a loop.
+    pub fn spawn<F, E>(&mut self, name: &'static str, run: F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let token = self.token.clone();
+        self.loops.spawn(async move {
+            let result = run.await.map_err(Into::into);
+            if let Err(error) = &result {
+                tracing::error!(name, error = error.as_ref(), "loop failed");
+            }
+            // Whoever is first to end takes the others along, also while nobody joins.
+            token.cancel();
+            (name, result)
+        });
+    }
+
+    /// Tells every loop to end.
+    pub fn cancel(&self) {
+        self.token.cancel();
+    }
+
+    /// Waits until every loop has ended and returns the first failure.
+    pub async fn join(mut self) -> Result<(), ScopeError> {
+        let mut first: Result<(), ScopeError> = Ok(());
+        while let Some(ended) = self.loops.join_next().await {
+            let outcome = match ended {
+                Ok((_, Ok(()))) => continue,
+                Ok((name, Err(source))) => ScopeError::Failed { name, source },
+                Err(panic) => ScopeError::Panicked(panic),
+            };
+            self.token.cancel();
+            first = first.and(Err(outcome));
+        }
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_fails_takes_the_others_along() {
+        let mut scope = Scope::new();
+        let token = scope.token();
+        scope.spawn("waits", async move {
+            token.cancelled().await;
+            Ok::<(), BoxError>(())
+        });
+        scope.spawn("fails", async { Err::<(), BoxError>("broken".into()) });
+        let error = scope.join().await.unwrap_err();
+        assert!(matches!(error, ScopeError::Failed { name: "fails", .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_child_ends_with_its_parent_but_not_the_other_way_round() {
+        let parent = Scope::new();
+        let child = parent.child();
+        child.cancel();
+        assert!(!parent.token().is_cancelled());
+        let second = parent.child();
+        parent.cancel();
+        assert!(second.token().is_cancelled());
+        parent.join().await.unwrap();
+    }
+}

@@ -1,0 +1,77 @@
+//! The cluster itself: settings, tokens and the root of trust.
+
+use crate::{ClusterId, Labels, Meta};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cluster {
+    pub id: ClusterId,
+    pub meta: Meta,
+    pub spec: ClusterSpec,
+    pub tokens: JoinTokens,
+    pub root_ca: RootCa,
+    /// Where subnets of networks come from.
+    pub address_pools: Vec<Ipv4Net>,
+    /// The length of a subnet's prefix.
+    pub subnet_prefix: u8,
+    /// The UDP port of the overlay.
+    pub data_path_port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterSpec {
+    pub name: String,
+    pub labels: Labels,
+    /// Ended tasks kept for each slot.
+    pub task_history_limit: u64,
+    pub heartbeat: Duration,
+    pub certificate_validity: Duration,
+    pub snapshot_interval: u64,
+}
+
+impl Default for ClusterSpec {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            labels: Labels::new(),
+            task_history_limit: 5,
+            heartbeat: Duration::from_secs(5),
+            certificate_validity: Duration::from_hours(90 * 24),
+            snapshot_interval: 10_000,
+        }
+    }
+}
+
+/// The tokens that let a machine join.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JoinTokens {
+    pub worker: String,
+    pub manager: String,
+}
+
+/// The root certificate and its key, both PEM.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RootCa {
+    pub certificate: String,
+    pub key: String,
+}
+
+// Neither tokens nor keys may reach a log.
+impl fmt::Debug for JoinTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinTokens(…)")
+    }
+}
+
+impl fmt::Debug for RootCa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RootCa(…)")
+    }
+}

@@ -1,0 +1,73 @@
+//! Errors that a user sees.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of error a user sees; the API maps it to an HTTP status in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FaultKind {
+    /// The request is wrong: 400.
+    Invalid,
+    /// The user may not do this: 403.
+    Forbidden,
+    /// There is no such thing: 404.
+    NotFound,
+    /// A name, port, subnet or version is taken: 409.
+    Conflict,
+    /// The cluster cannot do this now, e.g. the node is no manager or there is no leader: 503.
+    Unavailable,
+    /// Skep does not have this feature (yet): 501.
+    NotImplemented,
+    /// Something broke on our side: 500.
+    Internal,
+}
+
+/// An error for a user: a kind and a message that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    pub kind: FaultKind,
+    pub message: String,
+}
+
+impl Fault {
+    pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(FaultKind::Invalid, message)
+    }
+
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(FaultKind::Forbidden, message)
+    }
+
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(FaultKind::NotFound, message)
+    }
+
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(FaultKind::Conflict, message)
+    }
+
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(FaultKind::Unavailable, message)
+    }
+
+    pub fn not_implemented(feature: &str) -> Self {
+        Self::new(FaultKind::NotImplemented, format!("{feature} is not supported by skep yet"))
+    }
+
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(FaultKind::Internal, message)
+    }
+}
+
+/// What a loop makes of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The same call may succeed later.
+    Transient,
+    /// The same call will fail again.
+    Permanent,
+}

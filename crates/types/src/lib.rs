@@ -1,0 +1,48 @@
+//! The cluster's words: what users want, what was decided, what was observed.
+//!
+//! Nothing here waits, reads a clock or touches a file. The types serialise with their field names;
+//! a reader ignores fields it does not know and fills in those that are missing, so that managers
+//! and agents of neighbouring versions understand each other.
+//!
+//! Start with [`Service`] (what a user wants), [`Task`] (what the cluster made of it) and
+//! [`TaskState::may_become`] (who may move a task on).
+//!
+//! Invariant: a task's state only ever rises, and every state is left by exactly one writer.
+
+mod cluster;
+mod container;
+mod fault;
+mod id;
+mod meta;
+mod network;
+mod node;
+mod placement;
+mod port;
+mod service;
+mod state;
+mod task;
+
+pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCa};
+pub use container::{
+    ContainerSpec, DnsConfig, HealthCheck, HostEntry, Mount, MountKind, Resources,
+    RestartCondition, RestartPolicy, Ulimit,
+};
+pub use fault::{Fault, FaultKind, Retry};
+pub use id::{ClusterId, ConfigId, IdSource, NetworkId, NodeId, SecretId, ServiceId, TaskId};
+pub use meta::{Meta, Timestamp, Version};
+pub use network::{Network, NetworkSpec, Subnet};
+pub use node::{
+    Availability, EngineInfo, Node, NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus,
+    Platform,
+};
+pub use placement::{Constraint, ConstraintError, Placement, Preference};
+pub use port::{Protocol, PublishMode, PublishedPort};
+pub use service::{
+    EndpointMode, EndpointSpec, FailureAction, NetworkAttachment, Service, ServiceMode,
+    ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
+};
+pub use state::{DesiredState, TaskState, Writer};
+pub use task::{Attachment, ContainerStatus, Task, TaskStatus};
+
+/// Labels and other sets of names with values, in a stable order.
+pub type Labels = std::collections::BTreeMap<String, String>;

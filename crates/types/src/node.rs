@@ -1,0 +1,126 @@
+//! Nodes: the machines of the cluster.
+
+use crate::{Labels, Meta, NodeId};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// A node: the user's wishes, what it says of itself, and what managers observe of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    pub id: NodeId,
+    pub meta: Meta,
+    pub spec: NodeSpec,
+    /// From its certificate.
+    pub role: NodeRole,
+    pub description: NodeDescription,
+    pub status: NodeStatus,
+    /// Its address on the ingress network; written by the allocator. Its MAC, mark and conntrack
+    /// zone there derive from the address.
+    pub ingress_address: Option<Ipv4Addr>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            id: NodeId::default(),
+            meta: Meta::default(),
+            spec: NodeSpec::default(),
+            role: NodeRole::Worker,
+            description: NodeDescription::default(),
+            status: NodeStatus::default(),
+            ingress_address: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    pub name: String,
+    pub labels: Labels,
+    /// What the user wants it to be.
+    pub role: NodeRole,
+    pub availability: Availability,
+}
+
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    #[default]
+    Worker,
+    Manager,
+}
+
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    /// Takes tasks.
+    #[default]
+    Active,
+    /// Keeps its tasks, takes no new ones.
+    Pause,
+    /// Its tasks move elsewhere.
+    Drain,
+}
+
+/// What a node says of itself when it registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeDescription {
+    pub hostname: String,
+    pub platform: Platform,
+    pub nano_cpus: i64,
+    pub memory_bytes: i64,
+    pub engine: EngineInfo,
+    /// PEM of the root certificate this node trusts, and its certificate's issuer: for `TLSInfo`.
+    pub trust_root: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Platform {
+    /// Go's word, e.g. `linux`.
+    pub os: String,
+    /// Docker's word for the machine, e.g. `x86_64`.
+    pub architecture: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EngineInfo {
+    pub version: String,
+    pub labels: Labels,
+}
+
+/// What managers observe of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    pub state: NodeState,
+    pub message: String,
+    /// The address other nodes reach it at; also its VXLAN end point.
+    pub address: Ipv4Addr,
+}
+
+impl Default for NodeStatus {
+    fn default() -> Self {
+        Self { state: NodeState::Unknown, message: String::new(), address: Ipv4Addr::UNSPECIFIED }
+    }
+}
+
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    #[default]
+    Unknown,
+    Down,
+    Ready,
+    Disconnected,
+}

@@ -1,0 +1,161 @@
+//! Where tasks may run: constraints and preferences.
+
+use crate::{Node, NodeRole};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Placement {
+    /// As the user wrote them, checked by [`Constraint::parse`] when the service was made.
+    pub constraints: Vec<String>,
+    pub preferences: Vec<Preference>,
+    /// 0: no limit.
+    pub max_replicas_per_node: u64,
+}
+
+/// Spread tasks evenly over the values of a node's label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preference {
+    /// E.g. `node.labels.zone`.
+    pub spread: String,
+}
+
+/// A condition on a node, e.g. `node.labels.disk==ssd`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constraint {
+    key: Key,
+    equal: bool,
+    value: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Key {
+    Id,
+    Hostname,
+    Ip,
+    Role,
+    Os,
+    Arch,
+    Label(String),
+    EngineLabel(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConstraintError {
+    #[error("constraint expected one operator from ==, !=: {0}")]
+    Operator(String),
+    #[error(
+        "invalid constraint key {0}: use node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, node.labels.* or engine.labels.*"
+    )]
+    Key(String),
+    #[error("value '{0}' is invalid in a constraint")]
+    Value(String),
+}
+
+impl Constraint {
+    /// Reads a constraint as users write it.
+    pub fn parse(text: &str) -> Result<Self, ConstraintError> {
+        let (key, equal, value) = if let Some((key, value)) = text.split_once("==") {
+            (key, true, value)
+        } else if let Some((key, value)) = text.split_once("!=") {
+            (key, false, value)
+        } else {
+            return Err(ConstraintError::Operator(text.to_owned()));
+        };
+        let (key, value) = (key.trim(), value.trim());
+        if value.is_empty() || value.contains(char::is_whitespace) {
+            return Err(ConstraintError::Value(value.to_owned()));
+        }
+        Ok(Self { key: Key::parse(key)?, equal, value: value.to_owned() })
+    }
+
+    /// Says whether `node` fulfils this constraint. Values are compared without case.
+    pub fn matches(&self, node: &Node) -> bool {
+        let description = &node.description;
+        let same = |text: &str| text.eq_ignore_ascii_case(&self.value);
+        let holds = match &self.key {
+            Key::Id => same(node.id.as_str()),
+            Key::Hostname => same(&description.hostname),
+            Key::Ip => self.contains(node.status.address),
+            Key::Role => same(match node.role {
+                NodeRole::Worker => "worker",
+                NodeRole::Manager => "manager",
+            }),
+            Key::Os => same(&description.platform.os),
+            Key::Arch => same(&description.platform.architecture),
+            Key::Label(name) => node.spec.labels.get(name).is_some_and(|value| same(value)),
+            Key::EngineLabel(name) => {
+                description.engine.labels.get(name).is_some_and(|value| same(value))
+            }
+        };
+        holds == self.equal
+    }
+
+    fn contains(&self, address: std::net::Ipv4Addr) -> bool {
+        if let Ok(net) = self.value.parse::<ipnet::Ipv4Net>() {
+            return net.contains(&address);
+        }
+        self.value.parse() == Ok(address)
+    }
+}
+
+impl Key {
+    fn parse(text: &str) -> Result<Self, ConstraintError> {
+        let lower = text.to_ascii_lowercase();
+        if lower.starts_with("node.labels.") && text.len() > 12 {
+            return Ok(Self::Label(text[12..].to_owned()));
+        }
+        if lower.starts_with("engine.labels.") && text.len() > 14 {
+            return Ok(Self::EngineLabel(text[14..].to_owned()));
+        }
+        match lower.as_str() {
+            "node.id" => Ok(Self::Id),
+            "node.hostname" => Ok(Self::Hostname),
+            "node.ip" => Ok(Self::Ip),
+            "node.role" => Ok(Self::Role),
+            "node.platform.os" => Ok(Self::Os),
+            "node.platform.arch" => Ok(Self::Arch),
+            _ => Err(ConstraintError::Key(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> Node {
+        let mut node = Node::default();
+        node.description.hostname = "node-1".into();
+        node.spec.labels.insert("disk".into(), "SSD".into());
+        node.status.address = [192, 168, 100, 2].into();
+        node.role = NodeRole::Manager;
+        node
+    }
+
+    #[test]
+    fn constraints_compare_without_case_and_know_networks() {
+        for (text, holds) in [
+            ("node.hostname == NODE-1", true),
+            ("node.hostname!=node-1", false),
+            ("node.role==manager", true),
+            ("node.labels.disk==ssd", true),
+            ("node.labels.zone==a", false),
+            ("node.labels.zone!=a", true),
+            ("node.ip==192.168.100.0/24", true),
+            ("node.ip==192.168.100.3", false),
+        ] {
+            assert_eq!(Constraint::parse(text).unwrap().matches(&node()), holds, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_constraint_says_what_is_wrong() {
+        assert!(matches!(
+            Constraint::parse("node.role=manager"),
+            Err(ConstraintError::Operator(_))
+        ));
+        assert!(matches!(Constraint::parse("rack==1"), Err(ConstraintError::Key(_))));
+        assert!(matches!(Constraint::parse("node.role=="), Err(ConstraintError::Value(_))));
+    }
+}

@@ -1,0 +1,163 @@
+//! Services: what a user wants to keep running, and how it is reached.
+
+use crate::{
+    ContainerSpec, Labels, Meta, NetworkId, Placement, PublishedPort, Resources, RestartPolicy,
+    ServiceId, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// A service: the user's spec and what the allocator gave it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    pub id: ServiceId,
+    pub meta: Meta,
+    pub spec: ServiceSpec,
+    /// The spec before the last update, for a rollback.
+    pub previous_spec: Option<ServiceSpec>,
+    /// Published ports with their numbers; written by the allocator.
+    pub ports: Vec<PublishedPort>,
+    /// One for each network of the service in VIP mode; written by the allocator.
+    pub vips: Vec<Vip>,
+    /// Written by the update orchestrator.
+    pub update: Option<UpdateStatus>,
+    /// Why the allocator could not serve the spec yet; empty when it could.
+    pub allocation_error: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceSpec {
+    pub name: String,
+    pub labels: Labels,
+    pub task: TaskSpec,
+    pub mode: ServiceMode,
+    pub endpoint: EndpointSpec,
+    pub update: UpdateConfig,
+    pub rollback: UpdateConfig,
+}
+
+/// What every task of a service is made from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskSpec {
+    pub container: ContainerSpec,
+    pub resources: Resources,
+    pub restart: RestartPolicy,
+    pub placement: Placement,
+    pub networks: Vec<NetworkAttachment>,
+    pub log_driver: String,
+    pub log_options: Labels,
+    /// Counts up to force an update without another change.
+    pub force_update: u64,
+}
+
+/// A wish to be on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkAttachment {
+    /// An id in the store; the API resolves names before.
+    pub target: NetworkId,
+    /// Further names of the service on this network.
+    pub aliases: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceMode {
+    Replicated { replicas: u64 },
+    Global,
+}
+
+impl Default for ServiceMode {
+    fn default() -> Self {
+        Self::Replicated { replicas: 1 }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndpointSpec {
+    pub mode: EndpointMode,
+    pub ports: Vec<PublishedPort>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointMode {
+    /// One address that the kernel balances over the tasks.
+    #[default]
+    Vip,
+    /// The service's name answers with the tasks' own addresses.
+    Dnsrr,
+}
+
+/// The address of a service on one network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Vip {
+    pub network: NetworkId,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+}
+
+/// How tasks are replaced when the spec changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpdateConfig {
+    /// 0: all at once.
+    pub parallelism: u64,
+    pub delay: Duration,
+    pub failure_action: FailureAction,
+    pub monitor: Duration,
+    pub max_failure_ratio: f32,
+    pub order: UpdateOrder,
+}
+
+impl Default for UpdateConfig {
+    fn default() -> Self {
+        Self {
+            parallelism: 1,
+            delay: Duration::ZERO,
+            failure_action: FailureAction::Pause,
+            monitor: Duration::from_secs(5),
+            max_failure_ratio: 0.0,
+            order: UpdateOrder::StopFirst,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureAction {
+    #[default]
+    Pause,
+    Continue,
+    Rollback,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateOrder {
+    #[default]
+    StopFirst,
+    StartFirst,
+}
+
+/// How far an update is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    pub state: UpdateState,
+    pub started_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateState {
+    Updating,
+    Paused,
+    Completed,
+}

@@ -1,0 +1,87 @@
+//! Tasks: units of work on a node.
+
+use crate::{
+    DesiredState, Labels, Meta, NetworkId, NodeId, PublishedPort, ServiceId, TaskId, TaskSpec,
+    TaskState, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Task {
+    pub id: TaskId,
+    pub meta: Meta,
+    pub service: ServiceId,
+    /// The service's name and labels when the task was made.
+    pub service_name: String,
+    pub service_labels: Labels,
+    /// Counts from 1 in a replicated service; 0 in a global one.
+    pub slot: u64,
+    /// Written by the scheduler.
+    pub node: Option<NodeId>,
+    pub spec: TaskSpec,
+    pub desired: DesiredState,
+    pub status: TaskStatus,
+    /// Do not start before (restart delay). Written by the orchestrator.
+    pub not_before: Option<Timestamp>,
+    /// Addresses on the service's networks; written by the allocator. The routing mesh's address
+    /// is in `ingress_address`.
+    pub attachments: Vec<Attachment>,
+    /// Set when the service publishes ports in ingress mode.
+    pub ingress_address: Option<Ipv4Addr>,
+    /// Ports of the service when the task was allocated.
+    pub ports: Vec<PublishedPort>,
+}
+
+impl Task {
+    /// The name of the task and of its container: `service.slot.id`, or `service.node.id` for a
+    /// task of a global service.
+    pub fn name(&self) -> String {
+        match (self.slot, &self.node) {
+            (0, Some(node)) => format!("{}.{node}.{}", self.service_name, self.id),
+            (slot, _) => format!("{}.{slot}.{}", self.service_name, self.id),
+        }
+    }
+
+    /// Says whether names and balancers may lead to this task: it runs, and is wanted to.
+    pub fn serves(&self) -> bool {
+        self.status.state == TaskState::Running && self.desired == DesiredState::Running
+    }
+
+    /// Says whether this task still takes room on its node: it is there and has not ended.
+    pub fn occupies(&self) -> bool {
+        !self.status.state.is_terminal()
+    }
+}
+
+/// What was observed of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskStatus {
+    pub state: TaskState,
+    /// When the state was entered.
+    pub since: Timestamp,
+    /// What is going on, e.g. `started`, `preparing`.
+    pub message: String,
+    /// Why it failed, or why it waits; empty otherwise.
+    pub error: String,
+    pub container: Option<ContainerStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerStatus {
+    pub id: String,
+    pub pid: u32,
+    pub exit_code: i32,
+}
+
+/// A task's address on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    pub network: NetworkId,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub aliases: Vec<String>,
+}

@@ -1,0 +1,186 @@
+//! What nodes say to each other.
+//!
+//! Invariant: fields are only added, never renamed or given another meaning; golden bytes in the
+//! tests hold every message to it.
+
+use discovery::Knowledge;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use types::{Fault, NodeDescription, NodeId, NodeRole, Task, TaskId, TaskStatus, Timestamp};
+
+/// A machine asks to become a node. The only calls that need no client certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IssueRequest {
+    /// A join token; empty when a node renews its certificate (then the call needs the old one).
+    pub token: String,
+    /// PEM of the certificate signing request.
+    pub csr: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IssueReply {
+    pub node: NodeId,
+    pub role: NodeRole,
+    /// PEM: the node's certificate.
+    pub certificate: String,
+    /// PEM: the root certificate.
+    pub root: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RootRequest {}
+
+/// The root certificate; the joining machine compares its digest with the token's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RootReply {
+    pub root: String,
+}
+
+/// A node opens its session: it is there, and this is what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRequest {
+    pub description: NodeDescription,
+    /// Where other nodes reach it (also its VXLAN end point).
+    pub address: Ipv4Addr,
+}
+
+/// What a session's stream carries. The first message is a `Welcome`, the second `Whole`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SessionMessage {
+    Welcome(Welcome),
+    /// All a node should have. What it has besides is taken down.
+    Whole(Assignments),
+    /// What changed since the last message of this session.
+    Difference(Difference),
+    /// Send the logs of tasks by `publish_logs`.
+    Logs(LogRequest),
+    /// The log subscription is over.
+    LogsDone(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    pub session: String,
+    pub node: NodeId,
+    pub heartbeat_millis: u64,
+    /// Managers' RPC addresses, `host:port`.
+    pub managers: Vec<String>,
+    pub data_path_port: u16,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Assignments {
+    /// Rises with every message of a session.
+    pub version: u64,
+    pub tasks: BTreeMap<TaskId, Task>,
+    /// Tasks that every live node has taken out of names and balancers: they may be stopped.
+    pub withdrawn: BTreeSet<TaskId>,
+    pub knowledge: Knowledge,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Difference {
+    /// The version it applies to, and the one it leads to.
+    pub from: u64,
+    pub version: u64,
+    pub tasks: BTreeMap<TaskId, Task>,
+    pub removed_tasks: BTreeSet<TaskId>,
+    /// Whole, where it changed.
+    pub withdrawn: Option<BTreeSet<TaskId>>,
+    /// Per network whole, where it changed.
+    pub networks: BTreeMap<types::NetworkId, discovery::NetworkView>,
+    pub removed_networks: BTreeSet<types::NetworkId>,
+    /// Whole, where it changed.
+    pub mesh: Option<discovery::Mesh>,
+}
+
+/// A node is alive. The reply says when the next one is due.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Heartbeat {
+    pub session: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeartbeatReply {
+    pub next_millis: u64,
+}
+
+/// The node's kernel and names hold this version of its assignments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Acknowledge {
+    pub session: String,
+    pub version: u64,
+}
+
+/// What a node observed of its tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    pub session: String,
+    pub statuses: BTreeMap<TaskId, TaskStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Done {}
+
+/// A node leaves for good.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeaveRequest {}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogRequest {
+    pub subscription: String,
+    /// The tasks of this node whose logs are wanted.
+    pub tasks: BTreeSet<TaskId>,
+    pub options: LogOptions,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogOptions {
+    pub follow: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    /// The last lines only; `None`: all.
+    pub tail: Option<u64>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+/// Part of a log, from a node to the manager that asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogChunk {
+    pub subscription: String,
+    pub lines: Vec<LogLine>,
+    /// This node has no more (it does not follow, or failed: then `error` says why).
+    pub end: bool,
+    pub error: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogLine {
+    pub task: TaskId,
+    pub node: NodeId,
+    pub stderr: bool,
+    pub time: Timestamp,
+    /// With its line end, if it had one.
+    pub text: Vec<u8>,
+}
+
+/// The answer of every unary call: the reply or a fault for the user.
+pub type Answer<T> = Result<T, Fault>;
