@@ -1,1 +1,2 @@
-//! (being written)
+//! The Docker Engine HTTP API: parse, call, render.
+mod json;

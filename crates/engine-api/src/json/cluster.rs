@@ -1,0 +1,130 @@
+//! The cluster: `SwarmSpec`, `GET /swarm` and the cluster part of `GET /info`.
+
+use super::{duration, nanos, nullable, with_meta};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use types::{Cluster, ClusterSpec, Fault, Labels};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ClusterSpecJson {
+    name: String,
+    #[serde(deserialize_with = "nullable")]
+    labels: Labels,
+    #[serde(deserialize_with = "nullable")]
+    orchestration: OrchestrationJson,
+    #[serde(deserialize_with = "nullable")]
+    raft: RaftJson,
+    #[serde(deserialize_with = "nullable")]
+    dispatcher: DispatcherJson,
+    #[serde(rename = "CAConfig", deserialize_with = "nullable")]
+    ca: CaJson,
+    #[serde(deserialize_with = "nullable")]
+    encryption_config: EncryptionJson,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct OrchestrationJson {
+    task_history_retention_limit: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RaftJson {
+    snapshot_interval: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct DispatcherJson {
+    heartbeat_period: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CaJson {
+    node_cert_expiry: i64,
+    #[serde(rename = "ExternalCAs", deserialize_with = "nullable")]
+    external: Vec<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EncryptionJson {
+    auto_lock_managers: bool,
+}
+
+impl ClusterSpecJson {
+    /// Reads a spec; zeroes and what is missing mean Docker's defaults.
+    pub(crate) fn parse(self) -> Result<ClusterSpec, Fault> {
+        if self.encryption_config.auto_lock_managers {
+            return Err(Fault::not_implemented("autolock"));
+        }
+        if !self.ca.external.is_empty() {
+            return Err(Fault::not_implemented("an external CA"));
+        }
+        let normal = ClusterSpec::default();
+        let or = |nanos: i64, default| if nanos == 0 { default } else { duration(nanos) };
+        let history = match self.orchestration.task_history_retention_limit {
+            Some(limit) => u64::try_from(limit).map_err(|_negative| {
+                Fault::invalid("the task history limit must not be negative")
+            })?,
+            None => normal.task_history_limit,
+        };
+        Ok(ClusterSpec {
+            name: if self.name.is_empty() { normal.name } else { self.name },
+            labels: self.labels,
+            task_history_limit: history,
+            heartbeat: or(self.dispatcher.heartbeat_period, normal.heartbeat),
+            certificate_validity: or(self.ca.node_cert_expiry, normal.certificate_validity),
+            snapshot_interval: match self.raft.snapshot_interval {
+                0 => normal.snapshot_interval,
+                interval => interval,
+            },
+        })
+    }
+}
+
+fn render_spec(spec: &ClusterSpec) -> Value {
+    json!({
+        "Name": spec.name,
+        "Labels": spec.labels,
+        "Orchestration": { "TaskHistoryRetentionLimit": spec.task_history_limit },
+        "Raft": {
+            "SnapshotInterval": spec.snapshot_interval,
+            "KeepOldSnapshots": 0,
+            "LogEntriesForSlowFollowers": 500,
+            "ElectionTick": 10,
+            "HeartbeatTick": 1,
+        },
+        "Dispatcher": { "HeartbeatPeriod": nanos(spec.heartbeat) },
+        "CAConfig": { "NodeCertExpiry": nanos(spec.certificate_validity) },
+        "TaskDefaults": {},
+        "EncryptionConfig": { "AutoLockManagers": false },
+    })
+}
+
+/// Renders what `GET /info` shows of the cluster.
+pub(crate) fn render_info(cluster: &Cluster) -> Value {
+    with_meta(
+        json!({
+            "ID": cluster.id,
+            "Spec": render_spec(&cluster.spec),
+            "TLSInfo": { "TrustRoot": cluster.root_ca.certificate },
+            "RootRotationInProgress": false,
+            "DataPathPort": cluster.data_path_port,
+            "DefaultAddrPool": cluster.address_pools,
+            "SubnetSize": cluster.subnet_prefix,
+        }),
+        &cluster.meta,
+    )
+}
+
+/// Renders `GET /swarm`, which has the join tokens too.
+pub(crate) fn render(cluster: &Cluster) -> Value {
+    let mut object = render_info(cluster);
+    object["JoinTokens"] =
+        json!({ "Worker": cluster.tokens.worker, "Manager": cluster.tokens.manager });
+    object
+}

@@ -1,0 +1,216 @@
+//! Networks: `POST /networks/create` in, network resources out.
+
+use super::nullable;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use types::{Fault, Labels, Network, NetworkSpec, Subnet};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct CreateJson {
+    name: String,
+    driver: String,
+    scope: String,
+    internal: bool,
+    attachable: bool,
+    ingress: bool,
+    #[serde(rename = "EnableIPv6", deserialize_with = "nullable")]
+    ipv6: bool,
+    #[serde(deserialize_with = "nullable")]
+    options: Labels,
+    #[serde(deserialize_with = "nullable")]
+    labels: Labels,
+    #[serde(rename = "IPAM", deserialize_with = "nullable")]
+    ipam: IpamJson,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct IpamJson {
+    #[serde(deserialize_with = "nullable")]
+    config: Vec<IpamConfigJson>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct IpamConfigJson {
+    subnet: String,
+    gateway: String,
+}
+
+impl CreateJson {
+    pub(crate) fn parse(self) -> Result<NetworkSpec, Fault> {
+        match self.driver.as_str() {
+            "overlay" => {}
+            // Where no driver is named, the CLI says bridge.
+            "" | "bridge" if self.scope == "swarm" => {}
+            other => {
+                return Err(Fault::not_implemented(&format!(
+                    "a network of driver '{other}' (use --driver overlay)"
+                )));
+            }
+        }
+        if self.ipv6 {
+            return Err(Fault::not_implemented("an IPv6 network"));
+        }
+        if self.ingress {
+            return Err(Fault::not_implemented("a second ingress network"));
+        }
+        if self.options.contains_key("encrypted") {
+            return Err(Fault::not_implemented("an encrypted overlay"));
+        }
+        if self.ipam.config.len() > 1 {
+            return Err(Fault::not_implemented("a network with more than one subnet"));
+        }
+        let subnet = self.ipam.config.into_iter().next().map(subnet).transpose()?.flatten();
+        Ok(NetworkSpec {
+            name: self.name,
+            labels: self.labels,
+            driver: "overlay".to_owned(),
+            driver_options: self.options,
+            attachable: self.attachable,
+            internal: self.internal,
+            ingress: false,
+            subnet,
+        })
+    }
+}
+
+/// Reads one subnet; `None` where the user leaves it to the cluster.
+fn subnet(config: IpamConfigJson) -> Result<Option<Subnet>, Fault> {
+    if config.subnet.is_empty() {
+        return Ok(None);
+    }
+    let net: ipnet::Ipv4Net = config
+        .subnet
+        .parse()
+        .map_err(|_invalid| Fault::invalid(format!("invalid subnet {}", config.subnet)))?;
+    let net = net.trunc();
+    if !(8..=29).contains(&net.prefix_len()) {
+        return Err(Fault::invalid(format!("invalid subnet {net}: use a prefix from /8 to /29")));
+    }
+    let gateway = if config.gateway.is_empty() {
+        net.hosts().next()
+    } else {
+        config.gateway.parse().ok().filter(|gateway| net.contains(gateway))
+    };
+    let gateway = gateway.ok_or_else(|| {
+        Fault::invalid(format!("no matching subnet for gateway {}", config.gateway))
+    })?;
+    Ok(Some(Subnet { net, gateway }))
+}
+
+fn ipam(network: &Network) -> Value {
+    let config: Vec<Value> = network
+        .subnet
+        .or(network.spec.subnet)
+        .iter()
+        .map(|subnet| json!({ "Subnet": subnet.net, "Gateway": subnet.gateway }))
+        .collect();
+    json!({ "Driver": "default", "Options": null, "Config": config })
+}
+
+fn options(network: &Network) -> Labels {
+    let mut options = network.spec.driver_options.clone();
+    if network.vni != 0 {
+        options.insert("com.docker.network.driver.overlay.vxlanid_list".into(), network.vni.to_string());
+    }
+    options
+}
+
+/// Renders a network as `GET /networks/{id}` shows it. `containers` are those on this node.
+pub(crate) fn render(network: &Network, containers: &Value) -> Value {
+    json!({
+        "Name": network.spec.name,
+        "Id": network.id,
+        "Created": network.meta.created_at.rfc3339(),
+        "Scope": "swarm",
+        "Driver": "overlay",
+        "EnableIPv4": true,
+        "EnableIPv6": false,
+        "IPAM": ipam(network),
+        "Internal": network.spec.internal,
+        "Attachable": network.spec.attachable,
+        "Ingress": network.spec.ingress,
+        "ConfigFrom": { "Network": "" },
+        "ConfigOnly": false,
+        "Containers": containers,
+        "Options": options(network),
+        "Labels": network.spec.labels,
+    })
+}
+
+/// Renders a network of a node's own (`bridge`, `host`, `none`).
+pub(crate) fn render_local(name: &str, driver: &str, subnet: Option<&str>) -> Value {
+    let config: Vec<Value> = subnet.iter().map(|subnet| json!({ "Subnet": subnet })).collect();
+    json!({
+        "Name": name,
+        "Id": format!("{:0<64}", name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        "Created": "0001-01-01T00:00:00Z",
+        "Scope": "local",
+        "Driver": driver,
+        "EnableIPv4": true,
+        "EnableIPv6": false,
+        "IPAM": { "Driver": "default", "Options": null, "Config": config },
+        "Internal": false,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigFrom": { "Network": "" },
+        "ConfigOnly": false,
+        "Containers": {},
+        "Options": {},
+        "Labels": {},
+    })
+}
+
+/// Renders a network inside a task: the cluster's form rather than the engine's.
+pub(crate) fn render_nested(network: &Network) -> Value {
+    super::with_meta(
+        json!({
+            "ID": network.id,
+            "Spec": {
+                "Name": network.spec.name,
+                "Labels": network.spec.labels,
+                "DriverConfiguration": { "Name": "overlay" },
+                "Attachable": network.spec.attachable,
+                "Internal": network.spec.internal,
+                "Ingress": network.spec.ingress,
+                "Scope": "swarm",
+            },
+            "DriverState": { "Name": "overlay", "Options": options(network) },
+            "IPAMOptions": { "Driver": { "Name": "default" }, "Configs": ipam(network)["Config"] },
+        }),
+        &network.meta,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<NetworkSpec, Fault> {
+        serde_json::from_str::<CreateJson>(text).unwrap().parse()
+    }
+
+    #[test]
+    fn a_subnet_brings_its_first_address_as_gateway() {
+        let spec = parse(
+            r#"{"Name":"a","Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.7/24"}]}}"#,
+        )
+        .unwrap();
+        let subnet = spec.subnet.unwrap();
+        assert_eq!((subnet.net.to_string(), subnet.gateway.to_string()), ("10.9.0.0/24".into(), "10.9.0.1".into()));
+    }
+
+    #[test]
+    fn wrong_subnets_and_drivers_are_refused() {
+        for text in [
+            r#"{"Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.0/33"}]}}"#,
+            r#"{"Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","Gateway":"10.8.0.1"}]}}"#,
+            r#"{"Driver":"macvlan"}"#,
+            r#"{"Driver":"overlay","EnableIPv6":true}"#,
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Nodes: `NodeSpec` both ways, `Node` on the way out.
+
+use super::{nullable, with_meta};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use types::{Availability, Fault, Labels, Node, NodeRole, NodeSpec, NodeState};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct NodeSpecJson {
+    name: String,
+    #[serde(deserialize_with = "nullable")]
+    labels: Labels,
+    role: String,
+    availability: String,
+}
+
+impl NodeSpecJson {
+    pub(crate) fn parse(self) -> Result<NodeSpec, Fault> {
+        let role = match self.role.as_str() {
+            "worker" => NodeRole::Worker,
+            "manager" => NodeRole::Manager,
+            other => return Err(Fault::invalid(format!("invalid role '{other}'"))),
+        };
+        let availability = availability(&self.availability)?;
+        Ok(NodeSpec { name: self.name, labels: self.labels, role, availability })
+    }
+}
+
+/// Reads an availability as `--availability` has it.
+pub(crate) fn availability(word: &str) -> Result<Availability, Fault> {
+    match word {
+        "" | "active" => Ok(Availability::Active),
+        "pause" => Ok(Availability::Pause),
+        "drain" => Ok(Availability::Drain),
+        other => Err(Fault::invalid(format!(
+            "invalid availability '{other}': use active, pause or drain"
+        ))),
+    }
+}
+
+/// What is known of a node as a manager.
+pub(crate) struct ManagerView {
+    pub(crate) address: String,
+    pub(crate) leader: bool,
+    pub(crate) reachable: bool,
+}
+
+/// The word for a role.
+pub(crate) fn role_word(role: NodeRole) -> &'static str {
+    match role {
+        NodeRole::Worker => "worker",
+        NodeRole::Manager => "manager",
+    }
+}
+
+/// The word for a state.
+pub(crate) fn state_word(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Unknown => "unknown",
+        NodeState::Down => "down",
+        NodeState::Ready => "ready",
+        NodeState::Disconnected => "disconnected",
+    }
+}
+
+/// Renders a node as `GET /nodes/{id}` shows it.
+pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
+    let description = &node.description;
+    let mut status = json!({ "State": state_word(node.status.state), "Addr": node.status.address });
+    if !node.status.message.is_empty() {
+        status["Message"] = node.status.message.clone().into();
+    }
+    let mut object = json!({
+        "ID": node.id,
+        "Spec": {
+            "Name": node.spec.name,
+            "Labels": node.spec.labels,
+            "Role": role_word(node.role),
+            "Availability": match node.spec.availability {
+                Availability::Active => "active",
+                Availability::Pause => "pause",
+                Availability::Drain => "drain",
+            },
+        },
+        "Description": {
+            "Hostname": description.hostname,
+            "Platform": {
+                "Architecture": description.platform.architecture,
+                "OS": description.platform.os,
+            },
+            "Resources": {
+                "NanoCPUs": description.nano_cpus,
+                "MemoryBytes": description.memory_bytes,
+            },
+            "Engine": {
+                "EngineVersion": description.engine.version,
+                "Labels": description.engine.labels,
+                "Plugins": [{ "Type": "Network", "Name": "overlay" },
+                            { "Type": "Log", "Name": "json-file" },
+                            { "Type": "Volume", "Name": "local" }],
+            },
+            "TLSInfo": { "TrustRoot": description.trust_root },
+        },
+        "Status": status,
+    });
+    if let Some(manager) = manager {
+        let reachability = if manager.reachable { "reachable" } else { "unreachable" };
+        object["ManagerStatus"] = json!({ "Reachability": reachability, "Addr": manager.address });
+        if manager.leader {
+            object["ManagerStatus"]["Leader"] = true.into();
+        }
+    }
+    with_meta(object, &node.meta)
+}

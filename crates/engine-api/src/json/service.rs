@@ -1,0 +1,636 @@
+//! Services: `ServiceSpec` both ways, `Service` on the way out.
+
+use super::container_spec::ContainerSpecJson;
+use super::{duration, nanos, nullable, with_meta};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use types::{
+    EndpointMode, EndpointSpec, FailureAction, Fault, Labels, NetworkAttachment, Placement,
+    Preference, Protocol, PublishMode, PublishedPort, Resources, RestartCondition, RestartPolicy,
+    Service, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, UpdateState,
+};
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ServiceSpecJson {
+    name: String,
+    #[serde(deserialize_with = "nullable")]
+    labels: Labels,
+    task_template: TaskTemplateJson,
+    #[serde(deserialize_with = "nullable")]
+    mode: ModeJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update_config: Option<UpdateJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollback_config: Option<UpdateJson>,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    networks: Vec<AttachmentJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint_spec: Option<EndpointJson>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct TaskTemplateJson {
+    container_spec: Option<ContainerSpecJson>,
+    #[serde(skip_serializing)]
+    plugin_spec: Option<Value>,
+    #[serde(skip_serializing)]
+    network_attachment_spec: Option<Value>,
+    #[serde(deserialize_with = "nullable")]
+    resources: ResourcesJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_policy: Option<RestartJson>,
+    #[serde(deserialize_with = "nullable")]
+    placement: PlacementJson,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    networks: Vec<AttachmentJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_driver: Option<LogDriverJson>,
+    force_update: u64,
+    runtime: String,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct LogDriverJson {
+    name: String,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Labels::is_empty")]
+    options: Labels,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct AttachmentJson {
+    pub(crate) target: String,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ModeJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicated: Option<ReplicatedJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    global: Option<Value>,
+    #[serde(skip_serializing)]
+    replicated_job: Option<Value>,
+    #[serde(skip_serializing)]
+    global_job: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ReplicatedJson {
+    replicas: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EndpointJson {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mode: String,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<PortJson>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PortJson {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    protocol: String,
+    target_port: u32,
+    #[serde(skip_serializing_if = "is_no_port")]
+    published_port: u32,
+    publish_mode: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_no_port(port: &u32) -> bool {
+    *port == 0
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ResourcesJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<AmountsJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reservations: Option<AmountsJson>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct AmountsJson {
+    #[serde(rename = "NanoCPUs", skip_serializing_if = "Option::is_none")]
+    nano_cpus: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pids: Option<i64>,
+    #[serde(deserialize_with = "nullable", skip_serializing)]
+    generic_resources: Vec<Value>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RestartJson {
+    condition: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct PlacementJson {
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    constraints: Vec<String>,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    preferences: Vec<PreferenceJson>,
+    #[serde(skip_serializing_if = "is_none_wanted")]
+    max_replicas: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none_wanted(replicas: &u64) -> bool {
+    *replicas == 0
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct PreferenceJson {
+    spread: Option<SpreadJson>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct SpreadJson {
+    spread_descriptor: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct UpdateJson {
+    parallelism: u64,
+    delay: i64,
+    failure_action: String,
+    monitor: i64,
+    max_failure_ratio: f32,
+    order: String,
+}
+
+impl Default for UpdateJson {
+    fn default() -> Self {
+        Self::render(&UpdateConfig::default())
+    }
+}
+
+impl ServiceSpecJson {
+    /// Reads a spec; refuses what Skep does not have. Network targets stay as the user wrote them.
+    pub(crate) fn parse(self) -> Result<ServiceSpec, Fault> {
+        let template = self.task_template;
+        // Older clients put the networks beside the template.
+        let networks =
+            if template.networks.is_empty() { self.networks } else { Vec::new() };
+        let mut task = template.parse()?;
+        if task.networks.is_empty() {
+            task.networks = networks.into_iter().map(AttachmentJson::parse).collect();
+        }
+        let update = self.update_config.map_or(Ok(UpdateConfig::default()), UpdateJson::parse)?;
+        let rollback =
+            self.rollback_config.map_or(Ok(UpdateConfig::default()), UpdateJson::parse)?;
+        Ok(ServiceSpec {
+            name: self.name,
+            labels: self.labels,
+            task,
+            mode: self.mode.parse()?,
+            endpoint: self.endpoint_spec.unwrap_or_default().parse()?,
+            update,
+            rollback,
+        })
+    }
+
+    pub(crate) fn render(spec: &ServiceSpec) -> Self {
+        let mode = match spec.mode {
+            ServiceMode::Replicated { replicas } => ModeJson {
+                replicated: Some(ReplicatedJson { replicas: Some(replicas) }),
+                ..ModeJson::default()
+            },
+            ServiceMode::Global => {
+                ModeJson { global: Some(json!({})), ..ModeJson::default() }
+            }
+        };
+        Self {
+            name: spec.name.clone(),
+            labels: spec.labels.clone(),
+            task_template: TaskTemplateJson::render(&spec.task),
+            mode,
+            update_config: Some(UpdateJson::render(&spec.update)),
+            rollback_config: Some(UpdateJson::render(&spec.rollback)),
+            networks: Vec::new(),
+            endpoint_spec: Some(EndpointJson::render(&spec.endpoint)),
+        }
+    }
+}
+
+impl TaskTemplateJson {
+    fn parse(self) -> Result<TaskSpec, Fault> {
+        if self.plugin_spec.is_some() || self.runtime == "plugin" {
+            return Err(Fault::not_implemented("a service of the plugin runtime"));
+        }
+        if self.network_attachment_spec.is_some() {
+            return Err(Fault::not_implemented("a network attachment task"));
+        }
+        let Some(container) = self.container_spec else {
+            return Err(Fault::invalid("TaskSpec: missing container spec"));
+        };
+        let log = self.log_driver.unwrap_or_default();
+        Ok(TaskSpec {
+            container: container.parse()?,
+            resources: self.resources.parse()?,
+            restart: self.restart_policy.map_or(Ok(RestartPolicy::default()), RestartJson::parse)?,
+            placement: self.placement.parse(),
+            networks: self.networks.into_iter().map(AttachmentJson::parse).collect(),
+            log_driver: log.name,
+            log_options: log.options,
+            force_update: self.force_update,
+        })
+    }
+
+    pub(crate) fn render(spec: &TaskSpec) -> Self {
+        let has_log = !spec.log_driver.is_empty() || !spec.log_options.is_empty();
+        Self {
+            container_spec: Some(ContainerSpecJson::render(&spec.container)),
+            plugin_spec: None,
+            network_attachment_spec: None,
+            resources: ResourcesJson::render(&spec.resources),
+            restart_policy: Some(RestartJson::render(&spec.restart)),
+            placement: PlacementJson::render(&spec.placement),
+            networks: spec.networks.iter().map(AttachmentJson::render).collect(),
+            log_driver: has_log.then(|| LogDriverJson {
+                name: spec.log_driver.clone(),
+                options: spec.log_options.clone(),
+            }),
+            force_update: spec.force_update,
+            runtime: "container".into(),
+        }
+    }
+}
+
+impl AttachmentJson {
+    fn parse(self) -> NetworkAttachment {
+        NetworkAttachment { target: self.target.into(), aliases: self.aliases }
+    }
+
+    fn render(attachment: &NetworkAttachment) -> Self {
+        Self { target: attachment.target.to_string(), aliases: attachment.aliases.clone() }
+    }
+}
+
+impl ModeJson {
+    fn parse(self) -> Result<ServiceMode, Fault> {
+        if self.replicated_job.is_some() || self.global_job.is_some() {
+            return Err(Fault::not_implemented("a service in job mode"));
+        }
+        if self.global.is_some() {
+            return Ok(ServiceMode::Global);
+        }
+        let replicas = self.replicated.and_then(|mode| mode.replicas).unwrap_or(1);
+        Ok(ServiceMode::Replicated { replicas })
+    }
+}
+
+impl EndpointJson {
+    fn parse(self) -> Result<EndpointSpec, Fault> {
+        let mode = match self.mode.as_str() {
+            "" | "vip" => EndpointMode::Vip,
+            "dnsrr" => EndpointMode::Dnsrr,
+            other => return Err(Fault::invalid(format!("invalid endpoint mode '{other}'"))),
+        };
+        let ports = self.ports.into_iter().map(PortJson::parse).collect::<Result<_, _>>()?;
+        Ok(EndpointSpec { mode, ports })
+    }
+
+    fn render(spec: &EndpointSpec) -> Self {
+        Self {
+            mode: mode_word(spec.mode).to_owned(),
+            ports: spec.ports.iter().map(PortJson::render).collect(),
+        }
+    }
+}
+
+fn mode_word(mode: EndpointMode) -> &'static str {
+    match mode {
+        EndpointMode::Vip => "vip",
+        EndpointMode::Dnsrr => "dnsrr",
+    }
+}
+
+impl PortJson {
+    fn parse(self) -> Result<PublishedPort, Fault> {
+        let protocol = match self.protocol.as_str() {
+            "" | "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(Fault::not_implemented(&format!("publishing {other} ports"))),
+        };
+        let mode = match self.publish_mode.as_str() {
+            "" | "ingress" => PublishMode::Ingress,
+            "host" => PublishMode::Host,
+            other => return Err(Fault::invalid(format!("invalid publish mode '{other}'"))),
+        };
+        let port = |number: u32| {
+            u16::try_from(number)
+                .map_err(|_out_of_range| Fault::invalid(format!("invalid port '{number}'")))
+        };
+        let target = port(self.target_port)?;
+        if target == 0 {
+            return Err(Fault::invalid("invalid port: the target port must not be 0"));
+        }
+        let published = port(self.published_port)?;
+        Ok(PublishedPort { name: self.name, protocol, target, published, mode })
+    }
+
+    pub(crate) fn render(port: &PublishedPort) -> Self {
+        Self {
+            name: port.name.clone(),
+            protocol: port.protocol.as_str().to_owned(),
+            target_port: u32::from(port.target),
+            published_port: u32::from(port.published),
+            publish_mode: match port.mode {
+                PublishMode::Ingress => "ingress",
+                PublishMode::Host => "host",
+            }
+            .to_owned(),
+        }
+    }
+}
+
+impl ResourcesJson {
+    fn parse(self) -> Result<Resources, Fault> {
+        let (limits, kept) =
+            (self.limits.unwrap_or_default(), self.reservations.unwrap_or_default());
+        if !kept.generic_resources.is_empty() {
+            return Err(Fault::not_implemented("reserving generic resources"));
+        }
+        Ok(Resources {
+            limit_nano_cpus: limits.nano_cpus.unwrap_or(0),
+            limit_memory: limits.memory_bytes.unwrap_or(0),
+            limit_pids: limits.pids.unwrap_or(0),
+            reserve_nano_cpus: kept.nano_cpus.unwrap_or(0),
+            reserve_memory: kept.memory_bytes.unwrap_or(0),
+        })
+    }
+
+    fn render(resources: &Resources) -> Self {
+        let some = |amount: i64| (amount != 0).then_some(amount);
+        let amounts = |nano_cpus, memory_bytes, pids| {
+            let amounts = AmountsJson {
+                nano_cpus: some(nano_cpus),
+                memory_bytes: some(memory_bytes),
+                pids: some(pids),
+                generic_resources: Vec::new(),
+            };
+            (nano_cpus != 0 || memory_bytes != 0 || pids != 0).then_some(amounts)
+        };
+        Self {
+            limits: amounts(
+                resources.limit_nano_cpus,
+                resources.limit_memory,
+                resources.limit_pids,
+            ),
+            reservations: amounts(resources.reserve_nano_cpus, resources.reserve_memory, 0),
+        }
+    }
+}
+
+impl RestartJson {
+    fn parse(self) -> Result<RestartPolicy, Fault> {
+        let normal = RestartPolicy::default();
+        let condition = match self.condition.as_str() {
+            "" | "any" => RestartCondition::Any,
+            "on-failure" => RestartCondition::OnFailure,
+            "none" => RestartCondition::None,
+            other => return Err(Fault::invalid(format!("invalid restart condition '{other}'"))),
+        };
+        Ok(RestartPolicy {
+            condition,
+            delay: self.delay.map_or(normal.delay, duration),
+            max_attempts: self.max_attempts.unwrap_or(0),
+            window: self.window.map_or(normal.window, duration),
+        })
+    }
+
+    fn render(policy: &RestartPolicy) -> Self {
+        Self {
+            condition: match policy.condition {
+                RestartCondition::None => "none",
+                RestartCondition::OnFailure => "on-failure",
+                RestartCondition::Any => "any",
+            }
+            .to_owned(),
+            delay: Some(nanos(policy.delay)),
+            max_attempts: Some(policy.max_attempts),
+            window: (!policy.window.is_zero()).then(|| nanos(policy.window)),
+        }
+    }
+}
+
+impl PlacementJson {
+    fn parse(self) -> Placement {
+        let spread = |preference: PreferenceJson| {
+            preference.spread.map(|spread| Preference { spread: spread.spread_descriptor })
+        };
+        Placement {
+            constraints: self.constraints,
+            preferences: self.preferences.into_iter().filter_map(spread).collect(),
+            max_replicas_per_node: self.max_replicas,
+        }
+    }
+
+    fn render(placement: &Placement) -> Self {
+        let spread = |preference: &Preference| PreferenceJson {
+            spread: Some(SpreadJson { spread_descriptor: preference.spread.clone() }),
+        };
+        Self {
+            constraints: placement.constraints.clone(),
+            preferences: placement.preferences.iter().map(spread).collect(),
+            max_replicas: placement.max_replicas_per_node,
+        }
+    }
+}
+
+impl UpdateJson {
+    fn parse(self) -> Result<UpdateConfig, Fault> {
+        let failure_action = match self.failure_action.as_str() {
+            "" | "pause" => FailureAction::Pause,
+            "continue" => FailureAction::Continue,
+            "rollback" => FailureAction::Rollback,
+            other => {
+                return Err(Fault::invalid(format!("unrecognized update failure action {other}")));
+            }
+        };
+        let order = match self.order.as_str() {
+            "" | "stop-first" => UpdateOrder::StopFirst,
+            "start-first" => UpdateOrder::StartFirst,
+            other => return Err(Fault::invalid(format!("unrecognized update order {other}"))),
+        };
+        let monitor = if self.monitor == 0 {
+            UpdateConfig::default().monitor
+        } else {
+            duration(self.monitor)
+        };
+        Ok(UpdateConfig {
+            parallelism: self.parallelism,
+            delay: duration(self.delay),
+            failure_action,
+            monitor,
+            max_failure_ratio: self.max_failure_ratio,
+            order,
+        })
+    }
+
+    fn render(config: &UpdateConfig) -> Self {
+        Self {
+            parallelism: config.parallelism,
+            delay: nanos(config.delay),
+            failure_action: match config.failure_action {
+                FailureAction::Pause => "pause",
+                FailureAction::Continue => "continue",
+                FailureAction::Rollback => "rollback",
+            }
+            .to_owned(),
+            monitor: nanos(config.monitor),
+            max_failure_ratio: config.max_failure_ratio,
+            order: match config.order {
+                UpdateOrder::StopFirst => "stop-first",
+                UpdateOrder::StartFirst => "start-first",
+            }
+            .to_owned(),
+        }
+    }
+}
+
+/// How many tasks a service has: `?status=true`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    pub(crate) running: u64,
+    pub(crate) desired: u64,
+    pub(crate) completed: u64,
+}
+
+/// Renders a service as `GET /services/{id}` shows it.
+pub(crate) fn render(service: &Service, counts: Option<Counts>) -> Value {
+    let ports: Vec<PortJson> = service.ports.iter().map(PortJson::render).collect();
+    let vips: Vec<Value> = service
+        .vips
+        .iter()
+        .map(|vip| {
+            json!({ "NetworkID": vip.network, "Addr": format!("{}/{}", vip.address, vip.prefix) })
+        })
+        .collect();
+    let mut endpoint = json!({ "Spec": EndpointJson::render(&service.spec.endpoint) });
+    if !ports.is_empty() {
+        endpoint["Ports"] = json!(ports);
+    }
+    if !vips.is_empty() {
+        endpoint["VirtualIPs"] = json!(vips);
+    }
+    let mut object = json!({
+        "ID": service.id,
+        "Spec": ServiceSpecJson::render(&service.spec),
+        "Endpoint": endpoint,
+    });
+    if let Some(previous) = &service.previous_spec {
+        object["PreviousSpec"] = json!(ServiceSpecJson::render(previous));
+    }
+    if let Some(update) = &service.update {
+        object["UpdateStatus"] = json!({
+            "State": match update.state {
+                UpdateState::Updating => "updating",
+                UpdateState::Paused => "paused",
+                UpdateState::Completed => "completed",
+            },
+            "StartedAt": update.started_at.rfc3339(),
+            "Message": update.message,
+        });
+        if let Some(completed) = update.completed_at {
+            object["UpdateStatus"]["CompletedAt"] = completed.rfc3339().into();
+        }
+    }
+    if let Some(counts) = counts {
+        object["ServiceStatus"] = json!({
+            "RunningTasks": counts.running,
+            "DesiredTasks": counts.desired,
+            "CompletedTasks": counts.completed,
+        });
+    }
+    with_meta(object, &service.meta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = r#"{
+        "Name": "web", "Labels": {"a": "b"},
+        "TaskTemplate": {
+            "ContainerSpec": {
+                "Image": "nginx:latest", "Env": ["A=1"], "Hosts": ["10.0.0.9 db database"],
+                "StopGracePeriod": 20000000000,
+                "Healthcheck": {"Test": ["CMD", "true"], "Interval": 2000000000, "Retries": 3},
+                "Mounts": [{"Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": {"SizeBytes": 4096}}]
+            },
+            "Resources": {"Limits": {"NanoCPUs": 500000000}, "Reservations": null},
+            "RestartPolicy": {"Condition": "on-failure", "Delay": 1000000000, "MaxAttempts": 3},
+            "Placement": {"Constraints": ["node.role==worker"],
+                          "Preferences": [{"Spread": {"SpreadDescriptor": "node.labels.zone"}}]},
+            "Networks": [{"Target": "net1", "Aliases": ["w"]}],
+            "ForceUpdate": 2
+        },
+        "Mode": {"Replicated": {"Replicas": 3}},
+        "UpdateConfig": {"Parallelism": 2, "Order": "start-first", "FailureAction": "rollback"},
+        "EndpointSpec": {"Ports": [{"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080}]}
+    }"#;
+
+    fn parse(text: &str) -> Result<ServiceSpec, Fault> {
+        serde_json::from_str::<ServiceSpecJson>(text).unwrap().parse()
+    }
+
+    #[test]
+    fn what_was_parsed_is_rendered_and_parsed_again_without_loss() {
+        let spec = parse(SPEC).unwrap();
+        assert_eq!(spec.mode, ServiceMode::Replicated { replicas: 3 });
+        assert_eq!(spec.task.container.hosts[0].names, ["db", "database"]);
+        assert_eq!(spec.endpoint.ports[0].published, 8080);
+        let text = serde_json::to_string(&ServiceSpecJson::render(&spec)).unwrap();
+        assert_eq!(parse(&text).unwrap(), spec);
+    }
+
+    #[test]
+    fn what_skep_does_not_have_is_refused_by_name() {
+        for (text, word) in [
+            (r#"{"TaskTemplate":{"ContainerSpec":{"Secrets":[{}]}}}"#, "secrets"),
+            (r#"{"TaskTemplate":{"PluginSpec":{}}}"#, "plugin"),
+            (r#"{"TaskTemplate":{"ContainerSpec":{}},"Mode":{"GlobalJob":{}}}"#, "job"),
+        ] {
+            let fault = parse(text).unwrap_err();
+            assert!(fault.message.contains(word), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_port_over_65535_is_refused() {
+        let fault = parse(
+            r#"{"TaskTemplate":{"ContainerSpec":{}},
+                "EndpointSpec":{"Ports":[{"TargetPort":80,"PublishedPort":70000}]}}"#,
+        )
+        .unwrap_err();
+        assert_eq!(fault.message, "invalid port '70000'");
+    }
+}
