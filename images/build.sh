@@ -120,11 +120,13 @@ prepare_base() {
     TMPDIR=$WORK mmdebstrap --quiet --mode=root --variant=minbase \
         --aptopt="$WORK/acquire.conf" --dpkgopt="$HERE/base/dpkg.cfg" \
         --include="$(entries "$HERE/base/packages" | paste -sd,)" --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-        --skip=output/dev --customize-hook="$HERE/base/customize.sh" \
+        --customize-hook="$HERE/base/customize.sh" \
         "$(debian_release)" "$WORK/base" "$WORK/sources.list" </dev/null >"$CACHE/base.log" 2>&1 || {
         tail -30 "$CACHE/base.log" >&2
         die "the base layer failed; the whole log is $CACHE/base.log"
     }
+    # Device nodes are made by the container runtime.
+    find "$WORK/base/dev" -mindepth 1 -delete
     "$HERE/image.py" layer "$WORK/base" "$CACHE/base.layer.tar"
     echo "$digest" >"$CACHE/base.stamp"
     say "base: $(megabytes "$CACHE/base.layer.tar"), shared by all images but busybox"
@@ -171,9 +173,9 @@ build_layer() {
     fi
     # Traces of the build, which would also make every build differ.
     rm -rf "$root"/var/log/*.log "$root"/var/log/apt "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old \
-        "$root"/var/cache/ldconfig/aux-cache "$root"/etc/machine-id "$root"/var/lib/apt/lists/*
+        "$root"/var/cache/ldconfig/aux-cache "$root"/etc/machine-id
     umount -R "$root"
-    "$HERE/image.py" layer "$scratch/upper" "$2"
+    "$HERE/image.py" layer "$scratch/upper" "$2" "$WORK/base"
     rm -rf --one-file-system "$scratch"
 }
 

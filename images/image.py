@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Turn file trees into container images with tar, JSON and nothing else.
 
-    image.py layer   TREE OUT.tar
+    image.py layer   TREE OUT.tar [BASE]
     image.py archive OUT.tar REF CONFIG.json LAYER.tar...
 
 `layer` packs a file tree, or the upper directory of an overlay mount, into one layer. Deletions recorded by overlayfs become the
-whiteout files of the OCI layer format. Modification times are clamped and owners are numbers only, so the same packages give
+whiteout files of the OCI layer format; BASE is the tree below, by which a directory that hides one is told from a new one.
+Modification times are clamped and owners are numbers only, so the same packages give
 the same digest on every machine.
 
 `archive` writes a tar that is two formats at once: an OCI image layout (oci-layout, index.json, blobs/) and the archive of
@@ -44,15 +45,15 @@ def whiteout(directory, name):
     return normalised(tarfile.TarInfo(os.path.join(directory, ".wh." + name)))
 
 
-def is_opaque(path):
-    """True for a directory that hides the one of the same name below it."""
+def is_opaque(path, below):
+    """True for a directory that hides the one below it. Overlayfs marks new ones too, which hide nothing."""
     try:
-        return os.getxattr(path, "trusted.overlay.opaque") == b"y"
+        return os.getxattr(path, "trusted.overlay.opaque") == b"y" and os.path.isdir(below)
     except OSError:
         return False
 
 
-def write_layer(tree, out):
+def write_layer(tree, out, base=None):
     with tarfile.open(out, "w", format=tarfile.GNU_FORMAT) as layer:
         for path, directories, files in os.walk(tree):
             directories.sort()
@@ -60,7 +61,7 @@ def write_layer(tree, out):
             inside = "" if inside == "." else inside
             if inside:
                 layer.addfile(normalised(layer.gettarinfo(path, arcname=inside)))
-                if is_opaque(path):
+                if base and is_opaque(path, os.path.join(base, inside)):
                     layer.addfile(whiteout(inside, ".wh..opq"))
             # os.walk counts a link to a directory as a directory, but does not enter it.
             links = [name for name in directories if os.path.islink(os.path.join(path, name))]
@@ -179,8 +180,8 @@ def add_file(archive, name, path):
 
 def main(arguments):
     match arguments:
-        case ["layer", tree, out]:
-            write_layer(tree, out)
+        case ["layer", tree, out, *base] if len(base) <= 1:
+            write_layer(tree, out, *base)
         case ["archive", out, reference, config, first_layer, *more]:
             write_archive(out, reference, config, first_layer, *more)
         case _:
