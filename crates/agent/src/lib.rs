@@ -1,1 +1,108 @@
-//! (being written)
+//! Carries out the tasks that managers assign to this node.
+//!
+//! It knows nothing of how tasks come about, of containerd or of kernels: containers are the
+//! engine's, networks the data plane's. Start with [`worker`], which is pure and decides
+//! everything, then `work`, its loop, and `session`, the line to a manager.
+//!
+//! Invariants: a task's state only rises; nothing is taken down before a manager has said, since
+//! this process started, what this node should have; a task that serves is stopped only after it
+//! has been withdrawn (or managers were away for too long).
+
+mod container;
+mod execute;
+mod join;
+mod journal;
+mod logs;
+mod report;
+mod session;
+mod template;
+mod work;
+pub mod worker;
+
+pub use join::join;
+
+use ca::Identity;
+use dataplane::Dataplane;
+use engine::Engine;
+use scope::Scope;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use types::{Fault, NodeDescription};
+
+/// What an agent must be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where its journal is kept.
+    pub data: PathBuf,
+    pub identity: Arc<Identity>,
+    /// Managers' RPC addresses, `host:port`. The newest list is in [`Status`].
+    pub managers: Vec<String>,
+    /// Where other nodes reach this one (also its VXLAN end point).
+    pub address: Ipv4Addr,
+    pub description: NodeDescription,
+}
+
+/// How the agent gets on with managers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// A session is open.
+    pub connected: bool,
+    /// Managers' RPC addresses as last heard.
+    pub managers: Vec<String>,
+    /// Why there is no session.
+    pub error: String,
+}
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot use the agent's journal {path}")]
+    Journal {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the agent's journal {path} cannot be read: move it away to start anew")]
+    Damaged { path: PathBuf },
+    #[error("cannot use this node's certificate")]
+    Identity(#[source] ca::Error),
+}
+
+/// A running agent. Clones are the same agent.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    status: watch::Receiver<Status>,
+    commands: mpsc::Sender<oneshot::Sender<()>>,
+    config: Arc<Config>,
+}
+
+impl Agent {
+    /// Reads the journal, takes over what runs, and starts the loops in `scope`.
+    pub async fn start(
+        config: Config,
+        engine: Engine,
+        dataplane: Dataplane,
+        scope: &mut Scope,
+    ) -> Result<Self, Error> {
+        work::start(Arc::new(config), engine, dataplane, scope).await
+    }
+
+    /// Tells how the agent gets on with managers, and of every change.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Takes all tasks of this node down and tells a manager that it leaves. The tasks are gone
+    /// also where no manager could be told; then the fault says so.
+    pub async fn leave(&self) -> Result<(), Fault> {
+        let (done, gone) = oneshot::channel();
+        self.commands
+            .send(done)
+            .await
+            .map_err(|_| Fault::unavailable("the agent of this node is stopping"))?;
+        gone.await.map_err(|_| Fault::unavailable("the agent of this node is stopping"))?;
+        join::leave(&self.config.identity, &self.status.borrow().managers.clone()).await
+    }
+}

@@ -1,0 +1,115 @@
+//! The first objects of a new cluster.
+
+use crate::clock::RandomIds;
+use ca::JoinToken;
+use ipnet::Ipv4Net;
+use raft::Sequencer;
+use std::net::Ipv4Addr;
+use store::{Tx, View};
+use types::{
+    Availability, Cluster, ClusterId, ClusterSpec, Fault, IdSource, JoinTokens, Network, NetworkId,
+    NetworkSpec, Node, NodeDescription, NodeId, NodeRole, NodeSpec, NodeState, NodeStatus, RootCa,
+    Subnet, Version,
+};
+
+/// The VXLAN network identifier of the routing mesh.
+const INGRESS_VNI: u32 = 4096;
+
+/// What the first node of a cluster decides.
+#[derive(Clone, Debug)]
+pub struct First {
+    pub cluster: ClusterId,
+    pub root_ca: RootCa,
+    pub spec: ClusterSpec,
+    /// Where subnets of networks come from; empty: 10.0.0.0/8.
+    pub address_pools: Vec<Ipv4Net>,
+    /// The length of a subnet's prefix; 0: 24.
+    pub subnet_prefix: u8,
+    /// The UDP port of the overlay; 0: 4789.
+    pub data_path_port: u16,
+    pub node: NodeId,
+    pub description: NodeDescription,
+    pub address: Ipv4Addr,
+    pub availability: Availability,
+}
+
+/// Writes the first objects of a new cluster: the cluster with its tokens, this node as its
+/// manager, and the network of the routing mesh. All in one entry of the log.
+pub async fn bootstrap(sequencer: &Sequencer, first: First) -> Result<Version, Fault> {
+    let tokens = JoinTokens {
+        worker: JoinToken::draw(&first.root_ca).render(),
+        manager: JoinToken::draw(&first.root_ca).render(),
+    };
+    let network = NetworkId::draw(&mut RandomIds as &mut dyn IdSource);
+    sequencer
+        .sequence(move |view: &View| {
+            if view.cluster().is_some() {
+                return Err(Fault::unavailable("this node is already part of a swarm"));
+            }
+            let mut tx = Tx::new(view);
+            tx.put_node(first_node(&first));
+            tx.put_network(ingress(network));
+            tx.put_cluster(first_cluster(first, tokens));
+            Ok(tx.finish())
+        })
+        .await
+}
+
+fn first_cluster(first: First, tokens: JoinTokens) -> Cluster {
+    let anywhere = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
+    Cluster {
+        id: first.cluster,
+        spec: first.spec,
+        tokens,
+        root_ca: first.root_ca,
+        address_pools: if first.address_pools.is_empty() {
+            vec![anywhere]
+        } else {
+            first.address_pools
+        },
+        subnet_prefix: if first.subnet_prefix == 0 { 24 } else { first.subnet_prefix },
+        data_path_port: if first.data_path_port == 0 { 4789 } else { first.data_path_port },
+        ..Cluster::default()
+    }
+}
+
+fn first_node(first: &First) -> Node {
+    Node {
+        id: first.node.clone(),
+        spec: NodeSpec {
+            role: NodeRole::Manager,
+            availability: first.availability,
+            ..NodeSpec::default()
+        },
+        role: NodeRole::Manager,
+        description: first.description.clone(),
+        status: NodeStatus {
+            state: NodeState::Ready,
+            address: first.address,
+            ..NodeStatus::default()
+        },
+        ..Node::default()
+    }
+}
+
+fn ingress(id: NetworkId) -> Network {
+    // Outside the range that overlays are numbered from, so that the first one gets 10.0.1.0/24 as
+    // Docker's users expect.
+    let subnet = Subnet {
+        net: Ipv4Net::new_assert(Ipv4Addr::new(10, 255, 0, 0), 16),
+        gateway: Ipv4Addr::new(10, 255, 0, 1),
+    };
+    Network {
+        id,
+        spec: NetworkSpec {
+            name: "ingress".to_owned(),
+            driver: "overlay".to_owned(),
+            ingress: true,
+            subnet: Some(subnet),
+            ..NetworkSpec::default()
+        },
+        vni: INGRESS_VNI,
+        subnet: Some(subnet),
+        ..Network::default()
+    }
+}
