@@ -1,11 +1,26 @@
 //! What nodes say to each other, and the one codec they say it in.
 //!
-//! Start with [`SessionMessage`]. It knows nothing of who calls whom.
+//! Start with [`Dispatcher`] and [`SessionMessage`]: they carry a cluster's life; [`Membership`] is
+//! how a machine gets in. It knows nothing of who calls whom, of TLS or of addresses.
+//!
+//! Invariants: messages are MessagePack with field names, so a reader of a neighbouring version
+//! skips what it does not know; an error crosses as a status and comes out as the same
+//! [`types::Fault`] ([`status_of`], [`fault_of`]); no side takes a message over its limit.
 
+mod codec;
 mod messages;
+mod service;
+mod status;
 
+pub use codec::{CodecError, MessagePack, decode, encode};
 pub use messages::{
     Acknowledge, Answer, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
     IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Report, RootReply,
     RootRequest, SessionMessage, SessionRequest, Welcome,
 };
+pub use service::{
+    Dispatcher, DispatcherClient, DispatcherServer, MESSAGE_LIMIT, Membership, MembershipClient,
+    MembershipServer, WHOLE_LIMIT, dispatcher_client, dispatcher_server, membership_client,
+    membership_server,
+};
+pub use status::{fault_of, status_of};
