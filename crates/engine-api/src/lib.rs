@@ -1,2 +1,148 @@
 //! The Docker Engine HTTP API: parse, call, render.
+//!
+//! Docker's JSON lives here and nowhere else. The API decides nothing: it reads a request, calls
+//! the manager (the cluster) or the engine (this node's containers), and renders the answer. It
+//! does not know how either works, nor where it is served. Start with [`router`]; what the API
+//! needs of the node besides is the port [`Node`].
+//!
+//! Invariant: an endpoint or option that Skep does not have answers 404 or 501 with a message that
+//! names it; nothing is accepted and forgotten.
+
+mod body;
+mod cluster;
+mod error;
+mod filters;
 mod json;
+mod local;
+mod port;
+mod system;
+
+pub use port::{About, Init, Join, Member, Membership, Node};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use engine::Engine;
+use error::ApiError;
+use http::Uri;
+use serde::Deserialize;
+use std::sync::Arc;
+use tower::util::MapRequestLayer;
+use tower::{Layer, Service};
+use types::Fault;
+
+/// The newest version of the API that is spoken, and the oldest.
+pub(crate) const API_VERSION: &str = "1.50";
+pub(crate) const API_VERSION_MIN: &str = "1.24";
+
+/// What every handler has.
+#[derive(Clone)]
+pub struct Api {
+    pub engine: Engine,
+    pub node: Arc<dyn Node>,
+}
+
+/// The query of lists.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ListQuery {
+    pub(crate) filters: Option<String>,
+}
+
+/// The whole API as a service for one connection or many.
+pub fn router(
+    api: Api,
+) -> impl Service<
+    Request,
+    Response = Response,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    let router = Router::new()
+        .merge(system::routes())
+        .merge(cluster::routes())
+        .merge(local::routes())
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(axum::middleware::map_response(with_headers))
+        .with_state(api);
+    // The version is a prefix of the path; stripped before routing, handlers never see it.
+    MapRequestLayer::new(without_version).layer(router)
+}
+
+/// Answers what Skep does not have: it says what was asked for.
+async fn unknown(request: Request) -> Response {
+    let text = format!("{} {} is not supported by skep", request.method(), request.uri().path());
+    ApiError(Fault::not_found(text)).into_response()
+}
+
+/// Adds the headers by which clients know the API.
+async fn with_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let value = http::HeaderValue::from_static;
+    headers.insert("Api-Version", value(API_VERSION));
+    headers.insert("Ostype", value("linux"));
+    headers.insert("Docker-Experimental", value("false"));
+    headers.insert("Server", value(concat!("Skep/", env!("CARGO_PKG_VERSION"))));
+    response
+}
+
+/// Turns `/v1.43/info` into `/info`.
+fn without_version(mut request: Request) -> Request {
+    if let Some(uri) = stripped(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+fn stripped(uri: &Uri) -> Option<Uri> {
+    let rest = uri.path().strip_prefix("/v")?;
+    let (version, path) = rest.split_once('/')?;
+    let (major, minor) = version.split_once('.')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(major) || !digits(minor) {
+        return None;
+    }
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("/{path}{query}").parse().ok()
+}
+
+/// A boolean of a query as Docker reads it: anything but nothing, `0`, `no`, `false`, `none`.
+pub(crate) fn flag(text: Option<&str>) -> bool {
+    let text = text.unwrap_or_default().trim().to_ascii_lowercase();
+    !matches!(text.as_str(), "" | "0" | "no" | "false" | "none")
+}
+
+/// The object version that an update must name.
+pub(crate) fn version(version: Option<u64>) -> Result<u64, Fault> {
+    version.ok_or_else(|| {
+        Fault::invalid("invalid version: the query needs version=N, the object's Version.Index")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_stripped_and_nothing_else() {
+        for (path, stripped_path) in [
+            ("/v1.43/services?status=true", Some("/services?status=true")),
+            ("/volumes", None),
+            ("/v1/x", None),
+            ("/v1.50/_ping", Some("/_ping")),
+        ] {
+            let uri = stripped(&path.parse().unwrap()).map(|uri| uri.to_string());
+            assert_eq!(uri.as_deref(), stripped_path, "{path}");
+        }
+    }
+
+    #[test]
+    fn flags_are_read_as_docker_does() {
+        for (text, on) in [(None, false), (Some("1"), true), (Some("True"), true), (Some("0"), false)]
+        {
+            assert_eq!(flag(text), on, "{text:?}");
+        }
+    }
+}

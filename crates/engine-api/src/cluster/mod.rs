@@ -1,0 +1,40 @@
+//! The cluster's part of the API: what a manager answers.
+
+mod logs;
+mod networks;
+mod nodes;
+mod services;
+mod swarm;
+mod tasks;
+
+use crate::{Api, port::Member, port::Membership};
+use axum::Router;
+use manager::Manager;
+use types::Fault;
+
+/// The routes of this part.
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .merge(swarm::routes())
+        .merge(nodes::routes())
+        .merge(services::routes())
+        .merge(tasks::routes())
+        .merge(networks::routes())
+}
+
+impl Api {
+    /// The cluster's operations, or Docker's words on why this node has none.
+    pub(crate) fn manager(&self) -> Result<Manager, Fault> {
+        self.node.membership().manager()
+    }
+
+    /// This node as a member of its cluster.
+    pub(crate) fn member(&self) -> Result<Member, Fault> {
+        match self.node.membership() {
+            Membership::Active(member) => Ok(member),
+            Membership::Inactive | Membership::Pending { .. } => {
+                Err(Fault::unavailable("This node is not part of a swarm"))
+            }
+        }
+    }
+}

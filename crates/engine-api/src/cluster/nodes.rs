@@ -1,0 +1,105 @@
+//! `/nodes`: the machines of the cluster.
+
+use crate::body::JsonBody;
+use crate::error::ApiError;
+use crate::filters::Filters;
+use crate::json::node::{ManagerView, NodeSpecJson, render, role_word};
+use crate::{Api, ListQuery};
+use manager::find;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::Value;
+use types::{Node, NodeId, NodeRole, NodeState, Version};
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/nodes", get(list))
+        .route("/nodes/{id}", get(inspect).delete(remove))
+        .route("/nodes/{id}/update", post(update))
+}
+
+/// The id behind what the user typed: `self` is the node that is asked.
+fn own<'a>(here: &'a NodeId, wanted: &'a str) -> &'a str {
+    if wanted == "self" { here.as_str() } else { wanted }
+}
+
+/// What a manager is besides a node. This version runs one manager, which leads.
+fn manager_view(node: &Node, managers: &[String]) -> Option<ManagerView> {
+    (node.role == NodeRole::Manager).then(|| {
+        let host = node.status.address.to_string();
+        let own = managers.iter().find(|address| {
+            address.rsplit_once(':').is_some_and(|(address, _)| address == host)
+        });
+        ManagerView {
+            address: own.cloned().unwrap_or_else(|| format!("{host}:2377")),
+            leader: true,
+            reachable: node.status.state == NodeState::Ready,
+        }
+    })
+}
+
+async fn list(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<Value>>, ApiError> {
+    let allowed = ["id", "label", "node.label", "membership", "name", "role"];
+    let filters = Filters::parse(query.filters.as_deref(), &allowed)?;
+    let view = api.manager()?.view();
+    let managers = api.member()?.managers;
+    let shown = view.nodes().filter(|node| {
+        filters.any("id", |id| node.id.as_str().starts_with(id))
+            && filters.any("name", |name| node.description.hostname.starts_with(name))
+            && filters.any("role", |role| role_word(node.role) == role)
+            && filters.any("membership", |word| word == "accepted")
+            && filters.labels("node.label", &node.spec.labels)
+            && filters.labels("label", &node.description.engine.labels)
+    });
+    Ok(Json(shown.map(|node| render(node, manager_view(node, &managers).as_ref())).collect()))
+}
+
+async fn inspect(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let view = api.manager()?.view();
+    let member = api.member()?;
+    let node = find::node(&view, own(&member.node, &id))?;
+    Ok(Json(render(&node, manager_view(&node, &member.managers).as_ref())))
+}
+
+#[derive(Debug, Deserialize)]
+struct UpdateQuery {
+    version: Option<u64>,
+}
+
+async fn update(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(query): Query<UpdateQuery>,
+    JsonBody(spec): JsonBody<NodeSpecJson>,
+) -> Result<StatusCode, ApiError> {
+    let manager = api.manager()?;
+    let node = find::node(&manager.view(), own(&api.member()?.node, &id))?;
+    let version = Version(crate::version(query.version)?);
+    manager.update_node(&node.id, version, spec.parse()?).await?;
+    Ok(StatusCode::OK)
+}
+
+#[derive(Debug, Deserialize)]
+struct RemoveQuery {
+    force: Option<String>,
+}
+
+async fn remove(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(query): Query<RemoveQuery>,
+) -> Result<StatusCode, ApiError> {
+    let manager = api.manager()?;
+    let node = find::node(&manager.view(), own(&api.member()?.node, &id))?;
+    manager.remove_node(&node.id, crate::flag(query.force.as_deref())).await?;
+    Ok(StatusCode::OK)
+}

@@ -1,0 +1,160 @@
+//! `/services`: what users want to keep running.
+
+use super::logs::{self, LogQuery};
+use crate::body::JsonBody;
+use crate::error::ApiError;
+use crate::filters::Filters;
+use crate::json::service::{Counts, ServiceSpecJson, render};
+use crate::Api;
+use manager::find;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use store::View;
+use types::{
+    DesiredState, Fault, Service, ServiceMode, ServiceSpec, TaskState, Version,
+};
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/services", get(list))
+        .route("/services/create", post(create))
+        .route("/services/{id}", get(inspect).delete(remove))
+        .route("/services/{id}/update", post(update))
+        .route("/services/{id}/logs", get(service_logs))
+}
+
+#[derive(Debug, Deserialize)]
+struct ListQuery {
+    filters: Option<String>,
+    status: Option<String>,
+}
+
+async fn list(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<Value>>, ApiError> {
+    let allowed = ["id", "label", "mode", "name", "runtime"];
+    let filters = Filters::parse(query.filters.as_deref(), &allowed)?;
+    let view = api.manager()?.view();
+    let with_status = crate::flag(query.status.as_deref());
+    let shown = view.services().filter(|service| {
+        filters.any("id", |id| service.id.as_str().starts_with(id))
+            && filters.any("name", |name| service.spec.name.starts_with(name))
+            && filters.any("mode", |mode| mode_word(service.spec.mode) == mode)
+            && filters.labels("label", &service.spec.labels)
+    });
+    Ok(Json(
+        shown.map(|service| render(service, with_status.then(|| counts(&view, service)))).collect(),
+    ))
+}
+
+fn mode_word(mode: ServiceMode) -> &'static str {
+    match mode {
+        ServiceMode::Replicated { .. } => "replicated",
+        ServiceMode::Global => "global",
+    }
+}
+
+/// Counts a service's tasks as Docker's `ServiceStatus` does.
+fn counts(view: &View, service: &Service) -> Counts {
+    let (mut running, mut wanted) = (0, 0);
+    for task in view.tasks_of_service(&service.id) {
+        let lives = task.desired == DesiredState::Running || task.desired == DesiredState::Ready;
+        wanted += u64::from(lives);
+        running += u64::from(task.status.state == TaskState::Running && lives);
+    }
+    let desired = match service.spec.mode {
+        ServiceMode::Replicated { replicas } => replicas,
+        ServiceMode::Global => wanted,
+    };
+    Counts { running, desired, completed: 0 }
+}
+
+/// Turns what the user wrote as networks (names or ids) into ids.
+fn resolve_networks(view: &View, spec: &mut ServiceSpec) -> Result<(), Fault> {
+    for attachment in &mut spec.task.networks {
+        attachment.target = find::network(view, attachment.target.as_str())?.id.clone();
+    }
+    Ok(())
+}
+
+async fn create(
+    State(api): State<Api>,
+    JsonBody(spec): JsonBody<ServiceSpecJson>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let manager = api.manager()?;
+    let mut spec = spec.parse()?;
+    resolve_networks(&manager.view(), &mut spec)?;
+    let id = manager.create_service(spec).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "ID": id, "Warnings": null }))))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InspectQuery {
+    insert_defaults: Option<String>,
+}
+
+async fn inspect(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(_defaults_are_always_there): Query<InspectQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let view = api.manager()?.view();
+    let service = find::service(&view, &id)?;
+    Ok(Json(render(&service, None)))
+}
+
+#[derive(Debug, Deserialize)]
+struct UpdateQuery {
+    version: Option<u64>,
+    rollback: Option<String>,
+}
+
+async fn update(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(query): Query<UpdateQuery>,
+    JsonBody(spec): JsonBody<ServiceSpecJson>,
+) -> Result<Json<Value>, ApiError> {
+    let manager = api.manager()?;
+    let view = manager.view();
+    let service = find::service(&view, &id)?;
+    let version = Version(crate::version(query.version)?);
+    let rollback = match query.rollback.as_deref() {
+        None | Some("") => false,
+        Some("previous") => true,
+        Some(other) => {
+            let text = format!("unrecognized rollback option {other}: use 'previous'");
+            return Err(Fault::invalid(text).into());
+        }
+    };
+    let mut spec = spec.parse()?;
+    resolve_networks(&view, &mut spec)?;
+    manager.update_service(&service.id, version, spec, rollback).await?;
+    Ok(Json(json!({ "Warnings": null })))
+}
+
+async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+    let manager = api.manager()?;
+    let service = find::service(&manager.view(), &id)?;
+    manager.remove_service(&service.id).await?;
+    Ok(StatusCode::OK)
+}
+
+async fn service_logs(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, ApiError> {
+    let manager = api.manager()?;
+    let service = find::service(&manager.view(), &id)?;
+    let framed = !service.spec.task.container.tty;
+    logs::answer(&manager, manager::LogSelector::Service(service.id.clone()), &query, framed)
+        .await
+}

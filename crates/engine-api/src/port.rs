@@ -1,0 +1,110 @@
+//! The port to the node that the API runs on: what it is, and how it joins and leaves a cluster.
+
+use futures_util::future::BoxFuture;
+use manager::Manager;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use types::{Availability, ClusterSpec, Fault, NodeId};
+
+/// The node, as far as the API needs it besides its containers.
+pub trait Node: Send + Sync + 'static {
+    /// What does not change while the daemon runs.
+    fn about(&self) -> &About;
+
+    /// The node's part in a cluster, now.
+    fn membership(&self) -> Membership;
+
+    /// Makes this node the first manager of a new cluster.
+    fn init(&self, request: Init) -> BoxFuture<'_, Result<NodeId, Fault>>;
+
+    /// Joins a cluster.
+    fn join(&self, request: Join) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Leaves the cluster; a manager only with `force`.
+    fn leave(&self, force: bool) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// A node's own facts.
+#[derive(Clone, Debug)]
+pub struct About {
+    pub id: String,
+    pub hostname: String,
+    pub version: String,
+    pub data_dir: PathBuf,
+    pub kernel: String,
+    /// E.g. `Debian GNU/Linux 12 (bookworm)`.
+    pub operating_system: String,
+    /// Docker's word, e.g. `x86_64`.
+    pub architecture: String,
+    pub cpus: i64,
+    pub memory_bytes: i64,
+    pub cgroup_version: &'static str,
+    /// The subnet of the gateway bridge.
+    pub gateway_subnet: String,
+}
+
+/// A node's part in a cluster.
+#[derive(Clone)]
+pub enum Membership {
+    /// In no cluster.
+    Inactive,
+    /// Trying to join; why it takes so long.
+    Pending { reason: String },
+    Active(Member),
+}
+
+/// What a node of a cluster knows.
+#[derive(Clone)]
+pub struct Member {
+    pub node: NodeId,
+    pub address: Ipv4Addr,
+    /// RPC addresses of the managers.
+    pub managers: Vec<String>,
+    /// On managers: the cluster's operations.
+    pub manager: Option<Manager>,
+}
+
+/// `POST /swarm/init`.
+#[derive(Clone, Debug)]
+pub struct Init {
+    pub listen: String,
+    pub advertise: String,
+    pub data_path_port: u16,
+    pub address_pools: Vec<ipnet::Ipv4Net>,
+    pub subnet_prefix: u8,
+    pub force_new_cluster: bool,
+    pub spec: ClusterSpec,
+    pub availability: Availability,
+}
+
+/// `POST /swarm/join`.
+#[derive(Clone, Debug)]
+pub struct Join {
+    pub listen: String,
+    pub advertise: String,
+    /// `host:port` of managers.
+    pub remotes: Vec<String>,
+    pub token: String,
+    pub availability: Availability,
+}
+
+/// What users of a node without a cluster read, in Docker's words.
+pub(crate) const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm \
+     init\" or \"docker swarm join\" to connect this node to swarm and try again.";
+
+/// What users of a worker read, in Docker's words.
+pub(crate) const A_WORKER: &str = "This node is not a swarm manager. Worker nodes can't be used \
+     to view or modify cluster state. Please run this command on a manager node or promote the \
+     current node to a manager.";
+
+impl Membership {
+    /// The cluster's operations, or Docker's words on why there are none here.
+    pub(crate) fn manager(self) -> Result<Manager, Fault> {
+        match self {
+            Self::Inactive | Self::Pending { .. } => Err(Fault::unavailable(NOT_A_MANAGER)),
+            Self::Active(member) => {
+                member.manager.ok_or_else(|| Fault::unavailable(A_WORKER))
+            }
+        }
+    }
+}

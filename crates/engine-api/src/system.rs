@@ -1,0 +1,156 @@
+//! `/_ping`, `/version`, `/info`, `/events`: what this daemon is and what happens on it.
+
+use crate::error::ApiError;
+use crate::json;
+use crate::port::{Member, Membership};
+use crate::{API_VERSION, API_VERSION_MIN, Api};
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use types::NodeRole;
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/_ping", get(ping).head(ping))
+        .route("/version", get(version))
+        .route("/info", get(info))
+        .route("/auth", axum::routing::post(auth))
+}
+
+async fn ping(State(api): State<Api>) -> impl IntoResponse {
+    let swarm = match api.node.membership() {
+        Membership::Inactive => "inactive",
+        Membership::Pending { .. } => "pending",
+        Membership::Active(Member { manager: Some(_), .. }) => "active/manager",
+        Membership::Active(_) => "active/worker",
+    };
+    ([("Swarm", swarm), ("Cache-Control", "no-cache, no-store, must-revalidate")], "OK")
+}
+
+async fn version(State(api): State<Api>) -> Json<Value> {
+    let about = api.node.about();
+    let details = json!({
+        "ApiVersion": API_VERSION,
+        "Arch": go_arch(&about.architecture),
+        "KernelVersion": about.kernel,
+        "MinAPIVersion": API_VERSION_MIN,
+        "Os": "linux",
+    });
+    Json(json!({
+        "Platform": { "Name": "Skep" },
+        "Components": [{ "Name": "Engine", "Version": about.version, "Details": details }],
+        "Version": about.version,
+        "ApiVersion": API_VERSION,
+        "MinAPIVersion": API_VERSION_MIN,
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": go_arch(&about.architecture),
+        "KernelVersion": about.kernel,
+    }))
+}
+
+/// Go's word for an architecture.
+fn go_arch(architecture: &str) -> &str {
+    match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+    let about = api.node.about();
+    let containers = api.engine.list(true).await?;
+    let running = containers.iter().filter(|container| container.running()).count();
+    let images = api.engine.images().await?.len();
+    let mut object = json!({
+        "ID": about.id,
+        "Name": about.hostname,
+        "Containers": containers.len(),
+        "ContainersRunning": running,
+        "ContainersPaused": 0,
+        "ContainersStopped": containers.len() - running,
+        "Images": images,
+        "Driver": "overlayfs",
+        "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
+        "DockerRootDir": about.data_dir,
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null", "overlay"],
+            "Authorization": null,
+            "Log": ["json-file"],
+        },
+        "MemoryLimit": true, "SwapLimit": false, "CpuCfsPeriod": true, "CpuCfsQuota": true,
+        "CPUShares": false, "CPUSet": false, "PidsLimit": true, "OomKillDisable": false,
+        "IPv4Forwarding": true, "Debug": false, "ExperimentalBuild": false,
+        "LiveRestoreEnabled": true,
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": about.cgroup_version,
+        "NEventsListener": 0,
+        "KernelVersion": about.kernel,
+        "OperatingSystem": about.operating_system,
+        "OSType": "linux",
+        "Architecture": about.architecture,
+        "NCPU": about.cpus,
+        "MemTotal": about.memory_bytes,
+        "IndexServerAddress": "",
+        "RegistryConfig": { "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
+                            "IndexConfigs": {}, "Mirrors": [] },
+        "ServerVersion": about.version,
+        "Runtimes": { "runc": { "path": "runc" } },
+        "DefaultRuntime": "runc",
+        "InitBinary": "",
+        "ContainerdCommit": { "ID": "" }, "RuncCommit": { "ID": "" }, "InitCommit": { "ID": "" },
+        "SecurityOptions": [],
+        "Labels": [],
+        "Warnings": null,
+    });
+    object["Swarm"] = swarm(&api.node.membership());
+    Ok(Json(object))
+}
+
+/// The node's part in a cluster, as `docker info` shows it.
+fn swarm(membership: &Membership) -> Value {
+    let state = |word: &str, error: &str| {
+        json!({
+            "NodeID": "", "NodeAddr": "", "LocalNodeState": word, "ControlAvailable": false,
+            "Error": error, "RemoteManagers": null,
+        })
+    };
+    let member = match membership {
+        Membership::Inactive => return state("inactive", ""),
+        Membership::Pending { reason } => return state("pending", reason),
+        Membership::Active(member) => member,
+    };
+    let mut object = state("active", "");
+    object["NodeID"] = json!(member.node);
+    object["NodeAddr"] = json!(member.address);
+    let view = member.manager.as_ref().map(manager::Manager::view);
+    let manager_id = |address: &str| {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let found = view.as_ref().and_then(|view| {
+            view.nodes().find(|node| node.status.address.to_string() == host).map(|node| &node.id)
+        });
+        json!({ "NodeID": found.map_or("", |id| id.as_str()), "Addr": address })
+    };
+    object["RemoteManagers"] =
+        member.managers.iter().map(|address| manager_id(address)).collect();
+    if let Some(view) = &view {
+        object["ControlAvailable"] = true.into();
+        object["Nodes"] = view.nodes().len().into();
+        object["Managers"] =
+            view.nodes().filter(|node| node.role == NodeRole::Manager).count().into();
+        if let Some(cluster) = view.cluster() {
+            object["Cluster"] = json::cluster::render_info(cluster);
+        }
+    }
+    object
+}
+
+async fn auth() -> Result<Json<Value>, ApiError> {
+    Err(types::Fault::not_implemented("docker login").into())
+}
