@@ -1,1 +1,22 @@
-//! (being written)
+//! Carries this node's part of the cluster's networks: what is known becomes kernel state and DNS
+//! answers.
+//!
+//! It does not know netlink or nftables (that is behind [`discovery::Kernel`]), nor how namespaces
+//! are made ([`Namespaces`]), nor who pushes [`discovery::Knowledge`]. Start with [`start`] and
+//! [`Dataplane`]; `run` is the one loop, `resolver` the DNS servers.
+//!
+//! Invariants: kernel state and zones are always derived whole from one projection, and never
+//! edited. A container starts only after the kernel holds its network. What is here survives the
+//! daemon: a restarted one projects the same from its journal before it hears of any manager.
+//!
+//! Gossip will join here: withdrawals and members that are down, spread from node to node, go into
+//! `Here` (what is served is *pushed − withdrawn − on members that are down*) and wake the loop.
+
+mod error;
+mod handle;
+mod port;
+mod run;
+
+pub use error::Error;
+pub use handle::{Config, Dataplane, Identity, start};
+pub use port::Namespaces;

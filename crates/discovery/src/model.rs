@@ -99,6 +99,9 @@ pub struct Here {
     pub data_path_port: u16,
     /// Containers on this node, also plain ones, by container id.
     pub sandboxes: BTreeMap<String, Sandbox>,
+    /// Tasks known to serve no longer, whatever managers said last: a container here has ended.
+    /// The set only grows until managers forget the task.
+    pub withdrawn: BTreeSet<TaskId>,
 }
 
 /// A container's network namespace on this node.
@@ -155,6 +158,7 @@ pub struct SandboxRules {
     pub gateway_address: Ipv4Addr,
     /// A default route by the gateway bridge. False when all its networks are internal.
     pub default_route: bool,
+    /// Each one's network is in [`Desired::overlays`]; a network not known yet is left out.
     pub attachments: Vec<SandboxAttachment>,
     pub dns_port: u16,
     /// VIP -> back ends, in an order of this sandbox's own (so that not every client starts at the
@@ -178,6 +182,9 @@ pub struct MeshRules {
     /// Published port -> target port and back ends (a gateway-bridge address for a local task, an
     /// ingress address for a remote one). Without back ends: refused at once.
     pub ports: BTreeMap<(Protocol, u16), PortRules>,
+    /// Ports published in host mode: published -> gateway address and target port of a container
+    /// here. They are there without a mesh, too (`ingress: None`).
+    pub host_ports: BTreeMap<(Protocol, u16), (Ipv4Addr, u16)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,58 @@
+//! What can go wrong, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+use types::{NetworkId, Retry};
+
+/// Boxed error of the kernel's port.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the data plane has stopped")]
+    Stopped,
+    #[error("cannot read the journal {path}; move it away to start afresh")]
+    Journal {
+        path: PathBuf,
+        #[source]
+        source: BoxError,
+    },
+    #[error("cannot write the journal {path}")]
+    JournalWrite {
+        path: PathBuf,
+        #[source]
+        source: BoxError,
+    },
+    #[error("network {0} is not known on this node yet")]
+    UnknownNetwork(NetworkId),
+    #[error("no free address in the gateway subnet {0}; choose a larger one")]
+    GatewayExhausted(ipnet::Ipv4Net),
+    #[error("cannot make the network namespace {path}")]
+    Namespace {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot open the DNS server in {path}")]
+    Resolver {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot set up the network: {0}")]
+    Kernel(String),
+}
+
+impl Error {
+    /// Says whether trying again may help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::UnknownNetwork(_)
+            | Self::Namespace { .. }
+            | Self::Resolver { .. }
+            | Self::Kernel(_)
+            | Self::GatewayExhausted(_) => Retry::Transient,
+            Self::Stopped | Self::Journal { .. } | Self::JournalWrite { .. } => Retry::Permanent,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The way in: configuration and the handle that other rooms hold.
+
+use crate::error::Error;
+use crate::port::Namespaces;
+use discovery::{Kernel, Knowledge, Sandbox, SandboxAttachment};
+use ipnet::Ipv4Net;
+use scope::Scope;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use tokio::sync::{mpsc, oneshot, watch};
+use types::{NodeId, Protocol, TaskId};
+
+/// Commands that may wait for the loop. A caller waits when it is full.
+const COMMANDS: usize = 256;
+
+/// Where things are on this machine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The journal's folder.
+    pub dir: PathBuf,
+    /// Where namespaces are bind-mounted, one file for each container.
+    pub netns_dir: PathBuf,
+    /// The subnet of the gateway bridge; its first address is the bridge's.
+    pub gateway_subnet: Ipv4Net,
+    /// Where the upstream name servers are listed.
+    pub resolv_conf: PathBuf,
+}
+
+/// Who this node is in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    pub node: NodeId,
+    /// Where other nodes reach it: the VXLAN end point.
+    pub address: Ipv4Addr,
+    /// UDP port of VXLAN.
+    pub data_path_port: u16,
+}
+
+/// What a caller waits for.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A container that wants a namespace and its networks.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) id: String,
+    pub(crate) task: Option<TaskId>,
+    pub(crate) attachments: Vec<SandboxAttachment>,
+    pub(crate) host_ports: Vec<(Protocol, u16, u16)>,
+}
+
+/// Everything that can be asked of the loop.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Identify(Option<Identity>, Reply<()>),
+    Learn(Box<Knowledge>, u64, Reply<()>),
+    Attach(Wanted, Reply<Sandbox>),
+    Detach(String, Reply<()>),
+    Withdraw(TaskId, Reply<()>),
+    Sandboxes(Reply<BTreeMap<String, Sandbox>>),
+}
+
+/// The data plane of this node.
+#[derive(Clone, Debug)]
+pub struct Dataplane {
+    commands: mpsc::Sender<Command>,
+    applied: watch::Receiver<u64>,
+}
+
+/// Starts the data plane: takes over what the journal knows, and runs in `scope`.
+pub async fn start<K, N>(
+    config: Config,
+    kernel: K,
+    namespaces: N,
+    scope: &mut Scope,
+) -> Result<Dataplane, Error>
+where
+    K: Kernel + 'static,
+    N: Namespaces,
+{
+    let (commands, inbox) = mpsc::channel(COMMANDS);
+    let (publish, applied) = watch::channel(0);
+    let token = scope.token();
+    let run = crate::run::Run::open(config, kernel, namespaces, publish).await?;
+    scope.spawn("dataplane", run.run(inbox, token));
+    Ok(Dataplane { commands, applied })
+}
+
+impl Dataplane {
+    /// Tells who this node is in the cluster; `None` when it has left: then all that is known of
+    /// the cluster is forgotten.
+    pub async fn identify(&self, identity: Option<Identity>) -> Result<(), Error> {
+        self.ask(|reply| Command::Identify(identity, reply)).await
+    }
+
+    /// Takes what managers say, whole. Returns when it is noted; [`Self::applied`] says when
+    /// kernel and names hold it.
+    pub async fn learn(&self, knowledge: Knowledge, version: u64) -> Result<(), Error> {
+        self.ask(|reply| Command::Learn(Box::new(knowledge), version, reply)).await
+    }
+
+    /// The version that kernel and names hold. After `learn(_, v)` has returned, a value of at
+    /// least `v` means that `v` is held, also when versions began anew with a new session.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.clone()
+    }
+
+    /// Makes a container's namespace, interfaces, balancer and DNS server. When it returns, the
+    /// container may be started in `Sandbox::netns`. Attaching again changes what differs.
+    pub async fn attach(
+        &self,
+        id: &str,
+        task: Option<TaskId>,
+        attachments: Vec<SandboxAttachment>,
+        host_ports: Vec<(Protocol, u16, u16)>,
+    ) -> Result<Sandbox, Error> {
+        let wanted = Wanted { id: id.to_owned(), task, attachments, host_ports };
+        self.ask(|reply| Command::Attach(wanted, reply)).await
+    }
+
+    /// Takes a container's network down, and its task out of names and balancers of this node.
+    /// It is fine if it is not there.
+    pub async fn detach(&self, id: &str) -> Result<(), Error> {
+        self.ask(|reply| Command::Detach(id.to_owned(), reply)).await
+    }
+
+    /// Takes a task out of names and balancers of this node, whatever managers say of it: its
+    /// container has ended or is about to. Final. Returns when kernel and names hold it.
+    pub async fn withdraw(&self, task: TaskId) -> Result<(), Error> {
+        self.ask(|reply| Command::Withdraw(task, reply)).await
+    }
+
+    /// The sandboxes of this node by container id.
+    pub async fn sandboxes(&self) -> Result<BTreeMap<String, Sandbox>, Error> {
+        self.ask(Command::Sandboxes).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)?
+    }
+}

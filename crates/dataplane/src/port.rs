@@ -1,0 +1,36 @@
+//! The port to this machine's network namespaces.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddrV4, TcpListener, UdpSocket};
+use std::path::Path;
+
+/// Network namespaces of containers, each bind-mounted at a path.
+pub trait Namespaces: Send + Sync + 'static {
+    /// Makes a namespace at `path`, with its loopback interface up (the DNS server binds there
+    /// before any other interface is made). It is fine if it is there already.
+    fn create(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Unmounts the namespace and removes the file. It is fine if it has gone.
+    fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Says whether there is a namespace at `path` (a file that is a mount of one; after a reboot
+    /// an empty file may be left).
+    fn exists(&self, path: &Path) -> impl Future<Output = bool> + Send;
+
+    /// Binds a UDP socket inside the namespace. Port 0 asks for any free one. The socket stays in
+    /// its namespace, and keeps it alive, until it is closed.
+    fn bind_udp(
+        &self,
+        path: &Path,
+        address: SocketAddrV4,
+    ) -> impl Future<Output = io::Result<UdpSocket>> + Send;
+
+    /// Binds and listens on TCP inside the namespace, with SO_REUSEADDR: after a restart of the
+    /// daemon the same port is wanted again, while old connections may still be in TIME_WAIT.
+    fn bind_tcp(
+        &self,
+        path: &Path,
+        address: SocketAddrV4,
+    ) -> impl Future<Output = io::Result<TcpListener>> + Send;
+}
