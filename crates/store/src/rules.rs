@@ -186,36 +186,38 @@ fn new_ports(before: &View, object: &Object) -> bool {
     }
 }
 
+/// What kind of object holds an address, and its id.
+type Holder<'a> = (&'static str, &'a str);
+
 /// No address of a network belongs to two. A task that ended holds none.
 fn check_addresses(view: &View) -> Result<(), Fault> {
     let ingress = view.ingress_network().map(|network| &network.id);
-    let mut holders: BTreeMap<(Option<&NetworkId>, Ipv4Addr), String> = BTreeMap::new();
-    let mut hold = |network, address, holder: String| match holders.get(&(network, address)) {
-        Some(other) => {
-            Err(Fault::conflict(format!("address {address} is given to {holder} and to {other}")))
-        }
-        None => {
-            holders.insert((network, address), holder);
-            Ok(())
-        }
+    let mut holders: BTreeMap<(Option<&NetworkId>, Ipv4Addr), Holder<'_>> = BTreeMap::new();
+    let mut hold = |network, address, holder| {
+        let Some((kind, id)) = holders.insert((network, address), holder) else {
+            return Ok(());
+        };
+        Err(Fault::conflict(format!(
+            "address {address} is given to {} {} and to {kind} {id}",
+            holder.0, holder.1
+        )))
     };
     for node in view.nodes() {
         if let Some(address) = node.ingress_address {
-            hold(ingress, address, format!("node {}", node.id))?;
+            hold(ingress, address, ("node", node.id.as_str()))?;
         }
     }
     for service in view.services() {
         for vip in &service.vips {
-            hold(Some(&vip.network), vip.address, format!("service {}", service.id))?;
+            hold(Some(&vip.network), vip.address, ("service", service.id.as_str()))?;
         }
     }
     for task in view.tasks().filter(|task| task.occupies()) {
         for attachment in &task.attachments {
-            let network = Some(&attachment.network);
-            hold(network, attachment.address, format!("task {}", task.id))?;
+            hold(Some(&attachment.network), attachment.address, ("task", task.id.as_str()))?;
         }
         if let Some(address) = task.ingress_address {
-            hold(ingress, address, format!("task {}", task.id))?;
+            hold(ingress, address, ("task", task.id.as_str()))?;
         }
     }
     Ok(())

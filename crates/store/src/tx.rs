@@ -115,9 +115,8 @@ impl Tx {
                 Some(object) if before.as_ref() != Some(&object) => {
                     changes.push(Change::Put(object));
                 }
-                Some(_) => {}
                 None if before.is_some() => changes.push(Change::Remove(key)),
-                None => {}
+                Some(_) | None => {}
             }
         }
         Changes { changes }

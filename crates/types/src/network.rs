@@ -16,6 +16,9 @@ pub struct Network {
     pub vni: u32,
     /// `None` until allocated.
     pub subnet: Option<Subnet>,
+    /// The address that was handed out last: the next one is looked for after it, so that an
+    /// address that was just given back rests.
+    pub last_address: Option<Ipv4Addr>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -25,6 +25,9 @@ pub struct Task {
     pub status: TaskStatus,
     /// Do not start before (restart delay). Written by the orchestrator.
     pub not_before: Option<Timestamp>,
+    /// When tasks of this slot were restarted before; kept as far as the restart policy's
+    /// `max_attempts` counts. Written by the orchestrator.
+    pub restarts: Vec<Timestamp>,
     /// Addresses on the service's networks; written by the allocator. The routing mesh's address
     /// is in `ingress_address`.
     pub attachments: Vec<Attachment>,
