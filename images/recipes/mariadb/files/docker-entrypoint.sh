@@ -135,13 +135,15 @@ initial_statements() {
 
 initialise_data() {
     log "initialising $DATA"
-    run mariadb-install-db --user=mysql --datadir=$DATA --skip-test-db --auth-root-authentication-method=socket \
+    # --force: it need not be able to look up the container's own name.
+    run mariadb-install-db --force --user=mysql --datadir=$DATA --skip-test-db --auth-root-authentication-method=socket \
         --wsrep-on=OFF --innodb-log-file-size="$REDO_LOG_SIZE" >/run/install-db.log 2>&1 || {
         cat /run/install-db.log >&2
         fail "$DATA could not be initialised"
     }
     initial_statements >/run/initial.sql
-    run mariadbd --user=mysql --datadir=$DATA --bootstrap --wsrep-on=OFF --silent-startup </run/initial.sql >/run/bootstrap.log 2>&1 || {
+    # Not by `run`: a command in the background has no standard input.
+    mariadbd --user=mysql --datadir=$DATA --bootstrap --wsrep-on=OFF --silent-startup </run/initial.sql >/run/bootstrap.log 2>&1 || {
         cat /run/bootstrap.log >&2
         fail "the accounts of the cluster could not be made"
     }
@@ -152,7 +154,9 @@ initialise_data() {
 read_secret_files
 find_cluster
 write_config
-chown mysql: $DATA /run/mysqld
+# Some runtimes put an empty /run into a container.
+install -d -o mysql -g mysql /run/mysqld
+chown mysql: $DATA
 if [ -z "$MEMBERS" ]; then
     # A joining node gets its data from the cluster, so it needs none of its own.
     if [ ! -d $DATA/mysql ]; then initialise_data; fi
