@@ -1,0 +1,165 @@
+//! Keeps the house in order: directions between crates, length of files, where `unsafe` may stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers of docs/ARCHITECTURE.md, lowest first. A crate uses crates of lower lines only, or
+/// of its own line where `SIDEWAYS` says so.
+const LAYERS: [&[&str]; 7] = [
+    &["types", "scope"],
+    &["store", "wire"],
+    &["planner", "discovery"],
+    &["raft", "ca", "engine", "dataplane"],
+    &["manager", "agent"],
+    &["engine-api", "linux", "containerd", "compose"],
+    &["skep", "e2e"],
+];
+
+/// Arrows within a layer, or up one, that the plan draws: `engine -> dataplane`, and `wire`, which
+/// speaks of endpoints.
+const SIDEWAYS: [(&str, &str); 2] = [("engine", "dataplane"), ("wire", "discovery")];
+
+/// Crates without sockets, files, clock or randomness, and the crates outside that they may use.
+const PURE: [&str; 5] = ["types", "store", "planner", "discovery", "compose"];
+const PURE_OUTSIDE: [&str; 8] =
+    ["serde", "serde_json", "serde-saphyr", "ipnet", "thiserror", "time", "imbl", "tracing"];
+
+/// Lines of a file before its tests.
+const LINES_MAX: usize = 600;
+
+/// Words that say nothing, and may name no crate and no module.
+const EMPTY_WORDS: [&str; 4] = ["util", "utils", "common", "helpers"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Every crate with the names of the crates in its `[dependencies]`.
+fn crates() -> BTreeMap<String, BTreeSet<String>> {
+    let mut crates = BTreeMap::new();
+    for entry in fs::read_dir(root().join("crates")).unwrap() {
+        let manifest = entry.unwrap().path().join("Cargo.toml");
+        let text = fs::read_to_string(&manifest).unwrap();
+        let table: toml::Table = text.parse().unwrap();
+        let name = table["package"]["name"].as_str().unwrap().to_owned();
+        let lints = table.get("lints").and_then(|lints| lints.get("workspace"));
+        assert_eq!(
+            lints.and_then(toml::Value::as_bool),
+            Some(true),
+            "{name}: add `[lints] workspace = true`"
+        );
+        let dependencies = table.get("dependencies").and_then(toml::Value::as_table);
+        let names = dependencies.into_iter().flat_map(|table| table.keys().cloned()).collect();
+        crates.insert(name, names);
+    }
+    crates
+}
+
+fn layer(name: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&name))
+}
+
+/// Every Rust file of ours.
+fn sources() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn arrows_between_crates_go_down() {
+    let crates = crates();
+    for (name, dependencies) in &crates {
+        let own = layer(name).unwrap_or_else(|| panic!("{name} has no place in LAYERS"));
+        for dependency in dependencies.iter().filter(|dependency| crates.contains_key(*dependency)) {
+            let sideways = SIDEWAYS.contains(&(name.as_str(), dependency.as_str()));
+            let below = layer(dependency).is_some_and(|layer| layer < own);
+            assert!(below || sideways, "{name} -> {dependency} does not go down");
+        }
+    }
+}
+
+#[test]
+fn managers_and_agents_meet_only_in_wire() {
+    let crates = crates();
+    assert!(!crates["manager"].contains("agent"));
+    assert!(!crates["agent"].contains("manager"));
+    for name in ["store", "planner", "raft"] {
+        assert!(!crates["agent"].contains(name), "the agent knows {name}");
+    }
+    for name in ["engine", "dataplane"] {
+        assert!(!crates["manager"].contains(name), "the manager knows {name}");
+    }
+}
+
+#[test]
+fn pure_crates_use_pure_crates() {
+    let crates = crates();
+    for name in PURE {
+        for dependency in &crates[name] {
+            let pure = PURE.contains(&dependency.as_str())
+                || PURE_OUTSIDE.contains(&dependency.as_str());
+            assert!(pure, "{name} is pure and may not use {dependency}");
+        }
+    }
+}
+
+#[test]
+fn no_file_is_a_hall() {
+    for path in sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines: divide it", path.display());
+    }
+}
+
+#[test]
+fn only_linux_may_be_unsafe() {
+    let word = ["un", "safe"].concat();
+    for path in sources() {
+        if path.components().any(|part| part.as_os_str() == "linux") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let found = text.lines().find(|line| {
+            let code = line.split("//").next().unwrap_or_default();
+            [format!("{word} {{"), format!("{word} fn"), format!("{word} impl")]
+                .iter()
+                .any(|form| code.contains(form.as_str()))
+        });
+        assert_eq!(found, None, "{}", path.display());
+    }
+}
+
+#[test]
+fn names_say_something() {
+    for path in sources() {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let folder = path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        for word in EMPTY_WORDS {
+            assert!(stem != word && folder != word, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_crate_says_what_it_is_for() {
+    for name in crates().keys() {
+        let folder = root().join("crates").join(name).join("src");
+        let head = ["lib.rs", "main.rs"].map(|file| folder.join(file));
+        let head = head.iter().find(|path| path.exists()).unwrap();
+        let text = fs::read_to_string(head).unwrap();
+        assert!(text.starts_with("//! "), "{} begins without a head", head.display());
+    }
+}
