@@ -1,0 +1,188 @@
+//! What follows for this node from what is known.
+
+use crate::model::{
+    Desired, Here, Knowledge, Mesh, MeshPort, MeshRules, NetworkView, Overlay, PortRules, Sandbox,
+    SandboxAttachment, SandboxRules,
+};
+use crate::names::{Names, Served};
+use crate::zone::Zone;
+use ipnet::Ipv4Net;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use types::{NetworkId, TaskId};
+
+/// The kernel state of this node and the names that its sandboxes see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Projection {
+    pub desired: Desired,
+    /// By container id, for every sandbox.
+    pub zones: BTreeMap<String, Zone>,
+}
+
+/// A network that a sandbox here is on, worked out once for all of them.
+struct Attached<'a> {
+    view: &'a NetworkView,
+    vips: BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>,
+    names: Arc<Names>,
+}
+
+/// Computes what this node should hold. An endpoint that drains keeps its route and loses its
+/// traffic, because routes look at all endpoints, balancers and names only at those that serve.
+pub fn project(known: &Knowledge, here: &Here) -> Projection {
+    let wanted: BTreeSet<&NetworkId> = here
+        .sandboxes
+        .values()
+        .flat_map(|sandbox| sandbox.attachments.iter().map(|attachment| &attachment.network))
+        .collect();
+    let mut attached = BTreeMap::new();
+    let mut overlays = BTreeMap::new();
+    for id in wanted {
+        // A network without its allocation, or not known here, cannot be carried yet.
+        let Some(view) = known.networks.get(id) else { continue };
+        let Some(overlay) = overlay(id, view, here) else { continue };
+        overlays.insert(id.clone(), overlay);
+        let served = Served::new(view, &here.withdrawn);
+        let names = Arc::new(Names::new(&served));
+        attached.insert(id, Attached { view, vips: served.vips(), names });
+    }
+    let subnets: Arc<[Ipv4Net]> =
+        known.networks.values().filter_map(|view| Some(view.subnet?.net)).collect();
+    let mut projection = Projection::default();
+    for (id, sandbox) in &here.sandboxes {
+        let networks: Vec<(&SandboxAttachment, &Attached<'_>)> = sandbox
+            .attachments
+            .iter()
+            .filter_map(|attachment| Some((attachment, attached.get(&attachment.network)?)))
+            .collect();
+        let zone = Zone {
+            networks: networks.iter().map(|(_, network)| Arc::clone(&network.names)).collect(),
+            subnets: Arc::clone(&subnets),
+        };
+        projection.zones.insert(id.clone(), zone);
+        projection.desired.sandboxes.insert(id.clone(), rules(id, sandbox, &networks));
+    }
+    projection.desired.overlays = overlays;
+    projection.desired.mesh = mesh(&known.mesh, here);
+    projection
+}
+
+fn overlay(id: &NetworkId, view: &NetworkView, here: &Here) -> Option<Overlay> {
+    let subnet = view.subnet.filter(|_| view.vni != 0)?;
+    let local: BTreeSet<Ipv4Addr> = here
+        .sandboxes
+        .values()
+        .flat_map(|sandbox| &sandbox.attachments)
+        .filter(|attachment| attachment.network == *id)
+        .map(|attachment| attachment.address)
+        .collect();
+    // What runs here is not elsewhere, even if managers have not heard of the move yet. A node
+    // that joined anew may find its former self among the others.
+    let remotes: BTreeMap<Ipv4Addr, Ipv4Addr> = view
+        .endpoints
+        .values()
+        .filter(|endpoint| endpoint.node != here.node && endpoint.vtep != here.address)
+        .filter(|endpoint| !local.contains(&endpoint.address))
+        .map(|endpoint| (endpoint.address, endpoint.vtep))
+        .collect();
+    Some(Overlay {
+        vni: view.vni,
+        local: here.address,
+        port: here.data_path_port,
+        gateway: subnet.gateway,
+        prefix: subnet.net.prefix_len(),
+        peers: remotes.values().copied().collect(),
+        remotes,
+    })
+}
+
+fn rules(
+    id: &str,
+    sandbox: &Sandbox,
+    networks: &[(&SandboxAttachment, &Attached<'_>)],
+) -> SandboxRules {
+    let seed = seed(id);
+    let vips = networks.iter().flat_map(|(_, network)| &network.vips);
+    SandboxRules {
+        netns: sandbox.netns.clone(),
+        gateway_address: sandbox.gateway_address,
+        default_route: networks.is_empty()
+            || networks.iter().any(|(_, network)| !network.view.internal),
+        attachments: networks.iter().map(|(attachment, _)| (*attachment).clone()).collect(),
+        dns_port: sandbox.dns_port,
+        vips: vips.map(|(vip, backends)| (*vip, rotated(backends.clone(), seed))).collect(),
+    }
+}
+
+/// The routing mesh: own tasks are reached by their gateway address, others by their address on
+/// the ingress network.
+fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
+    let host_ports = here.sandboxes.values().flat_map(host_ports).collect();
+    let Some(me) = mesh.nodes.get(&here.node) else {
+        return MeshRules { host_ports, ..MeshRules::default() };
+    };
+    let gateways: BTreeMap<&TaskId, Ipv4Addr> = here
+        .sandboxes
+        .values()
+        .filter_map(|sandbox| Some((sandbox.task.as_ref()?, sandbox.gateway_address)))
+        .collect();
+    let mut rules = MeshRules {
+        ingress: Some(me.ingress),
+        local: Some(here.address),
+        port: here.data_path_port,
+        host_ports,
+        ..MeshRules::default()
+    };
+    let others = mesh.nodes.iter().filter(|(node, _)| **node != here.node);
+    rules.peers = others.map(|(_, node)| (node.ingress, node.address)).collect();
+    // By task, the address that balancers send to.
+    let mut targets: BTreeMap<&TaskId, Ipv4Addr> = BTreeMap::new();
+    for (id, task) in &mesh.tasks {
+        let target = if task.node == here.node {
+            let Some(gateway) = gateways.get(id) else { continue };
+            rules.local_tasks.insert(task.ingress, *gateway);
+            *gateway
+        } else {
+            let Some(node) = mesh.nodes.get(&task.node) else { continue };
+            rules.remote_tasks.insert(task.ingress, node.ingress);
+            task.ingress
+        };
+        if task.serving && !here.withdrawn.contains(id) {
+            targets.insert(id, target);
+        }
+    }
+    let seed = seed(here.node.as_str());
+    let ports = mesh.ports.iter().map(|(key, port)| (*key, port_rules(port, &targets, seed)));
+    rules.ports = ports.collect();
+    rules
+}
+
+type HostPort = ((types::Protocol, u16), (Ipv4Addr, u16));
+
+fn host_ports(sandbox: &Sandbox) -> impl Iterator<Item = HostPort> {
+    let address = sandbox.gateway_address;
+    let ports = sandbox.host_ports.iter();
+    ports.map(move |(protocol, published, target)| ((*protocol, *published), (address, *target)))
+}
+
+fn port_rules(port: &MeshPort, targets: &BTreeMap<&TaskId, Ipv4Addr>, seed: u64) -> PortRules {
+    let backends = port.tasks.iter().filter_map(|task| targets.get(task).copied());
+    PortRules { target: port.target, backends: rotated(backends.collect(), seed) }
+}
+
+/// Every balancer begins with its first back end, and again after every change. Each sandbox has
+/// an order of its own, so that many clients of one connection do not all meet at the same task.
+fn rotated(mut backends: Vec<Ipv4Addr>, seed: u64) -> Vec<Ipv4Addr> {
+    if let Some(start) = u64::try_from(backends.len()).ok().and_then(|len| seed.checked_rem(len)) {
+        backends.rotate_left(usize::try_from(start).unwrap_or(0));
+    }
+    backends
+}
+
+/// A number that differs from name to name (FNV-1a), folded so that small remainders differ too.
+fn seed(name: &str) -> u64 {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash ^ (hash >> 32)
+}

@@ -1,0 +1,99 @@
+//! The name server's decision: what to answer to whom.
+
+use crate::names::Names;
+use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+/// Seconds that an answer may be kept. Back ends change often, and asking again is cheap: the
+/// server is on the same machine.
+pub const TTL: u32 = 1;
+
+/// All that one sandbox may know: the names of its networks, in the order of its attachments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Zone {
+    pub(crate) networks: Vec<Arc<Names>>,
+    /// The subnets of the cluster, also of networks that this sandbox is not on.
+    pub(crate) subnets: Arc<[Ipv4Net]>,
+}
+
+/// A question of class IN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// In lower case, without the dot at the end; empty for the root.
+    pub name: &'a str,
+    pub kind: Kind,
+}
+
+/// What is asked of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A
+    Address,
+    /// PTR
+    Pointer,
+    Any,
+    /// AXFR, IXFR: a whole zone.
+    Transfer,
+    /// AAAA, MX, TXT, …: we never have one, others may.
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer<'z> {
+    /// At least one address.
+    Addresses(&'z [Ipv4Addr]),
+    /// What an address is called, without the dot at the end.
+    Name(&'z str),
+    /// The name is there, but nothing of this kind.
+    NoData,
+    NxDomain,
+    /// Not ours to know.
+    Forward,
+    Refuse,
+}
+
+/// Answers a question from one sandbox.
+///
+/// A name of a single label is never forwarded: nobody outside knows our services, and a typing
+/// error should fail at once.
+pub fn answer<'z>(zone: &'z Zone, question: Question<'_>) -> Answer<'z> {
+    if question.kind == Kind::Transfer {
+        return Answer::Refuse;
+    }
+    if let Some(address) = reversed(question.name) {
+        return pointer(zone, address, question.kind);
+    }
+    match zone.networks.iter().find_map(|names| names.addresses(question.name)) {
+        Some(addresses) => match question.kind {
+            Kind::Address | Kind::Any => Answer::Addresses(addresses),
+            // Resolvers ask for A and AAAA at once; NXDOMAIN to one would hide the other.
+            Kind::Pointer | Kind::Other | Kind::Transfer => Answer::NoData,
+        },
+        None if question.name.is_empty() || question.name.contains('.') => Answer::Forward,
+        None => Answer::NxDomain,
+    }
+}
+
+fn pointer(zone: &Zone, address: Ipv4Addr, kind: Kind) -> Answer<'_> {
+    let ours = || zone.subnets.iter().any(|subnet| subnet.contains(&address));
+    match zone.networks.iter().find_map(|names| names.name_of(address)) {
+        Some(name) => match kind {
+            Kind::Pointer | Kind::Any => Answer::Name(name),
+            Kind::Address | Kind::Other | Kind::Transfer => Answer::NoData,
+        },
+        None if ours() => Answer::NxDomain,
+        None => Answer::Forward,
+    }
+}
+
+/// Reads `4.3.2.1.in-addr.arpa` (RFC 1035, 3.5).
+fn reversed(name: &str) -> Option<Ipv4Addr> {
+    let mut labels = name.strip_suffix(".in-addr.arpa")?.split('.');
+    let mut octet = || -> Option<u8> {
+        let label = labels.next()?;
+        label.bytes().all(|byte| byte.is_ascii_digit()).then(|| label.parse().ok())?
+    };
+    let (d, c, b, a) = (octet()?, octet()?, octet()?, octet()?);
+    labels.next().is_none().then(|| Ipv4Addr::new(a, b, c, d))
+}

@@ -1,0 +1,379 @@
+//! Cases as text: what is known in, what the kernel should hold and what names lead to out.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::needless_raw_string_hashes, reason = "UPDATE_EXPECT=1 writes them")]
+
+use discovery::{
+    Answer, Endpoint, Here, Kind, Knowledge, MeshNode, MeshPort, MeshTask, Projection, Question,
+    Sandbox, SandboxAttachment, ServiceView, answer, project,
+};
+use expect_test::{Expect, expect};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use types::{NodeId, Protocol, Subnet};
+
+/// Reads the text, projects for node n1 and shows the outcome with the answers to all questions.
+fn check(text: &str, outcome: &Expect) {
+    let mut known = Knowledge::default();
+    let mut here = Here {
+        node: NodeId::from("n1"),
+        address: [192, 168, 0, 1].into(),
+        data_path_port: 4789,
+        sandboxes: BTreeMap::new(),
+        withdrawn: BTreeSet::new(),
+    };
+    let mut questions = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[0] {
+            "ask" => questions.push((words[1], words[2], words[3])),
+            "withdrawn" => drop(here.withdrawn.insert(words[1].into())),
+            "sandbox" => sandbox(&mut here, &words),
+            _ => learn(&mut known, &words),
+        }
+    }
+    let projection = project(&known, &here);
+    let mut shown = show(&projection);
+    for (id, kind, name) in questions {
+        let kind = match kind {
+            "A" => Kind::Address,
+            "PTR" => Kind::Pointer,
+            "ANY" => Kind::Any,
+            "AXFR" => Kind::Transfer,
+            _ => Kind::Other,
+        };
+        let reply = match answer(&projection.zones[id], Question { name, kind }) {
+            Answer::Addresses(addresses) => format!("{addresses:?}"),
+            other => format!("{other:?}"),
+        };
+        writeln!(shown, "{id} {name}: {reply}").unwrap();
+    }
+    outcome.assert_eq(&shown);
+}
+
+fn learn(known: &mut Knowledge, words: &[&str]) {
+    match words {
+        ["network", id, name, net, rest @ ..] => {
+            let net: ipnet::Ipv4Net = net.parse().unwrap();
+            let view = known.networks.entry((*id).into()).or_default();
+            (view.name, view.vni) = ((*name).to_owned(), 4097);
+            view.subnet = Some(Subnet { net, gateway: net.hosts().next().unwrap() });
+            view.internal = rest == ["internal"];
+        }
+        ["service", network, name, vip, aliases @ ..] => {
+            let service = ServiceView {
+                name: (*name).to_owned(),
+                aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
+                vip: vip.parse().ok(),
+            };
+            let view = known.networks.get_mut(&(*network).into()).unwrap();
+            view.services.insert((*name).into(), service);
+        }
+        ["task", network, id, slot, address, node, state, aliases @ ..] => {
+            let service = slot.split('.').next().unwrap();
+            let endpoint = Endpoint {
+                address: address.parse().unwrap(),
+                node: (*node).into(),
+                vtep: format!("192.168.0.{}", &node[1..]).parse().unwrap(),
+                service: service.into(),
+                name: format!("{slot}.{id}"),
+                aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
+                serving: *state == "serving",
+            };
+            let view = known.networks.get_mut(&(*network).into()).unwrap();
+            view.endpoints.insert((*id).into(), endpoint);
+        }
+        ["node", id] => {
+            let address = format!("192.168.0.{}", &id[1..]).parse().unwrap();
+            let ingress = format!("10.255.0.{}", &id[1..]).parse().unwrap();
+            known.mesh.nodes.insert((*id).into(), MeshNode { address, ingress });
+        }
+        ["mesh", id, ingress, node, state] => {
+            let ingress = ingress.parse().unwrap();
+            let task = MeshTask { node: (*node).into(), ingress, serving: *state == "serving" };
+            known.mesh.tasks.insert((*id).into(), task);
+        }
+        ["port", published, target, tasks @ ..] => {
+            let tasks = tasks.iter().map(|&task| task.into()).collect();
+            let port = MeshPort { service: "web".into(), target: target.parse().unwrap(), tasks };
+            known.mesh.ports.insert((Protocol::Tcp, published.parse().unwrap()), port);
+        }
+        other => panic!("cannot read {other:?}"),
+    }
+}
+
+/// `sandbox ID TASK|- NETWORK=ADDRESS… PUBLISHED:TARGET…`
+fn sandbox(here: &mut Here, words: &[&str]) {
+    let number = u8::try_from(here.sandboxes.len() + 2).unwrap();
+    let mut sandbox = Sandbox {
+        task: Some(words[2]).filter(|task| *task != "-").map(Into::into),
+        netns: format!("/run/netns/{}", words[1]),
+        gateway_address: [172, 30, 0, number].into(),
+        attachments: Vec::new(),
+        dns_port: 40000,
+        host_ports: Vec::new(),
+    };
+    for word in &words[3..] {
+        if let Some((network, address)) = word.split_once('=') {
+            let address = address.parse().unwrap();
+            let attachment = SandboxAttachment { network: network.into(), address, prefix: 24 };
+            sandbox.attachments.push(attachment);
+        } else if let Some((published, target)) = word.split_once(':') {
+            let ports = (Protocol::Tcp, published.parse().unwrap(), target.parse().unwrap());
+            sandbox.host_ports.push(ports);
+        }
+    }
+    here.sandboxes.insert(words[1].to_owned(), sandbox);
+}
+
+fn show(projection: &Projection) -> String {
+    let mut out = String::new();
+    for (id, overlay) in &projection.desired.overlays {
+        let (peers, remotes) = (&overlay.peers, &overlay.remotes);
+        writeln!(out, "overlay {id} vni {} peers {peers:?} remotes {remotes:?}", overlay.vni)
+            .unwrap();
+    }
+    for (id, rules) in &projection.desired.sandboxes {
+        let networks: Vec<&str> = rules.attachments.iter().map(|a| a.network.as_str()).collect();
+        let (route, vips) = (rules.default_route, &rules.vips);
+        writeln!(out, "sandbox {id} on {networks:?} default route {route} vips {vips:?}").unwrap();
+    }
+    let mesh = &projection.desired.mesh;
+    if let Some(ingress) = mesh.ingress {
+        writeln!(out, "mesh {ingress} peers {:?}", mesh.peers).unwrap();
+        writeln!(out, "  local {:?} remote {:?}", mesh.local_tasks, mesh.remote_tasks).unwrap();
+        for ((_, port), rules) in &mesh.ports {
+            writeln!(out, "  port {port} -> {:?}:{}", rules.backends, rules.target).unwrap();
+        }
+    }
+    for ((_, port), target) in &mesh.host_ports {
+        writeln!(out, "host port {port} -> {target:?}").unwrap();
+    }
+    out
+}
+
+#[test]
+fn a_name_is_unknown_then_refuses_then_serves() {
+    // Nothing of the service yet: its VIP is there, its name is not.
+    check(
+        "
+        network net wp_default 10.0.1.0/24
+        service net dbcluster 10.0.1.2
+        sandbox wp - net=10.0.1.9
+        ask wp A dbcluster
+        ask wp A tasks.dbcluster
+        ",
+        &expect![[r#"
+            overlay net vni 4097 peers {} remotes {}
+            sandbox wp on ["net"] default route true vips {10.0.1.2: []}
+            wp dbcluster: NxDomain
+            wp tasks.dbcluster: Forward
+        "#]],
+    );
+    // A task starts: the name is there, and the VIP without back ends refuses.
+    check(
+        "
+        network net wp_default 10.0.1.0/24
+        service net dbcluster 10.0.1.2
+        task net t1 dbcluster.1 10.0.1.3 n2 starting
+        sandbox wp - net=10.0.1.9
+        ask wp A dbcluster
+        ask wp A dbcluster.1
+        ",
+        &expect![[r#"
+            overlay net vni 4097 peers {192.168.0.2} remotes {10.0.1.3: 192.168.0.2}
+            sandbox wp on ["net"] default route true vips {10.0.1.2: []}
+            wp dbcluster: [10.0.1.2]
+            wp dbcluster.1: Forward
+        "#]],
+    );
+    check(
+        "
+        network net wp_default 10.0.1.0/24
+        service net dbcluster 10.0.1.2
+        task net t1 dbcluster.1 10.0.1.3 n2 serving
+        sandbox wp - net=10.0.1.9
+        ask wp A dbcluster
+        ask wp A tasks.dbcluster
+        ask wp A dbcluster.1
+        ask wp A dbcluster.1.t1
+        ",
+        &expect![[r#"
+            overlay net vni 4097 peers {192.168.0.2} remotes {10.0.1.3: 192.168.0.2}
+            sandbox wp on ["net"] default route true vips {10.0.1.2: [10.0.1.3]}
+            wp dbcluster: [10.0.1.2]
+            wp tasks.dbcluster: [10.0.1.3]
+            wp dbcluster.1: [10.0.1.3]
+            wp dbcluster.1.t1: [10.0.1.3]
+        "#]],
+    );
+}
+
+#[test]
+fn a_draining_task_keeps_its_route_and_loses_its_traffic() {
+    check(
+        "
+        network net front 10.0.1.0/24
+        service net web 10.0.1.2
+        task net t1 web.1 10.0.1.3 n2 serving
+        task net t2 web.2 10.0.1.4 n3 draining
+        task net t3 web.3 10.0.1.5 n1 serving
+        sandbox c3 t3 net=10.0.1.5
+        withdrawn t3
+        ask c3 A tasks.web
+        ",
+        &expect![[r#"
+            overlay net vni 4097 peers {192.168.0.2, 192.168.0.3} remotes {10.0.1.3: 192.168.0.2, 10.0.1.4: 192.168.0.3}
+            sandbox c3 on ["net"] default route true vips {10.0.1.2: [10.0.1.3]}
+            c3 tasks.web: [10.0.1.3]
+        "#]],
+    );
+}
+
+#[test]
+fn names_are_found_by_every_spelling_and_only_on_own_networks() {
+    check(
+        "
+        network net Front 10.0.1.0/24
+        network other back 10.0.2.0/24 internal
+        service net Web 10.0.1.2 www
+        service net zoo dnsrr
+        service other db 10.0.2.2
+        task net t1 Web.1 10.0.1.3 n1 serving web-host
+        task net t2 zoo.1 10.0.1.5 n2 serving
+        task net t3 zoo.2 10.0.1.6 n2 serving
+        task net t4 zoo.3 10.0.1.7 n2 starting
+        task other t5 db.1 10.0.2.3 n2 serving
+        sandbox c1 t1 net=10.0.1.3
+        sandbox c2 - other=10.0.2.9
+        ask c1 A web
+        ask c1 A www
+        ask c1 A web.front
+        ask c1 A web-host
+        ask c1 A zoo
+        ask c1 A tasks.zoo.front
+        ask c1 AAAA web
+        ask c1 PTR web
+        ask c1 ANY web
+        ask c1 AXFR web
+        ask c1 A db
+        ask c1 A example.org
+        ask c2 A db
+        ask c2 A web
+        ",
+        &expect![[r#"
+            overlay net vni 4097 peers {192.168.0.2} remotes {10.0.1.5: 192.168.0.2, 10.0.1.6: 192.168.0.2, 10.0.1.7: 192.168.0.2}
+            overlay other vni 4097 peers {192.168.0.2} remotes {10.0.2.3: 192.168.0.2}
+            sandbox c1 on ["net"] default route true vips {10.0.1.2: [10.0.1.3]}
+            sandbox c2 on ["other"] default route false vips {10.0.2.2: [10.0.2.3]}
+            c1 web: [10.0.1.2]
+            c1 www: [10.0.1.2]
+            c1 web.front: [10.0.1.2]
+            c1 web-host: [10.0.1.3]
+            c1 zoo: [10.0.1.5, 10.0.1.6]
+            c1 tasks.zoo.front: [10.0.1.5, 10.0.1.6]
+            c1 web: NoData
+            c1 web: NoData
+            c1 web: [10.0.1.2]
+            c1 web: Refuse
+            c1 db: NxDomain
+            c1 example.org: Forward
+            c2 db: [10.0.2.2]
+            c2 web: NxDomain
+        "#]],
+    );
+}
+
+#[test]
+fn addresses_have_names_on_own_networks() {
+    check(
+        "
+        network net front 10.0.1.0/24
+        network other back 10.0.2.0/24
+        service net web 10.0.1.2
+        task net t1 web.1 10.0.1.3 n2 starting
+        task other t2 db.1 10.0.2.3 n2 serving
+        sandbox c1 - net=10.0.1.9
+        ask c1 PTR 3.1.0.10.in-addr.arpa
+        ask c1 PTR 2.1.0.10.in-addr.arpa
+        ask c1 A 3.1.0.10.in-addr.arpa
+        ask c1 PTR 77.1.0.10.in-addr.arpa
+        ask c1 PTR 3.2.0.10.in-addr.arpa
+        ask c1 PTR 8.8.8.8.in-addr.arpa
+        ask c1 PTR +3.1.0.10.in-addr.arpa
+        ask c1 PTR 9.3.1.0.10.in-addr.arpa
+        ",
+        &expect![[r#"
+            overlay net vni 4097 peers {192.168.0.2} remotes {10.0.1.3: 192.168.0.2}
+            sandbox c1 on ["net"] default route true vips {10.0.1.2: []}
+            c1 3.1.0.10.in-addr.arpa: Name("web.1.t1.front")
+            c1 2.1.0.10.in-addr.arpa: Name("web.front")
+            c1 3.1.0.10.in-addr.arpa: NoData
+            c1 77.1.0.10.in-addr.arpa: NxDomain
+            c1 3.2.0.10.in-addr.arpa: NxDomain
+            c1 8.8.8.8.in-addr.arpa: Forward
+            c1 +3.1.0.10.in-addr.arpa: Forward
+            c1 9.3.1.0.10.in-addr.arpa: Forward
+        "#]],
+    );
+}
+
+#[test]
+fn the_mesh_leads_to_own_tasks_by_gateway_and_to_others_by_ingress() {
+    check(
+        "
+        node n1
+        node n2
+        mesh t1 10.255.1.1 n1 serving
+        mesh t2 10.255.1.2 n2 serving
+        mesh t3 10.255.1.3 n2 draining
+        mesh t4 10.255.1.4 n1 serving
+        mesh t5 10.255.1.5 n9 serving
+        port 8080 80 t1 t2 t3 t4 t5
+        port 9090 90
+        sandbox c1 t1
+        sandbox c2 - 5000:5
+        ",
+        &expect![[r#"
+            sandbox c1 on [] default route true vips {}
+            sandbox c2 on [] default route true vips {}
+            mesh 10.255.0.1 peers {10.255.0.2: 192.168.0.2}
+              local {10.255.1.1: 172.30.0.2} remote {10.255.1.2: 10.255.0.2, 10.255.1.3: 10.255.0.2}
+              port 8080 -> [10.255.1.2, 172.30.0.2]:80
+              port 9090 -> []:90
+            host port 5000 -> (172.30.0.3, 5)
+        "#]],
+    );
+}
+
+#[test]
+fn a_node_that_is_not_in_the_mesh_has_host_ports_only() {
+    check(
+        "
+        node n2
+        mesh t2 10.255.1.2 n2 serving
+        port 8080 80 t2
+        sandbox c1 - 5000:5
+        ",
+        &expect![[r#"
+            sandbox c1 on [] default route true vips {}
+            host port 5000 -> (172.30.0.2, 5)
+        "#]],
+    );
+}
+
+#[test]
+fn a_network_that_is_not_known_yet_is_left_out() {
+    check(
+        "
+        sandbox c1 t1 net=10.0.1.3
+        ask c1 A web
+        ask c1 PTR 3.1.0.10.in-addr.arpa
+        ",
+        &expect![[r#"
+            sandbox c1 on [] default route true vips {}
+            c1 web: NxDomain
+            c1 3.1.0.10.in-addr.arpa: Forward
+        "#]],
+    );
+}
