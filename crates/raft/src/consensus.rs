@@ -1,0 +1,48 @@
+//! The types that the consensus library works with.
+
+use openraft::alias;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use store::Changes;
+use types::Timestamp;
+
+/// What one entry of the log says: the changes of a batch and when they were decided.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Record {
+    pub(crate) changes: Changes,
+    pub(crate) time: Timestamp,
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What changes may hold keys: it must not reach the library's logs.
+        write!(f, "{} changes", self.changes.changes.len())
+    }
+}
+
+/// A manager that holds a copy of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Member {
+    /// Where other managers reach it; empty while there is one.
+    pub(crate) address: String,
+}
+
+openraft::declare_raft_types!(
+    /// Plain Raft: one leader in a term.
+    pub(crate) Consensus:
+        D = Record,
+        R = (),
+        NodeId = u64,
+        Node = Member,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+);
+
+pub(crate) type Entry = alias::EntryOf<Consensus>;
+pub(crate) type LogId = alias::LogIdOf<Consensus>;
+pub(crate) type Vote = alias::VoteOf<Consensus>;
+pub(crate) type SnapshotMeta = alias::SnapshotMetaOf<Consensus>;
+pub(crate) type SnapshotData = Vec<u8>;
+pub(crate) type Snapshot = alias::SnapshotOf<Consensus, SnapshotData>;
+pub(crate) type StoredMembership = alias::StoredMembershipOf<Consensus>;

@@ -1,0 +1,191 @@
+//! The file of the log: entries, the vote and the last snapshot, in one redb database.
+//!
+//! Everything here blocks; `log` says on which thread it runs.
+
+use crate::RaftError;
+use crate::consensus::{Entry, LogId, SnapshotMeta, Vote};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// By index of the log.
+const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+/// By name: `vote`, `purged`, `snapshot`, `format`.
+const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+
+const FORMAT: u64 = 1;
+const FILE: &str = "log.redb";
+/// Most reads are answered from memory: the file is read when a manager starts.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// One step of a write. Doing a step again changes nothing.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    Append {
+        index: u64,
+        entry: Vec<u8>,
+    },
+    Vote(Vec<u8>),
+    /// Forget the entries from this index on.
+    Truncate(u64),
+    /// Forget the entries up to and with this index; the bytes are its log id.
+    Purge(u64, Vec<u8>),
+    Snapshot(Vec<u8>),
+}
+
+/// A snapshot as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredSnapshot {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) data: Vec<u8>,
+}
+
+/// What the file says when it is opened.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) purged: Option<LogId>,
+    pub(crate) last: Option<LogId>,
+    pub(crate) snapshot: Option<StoredSnapshot>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Disk {
+    database: Database,
+}
+
+impl Disk {
+    /// Opens the log in `directory`, or makes a new one.
+    pub(crate) fn open(directory: &Path) -> Result<Self, RaftError> {
+        let prepared = prepare(directory)
+            .map_err(|source| RaftError::Directory { path: directory.to_owned(), source })?;
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(&prepared)
+            .map_err(|error| failed(&prepared, error))?;
+        let disk = Self { database };
+        disk.check_format(&prepared)?;
+        Ok(disk)
+    }
+
+    fn check_format(&self, path: &Path) -> Result<(), RaftError> {
+        let write = || -> Result<Option<u64>, redb::Error> {
+            let write = self.database.begin_write()?;
+            let found = {
+                write.open_table(ENTRIES)?;
+                let mut facts = write.open_table(FACTS)?;
+                let found = facts.get("format")?.and_then(|bytes| decode(bytes.value()).ok());
+                if found.is_none() {
+                    facts.insert("format", encode(&FORMAT).unwrap_or_default().as_slice())?;
+                }
+                found
+            };
+            write.commit()?;
+            Ok(found)
+        };
+        match write().map_err(|error| failed(path, error))? {
+            Some(found) if found != FORMAT => {
+                Err(RaftError::Format { path: path.to_owned(), found, known: FORMAT })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Reads what was there before.
+    pub(crate) fn find(&self) -> io::Result<Found> {
+        let read = self.database.begin_read().map_err(io::Error::other)?;
+        let facts = read.open_table(FACTS).map_err(io::Error::other)?;
+        let entries = read.open_table(ENTRIES).map_err(io::Error::other)?;
+        let purged = fact(&facts, "purged")?;
+        let last = match entries.last().map_err(io::Error::other)? {
+            Some((_, bytes)) => Some(decode::<Entry>(bytes.value())?.log_id),
+            None => purged,
+        };
+        Ok(Found { vote: fact(&facts, "vote")?, purged, last, snapshot: fact(&facts, "snapshot")? })
+    }
+
+    /// The entries from `start` up to, and without, `end`.
+    pub(crate) fn entries(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let read = self.database.begin_read().map_err(io::Error::other)?;
+        let entries = read.open_table(ENTRIES).map_err(io::Error::other)?;
+        let range = entries.range(start..end).map_err(io::Error::other)?;
+        range.map(|row| decode(row.map_err(io::Error::other)?.1.value())).collect()
+    }
+
+    pub(crate) fn snapshot(&self) -> io::Result<Option<StoredSnapshot>> {
+        let read = self.database.begin_read().map_err(io::Error::other)?;
+        fact(&read.open_table(FACTS).map_err(io::Error::other)?, "snapshot")
+    }
+
+    /// Makes `writes` so, all or none; they are on disk when this returns.
+    pub(crate) fn commit<'a>(&self, writes: impl Iterator<Item = &'a Write>) -> io::Result<()> {
+        self.try_commit(writes).map_err(|error| match error {
+            redb::Error::Io(error) => error,
+            error => io::Error::other(error),
+        })
+    }
+
+    fn try_commit<'a>(&self, writes: impl Iterator<Item = &'a Write>) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        {
+            let mut entries = transaction.open_table(ENTRIES)?;
+            let mut facts = transaction.open_table(FACTS)?;
+            for write in writes {
+                match write {
+                    Write::Append { index, entry } => {
+                        entries.insert(index, entry.as_slice())?;
+                    }
+                    Write::Vote(vote) => {
+                        facts.insert("vote", vote.as_slice())?;
+                    }
+                    Write::Truncate(from) => entries.retain_in::<u64, _>(from.., |_, _| false)?,
+                    Write::Purge(upto, id) => {
+                        entries.retain_in::<u64, _>(..=upto, |_, _| false)?;
+                        facts.insert("purged", id.as_slice())?;
+                    }
+                    Write::Snapshot(snapshot) => {
+                        facts.insert("snapshot", snapshot.as_slice())?;
+                    }
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn failed(path: &Path, error: impl Into<redb::Error>) -> RaftError {
+    RaftError::Open { path: path.to_owned(), source: Box::new(error.into()) }
+}
+
+/// Makes directory and file for the owner's eyes only.
+fn prepare(directory: &Path) -> io::Result<PathBuf> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+    let path = directory.join(FILE);
+    let file =
+        OpenOptions::new().create(true).truncate(false).append(true).mode(0o600).open(&path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(path)
+}
+
+fn fact<T: DeserializeOwned>(
+    facts: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> io::Result<Option<T>> {
+    let bytes = facts.get(name).map_err(io::Error::other)?;
+    bytes.map(|bytes| decode(bytes.value())).transpose()
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    rmp_serde::to_vec_named(value).map_err(io::Error::other)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    rmp_serde::from_slice(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}

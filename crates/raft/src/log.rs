@@ -1,0 +1,250 @@
+//! The log as the consensus library sees it.
+//!
+//! Entries are readable the moment [`append`](RaftLogStorage::append) returns, before they are on
+//! disk: they wait in memory while one thread takes everything that is queued, writes it in one
+//! transaction and syncs once (group commit). Only then the library hears that they are safe.
+
+use crate::consensus::{Consensus, Entry, LogId, Vote};
+use crate::disk::{Disk, Found, Write, encode};
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{OptionalSend, alias};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+
+/// Writes that may wait for the disk.
+const QUEUE: usize = 256;
+/// Writes that are synced together at most.
+const GROUP: usize = 64;
+/// Entries kept in memory after they were written: they are about to be applied.
+const KEPT: u64 = 256;
+
+/// Who hears how a write went.
+enum Done {
+    Flushed(IOFlushed<Consensus>),
+    Reply(oneshot::Sender<io::Result<()>>),
+}
+
+impl Done {
+    fn tell(self, result: &io::Result<()>) {
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        match self {
+            Self::Flushed(flushed) => flushed.io_completed(result),
+            // Whoever asked may have gone: then nobody needs to know.
+            Self::Reply(reply) => drop(reply.send(result)),
+        }
+    }
+}
+
+struct Job {
+    writes: Vec<Write>,
+    done: Done,
+}
+
+/// Queues writes for the thread that owns the file.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    async fn queue(&self, writes: Vec<Write>, done: Done) -> io::Result<()> {
+        let sent = self.jobs.send(Job { writes, done }).await;
+        sent.map_err(|_gone| io::Error::other("the log's writer has stopped"))
+    }
+
+    /// Writes and waits until it is on disk.
+    pub(crate) async fn write(&self, write: Write) -> io::Result<()> {
+        let (reply, wait) = oneshot::channel();
+        self.queue(vec![write], Done::Reply(reply)).await?;
+        wait.await.map_err(|_gone| io::Error::other("the log's writer has stopped"))?
+    }
+}
+
+/// What is known of the log without looking at the disk.
+#[derive(Debug, Default)]
+struct Known {
+    vote: Option<Vote>,
+    purged: Option<LogId>,
+    last: Option<LogId>,
+    /// The newest entries, without a gap; those on disk may be missing at its start.
+    tail: BTreeMap<u64, Entry>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Log {
+    known: Arc<Mutex<Known>>,
+    disk: Arc<Disk>,
+    writer: Writer,
+}
+
+impl Log {
+    /// Starts the thread that writes. It ends when the log and all its writers are dropped.
+    pub(crate) fn start(disk: &Arc<Disk>, found: &Found) -> io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let known = Arc::new(Mutex::new(Known {
+            vote: found.vote,
+            purged: found.purged,
+            last: found.last,
+            tail: BTreeMap::new(),
+        }));
+        let (file, tail) = (Arc::clone(disk), Arc::clone(&known));
+        let thread = std::thread::Builder::new()
+            .name("raft-log".to_owned())
+            .spawn(move || run(&file, &tail, queue))?;
+        let log = Self { known, disk: Arc::clone(disk), writer: Writer { jobs } };
+        Ok((log, thread))
+    }
+
+    pub(crate) fn writer(&self) -> Writer {
+        self.writer.clone()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        lock(&self.known)
+    }
+}
+
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    // Nothing panics while it holds the lock; if it did, what is known is still whole.
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread of the file.
+fn run(disk: &Disk, known: &Mutex<Known>, mut queue: mpsc::Receiver<Job>) {
+    while let Some(job) = queue.blocking_recv() {
+        let mut jobs = vec![job];
+        while jobs.len() < GROUP
+            && let Ok(job) = queue.try_recv()
+        {
+            jobs.push(job);
+        }
+        let result = disk.commit(jobs.iter().flat_map(|job| &job.writes));
+        match &result {
+            Ok(()) => forget_written(known, &jobs),
+            Err(error) => tracing::error!(%error, "the log cannot be written"),
+        }
+        for job in jobs {
+            job.done.tell(&result);
+        }
+    }
+}
+
+/// Drops entries from memory that are on disk, except the newest.
+fn forget_written(known: &Mutex<Known>, jobs: &[Job]) {
+    let written = jobs.iter().flat_map(|job| &job.writes).filter_map(|write| match write {
+        Write::Append { index, .. } => Some(*index),
+        Write::Vote(_) | Write::Truncate(_) | Write::Purge(..) | Write::Snapshot(_) => None,
+    });
+    if let Some(index) = written.max() {
+        let mut known = lock(known);
+        known.tail = known.tail.split_off(&index.saturating_sub(KEPT));
+    }
+}
+
+impl RaftLogReader<Consensus> for Log {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let (tail, on_disk) = {
+            let known = self.known();
+            let tail: Vec<Entry> =
+                known.tail.range(start..end).map(|(_, entry)| entry.clone()).collect();
+            let after_last = known.last.map_or(0, |last| last.index.saturating_add(1));
+            let tail_start = tail.first().map_or(end.min(after_last), |first| first.log_id.index);
+            (tail, start..tail_start)
+        };
+        if on_disk.is_empty() {
+            return Ok(tail);
+        }
+        let disk = Arc::clone(&self.disk);
+        let read = tokio::task::spawn_blocking(move || disk.entries(on_disk.start, on_disk.end));
+        let mut entries = read.await.map_err(io::Error::other)??;
+        entries.extend(tail);
+        Ok(entries)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.known().vote)
+    }
+}
+
+impl RaftLogStorage<Consensus> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Consensus>> {
+        let known = self.known();
+        Ok(LogState { last_purged_log_id: known.purged, last_log_id: known.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &alias::VoteOf<Consensus>) -> io::Result<()> {
+        let write = Write::Vote(encode(vote)?);
+        self.known().vote = Some(*vote);
+        self.writer.write(write).await
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Consensus>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut writes = Vec::new();
+        let mut appended = Vec::new();
+        for entry in entries {
+            writes.push(Write::Append { index: entry.log_id.index, entry: encode(&entry)? });
+            appended.push(entry);
+        }
+        {
+            let mut known = self.known();
+            known.last = appended.last().map(|entry| entry.log_id).or(known.last);
+            known.tail.extend(appended.into_iter().map(|entry| (entry.log_id.index, entry)));
+        }
+        self.writer.queue(writes, Done::Flushed(callback)).await
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let from = last.map_or(0, |last| last.index.saturating_add(1));
+        {
+            let mut known = self.known();
+            known.tail.split_off(&from);
+            known.last = last;
+        }
+        self.writer.write(Write::Truncate(from)).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        let write = Write::Purge(upto.index, encode(&upto)?);
+        {
+            let mut known = self.known();
+            known.tail = known.tail.split_off(&upto.index.saturating_add(1));
+            known.purged = Some(upto);
+            known.last = known.last.max(Some(upto));
+        }
+        self.writer.write(write).await
+    }
+}

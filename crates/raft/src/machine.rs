@@ -1,0 +1,144 @@
+//! What the log adds up to: a [`View`], published after every step, and its snapshots.
+
+use crate::consensus::{Consensus, LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership};
+use crate::disk::{Disk, StoredSnapshot, Write, decode, encode};
+use crate::log::Writer;
+use futures_util::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use std::io;
+use std::sync::Arc;
+use store::{Changes, View};
+use tokio::sync::watch;
+use types::{Timestamp, Version};
+
+pub(crate) struct Machine {
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    view: View,
+    views: watch::Sender<View>,
+    disk: Arc<Disk>,
+    writer: Writer,
+}
+
+impl Machine {
+    /// Starts from the last snapshot, if there is one.
+    pub(crate) fn start(
+        snapshot: Option<&StoredSnapshot>,
+        disk: Arc<Disk>,
+        writer: Writer,
+    ) -> io::Result<(Self, watch::Receiver<View>)> {
+        let (views, published) = watch::channel(View::default());
+        let mut machine = Self {
+            applied: None,
+            membership: StoredMembership::default(),
+            view: View::default(),
+            views,
+            disk,
+            writer,
+        };
+        if let Some(snapshot) = snapshot {
+            machine.restore(&snapshot.meta, &snapshot.data)?;
+        }
+        Ok((machine, published))
+    }
+
+    fn restore(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
+        self.view = View::from(decode::<store::Snapshot>(data)?);
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.views.send_replace(self.view.clone());
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        id: LogId,
+        payload: EntryPayload<crate::consensus::Record, u64, crate::consensus::Member>,
+    ) {
+        let nothing = Changes::default();
+        let version = Version(id.index);
+        match payload {
+            EntryPayload::Blank => self.view.apply(&nothing, version, Timestamp::default()),
+            EntryPayload::Normal(record) => self.view.apply(&record.changes, version, record.time),
+            EntryPayload::Membership(membership) => {
+                self.view.apply(&nothing, version, Timestamp::default());
+                self.membership = StoredMembership::new(Some(id), membership);
+            }
+        }
+        self.applied = Some(id);
+    }
+}
+
+impl RaftStateMachine<Consensus> for Machine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<Consensus>>> + Unpin + OptionalSend,
+    {
+        let mut responders = Vec::new();
+        while let Some((entry, responder)) = entries.try_next().await? {
+            self.take(entry.log_id, entry.payload);
+            responders.extend(responder);
+        }
+        // Whoever is answered finds the change in the view.
+        self.views.send_replace(self.view.clone());
+        for responder in responders {
+            responder.send(());
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            meta: SnapshotMeta {
+                last_log_id: self.applied,
+                last_membership: self.membership.clone(),
+            },
+            view: self.view.clone(),
+            writer: self.writer.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Vec<u8>) -> io::Result<()> {
+        self.restore(meta, &data)?;
+        let stored = StoredSnapshot { meta: meta.clone(), data };
+        self.writer.write(Write::Snapshot(encode(&stored)?)).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let disk = Arc::clone(&self.disk);
+        let read = tokio::task::spawn_blocking(move || disk.snapshot());
+        let stored = read.await.map_err(io::Error::other)??;
+        Ok(stored.map(|stored| Snapshot { meta: stored.meta, snapshot: stored.data }))
+    }
+}
+
+/// Writes one snapshot. The view it holds stays as it is while entries go on being applied.
+pub(crate) struct Builder {
+    meta: SnapshotMeta,
+    view: View,
+    writer: Writer,
+}
+
+impl RaftSnapshotBuilder<Consensus> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let (meta, view) = (self.meta.clone(), self.view.clone());
+        let build = tokio::task::spawn_blocking(move || {
+            let data = encode(&store::Snapshot::from(&view))?;
+            let stored = StoredSnapshot { meta, data };
+            Ok::<_, io::Error>((encode(&stored)?, stored))
+        });
+        let (bytes, stored) = build.await.map_err(io::Error::other)??;
+        self.writer.write(Write::Snapshot(bytes)).await?;
+        Ok(Snapshot { meta: stored.meta, snapshot: stored.data })
+    }
+}

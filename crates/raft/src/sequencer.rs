@@ -1,0 +1,371 @@
+//! The one writer: puts everybody's changes in one order and into the log.
+
+use crate::RaftError;
+use crate::consensus::{Consensus, Member, Record};
+use crate::disk::{Disk, Found};
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::network::Alone;
+use crate::room::{RESERVE_BYTES, Room};
+use openraft::alias::WatchReceiverOf;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError as Refusal};
+use openraft::{Raft, RaftMetrics, SnapshotPolicy};
+use scope::Scope;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+use store::{Changes, View, rules};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use types::{ClusterSpec, Fault, Timestamp, Version};
+
+/// Changes that may wait to be decided.
+const QUEUE: usize = 1024;
+/// Changes that become one entry of the log at most.
+const BATCH: usize = 256;
+/// How long callers wait for the disk.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a single manager may take to become its own leader and to read its log.
+const START_LIMIT: Duration = Duration::from_mins(1);
+/// Entries that stay in the log behind a snapshot, for managers that lag.
+const KEPT_ENTRIES: u64 = 500;
+/// The number of the first manager in the log's membership.
+const FIRST: u64 = 1;
+
+/// Where the log is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its directory; made if it is missing.
+    pub directory: PathBuf,
+    /// Changes are refused while the disk has less room than this.
+    pub reserve_bytes: u64,
+}
+
+impl Config {
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), reserve_bytes: RESERVE_BYTES }
+    }
+}
+
+type Metrics = WatchReceiverOf<Consensus, RaftMetrics<Consensus>>;
+type Node = Raft<Consensus, Machine>;
+type Outcome = Result<Version, Fault>;
+type Decide = Box<dyn FnOnce(&View) -> Result<Changes, Fault> + Send>;
+
+struct Request {
+    decide: Decide,
+    reply: oneshot::Sender<Outcome>,
+}
+
+/// A handle to the log: reads the newest view and writes changes.
+#[derive(Clone)]
+pub struct Sequencer {
+    requests: mpsc::Sender<Request>,
+    views: watch::Receiver<View>,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for Sequencer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sequencer").field("version", &self.view().version()).finish_non_exhaustive()
+    }
+}
+
+impl Sequencer {
+    /// Lets `decide` say what shall change and changes it. Closures run one after the other, each
+    /// sees what those before it changed; what they change together becomes one entry of the log.
+    ///
+    /// Returns the version that holds the change, after it is on disk and in [`view`](Self::view).
+    /// A fault of `decide`, or a change against the [`rules`], changes nothing and fails nobody
+    /// else. `decide` must not block.
+    pub async fn sequence<F>(&self, decide: F) -> Result<Version, Fault>
+    where
+        F: FnOnce(&View) -> Result<Changes, Fault> + Send + 'static,
+    {
+        let (reply, outcome) = oneshot::channel();
+        let request = Request { decide: Box::new(decide), reply };
+        self.requests.try_send(request).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => {
+                Fault::unavailable("too many changes wait for this manager: try again")
+            }
+            mpsc::error::TrySendError::Closed(_) => stopping(),
+        })?;
+        outcome.await.map_err(|_gone| stopping())?
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> View {
+        self.views.borrow().clone()
+    }
+
+    /// Follows the views. Steps in between may be skipped, the newest never is.
+    pub fn watch(&self) -> watch::Receiver<View> {
+        self.views.clone()
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.metrics.borrow_watched().state.is_leader()
+    }
+}
+
+fn stopping() -> Fault {
+    Fault::unavailable("this manager is stopping; the change may not have been made")
+}
+
+/// Opens the log, makes this node its only voter if it is new, and waits until everything that was
+/// written before is in the view. The loop in `scope` closes the log when the scope ends.
+pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftError> {
+    let directory = config.directory.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let disk = Disk::open(&directory)?;
+        let found = disk.find().map_err(RaftError::Read)?;
+        Ok::<_, RaftError>((disk, found))
+    });
+    let (disk, found) = opened.await.map_err(stopped)??;
+    let snapshot_index = snapshot_index(&found);
+    let disk = Arc::new(disk);
+    let (log, thread) = Log::start(&disk, &found).map_err(RaftError::Read)?;
+    let (machine, views) =
+        Machine::start(found.snapshot.as_ref(), disk, log.writer()).map_err(RaftError::Read)?;
+    let raft = Raft::new(FIRST, library_config()?, Alone, log, machine).await.map_err(stopped)?;
+    lead(&raft).await?;
+
+    let (requests, queue) = mpsc::channel(QUEUE);
+    let metrics = raft.metrics();
+    let sequencer = Sequencer { requests, views: views.clone(), metrics: metrics.clone() };
+    let writer = Writer {
+        raft,
+        views,
+        metrics,
+        queue,
+        room: Room { directory: config.directory, reserve: config.reserve_bytes },
+        time: Timestamp::default(),
+        snapshot_index,
+        token: scope.token(),
+    };
+    scope.spawn("raft", writer.run(thread));
+    Ok(sequencer)
+}
+
+fn stopped(error: impl std::fmt::Display) -> RaftError {
+    RaftError::Stopped(error.to_string())
+}
+
+fn snapshot_index(found: &Found) -> u64 {
+    found.snapshot.as_ref().and_then(|stored| stored.meta.last_log_id).map_or(0, |id| id.index)
+}
+
+fn library_config() -> Result<Arc<openraft::Config>, RaftError> {
+    let config = openraft::Config {
+        cluster_name: "skep".to_owned(),
+        heartbeat_interval: 250,
+        election_timeout_min: 1000,
+        election_timeout_max: 2000,
+        // The cluster's own setting says when: see `Writer::snapshot`.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        purge_batch_size: 256,
+        ..openraft::Config::default()
+    };
+    config.validate().map(Arc::new).map_err(stopped)
+}
+
+/// Becomes leader, and waits until the whole log is applied.
+async fn lead(raft: &Node) -> Result<(), RaftError> {
+    if raft.is_initialized().await.map_err(stopped)? {
+        // Nobody else may lead: there is no reason to wait for an election timeout.
+        raft.trigger().elect(false).await.map_err(stopped)?;
+    } else {
+        let members = BTreeMap::from([(FIRST, Member::default())]);
+        raft.initialize(members).await.map_err(stopped)?;
+    }
+    let ready = |metrics: &RaftMetrics<Consensus>| {
+        metrics.state.is_leader()
+            && metrics.last_log_index.is_some()
+            && metrics.last_applied.map(|id| id.index) == metrics.last_log_index
+    };
+    let wait = raft.wait(Some(START_LIMIT)).metrics(ready, "leader").await;
+    wait.map(drop).map_err(|error| RaftError::NoLeader(error.to_string()))
+}
+
+/// Decides requests and writes them, batch by batch.
+struct Writer {
+    raft: Node,
+    views: watch::Receiver<View>,
+    metrics: Metrics,
+    queue: mpsc::Receiver<Request>,
+    room: Room,
+    /// The time of the last entry: entries' times never go back, though clocks do.
+    time: Timestamp,
+    snapshot_index: u64,
+    token: CancellationToken,
+}
+
+/// A batch that was decided: what it changes, and who waits for it.
+struct Batch {
+    record: Record,
+    waiting: Vec<oneshot::Sender<Outcome>>,
+}
+
+impl Writer {
+    async fn run(mut self, thread: JoinHandle<()>) -> Result<(), RaftError> {
+        let result = self.serve().await;
+        self.queue.close();
+        // The thread of the file ends when the library has dropped the log: only then is
+        // everything written and the file closed.
+        let shutdown = self.raft.shutdown().await;
+        drop(self);
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if let Ok(Err(_panic)) = joined {
+            return Err(stopped("the thread of the log panicked"));
+        }
+        result.and(shutdown.map_err(stopped))
+    }
+
+    async fn serve(&mut self) -> Result<(), RaftError> {
+        let token = self.token.clone();
+        let mut requests = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                biased;
+                () = token.cancelled() => return Ok(()),
+                changed = self.metrics.changed() => {
+                    changed.map_err(|_gone| stopped("its library ended"))?;
+                    self.metrics.borrow_and_update().running_state.clone().map_err(stopped)?;
+                }
+                count = self.queue.recv_many(&mut requests, BATCH) => {
+                    if count == 0 {
+                        // Every handle is gone: wait to be told to end.
+                        token.cancelled().await;
+                        return Ok(());
+                    }
+                    self.take(std::mem::take(&mut requests)).await?;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, requests: Vec<Request>) -> Result<(), RaftError> {
+        if let Err(fault) = self.room.check() {
+            answer(requests.into_iter().map(|request| request.reply), &Err(fault));
+            return Ok(());
+        }
+        let view = self.views.borrow().clone();
+        self.time = self.time.max(now());
+        let batch = decide(requests, view.clone(), self.time);
+        if batch.record.changes.is_empty() {
+            answer(batch.waiting, &Ok(view.version()));
+            return Ok(());
+        }
+        self.write(batch).await?;
+        self.snapshot().await
+    }
+
+    /// Puts a batch into the log. No other batch is decided before it is known how this one went.
+    async fn write(&mut self, batch: Batch) -> Result<(), RaftError> {
+        let write = self.raft.client_write(batch.record);
+        tokio::pin!(write);
+        let mut waiting = batch.waiting;
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut write => break outcome,
+                () = self.token.cancelled() => return Ok(()),
+                () = tokio::time::sleep(WRITE_LIMIT), if !waiting.is_empty() => {
+                    tracing::warn!("the disk of the log takes too long");
+                    answer(waiting.drain(..), &Err(slow_disk()));
+                }
+                request = self.queue.recv(), if waiting.is_empty() => match request {
+                    Some(request) => answer([request.reply], &Err(busy_disk())),
+                    None => self.token.cancelled().await,
+                },
+            }
+        };
+        match outcome {
+            Ok(written) => answer(waiting, &Ok(Version(written.log_id.index))),
+            Err(Refusal::APIError(
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
+            )) => {
+                answer(waiting, &Err(Fault::unavailable("the cluster has no leader: try again")));
+            }
+            Err(Refusal::APIError(
+                error @ (ClientWriteError::ChangeMembershipError(_)
+                | ClientWriteError::PreconditionFailed(_)),
+            )) => {
+                answer(waiting, &Err(Fault::internal(error.to_string())));
+            }
+            Err(Refusal::Fatal(error)) => {
+                let fault = format!("this manager cannot write the cluster's log: {error}");
+                answer(waiting, &Err(Fault::unavailable(fault)));
+                return Err(stopped(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a snapshot when enough was written since the last one.
+    async fn snapshot(&mut self) -> Result<(), RaftError> {
+        let (index, interval) = {
+            let view = self.views.borrow();
+            let default = ClusterSpec::default().snapshot_interval;
+            let interval = view.cluster().map_or(default, |cluster| cluster.spec.snapshot_interval);
+            (view.version().0, interval.max(1))
+        };
+        if index.saturating_sub(self.snapshot_index) >= interval {
+            self.snapshot_index = index;
+            self.raft.trigger().snapshot().await.map_err(stopped)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the closures one after the other on what those before them made of `view`.
+fn decide(requests: Vec<Request>, mut view: View, time: Timestamp) -> Batch {
+    let next = Version(view.version().0.saturating_add(1));
+    let mut record = Record { changes: Changes::default(), time };
+    let mut waiting = Vec::with_capacity(requests.len());
+    for Request { decide, reply } in requests {
+        if reply.is_closed() {
+            // Whoever asked has given up: what nobody waits for is not begun.
+            continue;
+        }
+        let decided =
+            decide(&view).and_then(|changes| rules::check(&view, &changes).map(|()| changes));
+        match decided {
+            Ok(changes) => {
+                // The version is the one the entry will have, unless a blank entry comes between;
+                // whoever reads it here only compares it with older ones.
+                view.apply(&changes, next, time);
+                record.changes.changes.extend(changes.changes);
+                waiting.push(reply);
+            }
+            Err(fault) => answer([reply], &Err(fault)),
+        }
+    }
+    Batch { record, waiting }
+}
+
+fn answer(waiting: impl IntoIterator<Item = oneshot::Sender<Outcome>>, outcome: &Outcome) {
+    for reply in waiting {
+        // Whoever asked may have gone.
+        drop(reply.send(outcome.clone()));
+    }
+}
+
+fn slow_disk() -> Fault {
+    Fault::unavailable(
+        "this manager's disk did not take the change in time; it may still be made later",
+    )
+}
+
+fn busy_disk() -> Fault {
+    Fault::unavailable("this manager waits for its disk: try again")
+}
+
+#[expect(clippy::disallowed_methods, reason = "entries carry the time at which they were decided")]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::default().after(since)
+}
