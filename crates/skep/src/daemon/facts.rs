@@ -1,0 +1,68 @@
+//! What this machine is.
+
+use super::options::Options;
+use anyhow::{Context, Result};
+use engine_api::About;
+use std::path::Path;
+use types::{EngineInfo, NodeDescription, Platform};
+
+/// Reads the machine's facts.
+pub(crate) fn observe(options: &Options) -> Result<About> {
+    let uname = nix::sys::utsname::uname().context("cannot read the kernel's name")?;
+    let word = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    let hostname = options.hostname.clone().unwrap_or_else(|| word(uname.nodename()));
+    Ok(About {
+        id: engine_id(&options.data)?,
+        hostname,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        data_dir: options.data.clone(),
+        kernel: word(uname.release()),
+        operating_system: operating_system(),
+        architecture: word(uname.machine()),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |cpus| i64::try_from(cpus.get()).unwrap_or(1)),
+        memory_bytes: memory_bytes(),
+        cgroup_version: cgroup_version(),
+        gateway_subnet: options.gateway_subnet.to_string(),
+    })
+}
+
+/// What a node says of itself to managers.
+pub(crate) fn description(about: &About, trust_root: String) -> NodeDescription {
+    NodeDescription {
+        hostname: about.hostname.clone(),
+        platform: Platform { os: "linux".into(), architecture: about.architecture.clone() },
+        nano_cpus: about.cpus * 1_000_000_000,
+        memory_bytes: about.memory_bytes,
+        engine: EngineInfo { version: about.version.clone(), ..EngineInfo::default() },
+        trust_root,
+    }
+}
+
+/// The engine's own id, made once.
+fn engine_id(data: &Path) -> Result<String> {
+    let path = data.join("engine-id");
+    if let Ok(id) = std::fs::read_to_string(&path) {
+        return Ok(id.trim().to_owned());
+    }
+    let id = format!("{:032x}", rand::random::<u128>());
+    std::fs::write(&path, &id).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(id)
+}
+
+fn operating_system() -> String {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+}
+
+fn memory_bytes() -> i64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<i64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+fn cgroup_version() -> &'static str {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "2" } else { "1" }
+}

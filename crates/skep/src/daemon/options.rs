@@ -1,0 +1,69 @@
+//! What the daemon is told on its command line.
+
+use clap::Args;
+use ipnet::Ipv4Net;
+use std::path::PathBuf;
+
+/// Options of `skep daemon`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Where state that must survive a reboot is kept
+    #[arg(long, default_value = "/var/lib/skep", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Where sockets, namespaces and pipes are kept
+    #[arg(long, default_value = "/run/skep", value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// Where the API answers: unix://PATH, or tcp://ADDRESS:PORT (mutual TLS only). Repeatable
+    /// [default: unix://RUN/docker.sock]
+    #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
+    pub(crate) hosts: Vec<String>,
+    /// The certificate of the API's TCP server (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscert: Option<PathBuf>,
+    /// The key of the API's TCP server (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlskey: Option<PathBuf>,
+    /// Who signs the certificates of the API's TCP clients (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscacert: Option<PathBuf>,
+    /// The socket of a containerd to use; without it skep starts and owns one
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) containerd: Option<PathBuf>,
+    /// The containerd namespace of this node's containers
+    #[arg(long, default_value = "skep", value_name = "NAME")]
+    pub(crate) containerd_namespace: String,
+    /// The node's name [default: the machine's host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// The network namespace to live in [default: the one it is started in]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) netns: Option<PathBuf>,
+    /// Where upstream DNS servers are read from
+    #[arg(long, default_value = "/etc/resolv.conf", value_name = "FILE")]
+    pub(crate) resolv_conf: PathBuf,
+    /// The subnet of the bridge by which containers reach the outside
+    #[arg(long, default_value = "172.30.0.0/16", value_name = "NET")]
+    pub(crate) gateway_subnet: Ipv4Net,
+    /// The cgroup above the containers' own
+    #[arg(long, default_value = "/skep", value_name = "PATH")]
+    pub(crate) cgroup_parent: String,
+    /// Mirrors of docker.io, tried in order. Repeatable
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    pub(crate) mirrors: Vec<String>,
+    /// What is logged: error, warn, info, debug, or a tracing filter
+    #[arg(long, default_value = "info", env = "SKEP_LOG", value_name = "LEVEL")]
+    pub(crate) log: String,
+    /// The group that may use the API's sockets
+    #[arg(long, default_value = "docker", value_name = "GROUP")]
+    pub(crate) group: String,
+}
+
+impl Options {
+    /// The addresses to serve the API at.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        if self.hosts.is_empty() {
+            return vec![format!("unix://{}", self.run.join("docker.sock").display())];
+        }
+        self.hosts.clone()
+    }
+}

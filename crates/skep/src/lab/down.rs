@@ -1,0 +1,60 @@
+//! `skep lab down`: removes everything that belongs to the lab, whatever state it is in.
+
+use super::layout::Layout;
+use super::node;
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+#[expect(clippy::print_stdout, reason = "progress for the user")]
+pub(super) async fn run(layout: &Layout) -> Result<()> {
+    println!("==> daemons");
+    let forwarder = node::running(&layout.forwarder_pid(), &layout.run.display().to_string());
+    if let Some(pid) = forwarder {
+        node::end(pid, Signal::SIGKILL).await?;
+    }
+    // SIGKILL: the daemons have nothing to put in order that is not removed below.
+    for place in layout.places() {
+        if let Some(pid) = node::daemon(&place) {
+            node::end(pid, Signal::SIGKILL).await?;
+        }
+    }
+    println!("==> containers");
+    containerd::stop(&layout.containerd()).await.context("cannot stop the lab's containerd")?;
+    println!("==> networks");
+    linux::unmount_below(&layout.run).context("cannot unmount the lab's namespaces")?;
+    linux::underlay::destroy().await.context("cannot remove the lab's underlay")?;
+    println!("==> files");
+    remove_cgroups()?;
+    for folder in [&layout.run, &layout.data] {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    println!("==> the lab is down");
+    Ok(())
+}
+
+/// Removes the lab's cgroups from every hierarchy (one of v2, or many of v1).
+fn remove_cgroups() -> Result<()> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        remove_tree(&hierarchy.join("skep-lab"))?;
+    }
+    Ok(())
+}
+
+/// Removes a cgroup and those below it: only folders can be removed there, the deepest first.
+fn remove_tree(cgroup: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(cgroup) else { return Ok(()) };
+    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+        remove_tree(&entry.path())?;
+    }
+    fs::remove_dir(cgroup).with_context(|| format!("cannot remove {}", cgroup.display()))
+}

@@ -1,0 +1,152 @@
+//! `localhost` of the machine leads to node-1's published ports.
+//!
+//! A process in the machine's own namespace listens on 127.0.0.1 for each port that the cluster
+//! publishes, and connects to node-1. Nothing is added to the host's firewall.
+
+use super::layout::Layout;
+use crate::client::Client;
+use anyhow::Result;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// How often node-1 is asked for its ports.
+const PERIOD: Duration = Duration::from_millis(500);
+/// A UDP client that is silent for so long is forgotten.
+const UDP_IDLE: Duration = Duration::from_secs(60);
+/// UDP clients of one port at once.
+const UDP_CLIENTS_MAX: usize = 1024;
+
+type Port = (String, u16);
+
+/// Follows node-1's published ports for as long as the lab is up.
+pub(super) async fn run(layout: &Layout) -> Result<()> {
+    let node = layout.place(1);
+    let client = Client::unix(&node.socket());
+    let target = node.address;
+    let mut open: BTreeMap<Port, DropGuard> = BTreeMap::new();
+    let mut period = tokio::time::interval(PERIOD);
+    loop {
+        period.tick().await;
+        // A daemon that is away keeps its ports: its containers serve on.
+        let Ok(services) = client.get::<Vec<Value>>("/services").await else { continue };
+        let wanted = published(&services);
+        open.retain(|port, _| wanted.contains(port));
+        for port in wanted {
+            if !open.contains_key(&port)
+                && let Some(guard) = listen(&port, target).await
+            {
+                open.insert(port, guard);
+            }
+        }
+    }
+}
+
+/// The ports that services publish.
+fn published(services: &[Value]) -> BTreeSet<Port> {
+    let ports = services.iter().filter_map(|service| service["Endpoint"]["Ports"].as_array());
+    ports
+        .flatten()
+        .filter_map(|port| {
+            let number = u16::try_from(port["PublishedPort"].as_u64()?).ok()?;
+            Some((port["Protocol"].as_str()?.to_owned(), number))
+        })
+        .collect()
+}
+
+/// Opens one port; `None` while somebody else has it.
+async fn listen(port: &Port, target: Ipv4Addr) -> Option<DropGuard> {
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port.1));
+    let there = SocketAddr::from((target, port.1));
+    let token = CancellationToken::new();
+    let tracker = TaskTracker::new();
+    match port.0.as_str() {
+        "tcp" => {
+            let listener = TcpListener::bind(here).await.ok()?;
+            tracker.spawn(token.clone().run_until_cancelled_owned(tcp(listener, there)));
+        }
+        "udp" => {
+            let socket = UdpSocket::bind(here).await.ok()?;
+            tracker.spawn(token.clone().run_until_cancelled_owned(udp(Arc::new(socket), there)));
+        }
+        _ => return None,
+    }
+    Some(token.drop_guard())
+}
+
+async fn tcp(listener: TcpListener, there: SocketAddr) {
+    let connections = TaskTracker::new();
+    loop {
+        let Ok((mut client, _)) = listener.accept().await else { continue };
+        connections.spawn(async move {
+            if let Ok(mut server) = TcpStream::connect(there).await {
+                let _either_end_closed =
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            }
+        });
+    }
+}
+
+/// One socket a client, so that answers find their way back.
+async fn udp(socket: Arc<UdpSocket>, there: SocketAddr) {
+    let clients: Arc<Mutex<BTreeMap<SocketAddr, Arc<UdpSocket>>>> = Arc::default();
+    let answers = TaskTracker::new();
+    let mut packet = vec![0; 65536];
+    loop {
+        let Ok((length, client)) = socket.recv_from(&mut packet).await else { continue };
+        let known = clients.lock().await.get(&client).cloned();
+        let server = match known {
+            Some(server) => server,
+            None => {
+                if clients.lock().await.len() >= UDP_CLIENTS_MAX {
+                    continue;
+                }
+                let Ok(server) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await else {
+                    continue;
+                };
+                if server.connect(there).await.is_err() {
+                    continue;
+                }
+                let server = Arc::new(server);
+                clients.lock().await.insert(client, Arc::clone(&server));
+                let (back, socket) = (Arc::clone(&server), Arc::clone(&socket));
+                let clients = Arc::clone(&clients);
+                answers.spawn(async move {
+                    answer(&back, &socket, client).await;
+                    clients.lock().await.remove(&client);
+                });
+                server
+            }
+        };
+        let _lost_like_any_datagram = server.send(&packet[..length]).await;
+    }
+}
+
+/// Carries answers back until the client has been silent for long.
+async fn answer(server: &UdpSocket, socket: &UdpSocket, client: SocketAddr) {
+    let mut packet = vec![0; 65536];
+    while let Ok(Ok(length)) = tokio::time::timeout(UDP_IDLE, server.recv(&mut packet)).await {
+        let _lost_like_any_datagram = socket.send_to(&packet[..length], client).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_ports_are_read_from_services() {
+        let services = serde_json::json!([
+            {"Endpoint": {"Ports": [{"Protocol": "tcp", "PublishedPort": 8080, "TargetPort": 80}]}},
+            {"Endpoint": {"Spec": {}}},
+        ]);
+        let ports = published(services.as_array().unwrap());
+        assert_eq!(ports, BTreeSet::from([("tcp".to_owned(), 8080)]));
+    }
+}

@@ -1,0 +1,180 @@
+//! One node of the lab: its daemon and its plug.
+
+use super::layout::{Layout, Place};
+use crate::client::Client;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill as send_signal};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How long a daemon may take until its API answers.
+const START_MAX: Duration = Duration::from_secs(60);
+/// How long a daemon may take to end.
+const STOP_MAX: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// The pid in a file, if that process lives and is ours: it was started as `skep`, with `mark`
+/// among its arguments.
+pub(super) fn running(pid_file: &Path, mark: &str) -> Option<Pid> {
+    let pid: i32 = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let ours = arguments.split(|byte| *byte == 0).any(|word| word == mark.as_bytes());
+    ours.then_some(Pid::from_raw(pid))
+}
+
+/// Starts this program in a session of its own and notes its pid.
+#[expect(clippy::disallowed_methods, reason = "the lab starts daemons")]
+pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Result<()> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .with_context(|| format!("cannot write {}", log.display()))?;
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .context("cannot start a daemon of the lab")?;
+    fs::write(pid_file, child.id().to_string())
+        .with_context(|| format!("cannot write {}", pid_file.display()))
+}
+
+/// The pid of a node's daemon.
+pub(super) fn daemon(place: &Place) -> Option<Pid> {
+    running(&place.pid_file(), &place.data.display().to_string())
+}
+
+/// Starts a node's daemon, if it does not run, and waits until its API answers.
+pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
+    if daemon(place).is_none() {
+        fs::create_dir_all(&place.data)?;
+        fs::create_dir_all(&place.run)?;
+        let text = |path: PathBuf| path.display().to_string();
+        let arguments = [
+            "daemon".to_owned(),
+            "--data".to_owned(),
+            text(place.data.clone()),
+            "--run".to_owned(),
+            text(place.run.clone()),
+            "--hostname".to_owned(),
+            place.name.clone(),
+            "--netns".to_owned(),
+            text(place.netns()),
+            "--resolv-conf".to_owned(),
+            text(layout.resolv_conf()),
+            "--containerd".to_owned(),
+            text(layout.containerd().socket()),
+            "--containerd-namespace".to_owned(),
+            place.namespace.clone(),
+            "--cgroup-parent".to_owned(),
+            place.cgroup_parent(),
+        ];
+        launch(&arguments, &place.log(), &place.pid_file())?;
+    }
+    let client = Client::unix(&place.socket());
+    let deadline = tokio::time::sleep(START_MAX);
+    tokio::pin!(deadline);
+    while !client.answers().await {
+        if daemon(place).is_none() {
+            bail!("the daemon of {} ended: its log is {}", place.name, place.log().display());
+        }
+        tokio::select! {
+            () = &mut deadline => bail!(
+                "the daemon of {} does not answer: its log is {}",
+                place.name,
+                place.log().display()
+            ),
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Ends a process and waits until it is gone.
+pub(super) async fn end(pid: Pid, signal: Signal) -> Result<()> {
+    if send_signal(pid, signal).is_err() {
+        return Ok(());
+    }
+    let gone = async {
+        while alive(pid) {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    if tokio::time::timeout(STOP_MAX, gone).await.is_err() {
+        bail!("process {pid} did not end within {STOP_MAX:?}");
+    }
+    Ok(())
+}
+
+/// Says whether a process is there and no zombie.
+fn alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+/// Ends a node's daemon as a power cut would.
+pub(super) async fn kill(place: &Place) -> Result<()> {
+    let Some(pid) = daemon(place) else {
+        bail!("the daemon of {} does not run", place.name);
+    };
+    end(pid, Signal::SIGKILL).await
+}
+
+pub(super) async fn cut(place: &Place) -> Result<()> {
+    linux::underlay::cut(place.number).await.with_context(|| format!("cannot cut {}", place.name))
+}
+
+pub(super) async fn heal(place: &Place) -> Result<()> {
+    linux::underlay::heal(place.number).await.with_context(|| format!("cannot heal {}", place.name))
+}
+
+/// Becomes `command` in a node's network namespace. The mounts stay: `/sys/fs/cgroup` is seen.
+#[expect(clippy::disallowed_methods, reason = "the user asked for this program")]
+pub(super) fn exec(place: &Place, command: &[String]) -> Result<()> {
+    linux::enter(&place.netns())
+        .with_context(|| format!("cannot enter the namespace of {}", place.name))?;
+    let Some((program, arguments)) = command.split_first() else {
+        bail!("no command given");
+    };
+    let error = Command::new(program)
+        .args(arguments)
+        .env("DOCKER_HOST", format!("unix://{}", place.socket().display()))
+        .exec();
+    Err(error).with_context(|| format!("cannot run {program}"))
+}
+
+/// Shows the nodes with their addresses and daemons.
+#[expect(clippy::print_stdout, reason = "the user asked for this table")]
+pub(super) async fn list(layout: &Layout) -> Result<()> {
+    println!("{:<10}{:<18}{:<10}DOCKER_HOST", "NODE", "ADDRESS", "DAEMON");
+    for place in layout.places() {
+        let up = Client::unix(&place.socket()).answers().await;
+        let state = if up { "up" } else { "down" };
+        let host = format!("unix://{}", place.socket().display());
+        println!("{:<10}{:<18}{state:<10}{host}", place.name, place.address.to_string());
+    }
+    Ok(())
+}
+
+/// Loads image tars into every node.
+#[expect(clippy::print_stdout, reason = "progress for the user")]
+pub(super) async fn load(layout: &Layout, files: &[PathBuf]) -> Result<()> {
+    for file in files {
+        for place in layout.places() {
+            let answer = crate::images::load(&Client::unix(&place.socket()), file)
+                .await
+                .with_context(|| format!("cannot load {} into {}", file.display(), place.name))?;
+            println!("{}: {}", place.name, answer.trim().replace('\n', ", "));
+        }
+    }
+    Ok(())
+}

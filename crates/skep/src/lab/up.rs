@@ -1,0 +1,120 @@
+//! `skep lab up`: makes what is missing until a cluster of the wanted size runs.
+
+use super::layout::{Layout, NODES_MAX};
+use super::node;
+use crate::client::Client;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::fs;
+use std::time::Duration;
+
+/// How long the nodes may take until all are ready.
+const READY_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(100);
+
+#[expect(clippy::print_stdout, reason = "progress for the user")]
+pub(super) async fn run(layout: &Layout, nodes: u8, managers: u8) -> Result<()> {
+    if nodes == 0 || nodes > NODES_MAX {
+        bail!("a lab has from 1 to {NODES_MAX} nodes, not {nodes}");
+    }
+    if managers != 1 {
+        bail!("this version runs one manager: use --managers 1");
+    }
+    println!("==> underlay");
+    fs::create_dir_all(&layout.data).context("cannot make the lab's folder")?;
+    fs::create_dir_all(&layout.run).context("cannot make the lab's folder")?;
+    let known = layout.places().last().map_or(0, |place| place.number);
+    linux::underlay::create(nodes.max(known)).await.context("cannot make the lab's underlay")?;
+    fs::write(layout.resolv_conf(), "# The lab's nodes have no upstream name server.\n")?;
+    println!("==> containerd");
+    containerd::Owned::start(layout.containerd()).await.context("cannot start containerd")?;
+    for number in 1..=nodes.max(known) {
+        let place = layout.place(number);
+        println!("==> {} at {}", place.name, place.address);
+        node::start(layout, &place).await?;
+    }
+    form(layout, nodes.max(known)).await?;
+    forwarder(layout)?;
+    let first = layout.place(1);
+    println!("==> the cluster is up: {} nodes\n", nodes.max(known));
+    println!("export DOCKER_HOST=unix://{}", first.socket().display());
+    Ok(())
+}
+
+/// Makes the first node a manager and lets the others join; waits until all are ready.
+async fn form(layout: &Layout, nodes: u8) -> Result<()> {
+    let first = layout.place(1);
+    let manager = Client::unix(&first.socket());
+    if state(&manager).await? == "inactive" {
+        let request = json!({
+            "ListenAddr": "0.0.0.0:2377",
+            "AdvertiseAddr": first.address.to_string(),
+        });
+        manager.post::<Value>("/swarm/init", &request).await?;
+    }
+    let swarm: Value = manager.get("/swarm").await?;
+    for number in 2..=nodes {
+        let place = layout.place(number);
+        let client = Client::unix(&place.socket());
+        if state(&client).await? == "inactive" {
+            let request = json!({
+                "ListenAddr": "0.0.0.0:2377",
+                "AdvertiseAddr": place.address.to_string(),
+                "RemoteAddrs": [format!("{}:2377", first.address)],
+                "JoinToken": swarm["JoinTokens"]["Worker"],
+            });
+            client
+                .order("/swarm/join", &request)
+                .await
+                .with_context(|| format!("{} cannot join", place.name))?;
+        }
+    }
+    let ready = async {
+        while ready_nodes(&manager).await < usize::from(nodes) {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    if tokio::time::timeout(READY_MAX, ready).await.is_err() {
+        bail!("not all nodes are ready after {READY_MAX:?}: see `docker node ls`");
+    }
+    Ok(())
+}
+
+/// A node's part in the cluster, e.g. `inactive`.
+async fn state(client: &Client) -> Result<String> {
+    let info: Value = client.get("/info").await?;
+    Ok(info["Swarm"]["LocalNodeState"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn ready_nodes(manager: &Client) -> usize {
+    let nodes: Vec<Value> = manager.get("/nodes").await.unwrap_or_default();
+    nodes.iter().filter(|node| node["Status"]["State"] == "ready").count()
+}
+
+/// Starts the process that forwards localhost to node-1.
+fn forwarder(layout: &Layout) -> Result<()> {
+    let mark = layout.run.display().to_string();
+    if node::running(&layout.forwarder_pid(), &mark).is_some() {
+        return Ok(());
+    }
+    let arguments = [
+        "lab".to_owned(),
+        "forward".to_owned(),
+        "--data".to_owned(),
+        layout.data.display().to_string(),
+        "--run".to_owned(),
+        mark,
+    ];
+    node::launch(&arguments, &layout.data.join("forward.log"), &layout.forwarder_pid())
+}
+
+impl Layout {
+    /// Where the containerd of the whole lab is.
+    pub(super) fn containerd(&self) -> containerd::Place {
+        containerd::Place {
+            root: self.containerd_data(),
+            state: self.containerd_run(),
+            program: None,
+        }
+    }
+}
