@@ -1,0 +1,219 @@
+//! What every node should have: its tasks, and all it must know to carry its networks.
+//!
+//! Pure. A [`Picture`] is made once for each view; every session takes its part of it.
+//!
+//! Invariants: what a node knows of endpoints and what it is told of tasks come from the same view;
+//! nothing of a node that is down is known to others.
+
+use discovery::{Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, ServiceView};
+use std::collections::{BTreeMap, BTreeSet};
+use store::View;
+use types::{
+    EndpointMode, NetworkId, Node, NodeId, NodeState, PublishMode, Service, Task, TaskId, TaskState,
+};
+use wire::{Assignments, Difference};
+
+/// How much of a container's id is a name of it, as Docker has it.
+const SHORT_ID: usize = 12;
+
+/// All networks with all that is on them, and the routing mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Picture {
+    networks: BTreeMap<NetworkId, NetworkView>,
+    mesh: Mesh,
+}
+
+impl Picture {
+    /// Takes the picture of a view.
+    pub fn of(view: &View) -> Self {
+        let mut picture = Self::default();
+        for network in view.networks().filter(|network| !network.spec.ingress) {
+            let seen = NetworkView {
+                name: network.spec.name.clone(),
+                vni: network.vni,
+                subnet: network.subnet,
+                internal: network.spec.internal,
+                ..NetworkView::default()
+            };
+            picture.networks.insert(network.id.clone(), seen);
+        }
+        for node in view.nodes().filter(|node| is_reachable(node)) {
+            picture.add_node(node);
+        }
+        for task in view.tasks() {
+            if let Some(node) = host(view, task) {
+                picture.add_task(task, node);
+            }
+        }
+        for service in view.services() {
+            picture.add_service(service, view);
+        }
+        picture
+    }
+
+    fn add_node(&mut self, node: &Node) {
+        let Some(ingress) = node.ingress_address else { return };
+        let seen = MeshNode { address: node.status.address, ingress };
+        self.mesh.nodes.insert(node.id.clone(), seen);
+    }
+
+    fn add_task(&mut self, task: &Task, node: &Node) {
+        for attachment in &task.attachments {
+            // The network may have been removed under a task that still stops.
+            let Some(network) = self.networks.get_mut(&attachment.network) else { continue };
+            let endpoint = Endpoint {
+                address: attachment.address,
+                node: node.id.clone(),
+                vtep: node.status.address,
+                service: task.service.clone(),
+                name: task.name(),
+                aliases: short_id(task).into_iter().collect(),
+                serving: task.serves(),
+            };
+            network.endpoints.insert(task.id.clone(), endpoint);
+        }
+        if let Some(ingress) = task.ingress_address {
+            let seen = MeshTask { node: node.id.clone(), ingress, serving: task.serves() };
+            self.mesh.tasks.insert(task.id.clone(), seen);
+        }
+    }
+
+    fn add_service(&mut self, service: &Service, view: &View) {
+        for attachment in &service.spec.task.networks {
+            let Some(network) = self.networks.get_mut(&attachment.target) else { continue };
+            let vip = match service.spec.endpoint.mode {
+                EndpointMode::Vip => service
+                    .vips
+                    .iter()
+                    .find(|vip| vip.network == attachment.target)
+                    .map(|vip| vip.address),
+                EndpointMode::Dnsrr => None,
+            };
+            let seen = ServiceView {
+                name: service.spec.name.clone(),
+                aliases: attachment.aliases.iter().cloned().collect(),
+                vip,
+            };
+            network.services.insert(service.id.clone(), seen);
+        }
+        for port in &service.ports {
+            match port.mode {
+                PublishMode::Ingress if port.published != 0 => {}
+                PublishMode::Ingress | PublishMode::Host => continue,
+            }
+            let tasks = view.tasks_of_service(&service.id).map(|task| &task.id);
+            let seen = MeshPort {
+                service: service.id.clone(),
+                target: port.target,
+                tasks: tasks.filter(|id| self.mesh.tasks.contains_key(*id)).cloned().collect(),
+            };
+            self.mesh.ports.insert((port.protocol, port.published), seen);
+        }
+    }
+
+    /// What `node` should have. `withdrawn` may name tasks of other nodes too.
+    pub fn assignments(
+        &self,
+        view: &View,
+        node: &NodeId,
+        withdrawn: &BTreeSet<TaskId>,
+    ) -> Assignments {
+        let mut assignments = Assignments::default();
+        let knowledge = &mut assignments.knowledge;
+        for task in view.tasks_of_node(node) {
+            if task.status.state < TaskState::Assigned {
+                continue;
+            }
+            if task.occupies() {
+                for attachment in &task.attachments {
+                    if knowledge.networks.contains_key(&attachment.network) {
+                        continue;
+                    }
+                    if let Some(network) = self.networks.get(&attachment.network) {
+                        knowledge.networks.insert(attachment.network.clone(), network.clone());
+                    }
+                }
+            }
+            if withdrawn.contains(&task.id) {
+                assignments.withdrawn.insert(task.id.clone());
+            }
+            assignments.tasks.insert(task.id.clone(), Task::clone(task));
+        }
+        knowledge.mesh = self.mesh.clone();
+        assignments
+    }
+}
+
+/// The node that a task is on, if others may know of the task.
+fn host<'a>(view: &'a View, task: &Task) -> Option<&'a Node> {
+    let there = TaskState::Assigned <= task.status.state && task.occupies();
+    let node = view.node(task.node.as_ref()?)?;
+    (there && is_reachable(node)).then_some(node)
+}
+
+/// Says whether others may lead traffic to a node.
+fn is_reachable(node: &Node) -> bool {
+    match node.status.state {
+        NodeState::Down => false,
+        NodeState::Unknown | NodeState::Ready | NodeState::Disconnected => {
+            !node.status.address.is_unspecified()
+        }
+    }
+}
+
+fn short_id(task: &Task) -> Option<String> {
+    let container = task.status.container.as_ref()?;
+    Some(container.id.get(..SHORT_ID)?.to_owned())
+}
+
+/// What leads from `old` to `new`; `None` where a node would do nothing differently. The result
+/// has the versions of both.
+pub fn difference(old: &Assignments, new: &Assignments) -> Option<Difference> {
+    let mut difference =
+        Difference { from: old.version, version: new.version, ..Difference::default() };
+    for (id, task) in &new.tasks {
+        if old.tasks.get(id).is_none_or(|before| !asks_the_same(before, task)) {
+            difference.tasks.insert(id.clone(), task.clone());
+        }
+    }
+    difference.removed_tasks = missing(&old.tasks, &new.tasks);
+    if old.withdrawn != new.withdrawn {
+        difference.withdrawn = Some(new.withdrawn.clone());
+    }
+    network_difference(&old.knowledge, &new.knowledge, &mut difference);
+    let nothing = Difference { from: old.version, version: new.version, ..Difference::default() };
+    (difference != nothing).then_some(difference)
+}
+
+fn network_difference(old: &Knowledge, new: &Knowledge, difference: &mut Difference) {
+    for (id, network) in &new.networks {
+        if old.networks.get(id) != Some(network) {
+            difference.networks.insert(id.clone(), network.clone());
+        }
+    }
+    difference.removed_networks = missing(&old.networks, &new.networks);
+    if old.mesh != new.mesh {
+        difference.mesh = Some(new.mesh.clone());
+    }
+}
+
+fn missing<K: Ord + Clone, T>(old: &BTreeMap<K, T>, new: &BTreeMap<K, T>) -> BTreeSet<K> {
+    old.keys().filter(|id| !new.contains_key(*id)).cloned().collect()
+}
+
+/// Says whether a node has the same to do. What it reported itself comes back in the status and
+/// is no news to it, unless managers have given up on the task.
+fn asks_the_same(old: &Task, new: &Task) -> bool {
+    let given_up = |task: &Task| task.status.state == TaskState::Orphaned;
+    old.desired == new.desired
+        && old.not_before == new.not_before
+        && given_up(old) == given_up(new)
+        && old.spec == new.spec
+        && old.attachments == new.attachments
+        && old.ingress_address == new.ingress_address
+        && old.ports == new.ports
+        && old.service_labels == new.service_labels
+}
+
+#[cfg(test)]
+mod tests;

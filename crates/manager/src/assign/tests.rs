@@ -1,0 +1,180 @@
+use super::*;
+use expect_test::{Expect, expect};
+use std::fmt::Write as _;
+use store::Tx;
+use types::{
+    Attachment, DesiredState, Network, NetworkAttachment, NodeStatus, PublishedPort, ServiceSpec,
+    Timestamp, Version, Vip,
+};
+
+/// Lines `task node state desired`; one service `web` on network `front` with port 8080.
+fn view(tasks: &str, down: &[&str]) -> View {
+    let mut tx = Tx::new(&View::default());
+    for (number, id) in (1..).zip(["n1", "n2", "n3"]) {
+        let state = if down.contains(&id) { NodeState::Down } else { NodeState::Ready };
+        let status = NodeStatus { state, address: [192, 168, 0, number].into(), ..Default::default() };
+        let ingress_address = Some([10, 255, 0, number].into());
+        tx.put_node(Node { id: id.into(), status, ingress_address, ..Node::default() });
+    }
+    for name in ["front", "back"] {
+        let mut network = Network { id: name.into(), vni: 4097, ..Network::default() };
+        network.spec.name = name.into();
+        tx.put_network(network);
+    }
+    let mut spec = ServiceSpec { name: "web".into(), ..ServiceSpec::default() };
+    spec.task.networks =
+        vec![NetworkAttachment { target: "front".into(), aliases: vec!["www".into()] }];
+    let port = PublishedPort { published: 8080, target: 80, ..PublishedPort::default() };
+    let vip = Vip { network: "front".into(), address: [10, 0, 1, 2].into(), prefix: 24 };
+    tx.put_service(Service {
+        id: "s".into(),
+        spec,
+        ports: vec![port],
+        vips: vec![vip],
+        ..Service::default()
+    });
+    for line in tasks.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        tx.put_task(task(line));
+    }
+    let mut view = View::default();
+    view.apply(&tx.finish(), Version(1), Timestamp(1));
+    view
+}
+
+fn task(line: &str) -> Task {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let number: u8 = words[0][1..].parse().unwrap();
+    let mut task = Task {
+        id: words[0].into(),
+        service: "s".into(),
+        service_name: "web".into(),
+        slot: number.into(),
+        ..Task::default()
+    };
+    task.node = Some(words[1].into());
+    task.status.state =
+        TaskState::ALL.into_iter().find(|state| state.as_str() == words[2]).unwrap();
+    task.desired = [DesiredState::Running, DesiredState::Shutdown]
+        .into_iter()
+        .find(|desired| desired.as_str() == words[3])
+        .unwrap();
+    task.attachments = vec![Attachment {
+        network: "front".into(),
+        address: [10, 0, 1, number].into(),
+        prefix: 24,
+        aliases: Vec::new(),
+    }];
+    task.ingress_address = Some([10, 255, 1, number].into());
+    task
+}
+
+fn given(view: &View, node: &str) -> Assignments {
+    Picture::of(view).assignments(view, &node.into(), &BTreeSet::new())
+}
+
+fn check(node: &str, view: &View, expected: &Expect) {
+    let given = given(view, node);
+    let mut text = String::new();
+    for id in given.tasks.keys() {
+        writeln!(text, "task {id}").unwrap();
+    }
+    for network in given.knowledge.networks.values() {
+        for (id, it) in &network.endpoints {
+            let serving = if it.serving { "serves" } else { "silent" };
+            writeln!(text, "{}: {id} {} by {} {serving}", network.name, it.address, it.vtep).unwrap();
+        }
+        for it in network.services.values() {
+            writeln!(text, "{}: {} {:?} {:?}", network.name, it.name, it.aliases, it.vip).unwrap();
+        }
+    }
+    for ((protocol, port), it) in &given.knowledge.mesh.ports {
+        writeln!(text, "mesh: {}/{port} {:?}", protocol.as_str(), it.tasks).unwrap();
+    }
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn a_node_knows_all_that_is_on_its_networks_and_only_running_tasks_serve() {
+    let view = view(
+        "t1 n1 running running
+         t2 n2 starting running
+         t3 n2 running shutdown
+         t4 n2 failed running",
+        &[],
+    );
+    check(
+        "n1",
+        &view,
+        &expect![[r#"
+            task t1
+            front: t1 10.0.1.1 by 192.168.0.1 serves
+            front: t2 10.0.1.2 by 192.168.0.2 silent
+            front: t3 10.0.1.3 by 192.168.0.2 silent
+            front: web {"www"} Some(10.0.1.2)
+            mesh: tcp/8080 {TaskId("t1"), TaskId("t2"), TaskId("t3")}
+        "#]],
+    );
+}
+
+#[test]
+fn a_node_without_tasks_knows_the_mesh_alone() {
+    let view = view("t1 n1 running running", &[]);
+    check(
+        "n3",
+        &view,
+        &expect![[r#"
+            mesh: tcp/8080 {TaskId("t1")}
+        "#]],
+    );
+}
+
+#[test]
+fn tasks_of_a_node_that_is_down_are_left_out() {
+    let view = view("t1 n1 running running\nt2 n2 running running", &["n2"]);
+    check(
+        "n1",
+        &view,
+        &expect![[r#"
+            task t1
+            front: t1 10.0.1.1 by 192.168.0.1 serves
+            front: web {"www"} Some(10.0.1.2)
+            mesh: tcp/8080 {TaskId("t1")}
+        "#]],
+    );
+}
+
+#[test]
+fn an_ended_task_stays_assigned_until_it_is_forgotten_but_needs_no_network() {
+    let view = view("t1 n1 complete shutdown", &[]);
+    check(
+        "n1",
+        &view,
+        &expect![[r#"
+            task t1
+            mesh: tcp/8080 {}
+        "#]],
+    );
+}
+
+#[test]
+fn a_report_that_comes_back_is_no_difference_for_the_one_who_sent_it() {
+    let mut old = given(&view("t1 n1 ready running", &[]), "n1");
+    let mut new = given(&view("t1 n1 starting running", &[]), "n1");
+    (old.version, new.version) = (3, 4);
+    assert_eq!(difference(&old, &new), None);
+}
+
+#[test]
+fn a_difference_leads_from_one_set_to_the_other() {
+    let mut old = given(&view("t1 n1 running running\nt2 n1 running running", &[]), "n1");
+    let mut new = given(&view("t1 n1 running shutdown\nt3 n2 running running", &[]), "n1");
+    (old.version, new.version) = (3, 4);
+    new.withdrawn.insert("t1".into());
+    let difference = difference(&old, &new).unwrap();
+    assert_eq!((difference.from, difference.version), (3, 4));
+    assert_eq!(difference.tasks.keys().collect::<Vec<_>>(), [&TaskId::from("t1")]);
+    assert_eq!(difference.removed_tasks, [TaskId::from("t2")].into());
+    assert_eq!(difference.withdrawn, Some([TaskId::from("t1")].into()));
+    assert_eq!(difference.networks.get(&"front".into()), new.knowledge.networks.get(&"front".into()));
+    assert_eq!(difference.mesh, Some(new.knowledge.mesh.clone()));
+}

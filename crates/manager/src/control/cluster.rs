@@ -1,0 +1,55 @@
+//! The cluster's settings and join tokens.
+
+use super::{Rotate, check_version};
+use ca::JoinToken;
+use raft::Sequencer;
+use std::time::Duration;
+use store::{Tx, View};
+use types::{Cluster, ClusterSpec, Fault, Version};
+
+/// swarmkit's shortest life of a certificate.
+const VALIDITY_MIN: Duration = Duration::from_hours(1);
+
+pub(crate) async fn update(
+    sequencer: &Sequencer,
+    version: Version,
+    spec: ClusterSpec,
+    rotate: Rotate,
+) -> Result<(), Fault> {
+    check(&spec)?;
+    sequencer
+        .sequence(move |view: &View| {
+            let mut cluster = Cluster::clone(
+                view.cluster().ok_or_else(|| Fault::unavailable("there is no cluster yet"))?,
+            );
+            check_version(&cluster.meta, version)?;
+            if spec.name != cluster.spec.name {
+                return Err(Fault::invalid("modification of cluster name is not allowed"));
+            }
+            cluster.spec = spec;
+            if rotate.worker {
+                cluster.tokens.worker = JoinToken::draw(&cluster.root_ca).render();
+            }
+            if rotate.manager {
+                cluster.tokens.manager = JoinToken::draw(&cluster.root_ca).render();
+            }
+            let mut tx = Tx::new(view);
+            tx.put_cluster(cluster);
+            Ok(tx.finish())
+        })
+        .await?;
+    Ok(())
+}
+
+fn check(spec: &ClusterSpec) -> Result<(), Fault> {
+    if spec.certificate_validity < VALIDITY_MIN {
+        return Err(Fault::invalid("minimum certificate expiry time is: 1h0m0s"));
+    }
+    if spec.heartbeat.is_zero() {
+        return Err(Fault::invalid("heartbeat time period cannot be a negative duration or zero"));
+    }
+    if spec.snapshot_interval == 0 {
+        return Err(Fault::invalid("the snapshot interval must be at least 1"));
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! What users ask for: checked, then proposed.
+//!
+//! Every operation is one closure on the newest view, so that what it checked still holds when it
+//! is written. Texts and kinds are Docker's: its users and their scripts know them.
+
+pub(crate) mod cluster;
+pub(crate) mod network;
+pub(crate) mod node;
+pub(crate) mod service;
+mod spec;
+
+use types::{Fault, Meta, Version};
+
+/// Which join tokens are drawn anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotate {
+    pub worker: bool,
+    pub manager: bool,
+}
+
+/// A user changes an object as they read it, not as it has become since.
+fn check_version(meta: &Meta, version: Version) -> Result<(), Fault> {
+    if meta.version == version {
+        return Ok(());
+    }
+    // Docker's users' scripts look for this text, and clients try again on it.
+    Err(Fault::internal("rpc error: code = Unknown desc = update out of sequence"))
+}

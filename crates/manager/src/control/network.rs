@@ -1,0 +1,190 @@
+//! Networks.
+
+use crate::clock::RandomIds;
+use ipnet::Ipv4Net;
+use raft::Sequencer;
+use store::{Changes, Tx, View};
+use types::{Fault, Network, NetworkId, NetworkSpec, Subnet};
+
+/// Names that Docker keeps for networks of a node.
+const PREDEFINED: [&str; 5] = ["bridge", "host", "none", "default", "ingress"];
+/// The longest prefix that leaves room for a gateway and two tasks.
+const PREFIX_MAX: u8 = 29;
+
+pub(crate) async fn create(sequencer: &Sequencer, spec: NetworkSpec) -> Result<NetworkId, Fault> {
+    let id = NetworkId::draw(&mut RandomIds);
+    let created = id.clone();
+    sequencer.sequence(move |view: &View| with_new(view, id, spec)).await?;
+    Ok(created)
+}
+
+pub(crate) async fn remove(sequencer: &Sequencer, id: NetworkId) -> Result<(), Fault> {
+    sequencer.sequence(move |view: &View| without(view, &id)).await?;
+    Ok(())
+}
+
+fn with_new(view: &View, id: NetworkId, mut spec: NetworkSpec) -> Result<Changes, Fault> {
+    check(view, &spec)?;
+    if let Some(subnet) = &mut spec.subnet {
+        check_subnet(view, subnet)?;
+    }
+    "overlay".clone_into(&mut spec.driver);
+    let mut tx = Tx::new(view);
+    tx.put_network(Network { id, spec, ..Network::default() });
+    Ok(tx.finish())
+}
+
+fn check(view: &View, spec: &NetworkSpec) -> Result<(), Fault> {
+    let name = &spec.name;
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(inside) {
+        return Err(Fault::invalid(format!(
+            "invalid network name \"{name}\": only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed"
+        )));
+    }
+    match spec.driver.as_str() {
+        "" | "overlay" => {}
+        other => {
+            return Err(Fault::not_implemented(&format!("a swarm network with driver {other}")));
+        }
+    }
+    if spec.ingress {
+        return match view.ingress_network() {
+            Some(network) => Err(Fault::conflict(format!(
+                "ingress network ({}) is already present",
+                network.id
+            ))),
+            None => Err(Fault::not_implemented("making the ingress network anew")),
+        };
+    }
+    if PREDEFINED.contains(&name.as_str()) {
+        return Err(Fault::forbidden(format!(
+            "operation is not permitted on predefined {name} network"
+        )));
+    }
+    if view.network_named(name).is_some() {
+        return Err(Fault::conflict(format!("network with name {name} already exists")));
+    }
+    if spec.driver_options.contains_key("encrypted") {
+        return Err(Fault::not_implemented("an encrypted overlay network"));
+    }
+    Ok(())
+}
+
+/// Also puts the subnet in its usual form.
+fn check_subnet(view: &View, subnet: &mut Subnet) -> Result<(), Fault> {
+    subnet.net = subnet.net.trunc();
+    let net = subnet.net;
+    if net.prefix_len() > PREFIX_MAX {
+        return Err(Fault::invalid(format!(
+            "invalid subnet {net}: a prefix of at most /{PREFIX_MAX} leaves room for tasks"
+        )));
+    }
+    let edge = [net.network(), net.broadcast()];
+    if !net.contains(&subnet.gateway) || edge.contains(&subnet.gateway) {
+        let gateway = subnet.gateway;
+        return Err(Fault::invalid(format!("no matching subnet for gateway {gateway}")));
+    }
+    let overlaps = |other: Ipv4Net| other.contains(&net) || net.contains(&other);
+    let taken = view.networks().any(|other| {
+        let subnet = other.subnet.or(other.spec.subnet);
+        subnet.is_some_and(|subnet| overlaps(subnet.net))
+    });
+    if taken {
+        return Err(Fault::forbidden(
+            "invalid pool request: Pool overlaps with other one on this address space",
+        ));
+    }
+    Ok(())
+}
+
+fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
+    let Some(network) = view.network(id) else {
+        return Err(Fault::not_found(format!("network {id} not found")));
+    };
+    if network.spec.ingress {
+        return Err(Fault::not_implemented("removing the ingress network"));
+    }
+    // As in Docker, tasks of services that were removed do not count: `docker stack rm` removes
+    // networks while tasks still stop.
+    let user = view.services().find(|service| {
+        service.spec.task.networks.iter().any(|attachment| attachment.target == *id)
+    });
+    if let Some(service) = user {
+        let service = &service.id;
+        return Err(Fault::invalid(format!("network {id} is in use by service {service}")));
+    }
+    let mut tx = Tx::new(view);
+    tx.remove_network(id);
+    Ok(tx.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{NetworkAttachment, Service, Timestamp, Version};
+
+    fn spec(name: &str, subnet: Option<&str>) -> NetworkSpec {
+        let subnet = subnet.map(|text| {
+            let net: Ipv4Net = text.parse().unwrap();
+            Subnet { net, gateway: net.hosts().next().unwrap() }
+        });
+        NetworkSpec { name: name.into(), subnet, ..NetworkSpec::default() }
+    }
+
+    fn with_front() -> View {
+        let mut view = View::default();
+        let changes = with_new(&view, "front-id".into(), spec("front", Some("10.5.0.0/24")));
+        view.apply(&changes.unwrap(), Version(1), Timestamp(1));
+        view
+    }
+
+    fn refused(spec: NetworkSpec) -> Fault {
+        with_new(&with_front(), "x".into(), spec).unwrap_err()
+    }
+
+    #[test]
+    fn a_taken_name_or_range_is_refused() {
+        assert_eq!(
+            refused(spec("front", None)),
+            Fault::conflict("network with name front already exists")
+        );
+        assert_eq!(
+            refused(spec("back", Some("10.5.0.0/16"))),
+            Fault::forbidden(
+                "invalid pool request: Pool overlaps with other one on this address space"
+            )
+        );
+    }
+
+    #[test]
+    fn names_drivers_and_gateways_must_be_possible() {
+        assert!(refused(spec("a b", None)).message.starts_with("invalid network name"));
+        assert_eq!(
+            refused(spec("host", None)).message,
+            "operation is not permitted on predefined host network"
+        );
+        let bridge = NetworkSpec { driver: "bridge".into(), ..spec("x", None) };
+        assert_eq!(refused(bridge).kind, types::FaultKind::NotImplemented);
+        let mut outside = spec("x", Some("10.6.0.0/24"));
+        outside.subnet.as_mut().unwrap().gateway = [10, 7, 0, 1].into();
+        assert_eq!(refused(outside).message, "no matching subnet for gateway 10.7.0.1");
+    }
+
+    #[test]
+    fn a_network_is_kept_while_a_service_uses_it() {
+        let mut view = with_front();
+        let mut service = Service { id: "web-id".into(), ..Service::default() };
+        let attachment =
+            NetworkAttachment { target: "front-id".into(), ..NetworkAttachment::default() };
+        service.spec.task.networks = vec![attachment];
+        let mut tx = Tx::new(&view);
+        tx.put_service(service);
+        view.apply(&tx.finish(), Version(2), Timestamp(2));
+        assert_eq!(
+            without(&view, &"front-id".into()).unwrap_err(),
+            Fault::invalid("network front-id is in use by service web-id")
+        );
+        assert!(without(&with_front(), &"front-id".into()).is_ok());
+    }
+}

@@ -1,0 +1,140 @@
+//! Nodes.
+
+use super::check_version;
+use raft::Sequencer;
+use store::{Changes, Tx, View};
+use types::{
+    DesiredState, Fault, Node, NodeId, NodeRole, NodeSpec, NodeState, TaskState, Version, Writer,
+};
+
+pub(crate) async fn update(
+    sequencer: &Sequencer,
+    id: NodeId,
+    version: Version,
+    spec: NodeSpec,
+) -> Result<(), Fault> {
+    sequencer.sequence(move |view: &View| with_updated(view, &id, version, spec)).await?;
+    Ok(())
+}
+
+pub(crate) async fn remove(sequencer: &Sequencer, id: NodeId, force: bool) -> Result<(), Fault> {
+    sequencer.sequence(move |view: &View| without(view, &id, force)).await?;
+    Ok(())
+}
+
+fn with_updated(
+    view: &View,
+    id: &NodeId,
+    version: Version,
+    spec: NodeSpec,
+) -> Result<Changes, Fault> {
+    let mut node = Node::clone(node(view, id)?);
+    check_version(&node.meta, version)?;
+    if spec.role != node.spec.role {
+        return Err(Fault::not_implemented(match spec.role {
+            NodeRole::Manager => "promoting a node to manager",
+            NodeRole::Worker => "demoting a manager",
+        }));
+    }
+    node.spec = spec;
+    let mut tx = Tx::new(view);
+    tx.put_node(node);
+    Ok(tx.finish())
+}
+
+fn without(view: &View, id: &NodeId, force: bool) -> Result<Changes, Fault> {
+    let node = node(view, id)?;
+    match node.role {
+        NodeRole::Manager => {
+            return Err(Fault::invalid(format!(
+                "node {id} is a cluster manager and is a member of the raft cluster. It must be \
+                 demoted to worker before removal"
+            )));
+        }
+        NodeRole::Worker => {}
+    }
+    let is_down = match node.status.state {
+        NodeState::Down => true,
+        NodeState::Unknown | NodeState::Ready | NodeState::Disconnected => false,
+    };
+    if !is_down && !force {
+        return Err(Fault::invalid(format!("node {id} is not down and can't be removed")));
+    }
+    let mut tx = Tx::new(view);
+    give_up_tasks(&mut tx, view, id, "node was removed");
+    tx.remove_node(id);
+    Ok(tx.finish())
+}
+
+/// Nobody will report on the tasks of this node any more.
+pub(crate) fn give_up_tasks(tx: &mut Tx, view: &View, node: &NodeId, why: &str) {
+    for task in view.tasks_of_node(node) {
+        if !task.status.state.may_become(TaskState::Orphaned, Writer::Dispatcher) {
+            continue;
+        }
+        tx.edit_task(&task.id, |task| {
+            task.status.state = TaskState::Orphaned;
+            why.clone_into(&mut task.status.message);
+            task.desired = task.desired.max(DesiredState::Shutdown);
+        });
+    }
+}
+
+fn node<'a>(view: &'a View, id: &NodeId) -> Result<&'a Node, Fault> {
+    let node = view.node(id).map(std::convert::AsRef::as_ref);
+    node.ok_or_else(|| Fault::not_found(format!("node {id} not found")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{Availability, FaultKind, NodeStatus, Task, Timestamp};
+
+    fn view(state: NodeState, role: NodeRole) -> View {
+        let mut tx = Tx::new(&View::default());
+        let status = NodeStatus { state, ..NodeStatus::default() };
+        let spec = NodeSpec { role, ..NodeSpec::default() };
+        tx.put_node(Node { id: "n".into(), status, role, spec, ..Node::default() });
+        let mut task = Task { id: "t".into(), node: Some("n".into()), ..Task::default() };
+        task.status.state = TaskState::Running;
+        tx.put_task(task);
+        let mut view = View::default();
+        view.apply(&tx.finish(), Version(1), Timestamp(1));
+        view
+    }
+
+    #[test]
+    fn a_node_is_removed_when_it_is_down_or_by_force_and_never_a_manager() {
+        let id = NodeId::from("n");
+        let up = view(NodeState::Ready, NodeRole::Worker);
+        assert_eq!(
+            without(&up, &id, false).unwrap_err(),
+            Fault::invalid("node n is not down and can't be removed")
+        );
+        assert!(without(&up, &id, true).is_ok());
+        assert!(without(&view(NodeState::Down, NodeRole::Worker), &id, false).is_ok());
+        assert!(without(&view(NodeState::Down, NodeRole::Manager), &id, true).is_err());
+    }
+
+    #[test]
+    fn tasks_of_a_removed_node_are_given_up() {
+        let mut view = view(NodeState::Down, NodeRole::Worker);
+        let changes = without(&view, &"n".into(), false).unwrap();
+        view.apply(&changes, Version(2), Timestamp(2));
+        let task = view.task(&"t".into()).unwrap();
+        assert_eq!(
+            (task.status.state, task.desired),
+            (TaskState::Orphaned, DesiredState::Shutdown)
+        );
+    }
+
+    #[test]
+    fn availability_can_be_changed_and_the_role_not_yet() {
+        let view = view(NodeState::Ready, NodeRole::Worker);
+        let drain = NodeSpec { availability: Availability::Drain, ..NodeSpec::default() };
+        assert!(with_updated(&view, &"n".into(), Version(1), drain).is_ok());
+        let manager = NodeSpec { role: NodeRole::Manager, ..NodeSpec::default() };
+        let fault = with_updated(&view, &"n".into(), Version(1), manager).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::NotImplemented);
+    }
+}

@@ -1,0 +1,200 @@
+//! Services.
+
+use super::{check_version, spec};
+use crate::clock::RandomIds;
+use raft::Sequencer;
+use store::{Changes, Tx, View};
+use types::{Fault, FaultKind, PublishMode, Service, ServiceId, ServiceMode, ServiceSpec, Version};
+
+pub(crate) async fn create(sequencer: &Sequencer, spec: ServiceSpec) -> Result<ServiceId, Fault> {
+    let id = ServiceId::draw(&mut RandomIds);
+    let created = id.clone();
+    sequencer.sequence(move |view: &View| with_new(view, id, spec)).await?;
+    Ok(created)
+}
+
+/// With `None`, back to the spec before the last update.
+pub(crate) async fn update(
+    sequencer: &Sequencer,
+    id: ServiceId,
+    version: Version,
+    spec: Option<ServiceSpec>,
+) -> Result<(), Fault> {
+    sequencer.sequence(move |view: &View| with_updated(view, &id, version, spec)).await?;
+    Ok(())
+}
+
+pub(crate) async fn remove(sequencer: &Sequencer, id: ServiceId) -> Result<(), Fault> {
+    sequencer
+        .sequence(move |view: &View| {
+            service(view, &id)?;
+            let mut tx = Tx::new(view);
+            tx.remove_service(&id);
+            Ok(tx.finish())
+        })
+        .await?;
+    Ok(())
+}
+
+fn with_new(view: &View, id: ServiceId, spec: ServiceSpec) -> Result<Changes, Fault> {
+    check(view, &spec, None)?;
+    let mut tx = Tx::new(view);
+    tx.put_service(Service { id, spec, ..Service::default() });
+    Ok(tx.finish())
+}
+
+fn with_updated(
+    view: &View,
+    id: &ServiceId,
+    version: Version,
+    spec: Option<ServiceSpec>,
+) -> Result<Changes, Fault> {
+    let mut service = Service::clone(service(view, id)?);
+    check_version(&service.meta, version)?;
+    let spec = match spec {
+        Some(spec) => spec,
+        None => service.previous_spec.clone().ok_or_else(|| {
+            Fault::invalid(format!("service {id} does not have a previous spec"))
+        })?,
+    };
+    if spec.name != service.spec.name {
+        return Err(Fault::new(FaultKind::NotImplemented, "renaming services is not supported"));
+    }
+    check_mode_stays(&service.spec, &spec)?;
+    check(view, &spec, Some(id))?;
+    let before = std::mem::replace(&mut service.spec, spec);
+    service.previous_spec = Some(before);
+    service.update = None;
+    let mut tx = Tx::new(view);
+    tx.put_service(service);
+    Ok(tx.finish())
+}
+
+fn check_mode_stays(before: &ServiceSpec, after: &ServiceSpec) -> Result<(), Fault> {
+    match (before.mode, after.mode) {
+        (ServiceMode::Replicated { .. }, ServiceMode::Replicated { .. })
+        | (ServiceMode::Global, ServiceMode::Global) => Ok(()),
+        (ServiceMode::Replicated { .. }, ServiceMode::Global)
+        | (ServiceMode::Global, ServiceMode::Replicated { .. }) => {
+            Err(Fault::new(FaultKind::NotImplemented, "service mode change is not allowed"))
+        }
+    }
+}
+
+/// Says what is wrong with a spec, by itself and beside what is there.
+fn check(view: &View, spec: &ServiceSpec, own: Option<&ServiceId>) -> Result<(), Fault> {
+    spec::check_service(spec)?;
+    spec::check_networks(view, &spec.task.networks)?;
+    let name = &spec.name;
+    if own.is_none() && view.service_named(name).is_some() {
+        return Err(Fault::conflict(format!(
+            "name conflicts with an existing object: service {name} already exists"
+        )));
+    }
+    check_ports(view, spec, own)
+}
+
+/// A port of the mesh belongs to one service; a port in host mode must not hide one of the mesh.
+fn check_ports(view: &View, spec: &ServiceSpec, own: Option<&ServiceId>) -> Result<(), Fault> {
+    for port in spec.endpoint.ports.iter().filter(|port| port.published != 0) {
+        for other in view.services().filter(|other| Some(&other.id) != own) {
+            // Also what another spec asks for and the allocator has not handed out yet.
+            let taken = other.ports.iter().chain(&other.spec.endpoint.ports).any(|taken| {
+                taken.published == port.published
+                    && taken.protocol == port.protocol
+                    && (taken.mode == PublishMode::Ingress || port.mode == PublishMode::Ingress)
+            });
+            if taken {
+                let (name, id, number) = (&other.spec.name, &other.id, port.published);
+                return Err(Fault::invalid(format!(
+                    "port '{number}' is already in use by service '{name}' ({id}) as an ingress \
+                     port"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn service<'a>(view: &'a View, id: &ServiceId) -> Result<&'a Service, Fault> {
+    let service = view.service(id).map(std::convert::AsRef::as_ref);
+    service.ok_or_else(|| Fault::not_found(format!("service {id} not found")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{NetworkAttachment, PublishedPort, Timestamp};
+
+    fn spec(name: &str) -> ServiceSpec {
+        let mut spec = ServiceSpec { name: name.into(), ..ServiceSpec::default() };
+        spec.task.container.image = "image".into();
+        spec
+    }
+
+    fn applied(view: &View, changes: &Changes, version: u64) -> View {
+        let mut view = view.clone();
+        view.apply(changes, Version(version), Timestamp(1));
+        view
+    }
+
+    fn with_web() -> View {
+        let view = View::default();
+        let mut web = spec("web");
+        let port = PublishedPort { target: 80, published: 8080, ..PublishedPort::default() };
+        web.endpoint.ports = vec![port];
+        let changes = with_new(&view, "web-id".into(), web).unwrap();
+        applied(&view, &changes, 5)
+    }
+
+    #[test]
+    fn names_networks_and_ports_are_checked_against_what_is_there() {
+        let view = with_web();
+        let refused = |spec| with_new(&view, "x".into(), spec).unwrap_err();
+        assert_eq!(
+            refused(spec("web")),
+            Fault::conflict("name conflicts with an existing object: service web already exists")
+        );
+        let mut lost = spec("lost");
+        let nowhere = NetworkAttachment { target: "gone".into(), ..NetworkAttachment::default() };
+        lost.task.networks = vec![nowhere];
+        assert_eq!(refused(lost), Fault::not_found("network gone not found"));
+        let mut second = spec("second");
+        let port = PublishedPort { target: 81, published: 8080, ..PublishedPort::default() };
+        second.endpoint.ports = vec![port];
+        assert_eq!(
+            refused(second),
+            Fault::invalid(
+                "port '8080' is already in use by service 'web' (web-id) as an ingress port"
+            )
+        );
+    }
+
+    #[test]
+    fn an_update_needs_the_version_that_was_read_and_keeps_the_spec_before() {
+        let view = with_web();
+        let id = ServiceId::from("web-id");
+        let mut wanted = view.service(&id).unwrap().spec.clone();
+        wanted.mode = ServiceMode::Replicated { replicas: 3 };
+        let late = with_updated(&view, &id, Version(4), Some(wanted.clone())).unwrap_err();
+        assert!(late.message.ends_with("update out of sequence"), "{late}");
+        let changes = with_updated(&view, &id, Version(5), Some(wanted.clone())).unwrap();
+        let view = applied(&view, &changes, 6);
+        assert_eq!(view.service(&id).unwrap().spec, wanted);
+        let changes = with_updated(&view, &id, Version(6), None).unwrap();
+        let view = applied(&view, &changes, 7);
+        assert_eq!(view.service(&id).unwrap().spec.mode, ServiceMode::Replicated { replicas: 1 });
+    }
+
+    #[test]
+    fn mode_and_name_stay_as_they_are() {
+        let view = with_web();
+        let id = ServiceId::from("web-id");
+        let mut global = view.service(&id).unwrap().spec.clone();
+        global.mode = ServiceMode::Global;
+        let fault = with_updated(&view, &id, Version(5), Some(global)).unwrap_err();
+        assert_eq!(fault.message, "service mode change is not allowed");
+        let fault = with_updated(&view, &id, Version(5), Some(spec("other"))).unwrap_err();
+        assert_eq!(fault.message, "renaming services is not supported");
+    }
+}

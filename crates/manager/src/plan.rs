@@ -1,0 +1,74 @@
+//! The loop that asks the planner and proposes what it says.
+
+use crate::clock::{RandomIds, now};
+use planner::Plan;
+use raft::Sequencer;
+use scope::Scope;
+use std::time::Duration;
+use store::View;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use types::{Fault, Timestamp};
+
+/// After a proposal failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// However far the planner's deadline: the clock may have been set meanwhile.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) fn start(sequencer: Sequencer, scope: &mut Scope) {
+    let token = scope.token();
+    scope.spawn("plan", run(sequencer, token));
+}
+
+/// Why the planning loop ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the log has ended")]
+struct Ended;
+
+async fn run(sequencer: Sequencer, token: CancellationToken) -> Result<(), Ended> {
+    let mut views = sequencer.watch();
+    loop {
+        let wait = propose(&sequencer, &mut views).await.unwrap_or_else(|fault| {
+            tracing::warn!(%fault, "cannot propose a plan, trying again");
+            RETRY
+        });
+        // A change wakes; the planner's own change does too, which plans again until nothing
+        // changes.
+        tokio::select! {
+            biased;
+            () = token.cancelled() => return Ok(()),
+            changed = views.changed() => if changed.is_err() {
+                return if token.is_cancelled() { Ok(()) } else { Err(Ended) };
+            },
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Plans once; says how long to wait for the next time if nothing changes.
+async fn propose(
+    sequencer: &Sequencer,
+    views: &mut watch::Receiver<View>,
+) -> Result<Duration, Fault> {
+    let view = views.borrow_and_update().clone();
+    let now = now();
+    let plan = planner::plan(&view, now, &mut RandomIds);
+    if plan.changes.is_empty() {
+        return Ok(until(plan.wake, now));
+    }
+    // The closure plans anew on what the log holds by then, so it conflicts with nobody.
+    let (sender, wake) = oneshot::channel();
+    sequencer
+        .sequence(move |view: &View| {
+            let Plan { changes, wake, .. } = planner::plan(view, now, &mut RandomIds);
+            // Nobody waits for it only when the loop ends.
+            let _ = sender.send(wake);
+            Ok(changes)
+        })
+        .await?;
+    Ok(until(wake.await.unwrap_or_default(), now))
+}
+
+fn until(wake: Option<Timestamp>, now: Timestamp) -> Duration {
+    wake.map_or(WAIT_MAX, |wake| wake.since(now)).clamp(Duration::from_millis(1), WAIT_MAX)
+}
