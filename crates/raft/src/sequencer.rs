@@ -168,6 +168,8 @@ fn library_config() -> Result<Arc<openraft::Config>, RaftError> {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: KEPT_ENTRIES,
         purge_batch_size: 256,
+        // A restored leader would not know which entries of its log were committed.
+        enable_leader_restore: Some(false),
         ..openraft::Config::default()
     };
     config.validate().map(Arc::new).map_err(stopped)

@@ -1,0 +1,194 @@
+//! The order of changes, and what a restart finds.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{close, holds, node, open, pair, put, snapshot_every};
+use std::os::unix::fs::PermissionsExt;
+use store::Tx;
+use types::{Fault, FaultKind, Version};
+
+#[tokio::test]
+async fn a_change_is_in_the_view_when_it_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    assert!(sequencer.is_leader());
+    let version = put(&sequencer, 1).await.unwrap();
+    let view = sequencer.view();
+    assert!(holds(&view, 1));
+    let meta = view.node(&"n1".into()).unwrap().meta;
+    assert_eq!(meta.version, version);
+    assert!(meta.created_at.0 > 0);
+    close(sequencer, scope).await;
+}
+
+/// Every closure sees those before it: a counter that each raises by one loses no step.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_run_one_after_the_other() {
+    const CHANGES: u64 = 500;
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..CHANGES {
+        let sequencer = sequencer.clone();
+        calls.spawn(async move {
+            let count = sequencer.sequence(|view| {
+                let mut tx = Tx::new(view);
+                let mut node = view
+                    .node(&"counter".into())
+                    .map_or_else(|| node("counter"), |node| (**node).clone());
+                node.description.nano_cpus += 1;
+                tx.put_node(node);
+                Ok(tx.finish())
+            });
+            count.await.unwrap()
+        });
+    }
+    let versions = calls.join_all().await;
+    let view = sequencer.view();
+    assert_eq!(view.node(&"counter".into()).unwrap().description.nano_cpus, 500);
+    let last = versions.iter().max().unwrap();
+    assert_eq!(*last, view.version());
+    let entries = versions.iter().collect::<std::collections::BTreeSet<_>>().len();
+    assert!(entries < 400, "500 changes took {entries} entries: nothing was batched");
+    close(sequencer, scope).await;
+}
+
+#[tokio::test]
+async fn a_refused_change_fails_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    let (one, refused, against_the_rules, empty, two) = tokio::join!(
+        put(&sequencer, 1),
+        sequencer.sequence(|view| {
+            assert!(holds(view, 1));
+            Err(Fault::not_found("no such thing"))
+        }),
+        // The network of this number has the name of another.
+        sequencer.sequence(|view| {
+            let mut changes = pair(view, 2)?;
+            changes.changes.extend(pair(view, 3)?.changes.into_iter().map(rename));
+            Ok(changes)
+        }),
+        sequencer.sequence(|_| Ok(store::Changes::default())),
+        put(&sequencer, 4),
+    );
+    assert_eq!(refused.unwrap_err(), Fault::not_found("no such thing"));
+    assert_eq!(against_the_rules.unwrap_err().kind, FaultKind::Conflict);
+    assert_eq!(one, two, "they were one batch");
+    assert_eq!(empty, one);
+    let view = sequencer.view();
+    assert!(holds(&view, 1) && !holds(&view, 2) && !holds(&view, 3) && holds(&view, 4));
+    close(sequencer, scope).await;
+}
+
+fn rename(change: store::Change) -> store::Change {
+    match change {
+        store::Change::Put(store::Object::Network(network)) => {
+            let mut network = (*network).clone();
+            "n2".clone_into(&mut network.spec.name);
+            store::Change::Put(store::Object::Network(network.into()))
+        }
+        other => other,
+    }
+}
+
+#[tokio::test]
+async fn a_restart_finds_all_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    let before = put(&sequencer, 1).await.unwrap();
+    let meta = sequencer.view().node(&"n1".into()).unwrap().meta;
+    close(sequencer, scope).await;
+
+    let (sequencer, scope) = open(directory.path()).await;
+    assert_eq!(sequencer.view().node(&"n1".into()).unwrap().meta, meta);
+    assert!(put(&sequencer, 2).await.unwrap() > before);
+    close(sequencer, scope).await;
+}
+
+/// The log is cut behind a snapshot, and snapshot and rest together are the whole.
+#[tokio::test]
+async fn a_restart_after_a_snapshot_finds_all() {
+    const LAST: u64 = 1200;
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    snapshot_every(&sequencer, 100).await;
+    for number in 0..LAST {
+        put(&sequencer, number).await.unwrap();
+    }
+    let before = store::Snapshot::from(&sequencer.view());
+    close(sequencer, scope).await;
+    let first = first_entry(&directory.path().join("log.redb"));
+    assert!(first > 100, "the log still starts at {first}");
+
+    let (sequencer, scope) = open(directory.path()).await;
+    let mut after = store::Snapshot::from(&sequencer.view());
+    assert!(after.version > before.version, "a new leader writes an entry of its own");
+    after.version = before.version;
+    assert_eq!(after, before);
+    put(&sequencer, LAST).await.unwrap();
+    assert!((0..=LAST).all(|number| holds(&sequencer.view(), number)));
+    close(sequencer, scope).await;
+}
+
+fn first_entry(file: &std::path::Path) -> u64 {
+    use redb::{ReadableDatabase, ReadableTable};
+    let database = redb::Database::open(file).unwrap();
+    let read = database.begin_read().unwrap();
+    let entries: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("entries");
+    let entries = read.open_table(entries).unwrap();
+    entries.first().unwrap().unwrap().0.value()
+}
+
+#[tokio::test]
+async fn the_log_is_for_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("raft");
+    let (sequencer, scope) = open(&path).await;
+    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(path.clone()), mode(path.join("log.redb"))), (0o700, 0o600));
+    close(sequencer, scope).await;
+}
+
+#[tokio::test]
+async fn one_directory_has_one_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    let mut second = scope::Scope::new();
+    let error = raft::open(raft::Config::new(directory.path()), &mut second).await.unwrap_err();
+    assert!(error.to_string().contains("another daemon"), "{error}");
+    close(sequencer, scope).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_log_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("log.redb"), [7; 5000]).unwrap();
+    let mut scope = scope::Scope::new();
+    let error = raft::open(raft::Config::new(directory.path()), &mut scope).await.unwrap_err();
+    assert!(error.to_string().starts_with("cannot open the log"), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_changes_and_loses_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    put(&sequencer, 1).await.unwrap();
+    close(sequencer, scope).await;
+
+    let mut scope = scope::Scope::new();
+    let config = raft::Config { reserve_bytes: u64::MAX, ..raft::Config::new(directory.path()) };
+    let sequencer = raft::open(config, &mut scope).await.unwrap();
+    let fault = put(&sequencer, 2).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unavailable);
+    assert!(fault.message.starts_with("this manager's disk is full"), "{fault}");
+    assert!(holds(&sequencer.view(), 1) && !holds(&sequencer.view(), 2));
+    close(sequencer, scope).await;
+
+    let (sequencer, scope) = open(directory.path()).await;
+    assert!(put(&sequencer, 2).await.unwrap() > Version(0));
+    assert!(holds(&sequencer.view(), 1) && holds(&sequencer.view(), 2));
+    close(sequencer, scope).await;
+}
