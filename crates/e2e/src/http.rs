@@ -1,0 +1,34 @@
+//! As much of an HTTP client as the tests need: one request, one connection, a time limit.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// A page, as far as a test looks at it.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub status: u16,
+    pub headers: String,
+    pub body: String,
+}
+
+/// Asks for a page over a new connection.
+pub fn page(address: &str, path: &str, limit: Duration) -> io::Result<Page> {
+    let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
+    let socket: SocketAddr = address.parse().map_err(|_| invalid("no address"))?;
+    let mut stream = TcpStream::connect_timeout(&socket, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    // One name for the site however it is reached, or its redirects lead elsewhere.
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost:8080\r\nConnection: close\r\n\r\n")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (headers, body) = text.split_once("\r\n\r\n").ok_or_else(|| invalid("no headers"))?;
+    let status = headers.split(' ').nth(1).and_then(|word| word.parse().ok());
+    Ok(Page {
+        status: status.ok_or_else(|| invalid("no status"))?,
+        headers: headers.to_owned(),
+        body: body.to_owned(),
+    })
+}
