@@ -49,16 +49,19 @@ need_root() { [ "$(id -u)" = 0 ] || die "$* must be installed, and that needs ro
 
 # Runs a command whose output matters only when it fails.
 quietly() {
-    local log
-    log=$(mktemp)
-    if "$@" >"$log" 2>&1 </dev/null; then
-        rm -f "$log"
-    else
+    local log=$SCRATCH/log
+    "$@" >"$log" 2>&1 </dev/null || {
         tail -30 "$log" >&2
-        rm -f "$log"
         die "'$*' failed"
-    fi
+    }
 }
+
+SCRATCH=$(mktemp -d)
+clean_up() {
+    rm -rf "$SCRATCH"
+    restore_policy
+}
+trap clean_up EXIT
 
 # ---- no service is started -----------------------------------------------------------------------------------------------------
 
@@ -66,7 +69,6 @@ quietly() {
 forbid_services() {
     restore_policy
     if [ -e $POLICY ]; then mv $POLICY $SAVED_POLICY; fi
-    trap restore_policy EXIT
     printf '#!/bin/sh\n# Temporary, by scripts/install.sh of Skep.\nexit 101\n' >$POLICY
     chmod 755 $POLICY
 }
@@ -107,7 +109,6 @@ install_packages() {
 
 # Only the client: Debian 13 has it as a package; Debian 12 packs it together with the daemon, so it is taken out of there.
 install_docker_client() {
-    local scratch
     if command -v docker >/dev/null; then return; fi
     need_root "the docker command"
     if [ -n "$(apt-cache search --names-only '^docker-cli$')" ]; then
@@ -116,14 +117,12 @@ install_docker_client() {
         return
     fi
     say "the docker command, into /usr/local/bin (of Debian's docker.io; the daemon is not installed)"
-    scratch=$(mktemp -d)
     (
-        cd "$scratch"
+        cd "$SCRATCH"
         quietly apt-get -o APT::Sandbox::User=root download docker.io
         dpkg-deb --fsys-tarfile docker.io_*.deb | tar -x ./usr/bin/docker
         install -m 755 usr/bin/docker /usr/local/bin/docker
     )
-    rm -rf "$scratch"
 }
 
 # ---- rust ----------------------------------------------------------------------------------------------------------------------
@@ -138,15 +137,14 @@ has_rust() {
 
 # Debian's own Rust is older than the code. An installed rustup is asked for the version, else rustup is installed first.
 install_rust() {
-    local needed triple scratch tool home
+    local needed triple tool home
     needed=$(rust_version_needed)
     if has_rust "$needed"; then return; fi
     say "Rust $needed, by rustup"
     if ! command -v rustup >/dev/null; then
         triple=$(uname -m)-unknown-linux-gnu
-        scratch=$(mktemp -d)
         (
-            cd "$scratch"
+            cd "$SCRATCH"
             quietly curl -fsS --retry 3 -O "https://static.rust-lang.org/rustup/dist/$triple/rustup-init" \
                 -O "https://static.rust-lang.org/rustup/dist/$triple/rustup-init.sha256"
             # The file names a path of the machine that made it.
@@ -154,7 +152,6 @@ install_rust() {
             chmod 755 rustup-init
             quietly ./rustup-init -y --no-modify-path --profile minimal --default-toolchain none
         )
-        rm -rf "$scratch"
         # On everybody's path, so that `make` finds them in this very run.
         home=${CARGO_HOME:-$HOME/.cargo}
         for tool in cargo rustc rustup rustdoc rustfmt cargo-fmt cargo-clippy clippy-driver; do
