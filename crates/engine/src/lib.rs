@@ -1,1 +1,35 @@
-//! (being written)
+//! Containers, images, volumes, logs, exec, events and health checks of this node, for tasks and
+//! plain containers alike.
+//!
+//! It knows nothing of clusters and their tasks, of HTTP, nor of what runs the processes: that is
+//! behind [`Runtime`]. Networks are the data plane's. Start with [`Engine`], then `container`, one
+//! container's life, `spec`, the pure rendering of what runs, and `logs`.
+//!
+//! Invariants: a container's record is on disk before anything of it runs, and containers outlive
+//! the daemon: [`start`] takes over what runs. A log is closed only after all that the container
+//! wrote is in it. A container is never held up for ever by a full disk or a slow reader.
+
+mod config;
+mod engine;
+mod events;
+mod exec;
+mod health;
+mod info;
+mod logs;
+mod reference;
+mod runtime;
+mod volumes;
+
+pub use config::{Config, ContainerConfig, HostPort, LogConfig, NetworkMode};
+pub use engine::{Created, Engine, PullStream, Removed, WaitFor, start};
+pub use events::{Event, EventKind, EventStream};
+pub use exec::{AttachOptions, Attached, Chunk, ExecConfig, ExecInfo};
+pub use health::{Health, HealthStatus, Probe};
+pub use info::{ContainerInfo, ContainerState, Status};
+pub use logs::{LogEntry, LogOptions, LogStream};
+pub use reference::Reference;
+pub use runtime::{
+    Answer, Archive, Credentials, Exit, Happening, Image, Progress, Runtime, Size, State, Stdio,
+    Usage,
+};
+pub use volumes::Volume;

@@ -1,0 +1,75 @@
+//! What the engine must be told: where things are, and what a container should be.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use types::{ContainerSpec, Labels, Protocol, Resources};
+
+/// Where things are on this machine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Records, logs and volumes, e.g. `/var/lib/skep/engine`.
+    pub data: PathBuf,
+    /// FIFOs, e.g. `/run/skep/containers`. Empty after a reboot.
+    pub run: PathBuf,
+    /// The cgroup that containers are put below, e.g. `/skep`.
+    pub cgroup_parent: String,
+    /// The daemon's own list of name servers; its search domains are given to containers.
+    pub resolv_conf: PathBuf,
+}
+
+/// A container to make.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerConfig {
+    /// 64 hex digits; empty: drawn. Whoever attaches the network before making the container
+    /// draws it with [`crate::Engine::draw_id`].
+    pub id: String,
+    /// Empty: drawn.
+    pub name: String,
+    pub spec: ContainerSpec,
+    pub resources: Resources,
+    pub network: NetworkMode,
+    pub host_ports: Vec<HostPort>,
+    pub log: LogConfig,
+    /// Removed with its anonymous volumes when it ends.
+    pub auto_remove: bool,
+    /// Standard input ends when the first client that was attached to it goes.
+    pub stdin_once: bool,
+    /// Bytes of /dev/shm; 0: 64 MiB.
+    pub shm_size: u64,
+}
+
+/// How a container is connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// The gateway bridge only; the engine attaches and detaches it.
+    #[default]
+    Bridge,
+    /// The caller attaches it to the data plane under the container's id before it starts, and
+    /// detaches it after it has ended.
+    Attached,
+    /// The node's own network.
+    Host,
+    /// A namespace with nothing in it.
+    None,
+}
+
+/// A port published on the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    pub protocol: Protocol,
+    /// 0: one that is free.
+    pub published: u16,
+    pub target: u16,
+}
+
+/// Where a container's output goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// `json-file` (also where empty) or `none`.
+    pub driver: String,
+    /// `max-size` (10m) and `max-file` (3).
+    pub options: Labels,
+}

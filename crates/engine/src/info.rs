@@ -1,0 +1,92 @@
+//! What can be seen of a container.
+
+use crate::config::ContainerConfig;
+use crate::health::Health;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use types::{Mount, Timestamp};
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    #[default]
+    Created,
+    Running,
+    Exited,
+    /// It is being removed.
+    Removing,
+}
+
+impl Status {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Exited => "exited",
+            Self::Removing => "removing",
+        }
+    }
+}
+
+/// How a container is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    pub status: Status,
+    /// 0 unless it runs.
+    pub pid: u32,
+    pub exit_code: i32,
+    /// Why it could not be started; empty otherwise.
+    pub error: String,
+    pub oom_killed: bool,
+    /// Zero: never.
+    pub started_at: Timestamp,
+    /// Zero: never.
+    pub finished_at: Timestamp,
+    /// `None` without a health check.
+    pub health: Option<Health>,
+    /// Counts starts.
+    pub starts: u64,
+}
+
+/// A container as `docker inspect` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerInfo {
+    pub id: String,
+    /// Without a slash.
+    pub name: String,
+    pub created: Timestamp,
+    /// The image's id.
+    pub image: String,
+    /// As it was asked for, with `host_ports` resolved.
+    pub config: ContainerConfig,
+    /// What is executed: entrypoint and command of the config and the image together.
+    pub args: Vec<String>,
+    /// Name, image and the container's own environment together.
+    pub env: Vec<String>,
+    pub dir: String,
+    pub user: String,
+    pub hostname: String,
+    pub stop_signal: String,
+    pub state: ContainerState,
+    /// Where each mount comes from on this machine.
+    pub mounts: Vec<MountPoint>,
+    /// Its address on the gateway bridge, where it is attached.
+    pub address: Option<Ipv4Addr>,
+    pub netns: Option<PathBuf>,
+    pub log_path: PathBuf,
+}
+
+/// A mount as it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountPoint {
+    pub mount: Mount,
+    /// A directory or file of this machine; empty for a tmpfs.
+    pub source: PathBuf,
+    /// The volume has no name of its own and goes with the container.
+    pub anonymous: bool,
+}
