@@ -1,0 +1,415 @@
+//! One task: where it is, and the next step.
+
+use super::{DRAIN_MAX, Effect, Entry, Exit, Observed, Operation, Outcome, WITHDRAWAL_MAX};
+use std::time::Duration;
+use types::{ContainerStatus, DesiredState, Task, TaskState, TaskStatus, Timestamp};
+
+/// Before a stop or a removal that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// After so many failed stops a task counts as ended, with the reason in its status.
+const STOPS: u32 = 5;
+
+/// An operation that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Pull { aborting: bool },
+    Create,
+    Start,
+    Drain,
+    Stop,
+    Remove,
+}
+
+/// What the cluster wants of the task, here and now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Prepared,
+    Running,
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(super) struct Local {
+    task: Task,
+    status: TaskStatus,
+    doing: Option<Doing>,
+    has_image: bool,
+    is_started: bool,
+    exit: Option<Exit>,
+    is_unhealthy: bool,
+    /// Since when a stop is wanted, and how far it is.
+    stop: Option<Stop>,
+    retry_at: Option<Timestamp>,
+    /// No longer assigned: forgotten once nothing is left.
+    leaving: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stop {
+    since: Timestamp,
+    is_drained: bool,
+    failures: u32,
+}
+
+impl Local {
+    fn new(task: Task, status: TaskStatus) -> Self {
+        Self {
+            task,
+            status,
+            doing: None,
+            has_image: false,
+            is_started: false,
+            exit: None,
+            is_unhealthy: false,
+            stop: None,
+            retry_at: None,
+            leaving: false,
+        }
+    }
+
+    /// A task that is new here.
+    pub(super) fn assigned(task: Task, now: Timestamp, effects: &mut Vec<Effect>) -> Self {
+        let status = task.status.clone();
+        let mut local = Self::new(task, status);
+        // Managers think that it is further than it is: the journal was lost.
+        if TaskState::Ready <= local.status.state && !local.status.state.is_terminal() {
+            local.status.container = None;
+            local.end(TaskState::Failed, "task: its container is gone", now, effects);
+        }
+        local
+    }
+
+    pub(super) fn restored(entry: Entry) -> Self {
+        Self::new(entry.task, entry.status)
+    }
+
+    /// Compares the journal with what is found.
+    pub(super) fn take_over(
+        &mut self,
+        found: Option<&Observed>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.status.state.is_terminal() || self.status.state < TaskState::Ready {
+            return;
+        }
+        let Some(found) = found else {
+            self.status.container = None;
+            self.end(TaskState::Failed, "task: its container is gone", now, effects);
+            return;
+        };
+        if self.status.state < TaskState::Starting {
+            return;
+        }
+        self.exit.clone_from(&found.exit);
+        self.is_started = found.running || found.exit.is_some();
+        if found.running && (!found.has_health_check || found.healthy) {
+            self.rise(TaskState::Running, "started", now, effects);
+        }
+        self.settle(now, effects);
+    }
+
+    /// Managers say something new of the task.
+    pub(super) fn assign(&mut self, task: Task) {
+        self.leaving = false;
+        self.task = task;
+    }
+
+    pub(super) fn leave_if(&mut self, leaving: bool) {
+        self.leaving |= leaving;
+    }
+
+    /// Says whether nothing is left of a task that is no longer assigned.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.leaving
+            && self.doing.is_none()
+            && self.status.state.is_terminal()
+            && self.container().is_none()
+    }
+
+    pub(super) fn container(&self) -> Option<&str> {
+        self.status.container.as_ref().map(|container| container.id.as_str())
+    }
+
+    pub(super) fn entry(&self) -> Entry {
+        Entry { task: self.task.clone(), status: self.status.clone() }
+    }
+
+    /// Says whether managers know less than this node.
+    pub(super) fn is_news(&self) -> bool {
+        !self.leaving && self.task.status.state < self.status.state
+    }
+
+    pub(super) fn report(&self) -> Effect {
+        Effect::Report { task: self.task.id.clone(), status: self.status.clone() }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        if self.doing.is_some() {
+            return None;
+        }
+        let waits = self.stop.filter(|_| !self.status.state.is_terminal());
+        self.retry_at.or(waits.map(|stop| stop.since.after(WITHDRAWAL_MAX)))
+    }
+
+    /// The operation that was under way is over.
+    pub(super) fn done(&mut self, outcome: Outcome, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(doing) = self.doing.take() else { return };
+        match outcome {
+            Outcome::Pulled => self.has_image = true,
+            Outcome::Created { container } => {
+                let status = ContainerStatus { id: container, ..ContainerStatus::default() };
+                self.status.container = Some(status);
+                self.rise(TaskState::Ready, "prepared", now, effects);
+            }
+            Outcome::Started { pid, has_health_check } => {
+                self.is_started = true;
+                if let Some(container) = &mut self.status.container {
+                    container.pid = pid;
+                }
+                if !has_health_check {
+                    self.rise(TaskState::Running, "started", now, effects);
+                } else if !self.status.state.is_terminal() {
+                    effects.push(self.report());
+                }
+            }
+            Outcome::Drained => self.drained(),
+            Outcome::Stopped(exit) => {
+                self.exit.get_or_insert(exit);
+            }
+            Outcome::Removed => self.status.container = None,
+            Outcome::Aborted => {}
+            Outcome::Failed(reason) => self.failed(doing, &reason, now, effects),
+        }
+    }
+
+    fn drained(&mut self) {
+        if let Some(stop) = &mut self.stop {
+            stop.is_drained = true;
+        }
+    }
+
+    fn failed(&mut self, doing: Doing, reason: &str, now: Timestamp, effects: &mut Vec<Effect>) {
+        match doing {
+            Doing::Pull { .. } | Doing::Create => {
+                self.end(TaskState::Rejected, reason, now, effects);
+            }
+            Doing::Start => self.end(TaskState::Failed, reason, now, effects),
+            Doing::Drain => self.drained(),
+            Doing::Stop => {
+                self.retry_at = Some(now.after(RETRY));
+                let stop =
+                    self.stop.get_or_insert(Stop { since: now, is_drained: true, failures: 0 });
+                stop.failures += 1;
+                if stop.failures >= STOPS {
+                    self.end(self.end_of_stop(), reason, now, effects);
+                }
+            }
+            Doing::Remove => self.retry_at = Some(now.after(RETRY)),
+        }
+    }
+
+    /// The process has ended.
+    pub(super) fn exited(&mut self, exit: Exit) {
+        self.exit.get_or_insert(exit);
+    }
+
+    pub(super) fn health(&mut self, healthy: bool, now: Timestamp, effects: &mut Vec<Effect>) {
+        if !self.is_started || self.doing == Some(Doing::Stop) {
+            return;
+        }
+        self.is_unhealthy = !healthy;
+        if healthy && self.status.state == TaskState::Starting {
+            self.rise(TaskState::Running, "started", now, effects);
+        }
+    }
+
+    /// Draws the conclusion from an exit. (While the start is still under way, it waits.)
+    pub(super) fn settle(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let process = TaskState::Starting..=TaskState::Running;
+        if self.doing == Some(Doing::Start) || !process.contains(&self.status.state) {
+            return;
+        }
+        let Some(exit) = self.exit.clone() else { return };
+        if let Some(container) = &mut self.status.container {
+            container.exit_code = exit.code;
+            container.pid = 0;
+        }
+        if self.is_unhealthy {
+            let error =
+                format!("task: non-zero exit ({}): dockerexec: unhealthy container", exit.code);
+            self.end(TaskState::Failed, &error, now, effects);
+        } else if self.want() == Want::Stopped {
+            self.end(TaskState::Shutdown, "", now, effects);
+        } else if exit.code == 0 {
+            self.end(TaskState::Complete, "", now, effects);
+        } else {
+            let mut error = format!("task: non-zero exit ({})", exit.code);
+            if !exit.error.is_empty() {
+                error = format!("{error}: {}", exit.error);
+            }
+            self.end(TaskState::Failed, &error, now, effects);
+        }
+    }
+
+    fn want(&self) -> Want {
+        // Managers may have given up on the task while this node was away.
+        if self.leaving || self.task.status.state.is_terminal() {
+            return Want::Stopped;
+        }
+        match self.task.desired {
+            DesiredState::Ready => Want::Prepared,
+            DesiredState::Running => Want::Running,
+            DesiredState::Shutdown | DesiredState::Remove => Want::Stopped,
+        }
+    }
+
+    /// Takes the next step, if there is one.
+    pub(super) fn advance(
+        &mut self,
+        is_withdrawn: bool,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let want = self.want();
+        if want == Want::Stopped && self.stop.is_none() && !self.status.state.is_terminal() {
+            self.stop = Some(Stop { since: now, is_drained: false, failures: 0 });
+            if self.status.state == TaskState::Running {
+                effects.push(Effect::Withdraw { task: self.task.id.clone() });
+            }
+        }
+        if let Some(doing) = &mut self.doing {
+            if let Doing::Pull { aborting: aborting @ false } = doing
+                && want == Want::Stopped
+            {
+                *aborting = true;
+                effects.push(Effect::Abort { task: self.task.id.clone() });
+            }
+            return;
+        }
+        if self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
+        if self.status.state.is_terminal() {
+            self.clean_up(effects);
+        } else if want == Want::Stopped || self.is_unhealthy {
+            self.advance_stop(is_withdrawn, now, effects);
+        } else {
+            self.advance_start(want, now, effects);
+        }
+    }
+
+    fn advance_start(&mut self, want: Want, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.status.state < TaskState::Accepted {
+            self.rise(TaskState::Accepted, "accepted", now, effects);
+        }
+        if self.status.state < TaskState::Preparing {
+            self.rise(TaskState::Preparing, "preparing", now, effects);
+        }
+        if self.status.state == TaskState::Preparing {
+            let task = Box::new(self.task.clone());
+            if self.has_image {
+                self.begin(Doing::Create, Operation::Create(task), effects);
+            } else {
+                let pull = Doing::Pull { aborting: false };
+                self.begin(pull, Operation::Pull(task), effects);
+            }
+            return;
+        }
+        if want != Want::Running || self.is_started {
+            return;
+        }
+        let Some(container) = self.container().map(str::to_owned) else { return };
+        self.rise(TaskState::Starting, "starting", now, effects);
+        self.begin(Doing::Start, Operation::Start { container }, effects);
+    }
+
+    /// A task that serves leaves names and balancers everywhere first, then its connections end,
+    /// then it is told to stop.
+    fn advance_stop(&mut self, is_withdrawn: bool, now: Timestamp, effects: &mut Vec<Effect>) {
+        let container = self.container().map(str::to_owned);
+        let Some(container) = container.filter(|_| self.status.state >= TaskState::Starting) else {
+            self.end(TaskState::Shutdown, "", now, effects);
+            self.clean_up(effects);
+            return;
+        };
+        if self.is_unhealthy && self.stop.is_none() {
+            let grace = Duration::ZERO;
+            self.begin(Doing::Stop, Operation::Stop { container, grace }, effects);
+            return;
+        }
+        let Some(stop) = self.stop else { return };
+        let grace = self.task.spec.container.grace();
+        let in_order = self.status.state == TaskState::Running && !self.leaving;
+        if in_order && !is_withdrawn && now < stop.since.after(WITHDRAWAL_MAX) {
+            return;
+        }
+        if in_order && !stop.is_drained {
+            let limit = grace.min(DRAIN_MAX);
+            self.begin(Doing::Drain, Operation::Drain { container, limit }, effects);
+            return;
+        }
+        self.begin(Doing::Stop, Operation::Stop { container, grace }, effects);
+    }
+
+    /// The container of an ended task is kept for its logs, as long as the cluster keeps the task.
+    fn clean_up(&mut self, effects: &mut Vec<Effect>) {
+        if !self.leaving && self.task.desired != DesiredState::Remove {
+            return;
+        }
+        if let Some(container) = self.container().map(str::to_owned) {
+            self.begin(Doing::Remove, Operation::Remove { container }, effects);
+        }
+    }
+
+    fn begin(&mut self, doing: Doing, operation: Operation, effects: &mut Vec<Effect>) {
+        self.doing = Some(doing);
+        effects.push(Effect::Begin { task: self.task.id.clone(), operation });
+    }
+
+    fn end_of_stop(&self) -> TaskState {
+        if self.is_unhealthy { TaskState::Failed } else { TaskState::Shutdown }
+    }
+
+    fn rise(&mut self, state: TaskState, message: &str, now: Timestamp, effects: &mut Vec<Effect>) {
+        if state <= self.status.state || self.status.state.is_terminal() {
+            return;
+        }
+        self.status.state = state;
+        self.status.since = now;
+        message.clone_into(&mut self.status.message);
+        self.status.error.clear();
+        effects.push(self.report());
+    }
+
+    /// The task has ended. What it was doing last stays in the message of a failure, as in Docker.
+    fn end(&mut self, state: TaskState, error: &str, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.status.state.is_terminal() {
+            return;
+        }
+        if TaskState::Starting <= self.status.state {
+            effects.push(Effect::Withdraw { task: self.task.id.clone() });
+        }
+        self.status.state = state;
+        self.status.since = now;
+        error.clone_into(&mut self.status.error);
+        match state {
+            TaskState::Complete => "finished".clone_into(&mut self.status.message),
+            TaskState::Shutdown => "shutdown".clone_into(&mut self.status.message),
+            TaskState::New
+            | TaskState::Pending
+            | TaskState::Assigned
+            | TaskState::Accepted
+            | TaskState::Preparing
+            | TaskState::Ready
+            | TaskState::Starting
+            | TaskState::Running
+            | TaskState::Failed
+            | TaskState::Rejected
+            | TaskState::Orphaned => {}
+        }
+        self.retry_at = None;
+        effects.push(self.report());
+    }
+}

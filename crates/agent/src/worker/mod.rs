@@ -1,0 +1,288 @@
+//! What becomes of each task on this node: events in, effects out.
+//!
+//! Pure. Of each task at most one operation is under way; when it is over, `local` looks at what
+//! is wanted and what is there, and says the next step. Nothing depends on the order of events of
+//! different tasks.
+//!
+//! Invariants: a state only rises; nothing is started once a stop was wanted; a task that is
+//! wanted shut down ends in a terminal state also when every effect fails; nothing is done at all
+//! before managers have said what this node should have (only what ended is told).
+
+mod local;
+
+use local::Local;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use types::{Task, TaskId, TaskStatus, Timestamp};
+
+/// How long a stop waits for managers to say that nobody leads traffic to the task any more.
+pub const WITHDRAWAL_MAX: Duration = Duration::from_secs(5);
+/// How long a stop waits for open connections to end; never longer than the grace period.
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Everything that can happen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// All tasks that this node should have.
+    Whole { tasks: BTreeMap<TaskId, Task>, withdrawn: BTreeSet<TaskId> },
+    /// What changed of that.
+    Changed {
+        tasks: BTreeMap<TaskId, Task>,
+        removed: BTreeSet<TaskId>,
+        withdrawn: Option<BTreeSet<TaskId>>,
+    },
+    /// The operation of this task that was under way is over.
+    Done { task: TaskId, outcome: Outcome },
+    /// The task's process has ended.
+    Exited { task: TaskId, exit: Exit },
+    /// The task's health check says so.
+    Health { task: TaskId, healthy: bool },
+    /// A [`Worker::deadline`] has come.
+    Tick,
+    /// This node leaves the cluster: everything is taken down.
+    Leave,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    pub code: i32,
+    /// What the engine adds, e.g. that memory ran out.
+    pub error: String,
+}
+
+/// What came of an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Pulled,
+    Created {
+        container: String,
+    },
+    Started {
+        pid: u32,
+        has_health_check: bool,
+    },
+    Drained,
+    Stopped(Exit),
+    Removed,
+    Failed(String),
+    /// It was called off.
+    Aborted,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// An operation, which ends with [`Event::Done`].
+    Begin { task: TaskId, operation: Operation },
+    /// Call off the pull that is under way.
+    Abort { task: TaskId },
+    /// Take the task out of this node's names and balancers at once.
+    Withdraw { task: TaskId },
+    /// Tell managers.
+    Report { task: TaskId, status: TaskStatus },
+}
+
+/// Something that takes its time. One for a task at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// Make sure that the image is there.
+    Pull(Box<Task>),
+    Create(Box<Task>),
+    Start {
+        container: String,
+    },
+    /// Wait until nobody is connected.
+    Drain {
+        container: String,
+        limit: Duration,
+    },
+    /// The stop signal, `grace`, SIGKILL.
+    Stop {
+        container: String,
+        grace: Duration,
+    },
+    /// Remove the container, whatever it does.
+    Remove {
+        container: String,
+    },
+}
+
+/// What is kept of a task on disk.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Entry {
+    pub task: Task,
+    pub status: TaskStatus,
+}
+
+/// What is found of a container after a restart of the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    pub pid: u32,
+    /// `None`: it runs or was never started.
+    pub exit: Option<Exit>,
+    pub running: bool,
+    pub has_health_check: bool,
+    pub healthy: bool,
+}
+
+/// All tasks of this node.
+#[derive(Debug, Default)]
+pub struct Worker {
+    tasks: BTreeMap<TaskId, Local>,
+    withdrawn: BTreeSet<TaskId>,
+    /// Managers have said what this node should have.
+    told: bool,
+}
+
+impl Worker {
+    /// Takes over after a restart: what the journal knows, and what is found by container id.
+    /// Says what is news to managers.
+    pub fn restore(
+        entries: BTreeMap<TaskId, Entry>,
+        observed: &BTreeMap<String, Observed>,
+        now: Timestamp,
+    ) -> (Self, Vec<Effect>) {
+        let mut worker = Self::default();
+        let mut effects = Vec::new();
+        for (id, entry) in entries {
+            let container = entry.status.container.as_ref();
+            let found = container.and_then(|container| observed.get(&container.id));
+            let mut local = Local::restored(entry);
+            local.take_over(found, now, &mut effects);
+            worker.tasks.insert(id, local);
+        }
+        (worker, effects)
+    }
+
+    /// Takes one event; says what is to be done.
+    pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Whole { tasks, withdrawn } => {
+                self.told = true;
+                self.withdrawn = withdrawn;
+                for (id, local) in &mut self.tasks {
+                    local.leave_if(!tasks.contains_key(id));
+                }
+                for (id, task) in tasks {
+                    self.assign(id, task, now, &mut effects);
+                }
+                self.tell_managers(&mut effects);
+                self.advance_all(now, &mut effects);
+            }
+            Event::Changed { tasks, removed, withdrawn } => {
+                if let Some(withdrawn) = withdrawn {
+                    self.withdrawn = withdrawn;
+                }
+                for id in removed {
+                    if let Some(local) = self.tasks.get_mut(&id) {
+                        local.leave_if(true);
+                    }
+                }
+                for (id, task) in tasks {
+                    self.assign(id, task, now, &mut effects);
+                }
+                self.advance_all(now, &mut effects);
+            }
+            Event::Done { task, outcome } => {
+                self.with(&task, now, &mut effects, |local, effects| {
+                    local.done(outcome, now, effects);
+                });
+            }
+            Event::Exited { task, exit } => {
+                self.with(&task, now, &mut effects, |local, _| local.exited(exit));
+            }
+            Event::Health { task, healthy } => {
+                self.with(&task, now, &mut effects, |local, effects| {
+                    local.health(healthy, now, effects);
+                });
+            }
+            Event::Tick => self.advance_all(now, &mut effects),
+            Event::Leave => {
+                self.told = true;
+                for local in self.tasks.values_mut() {
+                    local.leave_if(true);
+                }
+                self.advance_all(now, &mut effects);
+            }
+        }
+        self.tasks.retain(|_, local| !local.is_forgotten());
+        effects
+    }
+
+    /// When something will be due without another event.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        if !self.told {
+            return None;
+        }
+        self.tasks.values().filter_map(Local::deadline).min()
+    }
+
+    /// What must survive a restart.
+    pub fn entries(&self) -> BTreeMap<TaskId, Entry> {
+        self.tasks.iter().map(|(id, local)| (id.clone(), local.entry())).collect()
+    }
+
+    /// The task that a container belongs to.
+    pub fn task_of(&self, container: &str) -> Option<&TaskId> {
+        self.tasks.iter().find(|(_, local)| local.container() == Some(container)).map(|(id, _)| id)
+    }
+
+    /// The container of a task.
+    pub fn container_of(&self, task: &TaskId) -> Option<&str> {
+        self.tasks.get(task).and_then(Local::container)
+    }
+
+    /// Says whether nothing is left on this node.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Says whether managers have said what this node should have.
+    pub fn is_told(&self) -> bool {
+        self.told
+    }
+
+    fn assign(&mut self, id: TaskId, task: Task, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Some(local) = self.tasks.get_mut(&id) {
+            local.assign(task);
+        } else {
+            self.tasks.insert(id, Local::assigned(task, now, effects));
+        }
+    }
+
+    /// What managers do not know yet, or have forgotten.
+    fn tell_managers(&self, effects: &mut Vec<Effect>) {
+        let news = self.tasks.values().filter(|local| local.is_news());
+        effects.extend(news.map(Local::report));
+    }
+
+    fn with(
+        &mut self,
+        id: &TaskId,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+        change: impl FnOnce(&mut Local, &mut Vec<Effect>),
+    ) {
+        let Some(local) = self.tasks.get_mut(id) else { return };
+        change(local, effects);
+        local.settle(now, effects);
+        if self.told {
+            local.advance(self.withdrawn.contains(id), now, effects);
+        }
+    }
+
+    fn advance_all(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if !self.told {
+            return;
+        }
+        for (id, local) in &mut self.tasks {
+            local.advance(self.withdrawn.contains(id), now, effects);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

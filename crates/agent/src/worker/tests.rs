@@ -1,0 +1,478 @@
+use super::*;
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use types::{ContainerStatus, DesiredState, TaskState};
+
+const SECOND: i64 = 1_000_000_000;
+
+fn task(id: &str, desired: DesiredState) -> Task {
+    let mut task = Task { id: id.into(), service_name: "web".into(), ..Task::default() };
+    task.spec.container.image = "image".into();
+    task.status.state = TaskState::Assigned;
+    task.desired = desired;
+    task
+}
+
+fn render(effect: &Effect) -> String {
+    match effect {
+        Effect::Begin { operation, .. } => match operation {
+            Operation::Pull(_) => "pull".into(),
+            Operation::Create(_) => "create".into(),
+            Operation::Start { container } => format!("start {container}"),
+            Operation::Drain { container, limit } => {
+                format!("drain {container} within {}s", limit.as_secs())
+            }
+            Operation::Stop { container, grace } => {
+                format!("stop {container} within {}s", grace.as_secs())
+            }
+            Operation::Remove { container } => format!("remove {container}"),
+        },
+        Effect::Abort { .. } => "abort".into(),
+        Effect::Withdraw { .. } => "withdraw".into(),
+        Effect::Report { status, .. } => {
+            let TaskStatus { state, message, error, .. } = status;
+            let error = if error.is_empty() { String::new() } else { format!(" ({error})") };
+            format!("report {} {message}{error}", state.as_str())
+        }
+    }
+}
+
+/// One event a line, about the task `t`; the trace says what it leads to.
+struct Story {
+    worker: Worker,
+    seconds: i64,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self { worker: Worker::default(), seconds: 0 }
+    }
+
+    fn event(&mut self, line: &str) -> Event {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let done = |outcome| Event::Done { task: "t".into(), outcome };
+        let whole = |desired| Event::Whole {
+            tasks: [("t".into(), task("t", desired))].into(),
+            withdrawn: BTreeSet::new(),
+        };
+        match words[0] {
+            "ready" => whole(DesiredState::Ready),
+            "run" => whole(DesiredState::Running),
+            "shutdown" => whole(DesiredState::Shutdown),
+            "remove" => whole(DesiredState::Remove),
+            "gone" => Event::Whole { tasks: BTreeMap::new(), withdrawn: BTreeSet::new() },
+            "withdrawn" => Event::Changed {
+                tasks: BTreeMap::new(),
+                removed: BTreeSet::new(),
+                withdrawn: Some(["t".into()].into()),
+            },
+            "pulled" => done(Outcome::Pulled),
+            "created" => done(Outcome::Created { container: "c".into() }),
+            "started" => {
+                let has_health_check = words.get(1) == Some(&"with-health");
+                done(Outcome::Started { pid: 7, has_health_check })
+            }
+            "drained" => done(Outcome::Drained),
+            "stopped" => done(Outcome::Stopped(Exit { code: 137, error: String::new() })),
+            "removed" => done(Outcome::Removed),
+            "aborted" => done(Outcome::Aborted),
+            "fails" => done(Outcome::Failed(words[1..].join(" "))),
+            "exits" => {
+                let exit = Exit { code: words[1].parse().unwrap(), error: String::new() };
+                Event::Exited { task: "t".into(), exit }
+            }
+            "healthy" => Event::Health { task: "t".into(), healthy: true },
+            "unhealthy" => Event::Health { task: "t".into(), healthy: false },
+            "leave" => Event::Leave,
+            "wait" => {
+                self.seconds += words[1].parse::<i64>().unwrap();
+                Event::Tick
+            }
+            other => panic!("unknown event {other}"),
+        }
+    }
+
+    fn tell(&mut self, lines: &str) -> String {
+        let mut trace = String::new();
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let event = self.event(line);
+            let now = Timestamp(self.seconds * SECOND);
+            let effects = self.worker.handle(event, now);
+            let effects: Vec<String> = effects.iter().map(render).collect();
+            trace += &format!("{line}: {}\n", effects.join(", "));
+        }
+        trace
+    }
+}
+
+fn check(lines: &str, expected: &Expect) {
+    expected.assert_eq(&Story::new().tell(lines));
+}
+
+#[test]
+fn a_task_is_prepared_started_and_runs() {
+    check(
+        "run\npulled\ncreated\nstarted",
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started: report running started
+        "]],
+    );
+}
+
+#[test]
+fn a_task_with_a_restart_delay_is_prepared_and_started_later() {
+    check(
+        "ready\npulled\ncreated\nrun\nstarted",
+        &expect![[r"
+            ready: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared
+            run: report ready prepared, report starting starting, start c
+            started: report running started
+        "]],
+    );
+}
+
+#[test]
+fn a_task_with_a_health_check_runs_once_it_is_healthy() {
+    check(
+        "run\npulled\ncreated\nstarted with-health\nhealthy",
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started with-health: report starting starting
+            healthy: report running started
+        "]],
+    );
+}
+
+#[test]
+fn an_unhealthy_task_is_killed_and_has_failed() {
+    check(
+        "run\npulled\ncreated\nstarted with-health\nhealthy\nunhealthy\nstopped",
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started with-health: report starting starting
+            healthy: report running started
+            unhealthy: stop c within 0s
+            stopped: withdraw, report failed started (task: non-zero exit (137): dockerexec: unhealthy container)
+        "]],
+    );
+}
+
+#[test]
+fn a_task_that_serves_is_withdrawn_and_drained_before_it_is_stopped() {
+    check(
+        "run\npulled\ncreated\nstarted\nshutdown\nwithdrawn\ndrained\nstopped\nremove\nremoved\ngone",
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started: report running started
+            shutdown: report running started, withdraw
+            withdrawn: drain c within 10s
+            drained: stop c within 10s
+            stopped: withdraw, report shutdown shutdown
+            remove: report shutdown shutdown, remove c
+            removed: 
+            gone: 
+        "]],
+    );
+}
+
+#[test]
+fn a_stop_does_not_wait_for_managers_that_are_away() {
+    check(
+        "run\npulled\ncreated\nstarted\nshutdown\nwait 4\nwait 1\ndrained\nexits 0\nstopped",
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started: report running started
+            shutdown: report running started, withdraw
+            wait 4: 
+            wait 1: drain c within 10s
+            drained: stop c within 10s
+            exits 0: withdraw, report shutdown shutdown
+            stopped: 
+        "]],
+    );
+}
+
+#[test]
+fn a_task_that_ends_by_itself_says_how() {
+    let start = "run\npulled\ncreated\nstarted\n";
+    for (event, last) in [
+        ("exits 0", "withdraw, report complete finished"),
+        ("exits 3", "withdraw, report failed started (task: non-zero exit (3))"),
+    ] {
+        let trace = Story::new().tell(&format!("{start}{event}"));
+        assert_eq!(trace.lines().last().unwrap(), format!("{event}: {last}"));
+    }
+}
+
+#[test]
+fn a_process_that_ends_while_it_is_being_started_is_not_forgotten() {
+    check(
+        "run\npulled\ncreated\nexits 1\nstarted",
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            exits 1: 
+            started: report running started, withdraw, report failed started (task: non-zero exit (1))
+        "]],
+    );
+}
+
+#[test]
+fn an_image_that_is_not_there_rejects_the_task() {
+    check(
+        "run\nfails No such image: nope:latest",
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            fails No such image: nope:latest: report rejected preparing (No such image: nope:latest)
+        "]],
+    );
+}
+
+#[test]
+fn a_pull_is_called_off_when_the_task_is_not_wanted_any_more() {
+    check(
+        "run\nshutdown\naborted\ngone",
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            shutdown: report preparing preparing, abort
+            aborted: report shutdown shutdown
+            gone: 
+        "]],
+    );
+}
+
+#[test]
+fn what_is_no_longer_assigned_is_taken_down_and_forgotten() {
+    let mut story = Story::new();
+    story.tell("run\npulled\ncreated\nstarted");
+    let trace = story.tell("gone\nstopped\nremoved");
+    expect![[r"
+        gone: withdraw, stop c within 10s
+        stopped: withdraw, report shutdown shutdown, remove c
+        removed: 
+    "]]
+    .assert_eq(&trace);
+    assert!(story.worker.is_empty());
+}
+
+#[test]
+fn a_removal_that_fails_is_tried_again() {
+    let mut story = Story::new();
+    story.tell("run\npulled\ncreated\nstarted\ngone\nstopped");
+    let trace = story.tell("fails busy\nwait 0\nwait 1\nremoved");
+    expect![[r"
+        fails busy: 
+        wait 0: 
+        wait 1: remove c
+        removed: 
+    "]]
+    .assert_eq(&trace);
+    assert!(story.worker.is_empty());
+}
+
+fn entry(state: TaskState) -> BTreeMap<TaskId, Entry> {
+    let mut status = TaskStatus { state, message: "as it was".into(), ..TaskStatus::default() };
+    status.container = Some(ContainerStatus { id: "c".into(), pid: 7, exit_code: 0 });
+    [("t".into(), Entry { task: task("t", DesiredState::Running), status })].into()
+}
+
+fn restored(state: TaskState, found: Option<Observed>) -> (Worker, Vec<String>) {
+    let observed = found.map(|found| ("c".to_owned(), found)).into_iter().collect();
+    let (worker, effects) = Worker::restore(entry(state), &observed, Timestamp(0));
+    (worker, effects.iter().map(render).collect())
+}
+
+#[test]
+fn after_a_restart_what_runs_is_taken_over_and_what_ended_is_told() {
+    let running = Observed { running: true, pid: 7, ..Observed::default() };
+    let (worker, told) = restored(TaskState::Running, Some(running.clone()));
+    assert!(told.is_empty() && worker.container_of(&"t".into()) == Some("c"));
+    let (_, told) = restored(TaskState::Starting, Some(running));
+    assert_eq!(told, ["report running started"]);
+    let exit = Some(Exit { code: 3, error: String::new() });
+    let (_, told) = restored(TaskState::Running, Some(Observed { exit, ..Observed::default() }));
+    assert_eq!(told, ["withdraw", "report failed as it was (task: non-zero exit (3))"]);
+    let (_, told) = restored(TaskState::Running, None);
+    assert_eq!(told, ["withdraw", "report failed as it was (task: its container is gone)"]);
+}
+
+#[test]
+fn after_a_restart_nothing_is_done_before_managers_have_spoken() {
+    let running = Observed { running: true, ..Observed::default() };
+    let (mut worker, _) = restored(TaskState::Running, Some(running));
+    let changed =
+        Event::Changed { tasks: BTreeMap::new(), removed: ["t".into()].into(), withdrawn: None };
+    assert_eq!(worker.handle(changed, Timestamp(0)), []);
+    assert_eq!(worker.handle(Event::Tick, Timestamp(60 * SECOND)), []);
+    assert_eq!(worker.deadline(), None);
+    let nothing = Event::Whole { tasks: BTreeMap::new(), withdrawn: BTreeSet::new() };
+    let effects = worker.handle(nothing, Timestamp(60 * SECOND));
+    assert!(effects.iter().any(|it| render(it).starts_with("stop c")));
+}
+
+#[test]
+fn a_task_that_managers_know_and_the_journal_does_not_has_failed() {
+    let mut known = task("t", DesiredState::Running);
+    known.status.state = TaskState::Running;
+    let whole = Event::Whole { tasks: [("t".into(), known)].into(), withdrawn: BTreeSet::new() };
+    let effects = Worker::default().handle(whole, Timestamp(0));
+    let effects: Vec<String> = effects.iter().map(render).collect();
+    assert!(effects.iter().any(|it| it.starts_with("report failed")), "{effects:?}");
+}
+
+/// Something that happens in the world, by chance.
+#[derive(Clone, Debug)]
+enum Chance {
+    Want(DesiredState),
+    /// The operation under way ends, well or not.
+    Finish(bool),
+    Exit(i32),
+    Health(bool),
+    Wait(u8),
+    Withdrawn,
+}
+
+fn chance() -> impl Strategy<Value = Chance> {
+    prop_oneof![
+        1 => prop_oneof![
+            Just(DesiredState::Ready),
+            Just(DesiredState::Running),
+            Just(DesiredState::Shutdown),
+            Just(DesiredState::Remove),
+        ]
+        .prop_map(Chance::Want),
+        5 => proptest::bool::weighted(0.8).prop_map(Chance::Finish),
+        1 => (0..3i32).prop_map(Chance::Exit),
+        1 => any::<bool>().prop_map(Chance::Health),
+        1 => (0..7u8).prop_map(Chance::Wait),
+        1 => Just(Chance::Withdrawn),
+    ]
+}
+
+/// Plays the world and asserts what must always hold.
+struct World {
+    worker: Worker,
+    now: Timestamp,
+    desired: DesiredState,
+    under_way: Option<Operation>,
+    state: TaskState,
+    with_health: bool,
+}
+
+impl World {
+    fn send(&mut self, event: Event) {
+        let effects = self.worker.handle(event, self.now);
+        for effect in effects {
+            match effect {
+                Effect::Begin { operation, .. } => {
+                    assert_eq!(self.under_way, None, "two operations at a time");
+                    let starts = matches!(operation, Operation::Start { .. });
+                    assert!(!starts || self.desired == DesiredState::Running, "started unwanted");
+                    self.under_way = Some(operation);
+                }
+                Effect::Report { status, .. } => {
+                    assert!(status.state >= self.state, "{:?} fell", self.state);
+                    assert!(status.state == self.state || !self.state.is_terminal());
+                    self.state = status.state;
+                }
+                Effect::Abort { .. } | Effect::Withdraw { .. } => {}
+            }
+        }
+    }
+
+    fn finish(&mut self, well: bool) {
+        let Some(operation) = self.under_way.take() else { return };
+        let outcome = match operation {
+            _ if !well => Outcome::Failed("by chance".into()),
+            Operation::Pull(_) => Outcome::Pulled,
+            Operation::Create(_) => Outcome::Created { container: "c".into() },
+            Operation::Start { .. } => {
+                Outcome::Started { pid: 7, has_health_check: self.with_health }
+            }
+            Operation::Drain { .. } => Outcome::Drained,
+            Operation::Stop { .. } => Outcome::Stopped(Exit::default()),
+            Operation::Remove { .. } => Outcome::Removed,
+        };
+        self.send(Event::Done { task: "t".into(), outcome });
+    }
+
+    fn want(&mut self, desired: DesiredState) {
+        self.desired = self.desired.max(desired);
+        let tasks = [("t".into(), task("t", self.desired))].into();
+        self.send(Event::Whole { tasks, withdrawn: BTreeSet::new() });
+    }
+
+    fn happen(&mut self, chance: Chance) {
+        let id = TaskId::from("t");
+        match chance {
+            Chance::Want(desired) => self.want(desired),
+            Chance::Finish(well) => self.finish(well),
+            Chance::Exit(code) => {
+                // Only what was started can end.
+                if TaskState::Starting <= self.state {
+                    let exit = Exit { code, error: String::new() };
+                    self.send(Event::Exited { task: id, exit });
+                }
+            }
+            Chance::Health(healthy) => self.send(Event::Health { task: id, healthy }),
+            Chance::Wait(seconds) => {
+                self.now = self.now.after(Duration::from_secs(seconds.into()));
+                self.send(Event::Tick);
+            }
+            Chance::Withdrawn => self.send(Event::Changed {
+                tasks: BTreeMap::new(),
+                removed: BTreeSet::new(),
+                withdrawn: Some([id].into()),
+            }),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn states_rise_one_operation_at_a_time_and_every_shutdown_ends(
+        chances in proptest::collection::vec(chance(), 0..60),
+        with_health in any::<bool>(),
+        ends_well in any::<bool>(),
+    ) {
+        let mut world = World {
+            worker: Worker::default(),
+            now: Timestamp(0),
+            desired: DesiredState::Ready,
+            under_way: None,
+            state: TaskState::New,
+            with_health,
+        };
+        world.want(DesiredState::Ready);
+        for chance in chances {
+            world.happen(chance);
+        }
+        world.want(DesiredState::Shutdown);
+        for _ in 0..40 {
+            world.happen(Chance::Wait(6));
+            world.finish(ends_well);
+        }
+        prop_assert!(world.state.is_terminal(), "{:?}", world.state);
+        // Nothing is left of it when the cluster forgets it and removal works.
+        world.send(Event::Whole { tasks: BTreeMap::new(), withdrawn: BTreeSet::new() });
+        for _ in 0..4 {
+            world.happen(Chance::Wait(6));
+            world.finish(true);
+        }
+        prop_assert!(world.worker.is_empty());
+    }
+}
