@@ -20,7 +20,8 @@ images: install ## Build the demo images from Debian packages
 demo: build images ## From nothing to a site on http://localhost:8080: three nodes, WordPress, Galera
 	@scripts/demo.sh $(SKEP)
 
-test: install ## Install what is needed and run all tests
+test: ## Install what is needed and run all tests
+	@scripts/install.sh --tests
 	@images/build.sh
 	@echo "==> building"
 	cargo build --locked --workspace --all-targets
