@@ -1,0 +1,265 @@
+//! Which addresses of a network are taken, and which one is next.
+
+use crate::Draft;
+use ipnet::Ipv4Net;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use store::View;
+use types::{Network, NetworkId};
+
+/// The addresses of the ingress network from .0.1 to .0.255 are for nodes, the others for tasks.
+const INGRESS_NODES: u32 = 256;
+
+/// Why there is no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shortage {
+    NoNetwork(NetworkId),
+    NoSubnet(String),
+    Exhausted(Ipv4Net),
+}
+
+impl std::fmt::Display for Shortage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoNetwork(id) => write!(f, "network {id} not found"),
+            Self::NoSubnet(name) => write!(
+                f,
+                "network {name} has no subnet: no free subnet in the cluster's address pools"
+            ),
+            Self::Exhausted(net) => write!(f, "no free address in {net}"),
+        }
+    }
+}
+
+/// The addresses of all networks. It reads them when the first one is asked for: most plans hand
+/// out none.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pools: Option<BTreeMap<NetworkId, Pool>>,
+    /// What was taken, with the pool's state before.
+    taken: Vec<(NetworkId, u32, Option<u32>)>,
+}
+
+/// A point to which a [`Ledger`] can be taken back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(usize);
+
+#[derive(Debug)]
+struct Pool {
+    net: Ipv4Net,
+    /// Of the ingress network: from here on addresses are for tasks.
+    tasks_from: u32,
+    used: BTreeSet<u32>,
+    last: Option<u32>,
+}
+
+impl Ledger {
+    /// Takes an address for a service or a task.
+    pub(super) fn take(&mut self, view: &View, network: &NetworkId) -> Result<Ipv4Addr, Shortage> {
+        let pool = self.pool(view, network)?;
+        let (first, last) = (pool.tasks_from, u32::from(pool.net.broadcast()) - 1);
+        let start = pool.last.filter(|at| (first..last).contains(at)).map_or(first, |at| at + 1);
+        // The next one after that handed out last: one that was just given back rests.
+        let free = (start..=last).chain(first..start).find(|it| !pool.used.contains(it));
+        let address = free.ok_or(Shortage::Exhausted(pool.net))?;
+        pool.used.insert(address);
+        let before = pool.last.replace(address);
+        self.taken.push((network.clone(), address, before));
+        Ok(address.into())
+    }
+
+    /// Takes an address of the ingress network for a node: the lowest one.
+    pub(super) fn take_for_node(
+        &mut self,
+        view: &View,
+        network: &NetworkId,
+    ) -> Result<Ipv4Addr, Shortage> {
+        let pool = self.pool(view, network)?;
+        let mut range = u32::from(pool.net.network()) + 1..pool.tasks_from;
+        let free = range.find(|address| !pool.used.contains(address));
+        let address = free.ok_or(Shortage::Exhausted(pool.net))?;
+        pool.used.insert(address);
+        Ok(address.into())
+    }
+
+    /// The present point, for [`Ledger::undo`].
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.taken.len())
+    }
+
+    /// Gives back what services and tasks took since `mark`.
+    pub(super) fn undo(&mut self, mark: Mark) {
+        for (network, address, last) in self.taken.drain(mark.0..).rev() {
+            if let Some(pool) = self.pools.as_mut().and_then(|pools| pools.get_mut(&network)) {
+                pool.used.remove(&address);
+                pool.last = last;
+            }
+        }
+    }
+
+    /// Writes which address was handed out last.
+    pub(super) fn keep(self, draft: &mut Draft<'_>) {
+        let last: BTreeMap<NetworkId, u32> =
+            self.taken.into_iter().map(|(network, address, _)| (network, address)).collect();
+        for (network, address) in last {
+            draft.tx.edit_network(&network, |network| network.last_address = Some(address.into()));
+        }
+    }
+
+    fn pool(&mut self, view: &View, id: &NetworkId) -> Result<&mut Pool, Shortage> {
+        let pools = self.pools.get_or_insert_with(|| read(view));
+        match pools.get_mut(id) {
+            Some(pool) => Ok(pool),
+            None => Err(match view.network(id) {
+                Some(network) => Shortage::NoSubnet(network.spec.name.clone()),
+                None => Shortage::NoNetwork(id.clone()),
+            }),
+        }
+    }
+}
+
+/// Reads what is taken in every network that has a subnet.
+fn read(view: &View) -> BTreeMap<NetworkId, Pool> {
+    let mut pools: BTreeMap<NetworkId, Pool> = view
+        .networks()
+        .filter_map(|network| Some((network.id.clone(), Pool::new(network)?)))
+        .collect();
+    let mut hold = |network: &NetworkId, address: Ipv4Addr| {
+        if let Some(pool) = pools.get_mut(network) {
+            pool.used.insert(address.into());
+        }
+    };
+    let ingress = view.ingress_network().map(|network| &network.id);
+    if let Some(ingress) = ingress {
+        for address in view.nodes().filter_map(|node| node.ingress_address) {
+            hold(ingress, address);
+        }
+    }
+    for vip in view.services().flat_map(|service| &service.vips) {
+        hold(&vip.network, vip.address);
+    }
+    for task in view.tasks().filter(|task| task.occupies()) {
+        for attachment in &task.attachments {
+            hold(&attachment.network, attachment.address);
+        }
+        if let (Some(ingress), Some(address)) = (ingress, task.ingress_address) {
+            hold(ingress, address);
+        }
+    }
+    pools
+}
+
+impl Pool {
+    fn new(network: &Network) -> Option<Self> {
+        let subnet = network.subnet?;
+        let net = subnet.net;
+        // A subnet of one or two addresses has none for anybody.
+        if net.prefix_len() > 30 {
+            return None;
+        }
+        let (first, broadcast) = (u32::from(net.network()), u32::from(net.broadcast()));
+        let mut used = BTreeSet::from([subnet.gateway.into()]);
+        let mut tasks_from = first + 1;
+        if network.spec.ingress {
+            tasks_from = first + INGRESS_NODES.min((broadcast - first).div_ceil(2));
+            // The next hop that the mesh's routes name; nobody has it.
+            used.insert(broadcast - 1);
+        }
+        let last = network.last_address.map(u32::from);
+        Some(Self { net, tasks_from, used, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check;
+    use expect_test::expect;
+
+    #[test]
+    fn a_service_and_its_tasks_get_addresses_in_order() {
+        check(
+            "
+            node n1
+            network front subnet=10.0.1.0/24
+            service web replicas=2 networks=front
+            ",
+            &expect![[r#"
+                + web.1 assigned running n1 front=10.0.1.3
+                + web.2 assigned running n1 front=10.0.1.4
+                ~ network front vni 4097 last 10.0.1.4
+                ~ web vip front=10.0.1.2
+            "#]],
+        );
+    }
+
+    #[test]
+    fn an_address_that_was_given_back_rests_until_the_others_were_used() {
+        check(
+            "
+            node n1
+            network front subnet=10.0.1.0/29 vni=4097 last=10.0.1.5
+            service web replicas=3 networks=front vip=front=10.0.1.2
+            task web.1 running n1 address=front=10.0.1.3
+            ",
+            &expect![[r#"
+                + web.2 assigned running n1 front=10.0.1.6
+                + web.3 assigned running n1 front=10.0.1.4
+                ~ network front vni 4097 last 10.0.1.4
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_holds_its_address_until_it_has_ended() {
+        check(
+            "
+            node n1
+            network front subnet=10.0.1.0/29 vni=4097 last=10.0.1.5
+            service web replicas=2 networks=front vip=front=10.0.1.2
+            task web.1 running n1 address=front=10.0.1.3 desired=shutdown
+            task web.1 failed n1 address=front=10.0.1.4 desired=shutdown
+            task web.1 running n1 address=front=10.0.1.5
+            task web.3 running n1 address=front=10.0.1.6 desired=remove
+            ",
+            &expect![[r#"
+                + web.2 assigned running n1 front=10.0.1.4
+                ~ network front vni 4097 last 10.0.1.4
+            "#]],
+        );
+    }
+
+    #[test]
+    fn an_exhausted_subnet_is_named() {
+        check(
+            "
+            node n1
+            network front subnet=10.0.1.0/30 vni=4097
+            service web replicas=1 networks=front
+            ",
+            &expect![[r#"
+                + web.1 new running - error: no free address in 10.0.1.0/30
+                ~ network front vni 4097 last 10.0.1.2
+                ~ web vip front=10.0.1.2
+            "#]],
+        );
+    }
+
+    #[test]
+    fn nodes_and_tasks_of_the_mesh_get_addresses_of_its_network() {
+        check(
+            "
+            node n1 ingress=none
+            node n2 ingress=none
+            network ingress ingress subnet=10.255.0.0/16 vni=4096
+            service web replicas=1 ports=8080:80
+            ",
+            &expect![[r#"
+                + web.1 assigned running n1 mesh 10.255.1.0 ports 8080:80/tcp
+                ~ network ingress vni 4096 last 10.255.1.0
+                ~ node n1 ingress 10.255.0.2
+                ~ node n2 ingress 10.255.0.3
+                ~ web ports 8080:80/tcp
+            "#]],
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! Virtual addresses of services.
+
+use super::ipam::{Ledger, Shortage};
+use crate::Draft;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use types::{EndpointMode, NetworkId, Service, Vip};
+
+/// Gives back the addresses on networks that a service's spec does not name any more.
+pub(super) fn release(draft: &mut Draft<'_>) {
+    let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
+    for service in services {
+        let wanted = wanted(&service);
+        let keep = |vip: &Vip| wanted.contains(&vip.network);
+        if !service.vips.iter().all(keep) {
+            draft.tx.edit_service(&service.id, |service| service.vips.retain(keep));
+        }
+    }
+}
+
+/// Gives services an address on each network of their spec, and writes what could not be given.
+pub(super) fn allocate(draft: &mut Draft<'_>, ledger: &mut Ledger) {
+    let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
+    for service in services {
+        let mut error = draft.port_errors.get(&service.id).cloned().unwrap_or_default();
+        let mut vips = Vec::new();
+        for network in wanted(&service) {
+            match service.vips.iter().find(|vip| vip.network == network) {
+                Some(vip) => vips.push(vip.clone()),
+                None => match take(draft, ledger, &network) {
+                    Ok(vip) => vips.push(vip),
+                    Err(shortage) => error = shortage.to_string(),
+                },
+            }
+        }
+        if error.is_empty() {
+            error = unknown_network(draft, &service).unwrap_or_default();
+        }
+        if service.vips != vips || service.allocation_error != error {
+            draft.tx.edit_service(&service.id, |service| {
+                service.vips = vips;
+                service.allocation_error = error;
+            });
+        }
+    }
+}
+
+fn take(draft: &Draft<'_>, ledger: &mut Ledger, network: &NetworkId) -> Result<Vip, Shortage> {
+    let address = ledger.take(&draft.tx, network)?;
+    let subnet = draft.tx.network(network).and_then(|network| network.subnet);
+    let prefix = subnet.map_or(32, |subnet| subnet.net.prefix_len());
+    Ok(Vip { network: network.clone(), address, prefix })
+}
+
+/// The networks on which a service has an address of its own, in the order of its spec.
+fn wanted(service: &Service) -> Vec<NetworkId> {
+    match service.spec.endpoint.mode {
+        EndpointMode::Dnsrr => Vec::new(),
+        EndpointMode::Vip => {
+            let mut seen = BTreeSet::new();
+            let targets = service.spec.task.networks.iter().map(|network| network.target.clone());
+            targets.filter(|target| seen.insert(target.clone())).collect()
+        }
+    }
+}
+
+/// What a service without virtual addresses is told of a network that is not there.
+fn unknown_network(draft: &Draft<'_>, service: &Service) -> Option<String> {
+    service
+        .spec
+        .task
+        .networks
+        .iter()
+        .find(|network| draft.tx.network(&network.target).is_none())
+        .map(|network| Shortage::NoNetwork(network.target.clone()).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check;
+    use expect_test::expect;
+
+    #[test]
+    fn an_address_goes_with_the_network_and_others_stay() {
+        check(
+            "
+            network front subnet=10.0.1.0/24 vni=4097 last=10.0.1.2
+            network back subnet=10.0.2.0/24 vni=4098 last=10.0.2.2
+            service web replicas=0 networks=back vip=front=10.0.1.2,back=10.0.2.2
+            ",
+            &expect![[r#"
+                ~ web vip back=10.0.2.2
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_service_in_round_robin_mode_has_no_address() {
+        check(
+            "
+            network front subnet=10.0.1.0/24 vni=4097 last=10.0.1.2
+            service web replicas=0 networks=front dnsrr vip=front=10.0.1.2
+            ",
+            &expect![[r#"
+                ~ web vip
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_service_on_an_unknown_network_says_so_and_its_tasks_wait() {
+        check(
+            "
+            node n1
+            service web replicas=1 networks=front
+            ",
+            &expect![[r#"
+                + web.1 new running - error: network front not found
+                ~ web error: network front not found
+            "#]],
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! Tasks that cannot stay where they are: their node is lost, is drained, or does not fulfil their
+//! constraints any more.
+
+use super::slot::{Slot, keeps_tasks, matches, slots};
+use super::{Start, create};
+use crate::Draft;
+use store::View;
+use types::{DesiredState, Service, Task};
+
+/// Gives up tasks that cannot stay where they are. Those of a replicated service start elsewhere at
+/// once: it is the node's fault, so neither delay nor policy apply.
+pub(crate) fn enforce(draft: &mut Draft<'_>, service: &Service) {
+    for (slot, held) in slots(&draft.tx, service) {
+        let (displaced, staying): (Vec<_>, Vec<_>) =
+            held.wanted.iter().partition(|task| is_displaced(&draft.tx, service, task));
+        for task in &displaced {
+            draft.want(&task.id, DesiredState::Shutdown);
+        }
+        let replace = match slot {
+            Slot::Number(_) => staying.is_empty(),
+            Slot::Node(_) => false,
+        };
+        if let Some(task) = displaced.last().filter(|_| replace) {
+            // One that waited for its restart goes on waiting.
+            let start = Start {
+                desired: task.desired,
+                not_before: task.not_before,
+                restarts: task.restarts.clone(),
+            };
+            create(draft, service, &slot, start);
+        }
+    }
+}
+
+fn is_displaced(view: &View, service: &Service, task: &Task) -> bool {
+    let Some(id) = task.node.as_ref().filter(|_| task.occupies()) else {
+        return false;
+    };
+    let Some(node) = view.node(id) else {
+        return true;
+    };
+    // A task whose service has other constraints by now is the update's business.
+    let fits = matches(node, &task.spec.placement) || matches(node, &service.spec.task.placement);
+    !keeps_tasks(node) || !fits
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check;
+    use expect_test::expect;
+
+    #[test]
+    fn a_task_of_a_lost_or_drained_node_is_replaced_at_once() {
+        check(
+            "
+            node n1 down
+            node n2 drain
+            node n3
+            service web replicas=3
+            task web.1 running n1
+            task web.2 running n2
+            task web.3 running n3
+            ",
+            &expect![[r#"
+                + web.1 assigned running n3
+                + web.2 assigned running n3
+                ~ web.1 running shutdown n1
+                ~ web.2 running shutdown n2
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_paused_node_keeps_its_tasks_and_takes_no_new_ones() {
+        check(
+            "
+            node n1 pause
+            service web replicas=2
+            task web.1 running n1
+            ",
+            &expect![[r#"
+                + web.2 pending running - error: no suitable node (1 node not available for new tasks)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_moves_when_its_node_loses_the_label_it_needs() {
+        check(
+            "
+            node n1
+            node n2 disk=ssd
+            service db replicas=1 constraint=node.labels.disk==ssd
+            task db.1 running n1
+            ",
+            &expect![[r#"
+                + db.1 assigned running n2
+                ~ db.1 running shutdown n1
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_of_a_removed_node_is_forgotten() {
+        check(
+            "
+            node n2
+            service web replicas=1
+            task web.1 running n1
+            ",
+            &expect![[r#"
+                + web.1 assigned running n2
+                - web.1 running running n1
+            "#]],
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Records of tasks that nobody needs any more.
+
+use super::slot::{Slot, slots};
+use crate::Draft;
+use types::{DesiredState, Service, ServiceMode, Task, TaskId, TaskState};
+
+/// Forgets tasks whose node was removed: nothing will ever be heard of them. Tasks whose service
+/// was removed are to go.
+pub(crate) fn forget_lost(draft: &mut Draft<'_>) {
+    let (mut lost, mut ownerless) = (Vec::new(), Vec::new());
+    for task in draft.tx.tasks() {
+        if task.node.as_ref().is_some_and(|node| draft.tx.node(node).is_none()) {
+            lost.push(task.id.clone());
+        } else if task.desired < DesiredState::Remove && draft.tx.service(&task.service).is_none() {
+            ownerless.push(task.id.clone());
+        }
+    }
+    for task in lost {
+        draft.tx.remove_task(&task);
+    }
+    for task in ownerless {
+        draft.want(&task, DesiredState::Remove);
+    }
+}
+
+/// Removes the records of tasks that are to go and have gone, and of history beyond the limit.
+pub(crate) fn reap(draft: &mut Draft<'_>) {
+    let gone: Vec<TaskId> =
+        draft.tx.tasks().filter(|task| is_gone(task)).map(|task| task.id.clone()).collect();
+    let services: Vec<_> = draft.tx.services().cloned().collect();
+    let old = services.iter().flat_map(|service| old_history(draft, service));
+    for task in gone.into_iter().chain(old.collect::<Vec<_>>()) {
+        draft.tx.remove_task(&task);
+    }
+}
+
+fn is_gone(task: &Task) -> bool {
+    let never_ran = task.status.state < TaskState::Assigned;
+    match task.desired {
+        DesiredState::Ready | DesiredState::Running => false,
+        DesiredState::Shutdown => never_ran,
+        DesiredState::Remove => never_ran || !task.occupies(),
+    }
+}
+
+fn old_history(draft: &Draft<'_>, service: &Service) -> Vec<TaskId> {
+    let limit = draft.tx.cluster().map_or(5, |cluster| cluster.spec.task_history_limit);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut old = Vec::new();
+    for (slot, held) in slots(&draft.tx, service) {
+        // A slot that was scaled away takes its history with it.
+        let keep = match (service.spec.mode, slot) {
+            (ServiceMode::Replicated { .. }, _) if held.wanted.is_empty() => 0,
+            (
+                ServiceMode::Replicated { .. } | ServiceMode::Global,
+                Slot::Number(_) | Slot::Node(_),
+            ) => limit,
+        };
+        let count = held.history.len().saturating_sub(keep);
+        old.extend(held.history.iter().take(count).map(|task| task.id.clone()));
+    }
+    old
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check;
+    use expect_test::expect;
+
+    #[test]
+    fn five_ended_tasks_are_kept_for_each_slot() {
+        check(
+            "
+            node n1
+            service web replicas=2
+            task web.1 running n1
+            task web.1 failed n1 desired=shutdown since=10
+            task web.1 failed n1 desired=shutdown since=11
+            task web.1 failed n1 desired=shutdown since=12
+            task web.1 failed n1 desired=shutdown since=13
+            task web.1 failed n1 desired=shutdown since=14
+            task web.1 failed n1 desired=shutdown since=15
+            task web.2 running n1
+            task web.2 failed n1 desired=shutdown since=9
+            ",
+            &expect![[r#"
+                - web.1 failed shutdown n1 since 10s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_slot_that_was_scaled_away_takes_its_history_with_it() {
+        check(
+            "
+            node n1
+            service web replicas=1
+            task web.1 running n1
+            task web.2 shutdown n1 desired=remove
+            task web.2 failed n1 desired=shutdown
+            ",
+            &expect![[r#"
+                - web.2 failed shutdown n1
+                - web.2 shutdown remove n1
+            "#]],
+        );
+    }
+}

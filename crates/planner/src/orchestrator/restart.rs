@@ -1,0 +1,230 @@
+//! Tasks that ended by themselves, and tasks that wait for their time.
+
+use super::slot::{Held, Slot, is_down, keeps_tasks, matches, slots, takes_tasks};
+use super::update::is_current;
+use super::{Start, create};
+use crate::Draft;
+use std::time::Duration;
+use store::View;
+use types::{DesiredState, RestartCondition, Service, Task, TaskState};
+
+/// So many restarts are remembered; a policy that allows more attempts allows any number.
+const RESTARTS_KEPT: usize = 1000;
+
+/// Replaces tasks that ended by themselves, as their restart policy says. A task that is not to be
+/// restarted stays wanted and ended, and holds its slot.
+pub(crate) fn restart(draft: &mut Draft<'_>, service: &Service) {
+    for (slot, held) in slots(&draft.tx, service) {
+        for task in held.wanted.iter().filter(|task| !task.occupies()) {
+            if is_superseded(&draft.tx, service, &held, task) {
+                draft.want(&task.id, DesiredState::Shutdown);
+            } else if may_restart(task) && has_place(&draft.tx, service, &slot) {
+                let start = restart_of(draft, service, task);
+                draft.want(&task.id, DesiredState::Shutdown);
+                create(draft, service, &slot, start);
+            }
+        }
+    }
+}
+
+/// Says whether another task of its slot makes an ended task needless: an update started the other
+/// one already. (The other way round, the new task ends while the old one still runs, the new one
+/// is restarted.)
+fn is_superseded(view: &View, service: &Service, held: &Held, task: &Task) -> bool {
+    let current = is_current(view, service, task);
+    held.wanted
+        .iter()
+        .filter(|other| other.id != task.id)
+        .any(|other| !current || is_current(view, service, other))
+}
+
+/// A task of a global service can only be restarted on its node.
+fn has_place(view: &View, service: &Service, slot: &Slot) -> bool {
+    match slot {
+        Slot::Number(_) => true,
+        Slot::Node(id) => view
+            .node(id)
+            .is_some_and(|node| takes_tasks(node) && matches(node, &service.spec.task.placement)),
+    }
+}
+
+/// Says whether a task that ended may be replaced, as its restart policy says.
+fn may_restart(task: &Task) -> bool {
+    let policy = &task.spec.restart;
+    let by_itself = match task.status.state {
+        TaskState::Complete => policy.condition == RestartCondition::Any,
+        TaskState::Failed | TaskState::Rejected => policy.condition != RestartCondition::None,
+        // Its node stopped or lost it, that is not its own end.
+        TaskState::Shutdown | TaskState::Orphaned => return true,
+        TaskState::New
+        | TaskState::Pending
+        | TaskState::Assigned
+        | TaskState::Accepted
+        | TaskState::Preparing
+        | TaskState::Ready
+        | TaskState::Starting
+        | TaskState::Running => return false,
+    };
+    let attempts = u64::try_from(recent_restarts(task).count()).unwrap_or(u64::MAX);
+    by_itself && (policy.max_attempts == 0 || attempts < policy.max_attempts)
+}
+
+/// The restarts that count when a task has ended: those within the window before its end. (Not
+/// before now: a task that was given up stays given up.)
+fn recent_restarts(task: &Task) -> impl Iterator<Item = types::Timestamp> {
+    let (end, window) = (task.status.since, task.spec.restart.window);
+    task.restarts
+        .iter()
+        .copied()
+        .filter(move |restart| window == Duration::ZERO || end.since(*restart) < window)
+}
+
+fn restart_of(draft: &Draft<'_>, service: &Service, task: &Task) -> Start {
+    let policy = &task.spec.restart;
+    let mut restarts = Vec::new();
+    // Attempts are counted for each spec.
+    if policy.max_attempts > 0 && is_current(&draft.tx, service, task) {
+        restarts.extend(recent_restarts(task));
+        restarts.push(draft.now);
+        restarts.drain(..restarts.len().saturating_sub(RESTARTS_KEPT));
+    }
+    if policy.delay == Duration::ZERO {
+        return Start { restarts, ..Start::now() };
+    }
+    Start {
+        desired: DesiredState::Ready,
+        not_before: Some(draft.now.after(policy.delay)),
+        restarts,
+    }
+}
+
+/// Starts tasks that were only prepared: when their delay is over, and when the tasks they replace
+/// have stopped.
+pub(crate) fn release(draft: &mut Draft<'_>, service: &Service) {
+    for (_, held) in slots(&draft.tx, service) {
+        let blocked = held.leaving.iter().any(|task| holds_back(&draft.tx, task));
+        for task in held.wanted.iter().filter(|task| task.desired == DesiredState::Ready) {
+            match task.not_before.filter(|time| draft.now < *time) {
+                Some(time) => draft.wake_at(time),
+                None if blocked || !task.occupies() => {}
+                None => draft.want(&task.id, DesiredState::Running),
+            }
+        }
+    }
+}
+
+/// Says whether the next task of its slot has to wait for this one to stop. Nobody waits for a node
+/// that is lost or drained: its tasks were replaced for that reason.
+pub(crate) fn holds_back(view: &View, task: &Task) -> bool {
+    let node = task.node.as_ref().and_then(|id| view.node(id));
+    let here = node.is_some_and(|node| !is_down(node) && keeps_tasks(node));
+    here && task.occupies() && TaskState::Assigned <= task.status.state
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check;
+    use expect_test::expect;
+
+    #[test]
+    fn a_failed_task_is_prepared_again_at_once_and_starts_after_the_delay() {
+        check(
+            "
+            node n1
+            service web replicas=1
+            task web.1 failed n1
+            ",
+            &expect![[r#"
+                + web.1 assigned ready n1 at 105s
+                ~ web.1 failed shutdown n1
+                wake 105s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_starts_when_its_delay_is_over() {
+        check(
+            "
+            node n1
+            service web replicas=2
+            task web.1 ready n1 desired=ready at=99
+            task web.2 ready n1 desired=ready at=101
+            ",
+            &expect![[r#"
+                ~ web.1 ready running n1 at 99s
+                wake 101s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_that_completed_is_left_on_failure_and_never_restarted_by_none() {
+        check(
+            "
+            node n1
+            service job replicas=2 restart=on-failure delay=0
+            task job.1 complete n1
+            task job.2 failed n1
+            service once replicas=2 restart=none
+            task once.1 complete n1
+            task once.2 failed n1
+            ",
+            &expect![[r#"
+                + job.2 assigned running n1
+                ~ job.2 failed shutdown n1
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_is_given_up_after_max_attempts_within_the_window() {
+        check(
+            "
+            node n1
+            service web replicas=3 attempts=2 window=30 delay=0
+            task web.1 failed n1 since=90 restarts=70,80
+            task web.2 failed n1 since=90 restarts=10,80
+            task web.3 failed n1 since=90 restarts=10
+            ",
+            &expect![[r#"
+                + web.2 assigned running n1 restarts 80,100
+                + web.3 assigned running n1 restarts 100
+                ~ web.2 failed shutdown n1 restarts 10,80
+                ~ web.3 failed shutdown n1 restarts 10
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_that_waits_for_its_restart_goes_on_waiting_elsewhere() {
+        check(
+            "
+            node n1 down
+            node n2
+            service web replicas=1
+            task web.1 ready n1 desired=ready at=104
+            ",
+            &expect![[r#"
+                + web.1 assigned ready n2 at 104s
+                ~ web.1 ready shutdown n1 at 104s
+                wake 104s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_that_its_node_stopped_is_replaced_whatever_the_policy() {
+        check(
+            "
+            node n1
+            service once replicas=1 restart=none delay=0
+            task once.1 shutdown n1
+            ",
+            &expect![[r#"
+                + once.1 assigned running n1
+                ~ once.1 shutdown shutdown n1
+            "#]],
+        );
+    }
+}

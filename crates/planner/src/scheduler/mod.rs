@@ -1,0 +1,11 @@
+//! Which task runs on which node.
+//!
+//! Start with [`schedule`]: [`filter`] says which nodes can run a task, [`spread`] which of them it
+//! goes to, and [`explain`] why there is none.
+
+mod explain;
+mod filter;
+mod place;
+mod spread;
+
+pub(crate) use place::schedule;

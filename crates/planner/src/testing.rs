@@ -1,0 +1,401 @@
+//! Cases as text. `check` is the only place in the tests that knows the planner's interface.
+//!
+//! A line makes an object; the time is 100 s. Ids are names, a task's is `service-slot-count`.
+//!
+//! ```text
+//! cluster pools=10.9.0.0/16
+//! node n1 drain zone=a memory=100
+//! network front subnet=10.0.1.0/24 vni=4097
+//! service web replicas=2 networks=front ports=8080:80 image=two
+//! task web.1 running n1 image=one desired=shutdown since=90
+//! ```
+
+use crate::{Plan, plan};
+use expect_test::Expect;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+use store::{Change, Object, Tx, View, rules};
+use types::{
+    Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction, IdSource,
+    Network, NetworkAttachment, Node, NodeState, Preference, PublishMode, PublishedPort,
+    RestartCondition, Service, ServiceMode, Subnet, Task, TaskState, Timestamp, UpdateOrder,
+    UpdateState, UpdateStatus, Version, Vip,
+};
+
+const NOW: u32 = 100;
+/// Since when tasks are in their state if the case does not say.
+const SINCE: u32 = 60;
+
+pub(crate) struct Count(pub(crate) u128);
+
+impl IdSource for Count {
+    fn next_bits(&mut self) -> u128 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// Plans for the cluster that `case` describes and compares what changes. The plan keeps the rules,
+/// and planning again changes nothing.
+#[track_caller]
+pub(crate) fn check(case: &str, expected: &Expect) {
+    let mut view = read(case);
+    let mut ids = Count(0);
+    let Plan { changes, wake } = plan(&view, seconds(NOW), &mut ids);
+    let mut lines: Vec<String> =
+        changes.changes.iter().flat_map(|change| render(&view, change)).collect();
+    lines.sort();
+    lines.extend(wake.map(|time| format!("wake {}s", time.0 / 1_000_000_000)));
+    let text: String = lines.into_iter().map(|line| line + "\n").collect();
+    rules::check(&view, &changes).expect("a plan keeps the rules");
+    view.apply(&changes, Version(2), seconds(NOW));
+    let again = plan(&view, seconds(NOW), &mut ids);
+    assert_eq!(again.changes.changes, [], "planning again changes something");
+    assert_eq!(again.wake, wake, "planning again wakes at another time");
+    expected.assert_eq(&text);
+}
+
+fn seconds(seconds: u32) -> Timestamp {
+    Timestamp(i64::from(seconds) * 1_000_000_000)
+}
+
+/// A line of a case: words, and settings of the form `name=value`.
+struct Line<'a> {
+    words: Vec<&'a str>,
+    settings: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Line<'a> {
+    fn read(line: &'a str) -> Self {
+        let (settings, words): (Vec<&str>, Vec<&str>) =
+            line.split_whitespace().partition(|word| word.contains('='));
+        Self { words, settings: settings.iter().filter_map(|word| word.split_once('=')).collect() }
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.words.contains(&word)
+    }
+
+    fn take(&mut self, name: &str) -> Option<&'a str> {
+        self.settings.remove(name)
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, name: &str) -> Option<T> {
+        self.take(name).map(|text| text.parse().ok().expect("a number"))
+    }
+
+    fn list(&mut self, name: &str) -> Vec<&'a str> {
+        self.take(name).into_iter().flat_map(|text| text.split(',')).collect()
+    }
+
+    fn done(&self) {
+        assert!(self.settings.is_empty(), "unknown: {:?}", self.settings);
+    }
+}
+
+/// Reads a case.
+pub(crate) fn read(case: &str) -> View {
+    let mut view = View::default();
+    let mut tx = Tx::new(&view);
+    let mut stamps: Vec<(types::TaskId, Timestamp)> = Vec::new();
+    for (index, text) in case.lines().filter(|line| !line.trim().is_empty()).enumerate() {
+        let mut line = Line::read(text);
+        match line.words[0] {
+            "cluster" => {
+                let pools = line.list("pools");
+                tx.put_cluster(Cluster {
+                    address_pools: pools.iter().map(|pool| pool.parse().unwrap()).collect(),
+                    ..Cluster::default()
+                });
+            }
+            "node" => tx.put_node(node(&mut line, index)),
+            "network" => tx.put_network(network(&mut line)),
+            "service" => tx.put_service(service(&mut line)),
+            "task" => {
+                let task = task(&mut line, &tx);
+                stamps.push((task.id.clone(), task.status.since));
+                tx.put_task(task);
+            }
+            word => panic!("unknown kind of object: {word}"),
+        }
+        line.done();
+    }
+    let changes = tx.finish();
+    // Tasks are as old as their place in the case says, and were written when their state changed.
+    let (tasks, others): (Vec<Change>, Vec<Change>) = changes
+        .changes
+        .into_iter()
+        .partition(|change| matches!(change, Change::Put(Object::Task(_))));
+    view.apply(&store::Changes { changes: others }, Version(1), Timestamp(0));
+    for (index, (id, since)) in stamps.into_iter().enumerate() {
+        let birth = Timestamp(i64::try_from(index).unwrap_or(0));
+        let mine = tasks.iter().find(|change| change.key() == store::Key::Task(id.clone()));
+        let changes = store::Changes { changes: mine.cloned().into_iter().collect() };
+        view.apply(&changes, Version(1), birth);
+        view.apply(&changes, Version(1), since);
+    }
+    view
+}
+
+fn node(line: &mut Line<'_>, index: usize) -> Node {
+    let mut node = Node { id: line.words[1].into(), ..Node::default() };
+    node.status.state = if line.has("down") { NodeState::Down } else { NodeState::Ready };
+    if line.has("drain") {
+        node.spec.availability = Availability::Drain;
+    }
+    if line.has("pause") {
+        node.spec.availability = Availability::Pause;
+    }
+    if line.take("ingress").is_none() {
+        let last = u8::try_from(100 + index).expect("few lines");
+        node.ingress_address = Some([10, 255, 0, last].into());
+    }
+    node.description.memory_bytes = line.number("memory").unwrap_or(0);
+    node.description.nano_cpus = line.number("cpus").unwrap_or(0);
+    for (name, value) in std::mem::take(&mut line.settings) {
+        node.spec.labels.insert(name.to_owned(), value.to_owned());
+    }
+    node
+}
+
+fn network(line: &mut Line<'_>) -> Network {
+    let mut network = Network { id: line.words[1].into(), ..Network::default() };
+    line.words[1].clone_into(&mut network.spec.name);
+    network.spec.ingress = line.has("ingress");
+    let mut subnet = |name| {
+        let net: ipnet::Ipv4Net = line.take(name)?.parse().expect("a subnet");
+        Some(Subnet { net, gateway: net.hosts().next().expect("an address") })
+    };
+    network.subnet = subnet("subnet");
+    network.spec.subnet = subnet("spec-subnet");
+    network.vni = line.number("vni").unwrap_or(0);
+    network.last_address = line.number("last");
+    network
+}
+
+fn service(line: &mut Line<'_>) -> Service {
+    let name = line.words[1];
+    let mut service = Service { id: name.into(), ..Service::default() };
+    let spec = &mut service.spec;
+    name.clone_into(&mut spec.name);
+    spec.mode = match line.has("global") {
+        true => ServiceMode::Global,
+        false => ServiceMode::Replicated { replicas: line.number("replicas").unwrap_or(1) },
+    };
+    if line.has("dnsrr") {
+        spec.endpoint.mode = EndpointMode::Dnsrr;
+    }
+    spec.endpoint.ports = line.list("ports").into_iter().map(port).collect();
+    let wish = |target: &str| NetworkAttachment { target: target.into(), aliases: Vec::new() };
+    let task = &mut spec.task;
+    task.networks = line.list("networks").into_iter().map(wish).collect();
+    task.placement.constraints = line.list("constraint").into_iter().map(str::to_owned).collect();
+    task.placement.max_replicas_per_node = line.number("max-per-node").unwrap_or(0);
+    let preference = |spread: &str| Preference { spread: spread.to_owned() };
+    task.placement.preferences = line.list("spread").into_iter().map(preference).collect();
+    task.resources.reserve_memory = line.number("memory").unwrap_or(0);
+    task.resources.reserve_nano_cpus = line.number("cpus").unwrap_or(0);
+    let restart = &mut task.restart;
+    restart.condition = match line.take("restart") {
+        Some("none") => RestartCondition::None,
+        Some("on-failure") => RestartCondition::OnFailure,
+        _ => RestartCondition::Any,
+    };
+    restart.delay = line.number("delay").map_or(restart.delay, Duration::from_secs);
+    restart.max_attempts = line.number("attempts").unwrap_or(0);
+    restart.window = Duration::from_secs(line.number("window").unwrap_or(0));
+    let update = &mut spec.update;
+    update.parallelism = line.number("parallelism").unwrap_or(1);
+    update.delay = Duration::from_secs(line.number("update-delay").unwrap_or(0));
+    if line.take("order") == Some("start-first") {
+        update.order = UpdateOrder::StartFirst;
+    }
+    if line.take("failure") == Some("rollback") {
+        update.failure_action = FailureAction::Rollback;
+    }
+    service.previous_spec = line.take("previous").map(|image| {
+        let mut previous = service.spec.clone();
+        image.clone_into(&mut previous.task.container.image);
+        previous
+    });
+    line.take("image").unwrap_or("").clone_into(&mut service.spec.task.container.image);
+    service.ports = line.list("has-ports").into_iter().map(port).collect();
+    service.vips = line.list("vip").into_iter().map(vip).collect();
+    service.update = line.take("update").map(|state| UpdateStatus {
+        state: match state {
+            "updating" => UpdateState::Updating,
+            "paused" => UpdateState::Paused,
+            _ => UpdateState::Completed,
+        },
+        started_at: seconds(50),
+        completed_at: None,
+        message: String::new(),
+    });
+    service
+}
+
+/// `8080:80` or `host:8080:80`.
+fn port(text: &str) -> PublishedPort {
+    let (mode, text) = match text.strip_prefix("host:") {
+        Some(text) => (PublishMode::Host, text),
+        None => (PublishMode::Ingress, text),
+    };
+    let (published, target) = text.split_once(':').expect("two ports");
+    PublishedPort {
+        published: published.parse().expect("a port"),
+        target: target.parse().expect("a port"),
+        mode,
+        ..PublishedPort::default()
+    }
+}
+
+fn vip(text: &str) -> Vip {
+    let (network, address) = text.split_once('=').expect("network=address");
+    Vip { network: network.into(), address: address.parse().expect("an address"), prefix: 24 }
+}
+
+fn task(line: &mut Line<'_>, tx: &Tx) -> Task {
+    let (name, slot) = line.words[1].split_once('.').expect("service.slot");
+    let mut task = Task { service: name.into(), slot: slot.parse().unwrap(), ..Task::default() };
+    name.clone_into(&mut task.service_name);
+    let count = tx.tasks_of_service(&task.service).filter(|other| other.slot == task.slot).count();
+    task.id = format!("{name}-{slot}-{}", count + 1).as_str().into();
+    if let Some(service) = tx.service(&task.service) {
+        task.spec = service.spec.task.clone();
+        task.ports.clone_from(&service.ports);
+    }
+    if let Some(image) = line.take("image") {
+        image.clone_into(&mut task.spec.container.image);
+    }
+    if let Some(constraint) = line.take("constraint") {
+        let constraint = Some(constraint.to_owned()).filter(|text| !text.is_empty());
+        task.spec.placement.constraints = constraint.into_iter().collect();
+    }
+    let state = |state: &TaskState| state.as_str() == line.words[2];
+    task.status.state = TaskState::ALL.into_iter().find(state).expect("a state");
+    task.node = Some(line.words[3]).filter(|node| *node != "-").map(Into::into);
+    task.desired = match line.take("desired") {
+        Some("ready") => DesiredState::Ready,
+        Some("shutdown") => DesiredState::Shutdown,
+        Some("remove") => DesiredState::Remove,
+        _ => DesiredState::Running,
+    };
+    task.status.since = seconds(line.number("since").unwrap_or(SINCE));
+    task.status.error = line.take("error").unwrap_or("").replace('_', " ");
+    task.not_before = line.number("at").map(seconds);
+    let restarts = line.list("restarts");
+    task.restarts = restarts.iter().map(|text| seconds(text.parse().unwrap())).collect();
+    let attachment = |text| {
+        let Vip { network, address, prefix } = vip(text);
+        Attachment { network, address, prefix, aliases: Vec::new() }
+    };
+    task.attachments = line.list("address").into_iter().map(attachment).collect();
+    task
+}
+
+/// What a change changes, in lines that begin with `+`, `~` or `-`.
+fn render(before: &View, change: &Change) -> Vec<String> {
+    match change {
+        Change::Put(Object::Task(task)) => {
+            let sign = if before.task(&task.id).is_some() { "~" } else { "+" };
+            vec![format!("{sign} {}", render_task(task))]
+        }
+        Change::Remove(store::Key::Task(id)) => {
+            vec![format!("- {}", render_task(before.task(id).expect("it was there")))]
+        }
+        Change::Put(Object::Service(service)) => {
+            render_service(before.service(&service.id).expect("it was there"), service)
+        }
+        Change::Put(Object::Network(network)) => {
+            vec![render_network(before.network(&network.id).expect("it was there"), network)]
+        }
+        Change::Put(Object::Node(node)) => {
+            vec![format!("~ node {} ingress {}", node.id, node.ingress_address.unwrap())]
+        }
+        Change::Put(Object::Cluster(_)) | Change::Remove(_) => panic!("not the planner's business"),
+    }
+}
+
+fn render_task(task: &Task) -> String {
+    let node = task.node.as_ref().map_or("-", |node| node.as_str());
+    let (state, desired) = (task.status.state.as_str(), task.desired.as_str());
+    let mut text = format!("{}.{} {state} {desired} {node}", task.service, task.slot);
+    let seconds = |time: Timestamp| time.0 / 1_000_000_000;
+    let image = &task.spec.container.image;
+    if !image.is_empty() {
+        write!(text, " {image}").unwrap();
+    }
+    for attachment in &task.attachments {
+        write!(text, " {}={}", attachment.network, attachment.address).unwrap();
+    }
+    if let Some(address) = task.ingress_address {
+        write!(text, " mesh {address}").unwrap();
+    }
+    text += &render_ports(&task.ports);
+    if let Some(time) = task.not_before {
+        write!(text, " at {}s", seconds(time)).unwrap();
+    }
+    let restarts: Vec<String> =
+        task.restarts.iter().map(|time| seconds(*time).to_string()).collect();
+    if !restarts.is_empty() {
+        write!(text, " restarts {}", restarts.join(",")).unwrap();
+    }
+    let since = seconds(task.status.since);
+    if since != i64::from(SINCE) && since != i64::from(NOW) {
+        write!(text, " since {since}s").unwrap();
+    }
+    if !task.status.error.is_empty() {
+        write!(text, " error: {}", task.status.error).unwrap();
+    }
+    text
+}
+
+fn render_ports(ports: &[PublishedPort]) -> String {
+    let mut text = String::new();
+    for port in ports {
+        let mode = if port.mode == PublishMode::Host { "/host" } else { "" };
+        let protocol = port.protocol.as_str();
+        write!(text, " {}:{}/{protocol}{mode}", port.published, port.target).unwrap();
+    }
+    if text.is_empty() { text } else { format!(" ports{text}") }
+}
+
+fn render_service(before: &Service, service: &Service) -> Vec<String> {
+    let name = &service.spec.name;
+    let mut lines = Vec::new();
+    if before.spec != service.spec {
+        lines.push(format!("~ {name} image {}", service.spec.task.container.image));
+    }
+    if before.ports != service.ports {
+        lines.push(format!("~ {name}{}", render_ports(&service.ports)));
+    }
+    if before.vips != service.vips {
+        let vip = |vip: &Vip| format!(" {}={}", vip.network, vip.address);
+        let vips: String = service.vips.iter().map(vip).collect();
+        lines.push(format!("~ {name} vip{vips}"));
+    }
+    if before.allocation_error != service.allocation_error {
+        lines.push(format!("~ {name} error: {}", service.allocation_error));
+    }
+    if let Some(update) = service.update.as_ref().filter(|_| before.update != service.update) {
+        let state = format!("{:?}", update.state).to_lowercase();
+        lines.push(format!("~ {name} update {state}: {}", update.message));
+    }
+    lines
+}
+
+fn render_network(before: &Network, network: &Network) -> String {
+    let mut text = format!("~ network {}", network.spec.name);
+    if before.vni != network.vni {
+        write!(text, " vni {}", network.vni).unwrap();
+    }
+    if let Some(subnet) = network.subnet.filter(|_| before.subnet != network.subnet) {
+        write!(text, " subnet {} gateway {}", subnet.net, subnet.gateway).unwrap();
+    }
+    if let Some(last) = network.last_address.filter(|_| before.last_address != network.last_address)
+    {
+        write!(text, " last {last}").unwrap();
+    }
+    text
+}
