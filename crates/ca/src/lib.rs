@@ -1,1 +1,88 @@
-//! (being written)
+//! Who is who: the cluster's root of trust, nodes' certificates and join tokens, and TLS between
+//! nodes made of them.
+//!
+//! Every node has a certificate that the cluster's root signed; it says the node's id, role and
+//! cluster ([`Peer`]). A machine without one may connect all the same, as it must to ask for one:
+//! whoever serves a call asks [`peer`] and refuses strangers. A joining machine trusts the root
+//! whose digest its [`JoinToken`] names.
+//!
+//! Start with [`Authority`] (signs), [`Identity`] (what a node holds) and `incoming`/[`connect`]
+//! (the two ends of a connection). This crate knows nothing of which tokens are valid or which
+//! nodes exist: a manager does.
+//!
+//! Invariants: private keys are written to files of mode 0600 only, and never logged; nobody but a
+//! manager's certificate is taken for a server; sessions are not resumed, so a connection always
+//! shows the certificate that is current when it is made.
+
+mod authority;
+mod connect;
+mod digest;
+mod files;
+mod identity;
+mod incoming;
+mod join;
+mod peer;
+mod roots;
+pub mod tls;
+mod token;
+
+pub use authority::Authority;
+pub use connect::connect;
+pub use digest::root_digest;
+pub use identity::{Identity, Request};
+pub use incoming::{Connection, Incoming, incoming};
+pub use join::{join, renew};
+pub use peer::{Peer, peer, remote};
+pub use token::JoinToken;
+
+use std::io;
+use std::path::PathBuf;
+use types::{Fault, FaultKind};
+
+/// What a manager answers to a well-formed token that is not (or no longer) the cluster's.
+pub const TOKEN_REFUSED: &str = "a valid join token is necessary to join this cluster";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("invalid join token")]
+    Token,
+    /// The manager is not of the cluster that the token is for.
+    #[error("remote CA does not match fingerprint. Expected: {expected}")]
+    Fingerprint { expected: String },
+    #[error("the certificate is not as expected: {0}")]
+    Certificate(String),
+    #[error("the certificate signing request is not as expected: {0}")]
+    Request(String),
+    #[error("cannot make a certificate")]
+    Making(#[from] rcgen::Error),
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+    #[error("no randomness")]
+    Randomness,
+    #[error("cannot use {}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Token | Error::Fingerprint { .. } | Error::Request(_) => FaultKind::Invalid,
+            Error::Certificate(_)
+            | Error::Making(_)
+            | Error::Tls(_)
+            | Error::Randomness
+            | Error::File { .. } => FaultKind::Internal,
+        };
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        Self::new(kind, message)
+    }
+}

@@ -1,0 +1,104 @@
+//! The root of trust: makes itself and signs nodes' certificates.
+
+use crate::Error;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType,
+};
+use std::time::Duration;
+use time::OffsetDateTime;
+use types::{ClusterId, NodeId, NodeRole, RootCa, Timestamp};
+
+/// Certificates hold from a little before they are made: nodes' clocks differ.
+const BACKDATED: Duration = Duration::from_hours(1);
+const ROOT_VALIDITY: Duration = Duration::from_hours(20 * 365 * 24);
+const ROOT_NAME: &str = "swarm-ca";
+
+/// Signs nodes' certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authority(…)")
+    }
+}
+
+impl Authority {
+    /// Makes the root of a new cluster.
+    pub fn create(now: Timestamp) -> Result<RootCa, Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, ROOT_NAME);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        (params.not_before, params.not_after) = validity(now, ROOT_VALIDITY)?;
+        let certificate = params.self_signed(&key)?;
+        Ok(RootCa { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    pub fn load(root: &RootCa) -> Result<Self, Error> {
+        let key = KeyPair::from_pem(&root.key)?;
+        let issuer = Issuer::from_ca_cert_pem(&root.certificate, key)?;
+        Ok(Self { issuer })
+    }
+
+    /// Signs a node's request (PEM in and out). Whatever name the request bears, the certificate
+    /// says what is given here.
+    #[expect(clippy::too_many_arguments, reason = "each is a field of the certificate")]
+    pub fn sign(
+        &self,
+        request: &str,
+        node: &NodeId,
+        role: NodeRole,
+        cluster: &ClusterId,
+        valid_for: Duration,
+        now: Timestamp,
+    ) -> Result<String, Error> {
+        let mut request = CertificateSigningRequestParams::from_pem(request)
+            .map_err(|error| Error::Request(error.to_string()))?;
+        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+            return Err(Error::Request("its key is not ECDSA P-256".to_owned()));
+        }
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, node.as_str());
+        params.distinguished_name.push(DnType::OrganizationalUnitName, unit_of(role));
+        params.distinguished_name.push(DnType::OrganizationName, cluster.as_str());
+        params.subject_alt_names = vec![
+            SanType::DnsName(unit_of(role).try_into()?),
+            SanType::DnsName(node.as_str().try_into()?),
+        ];
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        (params.not_before, params.not_after) = validity(now, valid_for)?;
+        request.params = params;
+        Ok(request.signed_by(&self.issuer)?.pem())
+    }
+}
+
+/// The word for a role in certificates.
+pub(crate) fn unit_of(role: NodeRole) -> &'static str {
+    match role {
+        NodeRole::Worker => "swarm-worker",
+        NodeRole::Manager => "swarm-manager",
+    }
+}
+
+fn validity(
+    now: Timestamp,
+    valid_for: Duration,
+) -> Result<(OffsetDateTime, OffsetDateTime), Error> {
+    let time = |at: Timestamp| {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0))
+            .map_err(|error| Error::Certificate(error.to_string()))
+    };
+    let backdated = i64::try_from(BACKDATED.as_nanos()).unwrap_or_default();
+    Ok((time(Timestamp(now.0.saturating_sub(backdated)))?, time(now.after(valid_for))?))
+}

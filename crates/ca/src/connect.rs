@@ -1,0 +1,70 @@
+//! Connections to a manager.
+
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use types::Fault;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Connects to the manager at `address` (`host:port`). The channel connects anew by itself when
+/// the connection breaks; a call on it fails while it cannot.
+///
+/// A manager that does not answer is `Unavailable`; one that is not to be trusted is `Invalid`.
+pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Channel, Fault> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| Fault::invalid(format!("{address} is no host:port: {error}")))?
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_LIMIT)
+        .keep_alive_while_idle(true);
+    let (target, tls) = (address.to_owned(), TlsConnector::from(config));
+    let connector = tower::service_fn(move |_: Uri| {
+        let (target, tls) = (target.clone(), tls.clone());
+        async move { open(&target, tls).await.map(TokioIo::new) }
+    });
+    endpoint.connect_with_connector(connector).await.map_err(|error| fault(address, &error))
+}
+
+async fn open(address: &str, tls: TlsConnector) -> io::Result<TlsStream<TcpStream>> {
+    let connect = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        // Certificates name nodes, not hosts: the name here is not looked at.
+        let name = ServerName::try_from("swarm-manager").map_err(io::Error::other)?;
+        tls.connect(name, stream).await
+    };
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    tokio::time::timeout(CONNECT_LIMIT, connect).await.map_err(late)?
+}
+
+/// Finds what is at the bottom of tonic's "transport error".
+fn fault(address: &str, error: &tonic::transport::Error) -> Fault {
+    let mut cause = error.source();
+    let mut text = error.to_string();
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(reason)) = within(error) {
+            return match reason {
+                rustls::CertificateError::Other(own) => Fault::invalid(own.to_string()),
+                other => Fault::invalid(format!("the manager {address} is not trusted: {other}")),
+            };
+        }
+        text = error.to_string();
+        cause = error.source();
+    }
+    Fault::unavailable(format!("cannot connect to the manager {address}: {text}"))
+}
+
+/// The TLS error that an I/O error carries.
+fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+}

@@ -1,0 +1,78 @@
+//! A node's identity on disk: `node.crt`, `node.key`, `root.crt`.
+
+use crate::Error;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+const CERTIFICATE: &str = "node.crt";
+const KEY: &str = "node.key";
+const ROOT: &str = "root.crt";
+
+/// All PEM.
+pub(crate) struct Files {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    pub(crate) root: String,
+}
+
+impl Files {
+    /// The certificate is written last: without it there is no identity.
+    pub(crate) fn read(directory: &Path) -> Result<Option<Self>, Error> {
+        let read = |name: &str| {
+            let path = directory.join(name);
+            match std::fs::read_to_string(&path) {
+                Ok(text) => Ok(Some(text)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(Error::File { path, source }),
+            }
+        };
+        let Some(certificate) = read(CERTIFICATE)? else {
+            return Ok(None);
+        };
+        let needed = |name: &str| {
+            read(name)?.ok_or_else(|| Error::File {
+                path: directory.join(name),
+                source: io::Error::new(io::ErrorKind::NotFound, "it is missing"),
+            })
+        };
+        Ok(Some(Self { certificate, key: needed(KEY)?, root: needed(ROOT)? }))
+    }
+
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
+        self.try_write(directory)
+            .map_err(|source| Error::File { path: directory.to_owned(), source })
+    }
+
+    fn try_write(&self, directory: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        std::fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+        let same_key =
+            std::fs::read_to_string(directory.join(KEY)).is_ok_and(|key| key == self.key);
+        if !same_key {
+            // An old certificate beside a new key would be worse than none.
+            match std::fs::remove_file(directory.join(CERTIFICATE)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        for (name, text) in [(ROOT, &self.root), (KEY, &self.key), (CERTIFICATE, &self.certificate)]
+        {
+            replace(directory, name, text)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file so that it is there whole or as it was before.
+fn replace(directory: &Path, name: &str, text: &str) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}.new"));
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, directory.join(name))?;
+    File::open(directory)?.sync_all()
+}

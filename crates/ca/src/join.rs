@@ -1,0 +1,36 @@
+//! How a machine gets a certificate, and a new one before it ends.
+
+use crate::{Error, Identity, JoinToken, connect, root_digest, tls};
+use std::time::Duration;
+use tonic::transport::Channel;
+use types::Fault;
+use wire::{IssueReply, IssueRequest, fault_of, membership_client};
+
+/// For the manager to answer.
+const CALL_LIMIT: Duration = Duration::from_secs(20);
+
+/// Asks the manager at `address` for a certificate, with a join token.
+pub async fn join(address: &str, token: &str) -> Result<Identity, Fault> {
+    let token = JoinToken::parse(token)?;
+    let channel = connect(address, tls::bootstrap_client_config(token.digest())?).await?;
+    let request = Identity::generate()?;
+    let reply = issue(channel, token.render(), request.csr().to_owned()).await?;
+    if root_digest(&reply.root)? != token.digest() {
+        return Err(Error::Fingerprint { expected: token.digest().to_owned() }.into());
+    }
+    Ok(request.accept(&reply.certificate, &reply.root)?)
+}
+
+/// Asks a manager for a new certificate for `identity`, which takes it; it is not saved.
+pub async fn renew(channel: Channel, identity: &Identity) -> Result<(), Fault> {
+    let reply = issue(channel, String::new(), identity.renewal()?).await?;
+    Ok(identity.renewed(&reply.certificate)?)
+}
+
+async fn issue(channel: Channel, token: String, csr: String) -> Result<IssueReply, Fault> {
+    let mut client = membership_client(channel);
+    let call = client.issue(IssueRequest { token, csr });
+    let late = |_| Fault::unavailable("the manager did not answer in time: try again");
+    let reply = tokio::time::timeout(CALL_LIMIT, call).await.map_err(late)?;
+    Ok(reply.map_err(fault_of)?.into_inner())
+}
