@@ -39,6 +39,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("container {0} was detached meanwhile")]
+    Detached(String),
     #[error("cannot set up the network: {0}")]
     Kernel(String),
 }
@@ -52,7 +54,10 @@ impl Error {
             | Self::Resolver { .. }
             | Self::Kernel(_)
             | Self::GatewayExhausted(_) => Retry::Transient,
-            Self::Stopped | Self::Journal { .. } | Self::JournalWrite { .. } => Retry::Permanent,
+            Self::Stopped
+            | Self::Detached(_)
+            | Self::Journal { .. }
+            | Self::JournalWrite { .. } => Retry::Permanent,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::port::Namespaces;
+use crate::run::{Pace, Run};
 use discovery::{Kernel, Knowledge, Sandbox, SandboxAttachment};
 use ipnet::Ipv4Net;
 use scope::Scope;
@@ -78,11 +79,23 @@ where
     K: Kernel + 'static,
     N: Namespaces,
 {
+    start_at(config, (kernel, namespaces), scope, Pace::USUAL).await
+}
+
+pub(crate) async fn start_at<K, N>(
+    config: Config,
+    ports: (K, N),
+    scope: &mut Scope,
+    pace: Pace,
+) -> Result<Dataplane, Error>
+where
+    K: Kernel + 'static,
+    N: Namespaces,
+{
     let (commands, inbox) = mpsc::channel(COMMANDS);
     let (publish, applied) = watch::channel(0);
-    let token = scope.token();
-    let run = crate::run::Run::open(config, kernel, namespaces, publish).await?;
-    scope.spawn("dataplane", run.run(inbox, token));
+    let run = Run::open(config, ports, publish, (scope.token(), pace)).await?;
+    scope.spawn("dataplane", run.run(inbox));
     Ok(Dataplane { commands, applied })
 }
 
@@ -106,7 +119,8 @@ impl Dataplane {
     }
 
     /// Makes a container's namespace, interfaces, balancer and DNS server. When it returns, the
-    /// container may be started in `Sandbox::netns`. Attaching again changes what differs.
+    /// container may be started in `Sandbox::netns`. Attaching again changes what differs. All its
+    /// networks must be known here. Who gives up waiting must detach.
     pub async fn attach(
         &self,
         id: &str,
@@ -137,7 +151,9 @@ impl Dataplane {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| Error::Stopped)?;
-        answer.await.map_err(|_| Error::Stopped)?
+        if self.commands.send(command(reply)).await.is_err() {
+            return Err(Error::Stopped);
+        }
+        answer.await.unwrap_or(Err(Error::Stopped))
     }
 }

@@ -13,9 +13,18 @@
 //! `Here` (what is served is *pushed − withdrawn − on members that are down*) and wake the loop.
 
 mod error;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+mod gateway;
 mod handle;
+mod journal;
+mod message;
 mod port;
+mod resolver;
 mod run;
+#[cfg(test)]
+mod tests;
+mod upstream;
 
 pub use error::Error;
 pub use handle::{Config, Dataplane, Identity, start};

@@ -1,36 +1,287 @@
 //! The loop that owns what is known and what is here, and makes kernel and names follow.
+//!
+//! Commands only change what is known; [`Run::settle`] then makes everything so, once for all
+//! commands that had arrived. What fails is tried again with a growing pause, and every half minute
+//! all is applied anew, in case somebody else has flushed our rules.
+
+mod attach;
+mod settle;
 
 use crate::error::Error;
-use crate::handle::{Command, Config};
+use crate::handle::{Command, Config, Identity, Reply};
+use crate::journal::Journal;
 use crate::port::Namespaces;
-use discovery::Kernel;
+use crate::resolver::Server;
+use crate::upstream::Upstreams;
+use discovery::{Desired, Here, Kernel, Knowledge, Sandbox};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
+use types::TaskId;
+
+/// How long things may take. Tests are less patient.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// All is applied anew this often.
+    pub(crate) repair: Duration,
+    /// How long a caller waits for an apply that keeps failing.
+    pub(crate) patience: Duration,
+}
+
+impl Pace {
+    pub(crate) const USUAL: Self =
+        Self { repair: Duration::from_secs(30), patience: Duration::from_secs(10) };
+}
+
+/// The pause after the first failure; it doubles from one to the next.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// How long making, binding in and removing a namespace may take.
+const NAMESPACE: Duration = Duration::from_secs(10);
+/// Commands that are taken together before they are applied.
+const BATCH: usize = 256;
+/// The IANA port of VXLAN, until a manager says otherwise.
+const VXLAN_PORT: u16 = 4789;
 
 pub(crate) struct Run<K, N> {
     config: Config,
     kernel: K,
     namespaces: N,
+    journal: Journal,
+    upstreams: Arc<Upstreams>,
+    token: CancellationToken,
+    pace: Pace,
+    identity: Option<Identity>,
+    here: Here,
+    known: Knowledge,
+    version: u64,
     applied: watch::Sender<u64>,
+    servers: BTreeMap<String, Server>,
+    last_gateway: Option<Ipv4Addr>,
+    /// What the kernel is known to hold.
+    held: Option<Desired>,
+    local_is_saved: bool,
+    knowledge_is_saved: bool,
+    /// Namespaces to remove once the kernel has let them go.
+    leaving: Vec<(String, Option<Reply<()>>)>,
+    waiting: Vec<Waiter>,
+    retry: Option<Instant>,
+    pause: Duration,
+}
+
+/// Somebody who waits until the kernel holds what they asked for.
+struct Waiter {
+    until: Instant,
+    reply: WaiterReply,
+}
+
+enum WaiterReply {
+    Attached(String, Reply<Sandbox>),
+    Done(Reply<()>),
 }
 
 impl<K: Kernel, N: Namespaces> Run<K, N> {
+    /// Takes over what the journal knows and is still there.
     pub(crate) async fn open(
         config: Config,
-        kernel: K,
-        namespaces: N,
+        (kernel, namespaces): (K, N),
         applied: watch::Sender<u64>,
+        (token, pace): (CancellationToken, Pace),
     ) -> Result<Self, Error> {
-        Ok(Self { config, kernel, namespaces, applied })
+        let journal = Journal::open(&config.dir).await?;
+        let (local, known) = journal.load().await?;
+        let upstreams = Arc::new(Upstreams::open(&config.resolv_conf).await);
+        let mut run = Self {
+            here: here(local.identity.as_ref()),
+            identity: local.identity,
+            config,
+            kernel,
+            namespaces,
+            journal,
+            upstreams,
+            token,
+            pace,
+            known,
+            version: 0,
+            applied,
+            servers: BTreeMap::new(),
+            last_gateway: local.sandboxes.values().map(|sandbox| sandbox.gateway_address).max(),
+            held: None,
+            local_is_saved: true,
+            knowledge_is_saved: true,
+            leaving: Vec::new(),
+            waiting: Vec::new(),
+            // The kernel may hold something else after a crash.
+            retry: Some(now()),
+            pause: PAUSE_FIRST,
+        };
+        run.here.withdrawn = local.withdrawn;
+        for (id, sandbox) in local.sandboxes {
+            if run.namespaces.exists(Path::new(&sandbox.netns)).await {
+                run.here.sandboxes.insert(id, sandbox);
+            } else {
+                tracing::info!(container = id, "its namespace has gone");
+                run.local_is_saved = false;
+            }
+        }
+        run.open_servers().await;
+        Ok(run)
     }
 
-    pub(crate) async fn run(
-        self,
-        mut commands: mpsc::Receiver<Command>,
-        token: CancellationToken,
-    ) -> Result<(), Error> {
-        token.cancelled().await;
-        commands.close();
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), Error> {
+        let mut repair = interval(self.pace.repair);
+        repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        repair.reset();
+        let token = self.token.clone();
+        loop {
+            let retry = self.retry.unwrap_or_else(now);
+            tokio::select! {
+                biased;
+                () = token.cancelled() => break,
+                command = commands.recv() => {
+                    // Without anybody to ask, the loop still serves what is here.
+                    let Some(command) = command else {
+                        token.cancelled().await;
+                        break;
+                    };
+                    self.handle(command).await;
+                    for _ in 0..BATCH {
+                        let Ok(command) = commands.try_recv() else { break };
+                        self.handle(command).await;
+                    }
+                }
+                () = sleep_until(retry), if self.retry.is_some() => {}
+                _ = repair.tick() => {
+                    self.held = None;
+                    self.upstreams.reload().await;
+                    self.open_servers().await;
+                }
+            }
+            self.settle().await;
+        }
+        for server in std::mem::take(&mut self.servers).into_values() {
+            server.close().await;
+        }
         Ok(())
     }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Identify(identity, reply) => {
+                self.identify(identity);
+                self.wait(WaiterReply::Done(reply));
+            }
+            Command::Learn(known, version, reply) => {
+                self.learn(*known, version);
+                drop(reply.send(Ok(())));
+            }
+            Command::Attach(wanted, reply) => {
+                if self.leaving.iter().any(|(id, _)| *id == wanted.id) {
+                    // The old namespace goes first, else it would take the new one along.
+                    self.settle().await;
+                }
+                let id = wanted.id.clone();
+                match self.attach(wanted).await {
+                    Ok(()) => self.wait(WaiterReply::Attached(id, reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            Command::Detach(id, reply) => {
+                self.part(&id).await;
+                self.leaving.push((id, Some(reply)));
+            }
+            Command::Withdraw(task, reply) => {
+                self.withdraw(task);
+                self.wait(WaiterReply::Done(reply));
+            }
+            Command::Sandboxes(reply) => drop(reply.send(Ok(self.here.sandboxes.clone()))),
+        }
+    }
+
+    fn wait(&mut self, reply: WaiterReply) {
+        self.waiting.push(Waiter { until: now() + self.pace.patience, reply });
+    }
+
+    fn identify(&mut self, identity: Option<Identity>) {
+        if identity == self.identity {
+            return;
+        }
+        if identity.is_none() {
+            self.known = Knowledge::default();
+            self.knowledge_is_saved = false;
+            self.here.withdrawn.clear();
+        }
+        let fresh = here(identity.as_ref());
+        self.here.node = fresh.node;
+        self.here.address = fresh.address;
+        self.here.data_path_port = fresh.data_path_port;
+        self.identity = identity;
+        self.local_is_saved = false;
+    }
+
+    fn learn(&mut self, known: Knowledge, version: u64) {
+        self.version = version;
+        // A new session counts from the start again: what was held of the old one says nothing.
+        self.applied.send_if_modified(|applied| {
+            let anew = *applied >= version;
+            if anew {
+                *applied = version.saturating_sub(1);
+            }
+            anew
+        });
+        if known == self.known {
+            return;
+        }
+        self.known = known;
+        self.knowledge_is_saved = false;
+        let before = self.here.withdrawn.len();
+        let known = &self.known;
+        self.here.withdrawn.retain(|task| is_known(known, task));
+        self.local_is_saved &= before == self.here.withdrawn.len();
+    }
+
+    fn withdraw(&mut self, task: TaskId) {
+        self.local_is_saved &= !self.here.withdrawn.insert(task);
+    }
+
+    fn netns(&self, id: &str) -> PathBuf {
+        self.config.netns_dir.join(id)
+    }
+}
+
+/// What is here before anything is attached.
+fn here(identity: Option<&Identity>) -> Here {
+    let identity = identity.cloned().unwrap_or(Identity {
+        node: types::NodeId::default(),
+        address: Ipv4Addr::UNSPECIFIED,
+        data_path_port: VXLAN_PORT,
+    });
+    Here {
+        node: identity.node,
+        address: identity.address,
+        data_path_port: identity.data_path_port,
+        sandboxes: BTreeMap::new(),
+        withdrawn: BTreeSet::new(),
+    }
+}
+
+fn is_known(known: &Knowledge, task: &TaskId) -> bool {
+    known.mesh.tasks.contains_key(task)
+        || known.networks.values().any(|view| view.endpoints.contains_key(task))
+}
+
+/// An effect that took too long has failed.
+fn flatten<T>(
+    outcome: Result<std::io::Result<T>, tokio::time::error::Elapsed>,
+) -> std::io::Result<T> {
+    outcome.unwrap_or_else(|elapsed| Err(elapsed.into()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "deadlines of this loop")]
+fn now() -> Instant {
+    Instant::now()
 }

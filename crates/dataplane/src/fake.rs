@@ -1,0 +1,121 @@
+//! Stand-ins for the kernel and for namespaces, for tests of this crate and of its users.
+//!
+//! Namespaces are names only: their sockets are bound on the loopback of the test's own namespace.
+
+use crate::port;
+use discovery::Desired;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Remembers what was applied. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    state: Arc<Mutex<KernelState>>,
+}
+
+#[derive(Debug, Default)]
+struct KernelState {
+    held: Desired,
+    applied: usize,
+    failures: usize,
+}
+
+/// The kernel was told to fail.
+#[derive(Debug, thiserror::Error)]
+#[error("told to fail")]
+pub struct KernelFailure;
+
+impl Kernel {
+    /// What the kernel holds.
+    pub fn held(&self) -> Desired {
+        locked(&self.state).held.clone()
+    }
+
+    /// How often it was asked to apply something.
+    pub fn applied(&self) -> usize {
+        locked(&self.state).applied
+    }
+
+    /// Lets the next `times` applies fail.
+    pub fn fail(&self, times: usize) {
+        locked(&self.state).failures = times;
+    }
+}
+
+impl discovery::Kernel for Kernel {
+    type Error = KernelFailure;
+
+    async fn apply(&mut self, desired: &Desired) -> Result<(), KernelFailure> {
+        let mut state = locked(&self.state);
+        state.applied += 1;
+        if state.failures > 0 {
+            state.failures -= 1;
+            return Err(KernelFailure);
+        }
+        state.held = desired.clone();
+        Ok(())
+    }
+}
+
+/// Namespaces that are names only. Clones share them: they outlive a data plane that is started
+/// again.
+#[derive(Clone, Debug, Default)]
+pub struct Namespaces {
+    /// By path, the ports that were bound there.
+    state: Arc<Mutex<BTreeMap<PathBuf, BTreeSet<u16>>>>,
+}
+
+impl Namespaces {
+    fn bound(&self, path: &Path, port: u16) -> io::Result<()> {
+        let mut state = locked(&self.state);
+        let ports = state.get_mut(path).ok_or(io::ErrorKind::NotFound)?;
+        ports.insert(port);
+        Ok(())
+    }
+
+    /// Removes a namespace behind the data plane's back, as a reboot does.
+    pub fn lose(&self, path: &Path) {
+        locked(&self.state).remove(path);
+    }
+}
+
+impl port::Namespaces for Namespaces {
+    async fn create(&self, path: &Path) -> io::Result<()> {
+        locked(&self.state).entry(path.to_owned()).or_default();
+        Ok(())
+    }
+
+    /// Fails while a socket is open: in a real namespace that would leak it.
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        let Some(ports) = locked(&self.state).remove(path) else { return Ok(()) };
+        for port in ports {
+            let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            drop(UdpSocket::bind(address)?);
+            drop(TcpListener::bind(address)?);
+        }
+        Ok(())
+    }
+
+    async fn exists(&self, path: &Path) -> bool {
+        locked(&self.state).contains_key(path)
+    }
+
+    async fn bind_udp(&self, path: &Path, address: SocketAddrV4) -> io::Result<UdpSocket> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, address.port()))?;
+        self.bound(path, socket.local_addr()?.port())?;
+        Ok(socket)
+    }
+
+    async fn bind_tcp(&self, path: &Path, address: SocketAddrV4) -> io::Result<TcpListener> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, address.port()))?;
+        self.bound(path, listener.local_addr()?.port())?;
+        Ok(listener)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,298 @@
+//! A container's name server: UDP and TCP on 127.0.0.11 inside its namespace.
+//!
+//! Its own names are answered in the receiving loop, without a task for each; only forwarded
+//! questions wait elsewhere. The sockets keep the namespace alive, so [`Server::close`] returns
+//! only after all of them are closed.
+
+use crate::message::{QUERY_MAX, Transport, Verdict, refuse, respond};
+use crate::port::Namespaces;
+use crate::upstream::{Upstreams, framed};
+use arc_swap::ArcSwap;
+use discovery::Zone;
+use domain::base::iana::OptRcode;
+use scope::Scope;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Where containers look for their name server; port 53 is led here by the kernel's rules.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+/// Packets that are answered before the loop looks at anything else.
+const BATCH: usize = 64;
+/// TCP connections of one container. More wait in the listen queue.
+const CONNECTIONS: usize = 32;
+/// A connection on which nothing is asked for this long is closed.
+const IDLE: Duration = Duration::from_secs(10);
+/// A pause after the machine could not accept a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a port is drawn that is free for both UDP and TCP.
+const DRAWS: usize = 16;
+
+/// Both sockets of a server, on one port.
+pub(crate) struct Sockets {
+    udp: std::net::UdpSocket,
+    tcp: std::net::TcpListener,
+    pub(crate) port: u16,
+}
+
+/// Opens a container's sockets, on the wanted port if that is free, else (or if it is 0) on
+/// another.
+pub(crate) async fn open(
+    namespaces: &impl Namespaces,
+    netns: &Path,
+    wanted: u16,
+) -> io::Result<Sockets> {
+    let mut attempt = open_at(namespaces, netns, wanted).await;
+    for _ in 0..DRAWS {
+        match &attempt {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                attempt = open_at(namespaces, netns, 0).await;
+            }
+            _ => break,
+        }
+    }
+    attempt
+}
+
+async fn open_at(namespaces: &impl Namespaces, netns: &Path, port: u16) -> io::Result<Sockets> {
+    let udp = namespaces.bind_udp(netns, SocketAddrV4::new(ADDRESS, port)).await?;
+    let port = udp.local_addr()?.port();
+    let tcp = namespaces.bind_tcp(netns, SocketAddrV4::new(ADDRESS, port)).await?;
+    udp.set_nonblocking(true)?;
+    tcp.set_nonblocking(true)?;
+    Ok(Sockets { udp, tcp, port })
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    scope: Scope,
+    zone: Arc<ArcSwap<Zone>>,
+}
+
+impl Server {
+    pub(crate) fn start(
+        sockets: Sockets,
+        zone: Zone,
+        upstreams: &Arc<Upstreams>,
+        parent: &CancellationToken,
+    ) -> io::Result<Self> {
+        let mut scope = Scope::with_token(parent.child_token());
+        let zone = Arc::new(ArcSwap::from_pointee(zone));
+        let source = Source { zone: Arc::clone(&zone), upstreams: Arc::clone(upstreams) };
+        let udp = UdpSocket::from_std(sockets.udp)?;
+        let tcp = TcpListener::from_std(sockets.tcp)?;
+        scope.spawn("dns over udp", serve_udp(udp, source.clone(), scope.token()));
+        scope.spawn("dns over tcp", serve_tcp(tcp, source, scope.token()));
+        Ok(Self { scope, zone })
+    }
+
+    /// Answers from this zone from now on.
+    pub(crate) fn publish(&self, zone: Zone) {
+        self.zone.store(Arc::new(zone));
+    }
+
+    /// Says whether its loops have ended, or are about to.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.scope.token().is_cancelled()
+    }
+
+    /// Ends the loops; then every socket is closed.
+    pub(crate) async fn close(self) {
+        self.scope.cancel();
+        if let Err(error) = self.scope.join().await {
+            tracing::warn!(%error, "name server ended with an error");
+        }
+    }
+}
+
+/// Where answers come from.
+#[derive(Clone)]
+struct Source {
+    zone: Arc<ArcSwap<Zone>>,
+    upstreams: Arc<Upstreams>,
+}
+
+impl Source {
+    /// Says whether a question can wait for upstream; if not, writes the answer.
+    fn slot(&self, packet: &[u8], out: &mut Vec<u8>) -> Option<OwnedSemaphorePermit> {
+        if self.upstreams.is_empty() {
+            refuse(packet, OptRcode::NXDOMAIN, out);
+            return None;
+        }
+        let slot = self.upstreams.slot();
+        if slot.is_none() {
+            refuse(packet, OptRcode::SERVFAIL, out);
+        }
+        slot
+    }
+}
+
+/// Asks upstream and keeps the slot until there is an answer.
+async fn forward(
+    upstreams: &Upstreams,
+    packet: &[u8],
+    transport: Transport,
+    _slot: OwnedSemaphorePermit,
+) -> Vec<u8> {
+    if let Some(reply) = upstreams.ask(packet, transport).await {
+        return reply;
+    }
+    let mut out = Vec::new();
+    refuse(packet, OptRcode::SERVFAIL, &mut out);
+    out
+}
+
+/// Questions on their way upstream. They come back to the loop, which alone has the socket.
+type Forwards = JoinSet<(SocketAddr, Vec<u8>)>;
+
+async fn serve_udp(socket: UdpSocket, source: Source, token: CancellationToken) -> io::Result<()> {
+    let mut forwards = Forwards::new();
+    let mut buffers = Buffers { packet: vec![0; QUERY_MAX], out: Vec::new(), turn: 0 };
+    loop {
+        tokio::select! {
+            biased;
+            () = token.cancelled() => return Ok(()),
+            Some(done) = forwards.join_next() => {
+                if let Ok((asker, reply)) = done {
+                    send(&socket, &reply, asker);
+                }
+            }
+            ready = socket.readable() => {
+                ready?;
+                answer_waiting(&socket, &source, &mut forwards, &mut buffers)?;
+            }
+        }
+    }
+}
+
+struct Buffers {
+    packet: Vec<u8>,
+    out: Vec<u8>,
+    turn: usize,
+}
+
+/// Answers what has arrived, all from the same zone.
+fn answer_waiting(
+    socket: &UdpSocket,
+    source: &Source,
+    forwards: &mut Forwards,
+    buffers: &mut Buffers,
+) -> io::Result<()> {
+    let zone = source.zone.load();
+    for _ in 0..BATCH {
+        let (len, asker) = match socket.try_recv_from(&mut buffers.packet) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            // An ICMP error for an earlier answer.
+            Err(error) if is_about_a_peer(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        let packet = &buffers.packet[..len];
+        buffers.turn = buffers.turn.wrapping_add(1);
+        match respond(packet, Transport::Udp, &zone, buffers.turn, &mut buffers.out) {
+            Verdict::Reply => send(socket, &buffers.out, asker),
+            Verdict::Drop => {}
+            Verdict::Forward => match source.slot(packet, &mut buffers.out) {
+                None => send(socket, &buffers.out, asker),
+                Some(slot) => {
+                    let (upstreams, packet) = (Arc::clone(&source.upstreams), packet.to_vec());
+                    forwards.spawn(async move {
+                        (asker, forward(&upstreams, &packet, Transport::Udp, slot).await)
+                    });
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Sends or forgets: who gets no answer asks again.
+fn send(socket: &UdpSocket, reply: &[u8], asker: SocketAddr) {
+    if let Err(error) = socket.try_send_to(reply, asker) {
+        tracing::debug!(%asker, %error, "answer not sent");
+    }
+}
+
+fn is_about_a_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::Interrupted
+    )
+}
+
+async fn serve_tcp(
+    listener: TcpListener,
+    source: Source,
+    token: CancellationToken,
+) -> io::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = token.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(converse(stream, source.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a DNS connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // An accepted connection keeps the namespace alive as well.
+    connections.shutdown().await;
+    Ok(())
+}
+
+/// Answers the questions of one connection, one after the other.
+async fn converse(mut stream: TcpStream, source: Source) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut out = Vec::new();
+    let mut turn = 0_usize;
+    while let Some(packet) = timeout(IDLE, receive(&mut stream)).await?? {
+        turn = turn.wrapping_add(1);
+        let verdict = respond(&packet, Transport::Tcp, &source.zone.load(), turn, &mut out);
+        match verdict {
+            Verdict::Reply => {}
+            Verdict::Drop => break,
+            Verdict::Forward => {
+                if let Some(slot) = source.slot(&packet, &mut out) {
+                    out = forward(&source.upstreams, &packet, Transport::Tcp, slot).await;
+                }
+            }
+        }
+        timeout(IDLE, stream.write_all(&framed(&out)?)).await??;
+    }
+    Ok(())
+}
+
+/// Reads one message; none when the other end is done, or asks for too much.
+async fn receive(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+    let len = match stream.read_u16().await {
+        Ok(len) => usize::from(len),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if len > QUERY_MAX {
+        return Ok(None);
+    }
+    let mut packet = vec![0; len];
+    stream.read_exact(&mut packet).await?;
+    Ok(Some(packet))
+}

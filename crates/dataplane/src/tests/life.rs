@@ -1,0 +1,172 @@
+//! Attach, learn, withdraw, detach, restart.
+
+use super::client::{exchange, lookup, query};
+use super::{Host, addresses, knowledge, until};
+use crate::error::Error;
+use domain::base::Rtype;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use types::{Protocol, TaskId};
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
+
+#[tokio::test]
+async fn an_attached_container_has_its_rules_in_the_kernel_and_its_names() {
+    let host = Host::new().await;
+    host.identify().await;
+    host.learn(knowledge(&[("t1", 11, false), ("t2", 111, true)]), 1).await;
+    let sandbox = host.attach("c1", Some("t1"), 11).await;
+    let held = host.kernel.held();
+    let rules = &held.sandboxes["c1"];
+    assert_eq!(rules.dns_port, sandbox.dns_port);
+    assert_eq!(rules.gateway_address, Ipv4Addr::new(172, 30, 0, 2));
+    assert_eq!(rules.vips[&VIP], addresses(&[111]));
+    assert_eq!(held.overlays[&"net".into()].local, Ipv4Addr::new(192, 168, 0, 1));
+    assert_eq!(lookup(sandbox.dns_port, "web").await, [VIP]);
+    assert_eq!(lookup(sandbox.dns_port, "TASKS.Web").await, addresses(&[111]));
+}
+
+#[tokio::test]
+async fn what_managers_push_is_in_kernel_and_names_when_the_version_is_applied() {
+    let host = Host::new().await;
+    host.identify().await;
+    host.learn(knowledge(&[("t2", 111, true)]), 7).await;
+    let port = host.attach("c1", None, 11).await.dns_port;
+    host.learn(knowledge(&[("t2", 111, false), ("t3", 112, true)]), 8).await;
+    assert_eq!(host.kernel.held().sandboxes["c1"].vips[&VIP], addresses(&[112]));
+    assert_eq!(lookup(port, "tasks.web").await, addresses(&[112]));
+    // A new session counts from the start again.
+    host.learn(knowledge(&[]), 1).await;
+    assert_eq!(*host.dataplane.applied().borrow(), 1);
+    assert_eq!(lookup(port, "web").await, addresses(&[]));
+}
+
+#[tokio::test]
+async fn a_withdrawn_task_is_offered_no_more_whatever_managers_say() {
+    let host = Host::new().await;
+    host.identify().await;
+    let known = knowledge(&[("t1", 11, true), ("t2", 111, true)]);
+    host.learn(known.clone(), 1).await;
+    let port = host.attach("c1", Some("t1"), 11).await.dns_port;
+    host.dataplane.withdraw(TaskId::from("t1")).await.unwrap();
+    assert_eq!(lookup(port, "tasks.web").await, addresses(&[111]));
+    host.learn(known, 2).await;
+    assert_eq!(host.kernel.held().sandboxes["c1"].vips[&VIP], addresses(&[111]));
+}
+
+#[tokio::test]
+async fn detaching_closes_the_sockets_and_withdraws_the_task() {
+    let host = Host::new().await;
+    host.identify().await;
+    host.learn(knowledge(&[("t1", 11, true), ("t2", 12, true)]), 1).await;
+    let first = host.attach("c1", Some("t1"), 11).await;
+    let second = host.attach("c2", Some("t2"), 12).await;
+    assert_eq!(lookup(second.dns_port, "tasks.web").await, addresses(&[11, 12]));
+    // The stand-in fails to remove a namespace that has an open socket.
+    host.dataplane.detach("c1").await.unwrap();
+    assert!(!host.kernel.held().sandboxes.contains_key("c1"));
+    assert_eq!(lookup(second.dns_port, "tasks.web").await, addresses(&[12]));
+    assert!(exchange(first.dns_port, &query("web", Rtype::A).finish()).await.is_none());
+    host.dataplane.detach("c1").await.unwrap();
+    let left = host.dataplane.sandboxes().await.unwrap();
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["c2"]);
+}
+
+#[tokio::test]
+async fn a_container_can_be_attached_again_with_other_networks() {
+    let host = Host::new().await;
+    host.identify().await;
+    host.learn(knowledge(&[]), 1).await;
+    let before = host.attach("c1", None, 11).await;
+    let ports = vec![(Protocol::Tcp, 8080, 80)];
+    let after = host.dataplane.attach("c1", None, Vec::new(), ports).await.unwrap();
+    assert_eq!(before.gateway_address, after.gateway_address);
+    assert_eq!(before.dns_port, after.dns_port);
+    let held = host.kernel.held();
+    assert!(held.overlays.is_empty());
+    assert_eq!(held.mesh.host_ports[&(Protocol::Tcp, 8080)], (after.gateway_address, 80));
+}
+
+#[tokio::test]
+async fn a_network_that_is_not_known_cannot_be_attached_to() {
+    let host = Host::new().await;
+    let attachment = discovery::SandboxAttachment {
+        network: "net".into(),
+        address: [10, 0, 1, 9].into(),
+        prefix: 24,
+    };
+    let failed = host.dataplane.attach("c1", None, vec![attachment], Vec::new()).await;
+    assert!(matches!(failed, Err(Error::UnknownNetwork(_))), "{failed:?}");
+    assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_restarted_daemon_holds_the_same_before_it_hears_of_a_manager() {
+    let mut host = Host::new().await;
+    host.identify().await;
+    host.learn(knowledge(&[("t1", 11, true), ("t2", 111, true)]), 5).await;
+    let sandbox = host.attach("c1", Some("t1"), 11).await;
+    host.attach("c2", None, 12).await;
+    host.dataplane.withdraw("t1".into()).await.unwrap();
+    let held = host.kernel.held();
+    host.restart().await;
+    assert_eq!(lookup(sandbox.dns_port, "tasks.web").await, addresses(&[111]));
+    until(held, async || host.kernel.held()).await;
+    assert_eq!(host.dataplane.sandboxes().await.unwrap()["c1"], sandbox);
+}
+
+#[tokio::test]
+async fn a_restarted_daemon_forgets_containers_whose_namespace_has_gone() {
+    let mut host = Host::new().await;
+    host.identify().await;
+    host.learn(knowledge(&[]), 1).await;
+    let lost = host.attach("c1", None, 11).await;
+    host.attach("c2", None, 12).await;
+    host.namespaces.lose(Path::new(&lost.netns));
+    host.restart().await;
+    let left = host.dataplane.sandboxes().await.unwrap();
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["c2"]);
+}
+
+#[tokio::test]
+async fn who_leaves_the_cluster_forgets_it_and_keeps_plain_containers() {
+    let host = Host::new().await;
+    host.identify().await;
+    host.learn(knowledge(&[("t2", 111, true)]), 1).await;
+    let port = host.attach("c1", None, 11).await.dns_port;
+    host.dataplane.identify(None).await.unwrap();
+    let held = host.kernel.held();
+    assert!(held.overlays.is_empty());
+    assert!(held.sandboxes.contains_key("c1"));
+    assert_eq!(lookup(port, "web").await, addresses(&[]));
+}
+
+#[tokio::test]
+async fn what_the_kernel_refuses_is_tried_again() {
+    let host = Host::new().await;
+    host.identify().await;
+    host.learn(knowledge(&[]), 1).await;
+    host.kernel.fail(2);
+    let before = host.kernel.applied();
+    host.attach("c1", None, 11).await;
+    assert!(host.kernel.applied() >= before + 3);
+    assert!(host.kernel.held().sandboxes.contains_key("c1"));
+}
+
+#[tokio::test]
+async fn an_attach_that_cannot_be_applied_fails_in_time_and_leaves_nothing() {
+    let host = Host::new().await;
+    host.kernel.fail(usize::MAX);
+    let failed = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await;
+    assert!(matches!(failed, Err(Error::Kernel(_))), "{failed:?}");
+    assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn rules_that_somebody_flushed_come_back() {
+    let host = Host::new().await;
+    host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
+    let before = host.kernel.applied();
+    // Nothing changes, so only the clock can wake the loop.
+    until(true, async || host.kernel.applied() > before).await;
+}

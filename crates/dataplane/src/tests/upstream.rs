@@ -1,0 +1,89 @@
+//! Questions that go upstream, to a name server of the test.
+
+use super::Host;
+use super::client::{ask, exchange_tcp, lookup, query, rcode};
+use crate::upstream::framed;
+use domain::base::iana::Rcode;
+use domain::base::{Message, MessageBuilder, Rtype};
+use domain::rdata::A;
+use std::net::Ipv4Addr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinSet;
+
+/// Answers everything with 192.0.2.7 after a packet with a wrong id, or with a failure.
+async fn upstream(tasks: &mut JoinSet<()>, rcode: Rcode) -> u16 {
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = udp.local_addr().unwrap().port();
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    tasks.spawn(async move {
+        let mut packet = vec![0; 4096];
+        loop {
+            let (len, from) = udp.recv_from(&mut packet).await.unwrap();
+            let mut forged = reply(&packet[..len], Rcode::NOERROR, [192, 0, 2, 66].into());
+            forged[0] ^= 0xff;
+            udp.send_to(&forged, from).await.unwrap();
+            let honest = reply(&packet[..len], rcode, [192, 0, 2, 7].into());
+            udp.send_to(&honest, from).await.unwrap();
+        }
+    });
+    tasks.spawn(async move {
+        loop {
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let mut packet = vec![0; stream.read_u16().await.unwrap().into()];
+            stream.read_exact(&mut packet).await.unwrap();
+            let honest = reply(&packet, rcode, [192, 0, 2, 8].into());
+            stream.write_all(&framed(&honest).unwrap()).await.unwrap();
+        }
+    });
+    port
+}
+
+fn reply(packet: &[u8], rcode: Rcode, address: Ipv4Addr) -> Vec<u8> {
+    let message = Message::from_octets(packet).unwrap();
+    let mut builder = MessageBuilder::new_vec().start_answer(&message, rcode).unwrap();
+    let name = message.sole_question().unwrap().into_qname();
+    builder.push((name, 60, A::new(address))).unwrap();
+    builder.finish()
+}
+
+#[tokio::test]
+async fn unknown_names_of_several_labels_are_asked_upstream() {
+    let mut tasks = JoinSet::new();
+    let port = upstream(&mut tasks, Rcode::NOERROR).await;
+    let host = Host::with_resolv_conf(&format!("nameserver 127.0.0.1:{port}\n")).await;
+    let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
+    let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
+    assert_eq!(reply.header().id(), 4711);
+    assert_eq!(lookup(sandbox.dns_port, "example.org").await, [Ipv4Addr::new(192, 0, 2, 7)]);
+    let packet = query("example.org", Rtype::A).finish();
+    let reply = exchange_tcp(sandbox.dns_port, &packet).await.unwrap();
+    assert_eq!(super::client::addresses_of(&reply), [Ipv4Addr::new(192, 0, 2, 8)]);
+    // A single label is ours alone.
+    let reply = ask(sandbox.dns_port, "example", Rtype::A).await;
+    assert_eq!(rcode(&reply), Rcode::NXDOMAIN);
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_fails() {
+    let mut tasks = JoinSet::new();
+    let failing = upstream(&mut tasks, Rcode::SERVFAIL).await;
+    let good = upstream(&mut tasks, Rcode::NOERROR).await;
+    let list = format!("nameserver 127.0.0.1:{failing}\nnameserver 127.0.0.1:{good}\n");
+    let host = Host::with_resolv_conf(&list).await;
+    let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
+    let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
+    assert_eq!(rcode(&reply), Rcode::NOERROR);
+}
+
+#[tokio::test]
+async fn without_an_answer_from_upstream_the_question_fails() {
+    // Nobody is there, so it fails at once rather than after the time-out.
+    let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let host = Host::with_resolv_conf(&format!("nameserver 127.0.0.1:{port}\n")).await;
+    let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
+    let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
+    assert_eq!(rcode(&reply), Rcode::SERVFAIL);
+}
