@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -23,6 +24,8 @@ const HANDSHAKES: usize = 128;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Connections without a certificate, at once: they are for joining and soon over.
 const STRANGERS: usize = 64;
+/// After this a connection without a certificate is closed: it would keep others from joining.
+const STRANGER_LIMIT: Duration = Duration::from_mins(1);
 /// Connections of nodes, at once.
 const NODES: usize = 10_000;
 /// Before the next try, when no connection can be accepted (no file descriptors left).
@@ -41,6 +44,8 @@ pub struct Connection {
 pub struct Incoming {
     stream: TlsStream<TcpStream>,
     connection: Connection,
+    /// When the connection ends, whatever is going on.
+    end: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -58,6 +63,11 @@ impl AsyncRead for Incoming {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -174,9 +184,12 @@ async fn shake(
         Some(certificate) => Some(statement(certificate).map_err(io::Error::other)?.peer),
         None => None,
     };
-    let places = if peer.is_some() { places.nodes } else { places.strangers };
+    let (places, end) = match &peer {
+        Some(_) => (places.nodes, None),
+        None => (places.strangers, Some(Box::pin(tokio::time::sleep(STRANGER_LIMIT)))),
+    };
     let place = places
         .try_acquire_owned()
         .map_err(|_full| io::Error::other(format!("too many connections: {remote} is refused")))?;
-    Ok(Incoming { stream, connection: Connection { peer, remote }, _place: place })
+    Ok(Incoming { stream, connection: Connection { peer, remote }, end, _place: place })
 }

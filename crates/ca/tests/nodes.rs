@@ -1,0 +1,343 @@
+//! A manager, its nodes and strangers, over real connections.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use ca::{Authority, Identity, JoinToken, Peer, tls};
+use scope::{BoxError, Scope};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tonic::{Response, Status};
+use types::{Fault, FaultKind, NodeRole, RootCa, Timestamp};
+use wire::{
+    Done, IssueReply, IssueRequest, LeaveRequest, Membership, RootReply, RootRequest, fault_of,
+    membership_client, membership_server, status_of,
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+#[expect(clippy::disallowed_methods, reason = "certificates are checked against the real clock")]
+fn now() -> Timestamp {
+    Timestamp(0).after(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap())
+}
+
+fn identity(root: &RootCa, node: &str, role: NodeRole, valid_for: Duration) -> Identity {
+    let request = Identity::generate().unwrap();
+    let certificate = sign(root, request.csr(), node, role, valid_for);
+    request.accept(&certificate, &root.certificate).unwrap()
+}
+
+/// Signs as if it were a little earlier: what is valid for no time has expired.
+fn sign(root: &RootCa, csr: &str, node: &str, role: NodeRole, valid_for: Duration) -> String {
+    let authority = Authority::load(root).unwrap();
+    let earlier = Timestamp(now().0 - 10_000_000_000);
+    authority.sign(csr, &node.into(), role, &"cluster1".into(), valid_for, earlier).unwrap()
+}
+
+/// Issues certificates, and tells callers who they are.
+struct Entrance {
+    root: RootCa,
+    token: String,
+    role: Arc<Mutex<NodeRole>>,
+}
+
+#[tonic::async_trait]
+impl Membership for Entrance {
+    async fn root(
+        &self,
+        request: tonic::Request<RootRequest>,
+    ) -> Result<Response<RootReply>, Status> {
+        assert!(ca::remote(&request).unwrap().ip().is_loopback());
+        let who = format!("{:?}", ca::peer(&request).map(|peer| (peer.node, peer.role)));
+        Ok(Response::new(RootReply { root: who }))
+    }
+
+    async fn issue(
+        &self,
+        request: tonic::Request<IssueRequest>,
+    ) -> Result<Response<IssueReply>, Status> {
+        let peer = ca::peer(&request);
+        let IssueRequest { token, csr } = request.into_inner();
+        let role = *self.role.lock().unwrap();
+        let node = match peer {
+            Some(Peer { node, .. }) if token.is_empty() => node,
+            Some(_) | None => {
+                let given = JoinToken::parse(&token).map_err(|error| status_of(error.into()))?;
+                if !given.matches(&JoinToken::parse(&self.token).unwrap()) {
+                    return Err(status_of(Fault::forbidden(ca::TOKEN_REFUSED)));
+                }
+                "joined".into()
+            }
+        };
+        let certificate = sign(&self.root, &csr, node.as_str(), role, DAY);
+        let root = self.root.certificate.clone();
+        Ok(Response::new(IssueReply { node, role, certificate, root }))
+    }
+
+    async fn leave(&self, request: tonic::Request<LeaveRequest>) -> Result<Response<Done>, Status> {
+        match ca::peer(&request) {
+            Some(_) => Ok(Response::new(Done {})),
+            None => Err(status_of(Fault::forbidden("strangers cannot leave"))),
+        }
+    }
+}
+
+/// A manager that serves on loopback.
+struct Manager {
+    root: RootCa,
+    token: String,
+    address: SocketAddr,
+    role: Arc<Mutex<NodeRole>>,
+    identity: Identity,
+    _scope: Scope,
+}
+
+async fn manager() -> Manager {
+    manager_with(NodeRole::Manager, DAY).await
+}
+
+async fn manager_with(own_role: NodeRole, valid_for: Duration) -> Manager {
+    let root = Authority::create(now()).unwrap();
+    let token = JoinToken::draw(&root).unwrap().render();
+    let identity = identity(&root, "manager1", own_role, valid_for);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = ca::incoming(listener, tls::server_config(&identity).unwrap());
+    let role = Arc::new(Mutex::new(NodeRole::Worker));
+    let entrance = Entrance { root: root.clone(), token: token.clone(), role: Arc::clone(&role) };
+    let mut scope = Scope::new();
+    scope.spawn("server", async move {
+        let server = tonic::transport::Server::builder().add_service(membership_server(entrance));
+        server.serve_with_incoming(incoming).await.map_err(BoxError::from)
+    });
+    Manager { root, token, address, role, identity, _scope: scope }
+}
+
+impl Manager {
+    fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Who the manager takes `identity` for.
+    async fn sees(&self, identity: &Identity) -> Result<String, Fault> {
+        let channel = ca::connect(&self.address(), tls::client_config(identity)?).await?;
+        let reply = membership_client(channel).root(RootRequest {}).await.map_err(fault_of)?;
+        Ok(reply.into_inner().root)
+    }
+}
+
+#[tokio::test]
+async fn a_machine_joins_with_a_token_and_is_known_from_then_on() {
+    let manager = manager().await;
+    let worker = ca::join(&manager.address(), &manager.token).await.unwrap();
+    assert_eq!(worker.node_id().as_str(), "joined");
+    assert_eq!(worker.role(), NodeRole::Worker);
+    assert_eq!(worker.cluster().as_str(), "cluster1");
+    let left = worker.expires_at().since(now());
+    assert!(left + Duration::from_mins(1) > DAY && left <= DAY, "{left:?}");
+    assert_eq!(manager.sees(&worker).await.unwrap(), r#"Some((NodeId("joined"), Worker))"#);
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_the_clusters_is_refused() {
+    let manager = manager().await;
+    let wrong_secret = JoinToken::draw(&manager.root).unwrap().render();
+    let fault = ca::join(&manager.address(), &wrong_secret).await.unwrap_err();
+    assert_eq!(fault, Fault::forbidden("a valid join token is necessary to join this cluster"));
+
+    let other = Authority::create(now()).unwrap();
+    let other = JoinToken::draw(&other).unwrap();
+    let fault = ca::join(&manager.address(), &other.render()).await.unwrap_err();
+    let text = format!("remote CA does not match fingerprint. Expected: {}", other.digest());
+    assert_eq!(fault, Fault::invalid(text));
+
+    let fault = ca::join(&manager.address(), "SWMTKN-1-abc").await.unwrap_err();
+    assert_eq!(fault, Fault::invalid("invalid join token"));
+}
+
+/// What a stranger may do, the one who serves the call says.
+#[tokio::test]
+async fn a_stranger_is_let_in_as_a_stranger() {
+    let manager = manager().await;
+    let digest = ca::root_digest(&manager.root.certificate).unwrap();
+    let config = tls::bootstrap_client_config(&digest).unwrap();
+    let channel = ca::connect(&manager.address(), config).await.unwrap();
+    let mut client = membership_client(channel);
+    assert_eq!(client.root(RootRequest {}).await.unwrap().into_inner().root, "None");
+    let refused = client.leave(LeaveRequest {}).await.unwrap_err();
+    assert_eq!(fault_of(refused), Fault::forbidden("strangers cannot leave"));
+}
+
+#[tokio::test]
+async fn certificates_of_another_cluster_are_not_taken_on_either_side() {
+    let manager = manager().await;
+    let other = Authority::create(now()).unwrap();
+    let own = identity(&manager.root, "worker1", NodeRole::Worker, DAY);
+    let foreign = identity(&other, "worker1", NodeRole::Worker, DAY);
+    let fault = manager.sees(&foreign).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Invalid, "{fault}");
+    assert!(fault.message.contains("is not trusted"), "{fault}");
+
+    let request = Identity::generate().unwrap();
+    let certificate = sign(&other, request.csr(), "evil", NodeRole::Manager, DAY);
+    let error = request.accept(&certificate, &manager.root.certificate).unwrap_err();
+    assert!(matches!(error, ca::Error::Tls(_)), "{error}");
+    assert!(own.renewed(&certificate).is_err());
+    assert_eq!(manager.sees(&own).await.unwrap(), r#"Some((NodeId("worker1"), Worker))"#);
+}
+
+#[tokio::test]
+async fn a_worker_cannot_pose_as_a_manager() {
+    let fake = manager_with(NodeRole::Worker, DAY).await;
+    let fault = ca::join(&fake.address(), &fake.token).await.unwrap_err();
+    assert!(fault.message.contains("it is a worker's, not a manager's"), "{fault}");
+    let node = identity(&fake.root, "n", NodeRole::Worker, DAY);
+    let fault = fake.sees(&node).await.unwrap_err();
+    assert!(fault.message.contains("it is a worker's, not a manager's"), "{fault}");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_not_taken() {
+    let manager = manager().await;
+    let expired = identity(&manager.root, "old", NodeRole::Worker, Duration::ZERO);
+    assert!(expired.expires_at() <= now());
+    // It says so at the first call: a TLS 1.3 client is done before the server has looked.
+    let fault = manager.sees(&expired).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
+
+    let expired = manager_with(NodeRole::Manager, Duration::ZERO).await;
+    let fault = expired.sees(&manager.identity).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Invalid, "{fault}");
+}
+
+/// Also a new role: connections that are made later show it.
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_by_configurations_that_exist() {
+    let manager = manager().await;
+    let node = ca::join(&manager.address(), &manager.token).await.unwrap();
+    let config = tls::client_config(&node).unwrap();
+    let channel = ca::connect(&manager.address(), Arc::clone(&config)).await.unwrap();
+    let mut client = membership_client(channel.clone());
+    *manager.role.lock().unwrap() = NodeRole::Manager;
+    let before = node.certificate();
+    ca::renew(channel, &node).await.unwrap();
+    assert_ne!(node.certificate(), before);
+    assert_eq!(node.role(), NodeRole::Manager);
+
+    // The open connection is still what it was.
+    let root = client.root(RootRequest {}).await.unwrap().into_inner().root;
+    assert_eq!(root, r#"Some((NodeId("joined"), Worker))"#);
+    let channel = ca::connect(&manager.address(), config).await.unwrap();
+    let root = membership_client(channel).root(RootRequest {}).await.unwrap().into_inner().root;
+    assert_eq!(root, r#"Some((NodeId("joined"), Manager))"#);
+}
+
+#[tokio::test]
+async fn an_identity_is_read_as_it_was_saved() {
+    use std::os::unix::fs::PermissionsExt;
+    let manager = manager().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("certificates");
+    assert!(Identity::load(&path).unwrap().is_none());
+    manager.identity.save(&path).unwrap();
+    let mode =
+        |name: &str| std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("node.key"), mode("node.crt")), (0o700, 0o600, 0o600));
+    let loaded = Identity::load(&path).unwrap().unwrap();
+    assert_eq!(loaded.certificate(), manager.identity.certificate());
+    assert_eq!(loaded.role(), NodeRole::Manager);
+    assert!(manager.sees(&loaded).await.unwrap().contains("manager1"));
+
+    // Another node's certificate is not taken for this key.
+    let other = identity(&manager.root, "other", NodeRole::Worker, DAY);
+    std::fs::write(path.join("node.crt"), other.certificate()).unwrap();
+    assert!(Identity::load(&path).is_err());
+    std::fs::remove_file(path.join("node.key")).unwrap();
+    let error = Fault::from(Identity::load(&path).unwrap_err());
+    assert!(error.message.contains("node.key: it is missing"), "{error}");
+}
+
+#[tokio::test]
+async fn small_calls_do_not_wait_for_acknowledgements() {
+    let manager = manager().await;
+    let config = tls::client_config(&manager.identity).unwrap();
+    let channel = ca::connect(&manager.address(), config).await.unwrap();
+    let mut client = membership_client(channel);
+    let calls = async {
+        for _ in 0..200 {
+            client.root(RootRequest {}).await.unwrap();
+        }
+    };
+    // With Nagle's algorithm each takes 40 ms.
+    tokio::time::timeout(Duration::from_secs(4), calls).await.expect("200 calls in 4 s");
+}
+
+/// Connections that say nothing do not keep others out, and are closed.
+#[tokio::test]
+async fn silent_connections_keep_nobody_out() {
+    let manager = manager().await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(manager.address).await.unwrap());
+    }
+    assert!(manager.sees(&manager.identity).await.unwrap().contains("manager1"));
+    let mut answer = [0; 16];
+    let closed = silent[0].read(&mut answer);
+    let read = tokio::time::timeout(Duration::from_secs(8), closed).await.expect("it is closed");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+}
+
+#[tokio::test]
+async fn nobody_at_an_address_is_said_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let root = Authority::create(now()).unwrap();
+    let token = JoinToken::draw(&root).unwrap().render();
+    let fault = ca::join(&address, &token).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Unavailable);
+    assert!(fault.message.contains("Connection refused"), "{fault}");
+    let fault = ca::join("no such host", &token).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Invalid, "{fault}");
+}
+
+#[test]
+fn the_certificate_says_what_the_manager_decided() {
+    let root = Authority::create(now()).unwrap();
+    let node = identity(&root, "node1", NodeRole::Worker, DAY);
+    let (_, pem) = x509_parser::pem::parse_x509_pem(node.certificate().as_bytes()).unwrap();
+    let certificate = pem.parse_x509().unwrap();
+    assert_eq!(certificate.issuer().to_string(), "CN=swarm-ca");
+    assert_eq!(certificate.subject().to_string(), "CN=node1, OU=swarm-worker, O=cluster1");
+    let names = certificate.subject_alternative_name().unwrap().unwrap();
+    let names: Vec<_> = names.value.general_names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["DNSName(swarm-worker)", "DNSName(node1)"]);
+    assert!(!certificate.is_ca());
+
+    let (_, pem) = x509_parser::pem::parse_x509_pem(root.certificate.as_bytes()).unwrap();
+    let certificate = pem.parse_x509().unwrap();
+    let years = certificate.validity().not_after.to_datetime().year()
+        - certificate.validity().not_before.to_datetime().year();
+    assert_eq!(years, 20);
+    assert!(certificate.is_ca());
+}
+
+#[test]
+fn a_request_that_is_none_is_refused() {
+    let root = Authority::create(now()).unwrap();
+    let authority = Authority::load(&root).unwrap();
+    let sign = |request: &str| {
+        authority.sign(request, &"n".into(), NodeRole::Worker, &"c".into(), DAY, now())
+    };
+    let request = Identity::generate().unwrap();
+    assert!(sign(request.csr()).is_ok());
+    assert!(matches!(sign("nonsense"), Err(ca::Error::Request(_))));
+    // A request whose signature is not of its own key proves nothing.
+    let mut lines: Vec<String> = request.csr().lines().map(str::to_owned).collect();
+    let last = lines.len() - 2;
+    let flipped = if lines[last].starts_with('A') { "B" } else { "A" };
+    lines[last].replace_range(0..1, flipped);
+    assert!(matches!(sign(&lines.join("\n")), Err(ca::Error::Request(_))));
+}
