@@ -1,0 +1,522 @@
+//! Image archives: what `docker save` wrote in its old and new forms, and OCI layouts.
+//!
+//! An archive comes as a stream and may hold its table of contents after the blobs, so it is put
+//! into a temporary file first. Blobs are then read from there, and never held in memory.
+
+use crate::error::Error;
+use crate::oci::{self, Descriptor, Index, Manifest};
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+const COPY: usize = 1 << 20;
+/// Manifests and configurations are read into memory.
+const DOCUMENT_MAX: u64 = 8 << 20;
+/// Links in an archive that lead to links.
+const LINKS_MAX: usize = 8;
+/// Nested indexes in a layout.
+const DEPTH_MAX: usize = 4;
+const NAME_ANNOTATION: &str = "io.containerd.image.name";
+const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
+/// An image as it was found in an archive.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) manifest_type: String,
+    pub(crate) config: Vec<u8>,
+    pub(crate) layers: Vec<Layer>,
+    /// As they stand in the archive, e.g. `nginx:latest`.
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) part: Part,
+}
+
+/// A range of the temporary file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+}
+
+#[derive(Debug)]
+enum Entry {
+    File(Part),
+    Link(String),
+}
+
+/// An archive in a temporary file without a name, which is gone when this is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Archive {
+    file: Arc<File>,
+    entries: Arc<BTreeMap<String, Entry>>,
+}
+
+/// An entry of `manifest.json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Saved {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Puts a stream into a temporary file without a name, unpacked where it was gzip.
+pub(crate) async fn spool<R>(mut stream: R, directory: &Path) -> Result<File, Error>
+where
+    R: AsyncRead + Unpin,
+{
+    let failed = |source| Error::file("write an archive to", directory, source);
+    let mut file = tokio::fs::File::from_std(unnamed(directory)?);
+    let mut buffer = vec![0; COPY];
+    let mut head: Vec<u8> = Vec::new();
+    loop {
+        let cut = |source| Error::Archive(format!("the archive was cut off: {source}"));
+        let count = stream.read(&mut buffer).await.map_err(cut)?;
+        if count == 0 {
+            break;
+        }
+        if head.len() < 4 {
+            head.extend_from_slice(&buffer[..count.min(4)]);
+        }
+        file.write_all(&buffer[..count]).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)?;
+    let file = file.into_std().await;
+    match compression(&head) {
+        Compression::None => Ok(file),
+        Compression::Gzip => {
+            let plain = unnamed(directory)?;
+            let directory = directory.to_path_buf();
+            blocking(move || gunzip(file, plain, &directory)).await
+        }
+        Compression::Zstd => {
+            let reason = "it is compressed with zstd; use a plain tar or one with gzip";
+            Err(Error::Archive(reason.to_owned()))
+        }
+    }
+}
+
+fn gunzip(mut packed: File, mut plain: File, directory: &Path) -> Result<File, Error> {
+    let failed = |source| Error::file("unpack an archive to", directory, source);
+    packed.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let mut unpacked = MultiGzDecoder::new(io::BufReader::with_capacity(COPY, packed));
+    let mut buffer = vec![0; COPY];
+    loop {
+        let broken = |source| Error::Archive(format!("its gzip data is damaged: {source}"));
+        let count = unpacked.read(&mut buffer).map_err(broken)?;
+        if count == 0 {
+            return Ok(plain);
+        }
+        plain.write_all(&buffer[..count]).map_err(failed)?;
+    }
+}
+
+/// Makes a file that has no name and so cannot be left behind.
+fn unnamed(directory: &Path) -> Result<File, Error> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    std::fs::create_dir_all(directory)
+        .map_err(|source| Error::file("make the directory", directory, source))?;
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path: PathBuf = directory.join(format!("spool-{}-{number}", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(true).open(&path);
+    let file = opened.map_err(|source| Error::file("make", &path, source))?;
+    std::fs::remove_file(&path).map_err(|source| Error::file("remove", &path, source))?;
+    Ok(file)
+}
+
+/// Runs work that reads or writes files for a while.
+pub(crate) async fn blocking<T, F>(work: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Error> + Send + 'static,
+{
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|panic| Error::Archive(format!("reading it failed: {panic}")))?
+}
+
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+fn compression(head: &[u8]) -> Compression {
+    match head {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+impl Archive {
+    /// Reads the table of contents of a spooled archive.
+    pub(crate) async fn open(file: File) -> Result<Self, Error> {
+        blocking(move || {
+            let entries = list(&file)?;
+            Ok(Self { file: Arc::new(file), entries: Arc::new(entries) })
+        })
+        .await
+    }
+
+    /// Finds the images for this machine.
+    pub(crate) async fn images(&self) -> Result<Vec<Found>, Error> {
+        let archive = self.clone();
+        blocking(move || {
+            let images = if archive.entries.contains_key("manifest.json") {
+                archive.saved()?
+            } else if archive.entries.contains_key("index.json") {
+                archive.layout()?
+            } else {
+                let reason = "it has neither a manifest.json nor an index.json";
+                return Err(Error::Archive(reason.to_owned()));
+            };
+            if images.is_empty() {
+                let reason = format!("it has no image for linux/{}", oci::architecture());
+                return Err(Error::Archive(reason));
+            }
+            Ok(images)
+        })
+        .await
+    }
+
+    /// Opens a part for reading, at its start.
+    pub(crate) fn reader(&self, part: Part) -> Result<tokio::fs::File, Error> {
+        reader(&self.file, part)
+    }
+
+    fn saved(&self) -> Result<Vec<Found>, Error> {
+        let saved: Vec<Saved> = self.json("manifest.json")?;
+        saved.iter().map(|image| self.saved_image(image)).collect()
+    }
+
+    /// Makes a manifest for an image of `docker save`: the same image gets the same one again.
+    fn saved_image(&self, image: &Saved) -> Result<Found, Error> {
+        let config = self.document(&image.config)?;
+        let parsed: oci::Config = serde_json::from_slice(&config)
+            .map_err(|source| Error::json(image.config.as_str(), source))?;
+        let (layers, diffs) = (image.layers.len(), parsed.rootfs.diff_ids.len());
+        if layers != diffs {
+            let reason = format!("{} has {layers} layers but names {diffs}", image.config);
+            return Err(Error::Archive(reason));
+        }
+        let layers: Result<Vec<Layer>, Error> =
+            image.layers.iter().map(|path| self.layer(path)).collect();
+        let layers = layers?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: oci::MANIFEST.to_owned(),
+            config: Descriptor::new(oci::CONFIG, &config),
+            layers: layers.iter().map(|layer| layer.descriptor.clone()).collect(),
+        };
+        let manifest = serde_json::to_vec(&manifest);
+        Ok(Found {
+            manifest: manifest.map_err(|source| Error::json("the manifest", source))?,
+            manifest_type: oci::MANIFEST.to_owned(),
+            config,
+            layers,
+            names: image.repo_tags.clone().unwrap_or_default(),
+        })
+    }
+
+    fn layer(&self, path: &str) -> Result<Layer, Error> {
+        let part = self.find(path)?;
+        let mut head = [0; 4];
+        let length = usize::try_from(part.size.min(4)).unwrap_or(4);
+        read_at(&self.file, &mut head[..length], part.offset)?;
+        let media_type = match compression(&head) {
+            Compression::None => oci::LAYER,
+            Compression::Gzip => oci::LAYER_GZIP,
+            Compression::Zstd => oci::LAYER_ZSTD,
+        };
+        // The name says what the blob should be; whether it is, containerd finds out.
+        let named = path.strip_prefix("blobs/sha256/").map(|hash| format!("sha256:{hash}"));
+        let digest = match named.filter(|digest| oci::is_digest(digest)) {
+            Some(digest) => digest,
+            None => digest_of(&self.file, part)?,
+        };
+        let media_type = media_type.to_owned();
+        let descriptor = Descriptor { media_type, digest, size: part.size, ..Default::default() };
+        Ok(Layer { descriptor, part })
+    }
+
+    fn layout(&self) -> Result<Vec<Found>, Error> {
+        let index: Index = self.json("index.json")?;
+        let mut images = Vec::new();
+        for descriptor in &index.manifests {
+            let Some(manifest) = self.follow(descriptor)? else { continue };
+            let mut image = self.layout_image(&manifest)?;
+            image.names = name_of(descriptor).into_iter().collect();
+            images.push(image);
+        }
+        Ok(images)
+    }
+
+    /// Follows an index to the manifest for this machine.
+    fn follow(&self, descriptor: &Descriptor) -> Result<Option<Descriptor>, Error> {
+        let mut descriptor = descriptor.clone();
+        for _ in 0..DEPTH_MAX {
+            if descriptor.media_type != oci::INDEX && descriptor.media_type != oci::DOCKER_LIST {
+                return Ok(Some(descriptor));
+            }
+            let index: Index = self.json(&blob_path(&descriptor.digest)?)?;
+            match oci::pick(&index.manifests) {
+                Some(fitting) => descriptor = fitting.clone(),
+                None => return Ok(None),
+            }
+        }
+        Err(Error::Archive("its indexes are nested too deeply".to_owned()))
+    }
+
+    fn layout_image(&self, descriptor: &Descriptor) -> Result<Found, Error> {
+        let content = self.blob(&descriptor.digest)?;
+        let manifest: Manifest = serde_json::from_slice(&content)
+            .map_err(|source| Error::json(descriptor.digest.as_str(), source))?;
+        let config = self.blob(&manifest.config.digest)?;
+        let mut layers = Vec::new();
+        for layer in &manifest.layers {
+            let part = self.find(&blob_path(&layer.digest)?)?;
+            if part.size != layer.size {
+                let reason = format!("it has {} bytes, not {}", part.size, layer.size);
+                return Err(Error::Digest { expected: layer.digest.clone(), reason });
+            }
+            layers.push(Layer { descriptor: layer.clone(), part });
+        }
+        let manifest_type = descriptor.media_type.clone();
+        Ok(Found { manifest: content, manifest_type, config, layers, names: Vec::new() })
+    }
+
+    fn blob(&self, digest: &str) -> Result<Vec<u8>, Error> {
+        let content = self.document(&blob_path(digest)?)?;
+        let found = oci::sha256(&content);
+        if found == digest {
+            return Ok(content);
+        }
+        Err(Error::Digest { expected: digest.to_owned(), reason: format!("found {found}") })
+    }
+
+    fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let content = self.document(path)?;
+        serde_json::from_slice(&content).map_err(|source| Error::json(path, source))
+    }
+
+    fn document(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let part = self.find(path)?;
+        if DOCUMENT_MAX < part.size {
+            return Err(Error::Archive(format!("{path} is too large")));
+        }
+        let mut content = vec![0; usize::try_from(part.size).unwrap_or(0)];
+        read_at(&self.file, &mut content, part.offset)?;
+        Ok(content)
+    }
+
+    /// Finds a file, over links: `docker save` before 1.10 wrote a layer once and linked to it.
+    fn find(&self, path: &str) -> Result<Part, Error> {
+        let missing = || Error::Archive(format!("{path} is missing"));
+        let mut name = tidy(Path::new(path)).ok_or_else(missing)?;
+        for _ in 0..LINKS_MAX {
+            match self.entries.get(&name).ok_or_else(missing)? {
+                Entry::File(part) => return Ok(*part),
+                Entry::Link(target) => name.clone_from(target),
+            }
+        }
+        Err(missing())
+    }
+}
+
+/// Opens a part of a file for reading, at its start. The file has a position of its own.
+pub(crate) fn reader(file: &File, part: Part) -> Result<tokio::fs::File, Error> {
+    use std::os::fd::AsRawFd;
+    // A clone would share its position, and parts are read side by side.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let failed = |source| Error::file("open", &path, source);
+    let mut own = File::open(&path).map_err(failed)?;
+    own.seek(SeekFrom::Start(part.offset)).map_err(failed)?;
+    Ok(tokio::fs::File::from_std(own))
+}
+
+fn list(file: &File) -> Result<BTreeMap<String, Entry>, Error> {
+    let broken = |source: io::Error| Error::Archive(format!("it is no tar archive: {source}"));
+    let mut file = file;
+    file.seek(SeekFrom::Start(0)).map_err(broken)?;
+    let mut archive = tar::Archive::new(file);
+    let mut entries = BTreeMap::new();
+    for entry in archive.entries_with_seek().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let path = entry.path().map_err(broken)?.into_owned();
+        let Some(name) = tidy(&path) else { continue };
+        let kind = entry.header().entry_type();
+        if kind.is_file() {
+            let part = Part { offset: entry.raw_file_position(), size: entry.size() };
+            entries.insert(name, Entry::File(part));
+        } else if kind.is_symlink() || kind.is_hard_link() {
+            let Some(target) = entry.link_name().map_err(broken)? else { continue };
+            let from = if kind.is_symlink() { path.parent() } else { None };
+            let target = from.unwrap_or_else(|| Path::new("")).join(target);
+            if let Some(target) = tidy(&target) {
+                entries.insert(name, Entry::Link(target));
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// Says whether a file is a tar archive, and which part of it: all.
+pub(crate) fn check_tar(file: &File) -> Result<Part, Error> {
+    let broken = |source: io::Error| Error::Archive(format!("it is no tar archive: {source}"));
+    let size = file.metadata().map_err(broken)?.len();
+    let mut reader = file;
+    reader.seek(SeekFrom::Start(0)).map_err(broken)?;
+    let mut archive = tar::Archive::new(reader);
+    match archive.entries().map_err(broken)?.next() {
+        Some(Ok(_)) => Ok(Part { offset: 0, size }),
+        Some(Err(error)) => Err(broken(error)),
+        None => Err(Error::Archive("it is empty".to_owned())),
+    }
+}
+
+/// Removes `.` and resolves `..`; a path that leaves the archive is nothing.
+fn tidy(path: &Path) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for component in path.components() {
+        match component {
+            std::path::Component::Normal(part) => parts.push(part.to_str()?),
+            std::path::Component::ParentDir => drop(parts.pop()?),
+            std::path::Component::CurDir | std::path::Component::RootDir => {}
+            std::path::Component::Prefix(_) => return None,
+        }
+    }
+    Some(parts.join("/"))
+}
+
+fn blob_path(digest: &str) -> Result<String, Error> {
+    let hash = digest.strip_prefix("sha256:").filter(|_| oci::is_digest(digest));
+    let invalid = || Error::Archive(format!("{digest:?} is no sha256 digest"));
+    Ok(format!("blobs/sha256/{}", hash.ok_or_else(invalid)?))
+}
+
+fn name_of(descriptor: &Descriptor) -> Option<String> {
+    let annotation = |name| descriptor.annotations.get(name);
+    let full = |name: &&String| name.contains([':', '/']);
+    annotation(NAME_ANNOTATION).or(annotation(TAG_ANNOTATION).filter(full)).cloned()
+}
+
+/// Computes the digest of a part.
+pub(crate) fn digest_of(file: &File, part: Part) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; COPY];
+    let mut done = 0;
+    while done < part.size {
+        let count = usize::try_from(part.size - done).unwrap_or(COPY).min(COPY);
+        read_at(file, &mut buffer[..count], part.offset + done)?;
+        hash.update(&buffer[..count]);
+        done += count as u64;
+    }
+    Ok(oci::hex(&hash.finalize()))
+}
+
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<(), Error> {
+    use std::os::unix::fs::FileExt;
+    let cut = |source| Error::Archive(format!("the archive was cut off: {source}"));
+    file.read_exact_at(buffer, offset).map_err(cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_cannot_leave_the_archive() {
+        assert_eq!(tidy(Path::new("./a/../b")), Some("b".to_owned()));
+        assert_eq!(tidy(Path::new("a/../../b")), None);
+    }
+
+    fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, path, *content).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    async fn open(content: &[u8]) -> Result<Vec<Found>, Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = spool(content, directory.path()).await?;
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "left a file");
+        Archive::open(file).await?.images().await
+    }
+
+    #[tokio::test]
+    async fn a_layer_of_an_old_archive_is_found_by_its_link_and_gets_a_digest() {
+        let layer = tar_of(&[("hello", b"hello\n")]);
+        let config = format!(
+            r#"{{"os":"linux","rootfs":{{"type":"layers","diff_ids":["{0}","{0}"]}}}}"#,
+            oci::sha256(&layer)
+        );
+        let manifest = r#"[{"Config":"c.json","RepoTags":["old:1"],"Layers":["one/layer.tar","two/layer.tar"]}]"#;
+        let mut tar = tar::Builder::new(tar_of(&[("one/layer.tar", &layer)]));
+        // The blobs come first here, and the list after them.
+        let mut archive = {
+            let mut bytes = std::mem::take(tar.get_mut());
+            bytes.truncate(bytes.len() - 1024);
+            tar::Builder::new(bytes)
+        };
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        archive.append_link(&mut link, "two/layer.tar", "../one/layer.tar").unwrap();
+        for (path, content) in
+            [("c.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())]
+        {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            archive.append_data(&mut header, path, content).unwrap();
+        }
+        let images = open(&archive.into_inner().unwrap()).await.unwrap();
+        assert_eq!(images[0].names, ["old:1"]);
+        let digests: Vec<&str> =
+            images[0].layers.iter().map(|layer| layer.descriptor.digest.as_str()).collect();
+        assert_eq!(digests, [oci::sha256(&layer), oci::sha256(&layer)]);
+    }
+
+    #[tokio::test]
+    async fn something_else_is_refused_with_a_reason() {
+        let error = open(b"not a tar at all, but quite some text").await.unwrap_err();
+        assert!(error.to_string().starts_with("invalid image archive: "), "{error}");
+        let error = open(&tar_of(&[("etc/passwd", b"")])).await.unwrap_err();
+        assert!(error.to_string().contains("manifest.json"), "{error}");
+        let error = open(&tar_of(&[("manifest.json", b"[{}")])).await.unwrap_err();
+        assert!(error.to_string().contains("not valid JSON"), "{error}");
+        let lost = tar_of(&[("manifest.json", br#"[{"Config":"c","Layers":[]}]"#)]);
+        let error = open(&lost).await.unwrap_err();
+        assert_eq!(error.to_string(), "invalid image archive: c is missing");
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_is_not_what_its_digest_says_is_refused() {
+        let path = format!("blobs/sha256/{}", "a".repeat(64));
+        let index = format!(
+            r#"{{"manifests":[{{"mediaType":"{}","digest":"sha256:{}","size":2}}]}}"#,
+            oci::MANIFEST,
+            "a".repeat(64)
+        );
+        let error = open(&tar_of(&[(&path, b"{}"), ("index.json", index.as_bytes())])).await;
+        assert!(matches!(error, Err(Error::Digest { .. })), "{error:?}");
+    }
+}

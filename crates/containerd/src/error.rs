@@ -1,0 +1,155 @@
+//! What can go wrong between us, containerd and a registry.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use types::{Fault, FaultKind, Retry};
+
+/// Why something that needs containerd failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot {call}: {}", message(status))]
+    Call {
+        call: &'static str,
+        #[source]
+        status: Box<tonic::Status>,
+    },
+    #[error("cannot {call}: containerd did not answer within {} s", limit.as_secs())]
+    TimedOut { call: &'static str, limit: Duration },
+    #[error("cannot {call}: containerd left the answer out")]
+    NoAnswer { call: &'static str },
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot start containerd: {reason}")]
+    Start { reason: String },
+    #[error("{what} is not valid JSON: {source}")]
+    Json {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("invalid image archive: {0}")]
+    Archive(String),
+    #[error("{0}")]
+    Reference(String),
+    #[error("content of {expected} is damaged: {reason}")]
+    Digest { expected: String, reason: String },
+    #[error("No such image: {0}")]
+    NoImage(String),
+    #[error("No such container: {0}")]
+    NoContainer(String),
+    #[error("{0}")]
+    User(String),
+    /// A registry said no, in the words Docker uses.
+    #[error("{message}")]
+    Refused { kind: FaultKind, message: String },
+    #[error("{message}")]
+    Registry { message: String, retry: Retry },
+}
+
+/// The part of a status that a person can use.
+fn message(status: &tonic::Status) -> String {
+    match status.message() {
+        "" => status.code().description().to_owned(),
+        message => message.to_owned(),
+    }
+}
+
+impl Error {
+    /// Says whether the same call may succeed later.
+    pub fn retry(&self) -> Retry {
+        let transient = match self {
+            Error::Call { status, .. } => matches!(
+                status.code(),
+                tonic::Code::Unavailable
+                    | tonic::Code::Aborted
+                    | tonic::Code::ResourceExhausted
+                    | tonic::Code::DeadlineExceeded
+                    | tonic::Code::Cancelled
+            ),
+            Error::TimedOut { .. } | Error::NoAnswer { .. } | Error::Start { .. } => true,
+            Error::File { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ResourceBusy)
+            }
+            Error::Registry { retry, .. } => return *retry,
+            Error::Json { .. }
+            | Error::Archive(_)
+            | Error::Reference(_)
+            | Error::Digest { .. }
+            | Error::NoImage(_)
+            | Error::NoContainer(_)
+            | Error::User(_)
+            | Error::Refused { .. } => false,
+        };
+        if transient { Retry::Transient } else { Retry::Permanent }
+    }
+
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Error::File { action, path: path.into(), source }
+    }
+
+    pub(crate) fn json(what: impl Into<String>, source: serde_json::Error) -> Self {
+        Error::Json { what: what.into(), source }
+    }
+
+    pub(crate) fn code(&self) -> Option<tonic::Code> {
+        match self {
+            Error::Call { status, .. } => Some(status.code()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.code() == Some(tonic::Code::NotFound)
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        self.code() == Some(tonic::Code::AlreadyExists)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        let kind = match &error {
+            Error::Call { status, .. } => match status.code() {
+                tonic::Code::NotFound => FaultKind::NotFound,
+                tonic::Code::AlreadyExists | tonic::Code::FailedPrecondition => FaultKind::Conflict,
+                tonic::Code::InvalidArgument => FaultKind::Invalid,
+                tonic::Code::Unavailable => FaultKind::Unavailable,
+                _ => FaultKind::Internal,
+            },
+            Error::TimedOut { .. } | Error::NoAnswer { .. } | Error::Start { .. } => {
+                FaultKind::Unavailable
+            }
+            Error::File { .. } | Error::Digest { .. } | Error::Registry { .. } => {
+                FaultKind::Internal
+            }
+            Error::Json { .. } | Error::Archive(_) | Error::Reference(_) | Error::User(_) => {
+                FaultKind::Invalid
+            }
+            Error::NoImage(_) | Error::NoContainer(_) => FaultKind::NotFound,
+            Error::Refused { kind, .. } => *kind,
+        };
+        Fault::new(kind, message)
+    }
+}
+
+/// Takes "it is not there" for success, as whoever removes something wants.
+pub(crate) trait Gone {
+    fn or_gone(self) -> Result<(), Error>;
+}
+
+impl<T> Gone for Result<T, Error> {
+    fn or_gone(self) -> Result<(), Error> {
+        match self {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A containerd of our own: started where none is configured, and found again after a restart.
+//!
+//! It has a session of its own and outlives us, also a kill -9; with it live the containers. What
+//! makes it ours is the configuration file on its command line, which lies in our run directory.
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::proc::{self, Process};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+/// How long a containerd may take until it answers. With a large database it reads for a while.
+const START_MAX: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(25);
+const WATCH: Duration = Duration::from_millis(500);
+const RESTART_FIRST: Duration = Duration::from_millis(100);
+const RESTART_MAX: Duration = Duration::from_secs(8);
+const LOG_BYTES_MAX: u64 = 10 << 20;
+/// The kernel's limit for the path of a unix socket; containerd appends `.ttrpc` to ours.
+const SOCKET_PATH_MAX: usize = 107 - ".ttrpc".len();
+/// The kernel kills containerd only after everything that holds more memory and matters less.
+const OOM_SCORE: &str = "-500";
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Where an own containerd keeps its things.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Images and snapshots; kept over restarts of the machine.
+    pub root: PathBuf,
+    /// Socket, configuration and the state of running containers.
+    pub state: PathBuf,
+    /// `containerd` of the search path where not set.
+    pub program: Option<PathBuf>,
+}
+
+impl Place {
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("containerd.sock")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.root.join("containerd.log")
+    }
+
+    /// Where runc keeps the state of our containers. Ours, as two engines with the same namespace
+    /// would meet in the common one.
+    pub fn runc_root(&self) -> PathBuf {
+        self.state.join("runc")
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.state.join("config.toml")
+    }
+
+    /// Finds the containerd that was started here.
+    pub(crate) fn running(&self) -> Option<Process> {
+        let config = self.config();
+        let ours = |name: &str, arguments: &[String]| {
+            name.starts_with("containerd") && proc::has_flag(arguments, "--config", &config)
+        };
+        proc::find(ours).into_iter().next()
+    }
+}
+
+/// A containerd that we started, now or in an earlier life.
+#[derive(Debug)]
+pub struct Owned {
+    place: Place,
+    process: Process,
+    adopted: bool,
+}
+
+impl Owned {
+    /// Takes over the containerd that runs at this place, or starts one. Returns when it answers.
+    pub async fn start(place: Place) -> Result<Self, Error> {
+        if let Some(process) = place.running() {
+            if answers(&place, process).await.is_ok() {
+                tracing::info!(pid = process.pid, "took over the running containerd");
+                return Ok(Self { place, process, adopted: true });
+            }
+            tracing::warn!(pid = process.pid, "the running containerd does not answer; killing it");
+            process.signal(Signal::SIGKILL);
+            process.ended_within(Duration::from_secs(5)).await;
+        }
+        let process = launch(&place).await?;
+        Ok(Self { place, process, adopted: false })
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.place.socket()
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.process.pid
+    }
+
+    /// Says whether it already ran when we came.
+    pub fn was_adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Starts containerd again whenever it ends. Its containers live on meanwhile, and the new one
+    /// takes them over. A loop: it ends with the token, and leaves containerd running.
+    pub async fn keep(mut self, token: CancellationToken) -> Result<(), Error> {
+        let mut pause = RESTART_FIRST;
+        loop {
+            let wait = if self.process.is_alive() { WATCH } else { pause };
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+            }
+            if self.process.is_alive() {
+                pause = RESTART_FIRST;
+                continue;
+            }
+            tracing::error!(pid = self.process.pid, "containerd has ended; starting it again");
+            match launch(&self.place).await {
+                Ok(process) => self.process = process,
+                Err(error) => {
+                    tracing::error!(%error, "cannot start containerd again");
+                    pause = (pause * 2).min(RESTART_MAX);
+                }
+            }
+        }
+    }
+
+    /// Ends containerd and with it every container it runs.
+    pub async fn stop(self) -> Result<(), Error> {
+        crate::teardown::stop(&self.place).await
+    }
+}
+
+/// `setsid containerd --config FILE`, with its output in a log file.
+async fn launch(place: &Place) -> Result<Process, Error> {
+    for directory in [&place.root, &place.state] {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(directory);
+        made.map_err(|source| Error::file("make the directory", directory, source))?;
+    }
+    let socket = place.socket();
+    if SOCKET_PATH_MAX < socket.as_os_str().len() {
+        let reason = format!("the path of its socket is too long: {}", socket.display());
+        return Err(Error::Start { reason });
+    }
+    let config = place.config();
+    fs::write(&config, render_config(place))
+        .map_err(|source| Error::file("write", &config, source))?;
+
+    let program = place.program.clone().unwrap_or_else(|| PathBuf::from("containerd"));
+    let mut command = in_own_session(&program);
+    command.arg("--config").arg(&config).current_dir("/").env("PATH", search_path());
+    let log = open_log(&place.log())?;
+    let errors = log.try_clone().map_err(|source| Error::file("open", place.log(), source))?;
+    command.stdin(Stdio::null()).stdout(log).stderr(errors);
+    let child = command.spawn().map_err(|source| Error::Start {
+        reason: format!("{}: {source} (package containerd)", program.display()),
+    })?;
+    // The runtime reaps it when it ends before us.
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    let process = pid.and_then(Process::with_pid).ok_or_else(|| early_end(place))?;
+    // Without the privilege it stays at ours, which does no harm.
+    let _kept = fs::write(format!("/proc/{}/oom_score_adj", process.pid), OOM_SCORE);
+    answers(place, process).await?;
+    tracing::info!(pid = process.pid, "started containerd");
+    Ok(process)
+}
+
+/// A session of its own keeps the signals of our terminal away; without setsid(1) a process group
+/// of its own does nearly as well.
+fn in_own_session(program: &Path) -> Command {
+    let setsid = Path::new("/usr/bin/setsid");
+    if setsid.exists() {
+        let mut command = Command::new(setsid);
+        command.arg(program);
+        return command;
+    }
+    let mut command = Command::new(program);
+    command.process_group(0);
+    command
+}
+
+fn search_path() -> String {
+    match std::env::var("PATH") {
+        Ok(path) if !path.is_empty() => format!("{path}:{SEARCH_PATH}"),
+        _ => SEARCH_PATH.to_owned(),
+    }
+}
+
+fn open_log(path: &Path) -> Result<fs::File, Error> {
+    if fs::metadata(path).is_ok_and(|log| LOG_BYTES_MAX < log.len()) {
+        let old = path.with_extension("log.1");
+        fs::rename(path, &old).map_err(|source| Error::file("rename", path, source))?;
+    }
+    let opened = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.map_err(|source| Error::file("open", path, source))
+}
+
+/// Waits until containerd answers. That its socket exists says little: it may be an old one.
+async fn answers(place: &Place, process: Process) -> Result<(), Error> {
+    let socket = place.socket();
+    let client = Client::new(&socket, "default")?;
+    let mut waited = Duration::ZERO;
+    while waited < START_MAX {
+        if !process.is_alive() {
+            return Err(early_end(place));
+        }
+        // Connecting first keeps the patience of the client out of this loop.
+        if tokio::net::UnixStream::connect(&socket).await.is_ok()
+            && client.ask_version().await.is_ok()
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+        waited += POLL;
+    }
+    Err(Error::Start { reason: format!("it does not answer on {}", socket.display()) })
+}
+
+fn early_end(place: &Place) -> Error {
+    let log = fs::read_to_string(place.log()).unwrap_or_default();
+    let last = log.lines().next_back().unwrap_or("it wrote no log").to_owned();
+    Error::Start { reason: format!("it ended at once, see {}: {last}", place.log().display()) }
+}
+
+/// Renders the configuration, in the form that 1.6 and 2.x both read. The plugins that are left
+/// out would ask for block devices, file systems or addresses that nothing here uses; the second
+/// group are the names of 2.x.
+fn render_config(place: &Place) -> String {
+    let disabled = [
+        "io.containerd.grpc.v1.cri",
+        "io.containerd.internal.v1.restart",
+        "io.containerd.internal.v1.opt",
+        "io.containerd.internal.v1.tracing",
+        "io.containerd.tracing.processor.v1.otlp",
+        "io.containerd.snapshotter.v1.aufs",
+        "io.containerd.snapshotter.v1.btrfs",
+        "io.containerd.snapshotter.v1.devmapper",
+        "io.containerd.snapshotter.v1.zfs",
+        "io.containerd.cri.v1.images",
+        "io.containerd.cri.v1.runtime",
+        "io.containerd.podsandbox.controller.v1.podsandbox",
+        "io.containerd.monitor.container.v1.restart",
+        "io.containerd.nri.v1.nri",
+        "io.containerd.snapshotter.v1.blockfile",
+        "io.containerd.snapshotter.v1.erofs",
+    ];
+    let disabled: Vec<String> = disabled.iter().map(|name| format!("  \"{name}\",")).collect();
+    format!(
+        "# Written by skep at every start of containerd.\n\
+         version = 2\n\
+         root = {root}\n\
+         state = {state}\n\
+         disabled_plugins = [\n{disabled}\n]\n\
+         \n\
+         [grpc]\n  address = {socket}\n\
+         \n\
+         [debug]\n  level = \"warn\"\n\
+         \n\
+         [plugins.\"io.containerd.gc.v1.scheduler\"]\n  startup_delay = \"10s\"\n",
+        root = quote(&place.root),
+        state = quote(&place.state),
+        disabled = disabled.join("\n"),
+        socket = quote(&place.socket()),
+    )
+}
+
+/// A TOML basic string.
+fn quote(path: &Path) -> String {
+    let text = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{text}\"")
+}

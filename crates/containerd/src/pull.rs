@@ -1,0 +1,298 @@
+//! `docker pull`: from a registry into the content store, layer by layer, three at a time.
+//!
+//! Nothing is held in memory or in files of our own: bytes go from the connection to containerd,
+//! which checks them. A transfer that broke goes on where it ended.
+
+use crate::Containerd;
+use crate::client::Client;
+use crate::content::Opened;
+use crate::error::Error;
+use crate::images::{NewImage, or_default};
+use crate::names;
+use crate::oci::{self, Descriptor, Index, Manifest};
+use crate::port::{Credentials, Image, Progress};
+use crate::registry::{self, Source};
+use bytes::BytesMut;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use oci_client::RegistryOperation;
+use oci_client::client::BlobResponse;
+use oci_client::manifest::OciDescriptor;
+use oci_client::secrets::RegistryAuth;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use types::{FaultKind, Retry};
+
+const LAYERS_AT_ONCE: usize = 3;
+const ATTEMPTS: u32 = 5;
+const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
+const CHUNK: usize = 1 << 20;
+/// How many digits of a digest Docker shows.
+const SHORT_ID: usize = 12;
+/// For what is not a transfer: asking for tokens and manifests. With retries of its own.
+const ANSWER_MAX: Duration = Duration::from_secs(90);
+/// The largest manifest that registries accept.
+const MANIFEST_MAX: usize = 4 << 20;
+
+const ACCEPTED: [&str; 4] = [oci::INDEX, oci::MANIFEST, oci::DOCKER_LIST, oci::DOCKER_MANIFEST];
+
+impl Containerd {
+    /// Pulls an image. Progress is told as far as there is room: the next message says more.
+    pub(crate) async fn pull_image(
+        &self,
+        name: &str,
+        credentials: Option<&Credentials>,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<Image, Error> {
+        let reference = names::parse(name)?;
+        let auth = authentication(credentials)?;
+        let mut sources = registry::sources(&reference, self.mirrors())?.into_iter().peekable();
+        loop {
+            let missing = || Error::NoImage(name.to_owned());
+            let source = sources.next().ok_or_else(missing)?;
+            // Credentials are for the registry itself, not for whoever mirrors it.
+            let auth = if source.is_mirror { &RegistryAuth::Anonymous } else { &auth };
+            match self.pull_from(&source, auth, progress).await {
+                Err(error) if sources.peek().is_some() => {
+                    tracing::warn!(source = source.address, %error, "cannot pull from a mirror");
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn pull_from(
+        &self,
+        source: &Source,
+        auth: &RegistryAuth,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<Image, Error> {
+        let image = patiently(|| resolve(source, auth)).await?;
+        let Manifest { layers, .. } = parse(&image.manifest)?;
+        for layer in &layers {
+            tell(progress, layer, "Pulling fs layer", 0);
+        }
+        let work = |leased: Client| async {
+            let mut transfers = Vec::new();
+            for layer in &layers {
+                transfers.push(transfer(&leased, source, layer, progress));
+            }
+            let transfers = stream::iter(transfers).buffer_unordered(LAYERS_AT_ONCE);
+            transfers.try_collect::<()>().await?;
+            let unpacked = |layer: &Descriptor| tell(progress, layer, "Pull complete", 0);
+            self.keep_image(leased, &image, unpacked).await
+        };
+        self.client().with_lease(work).await
+    }
+}
+
+/// Docker's command line goes by these words.
+fn tell(progress: &mpsc::Sender<Progress>, layer: &Descriptor, status: &str, current: u64) {
+    let hash = layer.digest.trim_start_matches("sha256:");
+    let message = Progress {
+        id: hash.chars().take(SHORT_ID).collect(),
+        status: status.to_owned(),
+        current,
+        total: layer.size,
+    };
+    let _nobody_listens = progress.try_send(message);
+}
+
+fn authentication(credentials: Option<&Credentials>) -> Result<RegistryAuth, Error> {
+    match credentials {
+        Some(credentials) if !credentials.identity_token.is_empty() => Err(Error::Refused {
+            kind: FaultKind::NotImplemented,
+            message: "identity tokens of a registry are not supported by skep yet; log in with a \
+                      password or an access token"
+                .to_owned(),
+        }),
+        Some(Credentials { username, password, .. }) if !username.is_empty() => {
+            Ok(RegistryAuth::Basic(username.clone(), password.clone()))
+        }
+        _ => Ok(RegistryAuth::Anonymous),
+    }
+}
+
+/// Repeats what failed for a passing reason.
+async fn patiently<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut pause = BACK_OFF_FIRST;
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match attempt().await {
+            Err(error) if 0 < left && error.retry() == Retry::Transient => {
+                tracing::debug!(%error, ?pause, "trying again");
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Asks what a name stands for, and follows a list to the manifest for this machine.
+async fn resolve(source: &Source, auth: &RegistryAuth) -> Result<NewImage, Error> {
+    let resolved = async {
+        let http = &source.http;
+        let authorised = http.auth(&source.reference, auth, RegistryOperation::Pull).await;
+        authorised.map_err(|error| registry::refusal(source, &error))?;
+        let (mut content, digest) = manifest(source, auth, &source.reference).await?;
+        let mut media_type = media_type_of(&content)?;
+        if media_type == oci::INDEX || media_type == oci::DOCKER_LIST {
+            let list: Index = parse(&content)?;
+            let fitting = oci::pick(&list.manifests).ok_or_else(|| Error::Refused {
+                kind: FaultKind::NotFound,
+                message: format!(
+                    "no matching manifest for linux/{} in the manifest list entries",
+                    oci::architecture()
+                ),
+            })?;
+            let one = source.reference.clone_with_digest(fitting.digest.clone());
+            content = manifest(source, auth, &one).await?.0;
+            media_type = media_type_of(&content)?;
+        }
+        let manifest: Manifest = parse(&content)?;
+        let config = config(source, &manifest.config).await?;
+        Ok(NewImage {
+            manifest_type: media_type,
+            manifest: content,
+            config,
+            names: vec![names::full_of(&source.reference)],
+            digest: Some(digest),
+        })
+    };
+    let elapsed = |_| Error::Registry {
+        message: format!("{} does not answer within {} s", source.address, ANSWER_MAX.as_secs()),
+        retry: Retry::Transient,
+    };
+    tokio::time::timeout(ANSWER_MAX, resolved).await.map_err(elapsed)?
+}
+
+async fn manifest(
+    source: &Source,
+    auth: &RegistryAuth,
+    reference: &oci_client::Reference,
+) -> Result<(Vec<u8>, String), Error> {
+    let answer = source.http.pull_manifest_raw(reference, auth, &ACCEPTED).await;
+    let (content, _told) = answer.map_err(|error| registry::refusal(source, &error))?;
+    if MANIFEST_MAX < content.len() {
+        return Err(Error::Archive("its manifest is too large".to_owned()));
+    }
+    let digest = oci::sha256(&content);
+    if let Some(expected) = reference.digest()
+        && expected != digest
+    {
+        let reason = format!("the registry sent {digest}");
+        return Err(Error::Digest { expected: expected.to_owned(), reason });
+    }
+    Ok((content.to_vec(), digest))
+}
+
+/// Older registries leave the type out of the document; then what it holds tells.
+fn media_type_of(content: &[u8]) -> Result<String, Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Kind {
+        #[serde(default)]
+        schema_version: u32,
+        #[serde(default)]
+        media_type: String,
+        manifests: Option<serde::de::IgnoredAny>,
+    }
+    let kind: Kind = parse(content)?;
+    if kind.schema_version != 2 {
+        let reason = "it has a manifest of schema version 1, which is long out of use";
+        return Err(Error::Archive(reason.to_owned()));
+    }
+    let default = if kind.manifests.is_some() { oci::INDEX } else { oci::MANIFEST };
+    Ok(or_default(kind.media_type, default))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(content: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(content).map_err(|source| Error::json("the registry's manifest", source))
+}
+
+async fn config(source: &Source, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+    let mut content = Vec::new();
+    if (MANIFEST_MAX as u64) < descriptor.size {
+        return Err(Error::Archive("its configuration is too large".to_owned()));
+    }
+    let pulled = source.http.pull_blob(&source.reference, &foreign(descriptor), &mut content).await;
+    pulled.map_err(|error| registry::refusal(source, &error))?;
+    Ok(content)
+}
+
+fn foreign(descriptor: &Descriptor) -> OciDescriptor {
+    OciDescriptor {
+        media_type: descriptor.media_type.clone(),
+        digest: descriptor.digest.clone(),
+        size: i64::try_from(descriptor.size).unwrap_or(i64::MAX),
+        ..OciDescriptor::default()
+    }
+}
+
+/// Brings one layer into the content store.
+async fn transfer(
+    client: &Client,
+    source: &Source,
+    layer: &Descriptor,
+    progress: &mpsc::Sender<Progress>,
+) -> Result<(), Error> {
+    if !oci::is_digest(&layer.digest) {
+        return Err(Error::Archive(format!("{:?} is no sha256 digest", layer.digest)));
+    }
+    let moved = patiently(|| transfer_once(client, source, layer, progress)).await?;
+    tell(progress, layer, if moved { "Download complete" } else { "Already exists" }, layer.size);
+    Ok(())
+}
+
+/// Says whether anything had to be moved.
+async fn transfer_once(
+    client: &Client,
+    source: &Source,
+    layer: &Descriptor,
+    progress: &mpsc::Sender<Progress>,
+) -> Result<bool, Error> {
+    let mut writer = match client.open_blob(layer).await? {
+        Opened::Present => return Ok(false),
+        Opened::Wanted(writer) => writer,
+    };
+    if writer.offset == layer.size {
+        // Another namespace of this containerd has it: only the claim is missing.
+        client.commit_blob(writer).await?;
+        return Ok(false);
+    }
+    let offset = writer.offset;
+    let answer = source
+        .http
+        .pull_blob_stream_partial(&source.reference, &foreign(layer), offset, None)
+        .await
+        .map_err(|error| registry::refusal(source, &error))?;
+    // A registry that knows no ranges begins at the start.
+    let (mut blob, mut skip) = match answer {
+        BlobResponse::Partial(blob) => (blob, 0),
+        BlobResponse::Full(blob) => (blob, offset),
+    };
+    let mut chunk = BytesMut::with_capacity(CHUNK);
+    while let Some(part) = blob.next().await {
+        let part = part.map_err(|error| registry::refusal(source, &error.into()))?;
+        let known = usize::try_from(skip).unwrap_or(usize::MAX).min(part.len());
+        skip -= known as u64;
+        chunk.extend_from_slice(&part[known..]);
+        if CHUNK <= chunk.len() {
+            writer.write(chunk.split().freeze()).await?;
+            tell(progress, layer, "Downloading", writer.offset);
+        }
+    }
+    if !chunk.is_empty() {
+        writer.write(chunk.freeze()).await?;
+    }
+    if writer.offset < layer.size {
+        let message = format!("{} cut a layer off", source.address);
+        return Err(Error::Registry { message, retry: Retry::Transient });
+    }
+    client.commit_blob(writer).await?;
+    Ok(true)
+}

@@ -1,0 +1,243 @@
+//! Where images come from: registries and their mirrors, and how to speak to each.
+
+use crate::error::Error;
+use crate::names;
+use oci_client::Reference;
+use oci_client::client::{Client as Http, ClientConfig, ClientProtocol};
+use oci_client::errors::{OciDistributionError, OciErrorCode};
+use std::error::Error as _;
+use std::net::IpAddr;
+use std::time::Duration;
+use types::{FaultKind, Retry};
+
+const CONNECT_MAX: Duration = Duration::from_secs(15);
+/// Without a byte for this long a transfer is taken for broken, and tried again.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+/// Docker asks loopback registries over plain HTTP.
+const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
+
+/// One place to ask for an image.
+pub(crate) struct Source {
+    pub(crate) http: Http,
+    pub(crate) reference: Reference,
+    /// With scheme, for messages.
+    pub(crate) address: String,
+    pub(crate) is_mirror: bool,
+}
+
+/// A mirror of docker.io.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    host: String,
+    plain: bool,
+}
+
+impl Mirror {
+    /// Parses the URL of a mirror, in Docker's rules: no path. Plain HTTP is for loopback only.
+    pub fn parse(url: &str) -> Result<Self, Error> {
+        let refuse = |reason: &str| {
+            let message = format!("invalid mirror {url:?}: {reason}");
+            Err(Error::Refused { kind: FaultKind::Invalid, message })
+        };
+        let trimmed = url.trim_end_matches('/');
+        let (plain, host) =
+            match (trimmed.strip_prefix("http://"), trimmed.strip_prefix("https://")) {
+                (Some(host), _) => (true, host),
+                (_, Some(host)) => (false, host),
+                (None, None) => return refuse("it begins with neither http:// nor https://"),
+            };
+        if host.is_empty() || host.contains(['/', '?', '#', '@']) {
+            return refuse("only a host and a port may follow the scheme");
+        }
+        if plain && !is_loopback(host) {
+            return refuse("plain HTTP is for registries on this machine only; use https://");
+        }
+        Ok(Self { host: host.to_owned(), plain })
+    }
+}
+
+/// The places to ask for an image, in order.
+pub(crate) fn sources(image: &Reference, mirrors: &[Mirror]) -> Result<Vec<Source>, Error> {
+    let mut sources = Vec::new();
+    if image.registry() == "docker.io" {
+        for mirror in mirrors {
+            let mut reference = image.clone();
+            reference.set_mirror_registry(mirror.host.clone());
+            sources.push(Source { is_mirror: true, ..source(reference, mirror.plain)? });
+        }
+    }
+    let plain = is_loopback(image.registry());
+    sources.push(source(image.clone(), plain)?);
+    Ok(sources)
+}
+
+fn source(reference: Reference, plain: bool) -> Result<Source, Error> {
+    let scheme = if plain { "http" } else { "https" };
+    let address = format!("{scheme}://{}", reference.resolve_registry());
+    Ok(Source { http: client(plain)?, reference, address, is_mirror: false })
+}
+
+fn client(plain: bool) -> Result<Http, Error> {
+    // Whoever came first has installed the same one.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let config = |accept_any: bool| {
+        let proxy = |name: &str| {
+            let value = std::env::var(name).or_else(|_| std::env::var(name.to_uppercase()));
+            value.ok().filter(|value| !value.is_empty())
+        };
+        let no_proxy = proxy("no_proxy").map(|own| format!("{NEVER_PROXIED},{own}"));
+        ClientConfig {
+            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+            accept_invalid_certificates: accept_any,
+            connect_timeout: Some(CONNECT_MAX),
+            read_timeout: Some(SILENCE_MAX),
+            user_agent: concat!("skep/", env!("CARGO_PKG_VERSION")),
+            https_proxy: proxy("https_proxy"),
+            http_proxy: proxy("http_proxy"),
+            no_proxy: Some(no_proxy.unwrap_or_else(|| NEVER_PROXIED.to_owned())),
+            platform_resolver: None,
+            ..ClientConfig::default()
+        }
+    };
+    match Http::try_from(config(false)) {
+        Ok(client) => Ok(client),
+        // A machine without any root certificates can still ask its own registry in plain HTTP.
+        Err(_) if plain => Http::try_from(config(true)).map_err(|error| unusable(&error)),
+        Err(error) => Err(unusable(&error)),
+    }
+}
+
+fn unusable(error: &OciDistributionError) -> Error {
+    let message = format!("cannot use HTTPS: {} (package ca-certificates)", root_cause(error));
+    Error::Registry { message, retry: Retry::Permanent }
+}
+
+/// 127.0.0.0/8, ::1 and localhost, with or without a port.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let whole = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    name == "localhost"
+        || whole
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Puts what a registry answered into Docker's words.
+pub(crate) fn refusal(source: &Source, error: &OciDistributionError) -> Error {
+    let full = names::full_of(&source.reference);
+    let name = names::familiar(&full);
+    let repository = repository_of(name);
+    let denied = || {
+        let message = format!(
+            "pull access denied for {repository}, repository does not exist or may require \
+             'docker login'"
+        );
+        Error::Refused { kind: FaultKind::NotFound, message }
+    };
+    let unknown = || {
+        let message = format!("manifest for {name} not found: manifest unknown");
+        Error::Refused { kind: FaultKind::NotFound, message }
+    };
+    let broken = |retry, reason: String| {
+        let message = format!("cannot pull {name} from {}: {reason}", source.address);
+        Error::Registry { message, retry }
+    };
+    match error {
+        OciDistributionError::UnauthorizedError { .. }
+        | OciDistributionError::AuthenticationFailure(_)
+        | OciDistributionError::ServerError { code: 401 | 403, .. } => denied(),
+        OciDistributionError::ImageManifestNotFoundError(_)
+        | OciDistributionError::ServerError { code: 404, .. } => unknown(),
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let Some(first) = envelope.errors.first() else {
+                return broken(Retry::Permanent, "it refuses without a reason".to_owned());
+            };
+            match &first.code {
+                OciErrorCode::Unauthorized | OciErrorCode::Denied | OciErrorCode::NameUnknown => {
+                    denied()
+                }
+                OciErrorCode::ManifestUnknown | OciErrorCode::NotFound => unknown(),
+                OciErrorCode::Toomanyrequests => {
+                    broken(Retry::Transient, format!("toomanyrequests: {}", first.message))
+                }
+                _ => broken(Retry::Permanent, first.message.clone()),
+            }
+        }
+        OciDistributionError::ServerError { code, .. } => {
+            let passing = *code == 429 || *code == 408 || 500 <= *code;
+            let retry = if passing { Retry::Transient } else { Retry::Permanent };
+            broken(retry, format!("it answers with HTTP status {code}"))
+        }
+        OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => {
+            broken(Retry::Transient, root_cause(error))
+        }
+        other => broken(Retry::Permanent, root_cause(other)),
+    }
+}
+
+fn repository_of(name: &str) -> &str {
+    let name = name.split('@').next().unwrap_or(name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+/// The innermost reason: "connection refused" says more than "error sending request".
+pub(crate) fn root_cause(error: &OciDistributionError) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        message = inner.to_string();
+        cause = inner.source();
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_asked_in_plain_http() {
+        for host in
+            ["localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "::1", "[::1]:80"]
+        {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["10.0.0.1:5000", "docker.io", "localhost.example.com", "[fd00::1]:80"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_is_a_scheme_and_a_host() {
+        assert!(Mirror::parse("https://mirror.example/").is_ok());
+        assert!(Mirror::parse("http://127.0.0.1:5000").is_ok());
+        for url in ["mirror", "ftp://a", "https://", "https://a/b", "http://10.0.0.1"] {
+            assert!(Mirror::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn docker_io_is_asked_after_its_mirrors_and_others_have_none() {
+        let mirrors = [Mirror::parse("http://127.0.0.1:5000").unwrap()];
+        let addresses = |name: &str| -> Vec<String> {
+            let sources = sources(&names::parse(name).unwrap(), &mirrors).unwrap();
+            sources.into_iter().map(|source| source.address).collect()
+        };
+        assert_eq!(addresses("nginx"), ["http://127.0.0.1:5000", "https://index.docker.io"]);
+        assert_eq!(addresses("localhost:1/a"), ["http://localhost:1"]);
+        assert_eq!(addresses("example.com/a"), ["https://example.com"]);
+    }
+
+    #[test]
+    fn a_repository_is_a_name_without_tag_or_digest() {
+        assert_eq!(repository_of("localhost:5000/a"), "localhost:5000/a");
+        assert_eq!(repository_of("localhost:5000/a:1"), "localhost:5000/a");
+        assert_eq!(repository_of("nginx:latest"), "nginx");
+    }
+}

@@ -1,0 +1,148 @@
+//! The engine's port, on the parts of this crate.
+
+use crate::port::{
+    Answer, Archive, Credentials, Exit, Happening, Image, Progress, Runtime, Size, State, Stdio,
+    Usage,
+};
+use crate::{Containerd, Error, happenings, mounts};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+use types::Fault;
+
+/// Boxes a call on a clone, which owns all it needs, and turns its error into the user's.
+fn answer<T, F>(call: F) -> BoxFuture<'static, Result<T, Fault>>
+where
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    call.map(|outcome| outcome.map_err(Fault::from)).boxed()
+}
+
+impl Runtime for Containerd {
+    fn load(&self, archive: Archive) -> Answer<'_, Vec<Image>> {
+        let own = self.clone();
+        answer(async move { own.load_archive(archive).await })
+    }
+
+    fn import(&self, rootfs: Archive, name: Option<String>, config: Value) -> Answer<'_, Image> {
+        let own = self.clone();
+        answer(async move { own.import_rootfs(rootfs, name.as_deref(), config).await })
+    }
+
+    fn pull(
+        &self,
+        name: String,
+        credentials: Option<Credentials>,
+        progress: mpsc::Sender<Progress>,
+    ) -> Answer<'_, Image> {
+        let own = self.clone();
+        answer(async move { own.pull_image(&name, credentials.as_ref(), &progress).await })
+    }
+
+    fn images(&self) -> Answer<'_, Vec<Image>> {
+        let own = self.clone();
+        answer(async move { own.list_images().await })
+    }
+
+    fn image(&self, name: String) -> Answer<'_, Option<Image>> {
+        let own = self.clone();
+        answer(async move { own.find_image(&name).await })
+    }
+
+    fn tag(&self, image: String, name: String) -> Answer<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.add_name(&image, &name).await })
+    }
+
+    fn untag(&self, name: String) -> Answer<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.remove_name(&name).await })
+    }
+
+    fn prepare(&self, id: String, image: String) -> Answer<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.prepare_container(&id, &image).await })
+    }
+
+    fn mount(&self, id: String, at: PathBuf) -> Answer<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.mount_container(&id, &at).await })
+    }
+
+    fn unmount(&self, at: PathBuf) -> Answer<'_, ()> {
+        answer(async move { mounts::unmount(&at) })
+    }
+
+    fn start(&self, id: String, spec: Value, stdio: Stdio) -> Answer<'_, u32> {
+        let own = self.clone();
+        answer(async move { own.start_task(&id, spec, &stdio).await })
+    }
+
+    fn signal(&self, id: String, signal: i32, all: bool) -> Answer<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.signal_process(&id, "", signal, all).await })
+    }
+
+    fn reap(&self, id: String) -> Answer<'_, Option<Exit>> {
+        let own = self.clone();
+        answer(async move { own.reap_task(&id).await })
+    }
+
+    fn delete(&self, id: String) -> Answer<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.delete_container(&id).await })
+    }
+
+    fn state(&self, id: String) -> Answer<'_, Option<State>> {
+        let own = self.clone();
+        answer(async move { own.container_state(&id).await })
+    }
+
+    fn list(&self) -> Answer<'_, BTreeMap<String, State>> {
+        let own = self.clone();
+        answer(async move { own.list_containers().await })
+    }
+
+    fn happenings(&self) -> BoxStream<'static, Happening> {
+        happenings::listen(self.client().clone())
+    }
+
+    fn exec(&self, id: String, exec: String, process: Value, stdio: Stdio) -> Answer<'_, u32> {
+        let own = self.clone();
+        answer(async move { own.exec_process(&id, &exec, &process, &stdio).await })
+    }
+
+    fn exec_wait(&self, id: String, exec: String) -> Answer<'_, Exit> {
+        let own = self.clone();
+        answer(async move { own.wait_process(&id, &exec).await })
+    }
+
+    fn exec_signal(&self, id: String, exec: String, signal: i32) -> Answer<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.signal_process(&id, &exec, signal, false).await })
+    }
+
+    fn close_stdin(&self, id: String, exec: Option<String>) -> Answer<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.close_input(&id, &exec.unwrap_or_default()).await })
+    }
+
+    fn resize(&self, id: String, exec: Option<String>, size: Size) -> Answer<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.resize_terminal(&id, &exec.unwrap_or_default(), size).await })
+    }
+
+    fn pids(&self, id: String) -> Answer<'_, Vec<u32>> {
+        let own = self.clone();
+        answer(async move { own.process_ids(&id).await })
+    }
+
+    fn usage(&self, id: String) -> Answer<'_, Usage> {
+        let own = self.clone();
+        answer(async move { own.measure(&id).await })
+    }
+}

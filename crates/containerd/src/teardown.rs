@@ -1,0 +1,186 @@
+//! The end of an own containerd: containers, shims, the process itself, mounts, leftovers.
+//!
+//! Every step is right also when an earlier one could not be done, because whoever leaves the
+//! cluster or takes the lab down wants nothing left, whatever state things are in.
+
+use crate::client::{Client, QUICK, SPAWNING};
+use crate::error::Error;
+use crate::proc::{self, Process};
+use crate::process::Place;
+use containerd_client::services::v1::{
+    DeleteTaskRequest, KillRequest, ListNamespacesRequest, ListTasksRequest,
+};
+use futures_util::future::join_all;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::process::Command;
+
+const TASKS_END_MAX: Duration = Duration::from_secs(20);
+const TERM_MAX: Duration = Duration::from_secs(5);
+const KILL_MAX: Duration = Duration::from_secs(5);
+const RUNC_MAX: Duration = Duration::from_secs(10);
+
+/// Ends the containerd of this place with all its containers, whether or not we started it.
+/// Images stay; the run directory is emptied.
+pub async fn stop(place: &Place) -> Result<(), Error> {
+    if let Some(process) = place.running() {
+        end_tasks(place).await;
+        end(process).await;
+    }
+    for shim in shims(place) {
+        // The container's processes are children of its shim.
+        let containers = shim.children();
+        for container in containers {
+            container.signal(Signal::SIGKILL);
+        }
+        shim.signal(Signal::SIGKILL);
+        shim.ended_within(KILL_MAX).await;
+    }
+    delete_from_runc(place).await;
+    remove_shim_sockets(place);
+    unmount_below(&[&place.state, &place.root]);
+    if place.running().is_some() || !shims(place).is_empty() {
+        return Err(Error::Start { reason: "the old one does not end".to_owned() });
+    }
+    match fs::remove_dir_all(&place.state) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file("remove", &place.state, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn end(process: Process) {
+    process.signal(Signal::SIGTERM);
+    if !process.ended_within(TERM_MAX).await {
+        process.signal(Signal::SIGKILL);
+        process.ended_within(KILL_MAX).await;
+    }
+}
+
+/// Asks containerd to end its tasks: that is the way that also removes cgroups and bundles.
+async fn end_tasks(place: &Place) {
+    let ended = async {
+        let client = Client::new(&place.socket(), "default")?;
+        let body = ListNamespacesRequest::default();
+        let answer = client.call("list containerd's namespaces", QUICK, body, |request| async {
+            client.namespaces().list(request).await
+        });
+        for namespace in answer.await?.namespaces {
+            end_tasks_of(&client.within(&namespace.name)?).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    match tokio::time::timeout(TASKS_END_MAX, ended).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "cannot end the tasks; ending their shims"),
+        Err(_elapsed) => tracing::warn!("tasks do not end; ending their shims"),
+    }
+}
+
+async fn end_tasks_of(client: &Client) -> Result<(), Error> {
+    let body = ListTasksRequest::default();
+    let answer = client
+        .call("list tasks", QUICK, body, |request| async { client.tasks().list(request).await });
+    let tasks = answer.await?.tasks;
+    join_all(tasks.iter().map(|task| end_task(client, &task.id))).await;
+    Ok(())
+}
+
+async fn end_task(client: &Client, id: &str) {
+    let body = KillRequest {
+        container_id: id.to_owned(),
+        signal: Signal::SIGKILL as u32,
+        all: true,
+        ..Default::default()
+    };
+    let killed = client
+        .call("kill a task", QUICK, body, |request| async { client.tasks().kill(request).await });
+    // A task that has ended cannot be killed, but still has to be deleted.
+    let _ended = killed.await;
+    let body = containerd_client::services::v1::WaitRequest {
+        container_id: id.to_owned(),
+        ..Default::default()
+    };
+    let _exit = client
+        .call("wait for a task", QUICK, body, |request| async {
+            client.tasks().wait(request).await
+        })
+        .await;
+    let body = DeleteTaskRequest { container_id: id.to_owned() };
+    let deleted = client.call("delete a task", SPAWNING, body, |request| async {
+        client.tasks().delete(request).await
+    });
+    if let Err(error) = deleted.await {
+        tracing::warn!(id, %error, "cannot delete a task");
+    }
+}
+
+/// The shims of this containerd: they carry its socket on their command line.
+fn shims(place: &Place) -> Vec<Process> {
+    let socket = place.socket();
+    proc::find(|name, arguments| {
+        name.starts_with("containerd-shim") && proc::has_flag(arguments, "-address", &socket)
+    })
+}
+
+/// Removes what runc still knows of, with its cgroups: `runc --root DIR delete --force ID`.
+async fn delete_from_runc(place: &Place) {
+    for namespace in entries(&place.runc_root()) {
+        for container in entries(&namespace) {
+            let Some(id) = container.file_name() else { continue };
+            let mut runc = Command::new("runc");
+            runc.arg("--root").arg(&namespace).arg("delete").arg("--force").arg(id);
+            runc.kill_on_drop(true);
+            match tokio::time::timeout(RUNC_MAX, runc.output()).await {
+                Ok(Ok(output)) if output.status.success() => {}
+                outcome => tracing::warn!(?id, ?outcome, "runc cannot remove a container"),
+            }
+        }
+    }
+}
+
+/// A shim that was killed leaves its socket, which lies outside of our directories.
+fn remove_shim_sockets(place: &Place) {
+    for namespace in entries(&place.state.join("io.containerd.runtime.v2.task")) {
+        for bundle in entries(&namespace) {
+            let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
+            if let Some(socket) = address.trim().strip_prefix("unix://") {
+                let _gone = fs::remove_file(socket);
+            }
+        }
+    }
+}
+
+/// Unmounts everything below these directories, the deepest first.
+pub(crate) fn unmount_below(directories: &[&Path]) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let below = |mount: &PathBuf| {
+        directories.iter().any(|directory| mount.starts_with(directory) && mount != directory)
+    };
+    let mut mounts: Vec<PathBuf> = mounts.filter(below).collect();
+    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.components().count()));
+    for mount in mounts {
+        if let Err(error) = umount2(&mount, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            tracing::warn!(mount = %mount.display(), %error, "cannot unmount");
+        }
+    }
+}
+
+/// The kernel writes spaces and the like in octal.
+fn unescape(text: &str) -> PathBuf {
+    let mut plain = text.to_owned();
+    for (code, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+        plain = plain.replace(code, character);
+    }
+    PathBuf::from(plain)
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}

@@ -1,0 +1,164 @@
+//! From layers to snapshots: each layer is applied on top of the one below and kept under the name
+//! of its chain.
+
+use crate::client::{BULKY, Client, QUICK};
+use crate::error::{Error, Gone};
+use crate::oci::{self, Descriptor};
+use containerd_client::services::v1::ApplyRequest;
+use containerd_client::services::v1::snapshots::{
+    CommitSnapshotRequest, MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
+    StatSnapshotRequest, UsageRequest,
+};
+use containerd_client::types::Mount;
+use types::Labels;
+
+/// A client together with the snapshotter it uses.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshots {
+    pub(crate) client: Client,
+    pub(crate) name: String,
+}
+
+impl Snapshots {
+    /// The same snapshotter by another client, e.g. one with a lease.
+    pub(crate) fn through(&self, client: Client) -> Self {
+        Self { client, name: self.name.clone() }
+    }
+
+    /// Makes the snapshots of an image, as far as they are missing. Returns the highest one's name.
+    /// Only one at a time may run in a namespace: the names of the unfinished ones are fixed, so
+    /// that those of a daemon that died are found and removed.
+    pub(crate) async fn unpack(
+        &self,
+        layers: &[Descriptor],
+        diff_ids: &[String],
+        mut done: impl FnMut(&Descriptor),
+    ) -> Result<String, Error> {
+        if layers.len() != diff_ids.len() {
+            let (layers, diffs) = (layers.len(), diff_ids.len());
+            let reason = format!("it has {layers} layers, but its configuration names {diffs}");
+            return Err(Error::Archive(reason));
+        }
+        let chain = oci::chain_ids(diff_ids);
+        let mut parent = String::new();
+        for ((layer, diff), name) in layers.iter().zip(diff_ids).zip(&chain) {
+            if !self.exists(name).await? {
+                let key = format!("skep-unpack-{name}");
+                self.remove(&key).await?;
+                let outcome = self.unpack_layer(layer, diff, &key, &parent).await;
+                let kept = match outcome {
+                    Ok(()) => self.commit(&key, name).await,
+                    Err(error) => Err(error),
+                };
+                if kept.is_err() {
+                    self.remove(&key).await?;
+                }
+                kept?;
+            }
+            done(layer);
+            parent.clone_from(name);
+        }
+        Ok(parent)
+    }
+
+    /// Applies a layer to a new snapshot, and checks what came out.
+    async fn unpack_layer(
+        &self,
+        layer: &Descriptor,
+        diff: &str,
+        key: &str,
+        parent: &str,
+    ) -> Result<(), Error> {
+        let mounts = self.prepare(key, parent, Labels::new()).await?;
+        let body = ApplyRequest { diff: Some(layer.into()), mounts, ..Default::default() };
+        let client = &self.client;
+        let answer = client.call("unpack a layer", BULKY, body, |request| async {
+            client.diff().apply(request).await
+        });
+        let found = answer.await?.applied.unwrap_or_default().digest;
+        if found != diff {
+            let reason = format!("unpacked it is {found}, not {diff}");
+            return Err(Error::Digest { expected: layer.digest.clone(), reason });
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, key: &str, name: &str) -> Result<(), Error> {
+        let client = &self.client;
+        let body = CommitSnapshotRequest {
+            snapshotter: self.name.clone(),
+            name: name.to_owned(),
+            key: key.to_owned(),
+            ..Default::default()
+        };
+        let answer = client.call("keep an unpacked layer", BULKY, body, |request| async {
+            client.snapshots().commit(request).await
+        });
+        answer.await
+    }
+
+    pub(crate) async fn prepare(
+        &self,
+        key: &str,
+        parent: &str,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        let client = &self.client;
+        let body = PrepareSnapshotRequest {
+            snapshotter: self.name.clone(),
+            key: key.to_owned(),
+            parent: parent.to_owned(),
+            labels: labels.into_iter().collect(),
+        };
+        let answer = client.call("make a snapshot", BULKY, body, |request| async {
+            client.snapshots().prepare(request).await
+        });
+        Ok(answer.await?.mounts)
+    }
+
+    pub(crate) async fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error> {
+        let client = &self.client;
+        let body = MountsRequest { snapshotter: self.name.clone(), key: key.to_owned() };
+        let answer = client.call("look up a snapshot's mounts", QUICK, body, |request| async {
+            client.snapshots().mounts(request).await
+        });
+        Ok(answer.await?.mounts)
+    }
+
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool, Error> {
+        let client = &self.client;
+        let body = StatSnapshotRequest { snapshotter: self.name.clone(), key: name.to_owned() };
+        let answer = client.call("look for a snapshot", QUICK, body, |request| async {
+            client.snapshots().stat(request).await
+        });
+        match answer.await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a snapshot. That it is not there is fine.
+    pub(crate) async fn remove(&self, key: &str) -> Result<(), Error> {
+        let client = &self.client;
+        let body = RemoveSnapshotRequest { snapshotter: self.name.clone(), key: key.to_owned() };
+        let answer = client.call("remove a snapshot", BULKY, body, |request| async {
+            client.snapshots().remove(request).await
+        });
+        answer.await.or_gone()
+    }
+
+    /// What the snapshots of these layers take on the disk.
+    pub(crate) async fn usage(&self, diff_ids: &[String]) -> Result<u64, Error> {
+        let client = &self.client;
+        let mut bytes = 0;
+        for key in oci::chain_ids(diff_ids) {
+            let body = UsageRequest { snapshotter: self.name.clone(), key };
+            let answer = client.call("measure a snapshot", BULKY, body, |request| async {
+                client.snapshots().usage(request).await
+            });
+            bytes += u64::try_from(answer.await?.size).unwrap_or(0);
+        }
+        Ok(bytes)
+    }
+}
