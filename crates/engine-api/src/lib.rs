@@ -15,9 +15,11 @@ mod filters;
 mod json;
 mod local;
 mod port;
+mod spec;
 mod system;
 
 pub use port::{About, Init, Join, Member, Membership, Node};
+pub use spec::{parse_service_spec, render_service_spec};
 
 use axum::Router;
 use axum::extract::Request;
