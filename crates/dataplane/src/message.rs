@@ -226,3 +226,54 @@ fn write(
     *out = builder.finish().into_target();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A question for web.example, with an OPT record that offers 1232 bytes.
+    const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\
+        \x03web\x07example\x00\x00\x01\x00\x01\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
+
+    fn damaged() -> impl Strategy<Value = Vec<u8>> {
+        let edits = proptest::collection::vec((0..QUERY.len(), any::<u8>()), 0..6);
+        (edits, 0..=QUERY.len()).prop_map(|(edits, len)| {
+            let mut packet = QUERY.to_vec();
+            for (at, byte) in edits {
+                packet[at] = byte;
+            }
+            packet.truncate(len);
+            packet
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_packet_gets_a_small_answer_to_itself_or_none(
+            packet in prop_oneof![proptest::collection::vec(any::<u8>(), 0..600), damaged()],
+        ) {
+            let mut out = Vec::new();
+            match respond(&packet, Transport::Udp, &Zone::default(), 1, &mut out) {
+                Verdict::Reply => {
+                    let reply = Message::from_slice(&out).unwrap();
+                    prop_assert!(reply.header().qr());
+                    prop_assert_eq!(&out[..2], &packet[..2]);
+                    prop_assert!(out.len() <= packet.len() + OPT_SIZE);
+                }
+                // Only what is well-formed goes upstream.
+                Verdict::Forward => prop_assert!(read(&packet, Transport::Udp).is_ok()),
+                Verdict::Drop => prop_assert!(packet.len() < 12 || packet[2] & 0x80 != 0),
+            }
+        }
+    }
+
+    #[test]
+    fn an_upstream_answer_that_is_too_long_says_so() {
+        let reply = fit(QUERY, Transport::Udp, vec![0; 1300]);
+        let message = Message::from_slice(&reply).unwrap();
+        assert!(message.header().tc() && message.header().id() == 0x1234);
+        assert_eq!(fit(QUERY, Transport::Udp, vec![0; 1200]).len(), 1200);
+        assert_eq!(fit(QUERY, Transport::Tcp, vec![0; 1300]).len(), 1300);
+    }
+}
