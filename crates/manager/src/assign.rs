@@ -5,7 +5,9 @@
 //! Invariants: what a node knows of endpoints and what it is told of tasks come from the same view;
 //! nothing of a node that is down is known to others.
 
-use discovery::{Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, ServiceView};
+use discovery::{
+    Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, ServiceView,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use store::View;
 use types::{

@@ -37,8 +37,8 @@ pub struct First {
 /// manager, and the network of the routing mesh. All in one entry of the log.
 pub async fn bootstrap(sequencer: &Sequencer, first: First) -> Result<Version, Fault> {
     let tokens = JoinTokens {
-        worker: JoinToken::draw(&first.root_ca).render(),
-        manager: JoinToken::draw(&first.root_ca).render(),
+        worker: JoinToken::draw(&first.root_ca)?.render(),
+        manager: JoinToken::draw(&first.root_ca)?.render(),
     };
     let network = NetworkId::draw(&mut RandomIds as &mut dyn IdSource);
     sequencer

@@ -65,9 +65,8 @@ impl Liveness {
         }
         self.checked = now;
         self.heard.retain(|id, _| view.node(id).is_some());
-        self.down.retain(|id, _| {
-            view.node(id).is_some_and(|node| node.status.state == NodeState::Down)
-        });
+        self.down
+            .retain(|id, _| view.node(id).is_some_and(|node| node.status.state == NodeState::Down));
         let mut lost = Lost::default();
         for node in view.nodes() {
             match node.status.state {
@@ -145,9 +144,9 @@ mod tests {
         let mut liveness = Liveness::new(Duration::from_secs(5), Timestamp(0));
         let view = view(NodeState::Down);
         let day = 24 * 60 * 60;
-        let at = (0..=day + 4).step_by(4).find(|second| {
-            !liveness.check(&view, Timestamp(second * SECOND)).given_up.is_empty()
-        });
+        let at = (0..=day + 4)
+            .step_by(4)
+            .find(|second| !liveness.check(&view, Timestamp(second * SECOND)).given_up.is_empty());
         assert_eq!(at, Some(day + 4));
     }
 }

@@ -53,7 +53,7 @@ pub(crate) async fn subscribe(
     commands
         .send(Command::Subscribe(subscription))
         .await
-        .map_err(|_| Fault::unavailable("this manager is stopping"))?;
+        .map_err(|_closed| Fault::unavailable("this manager is stopping"))?;
     Ok(ReceiverStream::new(lines))
 }
 
@@ -103,16 +103,11 @@ impl Subscriptions {
         Self { sinks, served: Vec::new() }
     }
 
-    pub(crate) fn add(
-        &mut self,
-        subscription: Subscription,
-        view: &View,
-        sessions: &mut Sessions,
-    ) {
+    pub(crate) fn add(&mut self, subscription: Subscription, view: &View, sessions: &mut Sessions) {
         if self.served.len() >= SUBSCRIPTIONS {
             let fault = Fault::unavailable("too many logs are being followed on this manager");
             // The channel is new, so there is room; the client may have gone already.
-            let _ = subscription.sink.try_send(Err(fault));
+            drop(subscription.sink.try_send(Err(fault)));
             return;
         }
         let (asked, parts, told) = Default::default();
@@ -149,9 +144,7 @@ impl Subscriptions {
             served.parts.remove(part);
         }
         // The next refresh ends those that have nothing left; a client should not wait for it.
-        self.served.retain(|served| {
-            served.subscription.options.follow || !served.parts.is_empty()
-        });
+        self.served.retain(|served| served.subscription.options.follow || !served.parts.is_empty());
     }
 }
 
@@ -221,7 +214,7 @@ fn tell_absence(sink: &Sink, node: &NodeId) {
          reasons: node {node} is not available"
     ));
     // Whoever does not read has lines enough before it.
-    let _ = sink.try_send(Err(fault));
+    drop(sink.try_send(Err(fault)));
 }
 
 /// Keeps of a chunk what the part may carry.

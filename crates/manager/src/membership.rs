@@ -4,7 +4,7 @@
 //! compared in constant time.
 
 use crate::clock::{RandomIds, now};
-use crate::dispatch::{Attempts, Command, authenticated, peer, report};
+use crate::dispatch::{Attempts, Command, authenticated, report};
 use ca::{Authority, JoinToken};
 use raft::Sequencer;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use wire::{
 
 /// Certificates that one address may ask for within [`WINDOW`].
 const ATTEMPTS: u32 = 60;
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// Addresses that are counted at a time. Beyond, nobody new gets in until old ones are forgotten.
 const CALLERS: usize = 4096;
 /// The longest signing request.
@@ -40,7 +40,7 @@ impl Entrance {
     }
 
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Fault> {
-        let Some(address) = request.remote_addr().map(|address| address.ip()) else {
+        let Some(address) = ca::remote(request).map(|address| address.ip()) else {
             return Ok(());
         };
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,8 +91,8 @@ fn cluster(view: &View) -> Result<Arc<Cluster>, Fault> {
 }
 
 fn role_of(cluster: &Cluster, token: &str) -> Result<NodeRole, Fault> {
-    let wrong = || Fault::forbidden("A valid join token is necessary to join this cluster");
-    let given = JoinToken::parse(token).map_err(|_| Fault::invalid("invalid join token"))?;
+    let wrong = || Fault::forbidden(ca::TOKEN_REFUSED);
+    let given = JoinToken::parse(token)?;
     let is = |kept: &str| JoinToken::parse(kept).is_ok_and(|kept| kept.matches(&given));
     // Both are compared, so that the time tells nothing of which one was close.
     let (worker, manager) = (is(&cluster.tokens.worker), is(&cluster.tokens.manager));
@@ -131,16 +131,13 @@ impl Membership for Entrance {
         Ok(Response::new(RootReply { root: cluster.root_ca.certificate.clone() }))
     }
 
-    async fn issue(
-        &self,
-        request: Request<IssueRequest>,
-    ) -> Result<Response<IssueReply>, Status> {
+    async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueReply>, Status> {
         self.admit(&request).map_err(status_of)?;
         if request.get_ref().token.is_empty() {
             // A renewal: the old certificate speaks for the node.
             let view = self.sequencer.view();
             let node = authenticated(&request, &view)?;
-            let role = peer(&request).map_or(NodeRole::Worker, |peer| peer.role);
+            let role = ca::peer(&request).map_or(NodeRole::Worker, |peer| peer.role);
             let cluster = cluster(&view).map_err(status_of)?;
             let reply = sign(&cluster, &request.get_ref().csr, &node, role);
             return reply.map(Response::new).map_err(status_of);

@@ -13,7 +13,7 @@ use types::{Fault, Timestamp};
 /// After a proposal failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// However far the planner's deadline: the clock may have been set meanwhile.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) fn start(sequencer: Sequencer, scope: &mut Scope) {
     let token = scope.token();
@@ -62,7 +62,7 @@ async fn propose(
         .sequence(move |view: &View| {
             let Plan { changes, wake, .. } = planner::plan(view, now, &mut RandomIds);
             // Nobody waits for it only when the loop ends.
-            let _ = sender.send(wake);
+            sender.send(wake).ok();
             Ok(changes)
         })
         .await?;

@@ -12,7 +12,8 @@ fn view(tasks: &str, down: &[&str]) -> View {
     let mut tx = Tx::new(&View::default());
     for (number, id) in (1..).zip(["n1", "n2", "n3"]) {
         let state = if down.contains(&id) { NodeState::Down } else { NodeState::Ready };
-        let status = NodeStatus { state, address: [192, 168, 0, number].into(), ..Default::default() };
+        let status =
+            NodeStatus { state, address: [192, 168, 0, number].into(), ..Default::default() };
         let ingress_address = Some([10, 255, 0, number].into());
         tx.put_node(Node { id: id.into(), status, ingress_address, ..Node::default() });
     }
@@ -81,7 +82,8 @@ fn check(node: &str, view: &View, expected: &Expect) {
     for network in given.knowledge.networks.values() {
         for (id, it) in &network.endpoints {
             let serving = if it.serving { "serves" } else { "silent" };
-            writeln!(text, "{}: {id} {} by {} {serving}", network.name, it.address, it.vtep).unwrap();
+            writeln!(text, "{}: {id} {} by {} {serving}", network.name, it.address, it.vtep)
+                .unwrap();
         }
         for it in network.services.values() {
             writeln!(text, "{}: {} {:?} {:?}", network.name, it.name, it.aliases, it.vip).unwrap();
@@ -149,10 +151,10 @@ fn an_ended_task_stays_assigned_until_it_is_forgotten_but_needs_no_network() {
     check(
         "n1",
         &view,
-        &expect![[r#"
+        &expect![[r"
             task t1
             mesh: tcp/8080 {}
-        "#]],
+        "]],
     );
 }
 
@@ -175,6 +177,9 @@ fn a_difference_leads_from_one_set_to_the_other() {
     assert_eq!(difference.tasks.keys().collect::<Vec<_>>(), [&TaskId::from("t1")]);
     assert_eq!(difference.removed_tasks, [TaskId::from("t2")].into());
     assert_eq!(difference.withdrawn, Some([TaskId::from("t1")].into()));
-    assert_eq!(difference.networks.get(&"front".into()), new.knowledge.networks.get(&"front".into()));
+    assert_eq!(
+        difference.networks.get(&"front".into()),
+        new.knowledge.networks.get(&"front".into())
+    );
     assert_eq!(difference.mesh, Some(new.knowledge.mesh.clone()));
 }

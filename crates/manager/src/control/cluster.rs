@@ -28,10 +28,10 @@ pub(crate) async fn update(
             }
             cluster.spec = spec;
             if rotate.worker {
-                cluster.tokens.worker = JoinToken::draw(&cluster.root_ca).render();
+                cluster.tokens.worker = JoinToken::draw(&cluster.root_ca)?.render();
             }
             if rotate.manager {
-                cluster.tokens.manager = JoinToken::draw(&cluster.root_ca).render();
+                cluster.tokens.manager = JoinToken::draw(&cluster.root_ca)?.render();
             }
             let mut tx = Tx::new(view);
             tx.put_cluster(cluster);

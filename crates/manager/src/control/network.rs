@@ -50,10 +50,9 @@ fn check(view: &View, spec: &NetworkSpec) -> Result<(), Fault> {
     }
     if spec.ingress {
         return match view.ingress_network() {
-            Some(network) => Err(Fault::conflict(format!(
-                "ingress network ({}) is already present",
-                network.id
-            ))),
+            Some(network) => {
+                Err(Fault::conflict(format!("ingress network ({}) is already present", network.id)))
+            }
             None => Err(Fault::not_implemented("making the ingress network anew")),
         };
     }

@@ -81,7 +81,7 @@ pub(crate) fn give_up_tasks(tx: &mut Tx, view: &View, node: &NodeId, why: &str) 
 }
 
 fn node<'a>(view: &'a View, id: &NodeId) -> Result<&'a Node, Fault> {
-    let node = view.node(id).map(std::convert::AsRef::as_ref);
+    let node = view.node(id).map(AsRef::as_ref);
     node.ok_or_else(|| Fault::not_found(format!("node {id} not found")))
 }
 

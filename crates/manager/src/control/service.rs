@@ -53,9 +53,10 @@ fn with_updated(
     check_version(&service.meta, version)?;
     let spec = match spec {
         Some(spec) => spec,
-        None => service.previous_spec.clone().ok_or_else(|| {
-            Fault::invalid(format!("service {id} does not have a previous spec"))
-        })?,
+        None => service
+            .previous_spec
+            .clone()
+            .ok_or_else(|| Fault::invalid(format!("service {id} does not have a previous spec")))?,
     };
     if spec.name != service.spec.name {
         return Err(Fault::new(FaultKind::NotImplemented, "renaming services is not supported"));
@@ -117,7 +118,7 @@ fn check_ports(view: &View, spec: &ServiceSpec, own: Option<&ServiceId>) -> Resu
 }
 
 fn service<'a>(view: &'a View, id: &ServiceId) -> Result<&'a Service, Fault> {
-    let service = view.service(id).map(std::convert::AsRef::as_ref);
+    let service = view.service(id).map(AsRef::as_ref);
     service.ok_or_else(|| Fault::not_found(format!("service {id} not found")))
 }
 

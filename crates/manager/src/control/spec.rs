@@ -85,9 +85,7 @@ fn check_container(container: &ContainerSpec) -> Result<(), Fault> {
             )));
         }
         if !targets.insert(target) {
-            return Err(Fault::invalid(format!(
-                "ContainerSpec: duplicate mount point: {target}"
-            )));
+            return Err(Fault::invalid(format!("ContainerSpec: duplicate mount point: {target}")));
         }
         if mount.kind == MountKind::Bind && !mount.source.starts_with('/') {
             let source = &mount.source;
@@ -120,17 +118,18 @@ fn is_reference(image: &str) -> bool {
             && !tag.starts_with(['.', '-'])
     });
     // Only the registry's host may have capitals.
-    let in_path = |c: char| {
-        c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '-')
-    };
-    let in_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    let in_path =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '-');
+    let in_registry = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
     let parts: Vec<&str> = path.split('/').collect();
     let last = parts.len() - 1;
     let fits = |(at, part): (usize, &&str)| {
         let is_host = at == 0 && last > 0;
         let chars = part.chars();
         !part.is_empty()
-            && if is_host { part.chars().all(in_host) || part.chars().all(in_path) } else {
+            && if is_host {
+                part.chars().all(in_registry) || part.chars().all(in_path)
+            } else {
                 chars.into_iter().all(in_path) && !part.starts_with(['.', '-', '_'])
             }
     };
@@ -159,11 +158,10 @@ fn check_resources(resources: &Resources) -> Result<(), Fault> {
 
 fn check_mode(spec: &ServiceSpec) -> Result<(), Fault> {
     match spec.mode {
-        ServiceMode::Replicated { .. } => Ok(()),
         ServiceMode::Global if spec.task.placement.max_replicas_per_node > 0 => {
             Err(Fault::invalid("replicas-max-per-node can only be used with replicated mode"))
         }
-        ServiceMode::Global => Ok(()),
+        ServiceMode::Replicated { .. } | ServiceMode::Global => Ok(()),
     }
 }
 
@@ -258,8 +256,7 @@ mod tests {
         check(|it| it.endpoint.ports = two, "EndpointSpec: duplicate published ports provided");
         check(
             |it| {
-                it.endpoint =
-                    EndpointSpec { mode: EndpointMode::Dnsrr, ports: vec![port.clone()] };
+                it.endpoint = EndpointSpec { mode: EndpointMode::Dnsrr, ports: vec![port.clone()] };
             },
             "EndpointSpec: port published with ingress mode can't be used with dnsrr mode",
         );

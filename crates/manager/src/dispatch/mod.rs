@@ -7,7 +7,7 @@ pub(crate) mod report;
 mod rpc;
 pub(crate) mod sessions;
 
-pub(crate) use rpc::{Attempts, authenticated, peer};
+pub(crate) use rpc::{Attempts, authenticated};
 
 use crate::clock::uptime;
 use crate::control::node::give_up_tasks;
@@ -19,7 +19,6 @@ use raft::Sequencer;
 use rand::RngExt;
 use scope::Scope;
 use sessions::{Sessions, Sink};
-use std::sync::Arc;
 use std::time::Duration;
 use store::{Changes, Tx, View};
 use tokio::net::TcpListener;
@@ -35,21 +34,37 @@ const COMMANDS: usize = 256;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// The node is registered and wants its assignments.
-    Open { node: NodeId, session: String, sink: Sink },
-    Heartbeat { node: NodeId, session: String, reply: oneshot::Sender<Result<Duration, Fault>> },
-    Acknowledge { node: NodeId, session: String, version: u64 },
+    Open {
+        node: NodeId,
+        session: String,
+        sink: Sink,
+    },
+    Heartbeat {
+        node: NodeId,
+        session: String,
+        reply: oneshot::Sender<Result<Duration, Fault>>,
+    },
+    Acknowledge {
+        node: NodeId,
+        session: String,
+        version: u64,
+    },
     /// The node leaves for good.
-    Left { node: NodeId },
+    Left {
+        node: NodeId,
+    },
     Subscribe(Subscription),
     /// A node has no more for this part of a subscription.
-    LogsEnded { part: String },
+    LogsEnded {
+        part: String,
+    },
 }
 
 /// Starts the loop and the server that nodes talk to.
 pub(crate) fn start(
     config: Config,
     sequencer: Sequencer,
-    (listener, identity): (TcpListener, Arc<Identity>),
+    (listener, identity): (TcpListener, Identity),
     scope: &mut Scope,
 ) -> Result<mpsc::Sender<Command>, Error> {
     let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -135,7 +150,7 @@ impl Desk {
             Command::Heartbeat { node, session, reply } => {
                 let answer = self.heartbeat(&node, &session);
                 // The node may have gone meanwhile.
-                let _ = reply.send(answer);
+                drop(reply.send(answer));
             }
             Command::Acknowledge { node, session, version } => {
                 self.sessions.acknowledged(&node, &session, version, &self.view);

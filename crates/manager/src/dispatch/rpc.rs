@@ -8,7 +8,7 @@ use crate::Error;
 use crate::clock::{RandomIds, uptime};
 use crate::logs::{Sinks, admitted};
 use crate::membership::Entrance;
-use ca::{Identity, Peer};
+use ca::Identity;
 use raft::Sequencer;
 use std::time::Duration;
 use store::View;
@@ -38,11 +38,7 @@ pub(crate) struct Rpc {
 }
 
 impl Rpc {
-    pub(crate) fn new(
-        sequencer: Sequencer,
-        commands: mpsc::Sender<Command>,
-        sinks: Sinks,
-    ) -> Self {
+    pub(crate) fn new(sequencer: Sequencer, commands: mpsc::Sender<Command>, sinks: Sinks) -> Self {
         Self { sequencer, commands, sinks }
     }
 
@@ -59,16 +55,10 @@ fn stopping() -> Status {
     status_of(Fault::unavailable("this manager is stopping or overloaded"))
 }
 
-/// Who calls, as its certificate says.
-pub(crate) fn peer<T>(request: &Request<T>) -> Option<Peer> {
-    request.extensions().get::<Peer>().cloned()
-}
-
 /// The node that calls: of this cluster, and not removed.
-#[expect(clippy::result_large_err, reason = "tonic's own type, passed on as it is")]
 pub(crate) fn authenticated<T>(request: &Request<T>, view: &View) -> Result<NodeId, Status> {
     let refused = |text: &str| Err(status_of(Fault::forbidden(text)));
-    let Some(peer) = peer(request) else {
+    let Some(peer) = ca::peer(request) else {
         return refused("this call needs a certificate of the cluster");
     };
     if view.cluster().is_none_or(|cluster| cluster.id != peer.cluster) {
@@ -103,7 +93,7 @@ pub(crate) fn serve(
             tokio::time::sleep(FAREWELL).await;
         };
         tokio::select! {
-            served = serving => served,
+            ended = serving => ended,
             () = late => Ok(()),
         }
     })
@@ -139,7 +129,7 @@ impl Dispatcher for Rpc {
         let (reply, answer) = oneshot::channel();
         let session = request.into_inner().session;
         self.tell(Command::Heartbeat { node, session, reply }).await?;
-        let next = answer.await.map_err(|_| stopping())?.map_err(status_of)?;
+        let next = answer.await.map_err(|_dropped| stopping())?.map_err(status_of)?;
         Ok(Response::new(HeartbeatReply { next_millis: super::millis(next) }))
     }
 
@@ -183,7 +173,7 @@ impl Dispatcher for Rpc {
             }
             if !error.is_empty() {
                 // The client may have gone; then the next line finds out.
-                let _ = part.sink.send(Err(Fault::unavailable(error))).await;
+                drop(part.sink.send(Err(Fault::unavailable(error))).await);
             }
             if end {
                 break;

@@ -99,13 +99,7 @@ impl Sessions {
     }
 
     /// Notes what a node has applied, and tells those whose tasks are withdrawn by that.
-    pub(crate) fn acknowledged(
-        &mut self,
-        node: &NodeId,
-        session: &str,
-        version: u64,
-        view: &View,
-    ) {
+    pub(crate) fn acknowledged(&mut self, node: &NodeId, session: &str, version: u64, view: &View) {
         let Some(open) = self.open.get_mut(node).filter(|open| open.id == session) else {
             return;
         };
