@@ -67,8 +67,8 @@ async fn a_refused_change_fails_nobody_else() {
         }),
         // The network of this number has the name of another.
         sequencer.sequence(|view| {
-            let mut changes = pair(view, 2)?;
-            changes.changes.extend(pair(view, 3)?.changes.into_iter().map(rename));
+            let mut changes = pair(view, 2);
+            changes.changes.extend(pair(view, 3).changes.into_iter().map(rename));
             Ok(changes)
         }),
         sequencer.sequence(|_| Ok(store::Changes::default())),

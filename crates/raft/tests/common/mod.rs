@@ -23,17 +23,17 @@ pub(crate) fn node(name: &str) -> Node {
 }
 
 /// Writes a node and a network of the same number: one without the other is half a change.
-pub(crate) fn pair(view: &View, number: u64) -> Result<Changes, Fault> {
+pub(crate) fn pair(view: &View, number: u64) -> Changes {
     let mut tx = Tx::new(view);
     tx.put_node(node(&format!("n{number}")));
     let mut network = Network { id: format!("n{number}").into(), ..Network::default() };
     network.spec.name = format!("n{number}");
     tx.put_network(network);
-    Ok(tx.finish())
+    tx.finish()
 }
 
 pub(crate) async fn put(sequencer: &Sequencer, number: u64) -> Result<Version, Fault> {
-    sequencer.sequence(move |view| pair(view, number)).await
+    sequencer.sequence(move |view| Ok(pair(view, number))).await
 }
 
 pub(crate) async fn snapshot_every(sequencer: &Sequencer, interval: u64) {
