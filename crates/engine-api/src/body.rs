@@ -24,9 +24,9 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let bytes = axum::body::to_bytes(request.into_body(), BODY_MAX).await.map_err(|error| {
-            Fault::invalid(format!("cannot read the request's body: {error}"))
-        })?;
+        let bytes = axum::body::to_bytes(request.into_body(), BODY_MAX)
+            .await
+            .map_err(|error| Fault::invalid(format!("cannot read the request's body: {error}")))?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(T::default()));
         }
@@ -74,7 +74,13 @@ impl LogForm {
     }
 
     /// Renders one line: `[time ][details ]text`, framed where wanted.
-    pub(crate) fn render(&self, stderr: bool, time: Timestamp, details: &str, text: &[u8]) -> Bytes {
+    pub(crate) fn render(
+        &self,
+        stderr: bool,
+        time: Timestamp,
+        details: &str,
+        text: &[u8],
+    ) -> Bytes {
         let mut line = BytesMut::new();
         if self.timestamps {
             line.put_slice(time.rfc3339().as_bytes());

@@ -8,6 +8,8 @@
 //! Invariant: an endpoint or option that Skep does not have answers 404 or 501 with a message that
 //! names it; nothing is accepted and forgotten.
 
+#![recursion_limit = "256"]
+
 mod body;
 mod cluster;
 mod error;
@@ -53,12 +55,8 @@ pub(crate) struct ListQuery {
 /// The whole API as a service for one connection or many.
 pub fn router(
     api: Api,
-) -> impl Service<
-    Request,
-    Response = Response,
-    Error = std::convert::Infallible,
-    Future: Send,
-> + Clone
+) -> impl Service<Request, Response = Response, Error = std::convert::Infallible, Future: Send>
++ Clone
 + Send
 + 'static {
     let router = Router::new()
@@ -142,7 +140,8 @@ mod tests {
 
     #[test]
     fn flags_are_read_as_docker_does() {
-        for (text, on) in [(None, false), (Some("1"), true), (Some("True"), true), (Some("0"), false)]
+        for (text, on) in
+            [(None, false), (Some("1"), true), (Some("True"), true), (Some("0"), false)]
         {
             assert_eq!(flag(text), on, "{text:?}");
         }

@@ -49,7 +49,9 @@ pub enum Membership {
     /// In no cluster.
     Inactive,
     /// Trying to join; why it takes so long.
-    Pending { reason: String },
+    Pending {
+        reason: String,
+    },
     Active(Member),
 }
 
@@ -102,9 +104,7 @@ impl Membership {
     pub(crate) fn manager(self) -> Result<Manager, Fault> {
         match self {
             Self::Inactive | Self::Pending { .. } => Err(Fault::unavailable(NOT_A_MANAGER)),
-            Self::Active(member) => {
-                member.manager.ok_or_else(|| Fault::unavailable(A_WORKER))
-            }
+            Self::Active(member) => member.manager.ok_or_else(|| Fault::unavailable(A_WORKER)),
         }
     }
 }

@@ -63,8 +63,11 @@ fn go_arch(architecture: &str) -> &str {
 
 async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let about = api.node.about();
-    let containers = api.engine.list(true).await?;
-    let running = containers.iter().filter(|container| container.running()).count();
+    let containers = api.engine.list(true).await;
+    let running = containers
+        .iter()
+        .filter(|container| container.state.status == engine::Status::Running)
+        .count();
     let images = api.engine.images().await?.len();
     let mut object = json!({
         "ID": about.id,
@@ -137,8 +140,7 @@ fn swarm(membership: &Membership) -> Value {
         });
         json!({ "NodeID": found.map_or("", |id| id.as_str()), "Addr": address })
     };
-    object["RemoteManagers"] =
-        member.managers.iter().map(|address| manager_id(address)).collect();
+    object["RemoteManagers"] = member.managers.iter().map(|address| manager_id(address)).collect();
     if let Some(view) = &view {
         object["ControlAvailable"] = true.into();
         object["Nodes"] = view.nodes().len().into();

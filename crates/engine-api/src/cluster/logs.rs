@@ -40,9 +40,7 @@ impl LogQuery {
             until: time(self.until.as_deref())?,
         };
         if !options.stdout && !options.stderr {
-            return Err(Fault::invalid(
-                "Bad parameters: you must choose at least one stream",
-            ));
+            return Err(Fault::invalid("Bad parameters: you must choose at least one stream"));
         }
         Ok(options)
     }

@@ -7,6 +7,8 @@ mod services;
 mod swarm;
 mod tasks;
 
+pub(crate) use logs::LogQuery;
+
 use crate::{Api, port::Member, port::Membership};
 use axum::Router;
 use manager::Manager;

@@ -5,11 +5,11 @@ use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::network::{CreateJson, render, render_local};
 use crate::{Api, ListQuery, port::Membership};
-use manager::find;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use manager::find;
 use serde_json::{Value, json};
 use store::View;
 use types::{Fault, Labels};
@@ -54,24 +54,18 @@ async fn list(
     }
     let word = |network: &Value, key: &str| network[key].as_str().unwrap_or_default().to_owned();
     networks.retain(|network| {
-        let labels: Labels =
-            serde_json::from_value(network["Labels"].clone()).unwrap_or_default();
+        let labels: Labels = serde_json::from_value(network["Labels"].clone()).unwrap_or_default();
         filters.any("driver", |driver| word(network, "Driver") == driver)
             && filters.any("id", |id| word(network, "Id").starts_with(id))
             && filters.any("name", |name| word(network, "Name").contains(name))
             && filters.any("scope", |scope| word(network, "Scope") == scope)
-            && filters.any("type", |kind| {
-                (kind == "custom") == (word(network, "Scope") == "swarm")
-            })
+            && filters.any("type", |kind| (kind == "custom") == (word(network, "Scope") == "swarm"))
             && filters.labels("label", &labels)
     });
     Ok(Json(networks))
 }
 
-async fn inspect(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     if let Some(view) = view(&api)
         && let Ok(network) = find::network(&view, &id)
     {

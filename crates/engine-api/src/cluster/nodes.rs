@@ -5,11 +5,11 @@ use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::node::{ManagerView, NodeSpecJson, render, role_word};
 use crate::{Api, ListQuery};
-use manager::find;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use manager::find;
 use serde::Deserialize;
 use serde_json::Value;
 use types::{Node, NodeId, NodeRole, NodeState, Version};
@@ -30,9 +30,9 @@ fn own<'a>(here: &'a NodeId, wanted: &'a str) -> &'a str {
 fn manager_view(node: &Node, managers: &[String]) -> Option<ManagerView> {
     (node.role == NodeRole::Manager).then(|| {
         let host = node.status.address.to_string();
-        let own = managers.iter().find(|address| {
-            address.rsplit_once(':').is_some_and(|(address, _)| address == host)
-        });
+        let own = managers
+            .iter()
+            .find(|address| address.rsplit_once(':').is_some_and(|(address, _)| address == host));
         ManagerView {
             address: own.cloned().unwrap_or_else(|| format!("{host}:2377")),
             leader: true,
@@ -60,10 +60,7 @@ async fn list(
     Ok(Json(shown.map(|node| render(node, manager_view(node, &managers).as_ref())).collect()))
 }
 
-async fn inspect(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let view = api.manager()?.view();
     let member = api.member()?;
     let node = find::node(&view, own(&member.node, &id))?;

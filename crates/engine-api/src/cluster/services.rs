@@ -1,23 +1,21 @@
 //! `/services`: what users want to keep running.
 
 use super::logs::{self, LogQuery};
+use crate::Api;
 use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::service::{Counts, ServiceSpecJson, render};
-use crate::Api;
-use manager::find;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use manager::find;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::View;
-use types::{
-    DesiredState, Fault, Service, ServiceMode, ServiceSpec, TaskState, Version,
-};
+use types::{DesiredState, Fault, Service, ServiceMode, ServiceSpec, TaskState, Version};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -94,17 +92,7 @@ async fn create(
     Ok((StatusCode::CREATED, Json(json!({ "ID": id, "Warnings": null }))))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct InspectQuery {
-    insert_defaults: Option<String>,
-}
-
-async fn inspect(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    Query(_defaults_are_always_there): Query<InspectQuery>,
-) -> Result<Json<Value>, ApiError> {
+async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let view = api.manager()?.view();
     let service = find::service(&view, &id)?;
     Ok(Json(render(&service, None)))
@@ -155,6 +143,5 @@ async fn service_logs(
     let manager = api.manager()?;
     let service = find::service(&manager.view(), &id)?;
     let framed = !service.spec.task.container.tty;
-    logs::answer(&manager, manager::LogSelector::Service(service.id.clone()), &query, framed)
-        .await
+    logs::answer(&manager, manager::LogSelector::Service(service.id.clone()), &query, framed).await
 }

@@ -1,10 +1,10 @@
 //! `/swarm`: create, join, leave, look at and change the cluster.
 
+use crate::Api;
 use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::json;
 use crate::port::{Init, Join};
-use crate::Api;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -76,11 +76,7 @@ async fn init(
         listen: request.listen_addr,
         advertise: request.advertise_addr,
         data_path_port,
-        address_pools: request
-            .default_addr_pool
-            .iter()
-            .map(pool)
-            .collect::<Result<_, Fault>>()?,
+        address_pools: request.default_addr_pool.iter().map(pool).collect::<Result<_, Fault>>()?,
         subnet_prefix,
         force_new_cluster: request.force_new_cluster,
         spec: request.spec.parse()?,

@@ -5,11 +5,11 @@ use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::task::render;
 use crate::{Api, ListQuery};
-use manager::find;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
+use manager::find;
 use serde_json::Value;
 use store::View;
 use types::{DesiredState, Labels, NodeId, Task};
@@ -46,9 +46,8 @@ fn up_to_date(view: &View, task: &Task) -> bool {
 }
 
 fn matches(view: &View, here: &NodeId, task: &Task, filters: &Filters) -> bool {
-    let service = |wanted: &str| {
-        task.service_name == wanted || task.service.as_str().starts_with(wanted)
-    };
+    let service =
+        |wanted: &str| task.service_name == wanted || task.service.as_str().starts_with(wanted);
     let node = |wanted: &str| {
         let Some(id) = &task.node else { return false };
         let wanted = if wanted == "self" { here.as_str() } else { wanted };
@@ -71,10 +70,7 @@ fn matches(view: &View, here: &NodeId, task: &Task, filters: &Filters) -> bool {
         && filters.labels("label", labels)
 }
 
-async fn inspect(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let view = api.manager()?.view();
     let task = find::task(&view, &id)?;
     Ok(Json(show(&view, &task)))

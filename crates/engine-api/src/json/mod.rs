@@ -4,7 +4,9 @@
 //! Docker does; features that it knows but does not have are refused by name.
 
 pub(crate) mod cluster;
+pub(crate) mod container;
 pub(crate) mod container_spec;
+pub(crate) mod image;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod service;

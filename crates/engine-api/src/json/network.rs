@@ -113,7 +113,10 @@ fn ipam(network: &Network) -> Value {
 fn options(network: &Network) -> Labels {
     let mut options = network.spec.driver_options.clone();
     if network.vni != 0 {
-        options.insert("com.docker.network.driver.overlay.vxlanid_list".into(), network.vni.to_string());
+        options.insert(
+            "com.docker.network.driver.overlay.vxlanid_list".into(),
+            network.vni.to_string(),
+        );
     }
     options
 }
@@ -199,7 +202,10 @@ mod tests {
         )
         .unwrap();
         let subnet = spec.subnet.unwrap();
-        assert_eq!((subnet.net.to_string(), subnet.gateway.to_string()), ("10.9.0.0/24".into(), "10.9.0.1".into()));
+        assert_eq!(
+            (subnet.net.to_string(), subnet.gateway.to_string()),
+            ("10.9.0.0/24".into(), "10.9.0.1".into())
+        );
     }
 
     #[test]

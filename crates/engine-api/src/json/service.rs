@@ -196,8 +196,7 @@ impl ServiceSpecJson {
     pub(crate) fn parse(self) -> Result<ServiceSpec, Fault> {
         let template = self.task_template;
         // Older clients put the networks beside the template.
-        let networks =
-            if template.networks.is_empty() { self.networks } else { Vec::new() };
+        let networks = if template.networks.is_empty() { self.networks } else { Vec::new() };
         let mut task = template.parse()?;
         if task.networks.is_empty() {
             task.networks = networks.into_iter().map(AttachmentJson::parse).collect();
@@ -222,9 +221,7 @@ impl ServiceSpecJson {
                 replicated: Some(ReplicatedJson { replicas: Some(replicas) }),
                 ..ModeJson::default()
             },
-            ServiceMode::Global => {
-                ModeJson { global: Some(json!({})), ..ModeJson::default() }
-            }
+            ServiceMode::Global => ModeJson { global: Some(json!({})), ..ModeJson::default() },
         };
         Self {
             name: spec.name.clone(),
@@ -254,7 +251,9 @@ impl TaskTemplateJson {
         Ok(TaskSpec {
             container: container.parse()?,
             resources: self.resources.parse()?,
-            restart: self.restart_policy.map_or(Ok(RestartPolicy::default()), RestartJson::parse)?,
+            restart: self
+                .restart_policy
+                .map_or(Ok(RestartPolicy::default()), RestartJson::parse)?,
             placement: self.placement.parse(),
             networks: self.networks.into_iter().map(AttachmentJson::parse).collect(),
             log_driver: log.name,

@@ -1,0 +1,123 @@
+//! `/exec`: further processes in running containers.
+
+use super::attach;
+use super::containers::SizeQuery;
+use crate::Api;
+use crate::body::JsonBody;
+use crate::error::ApiError;
+use crate::json::nullable;
+use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use engine::ExecConfig;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use types::Fault;
+
+pub(crate) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/containers/{id}/exec", post(create))
+        .route("/exec/{id}/start", post(start))
+        .route("/exec/{id}/json", get(inspect))
+        .route("/exec/{id}/resize", post(resize))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
+struct CreateJson {
+    attach_stdin: bool,
+    attach_stdout: bool,
+    attach_stderr: bool,
+    tty: bool,
+    privileged: bool,
+    #[serde(deserialize_with = "nullable")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    cmd: Vec<String>,
+    user: String,
+    working_dir: String,
+}
+
+async fn create(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    JsonBody(request): JsonBody<CreateJson>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    if request.cmd.is_empty() {
+        return Err(Fault::invalid("No exec command specified").into());
+    }
+    let config = ExecConfig {
+        command: request.cmd,
+        env: request.env,
+        dir: request.working_dir,
+        user: request.user,
+        tty: request.tty,
+        stdin: request.attach_stdin,
+        stdout: request.attach_stdout,
+        stderr: request.attach_stderr,
+        privileged: request.privileged,
+    };
+    let exec = api.engine.exec_create(&id, config).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "Id": exec }))))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct StartJson {
+    detach: bool,
+}
+
+async fn start(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    // The body is read first; what upgrades the connection is kept aside.
+    let (parts, body) = request.into_parts();
+    let (mut head, extensions) = (Request::new(axum::body::Body::empty()), parts.extensions);
+    *head.headers_mut() = parts.headers;
+    let JsonBody(options) = JsonBody::<StartJson>::from_request(Request::new(body), &()).await?;
+    *head.extensions_mut() = extensions;
+    let attached = api.engine.exec_start(&id, options.detach).await?;
+    if options.detach {
+        return Ok(StatusCode::OK.into_response());
+    }
+    Ok(attach::answer(head, attached))
+}
+
+async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let info = api.engine.exec_inspect(&id)?;
+    let (entrypoint, arguments) =
+        info.config.command.split_first().map_or(("", &[][..]), |(head, rest)| (head, rest));
+    Ok(Json(json!({
+        "ID": info.id,
+        "Running": info.running,
+        "ExitCode": info.exit_code,
+        "ProcessConfig": {
+            "tty": info.config.tty,
+            "entrypoint": entrypoint,
+            "arguments": arguments,
+            "privileged": info.config.privileged,
+            "user": info.config.user,
+        },
+        "OpenStdin": info.config.stdin,
+        "OpenStdout": info.config.stdout,
+        "OpenStderr": info.config.stderr,
+        "CanRemove": false,
+        "ContainerID": info.container,
+        "DetachKeys": "",
+        "Pid": info.pid,
+    })))
+}
+
+async fn resize(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(query): Query<SizeQuery>,
+) -> Result<StatusCode, ApiError> {
+    api.engine.exec_resize(&id, query.size()).await?;
+    Ok(StatusCode::OK)
+}
