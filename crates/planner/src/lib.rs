@@ -16,6 +16,11 @@
 //! continues a paused update) and with the spec before it in `previous_spec`. A task belongs to its
 //! node from state *assigned* on: the task of a global service names its node before.
 
+#![cfg_attr(
+    test,
+    allow(clippy::needless_raw_string_hashes, reason = "expect-test writes expectations that way")
+)]
+
 pub mod allocator;
 mod draft;
 mod orchestrator;

@@ -98,7 +98,7 @@ impl<'a> Line<'a> {
 pub(crate) fn read(case: &str) -> View {
     let mut view = View::default();
     let mut tx = Tx::new(&view);
-    let mut stamps: Vec<(types::TaskId, Timestamp)> = Vec::new();
+    let mut stamps: Vec<(types::TaskId, u32, Timestamp)> = Vec::new();
     for (index, text) in case.lines().filter(|line| !line.trim().is_empty()).enumerate() {
         let mut line = Line::read(text);
         match line.words[0] {
@@ -113,8 +113,9 @@ pub(crate) fn read(case: &str) -> View {
             "network" => tx.put_network(network(&mut line)),
             "service" => tx.put_service(service(&mut line)),
             "task" => {
+                let born = line.number("born").unwrap_or(0);
                 let task = task(&mut line, &tx);
-                stamps.push((task.id.clone(), task.status.since));
+                stamps.push((task.id.clone(), born, task.status.since));
                 tx.put_task(task);
             }
             word => panic!("unknown kind of object: {word}"),
@@ -128,8 +129,8 @@ pub(crate) fn read(case: &str) -> View {
         .into_iter()
         .partition(|change| matches!(change, Change::Put(Object::Task(_))));
     view.apply(&store::Changes { changes: others }, Version(1), Timestamp(0));
-    for (index, (id, since)) in stamps.into_iter().enumerate() {
-        let birth = Timestamp(i64::try_from(index).unwrap_or(0));
+    for (index, (id, born, since)) in stamps.into_iter().enumerate() {
+        let birth = Timestamp(seconds(born).0 + i64::try_from(index).unwrap_or(0));
         let mine = tasks.iter().find(|change| change.key() == store::Key::Task(id.clone()));
         let changes = store::Changes { changes: mine.cloned().into_iter().collect() };
         view.apply(&changes, Version(1), birth);
@@ -179,9 +180,10 @@ fn service(line: &mut Line<'_>) -> Service {
     let mut service = Service { id: name.into(), ..Service::default() };
     let spec = &mut service.spec;
     name.clone_into(&mut spec.name);
-    spec.mode = match line.has("global") {
-        true => ServiceMode::Global,
-        false => ServiceMode::Replicated { replicas: line.number("replicas").unwrap_or(1) },
+    spec.mode = if line.has("global") {
+        ServiceMode::Global
+    } else {
+        ServiceMode::Replicated { replicas: line.number("replicas").unwrap_or(1) }
     };
     if line.has("dnsrr") {
         spec.endpoint.mode = EndpointMode::Dnsrr;

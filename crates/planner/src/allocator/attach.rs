@@ -31,29 +31,28 @@ pub(super) fn allocate_tasks(draft: &mut Draft<'_>, ledger: &mut Ledger) {
     };
     let mut tasks: Vec<Arc<Task>> = draft.tx.tasks().filter(new).cloned().collect();
     tasks.sort_by(|a, b| (&a.service, a.slot, &a.id).cmp(&(&b.service, b.slot, &b.id)));
+    let mut waiting = Vec::new();
     for task in tasks {
         let Some(service) = draft.tx.service(&task.service).cloned() else {
             continue;
         };
-        if !service.allocation_error.is_empty() {
-            draft.excuse(&task.id, &service.allocation_error);
-            continue;
-        }
-        let mark = ledger.mark();
-        let addresses = match take(draft, ledger, &service, &task) {
-            Ok(addresses) => addresses,
-            Err(shortage) => {
-                ledger.undo(mark);
-                draft.excuse(&task.id, &shortage.to_string());
-                continue;
+        match take(draft, ledger, &service, &task) {
+            Ok(addresses) => {
+                draft.enter(&task.id, TaskState::Pending, "pending task scheduling");
+                draft.tx.edit_task(&task.id, |task| {
+                    task.attachments = addresses.attachments;
+                    task.ingress_address = addresses.ingress;
+                    task.ports.clone_from(&service.ports);
+                });
             }
-        };
-        draft.enter(&task.id, TaskState::Pending, "pending task scheduling");
-        draft.tx.edit_task(&task.id, |task| {
-            task.attachments = addresses.attachments;
-            task.ingress_address = addresses.ingress;
-            task.ports.clone_from(&service.ports);
-        });
+            Err(_) => waiting.push((task, service)),
+        }
+    }
+    // What one of them lacks may be what another one has just got.
+    for (task, service) in waiting {
+        if let Err(reason) = take(draft, ledger, &service, &task) {
+            draft.excuse(&task.id, &reason);
+        }
     }
 }
 
@@ -63,7 +62,24 @@ struct Addresses {
     ingress: Option<Ipv4Addr>,
 }
 
+/// All addresses of a task, or none and the reason.
 fn take(
+    draft: &Draft<'_>,
+    ledger: &mut Ledger,
+    service: &Service,
+    task: &Task,
+) -> Result<Addresses, String> {
+    if !service.allocation_error.is_empty() {
+        return Err(service.allocation_error.clone());
+    }
+    let mark = ledger.mark();
+    take_each(draft, ledger, service, task).map_err(|shortage| {
+        ledger.undo(mark);
+        shortage.to_string()
+    })
+}
+
+fn take_each(
     draft: &Draft<'_>,
     ledger: &mut Ledger,
     service: &Service,

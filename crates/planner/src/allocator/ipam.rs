@@ -204,7 +204,7 @@ mod tests {
             &expect![[r#"
                 + web.2 assigned running n1 front=10.0.1.6
                 + web.3 assigned running n1 front=10.0.1.4
-                ~ network front vni 4097 last 10.0.1.4
+                ~ network front last 10.0.1.4
             "#]],
         );
     }
@@ -223,7 +223,7 @@ mod tests {
             ",
             &expect![[r#"
                 + web.2 assigned running n1 front=10.0.1.4
-                ~ network front vni 4097 last 10.0.1.4
+                ~ network front last 10.0.1.4
             "#]],
         );
     }
@@ -238,7 +238,7 @@ mod tests {
             ",
             &expect![[r#"
                 + web.1 new running - error: no free address in 10.0.1.0/30
-                ~ network front vni 4097 last 10.0.1.2
+                ~ network front last 10.0.1.2
                 ~ web vip front=10.0.1.2
             "#]],
         );
@@ -255,7 +255,7 @@ mod tests {
             ",
             &expect![[r#"
                 + web.1 assigned running n1 mesh 10.255.1.0 ports 8080:80/tcp
-                ~ network ingress vni 4096 last 10.255.1.0
+                ~ network ingress last 10.255.1.0
                 ~ node n1 ingress 10.255.0.2
                 ~ node n2 ingress 10.255.0.3
                 ~ web ports 8080:80/tcp

@@ -180,8 +180,8 @@ mod tests {
             service api replicas=0 ports=0:80
             ",
             &expect![[r#"
-                ~ api ports 30001:80/tcp
-                ~ web ports 8080:80/tcp 30000:443/tcp
+                ~ api ports 30000:80/tcp
+                ~ web ports 8080:80/tcp 30001:443/tcp
             "#]],
         );
     }

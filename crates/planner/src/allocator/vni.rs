@@ -21,7 +21,7 @@ const DEFAULT_PREFIX: u8 = 24;
 pub fn overlapping_network(view: &View, subnet: Ipv4Net) -> Option<String> {
     let network = view
         .networks()
-        .find(|network| subnet_of(network).is_some_and(|other| overlaps(&other.net, &subnet)))?;
+        .find(|network| subnet_of(network).is_some_and(|other| overlaps(other.net, subnet)))?;
     Some(network.spec.name.clone())
 }
 
@@ -29,8 +29,8 @@ fn subnet_of(network: &Network) -> Option<Subnet> {
     network.subnet.or(network.spec.subnet)
 }
 
-fn overlaps(one: &Ipv4Net, other: &Ipv4Net) -> bool {
-    one.contains(other) || other.contains(one)
+fn overlaps(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other) || other.contains(&one)
 }
 
 /// Gives each network a VNI and a subnet. One for which there is none stays without; the services
@@ -45,7 +45,7 @@ pub(super) fn allocate(draft: &mut Draft<'_>) {
             vni = free_vni(&draft.tx).unwrap_or(0);
         }
         let subnet = network.subnet.or_else(|| match network.spec.subnet {
-            Some(asked) => is_free(&draft.tx, &network, &asked.net).then_some(asked),
+            Some(asked) => is_free(&draft.tx, &network, asked.net).then_some(asked),
             None => free_subnet(&draft.tx, &network),
         });
         draft.tx.edit_network(&network.id, |network| {
@@ -60,11 +60,11 @@ fn free_vni(view: &View) -> Option<u32> {
     (FIRST_VNI..=LAST_VNI).find(|vni| !used.contains(vni))
 }
 
-fn is_free(view: &View, network: &Network, subnet: &Ipv4Net) -> bool {
+fn is_free(view: &View, network: &Network, subnet: Ipv4Net) -> bool {
     view.networks()
         .filter(|other| other.id != network.id)
         .filter_map(|other| other.subnet)
-        .all(|other| !overlaps(&other.net, subnet))
+        .all(|other| !overlaps(other.net, subnet))
 }
 
 /// The first free subnet of the cluster's pools.
@@ -89,7 +89,7 @@ fn free_subnet(view: &View, network: &Network) -> Option<Subnet> {
         .iter()
         .filter_map(|pool| pool.subnets(prefix).ok())
         .flatten()
-        .find(|net| Some(*net) != reserved && used.iter().all(|used| !overlaps(used, net)))?;
+        .find(|net| Some(*net) != reserved && used.iter().all(|used| !overlaps(*used, *net)))?;
     let gateway = net.hosts().next()?;
     Some(Subnet { net, gateway })
 }
@@ -123,8 +123,8 @@ mod tests {
             network one
             ",
             &expect![[r#"
-                ~ network one vni 4099 subnet 10.0.5.0/24 gateway 10.0.5.1
-                ~ network wanted vni 4097 subnet 10.0.4.0/24 gateway 10.0.4.1
+                ~ network one vni 4097 subnet 10.0.5.0/24 gateway 10.0.5.1
+                ~ network wanted vni 4099 subnet 10.0.4.0/24 gateway 10.0.4.1
             "#]],
         );
     }

@@ -38,8 +38,8 @@ fn is_superseded(view: &View, service: &Service, held: &Held, task: &Task) -> bo
         .any(|other| !current || is_current(view, service, other))
 }
 
-/// A task of a global service can only be restarted on its node.
-fn has_place(view: &View, service: &Service, slot: &Slot) -> bool {
+/// Says whether a slot can get a new task: one of a global service has to run on its node.
+pub(crate) fn has_place(view: &View, service: &Service, slot: &Slot) -> bool {
     match slot {
         Slot::Number(_) => true,
         Slot::Node(id) => view
@@ -190,8 +190,8 @@ mod tests {
             &expect![[r#"
                 + web.2 assigned running n1 restarts 80,100
                 + web.3 assigned running n1 restarts 100
-                ~ web.2 failed shutdown n1 restarts 10,80
-                ~ web.3 failed shutdown n1 restarts 10
+                ~ web.2 failed shutdown n1 restarts 10,80 since 90s
+                ~ web.3 failed shutdown n1 restarts 10 since 90s
             "#]],
         );
     }

@@ -58,7 +58,7 @@ fn failure(view: &View, service: &Service) -> Option<Arc<Task>> {
     let started_at = service.update.as_ref()?.started_at;
     let slots = slots(view, service);
     let failed = |task: &&Arc<Task>| {
-        task.spec == service.spec.task && is_failure(task) && started_at <= task.meta.updated_at
+        task.spec == service.spec.task && is_failure(task) && started_at <= task.meta.created_at
     };
     let mut failures = slots
         .values()
@@ -123,6 +123,7 @@ pub(crate) fn advance(draft: &mut Draft<'_>, service: &Service) {
     let mut old: Vec<(&Slot, &Held)> = slots
         .iter()
         .filter(|(_, held)| !held.wanted.is_empty())
+        .filter(|(slot, _)| restart::has_place(&draft.tx, service, slot))
         .filter(|(_, held)| !held.wanted.iter().any(|it| is_current(&draft.tx, service, it)))
         .collect();
     let Some(started_at) = begin(draft, service, !old.is_empty()) else {
@@ -133,10 +134,7 @@ pub(crate) fn advance(draft: &mut Draft<'_>, service: &Service) {
         finish(draft, service, &slots, started_at);
         return;
     }
-    let resting = match old.is_empty() {
-        true => 0,
-        false => rests(draft, service, &slots, started_at),
-    };
+    let resting = if old.is_empty() { 0 } else { rests(draft, service, &slots, started_at) };
     let room = match usize::try_from(service.spec.update.parallelism).unwrap_or(usize::MAX) {
         0 => usize::MAX,
         parallelism => parallelism.saturating_sub(flying + resting),
@@ -224,10 +222,11 @@ fn run_since(
     slots
         .values()
         .flat_map(|held| &held.wanted)
+        .filter(move |task| started_at <= task.meta.created_at)
         .filter(|task| task.status.state == TaskState::Running && is_current(view, service, task))
-        // The node's clock may be ahead of ours; a task does not run before we heard of it.
-        .map(|task| task.status.since.min(task.meta.updated_at))
-        .filter(move |since| started_at <= *since)
+        // The node's clock may differ from ours: a task runs after it was made, and before we heard
+        // of it.
+        .map(|task| task.status.since.min(task.meta.updated_at).max(task.meta.created_at))
 }
 
 /// Completes an update once the last new task has run for the time it is monitored.
@@ -250,10 +249,8 @@ fn finish(
     let now = draft.now;
     draft.tx.edit_service(&service.id, |service| {
         let Some(update) = &mut service.update else { return };
-        let message = match update.message == ROLLING_BACK {
-            true => "rollback completed",
-            false => "update completed",
-        };
+        let message =
+            if update.message == ROLLING_BACK { "rollback completed" } else { "update completed" };
         update.state = UpdateState::Completed;
         update.completed_at = Some(now);
         message.clone_into(&mut update.message);
@@ -306,7 +303,7 @@ mod tests {
                 node n1
                 service web replicas=2 image=two update=updating
                 task web.1 {state} n1 image=one desired=shutdown
-                task web.1 ready n1 image=two desired=ready
+                task web.1 ready n1 image=two born=55 desired=ready
                 task web.2 running n1 image=one
                 "
             )
@@ -327,7 +324,7 @@ mod tests {
                 "
                 node n1
                 service web replicas=2 image=two update=updating update-delay=10
-                task web.1 running n1 image=two since={since}
+                task web.1 running n1 image=two born=55 since={since}
                 task web.2 running n1 image=one since=5
                 "
             )
@@ -342,7 +339,7 @@ mod tests {
             &case(90),
             &expect![[r#"
                 + web.2 assigned ready n1 two
-                ~ web.2 running shutdown n1 one
+                ~ web.2 running shutdown n1 one since 5s
             "#]],
         );
     }
@@ -354,7 +351,7 @@ mod tests {
                 "
                 node n1
                 service web replicas=1 image=two update=updating
-                task web.1 running n1 image=two since={since}
+                task web.1 running n1 image=two born=55 since={since}
                 "
             )
         };
@@ -380,7 +377,7 @@ mod tests {
                 node n1
                 service web replicas=1 image=two update=updating order=start-first
                 task web.1 running n1 image=one
-                task web.1 {state} n1 image=two since=99
+                task web.1 {state} n1 image=two born=55 since=99
                 "
             )
         };
@@ -400,13 +397,13 @@ mod tests {
             "
             node n1
             service web replicas=2 image=two update=updating
-            task web.1 failed n1 image=two since=99
+            task web.1 failed n1 image=two born=55 since=99
             task web.2 running n1 image=one
             ",
             &expect![[r#"
                 + web.1 assigned ready n1 two at 105s
                 ~ web update paused: update paused due to failure or early termination of task web-1-1
-                ~ web.1 failed shutdown n1 two
+                ~ web.1 failed shutdown n1 two since 99s
                 wake 105s
             "#]],
         );
@@ -418,14 +415,14 @@ mod tests {
             "
             node n1
             service web replicas=2 image=two update=updating failure=rollback previous=one
-            task web.1 failed n1 image=two since=99
+            task web.1 failed n1 image=two born=55 since=99
             task web.2 running n1 image=one
             ",
             &expect![[r#"
                 + web.1 assigned ready n1 one at 105s
                 ~ web image one
                 ~ web update updating: rollback in progress
-                ~ web.1 failed shutdown n1 two
+                ~ web.1 failed shutdown n1 two since 99s
                 wake 105s
             "#]],
         );

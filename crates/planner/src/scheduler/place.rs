@@ -13,7 +13,7 @@ use types::{
 };
 
 /// Failures of a service's tasks on a node count for this long.
-const FAILURES_WITHIN: Duration = Duration::from_secs(5 * 60);
+const FAILURES_WITHIN: Duration = Duration::from_mins(5);
 
 /// What a node already carries.
 #[derive(Debug)]
@@ -90,16 +90,22 @@ pub(crate) fn schedule(draft: &mut Draft<'_>) {
     }
     tasks.sort_by(|a, b| (&a.service, a.slot, &a.id).cmp(&(&b.service, b.slot, &b.id)));
     let mut loads = loads(&draft.tx, draft.now);
+    let mut unplaced = Vec::new();
     for task in tasks {
-        match place(&loads, &task) {
-            Ok(node) => {
-                draft.enter(&task.id, TaskState::Assigned, "scheduler assigned task to node");
-                draft.tx.edit_task(&task.id, |task| task.node = Some(node.clone()));
-                if let Some(load) = loads.get_mut(&node) {
-                    load.add(&task, draft.now);
-                }
-            }
-            Err(misfits) => draft.excuse(&task.id, &explain(&misfits)),
+        let Ok(node) = place(&loads, &task) else {
+            unplaced.push(task);
+            continue;
+        };
+        draft.enter(&task.id, TaskState::Assigned, "scheduler assigned task to node");
+        draft.tx.edit_task(&task.id, |task| task.node = Some(node.clone()));
+        if let Some(load) = loads.get_mut(&node) {
+            load.add(&task, draft.now);
+        }
+    }
+    // What one of them lacks may be what another one has just got.
+    for task in unplaced {
+        if let Err(misfits) = place(&loads, &task) {
+            draft.excuse(&task.id, &explain(&misfits));
         }
     }
 }

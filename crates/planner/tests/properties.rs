@@ -1,0 +1,467 @@
+//! What holds whatever users, nodes and time do.
+
+use planner::plan;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Changes, Tx, View, rules};
+use types::{
+    Attachment, Availability, Cluster, DesiredState, FailureAction, IdSource, Network,
+    NetworkAttachment, Node, NodeState, PublishMode, PublishedPort, RestartCondition, Service,
+    ServiceMode, Subnet, Task, TaskState, Timestamp, UpdateOrder, Version,
+};
+
+/// Something that happens to the cluster.
+#[derive(Clone, Debug)]
+enum Step {
+    Node {
+        node: u8,
+        down: bool,
+        availability: Availability,
+        ssd: bool,
+    },
+    RemoveNode(u8),
+    Service {
+        service: u8,
+        wish: Wish,
+    },
+    RemoveService(u8),
+    Network {
+        network: u8,
+        prefix: u8,
+    },
+    /// The nodes move their tasks on; the seed says how far and which fail.
+    Work {
+        seed: u64,
+    },
+    Wait {
+        seconds: u8,
+    },
+}
+
+/// A service as some user wants it.
+#[derive(Clone, Debug)]
+struct Wish {
+    global: bool,
+    replicas: u8,
+    image: u8,
+    ssd: bool,
+    networks: Vec<u8>,
+    port: Option<(u8, bool)>,
+    restart: RestartCondition,
+    delay: u8,
+    parallelism: u8,
+    order: UpdateOrder,
+    failure: FailureAction,
+    memory: u8,
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let restart = prop_oneof![
+        3 => Just(RestartCondition::Any),
+        1 => Just(RestartCondition::OnFailure),
+        1 => Just(RestartCondition::None),
+    ];
+    let failure = prop_oneof![
+        Just(FailureAction::Pause),
+        Just(FailureAction::Continue),
+        Just(FailureAction::Rollback),
+    ];
+    let order = prop_oneof![Just(UpdateOrder::StopFirst), Just(UpdateOrder::StartFirst)];
+    let port = prop::option::weighted(0.5, (0..3u8, any::<bool>()));
+    let networks = prop::collection::vec(0..3u8, 0..3);
+    (
+        (0..5u8, 0..6u8, 0..3u8, any::<bool>(), networks, port),
+        (restart, 0..3u8, 0..3u8, order, failure, 0..3u8),
+    )
+        .prop_map(|(one, two)| {
+            let (mode, replicas, image, ssd, networks, port) = one;
+            let (restart, delay, parallelism, order, failure, memory) = two;
+            Wish {
+                global: mode == 0,
+                replicas,
+                image,
+                ssd: ssd && image == 0,
+                networks,
+                port,
+                restart,
+                delay,
+                parallelism,
+                order,
+                failure,
+                memory,
+            }
+        })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let availability = prop_oneof![
+        3 => Just(Availability::Active),
+        1 => Just(Availability::Pause),
+        1 => Just(Availability::Drain),
+    ];
+    prop_oneof![
+        3 => (0..4u8, prop::bool::weighted(0.2), availability, any::<bool>()).prop_map(
+            |(node, down, availability, ssd)| Step::Node { node, down, availability, ssd }
+        ),
+        1 => (0..4u8).prop_map(Step::RemoveNode),
+        4 => (0..3u8, wish()).prop_map(|(service, wish)| Step::Service { service, wish }),
+        1 => (0..3u8).prop_map(Step::RemoveService),
+        1 => (0..3u8, 27..31u8).prop_map(|(network, prefix)| Step::Network { network, prefix }),
+        8 => any::<u64>().prop_map(|seed| Step::Work { seed }),
+        3 => (0..12u8).prop_map(|seconds| Step::Wait { seconds }),
+    ]
+}
+
+struct Count(u128);
+
+impl IdSource for Count {
+    fn next_bits(&mut self) -> u128 {
+        self.0 += 1;
+        // Ids do not come in order.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+}
+
+struct World {
+    view: View,
+    now: Timestamp,
+    ids: Count,
+    /// The highest state each task was seen in.
+    states: BTreeMap<types::TaskId, (TaskState, DesiredState)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            view: View::default(),
+            now: Timestamp(1_000_000_000),
+            ids: Count(0),
+            states: BTreeMap::new(),
+        };
+        world.write(|tx, _| {
+            tx.put_cluster(Cluster { id: "c".into(), ..Cluster::default() });
+            let mut ingress = Network { id: "ingress".into(), vni: 4096, ..Network::default() };
+            "ingress".clone_into(&mut ingress.spec.name);
+            ingress.spec.ingress = true;
+            ingress.subnet = Some(subnet("10.255.0.0/16"));
+            tx.put_network(ingress);
+        });
+        world
+    }
+
+    fn write(&mut self, edit: impl FnOnce(&mut Tx, Timestamp)) {
+        let mut tx = Tx::new(&self.view);
+        edit(&mut tx, self.now);
+        self.commit(&tx.finish());
+    }
+
+    fn commit(&mut self, changes: &Changes) {
+        rules::check(&self.view, changes).expect("the rules are kept");
+        let version = Version(self.view.version().0 + 1);
+        self.view.apply(changes, version, self.now);
+    }
+
+    fn take(&mut self, step: Step) {
+        self.now = self.now.after(Duration::from_millis(1));
+        match step {
+            Step::Node { node, down, availability, ssd } => self.write(|tx, _| {
+                let id = format!("n{node}").as_str().into();
+                let mut node = tx.node(&id).map_or_else(
+                    || Node { id: id.clone(), ..Node::default() },
+                    |node| Node::clone(node),
+                );
+                node.status.state = if down { NodeState::Down } else { NodeState::Ready };
+                node.spec.availability = availability;
+                node.description.memory_bytes = 4;
+                let disk = if ssd { "ssd" } else { "hdd" };
+                node.spec.labels.insert("disk".to_owned(), disk.to_owned());
+                tx.put_node(node);
+            }),
+            Step::RemoveNode(node) => {
+                self.write(|tx, _| tx.remove_node(&format!("n{node}").as_str().into()));
+            }
+            Step::Service { service, wish } => self.wish(service, &wish),
+            Step::RemoveService(service) => {
+                self.write(|tx, _| tx.remove_service(&format!("s{service}").as_str().into()));
+            }
+            Step::Network { network, prefix } => self.write(|tx, _| {
+                let id = format!("net{network}").as_str().into();
+                if tx.network(&id).is_none() {
+                    let mut new = Network { id, ..Network::default() };
+                    new.spec.name = format!("net{network}");
+                    new.spec.subnet = Some(subnet(&format!("10.1.{network}.0/{prefix}")));
+                    tx.put_network(new);
+                }
+            }),
+            Step::Work { seed } => self.write(|tx, now| work(tx, now, seed)),
+            Step::Wait { seconds } => {
+                self.now = self.now.after(Duration::from_secs(u64::from(seconds)));
+            }
+        }
+    }
+
+    /// What a user does with `service create` and `service update`.
+    fn wish(&mut self, service: u8, wish: &Wish) {
+        let id: types::ServiceId = format!("s{service}").as_str().into();
+        let before = self.view.service(&id).cloned();
+        let mut new = before.as_deref().cloned().unwrap_or_default();
+        new.id = id.clone();
+        new.previous_spec = before.as_ref().map(|before| before.spec.clone());
+        new.update = None;
+        let spec = &mut new.spec;
+        spec.name = format!("s{service}");
+        if before.is_none() {
+            spec.mode = ServiceMode::Global;
+        }
+        match (&before, wish.global, spec.mode) {
+            (None, true, _) | (Some(_), _, ServiceMode::Global) => {}
+            _ => spec.mode = ServiceMode::Replicated { replicas: wish.replicas.into() },
+        }
+        spec.task.container.image = format!("image{}", wish.image);
+        let constraint = wish.ssd.then(|| "node.labels.disk==ssd".to_owned());
+        spec.task.placement.constraints = constraint.into_iter().collect();
+        let attachment = |network: &u8| NetworkAttachment {
+            target: format!("net{network}").as_str().into(),
+            aliases: Vec::new(),
+        };
+        spec.task.networks = wish.networks.iter().map(attachment).collect();
+        spec.task.restart.condition = wish.restart;
+        spec.task.restart.delay = Duration::from_secs(wish.delay.into());
+        spec.task.restart.max_attempts = u64::from(wish.replicas % 3);
+        spec.task.resources.reserve_memory = wish.memory.into();
+        spec.update.parallelism = wish.parallelism.into();
+        spec.update.order = wish.order;
+        spec.update.failure_action = wish.failure;
+        let port = |(number, host): (u8, bool)| PublishedPort {
+            target: 80,
+            published: if number == 0 { 0 } else { 8000 + u16::from(number) },
+            mode: if host { PublishMode::Host } else { PublishMode::Ingress },
+            ..PublishedPort::default()
+        };
+        spec.endpoint.ports = wish.port.map(port).into_iter().collect();
+        self.write(|tx, _| tx.put_service(new));
+    }
+
+    /// Plans, checks the plan and commits it.
+    fn plan(&mut self) {
+        let planned = plan(&self.view, self.now, &mut self.ids);
+        self.commit(&planned.changes);
+        let again = plan(&self.view, self.now, &mut self.ids);
+        assert_eq!(again.changes.changes, [], "planning again changes something");
+        assert_eq!(again.wake, planned.wake);
+        assert!(planned.wake.is_none_or(|wake| self.now < wake), "it wakes in the past");
+        self.check();
+    }
+
+    fn check(&mut self) {
+        self.check_states();
+        check_addresses(&self.view);
+        for service in self.view.services() {
+            check_slots(&self.view, service);
+        }
+        for task in self.view.tasks() {
+            assert!(task.desired != DesiredState::Ready || task.occupies() || task.node.is_some());
+            let lost = task.node.as_ref().is_some_and(|node| self.view.node(node).is_none());
+            assert!(!lost, "{} is on a removed node", task.name());
+            let placed = TaskState::Assigned <= task.status.state;
+            assert!(!placed || task.node.is_some(), "{} is placed nowhere", task.name());
+            let ownerless = self.view.service(&task.service).is_none();
+            assert!(!ownerless || task.desired == DesiredState::Remove);
+        }
+    }
+
+    fn check_states(&mut self) {
+        for task in self.view.tasks() {
+            let now = (task.status.state, task.desired);
+            let was = self.states.insert(task.id.clone(), now).unwrap_or(now);
+            assert!(was.0 <= now.0 && was.1 <= now.1, "{} falls", task.name());
+        }
+    }
+}
+
+fn subnet(text: &str) -> Subnet {
+    let net: ipnet::Ipv4Net = text.parse().expect("a subnet");
+    Subnet { net, gateway: net.hosts().next().expect("an address") }
+}
+
+/// Moves tasks on as nodes would: none starts that is not wanted to run.
+fn work(tx: &mut Tx, now: Timestamp, mut seed: u64) {
+    let mut dice = |sides: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % sides
+    };
+    let tasks: Vec<Arc<Task>> = tx.tasks().cloned().collect();
+    for task in tasks {
+        let state = task.status.state;
+        let node = task.node.as_ref().and_then(|node| tx.node(node));
+        let up = node.is_some_and(|node| node.status.state == NodeState::Ready);
+        if !up || !task.occupies() || state < TaskState::Assigned {
+            continue;
+        }
+        let next = match (task.desired, dice(8)) {
+            (DesiredState::Shutdown | DesiredState::Remove, 0..4) => TaskState::Shutdown,
+            (DesiredState::Shutdown | DesiredState::Remove, _) => continue,
+            (_, 0) if state == TaskState::Running => TaskState::Complete,
+            (_, 1) => TaskState::Failed,
+            (_, 2) if state < TaskState::Ready => TaskState::Rejected,
+            (DesiredState::Ready, _) => TaskState::Ready,
+            (DesiredState::Running, 3) if state < TaskState::Starting => TaskState::Starting,
+            (DesiredState::Running, _) => TaskState::Running,
+        };
+        if next != state {
+            tx.edit_task(&task.id, |task| {
+                task.status.state = next;
+                task.status.since = now;
+            });
+        }
+    }
+}
+
+fn check_addresses(view: &View) {
+    let mut seen = BTreeSet::new();
+    let gateways = view.networks().filter_map(|network| Some((&network.id, network.subnet?)));
+    for (network, subnet) in gateways {
+        seen.insert((network.clone(), subnet.gateway));
+    }
+    let mut hold = |network: &types::NetworkId, address| {
+        assert!(seen.insert((network.clone(), address)), "{address} is held twice");
+        let net = view.network(network).and_then(|network| network.subnet).expect("a subnet").net;
+        assert!(net.contains(&address) && address != net.broadcast() && address != net.network());
+    };
+    let ingress = "ingress".into();
+    for address in view.nodes().filter_map(|node| node.ingress_address) {
+        hold(&ingress, address);
+    }
+    for vip in view.services().flat_map(|service| &service.vips) {
+        hold(&vip.network, vip.address);
+    }
+    for task in view.tasks().filter(|task| task.occupies()) {
+        for Attachment { network, address, .. } in &task.attachments {
+            hold(network, *address);
+        }
+        if let Some(address) = task.ingress_address {
+            hold(&ingress, address);
+        }
+    }
+}
+
+/// A slot has one task that is wanted; two while an update overlaps them.
+fn check_slots(view: &View, service: &Service) {
+    let mut slots: BTreeMap<(u64, Option<&types::NodeId>), Vec<&Arc<Task>>> = BTreeMap::new();
+    let mut history: BTreeMap<(u64, Option<&types::NodeId>), usize> = BTreeMap::new();
+    for task in view.tasks_of_service(&service.id) {
+        let node = task.node.as_ref().filter(|_| task.slot == 0);
+        if task.desired <= DesiredState::Running {
+            slots.entry((task.slot, node)).or_default().push(task);
+        } else if !task.occupies() {
+            *history.entry((task.slot, node)).or_default() += 1;
+        }
+    }
+    for count in history.into_values() {
+        assert!(count <= 5, "too much history");
+    }
+    if let ServiceMode::Replicated { replicas } = service.spec.mode {
+        assert_eq!(u64::try_from(slots.len()), Ok(replicas), "slots of {}", service.spec.name);
+    }
+    for tasks in slots.values() {
+        assert!(tasks.len() <= 2, "a slot with {} tasks", tasks.len());
+        if let [old, new] = tasks.as_slice() {
+            let made_of = |task: &Task| {
+                (task.spec.clone(), task.ports.clone(), task.ingress_address.is_some())
+            };
+            let made = TaskState::New < new.status.state;
+            assert!(!made || made_of(old) != made_of(new), "two equal tasks in a slot");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Plans keep the rules and are final, slots and addresses are unique, states only rise.
+    #[test]
+    fn a_plan_is_final_and_keeps_the_rules(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in steps {
+            world.take(step);
+            world.plan();
+        }
+    }
+
+    /// Whatever happened before: with nodes that work and time that passes, every service that can
+    /// run runs, on the present spec.
+    #[test]
+    fn every_service_settles(steps in prop::collection::vec(step(), 1..40)) {
+        let mut world = World::new();
+        for step in steps {
+            world.take(step);
+            world.plan();
+        }
+        for node in 0..4 {
+            let availability = Availability::Active;
+            world.take(Step::Node { node, down: false, availability, ssd: true });
+        }
+        for network in 0..3 {
+            world.take(Step::Network { network, prefix: 27 });
+        }
+        // Users look at what did not work, and try something that does.
+        let services: Vec<Arc<Service>> = world.view.services().cloned().collect();
+        for service in &services {
+            world.write(|tx, _| tx.edit_service(&service.id, |service| {
+                service.update = None;
+                service.spec.endpoint.ports.clear();
+                service.spec.task.networks.clear();
+                service.spec.task.resources.reserve_memory = 0;
+                service.spec.task.restart.condition = RestartCondition::Any;
+                service.spec.task.restart.max_attempts = 0;
+                service.spec.update.failure_action = FailureAction::Continue;
+            }));
+        }
+        for _ in 0..200 {
+            world.plan();
+            world.write(healthy);
+            world.take(Step::Wait { seconds: 3 });
+        }
+        world.plan();
+        for service in world.view.services() {
+            let tasks = world.view.tasks_of_service(&service.id);
+            let running: Vec<&Arc<Task>> = tasks.filter(|task| task.serves()).collect();
+            let wanted = match service.spec.mode {
+                ServiceMode::Replicated { replicas } => usize::try_from(replicas).expect("few"),
+                ServiceMode::Global => 4,
+            };
+            prop_assert_eq!(running.len(), wanted, "tasks of {}", service.spec.name);
+            for task in running {
+                let (task, service) = (&task.spec.container, &service.spec.task.container);
+                prop_assert_eq!(&task.image, &service.image);
+            }
+        }
+    }
+}
+
+/// Every task comes as far as it is wanted to.
+fn healthy(tx: &mut Tx, now: Timestamp) {
+    let tasks: Vec<Arc<Task>> = tx.tasks().cloned().collect();
+    for task in tasks {
+        if !task.occupies() || task.status.state < TaskState::Assigned {
+            continue;
+        }
+        let next = match task.desired {
+            DesiredState::Ready => TaskState::Ready,
+            DesiredState::Running => TaskState::Running,
+            DesiredState::Shutdown | DesiredState::Remove => TaskState::Shutdown,
+        };
+        if task.status.state < next {
+            tx.edit_task(&task.id, |task| {
+                task.status.state = next;
+                task.status.since = now;
+            });
+        }
+    }
+}
