@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// The containerd namespace of this node's containers
     #[arg(long, default_value = "skep", value_name = "NAME")]
     pub(crate) containerd_namespace: String,
+    /// Where runc keeps its state, with a containerd of somebody else's
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runc_root: Option<PathBuf>,
     /// The node's name [default: the machine's host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,

@@ -1,8 +1,9 @@
 //! `skep lab down`: removes everything that belongs to the lab, whatever state it is in.
 
-use super::layout::Layout;
+use super::layout::{Layout, Place};
 use super::node;
 use anyhow::{Context, Result};
+use dataplane::Namespaces as _;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::ErrorKind;
@@ -24,8 +25,10 @@ pub(super) async fn run(layout: &Layout) -> Result<()> {
     println!("==> containers");
     containerd::stop(&layout.containerd()).await.context("cannot stop the lab's containerd")?;
     println!("==> networks");
-    linux::unmount_below(&layout.run).context("cannot unmount the lab's namespaces")?;
-    linux::underlay::destroy().await.context("cannot remove the lab's underlay")?;
+    for place in layout.places() {
+        clean(&place).await.with_context(|| format!("cannot clean {}", place.name))?;
+    }
+    linux::Underlay::default().down().context("cannot remove the lab's underlay")?;
     println!("==> files");
     remove_cgroups()?;
     for folder in [&layout.run, &layout.data] {
@@ -37,6 +40,18 @@ pub(super) async fn run(layout: &Layout) -> Result<()> {
         }
     }
     println!("==> the lab is down");
+    Ok(())
+}
+
+/// Removes what a node's data plane made.
+async fn clean(place: &Place) -> Result<()> {
+    for file in fs::read_dir(place.run.join("netns")).into_iter().flatten().flatten() {
+        linux::Namespaces.remove(&file.path()).await?;
+    }
+    let config = crate::daemon::kernel_config(&place.run, crate::daemon::GATEWAY_SUBNET);
+    if place.netns().exists() {
+        linux::run_in(&place.netns(), || linux::Kernel::clean(&config))??;
+    }
     Ok(())
 }
 

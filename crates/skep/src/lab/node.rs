@@ -72,6 +72,8 @@ pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
             text(layout.resolv_conf()),
             "--containerd".to_owned(),
             text(layout.containerd().socket()),
+            "--runc-root".to_owned(),
+            text(layout.containerd().runc_root()),
             "--containerd-namespace".to_owned(),
             place.namespace.clone(),
             "--cgroup-parent".to_owned(),
@@ -129,12 +131,16 @@ pub(super) async fn kill(place: &Place) -> Result<()> {
     end(pid, Signal::SIGKILL).await
 }
 
-pub(super) async fn cut(place: &Place) -> Result<()> {
-    linux::underlay::cut(place.number).await.with_context(|| format!("cannot cut {}", place.name))
+pub(super) fn cut(place: &Place) -> Result<()> {
+    linux::Underlay::default()
+        .cut(place.number.into())
+        .with_context(|| format!("cannot cut {}", place.name))
 }
 
-pub(super) async fn heal(place: &Place) -> Result<()> {
-    linux::underlay::heal(place.number).await.with_context(|| format!("cannot heal {}", place.name))
+pub(super) fn heal(place: &Place) -> Result<()> {
+    linux::Underlay::default()
+        .heal(place.number.into())
+        .with_context(|| format!("cannot heal {}", place.name))
 }
 
 /// Becomes `command` in a node's network namespace. The mounts stay: `/sys/fs/cgroup` is seen.

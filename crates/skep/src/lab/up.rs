@@ -24,13 +24,17 @@ pub(super) async fn run(layout: &Layout, nodes: u8, managers: u8) -> Result<()> 
     fs::create_dir_all(&layout.data).context("cannot make the lab's folder")?;
     fs::create_dir_all(&layout.run).context("cannot make the lab's folder")?;
     let known = layout.places().last().map_or(0, |place| place.number);
-    linux::underlay::create(nodes.max(known)).await.context("cannot make the lab's underlay")?;
+    let underlay = linux::Underlay::default();
+    underlay.up().context("cannot make the lab's underlay")?;
     fs::write(layout.resolv_conf(), "# The lab's nodes have no upstream name server.\n")?;
     println!("==> containerd");
     containerd::Owned::start(layout.containerd()).await.context("cannot start containerd")?;
     for number in 1..=nodes.max(known) {
         let place = layout.place(number);
         println!("==> {} at {}", place.name, place.address);
+        underlay
+            .add_node(number.into())
+            .with_context(|| format!("cannot plug {} in", place.name))?;
         node::start(layout, &place).await?;
     }
     form(layout, nodes.max(known)).await?;

@@ -1,0 +1,182 @@
+//! A node as a member of a cluster: the agent, and on the manager the cluster half.
+
+use super::facts;
+use super::state::{Files, State};
+use super::Rooms;
+use agent::Agent;
+use anyhow::{Context, Result};
+use ca::{Authority, Identity};
+use engine_api::{About, Init};
+use manager::{First, Manager};
+use raft::Sequencer;
+use scope::{Scope, ScopeError};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use types::{ClusterId, IdSource, NodeId, NodeRole, Timestamp};
+
+/// The running halves of a member.
+pub(super) struct Halves {
+    scope: Scope,
+    pub(super) agent: Agent,
+    pub(super) manager: Option<Manager>,
+    pub(super) identity: Arc<Identity>,
+}
+
+/// What halves are made from.
+#[derive(Clone)]
+pub(super) struct Ground {
+    pub(super) files: Files,
+    pub(super) about: About,
+    pub(super) rooms: Rooms,
+    /// Cancelled when the daemon ends.
+    pub(super) token: CancellationToken,
+}
+
+/// Random ids.
+struct Random;
+
+impl IdSource for Random {
+    fn next_bits(&mut self) -> u128 {
+        rand::random()
+    }
+}
+
+impl Ground {
+    /// Makes a new cluster with this node as its manager, up to the running halves.
+    pub(super) async fn found(
+        &self,
+        init: Init,
+        (address, port): (Ipv4Addr, u16),
+        listen: SocketAddr,
+    ) -> Result<(State, Halves)> {
+        // What a membership left that was never finished, or that is over.
+        self.files.remove()?;
+        let (cluster, node) = (ClusterId::draw(&mut Random), NodeId::draw(&mut Random));
+        let root_ca = Authority::create(now())?;
+        let request = Identity::generate()?;
+        let certificate = Authority::load(&root_ca)?.sign(
+            request.csr(),
+            &node,
+            NodeRole::Manager,
+            &cluster,
+            init.spec.certificate_validity,
+            now(),
+        )?;
+        let identity = request.accept(&certificate, &root_ca.certificate)?;
+        identity.save(&self.files.certificates())?;
+        let mut scope = Scope::with_token(self.token.child_token());
+        let sequencer = self.open_log(&mut scope).await?;
+        let first = First {
+            cluster,
+            root_ca,
+            spec: init.spec,
+            address_pools: init.address_pools,
+            subnet_prefix: init.subnet_prefix,
+            data_path_port: init.data_path_port,
+            node,
+            description: facts::description(&self.about, identity.root().to_owned()),
+            address,
+            availability: init.availability,
+        };
+        manager::bootstrap(&sequencer, first).await?;
+        let state = State {
+            address,
+            listen,
+            managers: vec![format!("{address}:{port}")],
+            data_path_port: init.data_path_port,
+            manager: true,
+        };
+        let halves = self.start(&state, identity, Some(sequencer), scope).await?;
+        // From here on a restart comes back as this member.
+        self.files.save(&state)?;
+        Ok((state, halves))
+    }
+
+    /// Starts the halves of a member that was one before.
+    pub(super) async fn resume(&self, state: &State) -> Result<Halves> {
+        let identity = Identity::load(&self.files.certificates())?
+            .context("the node's certificate is missing: leave the cluster and join again")?;
+        let mut scope = Scope::with_token(self.token.child_token());
+        let sequencer = if state.manager { Some(self.open_log(&mut scope).await?) } else { None };
+        self.start(state, identity, sequencer, scope).await
+    }
+
+    /// Starts the halves of a member that has just got its certificate.
+    pub(super) async fn begin(&self, state: &State, identity: Identity) -> Result<Halves> {
+        identity.save(&self.files.certificates())?;
+        let scope = Scope::with_token(self.token.child_token());
+        let halves = self.start(state, identity, None, scope).await?;
+        self.files.save(state)?;
+        Ok(halves)
+    }
+
+    async fn open_log(&self, scope: &mut Scope) -> Result<Sequencer> {
+        let config = raft::Config::new(self.files.raft());
+        raft::open(config, scope).await.context("cannot open the cluster's log")
+    }
+
+    async fn start(
+        &self,
+        state: &State,
+        identity: Identity,
+        sequencer: Option<Sequencer>,
+        mut scope: Scope,
+    ) -> Result<Halves> {
+        let identity = Arc::new(identity);
+        let member = dataplane::Identity {
+            node: identity.node_id(),
+            address: state.address,
+            data_path_port: state.data_path_port,
+        };
+        self.rooms.dataplane.identify(Some(member)).await?;
+        let manager = match sequencer {
+            Some(sequencer) => {
+                let config =
+                    manager::Config { listen: state.listen, managers: state.managers.clone() };
+                let identity = Arc::clone(&identity);
+                Some(Manager::start(config, sequencer, identity, &mut scope).await?)
+            }
+            None => None,
+        };
+        let config = agent::Config {
+            data: self.files.agent(),
+            identity: Arc::clone(&identity),
+            managers: state.managers.clone(),
+            address: state.address,
+            description: facts::description(&self.about, identity.root().to_owned()),
+        };
+        let (engine, dataplane) = (self.rooms.engine.clone(), self.rooms.dataplane.clone());
+        let agent = Agent::start(config, engine, dataplane, &mut scope).await?;
+        Ok(Halves { scope, agent, manager, identity })
+    }
+}
+
+impl Halves {
+    /// Waits until they end by themselves, which they do only on a failure.
+    pub(super) async fn ended(&self) {
+        self.scope.token().cancelled().await;
+    }
+
+    /// Ends them and waits until they have.
+    pub(super) async fn stop(self) -> Result<(), ScopeError> {
+        self.scope.cancel();
+        self.scope.join().await
+    }
+
+    /// Takes this node's tasks down and says goodbye.
+    pub(super) async fn leave(&self, limit: Duration) -> Result<()> {
+        tokio::time::timeout(limit, self.agent.leave())
+            .await
+            .context("the node's tasks did not end in time")??;
+        Ok(())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates begin now")]
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| since.as_nanos());
+    Timestamp(i64::try_from(nanos).unwrap_or(i64::MAX))
+}

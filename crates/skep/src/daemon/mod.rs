@@ -1,0 +1,169 @@
+//! The daemon of a node: wires the rooms together and keeps them running.
+//!
+//! The one place that knows every implementation of every port. Stopping it, also by kill -9,
+//! leaves containers and traffic running; started again it takes them over.
+
+mod address;
+mod facts;
+mod member;
+mod node;
+mod options;
+mod serve;
+mod state;
+
+pub(crate) use options::Options;
+
+use anyhow::{Context, Result, bail};
+use engine_api::Api;
+use nix::fcntl::{Flock, FlockArg};
+use scope::{BoxError, Scope};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Runs the daemon until it is told to end.
+pub(crate) async fn run(options: Options) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the skep daemon needs root: it makes namespaces and network rules (try sudo)");
+    }
+    log_to_stderr(&options.log)?;
+    private_folder(&options.data)?;
+    private_folder(&options.run)?;
+    let _only_one = lock(&options.data)?;
+    // The API's TLS takes the process's provider; it is set once.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider was installed before");
+    }
+    let about = facts::observe(&options)?;
+    tracing::info!(hostname = about.hostname, version = about.version, "skep starts");
+    let mut scope = Scope::new();
+    scope.spawn("signals", signals(scope.token()));
+    let rooms = Rooms::start(&options, &mut scope).await?;
+    let engine = rooms.engine.clone();
+    let node = node::start(options.clone(), about, rooms, &mut scope).await?;
+    let api = engine_api::router(Api { engine, node: Arc::new(node) });
+    serve::start(&options, api, &mut scope).await?;
+    scope.join().await.context("the daemon ends early")?;
+    tracing::info!("skep ends; containers and their traffic go on");
+    Ok(())
+}
+
+/// The node's own rooms, which it has in a cluster or not.
+#[derive(Clone)]
+pub(crate) struct Rooms {
+    pub(crate) dataplane: dataplane::Dataplane,
+    pub(crate) engine: engine::Engine,
+}
+
+impl Rooms {
+    async fn start(options: &Options, scope: &mut Scope) -> Result<Self> {
+        let kernel = linux::Kernel::new(kernel_config(&options.run, options.gateway_subnet))
+            .context("cannot use the kernel's network: `skep check` says what is missing")?;
+        let config = dataplane::Config {
+            dir: options.data.join("dataplane"),
+            netns_dir: options.run.join("netns"),
+            gateway_subnet: options.gateway_subnet,
+            resolv_conf: options.resolv_conf.clone(),
+        };
+        let dataplane = dataplane::start(config, kernel, linux::Namespaces, scope)
+            .await
+            .context("cannot start the data plane")?;
+        let runtime = Self::runtime(options, scope).await?;
+        let config = engine::Config {
+            data: options.data.join("engine"),
+            run: options.run.join("containers"),
+            cgroup_parent: options.cgroup_parent.clone(),
+            resolv_conf: options.resolv_conf.clone(),
+        };
+        let engine = engine::start(config, Arc::new(runtime), dataplane.clone(), scope)
+            .await
+            .context("cannot start the engine")?;
+        Ok(Self { dataplane, engine })
+    }
+
+    /// Connects to the containerd that was named, or to our own.
+    async fn runtime(options: &Options, scope: &mut Scope) -> Result<containerd::Containerd> {
+        let (socket, runc_root) = if let Some(socket) = &options.containerd {
+            (socket.clone(), options.runc_root.clone())
+        } else {
+            let place = containerd::Place {
+                root: options.data.join("containerd"),
+                state: options.run.join("containerd"),
+                program: None,
+            };
+            let runc_root = place.runc_root();
+            let owned =
+                containerd::Owned::start(place).await.context("cannot start containerd")?;
+            let socket = owned.socket();
+            scope.spawn("containerd", owned.keep(scope.token()));
+            (socket, Some(runc_root))
+        };
+        let mirrors = options.mirrors.iter().map(|url| containerd::Mirror::parse(url));
+        let config = containerd::Config {
+            socket: socket.clone(),
+            namespace: options.containerd_namespace.clone(),
+            data: options.data.join("spool"),
+            oci_runtime: None,
+            runc_root,
+            mirrors: mirrors.collect::<Result<_, _>>()?,
+        };
+        containerd::Containerd::connect(config)
+            .await
+            .with_context(|| format!("cannot use the containerd at {}", socket.display()))
+    }
+}
+
+/// Where the kernel's things of a node are.
+pub(crate) fn kernel_config(run: &Path, gateway_subnet: ipnet::Ipv4Net) -> linux::Config {
+    linux::Config {
+        bridge: "skep_gwbridge".to_owned(),
+        gateway_subnet,
+        overlays: run.join("overlays"),
+    }
+}
+
+fn log_to_stderr(level: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(level)
+        .with_context(|| format!("invalid log level '{level}': use error, warn, info or debug"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    Ok(())
+}
+
+/// Makes a folder that only root may enter.
+fn private_folder(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// Keeps a second daemon away from the same data.
+fn lock(data: &Path) -> Result<Flock<File>> {
+    let path = data.join("lock");
+    let file = fs::File::create(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
+        anyhow::anyhow!("another daemon uses {}: stop it first", data.display())
+    })
+}
+
+/// Ends when the daemon is asked to; the scope's other loops end with it.
+async fn signals(token: CancellationToken) -> Result<(), BoxError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        () = token.cancelled() => {}
+        _ = terminate.recv() => tracing::info!("asked to end by SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("asked to end by SIGINT"),
+    }
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! The port that the API has to its node: joining and leaving, one at a time.
+//!
+//! One loop owns the membership. It starts the halves, starts them again when they fail, and
+//! carries out what users order; everybody else sees a snapshot.
+
+use super::address;
+use super::member::{Ground, Halves};
+use super::options::Options;
+use super::state::{Files, State};
+use super::Rooms;
+use anyhow::Result;
+use engine_api::{About, Init, Join, Member, Membership, Node};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use scope::{BoxError, Scope};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use types::{Fault, NodeId};
+
+/// Orders that may wait; a caller waits when it is full.
+const ORDERS: usize = 16;
+/// Between a failure of the halves and the next start, at first and at most.
+const RESTART_MIN: Duration = Duration::from_millis(500);
+const RESTART_MAX: Duration = Duration::from_secs(30);
+/// How long a join may take before the user is told that it goes on in the background.
+const JOIN_MAX: Duration = Duration::from_secs(20);
+/// How long tasks may take to end when a node leaves.
+const LEAVE_MAX: Duration = Duration::from_secs(60);
+
+/// What users order, with the way to answer.
+enum Order {
+    Init(Box<Init>, oneshot::Sender<Result<NodeId, Fault>>),
+    Join(Box<Join>, oneshot::Sender<Result<(), Fault>>),
+    Leave(bool, oneshot::Sender<Result<(), Fault>>),
+}
+
+/// This node, as the API sees it.
+pub(super) struct HostNode {
+    about: About,
+    orders: mpsc::Sender<Order>,
+    membership: watch::Receiver<Membership>,
+}
+
+/// Starts the loop; returns once a member of a cluster has its halves again.
+pub(super) async fn start(
+    options: Options,
+    about: About,
+    rooms: Rooms,
+    scope: &mut Scope,
+) -> Result<HostNode> {
+    let files = Files::new(&options.data);
+    let state = files.load()?;
+    let ground = Ground { files, about: about.clone(), rooms, token: scope.token() };
+    let (publish, membership) = watch::channel(Membership::Inactive);
+    let (orders, inbox) = mpsc::channel(ORDERS);
+    let mut keeper = Keeper { ground, state, halves: None, publish, restart: RESTART_MIN };
+    keeper.revive().await;
+    scope.spawn("membership", keeper.run(inbox, scope.token()));
+    Ok(HostNode { about, orders, membership })
+}
+
+/// Owns the membership.
+struct Keeper {
+    ground: Ground,
+    state: Option<State>,
+    halves: Option<Halves>,
+    publish: watch::Sender<Membership>,
+    /// The next pause after a failure.
+    restart: Duration,
+}
+
+enum Event {
+    Ordered(Order),
+    Ended,
+    Due,
+}
+
+impl Keeper {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Order>,
+        shutdown: CancellationToken,
+    ) -> Result<(), BoxError> {
+        loop {
+            let due = self.state.is_some() && self.halves.is_none();
+            let event = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    if let Some(halves) = self.halves.take() {
+                        halves.stop().await?;
+                    }
+                    return Ok(());
+                }
+                order = inbox.recv() => match order {
+                    Some(order) => Event::Ordered(order),
+                    None => return Ok(()),
+                },
+                () = ended(self.halves.as_ref()) => Event::Ended,
+                () = tokio::time::sleep(self.restart), if due => Event::Due,
+            };
+            match event {
+                Event::Ordered(order) => self.carry_out(order).await,
+                Event::Ended if shutdown.is_cancelled() => {}
+                Event::Ended => {
+                    if let Some(halves) = self.halves.take()
+                        && let Err(error) = halves.stop().await
+                    {
+                        tracing::error!(error = chain(&error), "the cluster half failed; starting it again");
+                    }
+                    self.tell();
+                }
+                Event::Due => self.revive().await,
+            }
+        }
+    }
+
+    /// Starts the halves of a member that has none.
+    async fn revive(&mut self) {
+        let Some(state) = &self.state else { return };
+        match self.ground.resume(state).await {
+            Ok(halves) => {
+                self.halves = Some(halves);
+                self.restart = RESTART_MIN;
+            }
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "cannot take part in the cluster");
+                self.restart = (self.restart * 2).min(RESTART_MAX);
+            }
+        }
+        self.tell();
+    }
+
+    /// Publishes what is so.
+    fn tell(&self) {
+        let membership = match (&self.state, &self.halves) {
+            (Some(state), Some(halves)) => Membership::Active(Member {
+                node: halves.identity.node_id(),
+                address: state.address,
+                managers: state.managers.clone(),
+                manager: halves.manager.clone(),
+            }),
+            (Some(_), None) => Membership::Pending {
+                reason: "the node's part in the cluster is being started".to_owned(),
+            },
+            (None, _) => Membership::Inactive,
+        };
+        self.publish.send_replace(membership);
+    }
+
+    async fn carry_out(&mut self, order: Order) {
+        // Who ordered may have gone; what was done stays done.
+        match order {
+            Order::Init(init, reply) => drop(reply.send(self.init(*init).await)),
+            Order::Join(join, reply) => drop(reply.send(self.join(*join).await)),
+            Order::Leave(force, reply) => drop(reply.send(self.leave(force).await)),
+        }
+        self.tell();
+    }
+
+    /// Refuses to be a member twice.
+    fn be_free(&self) -> Result<(), Fault> {
+        if self.state.is_none() {
+            return Ok(());
+        }
+        Err(Fault::unavailable(
+            "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm \
+             and join another one.",
+        ))
+    }
+
+    async fn init(&mut self, init: Init) -> Result<NodeId, Fault> {
+        if init.force_new_cluster {
+            return Err(Fault::not_implemented("--force-new-cluster"));
+        }
+        self.be_free()?;
+        let interfaces = address::interfaces()?;
+        let listen = address::listen(&init.listen, &interfaces)?;
+        let advertise = address::advertise(&init.advertise, listen, &interfaces)?;
+        let (state, halves) =
+            self.ground.found(init, advertise, listen).await.map_err(|error| fault(&error))?;
+        let node = halves.identity.node_id();
+        self.state = Some(state);
+        self.halves = Some(halves);
+        Ok(node)
+    }
+
+    async fn join(&mut self, join: Join) -> Result<(), Fault> {
+        self.be_free()?;
+        let interfaces = address::interfaces()?;
+        let listen = address::listen(&join.listen, &interfaces)?;
+        let (address, _) = address::advertise(&join.advertise, listen, &interfaces)?;
+        let managers = join
+            .remotes
+            .iter()
+            .map(|remote| address::remote(remote))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut identity = Err(Fault::invalid("at least one remote manager is needed"));
+        for manager in &managers {
+            identity = ca::join(manager, &join.token).await;
+            if identity.is_ok() {
+                break;
+            }
+        }
+        let identity = identity?;
+        let state = State { address, listen, managers, data_path_port: 4789, manager: false };
+        let halves =
+            self.ground.begin(&state, identity).await.map_err(|error| fault(&error))?;
+        let mut status = halves.agent.status();
+        self.state = Some(state);
+        self.halves = Some(halves);
+        let connected = status.wait_for(|status| status.connected);
+        match tokio::time::timeout(JOIN_MAX, connected).await {
+            Ok(_connected_or_ended) => Ok(()),
+            Err(_) => Err(Fault::unavailable(
+                "Timeout was reached before node joined. The attempt to join the swarm will \
+                 continue in the background. Use the \"docker info\" command to see the current \
+                 swarm status of your node.",
+            )),
+        }
+    }
+
+    async fn leave(&mut self, force: bool) -> Result<(), Fault> {
+        let Some(state) = &self.state else {
+            return Err(Fault::unavailable("This node is not part of a swarm"));
+        };
+        if state.manager && !force {
+            return Err(Fault::unavailable(
+                "You are attempting to leave the swarm on a node that is participating as a \
+                 manager. Removing the last manager erases all current state of the swarm. Use \
+                 `--force` to ignore this message.",
+            ));
+        }
+        if let Some(halves) = self.halves.take() {
+            // Also where no manager could be told the tasks are down.
+            if let Err(error) = halves.leave(LEAVE_MAX).await {
+                tracing::warn!(error = format!("{error:#}"), "left without saying goodbye");
+            }
+            if let Err(error) = halves.stop().await {
+                tracing::warn!(error = chain(&error), "the cluster half ended badly");
+            }
+        }
+        self.state = None;
+        self.ground.files.remove().map_err(|error| fault(&error))?;
+        let forget = self.ground.rooms.dataplane.identify(None).await;
+        forget.map_err(|error| fault(&error.into()))
+    }
+}
+
+async fn ended(halves: Option<&Halves>) {
+    match halves {
+        Some(halves) => halves.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An error with its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// A fault for the user: the one that is inside, or an internal one with all causes.
+fn fault(error: &anyhow::Error) -> Fault {
+    error
+        .downcast_ref::<Fault>()
+        .cloned()
+        .unwrap_or_else(|| Fault::internal(format!("{error:#}")))
+}
+
+impl HostNode {
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Order,
+    ) -> Result<T, Fault> {
+        let ending = || Fault::unavailable("the daemon is ending");
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(order(reply)).await.map_err(|_closed| ending())?;
+        answer.await.map_err(|_closed| ending())?
+    }
+}
+
+impl Node for HostNode {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn membership(&self) -> Membership {
+        self.membership.borrow().clone()
+    }
+
+    fn init(&self, request: Init) -> BoxFuture<'_, Result<NodeId, Fault>> {
+        self.order(|reply| Order::Init(Box::new(request), reply)).boxed()
+    }
+
+    fn join(&self, request: Join) -> BoxFuture<'_, Result<(), Fault>> {
+        self.order(|reply| Order::Join(Box::new(request), reply)).boxed()
+    }
+
+    fn leave(&self, force: bool) -> BoxFuture<'_, Result<(), Fault>> {
+        self.order(|reply| Order::Leave(force, reply)).boxed()
+    }
+}
