@@ -1,0 +1,29 @@
+//! Taking everything of ours down.
+
+use super::{Config, gateway, mesh, overlay};
+use crate::error::Error;
+use crate::namespace::Place;
+use crate::netlink::{LinkKind, Links, Socket, delete_link};
+use crate::nft::{self, Nftables};
+use crate::render;
+use std::collections::BTreeMap;
+
+/// Removes overlays, the mesh, the gateway bridge and what hangs on it. The thread must be in the
+/// node's namespace.
+pub(super) fn clean(config: &Config) -> Result<(), Error> {
+    gateway::check(config)?;
+    overlay::dismantle_others(config, &BTreeMap::new())?;
+    let mut socket = Socket::route()?;
+    mesh::remove(&mut socket, config)?;
+    let table = render::mesh::TABLE;
+    let text = format!("{}{}", render::removal("ip", table), render::removal("netdev", table));
+    nft::apply_once(&Nftables::load()?, &Place::own()?, &text)?;
+    let links = Links::observe(&mut socket)?;
+    let ours = links.0.iter().filter(|link| match link.kind {
+        LinkKind::Veth => gateway::is_port(&link.name),
+        LinkKind::Bridge => link.name == config.bridge,
+        LinkKind::Vxlan { .. } | LinkKind::Other => false,
+    });
+    let deletions: Vec<_> = ours.map(|link| delete_link(link.index)).collect();
+    socket.send(&deletions)
+}

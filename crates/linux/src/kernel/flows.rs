@@ -1,0 +1,135 @@
+//! Which tracked connections must be forgotten after a change.
+//!
+//! A tracked connection keeps its back end. For UDP that is wrong as soon as the back end is taken
+//! out: there is no end of a connection. For TCP it is right, a connection may drain, until the
+//! back end is no more: then the client shall hear of it at once (its next packet goes to another
+//! back end, which resets it) rather than wait.
+
+use super::Config;
+use crate::error::Error;
+use crate::namespace::Place;
+use crate::netlink::{Flow, Socket, delete_flows};
+use discovery::{Desired, MeshRules, SandboxRules};
+use ipnet::Ipv4Net;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use types::{NetworkId, Protocol};
+
+/// A change of what is desired.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'a> {
+    /// `None` after a start.
+    pub(super) before: Option<&'a Desired>,
+    pub(super) after: &'a Desired,
+}
+
+impl Change<'_> {
+    /// Forgets connections of a container, if the change took a back end from it.
+    pub(super) fn forget_in_sandbox(&self, id: &str, place: &Place) -> Result<(), Error> {
+        let Some(rules) = self.after.sandboxes.get(id) else { return Ok(()) };
+        let before = self.before.and_then(|before| Some((before, before.sandboxes.get(id)?)));
+        let needed = before.is_none_or(|(before, old)| {
+            lost_backend(old, rules) || !known(old, before).is_subset(&known(rules, self.after))
+        });
+        if !needed {
+            return Ok(());
+        }
+        let alive = known(rules, self.after);
+        place
+            .visit(|| {
+                delete_flows(&mut Socket::netfilter()?, |flow| {
+                    stale_in_sandbox(flow, rules, &alive)
+                })
+            })
+            .map(drop)
+    }
+
+    /// Forgets connections through this node's published ports, likewise.
+    pub(super) fn forget_here(&self, config: &Config) -> Result<(), Error> {
+        let rules = &self.after.mesh;
+        let needed = self.before.is_none_or(|before| {
+            !targets(before).is_subset(&targets(self.after)) || lost_port(&before.mesh, rules)
+        });
+        if !needed {
+            return Ok(());
+        }
+        let alive = targets(self.after);
+        let subnet = config.gateway_subnet.trunc();
+        delete_flows(&mut Socket::netfilter()?, |flow| stale_here(flow, rules, &alive, subnet))
+            .map(drop)
+    }
+}
+
+fn lost_backend(old: &SandboxRules, new: &SandboxRules) -> bool {
+    old.vips.iter().any(|(vip, backends)| {
+        let kept = new.vips.get(vip).map(Vec::as_slice).unwrap_or_default();
+        backends.iter().any(|backend| !kept.contains(backend))
+    })
+}
+
+fn lost_port(old: &MeshRules, new: &MeshRules) -> bool {
+    let ports = old.ports.iter().any(|(key, port)| {
+        let kept = new.ports.get(key).map(|port| port.backends.as_slice()).unwrap_or_default();
+        port.backends.iter().any(|backend| !kept.contains(backend))
+    });
+    ports || old.host_ports.iter().any(|(key, to)| new.host_ports.get(key) != Some(to))
+}
+
+/// All endpoints on a container's networks.
+fn known(rules: &SandboxRules, desired: &Desired) -> BTreeSet<Ipv4Addr> {
+    let networks: BTreeSet<&NetworkId> =
+        rules.attachments.iter().map(|attachment| &attachment.network).collect();
+    let remote = networks
+        .iter()
+        .filter_map(|id| desired.overlays.get(*id))
+        .flat_map(|overlay| overlay.remotes.keys().copied());
+    let local = desired
+        .sandboxes
+        .values()
+        .flat_map(|sandbox| &sandbox.attachments)
+        .filter(|attachment| networks.contains(&attachment.network))
+        .map(|attachment| attachment.address);
+    remote.chain(local).collect()
+}
+
+/// All that published ports may lead to.
+fn targets(desired: &Desired) -> BTreeSet<Ipv4Addr> {
+    let here = desired.sandboxes.values().map(|sandbox| sandbox.gateway_address);
+    here.chain(desired.mesh.remote_tasks.keys().copied()).collect()
+}
+
+fn stale_in_sandbox(flow: &Flow, rules: &SandboxRules, alive: &BTreeSet<Ipv4Addr>) -> bool {
+    let ours = |address: Ipv4Addr| {
+        rules.attachments.iter().any(|attachment| {
+            Ipv4Net::new(attachment.address, attachment.prefix)
+                .is_ok_and(|net| net.contains(&address))
+        })
+    };
+    if !ours(flow.backend) || !ours(flow.destination) {
+        return false;
+    }
+    let balanced = rules.vips.get(&flow.destination).is_some_and(|to| to.contains(&flow.backend));
+    match flow.protocol {
+        Protocol::Tcp => !alive.contains(&flow.backend),
+        Protocol::Udp => !balanced,
+    }
+}
+
+fn stale_here(flow: &Flow, rules: &MeshRules, alive: &BTreeSet<Ipv4Addr>, subnet: Ipv4Net) -> bool {
+    let ingress = rules.ingress.and_then(|ingress| Ipv4Net::new(ingress, 16).ok());
+    let elsewhere = ingress.is_some_and(|net| net.contains(&flow.backend));
+    if !elsewhere && !subnet.contains(&flow.backend) {
+        return false;
+    }
+    if flow.protocol == Protocol::Tcp {
+        return !alive.contains(&flow.backend);
+    }
+    // From another node: the destination is a task's address on the ingress network.
+    if let Some(task) = rules.local_tasks.get(&flow.destination) {
+        return *task != flow.backend;
+    }
+    let key = (flow.protocol, flow.port);
+    let mesh = rules.ports.get(&key).is_some_and(|port| port.backends.contains(&flow.backend));
+    let host = rules.host_ports.get(&key).is_some_and(|(address, _)| *address == flow.backend);
+    !mesh && !host
+}

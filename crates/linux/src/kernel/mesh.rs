@@ -1,0 +1,220 @@
+//! The routing mesh on this node: its tunnel, what it knows of other nodes and tasks, the rules.
+
+use super::{Config, OVERLAY_MTU, tunnel};
+use crate::error::Error;
+use crate::namespace;
+use crate::netlink::{
+    Addresses, LinkKind, Links, Mac, Message, Neighbours, Route, Socket, Steering, Vxlan,
+    add_address, add_neighbour, add_route, add_steering, add_tunnel, delete_link, delete_neighbour,
+    delete_steering, delete_tunnel, mac_of, set_up, steering_present,
+};
+use crate::nft::{Nftables, Rules};
+use crate::render::mesh as render;
+use discovery::MeshRules;
+use ipnet::Ipv4Net;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// The tunnel's interface.
+pub(super) const TUNNEL: &str = "skep_mesh";
+/// Ingress networks have this prefix: the lower half of an address is a node's mark and zone.
+const PREFIX: u8 = 16;
+const VNI: u32 = 4096;
+const REPLY_TABLE: u32 = 100;
+const REPLY_PRIORITY: u32 = 90;
+
+/// The mesh as it is there.
+pub(super) struct Mesh {
+    rules: MeshRules,
+    /// The index of the tunnel, where there is a mesh.
+    tunnel: Option<u32>,
+    table: Rules,
+}
+
+/// `ip rule add iif BRIDGE fwmark 0x10000/0x10000 lookup 100 priority 90`
+pub(super) fn steering(config: &Config) -> Steering<'_> {
+    Steering {
+        input: &config.bridge,
+        mark: render::MARK,
+        table: REPLY_TABLE,
+        priority: REPLY_PRIORITY,
+    }
+}
+
+impl Mesh {
+    /// Makes the mesh be as wanted. Without `observe`, what is held is believed.
+    pub(super) fn hold(
+        config: &Config,
+        nftables: &Nftables,
+        wanted: &MeshRules,
+        held: Option<Self>,
+        observe: bool,
+    ) -> Result<Self, Error> {
+        let held = held.filter(|held| !observe || held.tunnel_is_there());
+        match held {
+            Some(mut held) if held.same_frame(wanted) => {
+                held.change(config, wanted, observe)?;
+                Ok(held)
+            }
+            Some(_) | None => Self::build(config, nftables, wanted),
+        }
+    }
+
+    fn same_frame(&self, wanted: &MeshRules) -> bool {
+        let frame = |rules: &MeshRules| (rules.ingress, rules.local, rules.port);
+        frame(&self.rules) == frame(wanted)
+    }
+
+    /// Says whether the tunnel has not been removed by others; the rules at its exit go with it.
+    fn tunnel_is_there(&self) -> bool {
+        let links = Socket::route().and_then(|mut socket| Links::observe(&mut socket));
+        let found = links.ok().and_then(|links| Some(links.named(TUNNEL)?.index));
+        found == self.tunnel
+    }
+
+    fn change(&mut self, config: &Config, wanted: &MeshRules, observe: bool) -> Result<(), Error> {
+        if let Some(tunnel) = self.tunnel {
+            let mut socket = Socket::route()?;
+            let seen = if observe {
+                settle(&mut socket, config, wanted, tunnel)?;
+                Neighbours::observe(&mut socket, tunnel, tunnel)?
+            } else {
+                expected(&self.rules)
+            };
+            socket.send(&difference(&seen, wanted, tunnel))?;
+        }
+        let mesh = tables(config, wanted);
+        let changed = if observe || !self.table.known() {
+            if self.table.untouched()? {
+                render::difference(&self.rules, &mesh)
+            } else {
+                Some(render::whole(&mesh))
+            }
+        } else {
+            render::difference(&self.rules, &mesh)
+        };
+        if let Some(text) = changed {
+            // A change can fail on a table that somebody else has emptied; the whole cannot.
+            self.table.apply(&text).or_else(|_| self.table.apply(&render::whole(&mesh)))?;
+        }
+        self.rules = wanted.clone();
+        Ok(())
+    }
+
+    /// Makes the tunnel fit, keeps one that does, and replaces the tables.
+    fn build(config: &Config, nftables: &Nftables, wanted: &MeshRules) -> Result<Self, Error> {
+        let mut socket = Socket::route()?;
+        let tunnel = match (wanted.ingress, wanted.local) {
+            (Some(ingress), Some(local)) => {
+                let tunnel = frame(&mut socket, wanted.port, ingress, local)?;
+                settle(&mut socket, config, wanted, tunnel)?;
+                let seen = Neighbours::observe(&mut socket, tunnel, tunnel)?;
+                socket.send(&difference(&seen, wanted, tunnel))?;
+                Some(tunnel)
+            }
+            _ => {
+                remove(&mut socket, config)?;
+                None
+            }
+        };
+        let mut table = nftables.open()?;
+        table.apply(&render::whole(&tables(config, wanted)))?;
+        Ok(Self { rules: wanted.clone(), tunnel, table })
+    }
+}
+
+fn tables<'a>(config: &'a Config, rules: &'a MeshRules) -> render::Mesh<'a> {
+    let Config { bridge, gateway_subnet, .. } = config;
+    render::Mesh { rules, bridge, subnet: *gateway_subnet, tunnel: TUNNEL }
+}
+
+/// Makes the tunnel, or keeps one that fits, and returns its index.
+fn frame(socket: &mut Socket, port: u16, ingress: Ipv4Addr, local: Ipv4Addr) -> Result<u32, Error> {
+    let mac = mac_of(ingress);
+    let links = Links::observe(socket)?;
+    if let Some(link) = links.named(TUNNEL) {
+        let kind = LinkKind::Vxlan { vni: VNI, local: Some(local), port };
+        if link.kind == kind && link.mac == Some(mac) {
+            return Ok(link.index);
+        }
+        socket.send_one(delete_link(link.index))?;
+    }
+    let vxlan = Vxlan { name: TUNNEL, vni: VNI, local, port, mac: Some(mac), mtu: OVERLAY_MTU };
+    tunnel::make(socket, &vxlan)
+}
+
+/// Gives the tunnel its address, routes and settings.
+fn settle(
+    socket: &mut Socket,
+    config: &Config,
+    wanted: &MeshRules,
+    tunnel: u32,
+) -> Result<(), Error> {
+    let Some(ingress) = wanted.ingress else { return Ok(()) };
+    let net = Ipv4Net::new(ingress, PREFIX).unwrap_or_default();
+    let mut messages = vec![set_up(tunnel, true)];
+    if !Addresses::observe(socket)?.of(tunnel).any(|found| found == net) {
+        messages.push(add_address(tunnel, net));
+    }
+    messages.push(add_route(&Route {
+        destination: Ipv4Net::default(),
+        gateway: Some(render::next_hop(ingress)),
+        out: tunnel,
+        table: REPLY_TABLE,
+    }));
+    let steering = steering(config);
+    if !steering_present(socket, &steering)? {
+        messages.push(add_steering(&steering));
+    }
+    socket.send(&messages)?;
+    // Connections come from clients' own addresses, which are not behind the tunnel.
+    namespace::set(&format!("ipv4/conf/{TUNNEL}/rp_filter"), "2")?;
+    // From 127.0.0.1 of the node to a task elsewhere; the rules drop what others send.
+    namespace::set(&format!("ipv4/conf/{TUNNEL}/route_localnet"), "1")
+}
+
+/// What the tunnel knows once `wanted` is applied.
+fn expected(wanted: &MeshRules) -> Neighbours {
+    let tasks = wanted.remote_tasks.iter().map(|(task, node)| (*task, mac_of(*node)));
+    let hop = wanted.ingress.map(render::next_hop);
+    let neighbours: BTreeMap<Ipv4Addr, Mac> =
+        tasks.chain(hop.map(|hop| (hop, mac_of(hop)))).collect();
+    let forwards = wanted.peers.iter().map(|(peer, node)| (mac_of(*peer), *node)).collect();
+    Neighbours { neighbours, forwards, ..Neighbours::default() }
+}
+
+/// Requests that lead from `seen` to `wanted`.
+fn difference(seen: &Neighbours, wanted: &MeshRules, tunnel: u32) -> Vec<Message> {
+    let target = expected(wanted);
+    let mut messages = Vec::new();
+    for mac in seen.forwards.keys().filter(|mac| !target.forwards.contains_key(*mac)) {
+        messages.push(delete_tunnel(tunnel, *mac));
+    }
+    for address in seen.neighbours.keys().filter(|to| !target.neighbours.contains_key(*to)) {
+        messages.push(delete_neighbour(tunnel, *address));
+    }
+    for (mac, node) in &target.forwards {
+        if seen.forwards.get(mac) != Some(node) {
+            messages.push(add_tunnel(tunnel, *mac, *node));
+        }
+    }
+    for (address, mac) in &target.neighbours {
+        if seen.neighbours.get(address) != Some(mac) {
+            messages.push(add_neighbour(tunnel, *address, *mac));
+        }
+    }
+    messages
+}
+
+/// Removes tunnel and rule; the tables are not touched.
+pub(super) fn remove(socket: &mut Socket, config: &Config) -> Result<(), Error> {
+    let links = Links::observe(socket)?;
+    if let Some(link) = links.named(TUNNEL) {
+        socket.send_one(delete_link(link.index))?;
+    }
+    let steering = steering(config);
+    if steering_present(socket, &steering)? {
+        socket.send_one(delete_steering(&steering))?;
+    }
+    Ok(())
+}

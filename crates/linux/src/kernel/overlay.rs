@@ -1,0 +1,254 @@
+//! An overlay on this node: a namespace with a bridge and a VXLAN tunnel, and what they know of
+//! endpoints on other nodes.
+
+use super::{Config, OVERLAY_MTU, tunnel};
+use crate::error::Error;
+use crate::namespace::{self, Place, Purpose};
+use crate::netlink::{
+    Addresses, Bridge, LinkKind, Links, Mac, Message, Neighbours, Socket, Vxlan, add_address,
+    add_bridge, add_flood, add_forward, add_neighbour, delete_address, delete_flood,
+    delete_forward, delete_link, delete_neighbour, mac_of, move_link, set_master, set_mtu,
+    set_tunnel_port, set_up,
+};
+use discovery::Overlay as Wanted;
+use ipnet::Ipv4Net;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use types::NetworkId;
+
+const PREFIX: &str = "overlay-";
+const BRIDGE: &str = "br0";
+const TUNNEL: &str = "vx0";
+
+/// An overlay as it is there.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    place: Place,
+    wanted: Wanted,
+    bridge: u32,
+    tunnel: u32,
+}
+
+/// Where an overlay's namespace is mounted.
+pub(super) fn path(config: &Config, id: &NetworkId) -> PathBuf {
+    config.overlays.join(format!("{PREFIX}{id}"))
+}
+
+impl Overlay {
+    /// Makes the overlay be as wanted. Without `observe`, what is held is believed.
+    pub(super) fn hold(
+        path: &Path,
+        wanted: &Wanted,
+        held: Option<Self>,
+        observe: bool,
+    ) -> Result<Self, Error> {
+        match held {
+            Some(held) if !observe && held.same_frame(wanted) => held.change(wanted),
+            Some(_) | None => Self::build(path, wanted),
+        }
+    }
+
+    /// The overlay's namespace, for the near ends of containers' interfaces.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) fn bridge(&self) -> u32 {
+        self.bridge
+    }
+
+    fn same_frame(&self, wanted: &Wanted) -> bool {
+        let frame = |overlay: &Wanted| {
+            (overlay.vni, overlay.local, overlay.port, overlay.gateway, overlay.prefix)
+        };
+        frame(&self.wanted) == frame(wanted)
+    }
+
+    /// Changes what differs from what is remembered.
+    fn change(mut self, wanted: &Wanted) -> Result<Self, Error> {
+        if self.wanted != *wanted {
+            let messages = difference(&expected(&self.wanted), wanted, (self.bridge, self.tunnel));
+            self.place.visit(|| Socket::route()?.send(&messages))?;
+            self.wanted = wanted.clone();
+        }
+        Ok(self)
+    }
+
+    /// Changes what differs from what is there.
+    fn build(path: &Path, wanted: &Wanted) -> Result<Self, Error> {
+        namespace::create(path, Purpose::Switch)?;
+        let place = Place::require(path)?;
+        let fits = place.visit(|| frame(wanted))?;
+        if !fits {
+            make_tunnel(&place, wanted)?;
+        }
+        let (bridge, tunnel) = place.visit(|| {
+            let mut socket = Socket::route()?;
+            let (bridge, tunnel) = connect(&mut socket)?;
+            let seen = Neighbours::observe(&mut socket, bridge, tunnel)?;
+            socket.send(&difference(&seen, wanted, (bridge, tunnel)))?;
+            Ok((bridge, tunnel))
+        })?;
+        Ok(Self { place, wanted: wanted.clone(), bridge, tunnel })
+    }
+}
+
+/// Makes the bridge, in the overlay's namespace. Says whether there is a tunnel that fits, and
+/// removes one that does not.
+fn frame(wanted: &Wanted) -> Result<bool, Error> {
+    let mut socket = Socket::route()?;
+    let mut links = Links::observe(&mut socket)?;
+    if links.named(BRIDGE).is_none() {
+        let mac = mac_of(wanted.gateway);
+        socket.send_one(add_bridge(Bridge { name: BRIDGE, mac, mtu: OVERLAY_MTU }))?;
+        links = Links::observe(&mut socket)?;
+    }
+    let mut messages = Vec::new();
+    if let Some(bridge) = links.named(BRIDGE) {
+        // Given once more, the MTU does not follow that of the ports.
+        messages.extend([set_mtu(bridge.index, OVERLAY_MTU), set_up(bridge.index, true)]);
+        messages.extend(address(&mut socket, bridge.index, wanted)?);
+    }
+    let kind = LinkKind::Vxlan { vni: wanted.vni, local: Some(wanted.local), port: wanted.port };
+    let tunnel = links.named(TUNNEL);
+    let fits = tunnel.is_some_and(|link| link.kind == kind);
+    messages.extend(tunnel.filter(|_| !fits).map(|link| delete_link(link.index)));
+    socket.send(&messages)?;
+    Ok(fits)
+}
+
+/// The bridge has the gateway's address, and no other.
+fn address(socket: &mut Socket, bridge: u32, wanted: &Wanted) -> Result<Vec<Message>, Error> {
+    let Ok(net) = Ipv4Net::new(wanted.gateway, wanted.prefix) else {
+        let why = "a prefix has at most 32 bits";
+        return Err(Error::Value { path: wanted.prefix.to_string(), why });
+    };
+    let seen: Vec<Ipv4Net> = Addresses::observe(socket)?.of(bridge).collect();
+    let mut messages: Vec<Message> =
+        seen.iter().filter(|old| **old != net).map(|old| delete_address(bridge, *old)).collect();
+    if !seen.contains(&net) {
+        messages.push(add_address(bridge, net));
+    }
+    Ok(messages)
+}
+
+/// Makes the tunnel in the node's namespace, where its UDP socket stays, and moves it.
+fn make_tunnel(place: &Place, wanted: &Wanted) -> Result<(), Error> {
+    let mut socket = Socket::route()?;
+    let vxlan = Vxlan {
+        name: &format!("skep{}", wanted.vni),
+        vni: wanted.vni,
+        local: wanted.local,
+        port: wanted.port,
+        mac: None,
+        mtu: OVERLAY_MTU,
+    };
+    let index = tunnel::make(&mut socket, &vxlan)?;
+    let moved = socket.send_one(move_link(index, place.as_fd(), TUNNEL));
+    if moved.is_err() {
+        socket.send_one(delete_link(index))?;
+    }
+    moved
+}
+
+/// Makes the tunnel and containers' interfaces ports of the bridge; all are up. Returns the indexes
+/// of bridge and tunnel.
+fn connect(socket: &mut Socket) -> Result<(u32, u32), Error> {
+    let links = Links::observe(socket)?;
+    let index = |name: &str| {
+        let missing = || {
+            Error::system(
+                &format!("find the interface {name} of an overlay"),
+                std::io::ErrorKind::NotFound.into(),
+            )
+        };
+        links.named(name).map(|link| link.index).ok_or_else(missing)
+    };
+    let (bridge, tunnel) = (index(BRIDGE)?, index(TUNNEL)?);
+    let mut messages = Vec::new();
+    for link in &links.0 {
+        let port = link.kind == LinkKind::Veth || link.index == tunnel;
+        if port && link.master != Some(bridge) {
+            messages.push(set_master(link.index, bridge));
+        }
+        if port && !link.up {
+            messages.push(set_up(link.index, true));
+        }
+    }
+    // Nothing is learnt from the tunnel: managers say who is behind it. The bridge answers ARP for
+    // neighbours that it knows, and floods for others, so an endpoint that is not known here yet
+    // can be reached.
+    messages.push(set_tunnel_port(tunnel));
+    socket.send(&messages)?;
+    Ok((bridge, tunnel))
+}
+
+/// What bridge and tunnel know once `wanted` is applied.
+fn expected(wanted: &Wanted) -> Neighbours {
+    let macs: BTreeMap<Ipv4Addr, Mac> =
+        wanted.remotes.keys().map(|address| (*address, mac_of(*address))).collect();
+    Neighbours {
+        forwards: wanted.remotes.iter().map(|(to, node)| (mac_of(*to), *node)).collect(),
+        behind: macs.values().copied().collect(),
+        neighbours: macs,
+        flooded: wanted.peers.clone(),
+    }
+}
+
+/// Requests that lead from `seen` to `wanted`.
+fn difference(seen: &Neighbours, wanted: &Wanted, (bridge, tunnel): (u32, u32)) -> Vec<Message> {
+    let target = expected(wanted);
+    let mut messages = Vec::new();
+    for mac in seen.forwards.keys().chain(&seen.behind) {
+        if !target.forwards.contains_key(mac) {
+            messages.extend(delete_forward(tunnel, *mac));
+        }
+    }
+    for address in seen.neighbours.keys() {
+        if !target.neighbours.contains_key(address) {
+            messages.push(delete_neighbour(bridge, *address));
+        }
+    }
+    messages
+        .extend(seen.flooded.difference(&target.flooded).map(|node| delete_flood(tunnel, *node)));
+    messages.extend(target.flooded.difference(&seen.flooded).map(|node| add_flood(tunnel, *node)));
+    for (mac, node) in &target.forwards {
+        if seen.forwards.get(mac) != Some(node) || !seen.behind.contains(mac) {
+            messages.push(add_forward(tunnel, *mac, *node));
+        }
+    }
+    for (address, mac) in &target.neighbours {
+        if seen.neighbours.get(address) != Some(mac) {
+            messages.push(add_neighbour(bridge, *address, *mac));
+        }
+    }
+    messages
+}
+
+/// Removes an overlay. First the tunnel, which frees its VNI at once; the namespace itself ends
+/// some time later.
+pub(super) fn dismantle(path: &Path) -> Result<(), Error> {
+    if let Some(place) = Place::open(path)? {
+        place.visit(|| {
+            let mut socket = Socket::route()?;
+            let links = Links::observe(&mut socket)?;
+            links.named(TUNNEL).map_or(Ok(()), |link| socket.send_one(delete_link(link.index)))
+        })?;
+    }
+    namespace::remove(path)
+}
+
+/// Removes overlays that are there but not wanted, e.g. of an earlier daemon.
+pub(super) fn dismantle_others(
+    config: &Config,
+    wanted: &BTreeMap<NetworkId, Wanted>,
+) -> Result<(), Error> {
+    for found in namespace::list(&config.overlays, PREFIX)? {
+        if !wanted.keys().any(|id| path(config, id) == found) {
+            dismantle(&found)?;
+        }
+    }
+    Ok(())
+}

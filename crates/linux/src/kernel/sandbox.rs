@@ -1,0 +1,249 @@
+//! A container's interfaces and its balancer.
+
+use super::OVERLAY_MTU;
+use super::gateway::{Gateway, port_name};
+use super::overlay::Overlay;
+use crate::error::Error;
+use crate::namespace::Place;
+use crate::netlink::{
+    Addresses, Link, LinkKind, Links, Mac, Route, Routes, Socket, TABLE_MAIN, Veth, add_address,
+    add_route, add_veth, delete_link, delete_route, mac_of, set_isolated, set_up,
+};
+use crate::nft::{Nftables, Rules};
+use crate::render::sandbox as render;
+use discovery::SandboxRules;
+use ipnet::Ipv4Net;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use types::NetworkId;
+
+const GATEWAY_MTU: u32 = 1500;
+
+/// What sandboxes stand on.
+pub(super) struct Ground<'a> {
+    pub(super) nftables: &'a Nftables,
+    pub(super) gateway: &'a Gateway,
+    pub(super) overlays: &'a BTreeMap<NetworkId, Overlay>,
+}
+
+/// A sandbox as it is there.
+pub(super) struct Sandbox {
+    place: Place,
+    rules: SandboxRules,
+    table: Rules,
+}
+
+/// An interface that a container shall have.
+struct Interface<'a> {
+    name: String,
+    net: Ipv4Net,
+    mac: Mac,
+    /// `None`: the gateway bridge.
+    network: Option<&'a NetworkId>,
+}
+
+impl Sandbox {
+    /// Makes a sandbox be as wanted; `None` if its namespace has gone. Without `observe`, what is
+    /// held is believed.
+    pub(super) fn hold(
+        ground: &Ground<'_>,
+        wanted: &SandboxRules,
+        held: Option<Self>,
+        observe: bool,
+    ) -> Result<Option<Self>, Error> {
+        let Some(place) = Place::open(Path::new(&wanted.netns))? else { return Ok(None) };
+        // Another namespace at the same path knows nothing of what was done in the former.
+        let held = held.filter(|held| held.place.inode() == place.inode());
+        let wired = held.as_ref().is_some_and(|held| !observe && same_wires(&held.rules, wanted));
+        if !wired {
+            wire(ground, &place, wanted)?;
+        }
+        match held {
+            Some(mut held) => {
+                held.balance(wanted, observe)?;
+                Ok(Some(held))
+            }
+            None => place
+                .visit(|| {
+                    let mut table = ground.nftables.open()?;
+                    table.apply(&render::whole(wanted))?;
+                    Ok(table)
+                })
+                .map(|table| Some(Self { place, rules: wanted.clone(), table })),
+        }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Changes the table where it differs, or all of it where that is not known.
+    fn balance(&mut self, wanted: &SandboxRules, observe: bool) -> Result<(), Error> {
+        let Self { place, rules, table } = self;
+        let change = if observe || !table.known() {
+            let untouched = place.visit(|| table.untouched())?;
+            if untouched { render::difference(rules, wanted) } else { Some(render::whole(wanted)) }
+        } else {
+            render::difference(rules, wanted)
+        };
+        if let Some(text) = change {
+            place.visit(|| {
+                // A change can fail on a table that somebody else has emptied; the whole cannot.
+                table.apply(&text).or_else(|_| table.apply(&render::whole(wanted)))
+            })?;
+        }
+        *rules = wanted.clone();
+        Ok(())
+    }
+}
+
+fn same_wires(old: &SandboxRules, new: &SandboxRules) -> bool {
+    old.gateway_address == new.gateway_address
+        && old.default_route == new.default_route
+        && old.attachments == new.attachments
+}
+
+/// Overlays come first, in the order of attachments; the last is the way out.
+fn interfaces<'a>(gateway: &Gateway, wanted: &'a SandboxRules) -> Vec<Interface<'a>> {
+    let overlays = wanted
+        .attachments
+        .iter()
+        .map(|attachment| (attachment.address, attachment.prefix, Some(&attachment.network)));
+    let way_out = (wanted.gateway_address, gateway.net.prefix_len(), None);
+    let all = overlays.chain([way_out]).enumerate();
+    all.filter_map(|(number, (address, prefix, network))| {
+        let net = Ipv4Net::new(address, prefix).ok()?;
+        Some(Interface { name: format!("eth{number}"), net, mac: mac_of(address), network })
+    })
+    .collect()
+}
+
+/// Makes interfaces, addresses and routes be there.
+fn wire(ground: &Ground<'_>, place: &Place, wanted: &SandboxRules) -> Result<(), Error> {
+    let interfaces = interfaces(ground.gateway, wanted);
+    let links = place.visit(|| remove_others(&interfaces))?;
+    for interface in &interfaces {
+        if links.named(&interface.name).is_none() {
+            plug(ground, place, interface)?;
+        }
+    }
+    place.visit(|| address(ground.gateway, &interfaces, wanted.default_route))
+}
+
+/// Removes interfaces that we made for something else, and says what is left.
+fn remove_others(interfaces: &[Interface<'_>]) -> Result<Links, Error> {
+    let mut socket = Socket::route()?;
+    let mut links = Links::observe(&mut socket)?;
+    let (others, kept): (Vec<Link>, Vec<Link>) = links.0.drain(..).partition(|link| {
+        let ours = link.kind == LinkKind::Veth
+            && link.name.starts_with("eth")
+            && link.mac.is_some_and(|mac| mac.starts_with(&[0x02, 0x42]));
+        ours && !interfaces.iter().any(|wanted| fits(link, wanted))
+    });
+    let deletions: Vec<_> = others.iter().map(|link| delete_link(link.index)).collect();
+    socket.send(&deletions)?;
+    Ok(Links(kept))
+}
+
+fn fits(link: &Link, wanted: &Interface<'_>) -> bool {
+    link.name == wanted.name && link.mac == Some(wanted.mac)
+}
+
+/// Makes an interface with its near end on the overlay's or the gateway's bridge.
+fn plug(ground: &Ground<'_>, place: &Place, interface: &Interface<'_>) -> Result<(), Error> {
+    let address = interface.net.addr();
+    let Some(network) = interface.network else {
+        let name = port_name(address);
+        let port = (name.as_str(), GATEWAY_MTU, ground.gateway.index);
+        let index = pair(place, interface, port)?;
+        // Containers meet on their networks, not here.
+        return Socket::route()?.send_one(set_isolated(index));
+    };
+    let Some(overlay) = ground.overlays.get(network) else {
+        let doing = format!("attach a container to network {network}, which is not here");
+        return Err(Error::system(&doing, std::io::ErrorKind::NotFound.into()));
+    };
+    let name = near_name(address);
+    let port = (name.as_str(), OVERLAY_MTU, overlay.bridge());
+    overlay.place().visit(|| pair(place, interface, port)).map(drop)
+}
+
+/// The name of the overlay's end of a container's interface.
+fn near_name(address: Ipv4Addr) -> String {
+    format!("v{:08x}", u32::from(address))
+}
+
+/// Makes the pair and returns the index of its near end.
+fn pair(
+    place: &Place,
+    interface: &Interface<'_>,
+    (name, mtu, master): (&str, u32, u32),
+) -> Result<u32, Error> {
+    let veth = Veth {
+        name,
+        mtu,
+        master: Some(master),
+        peer: &interface.name,
+        peer_mac: Some(interface.mac),
+        peer_namespace: place.as_fd(),
+    };
+    let mut socket = Socket::route()?;
+    if let Err(error) = socket.send_one(add_veth(&veth)) {
+        // The end of an earlier container with this address, whose namespace has not ended yet.
+        let links = Links::observe(&mut socket)?;
+        let Some(link) = links.named(name).filter(|_| error.code() == Some(libc::EEXIST)) else {
+            return Err(error);
+        };
+        socket.send(&[delete_link(link.index), add_veth(&veth)])?;
+    }
+    let links = Links::observe(&mut socket)?;
+    links.named(name).map(|link| link.index).ok_or_else(|| {
+        Error::system("find an interface that was just made", std::io::ErrorKind::NotFound.into())
+    })
+}
+
+/// Gives interfaces their addresses, and sets the routes; in the container's namespace.
+fn address(
+    gateway: &Gateway,
+    interfaces: &[Interface<'_>],
+    default_route: bool,
+) -> Result<(), Error> {
+    let mut socket = Socket::route()?;
+    let links = Links::observe(&mut socket)?;
+    let addresses = Addresses::observe(&mut socket)?;
+    let mut messages = Vec::new();
+    let mut routes = Vec::new();
+    for interface in interfaces {
+        let Some(link) = links.named(&interface.name) else { continue };
+        let index = link.index;
+        if !link.up {
+            messages.push(set_up(index, true));
+        }
+        if !addresses.of(index).any(|net| net == interface.net) {
+            messages.push(add_address(index, interface.net));
+        }
+        if interface.network.is_none() {
+            let via = Some(gateway.net.addr());
+            routes.push((to(Ipv4Addr::UNSPECIFIED, 0, via, index), default_route));
+        } else if routes.is_empty() {
+            // Groups are on the first network; else they would leave by the default route.
+            routes.push((to(Ipv4Addr::new(224, 0, 0, 0), 4, None, index), true));
+        }
+    }
+    socket.send(&messages)?;
+    // An interface that has just come up brought routes of its own.
+    let seen = Routes::observe(&mut socket)?;
+    let changes: Vec<_> = routes
+        .iter()
+        .filter(|(route, wanted)| seen.contains(route) != *wanted)
+        .map(|(route, wanted)| if *wanted { add_route(route) } else { delete_route(route) })
+        .collect();
+    socket.send(&changes)
+}
+
+fn to(destination: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, out: u32) -> Route {
+    let destination = Ipv4Net::new(destination, prefix).unwrap_or_default();
+    Route { destination, gateway, out, table: TABLE_MAIN }
+}

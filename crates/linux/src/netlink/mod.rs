@@ -1,0 +1,47 @@
+//! A small netlink: messages are built and read as bytes, requests are answered in the same thread.
+//!
+//! A socket belongs to the network namespace that its thread was in when it was opened, and keeps
+//! that namespace alive. Start with [`Socket::send`] and [`Message::new`].
+
+mod address;
+mod conntrack;
+mod generation;
+mod link;
+mod message;
+mod neighbour;
+mod route;
+mod socket;
+
+pub(crate) use address::{Addresses, add_address, delete_address};
+pub(crate) use conntrack::{Flow, delete_flows};
+pub(crate) use generation::generation;
+pub(crate) use link::{
+    Bridge, Link, LinkKind, Links, Veth, Vxlan, add_bridge, add_veth, add_vxlan, delete_link,
+    move_link, set_isolated, set_master, set_mtu, set_tunnel_port, set_up,
+};
+pub(crate) use message::Message;
+pub(crate) use neighbour::{
+    Neighbours, add_flood, add_forward, add_neighbour, add_tunnel, delete_flood, delete_forward,
+    delete_neighbour, delete_tunnel,
+};
+pub(crate) use route::{
+    Route, Routes, Steering, TABLE_MAIN, add_route, add_steering, delete_route, delete_steering,
+    steering_present,
+};
+pub(crate) use socket::Socket;
+
+/// A hardware address.
+pub(crate) type Mac = [u8; 6];
+
+/// Turns an address on a cluster network into the hardware address that belongs to it: 02:42 and
+/// the four bytes. So nobody has to be told of it.
+pub(crate) fn mac_of(address: std::net::Ipv4Addr) -> Mac {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x42, a, b, c, d]
+}
+
+/// A hardware address as text.
+pub(crate) fn mac_text(mac: Mac) -> String {
+    let [a, b, c, d, e, f] = mac;
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}

@@ -1,0 +1,38 @@
+//! Rules as text, as a person would write them into a file for `nft -f`. Pure: what is rendered
+//! here is applied elsewhere, each text as one transaction.
+//!
+//! Two tables: `ip skep` in each container's namespace ([`sandbox`]), `ip skep_mesh` with `netdev
+//! skep_mesh` in the node's own ([`mesh`]).
+
+pub(crate) mod mesh;
+pub(crate) mod sandbox;
+
+use std::fmt::Display;
+use std::net::Ipv4Addr;
+
+/// Begins a transaction that replaces a table, whether it is there or not: in between there is no
+/// moment without it, and established connections go on.
+fn replacing(family: &str, name: &str) -> String {
+    format!("table {family} {name} {{ }}\ndelete table {family} {name}\n")
+}
+
+/// A transaction that removes a table, whether it is there or not.
+pub(crate) fn removal(family: &str, name: &str) -> String {
+    replacing(family, name)
+}
+
+/// `elements = { A, B }` of a set or map; nothing where it is empty, since nft refuses `{ }`.
+fn elements<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    let list = list(items);
+    if list.is_empty() { list } else { format!(" elements = {{ {list} }};") }
+}
+
+fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Takes turns over back ends: `numgen inc mod 2 map { 0 : A, 1 : B }`.
+fn turns(backends: &[Ipv4Addr]) -> String {
+    let slots = list(backends.iter().enumerate().map(|(slot, to)| format!("{slot} : {to}")));
+    format!("numgen inc mod {} map {{ {slots} }}", backends.len())
+}

@@ -1,0 +1,145 @@
+//! Containers of one network reach each other on whatever node.
+
+use crate::support::{Lab, PATIENCE, PORT, address, ask_tcp, ask_udp, eventually, ping, run};
+use linux::run_in;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+fn check_reach(lab: &Lab) {
+    for to in [(1, 2), (2, 1), (3, 1)] {
+        let from = lab.container((1, 1));
+        assert!(ping(&from, address(to)), "ping {to:?}");
+        let expected = format!("c{}-{} 10.0.1.11", to.0, to.1);
+        assert_eq!(ask_tcp(&from, address(to), PORT).unwrap(), expected);
+        assert_eq!(ask_udp(&from, address(to), PORT).unwrap(), expected);
+    }
+}
+
+fn serving(mut lab: Lab) -> Lab {
+    lab.apply();
+    for name in [(1, 2), (2, 1), (3, 1)] {
+        lab.serve(name);
+    }
+    lab
+}
+
+#[test]
+fn containers_reach_each_other_on_one_node_and_across_nodes() {
+    check_reach(&serving(Lab::new(3, 2)));
+}
+
+#[test]
+fn another_data_path_port_is_honoured() {
+    let mut lab = Lab::new(3, 2);
+    lab.data_path_port = 4790;
+    let mut lab = serving(lab);
+    check_reach(&lab);
+    assert!(run(&lab.host(1), &["ss", "-lnu"]).contains(":4790"));
+    lab.data_path_port = 4791;
+    lab.apply();
+    check_reach(&lab);
+    assert!(!run(&lab.host(1), &["ss", "-lnu"]).contains(":4790"));
+}
+
+#[test]
+fn multicast_and_broadcast_reach_every_node() {
+    const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 0, 11);
+    let lab = {
+        let mut lab = Lab::new(3, 2);
+        lab.apply();
+        lab
+    };
+    let listeners: Vec<UdpSocket> = [(1, 2), (2, 1), (3, 1)]
+        .map(|name| {
+            let socket = run_in(&lab.container(name), || {
+                let socket = UdpSocket::bind("0.0.0.0:9000").unwrap();
+                socket.join_multicast_v4(&GROUP, &Ipv4Addr::UNSPECIFIED).unwrap();
+                socket
+            });
+            socket.unwrap()
+        })
+        .into();
+    let sender = run_in(&lab.container((1, 1)), || UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+    sender.set_broadcast(true).unwrap();
+    for to in [GROUP, [10, 0, 1, 255].into()] {
+        for listener in &listeners {
+            listener.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            let mut buffer = [0; 10];
+            eventually("a datagram to all arrives", || {
+                sender.send_to(b"all", (to, 9000)).unwrap();
+                let received = listener.recv_from(&mut buffer);
+                received.is_ok_and(|(_, from)| from.ip() == address((1, 1)))
+            });
+            while listener.recv_from(&mut buffer).is_ok() {}
+        }
+    }
+}
+
+#[test]
+fn a_container_that_moves_is_found_on_its_new_node() {
+    let mut lab = serving(Lab::new(3, 2));
+    assert!(ping(&lab.container((1, 1)), address((2, 2))));
+    // The same address on another node: container 2 of node 2 goes, then node 3 has it.
+    let mut desired = lab.desired(3);
+    let name = lab.container((2, 2));
+    let mut moved = lab.desired(2).sandboxes.remove("c2-2").unwrap();
+    lab.remove((2, 2));
+    lab.apply();
+    wait_gone(&name);
+    lab.add((3, 9));
+    moved.netns = lab.container((3, 9)).display().to_string();
+    desired.sandboxes.insert("moved".into(), moved);
+    let on_third = lab.node_address(3);
+    for host in [1, 2] {
+        let mut there = lab.desired(host);
+        let overlay = there.overlays.values_mut().next().unwrap();
+        overlay.remotes.insert(address((2, 2)), on_third);
+        apply(&mut lab, host, &there);
+    }
+    desired.overlays.values_mut().next().unwrap().remotes.remove(&address((2, 2)));
+    apply(&mut lab, 3, &desired);
+    for from in [(1, 1), (2, 1), (3, 1)] {
+        assert!(ping(&lab.container(from), address((2, 2))), "from {from:?}");
+    }
+}
+
+fn apply(lab: &mut Lab, host: u8, desired: &discovery::Desired) {
+    use discovery::Kernel as _;
+    crate::support::wait(lab.hosts.get_mut(&host).unwrap().kernel.apply(desired)).unwrap();
+}
+
+fn wait_gone(path: &std::path::Path) {
+    crate::support::wait(dataplane::Namespaces::remove(&linux::Namespaces, path)).unwrap();
+}
+
+#[test]
+fn a_vni_is_free_again_as_soon_as_its_overlay_has_gone() {
+    let mut lab = Lab::new(2, 1);
+    lab.apply();
+    assert!(ping(&lab.container((1, 1)), address((2, 1))));
+    for round in 2..4 {
+        lab.network = format!("net{round}").as_str().into();
+        lab.apply();
+        assert!(ping(&lab.container((1, 1)), address((2, 1))), "round {round}");
+        let folder = &lab.hosts[&1].config.overlays;
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn a_cut_node_is_reached_again_when_it_is_healed() {
+    let lab = {
+        let mut lab = Lab::new(2, 1);
+        lab.apply();
+        lab.serve((2, 1));
+        lab
+    };
+    lab.underlay.cut(2).unwrap();
+    let socket = crate::support::udp_client(&lab.container((1, 1)));
+    socket.set_read_timeout(Some(PATIENCE / 10)).unwrap();
+    assert!(crate::support::ask_by(&socket, address((2, 1)), PORT).is_err());
+    lab.underlay.heal(2).unwrap();
+    eventually("the node is reached again", || {
+        crate::support::ask_by(&socket, address((2, 1)), PORT).is_ok()
+    });
+}

@@ -1,0 +1,191 @@
+//! What is applied twice changes nothing; what others break is repaired; what is cleaned is gone.
+
+use crate::support::{Held, Lab, PORT, VIP, address, ask_tcp, eventually, ping, run, survey};
+use linux::{Kernel, run_in};
+use std::fmt::Write as _;
+use std::path::Path;
+use types::Protocol::{Tcp, Udp};
+
+const BACKENDS: [(u8, u8); 2] = [(1, 2), (2, 1)];
+
+fn lab() -> Lab {
+    let mut lab = Lab::new(2, 2);
+    lab.vips.insert(VIP, BACKENDS.to_vec());
+    lab.ports.insert((Tcp, 8080), BACKENDS.to_vec());
+    lab.ports.insert((Udp, 8080), BACKENDS.to_vec());
+    lab.apply();
+    BACKENDS.into_iter().for_each(|name| lab.serve(name));
+    lab
+}
+
+fn check_all(lab: &Lab) {
+    for (from, to, port) in [
+        (lab.container((1, 1)), VIP, PORT),
+        (lab.container((2, 2)), VIP, PORT),
+        (lab.machine(), lab.node_address(1), 8080),
+        (lab.machine(), lab.node_address(2), 8080),
+    ] {
+        let answers = survey(&from, to, port, 4);
+        assert_eq!(answers.matches("x2").count(), 4, "{} to {to}: {answers}", from.display());
+    }
+    assert!(ping(&lab.container((1, 1)), address((2, 2))));
+}
+
+/// All of the kernel's network in a namespace, with the numbers that change when it is remade.
+fn picture(place: &Path) -> String {
+    let mut text = String::new();
+    for command in [
+        "ip -o link",
+        "ip -o addr",
+        "ip route show table all",
+        "ip rule",
+        "ip neigh show nud permanent",
+        "bridge fdb",
+        "nft -a list ruleset",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        writeln!(text, "# {command}\n{}", run(place, &words)).unwrap();
+    }
+    // The kernel's own notes come and go, and turns are taken.
+    let stable = |line: &&str| !line.contains("fe80") && !line.contains("ff02");
+    text.lines().filter(stable).collect::<Vec<_>>().join("\n")
+}
+
+fn pictures(lab: &Lab) -> Vec<String> {
+    let mut places = vec![lab.host(1), lab.host(2)];
+    places.extend(lab.containers.iter().map(|name| lab.container(*name)));
+    places.extend(lab.hosts.values().map(|host| host.config.overlays.join("overlay-net1")));
+    places.iter().map(|place| picture(place)).collect()
+}
+
+#[test]
+fn applying_twice_changes_nothing() {
+    let mut lab = lab();
+    let before = pictures(&lab);
+    for _ in 0..2 {
+        lab.apply();
+        for (before, after) in before.iter().zip(pictures(&lab)) {
+            expect_test::expect![[""]].assert_eq(&difference(before, &after));
+        }
+    }
+}
+
+fn difference(before: &str, after: &str) -> String {
+    let gone = before.lines().filter(|line| !after.lines().any(|other| other == *line));
+    let new = after.lines().filter(|line| !before.lines().any(|other| other == *line));
+    let gone = gone.map(|line| format!("- {line}\n"));
+    gone.chain(new.map(|line| format!("+ {line}\n"))).collect()
+}
+
+#[test]
+fn a_change_of_one_service_touches_nothing_else() {
+    let mut lab = lab();
+    let other = [10, 0, 1, 201].into();
+    lab.vips.insert(other, vec![(2, 1)]);
+    lab.apply();
+    let before = picture(&lab.container((1, 1)));
+    lab.vips.insert(other, vec![(1, 2)]);
+    lab.apply();
+    let changes = difference(&before, &picture(&lab.container((1, 1))));
+    assert_eq!(changes.lines().count(), 2, "{changes}");
+    assert!(changes.lines().all(|line| line.contains("dnat to numgen inc mod 1")), "{changes}");
+}
+
+#[test]
+fn what_others_break_is_repaired() {
+    let mut lab = lab();
+    let overlay = lab.hosts[&1].config.overlays.join("overlay-net1");
+    let (host, container) = (lab.host(1), lab.container((1, 1)));
+    let breakages: [(&Path, &str); 14] = [
+        (&host, "nft flush ruleset"),
+        (&container, "nft flush ruleset"),
+        (&host, "ip link del skep_mesh"),
+        (&host, "ip link del skep_gwbridge"),
+        (&host, "ip route flush table 100"),
+        (&host, "ip rule del priority 90"),
+        (&host, "ip neigh flush dev skep_mesh nud permanent"),
+        (&host, "ip addr flush dev skep_gwbridge"),
+        (&host, "ip link set skep_gwbridge down"),
+        (&overlay, "ip link del vx0"),
+        (&overlay, "ip link del br0"),
+        (&overlay, "bridge fdb del 02:42:0a:00:01:15 dev vx0 self"),
+        (&container, "ip link del eth0"),
+        (&container, "ip route flush default"),
+    ];
+    for (place, command) in breakages {
+        println!("{command}");
+        run(place, &command.split(' ').collect::<Vec<_>>());
+        lab.apply();
+        check_all(&lab);
+    }
+}
+
+#[test]
+fn a_change_after_a_foreign_flush_is_applied_whole() {
+    let mut lab = lab();
+    run(&lab.host(1), &["nft", "flush", "ruleset"]);
+    run(&lab.container((1, 1)), &["nft", "flush", "ruleset"]);
+    lab.vips.insert(VIP, vec![(2, 1)]);
+    lab.ports.insert((Tcp, 8080), vec![(2, 1)]);
+    lab.apply();
+    assert_eq!(ask_tcp(&lab.container((1, 1)), VIP, PORT).unwrap(), "c2-1 10.0.1.11");
+    assert_eq!(ask_tcp(&lab.machine(), lab.node_address(1), 8080).unwrap(), "c2-1 10.250.0.1");
+}
+
+#[test]
+fn another_daemon_takes_over_without_breaking_connections() {
+    let mut lab = lab();
+    let (client, node) = (lab.container((1, 1)), lab.node_address(1));
+    let mut held: Vec<Held> = (0..4)
+        .map(|_| Held::open(&client, VIP, PORT).unwrap())
+        .chain((0..4).map(|_| Held::open(&lab.machine(), node, 8080).unwrap()))
+        .collect();
+    let links = run(&lab.host(1), &["ip", "-o", "link"]);
+    lab.restart();
+    held.iter_mut().for_each(|held| held.ask().unwrap());
+    lab.apply();
+    held.iter_mut().for_each(|held| held.ask().unwrap());
+    assert_eq!(run(&lab.host(1), &["ip", "-o", "link"]), links);
+    check_all(&lab);
+}
+
+#[test]
+fn a_sandbox_that_has_gone_is_skipped_and_one_without_networks_has_the_way_out() {
+    use discovery::Kernel as _;
+    let mut lab = lab();
+    let mut desired = lab.desired(1);
+    let mut plain = desired.sandboxes.remove("c1-1").unwrap();
+    plain.attachments.clear();
+    plain.vips.clear();
+    desired.sandboxes.insert("plain".into(), plain.clone());
+    plain.netns = "/nowhere".into();
+    desired.sandboxes.insert("gone".into(), plain);
+    crate::support::wait(lab.hosts.get_mut(&1).unwrap().kernel.apply(&desired)).unwrap();
+    let links = run(&lab.container((1, 1)), &["ip", "-o", "-4", "addr"]);
+    assert!(links.contains("eth0    inet 172.30.0.11/16"), "{links}");
+    assert!(!links.contains("eth1"), "{links}");
+}
+
+#[test]
+fn cleaning_leaves_nothing() {
+    let mut lab = lab();
+    let host = lab.host(1);
+    let config = lab.hosts[&1].config.clone();
+    lab.hosts.remove(&1);
+    for _ in 0..2 {
+        run_in(&host, || Kernel::clean(&config)).unwrap().unwrap();
+        let links = run(&host, &["ip", "-o", "link"]);
+        let names = links.lines().filter_map(|line| line.split(": ").nth(1));
+        let names: Vec<&str> = names.filter_map(|name| name.split('@').next()).collect();
+        assert_eq!(names, ["lo", "eth0"]);
+        assert_eq!(run(&host, &["nft", "list", "ruleset"]), "");
+        assert!(!run(&host, &["ip", "rule"]).contains("fwmark"));
+        assert_eq!(std::fs::read_dir(&config.overlays).unwrap().count(), 0);
+    }
+    let switch = lab.underlay.clone();
+    run_in(&lab.machine(), || switch.down()).unwrap().unwrap();
+    run_in(&lab.machine(), || switch.down()).unwrap().unwrap();
+    eventually("the machine's interface goes", || {
+        run(&lab.machine(), &["ip", "-o", "link"]).lines().count() == 1
+    });
+}

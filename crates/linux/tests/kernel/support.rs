@@ -1,0 +1,383 @@
+//! A lab for tests: nodes, containers, and small servers and clients in them.
+
+use discovery::{
+    Desired, Kernel as _, MeshRules, Overlay, PortRules, SandboxAttachment, SandboxRules,
+};
+use linux::{Config, Kernel, Namespaces, Underlay, run_in};
+use socket2::{Domain, Socket, Type};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+use types::{NetworkId, Protocol};
+
+/// An answer that takes longer will not come.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// Servers listen here, in UDP and TCP.
+pub const PORT: u16 = 7000;
+pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 200);
+
+/// A container: the number of its node, and its own on that node.
+pub type Name = (u8, u8);
+
+pub struct Host {
+    pub path: PathBuf,
+    pub config: Config,
+    pub kernel: Kernel,
+}
+
+pub struct Lab {
+    folder: tempfile::TempDir,
+    pub underlay: Underlay,
+    pub hosts: BTreeMap<u8, Host>,
+    /// Who is there.
+    pub containers: BTreeSet<Name>,
+    pub vips: BTreeMap<Ipv4Addr, Vec<Name>>,
+    /// Published port -> back ends; the target is [`PORT`].
+    pub ports: BTreeMap<(Protocol, u16), Vec<Name>>,
+    pub host_ports: BTreeMap<(Protocol, u16), Name>,
+    pub data_path_port: u16,
+    pub vni: u32,
+    pub network: NetworkId,
+}
+
+pub fn wait<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// Tries until it holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..200 {
+        if holds() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(25));
+    }
+    panic!("never: {what}");
+}
+
+impl Lab {
+    /// Nodes 1 to `hosts`, with containers 1 to `each` on each of them.
+    pub fn new(hosts: u8, each: u8) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "these tests need root");
+        let prefix = format!("skt-{}-", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
+        let underlay = Underlay {
+            folder: folder.path().to_owned(),
+            name: "switch".to_owned(),
+            node: "node-".to_owned(),
+            subnet: "10.250.0.0/24".parse().unwrap(),
+        };
+        let mut lab = Self {
+            underlay,
+            hosts: BTreeMap::new(),
+            containers: BTreeSet::new(),
+            vips: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            host_ports: BTreeMap::new(),
+            data_path_port: 4789,
+            vni: 4097,
+            network: "net1".into(),
+            folder,
+        };
+        wait(dataplane::Namespaces::create(&Namespaces, &lab.machine())).unwrap();
+        run_in(&lab.machine(), || lab.underlay.up()).unwrap().unwrap();
+        for number in 1..=hosts {
+            let path = lab.underlay.add_node(number.into()).unwrap();
+            let config = Config {
+                bridge: "skep_gwbridge".to_owned(),
+                gateway_subnet: "172.30.0.0/16".parse().unwrap(),
+                overlays: lab.folder.path().join(format!("overlays-{number}")),
+            };
+            let kernel = run_in(&path, || Kernel::new(config.clone())).unwrap().unwrap();
+            lab.hosts.insert(number, Host { path, config, kernel });
+            for own in 1..=each {
+                lab.add((number, own));
+            }
+        }
+        lab
+    }
+
+    pub fn add(&mut self, name: Name) {
+        wait(dataplane::Namespaces::create(&Namespaces, &self.container(name))).unwrap();
+        self.containers.insert(name);
+    }
+
+    pub fn remove(&mut self, name: Name) {
+        self.containers.remove(&name);
+        self.vips.values_mut().for_each(|names| names.retain(|other| *other != name));
+        self.ports.values_mut().for_each(|names| names.retain(|other| *other != name));
+    }
+
+    /// An external client: no node, no container.
+    pub fn machine(&self) -> PathBuf {
+        self.folder.path().join("machine")
+    }
+
+    pub fn container(&self, (host, own): Name) -> PathBuf {
+        self.folder.path().join(format!("c{host}-{own}"))
+    }
+
+    pub fn host(&self, number: u8) -> PathBuf {
+        self.hosts[&number].path.clone()
+    }
+
+    pub fn node_address(&self, number: u8) -> Ipv4Addr {
+        self.underlay.address(number.into())
+    }
+
+    pub fn apply(&mut self) {
+        let desired: Vec<Desired> = self.hosts.keys().map(|host| self.desired(*host)).collect();
+        for (host, desired) in self.hosts.values_mut().zip(desired) {
+            wait(host.kernel.apply(&desired)).unwrap();
+        }
+    }
+
+    /// Another daemon takes over.
+    pub fn restart(&mut self) {
+        for host in self.hosts.values_mut() {
+            let config = host.config.clone();
+            host.kernel = run_in(&host.path, || Kernel::new(config)).unwrap().unwrap();
+        }
+    }
+
+    /// What `discovery` would project for a node.
+    pub fn desired(&self, host: u8) -> Desired {
+        let local = self.node_address(host);
+        let others: Vec<Name> =
+            self.containers.iter().filter(|name| name.0 != host).copied().collect();
+        let overlay = Overlay {
+            vni: self.vni,
+            local,
+            port: self.data_path_port,
+            gateway: [10, 0, 1, 1].into(),
+            prefix: 24,
+            peers: others.iter().map(|name| self.node_address(name.0)).collect(),
+            remotes: others
+                .iter()
+                .map(|name| (address(*name), self.node_address(name.0)))
+                .collect(),
+        };
+        let vips = self.vips.iter();
+        let vips: BTreeMap<_, Vec<_>> =
+            vips.map(|(vip, to)| (*vip, to.iter().copied().map(address).collect())).collect();
+        let own = self.containers.iter().filter(|name| name.0 == host);
+        let sandboxes = own.map(|name| {
+            let attachment = SandboxAttachment {
+                network: self.network.clone(),
+                address: address(*name),
+                prefix: 24,
+            };
+            let rules = SandboxRules {
+                netns: self.container(*name).display().to_string(),
+                gateway_address: gateway_address(*name),
+                default_route: true,
+                attachments: vec![attachment],
+                dns_port: 40053,
+                vips: vips.clone(),
+            };
+            (format!("c{}-{}", name.0, name.1), rules)
+        });
+        Desired {
+            overlays: BTreeMap::from([(self.network.clone(), overlay)]),
+            sandboxes: sandboxes.collect(),
+            mesh: self.mesh(host),
+        }
+    }
+
+    fn mesh(&self, host: u8) -> MeshRules {
+        let backend = |name: &Name| {
+            if name.0 == host { gateway_address(*name) } else { ingress_address(*name) }
+        };
+        let (own, others): (BTreeSet<Name>, BTreeSet<Name>) =
+            self.containers.iter().partition(|name| name.0 == host);
+        let ports = self.ports.iter().map(|(key, names)| {
+            (*key, PortRules { target: PORT, backends: names.iter().map(backend).collect() })
+        });
+        let host_ports = self.host_ports.iter().filter(|(_, name)| name.0 == host);
+        MeshRules {
+            ingress: Some(node_ingress(host)),
+            local: Some(self.node_address(host)),
+            port: self.data_path_port,
+            peers: self
+                .hosts
+                .keys()
+                .filter(|other| **other != host)
+                .map(|other| (node_ingress(*other), self.node_address(*other)))
+                .collect(),
+            remote_tasks: others
+                .iter()
+                .map(|name| (ingress_address(*name), node_ingress(name.0)))
+                .collect(),
+            local_tasks: own
+                .iter()
+                .map(|name| (ingress_address(*name), gateway_address(*name)))
+                .collect(),
+            ports: ports.collect(),
+            host_ports: host_ports
+                .map(|(key, name)| (*key, (gateway_address(*name), PORT)))
+                .collect(),
+        }
+    }
+
+    /// Starts a server in a container, in UDP and TCP.
+    pub fn serve(&self, name: Name) {
+        let label = format!("c{}-{}", name.0, name.1);
+        serve(&self.container(name), PORT, &label);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for host in self.hosts.values() {
+            drop(run_in(&host.path, || Kernel::clean(&host.config)));
+        }
+        drop(run_in(&self.machine(), || self.underlay.down()));
+        for file in std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
+            drop(wait(dataplane::Namespaces::remove(&Namespaces, &file.path())));
+        }
+    }
+}
+
+pub fn address((host, own): Name) -> Ipv4Addr {
+    [10, 0, 1, host * 10 + own].into()
+}
+
+pub fn gateway_address((_, own): Name) -> Ipv4Addr {
+    [172, 30, 0, 10 + own].into()
+}
+
+pub fn ingress_address((host, own): Name) -> Ipv4Addr {
+    [10, 255, 1, host * 10 + own].into()
+}
+
+pub fn node_ingress(host: u8) -> Ipv4Addr {
+    [10, 255, 0, host].into()
+}
+
+/// Answers every connection and datagram with the server's name and the address of the client;
+/// a connection then echoes lines.
+pub fn serve(place: &Path, port: u16, name: &str) {
+    let (tcp, udp) = run_in(place, || {
+        (TcpListener::bind(("0.0.0.0", port)).unwrap(), UdpSocket::bind(("0.0.0.0", port)).unwrap())
+    })
+    .unwrap();
+    let label = name.to_owned();
+    thread::spawn(move || {
+        for stream in tcp.incoming().map_while(Result::ok) {
+            let label = label.clone();
+            thread::spawn(move || echo(stream, &label));
+        }
+    });
+    let label = name.to_owned();
+    thread::spawn(move || {
+        let mut buffer = [0; 100];
+        while let Ok((_, from)) = udp.recv_from(&mut buffer) {
+            let _ = udp.send_to(format!("{label} {}", from.ip()).as_bytes(), from);
+        }
+    });
+}
+
+fn echo(mut stream: TcpStream, label: &str) -> Option<()> {
+    let peer = stream.peer_addr().ok()?.ip();
+    writeln!(stream, "{label} {peer}").ok()?;
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut line = String::new();
+    while reader.read_line(&mut line).ok()? != 0 {
+        stream.write_all(line.as_bytes()).ok()?;
+        line.clear();
+    }
+    Some(())
+}
+
+/// A connection that stays open.
+pub struct Held {
+    reader: BufReader<TcpStream>,
+    /// The server's name and the address that it saw.
+    pub greeting: String,
+}
+
+impl Held {
+    pub fn open(place: &Path, to: Ipv4Addr, port: u16) -> io::Result<Self> {
+        let to = SocketAddr::from((to, port));
+        let stream = run_in(place, || TcpStream::connect_timeout(&to, PATIENCE)).unwrap()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut reader = BufReader::new(stream);
+        let mut greeting = String::new();
+        reader.read_line(&mut greeting)?;
+        Ok(Self { reader, greeting: greeting.trim().to_owned() })
+    }
+
+    /// Sends a line and waits for it to come back.
+    pub fn ask(&mut self) -> io::Result<()> {
+        self.reader.get_mut().write_all(b"ping\n")?;
+        let mut answer = String::new();
+        match self.reader.read_line(&mut answer)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub fn ask_tcp(place: &Path, to: Ipv4Addr, port: u16) -> io::Result<String> {
+    Ok(Held::open(place, to, port)?.greeting)
+}
+
+pub fn udp_client(place: &Path) -> UdpSocket {
+    let socket = run_in(place, || UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+pub fn ask_by(socket: &UdpSocket, to: Ipv4Addr, port: u16) -> io::Result<String> {
+    socket.send_to(b"?", (to, port))?;
+    let mut buffer = [0; 100];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    assert_eq!(from, SocketAddr::V4(SocketAddrV4::new(to, port)), "the answer is from elsewhere");
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+pub fn ask_udp(place: &Path, to: Ipv4Addr, port: u16) -> io::Result<String> {
+    ask_by(&udp_client(place), to, port)
+}
+
+/// Asks over both protocols `times` each, and counts answers: one line for each kind.
+pub fn survey(place: &Path, to: Ipv4Addr, port: u16, times: usize) -> String {
+    let mut lines = String::new();
+    for (protocol, ask) in [("tcp", ask_tcp as fn(&Path, _, _) -> _), ("udp", ask_udp)] {
+        let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+        for _ in 0..times {
+            let answer = ask(place, to, port).unwrap_or_else(|error| error.kind().to_string());
+            *answers.entry(answer).or_default() += 1;
+        }
+        for (answer, count) in answers {
+            writeln!(lines, "{protocol} {answer} x{count}").unwrap();
+        }
+    }
+    lines
+}
+
+/// One echo request; says whether it is answered.
+pub fn ping(place: &Path, to: Ipv4Addr) -> bool {
+    run_in(place, || {
+        let icmp = Socket::new(Domain::IPV4, Type::DGRAM, Some(socket2::Protocol::ICMPV4)).unwrap();
+        icmp.set_read_timeout(Some(PATIENCE)).unwrap();
+        icmp.connect(&SocketAddr::from((to, 0)).into()).unwrap();
+        icmp.send(&[8, 0, 0, 0, 0, 1, 0, 1]).unwrap();
+        (&icmp).read(&mut [0; 100]).is_ok()
+    })
+    .unwrap()
+}
+
+/// Runs a program inside a namespace and returns what it prints.
+pub fn run(place: &Path, program: &[&str]) -> String {
+    #[expect(clippy::disallowed_methods, reason = "tests break things with the usual tools")]
+    let mut command = std::process::Command::new(program[0]);
+    let output =
+        linux::start_in(&mut command, place).unwrap().args(&program[1..]).output().unwrap();
+    assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,124 @@
+//! Virtual addresses of services.
+
+use crate::support::{
+    Held, Lab, PORT, VIP, address, ask_by, ask_tcp, eventually, ping, survey, udp_client,
+};
+use expect_test::expect;
+use std::io::ErrorKind;
+use std::time::Instant;
+
+const BACKENDS: [(u8, u8); 3] = [(1, 2), (2, 1), (3, 1)];
+
+fn balanced() -> Lab {
+    let mut lab = Lab::new(3, 2);
+    lab.vips.insert(VIP, BACKENDS.to_vec());
+    lab.apply();
+    BACKENDS.into_iter().for_each(|name| lab.serve(name));
+    lab
+}
+
+#[test]
+fn a_vip_takes_turns_over_back_ends_on_all_nodes() {
+    let lab = balanced();
+    expect![[r#"
+        tcp c1-2 10.0.1.11 x2
+        tcp c2-1 10.0.1.11 x2
+        tcp c3-1 10.0.1.11 x2
+        udp c1-2 10.0.1.11 x2
+        udp c2-1 10.0.1.11 x2
+        udp c3-1 10.0.1.11 x2
+    "#]]
+    .assert_eq(&survey(&lab.container((1, 1)), VIP, PORT, 6));
+    assert!(ping(&lab.container((1, 1)), VIP));
+}
+
+#[test]
+fn a_back_end_reaches_itself_by_the_vip() {
+    let mut lab = balanced();
+    lab.vips.insert(VIP, vec![(1, 2)]);
+    lab.apply();
+    expect![[r#"
+        tcp c1-2 10.0.1.12 x2
+        udp c1-2 10.0.1.12 x2
+    "#]]
+    .assert_eq(&survey(&lab.container((1, 2)), VIP, PORT, 2));
+    assert!(ping(&lab.container((1, 2)), VIP));
+}
+
+#[test]
+fn a_vip_without_back_ends_refuses_at_once() {
+    let mut lab = balanced();
+    lab.vips.insert(VIP, Vec::new());
+    lab.apply();
+    #[expect(clippy::disallowed_methods, reason = "the test measures that nobody waits")]
+    let start = Instant::now();
+    let error = ask_tcp(&lab.container((1, 1)), VIP, PORT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    let socket = udp_client(&lab.container((1, 1)));
+    assert!(ask_by(&socket, VIP, PORT).is_err());
+    assert!(start.elapsed().as_millis() < 500, "{:?}", start.elapsed());
+    lab.vips.insert(VIP, vec![(2, 1)]);
+    lab.apply();
+    assert_eq!(ask_tcp(&lab.container((1, 1)), VIP, PORT).unwrap(), "c2-1 10.0.1.11");
+}
+
+#[test]
+fn established_connections_stay_with_a_back_end_that_is_taken_out() {
+    let mut lab = balanced();
+    let client = lab.container((1, 1));
+    let mut held: Vec<Held> = (0..6).map(|_| Held::open(&client, VIP, PORT).unwrap()).collect();
+    assert_eq!(held.iter().filter(|held| held.greeting.starts_with("c2-1")).count(), 2);
+    lab.vips.insert(VIP, vec![(1, 2), (3, 1)]);
+    lab.apply();
+    held.iter_mut().for_each(|held| held.ask().unwrap());
+    assert!(!survey(&client, VIP, PORT, 10).contains("c2-1"));
+    held.iter_mut().for_each(|held| held.ask().unwrap());
+}
+
+#[test]
+fn a_udp_socket_leaves_a_back_end_that_is_taken_out() {
+    let mut lab = balanced();
+    let socket = udp_client(&lab.container((1, 1)));
+    let first = ask_by(&socket, VIP, PORT).unwrap();
+    assert_eq!(ask_by(&socket, VIP, PORT).unwrap(), first, "a socket keeps its back end");
+    let gone = *BACKENDS
+        .iter()
+        .find(|name| first.starts_with(&format!("c{}-{}", name.0, name.1)))
+        .unwrap();
+    lab.vips.get_mut(&VIP).unwrap().retain(|name| *name != gone);
+    lab.apply();
+    assert_ne!(ask_by(&socket, VIP, PORT).unwrap(), first);
+}
+
+#[test]
+fn connections_to_a_back_end_that_is_no_more_are_reset() {
+    let mut lab = balanced();
+    let client = lab.container((1, 1));
+    let mut held: Vec<Held> = (0..3).map(|_| Held::open(&client, VIP, PORT).unwrap()).collect();
+    lab.underlay.cut(3).unwrap();
+    lab.remove((3, 1));
+    lab.remove((3, 2));
+    lab.apply();
+    for held in &mut held {
+        let outcome = held.ask();
+        if held.greeting.starts_with("c3-1") {
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        } else {
+            outcome.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_container_with_the_address_of_a_former_one_is_served() {
+    let mut lab = balanced();
+    let path = lab.container((1, 1));
+    assert!(ping(&path, VIP));
+    lab.remove((1, 1));
+    lab.apply();
+    crate::support::wait(dataplane::Namespaces::remove(&linux::Namespaces, &path)).unwrap();
+    lab.add((1, 1));
+    lab.apply();
+    eventually("the new container reaches others", || ping(&path, VIP));
+    assert!(ping(&lab.container((3, 1)), address((1, 1))));
+}
