@@ -9,7 +9,7 @@ use store::{Changes, Tx, View, rules};
 use types::{
     Attachment, Availability, Cluster, DesiredState, FailureAction, IdSource, Network,
     NetworkAttachment, Node, NodeState, PublishMode, PublishedPort, RestartCondition, Service,
-    ServiceMode, Subnet, Task, TaskState, Timestamp, UpdateOrder, Version,
+    ServiceMode, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, Version,
 };
 
 /// Something that happens to the cluster.
@@ -258,6 +258,7 @@ impl World {
     fn check(&mut self) {
         self.check_states();
         check_addresses(&self.view);
+        check_loads(&self.view);
         for service in self.view.services() {
             check_slots(&self.view, service);
         }
@@ -347,6 +348,24 @@ fn check_addresses(view: &View) {
     }
 }
 
+/// No node is asked for more than it has.
+fn check_loads(view: &View) {
+    for node in view.nodes() {
+        let placed =
+            |task: &&Arc<Task>| TaskState::Assigned <= task.status.state && task.occupies();
+        let tasks: Vec<&Arc<Task>> = view.tasks_of_node(&node.id).filter(placed).collect();
+        let memory: i64 = tasks.iter().map(|task| task.spec.resources.reserve_memory).sum();
+        assert!(memory <= node.description.memory_bytes, "{} has too little memory", node.id);
+        let ports = tasks.iter().flat_map(|task| &task.ports);
+        let host: Vec<u16> = ports
+            .filter(|port| port.mode == PublishMode::Host)
+            .map(|port| port.published)
+            .collect();
+        let distinct: BTreeSet<&u16> = host.iter().collect();
+        assert_eq!(host.len(), distinct.len(), "a port of {} is used twice", node.id);
+    }
+}
+
 /// A slot has one task that is wanted; two while an update overlaps them.
 fn check_slots(view: &View, service: &Service) {
     let mut slots: BTreeMap<(u64, Option<&types::NodeId>), Vec<&Arc<Task>>> = BTreeMap::new();
@@ -379,7 +398,7 @@ fn check_slots(view: &View, service: &Service) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
+        cases: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -445,10 +464,67 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Nodes take their time, but nothing fails: users lose no more tasks than they allowed.
+    #[test]
+    fn an_update_takes_down_no_more_slots_than_allowed(
+        (replicas, parallelism, delay) in (1..8usize, 1..4usize, 0..4u64),
+        start_first in any::<bool>(),
+        seeds in prop::collection::vec(any::<u64>(), 60..61),
+    ) {
+        let mut world = World::new();
+        for node in 0..3 {
+            let availability = Availability::Active;
+            world.take(Step::Node { node, down: false, availability, ssd: true });
+        }
+        let mut service = Service { id: "web".into(), ..Service::default() };
+        "web".clone_into(&mut service.spec.name);
+        let wanted = u64::try_from(replicas).expect("few");
+        service.spec.mode = ServiceMode::Replicated { replicas: wanted };
+        service.spec.update.parallelism = u64::try_from(parallelism).expect("few");
+        service.spec.update.delay = Duration::from_secs(delay);
+        if start_first {
+            service.spec.update.order = UpdateOrder::StartFirst;
+        }
+        world.write(|tx, _| tx.put_service(service));
+        world.plan();
+        world.write(healthy);
+        world.plan();
+        world.write(|tx, _| tx.edit_service(&"web".into(), |service| {
+            service.spec.task.container.image = "two".to_owned();
+        }));
+        for seed in seeds {
+            world.plan();
+            let serving = world.view.tasks().filter(|task| task.serves()).count();
+            let lost = if start_first { 0 } else { parallelism };
+            prop_assert!(replicas <= serving + lost, "{serving} of {replicas} serve");
+            world.write(|tx, now| some_healthy(tx, now, seed));
+            world.take(Step::Wait { seconds: 2 });
+        }
+        let update = world.view.service(&"web".into()).and_then(|service| service.update.clone());
+        prop_assert_eq!(update.map(|update| update.state), Some(UpdateState::Completed));
+    }
+}
+
 /// Every task comes as far as it is wanted to.
 fn healthy(tx: &mut Tx, now: Timestamp) {
+    some_healthy(tx, now, u64::MAX);
+}
+
+/// Some tasks come as far as they are wanted to.
+fn some_healthy(tx: &mut Tx, now: Timestamp, mut chosen: u64) {
     let tasks: Vec<Arc<Task>> = tx.tasks().cloned().collect();
     for task in tasks {
+        chosen = chosen.rotate_left(1);
+        if chosen & 1 == 0 {
+            continue;
+        }
         if !task.occupies() || task.status.state < TaskState::Assigned {
             continue;
         }

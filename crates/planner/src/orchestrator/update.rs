@@ -7,7 +7,7 @@
 use super::slot::{Held, Slot, matches, slots};
 use super::{Start, create, restart};
 use crate::Draft;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use store::View;
@@ -134,11 +134,19 @@ pub(crate) fn advance(draft: &mut Draft<'_>, service: &Service) {
         finish(draft, service, &slots, started_at);
         return;
     }
-    let resting = if old.is_empty() { 0 } else { rests(draft, service, &slots, started_at) };
+    // A slot rests for the update's delay after its new task runs.
+    let delay = service.spec.update.delay;
+    let rests: Vec<Timestamp> = run_since(&draft.tx, service, &slots, started_at)
+        .map(|since| since.after(delay))
+        .filter(|end| draft.now < *end)
+        .collect();
     let room = match usize::try_from(service.spec.update.parallelism).unwrap_or(usize::MAX) {
         0 => usize::MAX,
-        parallelism => parallelism.saturating_sub(flying + resting),
+        parallelism => parallelism.saturating_sub(flying + rests.len()),
     };
+    if let Some(end) = rests.into_iter().min().filter(|_| room < old.len()) {
+        draft.wake_at(end);
+    }
     // A slot whose task does not run goes first: that costs no capacity.
     old.sort_by_key(|(_, held)| held.runs());
     for (slot, held) in old.into_iter().take(room) {
@@ -188,28 +196,6 @@ fn flies(draft: &Draft<'_>, service: &Service, held: &Held) -> bool {
     let mut wanted = held.wanted.iter().filter(|task| task.occupies());
     wanted
         .any(|task| task.status.state < TaskState::Running && is_current(&draft.tx, service, task))
-}
-
-/// How many slots run their new task, but not for long enough for the next one to be touched.
-fn rests(
-    draft: &mut Draft<'_>,
-    service: &Service,
-    slots: &BTreeMap<Slot, Held>,
-    started_at: Timestamp,
-) -> usize {
-    let delay = service.spec.update.delay;
-    let mut ends = BTreeSet::new();
-    let mut count = 0;
-    for end in run_since(&draft.tx, service, slots, started_at).map(|since| since.after(delay)) {
-        if draft.now < end {
-            ends.insert(end);
-            count += 1;
-        }
-    }
-    if let Some(end) = ends.first() {
-        draft.wake_at(*end);
-    }
-    count
 }
 
 /// Since when the new tasks of an update run.
