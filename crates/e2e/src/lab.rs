@@ -93,6 +93,11 @@ impl Lab {
         self.folder.join(format!("run/node-{node}/docker.sock"))
     }
 
+    /// The socket of the lab's containerd.
+    pub fn containerd(&self) -> PathBuf {
+        self.folder.join("run/containerd/containerd.sock")
+    }
+
     /// Runs the docker CLI against a node.
     ///
     /// # Panics

@@ -47,8 +47,8 @@ fn sql(lab: &Lab, client: &(u8, String), host: &str, statement: &str) -> Result<
 }
 
 fn example() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../examples/wordpress/docker-stack.yml");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/wordpress/docker-stack.yml");
     path.display().to_string()
 }
 
@@ -135,7 +135,9 @@ fn stack_is_deployed(lab: &Lab) {
         let refused = text.find("Connection refused");
         let normal = text.find("resuming normal operations");
         match (unknown, refused, normal) {
-            (Some(unknown), Some(refused), Some(normal)) if unknown < refused && refused < normal => {
+            (Some(unknown), Some(refused), Some(normal))
+                if unknown < refused && refused < normal =>
+            {
                 Ok(())
             }
             _ => Err(text),
@@ -191,9 +193,20 @@ fn install_by_php() -> String {
 fn client(lab: &Lab) -> (u8, String) {
     // The stack's network takes services of other stacks, too.
     lab.docker(&[
-        "service", "create", "--detach", "--name", "client", "--network", "wordpress_common",
-        "--constraint", "node.hostname==node-1", "--stop-grace-period", "1s", "client:latest",
-        "sleep", "1000000",
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        "client",
+        "--network",
+        "wordpress_common",
+        "--constraint",
+        "node.hostname==node-1",
+        "--stop-grace-period",
+        "1s",
+        "client:latest",
+        "sleep",
+        "1000000",
     ])
     .good();
     converged(lab, "client", "1/1", secs(60));
@@ -258,9 +271,18 @@ fn database_scales_while_the_site_stays_up(lab: &Lab, client: &(u8, String)) {
     assert_eq!(addresses(lab, client, "tasks.dbcluster").len(), 1);
     assert_eq!(sql(lab, client, "dbcluster", "select id from seen").unwrap(), "42");
     let seen = visitor.stop();
-    assert!(seen.failures.is_empty(), "{} of {}: {:?}", seen.failures.len(), seen.requests, seen.failures);
+    assert!(
+        seen.failures.is_empty(),
+        "{} of {}: {:?}",
+        seen.failures.len(),
+        seen.requests,
+        seen.failures
+    );
     assert!(seen.requests > 100, "{}", seen.requests);
-    report(&format!("1 -> 3 -> 1: {} requests, 0 failed, slowest {:?}", seen.requests, seen.slowest));
+    report(&format!(
+        "1 -> 3 -> 1: {} requests, 0 failed, slowest {:?}",
+        seen.requests, seen.slowest
+    ));
 }
 
 /// Each daemon dies by SIGKILL in turn; nobody notices, and it is whole again soon.
@@ -289,7 +311,10 @@ fn daemons_die_and_the_site_stays_up(lab: &Lab) {
         let whole = started.elapsed();
         let seen = visitor.stop();
         assert!(seen.failures.is_empty(), "{name}: {:?}", seen.failures);
-        report(&format!("{name} killed: {} requests, 0 failed, whole after {whole:?}", seen.requests));
+        report(&format!(
+            "{name} killed: {} requests, 0 failed, whole after {whole:?}",
+            seen.requests
+        ));
     }
 }
 

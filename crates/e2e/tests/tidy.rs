@@ -82,7 +82,8 @@ fn arrows_between_crates_go_down() {
     let crates = crates();
     for (name, dependencies) in &crates {
         let own = layer(name).unwrap_or_else(|| panic!("{name} has no place in LAYERS"));
-        for dependency in dependencies.iter().filter(|dependency| crates.contains_key(*dependency)) {
+        for dependency in dependencies.iter().filter(|dependency| crates.contains_key(*dependency))
+        {
             let sideways = SIDEWAYS.contains(&(name.as_str(), dependency.as_str()));
             let below = layer(dependency).is_some_and(|layer| layer < own);
             assert!(below || sideways, "{name} -> {dependency} does not go down");
@@ -108,8 +109,8 @@ fn pure_crates_use_pure_crates() {
     let crates = crates();
     for name in PURE {
         for dependency in &crates[name] {
-            let pure = PURE.contains(&dependency.as_str())
-                || PURE_OUTSIDE.contains(&dependency.as_str());
+            let pure =
+                PURE.contains(&dependency.as_str()) || PURE_OUTSIDE.contains(&dependency.as_str());
             assert!(pure, "{name} is pure and may not use {dependency}");
         }
     }

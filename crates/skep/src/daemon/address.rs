@@ -16,8 +16,9 @@ pub(crate) struct Interface {
 
 /// The machine's IPv4 addresses, without loopback.
 pub(crate) fn interfaces() -> Result<Vec<Interface>, Fault> {
-    let found = getifaddrs()
-        .map_err(|error| Fault::internal(format!("cannot read the machine's addresses: {error}")))?;
+    let found = getifaddrs().map_err(|error| {
+        Fault::internal(format!("cannot read the machine's addresses: {error}"))
+    })?;
     let interfaces = found.filter_map(|interface| {
         let address = interface.address?.as_sockaddr_in()?.ip();
         // Ours lead to containers, not to other nodes.
@@ -110,8 +111,10 @@ mod tests {
     use super::*;
 
     fn interfaces(list: &[(&str, [u8; 4])]) -> Vec<Interface> {
-        let interface =
-            |(name, address): &(&str, [u8; 4])| Interface { name: (*name).into(), address: (*address).into() };
+        let interface = |(name, address): &(&str, [u8; 4])| Interface {
+            name: (*name).into(),
+            address: (*address).into(),
+        };
         list.iter().map(interface).collect()
     }
 

@@ -1,8 +1,8 @@
 //! A node as a member of a cluster: the agent, and on the manager the cluster half.
 
+use super::Rooms;
 use super::facts;
 use super::state::{Files, State};
-use super::Rooms;
 use agent::Agent;
 use anyhow::{Context, Result};
 use ca::{Authority, Identity};

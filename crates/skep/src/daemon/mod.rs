@@ -11,7 +11,7 @@ mod options;
 mod serve;
 mod state;
 
-pub(crate) use options::Options;
+pub(crate) use options::{GATEWAY_SUBNET, Options};
 
 use anyhow::{Context, Result, bail};
 use engine_api::Api;
@@ -96,8 +96,7 @@ impl Rooms {
                 program: None,
             };
             let runc_root = place.runc_root();
-            let owned =
-                containerd::Owned::start(place).await.context("cannot start containerd")?;
+            let owned = containerd::Owned::start(place).await.context("cannot start containerd")?;
             let socket = owned.socket();
             scope.spawn("containerd", owned.keep(scope.token()));
             (socket, Some(runc_root))
@@ -149,11 +148,10 @@ fn private_folder(path: &Path) -> Result<()> {
 /// Keeps a second daemon away from the same data.
 fn lock(data: &Path) -> Result<Flock<File>> {
     let path = data.join("lock");
-    let file = fs::File::create(&path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
-        anyhow::anyhow!("another daemon uses {}: stop it first", data.display())
-    })
+    let file =
+        fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, _)| anyhow::anyhow!("another daemon uses {}: stop it first", data.display()))
 }
 
 /// Ends when the daemon is asked to; the scope's other loops end with it.

@@ -3,11 +3,11 @@
 //! One loop owns the membership. It starts the halves, starts them again when they fail, and
 //! carries out what users order; everybody else sees a snapshot.
 
+use super::Rooms;
 use super::address;
 use super::member::{Ground, Halves};
 use super::options::Options;
 use super::state::{Files, State};
-use super::Rooms;
 use anyhow::Result;
 use engine_api::{About, Init, Join, Member, Membership, Node};
 use futures_util::FutureExt;
@@ -106,7 +106,10 @@ impl Keeper {
                     if let Some(halves) = self.halves.take()
                         && let Err(error) = halves.stop().await
                     {
-                        tracing::error!(error = chain(&error), "the cluster half failed; starting it again");
+                        tracing::error!(
+                            error = chain(&error),
+                            "the cluster half failed; starting it again"
+                        );
                     }
                     self.tell();
                 }
@@ -204,8 +207,7 @@ impl Keeper {
         }
         let identity = identity?;
         let state = State { address, listen, managers, data_path_port: 4789, manager: false };
-        let halves =
-            self.ground.begin(&state, identity).await.map_err(|error| fault(&error))?;
+        let halves = self.ground.begin(&state, identity).await.map_err(|error| fault(&error))?;
         let mut status = halves.agent.status();
         self.state = Some(state);
         self.halves = Some(halves);
@@ -262,10 +264,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// A fault for the user: the one that is inside, or an internal one with all causes.
 fn fault(error: &anyhow::Error) -> Fault {
-    error
-        .downcast_ref::<Fault>()
-        .cloned()
-        .unwrap_or_else(|| Fault::internal(format!("{error:#}")))
+    error.downcast_ref::<Fault>().cloned().unwrap_or_else(|| Fault::internal(format!("{error:#}")))
 }
 
 impl HostNode {

@@ -2,7 +2,11 @@
 
 use clap::Args;
 use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+
+/// The subnet of the gateway bridge where nobody says otherwise.
+pub(crate) const GATEWAY_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 30, 0, 0), 16);
 
 /// Options of `skep daemon`.
 #[derive(Args, Clone, Debug)]
@@ -45,7 +49,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "/etc/resolv.conf", value_name = "FILE")]
     pub(crate) resolv_conf: PathBuf,
     /// The subnet of the bridge by which containers reach the outside
-    #[arg(long, default_value = "172.30.0.0/16", value_name = "NET")]
+    #[arg(long, default_value_t = GATEWAY_SUBNET, value_name = "NET")]
     pub(crate) gateway_subnet: Ipv4Net,
     /// The cgroup above the containers' own
     #[arg(long, default_value = "/skep", value_name = "PATH")]

@@ -67,8 +67,8 @@ fn bind_unix(path: &Path, group: &str) -> Result<UnixListener> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     let gid = nix::unistd::Group::from_name(group).ok().flatten().map(|group| group.gid);
     nix::unistd::chown(path, None, gid).context("cannot give the socket to its group")?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
@@ -78,8 +78,7 @@ fn bind_unix(path: &Path, group: &str) -> Result<UnixListener> {
 
 /// Mutual TLS: without all three files there is no TCP.
 fn acceptor(options: &Options) -> Result<TlsAcceptor> {
-    let (Some(cert), Some(key), Some(ca)) =
-        (&options.tlscert, &options.tlskey, &options.tlscacert)
+    let (Some(cert), Some(key), Some(ca)) = (&options.tlscert, &options.tlskey, &options.tlscacert)
     else {
         bail!("the API on TCP needs --tlscert, --tlskey and --tlscacert: it is never served open");
     };
@@ -162,9 +161,10 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        api.clone().call(request.map(axum::body::Body::new))
-    });
+    let service =
+        hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            api.clone().call(request.map(axum::body::Body::new))
+        });
     let connection = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
