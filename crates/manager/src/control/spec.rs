@@ -120,7 +120,8 @@ fn is_reference(image: &str) -> bool {
     // Only the registry's host may have capitals.
     let in_path =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '-');
-    let in_registry = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    let in_registry =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
     let parts: Vec<&str> = path.split('/').collect();
     let last = parts.len() - 1;
     let fits = |(at, part): (usize, &&str)| {
