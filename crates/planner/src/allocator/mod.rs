@@ -1,6 +1,6 @@
 //! Addresses, ports and network identifiers.
 //!
-//! Start with [`allocate`]. What is taken is read from the objects themselves: a task holds its
+//! Start with `allocate`. What is taken is read from the objects themselves: a task holds its
 //! addresses until it has ended or is forgotten, a service for as long as its spec asks for them.
 //!
 //! For user operations: [`overlapping_network`] and [`port_conflict`] say beforehand what could not
