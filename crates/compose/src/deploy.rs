@@ -1,0 +1,242 @@
+//! `deploy`: how a service runs in a cluster.
+
+use crate::fields::Fields;
+use crate::remark::Log;
+use crate::scalar::{duration, fraction, integer, labels, nano_cpus, size, strings, text, word};
+use crate::tree::{Node, Value};
+use std::time::Duration;
+use types::{
+    Constraint, EndpointMode, FailureAction, Placement, Preference, Resources, RestartCondition,
+    RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
+};
+
+/// Reads `deploy` into a service's spec.
+pub(crate) fn deploy(node: &Node, spec: &mut ServiceSpec, log: &mut Log) {
+    let mut fields = Fields::of(node, log);
+    spec.mode = mode(&mut fields, log);
+    if let Some(node) = fields.take("labels") {
+        spec.labels = labels(node, log);
+    }
+    if let Some(node) = fields.take("endpoint_mode") {
+        let modes = [("vip", EndpointMode::Vip), ("dnsrr", EndpointMode::Dnsrr)];
+        spec.endpoint.mode = word(node, &modes, log);
+    }
+    if let Some(node) = fields.take("update_config") {
+        spec.update = update(node, log);
+    }
+    if let Some(node) = fields.take("rollback_config") {
+        spec.rollback = update(node, log);
+    }
+    if let Some(node) = fields.take("resources") {
+        spec.task.resources = resources(node, log);
+    }
+    if let Some(node) = fields.take("restart_policy") {
+        spec.task.restart = restart(node, log);
+    }
+    if let Some(node) = fields.take("placement") {
+        spec.task.placement = placement(node, log);
+    }
+    fields.finish(log);
+}
+
+fn mode(fields: &mut Fields<'_>, log: &mut Log) -> ServiceMode {
+    #[derive(Clone, Copy, Default, PartialEq)]
+    enum Mode {
+        #[default]
+        Replicated,
+        Global,
+        Job,
+    }
+    let words = [
+        ("replicated", Mode::Replicated),
+        ("global", Mode::Global),
+        ("replicated-job", Mode::Job),
+        ("global-job", Mode::Job),
+    ];
+    let mode = match fields.take("mode") {
+        Some(node) => {
+            let mode = word(node, &words, log);
+            if mode == Mode::Job {
+                log.error(node, "jobs are not supported by skep yet");
+            }
+            mode
+        }
+        None => Mode::Replicated,
+    };
+    let replicas = fields.take("replicas");
+    match (mode, replicas) {
+        (Mode::Global, None) => ServiceMode::Global,
+        (Mode::Global, Some(node)) => {
+            log.error(node, "replicas can only be used with mode replicated");
+            ServiceMode::Global
+        }
+        (Mode::Replicated | Mode::Job, Some(node)) => {
+            ServiceMode::Replicated { replicas: integer(node, log) }
+        }
+        (Mode::Replicated | Mode::Job, None) => ServiceMode::default(),
+    }
+}
+
+fn update(node: &Node, log: &mut Log) -> UpdateConfig {
+    let mut fields = Fields::of(node, log);
+    let mut config = UpdateConfig::default();
+    if let Some(node) = fields.take("parallelism") {
+        config.parallelism = integer(node, log);
+    }
+    if let Some(node) = fields.take("delay") {
+        config.delay = duration(node, log);
+    }
+    if let Some(node) = fields.take("failure_action") {
+        let words = [
+            ("pause", FailureAction::Pause),
+            ("continue", FailureAction::Continue),
+            ("rollback", FailureAction::Rollback),
+        ];
+        config.failure_action = word(node, &words, log);
+    }
+    if let Some(node) = fields.take("monitor") {
+        let monitor = duration(node, log);
+        // Zero stands for the default.
+        if monitor > Duration::ZERO {
+            config.monitor = monitor;
+        }
+    }
+    if let Some(node) = fields.take("max_failure_ratio") {
+        let ratio = fraction(node, log);
+        if ratio > 1.0 {
+            log.error(node, "should be from 0 to 1");
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a ratio needs no more digits")]
+        let ratio = ratio as f32;
+        config.max_failure_ratio = ratio;
+    }
+    if let Some(node) = fields.take("order") {
+        let words =
+            [("stop-first", UpdateOrder::StopFirst), ("start-first", UpdateOrder::StartFirst)];
+        config.order = word(node, &words, log);
+    }
+    fields.finish(log);
+    config
+}
+
+fn resources(node: &Node, log: &mut Log) -> Resources {
+    let mut fields = Fields::of(node, log);
+    let mut resources = Resources::default();
+    if let Some(node) = fields.take("limits") {
+        let mut fields = Fields::of(node, log);
+        if let Some(node) = fields.take("cpus") {
+            resources.limit_nano_cpus = nano_cpus(node, log);
+        }
+        if let Some(node) = fields.take("memory") {
+            resources.limit_memory = size(node, log);
+        }
+        if let Some(node) = fields.take("pids") {
+            resources.limit_pids = integer(node, log);
+        }
+        fields.finish(log);
+    }
+    if let Some(node) = fields.take("reservations") {
+        let mut fields = Fields::of(node, log);
+        if let Some(node) = fields.take("cpus") {
+            resources.reserve_nano_cpus = nano_cpus(node, log);
+        }
+        if let Some(node) = fields.take("memory") {
+            resources.reserve_memory = size(node, log);
+        }
+        fields.refuse(
+            &[
+                ("generic_resources", "generic resources are not supported by skep yet"),
+                ("devices", "devices are not supported by skep yet"),
+            ],
+            log,
+        );
+        fields.finish(log);
+    }
+    fields.finish(log);
+    resources
+}
+
+fn restart(node: &Node, log: &mut Log) -> RestartPolicy {
+    let mut fields = Fields::of(node, log);
+    let mut policy = RestartPolicy::default();
+    if let Some(node) = fields.take("condition") {
+        let words = [
+            ("any", RestartCondition::Any),
+            ("on-failure", RestartCondition::OnFailure),
+            ("none", RestartCondition::None),
+        ];
+        policy.condition = word(node, &words, log);
+    }
+    if let Some(node) = fields.take("delay") {
+        policy.delay = duration(node, log);
+    }
+    if let Some(node) = fields.take("max_attempts") {
+        policy.max_attempts = integer(node, log);
+    }
+    if let Some(node) = fields.take("window") {
+        policy.window = duration(node, log);
+    }
+    fields.finish(log);
+    policy
+}
+
+/// Reads `restart` of a service, which stands for a restart policy where `deploy` has none.
+pub(crate) fn old_restart(node: &Node, log: &mut Log) -> RestartPolicy {
+    let mut policy = RestartPolicy::default();
+    let text = text(node, log);
+    let (word, attempts) = text.split_once(':').unwrap_or((&text, ""));
+    match (word, attempts) {
+        ("always" | "unless-stopped", "") => {}
+        ("on-failure", attempts) => {
+            policy.condition = RestartCondition::OnFailure;
+            match attempts.parse() {
+                Ok(attempts) => policy.max_attempts = attempts,
+                Err(_) if attempts.is_empty() => {}
+                Err(_) => log.error(node, "the attempts should be a whole number"),
+            }
+        }
+        ("no" | "false", "") => log.warn(
+            node,
+            "ignored: tasks are restarted; set deploy.restart_policy.condition to none instead",
+        ),
+        (_, _) => log.error(node, "should be one of no, always, unless-stopped, on-failure[:N]"),
+    }
+    policy
+}
+
+fn placement(node: &Node, log: &mut Log) -> Placement {
+    let mut fields = Fields::of(node, log);
+    let mut placement = Placement::default();
+    if let Some(node) = fields.take("constraints") {
+        placement.constraints = strings(node, log);
+        for constraint in &placement.constraints {
+            if let Err(error) = Constraint::parse(constraint) {
+                log.error(node, error.to_string());
+            }
+        }
+    }
+    if let Some(node) = fields.take("preferences") {
+        match &node.value {
+            Value::List(items) => {
+                for item in items {
+                    let mut fields = Fields::of(item, log);
+                    if let Some(spread) = fields.take("spread") {
+                        placement.preferences.push(Preference { spread: text(spread, log) });
+                    }
+                    fields.finish(log);
+                }
+            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_)
+            | Value::Text(_)
+            | Value::Map(_) => log.error(node, "should be a list"),
+        }
+    }
+    if let Some(node) = fields.take("max_replicas_per_node") {
+        placement.max_replicas_per_node = integer(node, log);
+    }
+    fields.finish(log);
+    placement
+}

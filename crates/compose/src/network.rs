@@ -1,0 +1,212 @@
+//! Networks: the stack's own, and the wishes of services to be on them.
+
+use crate::Around;
+use crate::fields::{Fields, entries};
+use crate::project::{StackNetwork, StackPart, stack_labels};
+use crate::remark::Log;
+use crate::scalar::{boolean, labels, strings, text};
+use crate::service::Stage;
+use crate::tree::{Node, Value};
+use ipnet::Ipv4Net;
+use std::collections::BTreeMap;
+use types::{NetworkAttachment, NetworkSpec, Subnet};
+
+/// The network of services that name none.
+const DEFAULT: &str = "default";
+
+/// Networks by their names in the file.
+pub(crate) type Networks = BTreeMap<String, StackNetwork>;
+
+/// Reads the top-level `networks`.
+pub(crate) fn networks(node: &Node, around: &Around<'_>, log: &mut Log) -> Networks {
+    entries(node, log)
+        .iter()
+        .map(|entry| (entry.key.clone(), network(&entry.key, &entry.node, around, log)))
+        .collect()
+}
+
+fn network(key: &str, node: &Node, around: &Around<'_>, log: &mut Log) -> StackNetwork {
+    let mut fields = Fields::of(node, log);
+    let part = StackPart::read(key, &mut fields, around, log);
+    let mut network = plain(&part, around);
+    let spec = &mut network.spec;
+    if let Some(driver) = fields.take("driver") {
+        let name = text(driver, log);
+        if name != "overlay" && !part.external {
+            log.error(driver, format!("the driver {name:?} is not supported by skep: use overlay"));
+        }
+    }
+    if let Some(node) = fields.take("driver_opts") {
+        spec.driver_options = labels(node, log);
+        if spec.driver_options.contains_key("encrypted") {
+            log.error(node, "encrypted overlays are not supported by skep yet");
+        }
+    }
+    if let Some(node) = fields.take("attachable") {
+        spec.attachable = boolean(node, log);
+    }
+    if let Some(node) = fields.take("internal") {
+        spec.internal = boolean(node, log);
+    }
+    if let Some(node) = fields.take("labels") {
+        spec.labels.extend(labels(node, log));
+    }
+    if let Some(node) = fields.take("enable_ipv6")
+        && boolean(node, log)
+    {
+        log.error(node, "IPv6 networks are not supported by skep yet");
+    }
+    if let Some(node) = fields.take("ipam") {
+        spec.subnet = ipam(node, log);
+    }
+    fields.finish(log);
+    network
+}
+
+/// A network about which the file says nothing more.
+fn plain(part: &StackPart, around: &Around<'_>) -> StackNetwork {
+    let labels = if part.external {
+        types::Labels::new()
+    } else {
+        stack_labels(part.labels.clone(), around)
+    };
+    let spec = NetworkSpec {
+        name: part.name.clone(),
+        labels,
+        driver: "overlay".into(),
+        ..NetworkSpec::default()
+    };
+    StackNetwork { spec, external: part.external }
+}
+
+fn ipam(node: &Node, log: &mut Log) -> Option<Subnet> {
+    let mut fields = Fields::of(node, log);
+    if let Some(driver) = fields.take("driver")
+        && text(driver, log) != "default"
+    {
+        log.error(driver, "IPAM drivers other than default are not supported by skep");
+    }
+    fields.refuse(&[("options", "options of IPAM drivers are not supported by skep")], log);
+    let config = fields.take("config");
+    fields.finish(log);
+    let config = config?;
+    let Value::List(items) = &config.value else {
+        log.error(config, format!("this is {}, and should be a list", config.kind()));
+        return None;
+    };
+    if let Some(second) = items.get(1) {
+        log.error(second, "a network with more than one subnet is not supported by skep yet");
+    }
+    subnet(items.first()?, log)
+}
+
+fn subnet(node: &Node, log: &mut Log) -> Option<Subnet> {
+    let mut fields = Fields::of(node, log);
+    let net_node = fields.take("subnet");
+    let gateway = fields.take("gateway");
+    fields.refuse(
+        &[
+            ("ip_range", "ip_range is not supported by skep yet"),
+            ("aux_addresses", "aux_addresses are not supported by skep yet"),
+        ],
+        log,
+    );
+    fields.finish(log);
+    let net_node = net_node?;
+    let net = match text(net_node, log).parse::<Ipv4Net>() {
+        Ok(net) if (8..=29).contains(&net.prefix_len()) => net.trunc(),
+        Ok(_) => {
+            log.error(net_node, "the prefix should be from /8 to /29");
+            return None;
+        }
+        Err(_) => {
+            log.error(net_node, "should be an IPv4 subnet such as 10.5.0.0/24");
+            return None;
+        }
+    };
+    let gateway = match gateway {
+        None => net.hosts().next(),
+        Some(node) => {
+            let gateway = text(node, log).parse().ok().filter(|gateway| net.contains(gateway));
+            if gateway.is_none() {
+                log.error(node, format!("should be an address in {net}"));
+            }
+            gateway
+        }
+    };
+    gateway.map(|gateway| Subnet { net, gateway })
+}
+
+/// Reads `networks` of a service, and notes which networks are used. The service is known by its
+/// short name on each of them.
+pub(crate) fn attachments(
+    node: Option<&Node>,
+    service: &str,
+    stage: &mut Stage<'_>,
+    log: &mut Log,
+) -> Vec<NetworkAttachment> {
+    let mut wishes: Vec<(String, Vec<String>, Option<&Node>)> = Vec::new();
+    match node.map(|node| (node, &node.value)) {
+        Some((_, Value::List(items))) => {
+            wishes.extend(items.iter().map(|item| (text(item, log), Vec::new(), Some(item))));
+        }
+        Some((node, _)) => {
+            for entry in entries(node, log) {
+                let aliases = options(&entry.node, log);
+                wishes.push((entry.key.clone(), aliases, Some(&entry.node)));
+            }
+        }
+        None => {}
+    }
+    if wishes.is_empty() {
+        wishes.push((DEFAULT.into(), Vec::new(), None));
+    }
+    let mut attachments: Vec<NetworkAttachment> = wishes
+        .into_iter()
+        .filter_map(|(name, mut aliases, node)| {
+            let network = match stage.networks.get(&name) {
+                Some(network) => network.clone(),
+                None if name == DEFAULT => {
+                    plain(&StackPart::own(DEFAULT, stage.around), stage.around)
+                }
+                None => {
+                    let text =
+                        format!("the network {name:?} is not in the file's top-level networks");
+                    if let Some(node) = node {
+                        log.error(node, text);
+                    }
+                    return None;
+                }
+            };
+            let target = network.spec.name.as_str().into();
+            stage.used.insert(name, network);
+            if !aliases.iter().any(|alias| alias == service) {
+                aliases.push(service.to_owned());
+            }
+            Some(NetworkAttachment { target, aliases })
+        })
+        .collect();
+    attachments.sort_by(|one, other| one.target.cmp(&other.target));
+    attachments.dedup_by(|one, other| one.target == other.target);
+    attachments
+}
+
+/// Reads what a service wants on one network; returns its aliases.
+fn options(node: &Node, log: &mut Log) -> Vec<String> {
+    let mut fields = Fields::of(node, log);
+    let aliases = fields.take("aliases").map(|node| strings(node, log)).unwrap_or_default();
+    fields.ignore(
+        &[
+            ("ipv4_address", "tasks of a service have addresses of the cluster's choice"),
+            ("ipv6_address", "tasks of a service have addresses of the cluster's choice"),
+            ("priority", "it has no effect in a cluster"),
+        ],
+        log,
+    );
+    fields.refuse(
+        &[("driver_opts", "driver options of an attachment are not supported by skep")],
+        log,
+    );
+    fields.finish(log);
+    aliases
+}

@@ -1,0 +1,124 @@
+//! The whole file: its top-level keys and what they become.
+
+use crate::fields::{Fields, entries};
+use crate::network::{self, Networks};
+use crate::remark::Log;
+use crate::scalar::{boolean, scalar, text};
+use crate::service::{self, Stage};
+use crate::tree::{Node, Value};
+use crate::volume::{self, Volumes};
+use crate::{Around, LABEL_NAMESPACE};
+use types::{Labels, NetworkSpec, ServiceSpec};
+
+/// What a stack file asks the cluster for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Project {
+    /// The networks that services use, in the order of their names.
+    pub networks: Vec<StackNetwork>,
+    /// In the order of the file. Targets of networks are names.
+    pub services: Vec<ServiceSpec>,
+}
+
+/// A network that services of the stack use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StackNetwork {
+    pub spec: NetworkSpec,
+    /// It is there already, and not the stack's to create or remove.
+    pub external: bool,
+}
+
+/// What named things of a stack have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct StackPart {
+    /// The name in the cluster.
+    pub(crate) name: String,
+    pub(crate) external: bool,
+    pub(crate) labels: Labels,
+}
+
+impl StackPart {
+    /// A part of the stack's own that the file does not say more about.
+    pub(crate) fn own(key: &str, around: &Around<'_>) -> Self {
+        Self { name: scoped(around, key), external: false, labels: Labels::new() }
+    }
+
+    /// Reads `name` and `external`.
+    pub(crate) fn read(
+        key: &str,
+        fields: &mut Fields<'_>,
+        around: &Around<'_>,
+        log: &mut Log,
+    ) -> Self {
+        let mut part = Self::own(key, around);
+        let name = fields.take("name").map(|node| text(node, log));
+        if let Some(external) = fields.take("external") {
+            if let Value::Map(_) = &external.value {
+                let mut fields = Fields::of(external, log);
+                part.external = true;
+                part.name = match fields.take("name") {
+                    Some(name) => text(name, log),
+                    None => key.to_owned(),
+                };
+                fields.finish(log);
+            } else if boolean(external, log) {
+                part.external = true;
+                key.clone_into(&mut part.name);
+            }
+        }
+        part.name = name.unwrap_or(part.name);
+        part
+    }
+}
+
+/// The name of a stack's part in the cluster.
+pub(crate) fn scoped(around: &Around<'_>, name: &str) -> String {
+    format!("{}_{name}", around.stack)
+}
+
+/// Labels of what belongs to the stack.
+pub(crate) fn stack_labels(mut labels: Labels, around: &Around<'_>) -> Labels {
+    labels.insert(LABEL_NAMESPACE.into(), around.stack.into());
+    labels
+}
+
+/// Each file says for itself which version of the format it is; all of 3 are read, and files that
+/// name none.
+pub(crate) fn check_version(root: &Node, log: &mut Log) {
+    let Some(version) = root.child("version") else { return };
+    let text = scalar(version).unwrap_or_default();
+    if text != "3" && !text.starts_with("3.") {
+        log.error(version, format!("unsupported Compose file version {text:?}: use 3.x, or none"));
+    }
+}
+
+/// Reads the whole of a file.
+pub(crate) fn read(root: &Node, around: &Around<'_>, log: &mut Log) -> Project {
+    let mut fields = Fields::of(root, log);
+    fields.take("version");
+    fields.ignore(&[("name", "the stack's name is given on the command line")], log);
+    fields.refuse(
+        &[
+            ("secrets", "secrets are not supported by skep yet"),
+            ("configs", "configs are not supported by skep yet"),
+            ("include", "include is not supported by skep: give several --compose-file options"),
+        ],
+        log,
+    );
+    let volumes = match fields.take("volumes") {
+        Some(node) => volume::volumes(node, around, log),
+        None => Volumes::new(),
+    };
+    let networks = match fields.take("networks") {
+        Some(node) => network::networks(node, around, log),
+        None => Networks::new(),
+    };
+    let mut stage = Stage { around, networks, volumes, used: Networks::new() };
+    let mut services = Vec::new();
+    if let Some(node) = fields.take("services") {
+        for entry in entries(node, log) {
+            services.extend(service::service(entry, &mut stage, log));
+        }
+    }
+    fields.finish(log);
+    Project { networks: stage.used.into_values().collect(), services }
+}

@@ -1,0 +1,266 @@
+//! Single values and small collections of them, read with some patience: a number may be quoted,
+//! for variables always give strings.
+
+use crate::fields::entries;
+use crate::remark::Log;
+use crate::tree::{Node, Value};
+use std::time::Duration;
+
+/// A string. Numbers and booleans are taken as they are written.
+pub(crate) fn text(node: &Node, log: &mut Log) -> String {
+    match scalar(node) {
+        Some(text) => text,
+        None => {
+            log.error(node, format!("this is {}, and should be a string", node.kind()));
+            String::new()
+        }
+    }
+}
+
+/// The text of a value that is no collection.
+pub(crate) fn scalar(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Int(value) => Some(value.to_string()),
+        Value::Float(value) => Some(value.to_string()),
+        Value::Text(text) => Some(text.clone()),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
+pub(crate) fn boolean(node: &Node, log: &mut Log) -> bool {
+    match &node.value {
+        Value::Bool(value) => return *value,
+        Value::Text(text) => match text.to_ascii_lowercase().as_str() {
+            "true" | "y" | "yes" | "on" | "1" => return true,
+            "false" | "n" | "no" | "off" | "0" | "" => return false,
+            _ => {}
+        },
+        Value::Null | Value::Int(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => {}
+    }
+    log.error(node, "should be true or false");
+    false
+}
+
+/// An integer that fits.
+pub(crate) fn integer<T: TryFrom<i128> + Default>(node: &Node, log: &mut Log) -> T {
+    let number = match &node.value {
+        Value::Int(number) => Some(*number),
+        Value::Text(text) => text.trim().parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
+    };
+    match number.map(T::try_from) {
+        Some(Ok(number)) => number,
+        Some(Err(_)) => {
+            log.error(node, "this number is out of range");
+            T::default()
+        }
+        None => {
+            log.error(node, format!("this is {}, and should be a whole number", node.kind()));
+            T::default()
+        }
+    }
+}
+
+/// A number that may have a fraction.
+pub(crate) fn fraction(node: &Node, log: &mut Log) -> f64 {
+    let number = scalar(node).and_then(|text| text.trim().parse::<f64>().ok());
+    match number.filter(|number| number.is_finite() && *number >= 0.0) {
+        Some(number) => number,
+        None => {
+            log.error(node, "should be a number that is not negative");
+            0.0
+        }
+    }
+}
+
+/// Whole CPUs, e.g. `0.5`, as billionths.
+pub(crate) fn nano_cpus(node: &Node, log: &mut Log) -> i64 {
+    let cpus = fraction(node, log);
+    if cpus > 1e6 {
+        log.error(node, "so many CPUs there are not");
+        return 0;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a million CPUs fit")]
+    let nanos = (cpus * 1e9).round() as i64;
+    nanos
+}
+
+/// A duration such as `1m30s`.
+pub(crate) fn duration(node: &Node, log: &mut Log) -> Duration {
+    match scalar(node).as_deref().and_then(parse_duration) {
+        Some(duration) => duration,
+        None => {
+            log.error(node, "should be a duration such as 1m30s, 500ms or 2h");
+            Duration::ZERO
+        }
+    }
+}
+
+/// Reads a duration as Go does: numbers with units, and a lone `0`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim().strip_prefix('+').unwrap_or(text.trim());
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut nanos = 0_f64;
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        rest = &rest[end..];
+        let end = rest
+            .find(|letter: char| letter.is_ascii_digit() || letter == '.')
+            .unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            "d" => 86_400e9,
+            _ => return None,
+        };
+        nanos += number * unit;
+        rest = &rest[end..];
+    }
+    // Go's durations end after 292 years.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
+    let whole = (nanos < 9.2e18).then(|| Duration::from_nanos(nanos.round() as u64));
+    whole
+}
+
+/// An amount of bytes such as `50M`.
+pub(crate) fn size(node: &Node, log: &mut Log) -> i64 {
+    match scalar(node).as_deref().and_then(parse_size) {
+        Some(size) => size,
+        None => {
+            log.error(node, "should be an amount of bytes such as 512k, 50M or 2g");
+            0
+        }
+    }
+}
+
+/// Reads bytes as Docker does: units are powers of 1024, in either case, with or without `b`/`ib`.
+pub(crate) fn parse_size(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let end =
+        text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().ok()?;
+    let unit = match text[end..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1_f64,
+        "k" | "kb" | "kib" => 1024_f64,
+        "m" | "mb" | "mib" => 1024_f64.powi(2),
+        "g" | "gb" | "gib" => 1024_f64.powi(3),
+        "t" | "tb" | "tib" => 1024_f64.powi(4),
+        _ => return None,
+    };
+    let bytes = number * unit;
+    #[expect(clippy::cast_possible_truncation, reason = "checked")]
+    let whole = (bytes < 9.2e18).then_some(bytes as i64);
+    whole
+}
+
+/// A list of strings; a lone string is a list of one.
+pub(crate) fn strings(node: &Node, log: &mut Log) -> Vec<String> {
+    match &node.value {
+        Value::List(items) => items.iter().map(|item| text(item, log)).collect(),
+        Value::Text(text) => vec![text.clone()],
+        Value::Null => Vec::new(),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Map(_) => {
+            log.error(node, format!("this is {}, and should be a list of strings", node.kind()));
+            Vec::new()
+        }
+    }
+}
+
+/// A command: a list, or a string that is split as a shell does.
+pub(crate) fn command(node: &Node, log: &mut Log) -> Vec<String> {
+    let Value::Text(line) = &node.value else { return strings(node, log) };
+    crate::shell::split(line).unwrap_or_else(|| {
+        log.error(node, "a quote is not closed");
+        Vec::new()
+    })
+}
+
+/// Names with values: a mapping, or a list of `NAME=VALUE`. The value is `None` where there is
+/// none.
+pub(crate) fn pairs<'a>(node: &'a Node, log: &mut Log) -> Vec<(String, Option<String>, &'a Node)> {
+    if let Value::List(items) = &node.value {
+        return items
+            .iter()
+            .map(|item| {
+                let text = text(item, log);
+                match text.split_once('=') {
+                    Some((key, value)) => (key.to_owned(), Some(value.to_owned()), item),
+                    None => (text, None, item),
+                }
+            })
+            .collect();
+    }
+    let mut pairs = Vec::new();
+    for entry in entries(node, log) {
+        let value = match &entry.node.value {
+            Value::Null => None,
+            Value::List(_) | Value::Map(_) => {
+                log.error(&entry.node, "should be a string or a number");
+                None
+            }
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {
+                scalar(&entry.node)
+            }
+        };
+        pairs.push((entry.key.clone(), value, &entry.node));
+    }
+    pairs
+}
+
+/// Labels: names with values, where no value is an empty one.
+pub(crate) fn labels(node: &Node, log: &mut Log) -> types::Labels {
+    pairs(node, log).into_iter().map(|(key, value, _)| (key, value.unwrap_or_default())).collect()
+}
+
+/// One of several words.
+pub(crate) fn word<T: Copy + Default>(node: &Node, words: &[(&str, T)], log: &mut Log) -> T {
+    let text = text(node, log);
+    match words.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => *value,
+        None => {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            log.error(node, format!("{text:?} is none of {}", known.join(", ")));
+            T::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_does() {
+        for (text, millis) in
+            [("1m30s", 90_000), ("500ms", 500), ("1.5s", 1500), ("0", 0), ("2h", 7_200_000)]
+        {
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "s", "1x", "-1s", "1..2s", "99999999999h"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, bytes) in
+            [("50M", 50 << 20), ("1gb", 1 << 30), ("512", 512), ("1.5k", 1536), ("2 GiB", 2 << 30)]
+        {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "M", "5x", "-1", "99999999t"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Mounts: `data:/var/lib/data:ro`, the long form, tmpfs; and the stack's named volumes.
+
+use crate::Around;
+use crate::fields::{Fields, entries};
+use crate::project::{StackPart, stack_labels};
+use crate::remark::Log;
+use crate::scalar::{boolean, integer, labels, parse_size, scalar, size, strings, text, word};
+use crate::tree::{Node, Value};
+use std::collections::BTreeMap;
+use types::{Mount, MountKind};
+
+/// The stack's named volumes by their names in the file.
+pub(crate) type Volumes = BTreeMap<String, StackPart>;
+
+/// Reads the top-level `volumes`.
+pub(crate) fn volumes(node: &Node, around: &Around<'_>, log: &mut Log) -> Volumes {
+    let mut volumes = Volumes::new();
+    for entry in entries(node, log) {
+        let mut fields = Fields::of(&entry.node, log);
+        let mut part = StackPart::read(&entry.key, &mut fields, around, log);
+        if let Some(node) = fields.take("labels") {
+            part.labels = labels(node, log);
+        }
+        if let Some(driver) = fields.take("driver")
+            && text(driver, log) != "local"
+        {
+            log.error(driver, "volume drivers other than local are not supported by skep yet");
+        }
+        fields.refuse(
+            &[("driver_opts", "options of volume drivers are not supported by skep yet")],
+            log,
+        );
+        fields.finish(log);
+        volumes.insert(entry.key.clone(), part);
+    }
+    volumes
+}
+
+/// Reads `volumes` of a service. A mount of a later file takes the place of one of an earlier
+/// file with the same target.
+pub(crate) fn mounts(
+    node: &Node,
+    volumes: &Volumes,
+    around: &Around<'_>,
+    log: &mut Log,
+) -> Vec<Mount> {
+    let Value::List(items) = &node.value else {
+        log.error(node, format!("this is {}, and should be a list", node.kind()));
+        return Vec::new();
+    };
+    let mut mounts: Vec<(&Node, Mount)> = Vec::new();
+    for item in items {
+        let mut mount = match &item.value {
+            Value::Map(_) => long(item, log),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_)
+            | Value::Text(_)
+            | Value::List(_) => short(item, log),
+        };
+        if !mount.target.starts_with('/') {
+            log.error(item, "the target should be an absolute path");
+            continue;
+        }
+        locate(&mut mount, item, volumes, around, log);
+        mounts.retain(|(from, other)| from.at.file == item.at.file || other.target != mount.target);
+        if mounts.iter().any(|(_, other)| other.target == mount.target) {
+            log.error(item, format!("something else is mounted at {} already", mount.target));
+        }
+        mounts.push((item, mount));
+    }
+    mounts.into_iter().map(|(_, mount)| mount).collect()
+}
+
+/// Gives a mount's source the name that it has on a node.
+fn locate(mount: &mut Mount, node: &Node, volumes: &Volumes, around: &Around<'_>, log: &mut Log) {
+    match mount.kind {
+        MountKind::Bind if mount.source.is_empty() => {
+            log.error(node, "a bind mount needs a source");
+        }
+        MountKind::Bind if mount.source.starts_with('~') => {
+            let home = around.env.get("HOME").map_or("", String::as_str);
+            mount.source = format!("{home}{}", &mount.source[1..]);
+        }
+        MountKind::Bind if !mount.source.starts_with('/') => {
+            mount.source = absolute(around, &mount.source);
+        }
+        MountKind::Bind => {}
+        MountKind::Tmpfs if !mount.source.is_empty() => {
+            log.error(node, "a tmpfs mount has no source");
+        }
+        // A volume without a name belongs to one container.
+        MountKind::Volume if mount.source.is_empty() => {}
+        MountKind::Volume => match volumes.get(&mount.source) {
+            None => log.error(
+                node,
+                format!("the volume {:?} is not in the file's top-level volumes", mount.source),
+            ),
+            Some(part) => {
+                mount.source.clone_from(&part.name);
+                if !part.external {
+                    mount.labels = stack_labels(part.labels.clone(), around);
+                }
+            }
+        },
+        MountKind::Tmpfs => {}
+    }
+}
+
+/// A relative path from the stack's folder, with its dots taken out.
+pub(crate) fn absolute(around: &Around<'_>, path: &str) -> String {
+    use std::path::Component;
+    let mut parts: Vec<String> = Vec::new();
+    for component in around.folder.join(path).components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+            Component::ParentDir => {
+                parts.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn short(node: &Node, log: &mut Log) -> Mount {
+    let text = scalar(node).unwrap_or_default();
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts[..] {
+        [target] => ("", target, ""),
+        [source, target] => (source, target, ""),
+        [source, target, options] => (source, target, options),
+        [..] => {
+            log.error(node, "should be written like \"data:/var/lib/data:ro\"");
+            return Mount::default();
+        }
+    };
+    let kind =
+        if source.starts_with(['/', '.', '~']) { MountKind::Bind } else { MountKind::Volume };
+    let mut mount =
+        Mount { kind, source: source.into(), target: target.into(), ..Mount::default() };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => mount.read_only = true,
+            "rw" | "rprivate" | "private" => {}
+            "nocopy" | "z" | "Z" | "cached" | "delegated" | "consistent" => {
+                log.warn(node, format!("the option {option:?} is ignored: it has no effect here"));
+            }
+            _ => log.error(node, format!("the option {option:?} is not supported by skep")),
+        }
+    }
+    mount
+}
+
+fn long(node: &Node, log: &mut Log) -> Mount {
+    let mut fields = Fields::of(node, log);
+    let mut mount = Mount::default();
+    match fields.take("type") {
+        Some(kind) => {
+            let kinds = [
+                ("bind", MountKind::Bind),
+                ("volume", MountKind::Volume),
+                ("tmpfs", MountKind::Tmpfs),
+            ];
+            mount.kind = word(kind, &kinds, log);
+        }
+        None => log.error(node, "a mount needs a type: bind, volume or tmpfs"),
+    }
+    if let Some(source) = fields.take("source") {
+        mount.source = text(source, log);
+    }
+    if let Some(target) = fields.take("target") {
+        mount.target = text(target, log);
+    }
+    if let Some(read_only) = fields.take("read_only") {
+        mount.read_only = boolean(read_only, log);
+    }
+    fields.ignore(&[("consistency", "it has no effect on Linux")], log);
+    if let Some(bind) = fields.take("bind") {
+        let mut fields = Fields::of(bind, log);
+        if let Some(propagation) = fields.take("propagation") {
+            word(propagation, &[("rprivate", ()), ("private", ())], log);
+        }
+        fields.finish(log);
+    }
+    if let Some(volume) = fields.take("volume") {
+        let mut fields = Fields::of(volume, log);
+        fields.ignore(&[("nocopy", "it has no effect here")], log);
+        fields.refuse(&[("subpath", "subpaths of volumes are not supported by skep yet")], log);
+        fields.finish(log);
+    }
+    if let Some(options) = fields.take("tmpfs") {
+        let mut fields = Fields::of(options, log);
+        if let Some(node) = fields.take("size") {
+            mount.tmpfs_size = u64::try_from(size(node, log)).unwrap_or(0);
+        }
+        if let Some(node) = fields.take("mode") {
+            mount.tmpfs_mode = integer(node, log);
+        }
+        fields.finish(log);
+    }
+    fields.finish(log);
+    mount
+}
+
+/// Reads `tmpfs` of a service: paths, each with options like `:size=64m,mode=755`.
+pub(crate) fn tmpfs(node: &Node, log: &mut Log) -> Vec<Mount> {
+    let mut mounts = Vec::new();
+    for line in strings(node, log) {
+        let (target, options) = line.split_once(':').unwrap_or((&line, ""));
+        let mut mount = Mount { kind: MountKind::Tmpfs, target: target.into(), ..Mount::default() };
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            match option.split_once('=').unwrap_or((option, "")) {
+                ("size", size) if parse_size(size).is_some() => {
+                    let size = parse_size(size).unwrap_or(0);
+                    mount.tmpfs_size = u64::try_from(size).unwrap_or(0);
+                }
+                ("mode", mode) if u32::from_str_radix(mode, 8).is_ok() => {
+                    mount.tmpfs_mode = u32::from_str_radix(mode, 8).unwrap_or(0);
+                }
+                ("ro", "") => mount.read_only = true,
+                _ => log.warn(node, format!("the tmpfs option {option:?} is ignored")),
+            }
+        }
+        if target.starts_with('/') {
+            mounts.push(mount);
+        } else {
+            log.error(node, "the path of a tmpfs should be absolute");
+        }
+    }
+    mounts
+}

@@ -1,0 +1,416 @@
+//! Stack files and what they become, or why they are refused.
+
+use compose::{Around, Loaded, load};
+use expect_test::{Expect, expect, expect_file};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+fn read(path: &Path) -> Result<String, String> {
+    if path == Path::new("/stack/web.env") {
+        Ok("# of the file\nFROM_FILE=1\nA=file\nHOME_DIR\n".into())
+    } else {
+        Err("no such file".into())
+    }
+}
+
+fn run(files: &[(&str, &str)]) -> Result<Loaded, String> {
+    let files: Vec<(String, String)> =
+        files.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+    let env: BTreeMap<String, String> =
+        [("TAG", "1.25"), ("N", "3"), ("HOME_DIR", "/home/u"), ("EMPTY", "")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
+    let around = Around { stack: "st", folder: Path::new("/stack"), env: &env, read: &read };
+    load(&files, &around).map_err(|error| error.to_string())
+}
+
+/// The whole answer as text.
+fn show(files: &[(&str, &str)]) -> String {
+    let loaded = match run(files) {
+        Ok(loaded) => loaded,
+        Err(text) => return format!("{text}\n"),
+    };
+    let mut out = String::new();
+    for warning in &loaded.warnings {
+        writeln!(out, "warning: {warning}").unwrap();
+    }
+    for network in &loaded.project.networks {
+        let external = if network.external { " external" } else { "" };
+        writeln!(out, "network{external}: {}", serde_json::to_string(&network.spec).unwrap())
+            .unwrap();
+    }
+    for service in &loaded.project.services {
+        writeln!(out, "service: {}", serde_json::to_string_pretty(service).unwrap()).unwrap();
+    }
+    out
+}
+
+/// What one service becomes, as far as it differs from a service of nothing but an image.
+fn service(body: &str, wanted: &Expect) {
+    let plain = run(&[("f.yml", "services:\n  web:\n    image: i\n")]).unwrap();
+    let plain = serde_json::to_value(&plain.project.services[0]).unwrap();
+    let text: String = body.lines().map(|line| format!("    {line}\n")).collect();
+    let text = format!("services:\n  web:\n    image: i\n{text}volumes:\n  data:\n");
+    let out = match run(&[("f.yml", &text)]) {
+        Ok(loaded) => {
+            let mut out = String::new();
+            for warning in &loaded.warnings {
+                writeln!(out, "warning: {warning}").unwrap();
+            }
+            let value = serde_json::to_value(&loaded.project.services[0]).unwrap();
+            differences("", &plain, &value, &mut out);
+            out
+        }
+        Err(text) => format!("{text}\n"),
+    };
+    wanted.assert_eq(&out);
+}
+
+fn differences(path: &str, base: &serde_json::Value, value: &serde_json::Value, out: &mut String) {
+    match (base.as_object(), value.as_object()) {
+        _ if base == value => {}
+        (Some(base), Some(map)) => {
+            for (key, value) in map {
+                let inner = format!("{path}.{key}");
+                differences(&inner, base.get(key).unwrap_or(&serde_json::Value::Null), value, out);
+            }
+        }
+        (_, _) => writeln!(out, "{path} = {value}").unwrap(),
+    }
+}
+
+#[test]
+fn the_wordpress_example_is_read() {
+    let text = include_str!("../../../examples/wordpress/docker-stack.yml");
+    expect_file!["cases/wordpress.txt"].assert_eq(&show(&[("docker-stack.yml", text)]));
+}
+
+#[test]
+fn ports_have_short_and_long_forms() {
+    service(
+        "ports:\n  - 8080:80\n  - \"127.0.0.1:53:53/udp\"\n  - target: 443\n    published: \"8443\"\n    mode: host\n",
+        &expect![[r#"
+            warning: f.yml:6:9: services.web.ports[1]: the address 127.0.0.1 is ignored: a published port is open on every address of a node
+            .endpoint.ports = [{"name":"","protocol":"tcp","target":80,"published":8080,"mode":"ingress"},{"name":"","protocol":"tcp","target":443,"published":8443,"mode":"host"},{"name":"","protocol":"udp","target":53,"published":53,"mode":"ingress"}]
+        "#]],
+    );
+}
+
+#[test]
+fn environment_comes_from_files_lists_and_mappings() {
+    service(
+        "env_file: web.env\nenvironment:\n  A: 1\n  B: true\n  C: \"yes\"\n  D: yes\n  HOME_DIR:\n  UNSET:\n  F: 1.5",
+        &expect![[r#"
+            .task.container.env = ["A=1","B=true","C=yes","D=yes","F=1.5","FROM_FILE=1","HOME_DIR=/home/u","UNSET"]
+        "#]],
+    );
+    service(
+        "environment:\n  - A=b=c\n  - HOME_DIR\n  - $TAG=${TAG}",
+        &expect![[r#"
+        .task.container.env = ["1.25=1.25","A=b=c","HOME_DIR=/home/u"]
+    "#]],
+    );
+    service(
+        "env_file: [none.env]",
+        &expect![[r#"
+        f.yml:4:15: services.web.env_file: cannot read /stack/none.env: no such file
+    "#]],
+    );
+}
+
+#[test]
+fn commands_are_split_like_a_shell_does() {
+    service(
+        "command: sh -c \"echo $$HOME 'a b'\"\nentrypoint: [\"/bin/tini\", \"--\"]",
+        &expect![[r#"
+            .task.container.command = ["/bin/tini","--"]
+            .task.container.args = ["sh","-c","echo $HOME 'a b'"]
+        "#]],
+    );
+    service(
+        "command: \"sh 'a\"",
+        &expect![[r#"
+        f.yml:4:14: services.web.command: a quote is not closed
+    "#]],
+    );
+}
+
+#[test]
+fn health_checks_have_their_forms() {
+    service(
+        "healthcheck:\n  test: curl -f localhost\n  interval: 1m30s\n  retries: 3",
+        &expect![[r#"
+        .task.container.health = {"test":["CMD-SHELL","curl -f localhost"],"interval":{"secs":90,"nanos":0},"timeout":{"secs":0,"nanos":0},"start_period":{"secs":0,"nanos":0},"start_interval":{"secs":0,"nanos":0},"retries":3}
+    "#]],
+    );
+    service(
+        "healthcheck:\n  disable: true",
+        &expect![[r#"
+        .task.container.health = {"test":["NONE"],"interval":{"secs":0,"nanos":0},"timeout":{"secs":0,"nanos":0},"start_period":{"secs":0,"nanos":0},"start_interval":{"secs":0,"nanos":0},"retries":0}
+    "#]],
+    );
+    service(
+        "healthcheck:\n  test: [\"curl\"]",
+        &expect![[r#"
+        f.yml:5:13: services.web.healthcheck.test: the first item should be one of NONE, CMD, CMD-SHELL
+    "#]],
+    );
+}
+
+#[test]
+fn mounts_have_short_and_long_forms() {
+    service(
+        "volumes:\n  - data:/var/lib/data:ro\n  - ./conf:/etc/conf\n  - /anonymous\n  - type: tmpfs\n    target: /cache\n    tmpfs: {size: 64M, mode: 0755}\ntmpfs: /run:size=1m,mode=700",
+        &expect![[r#"
+            .task.container.mounts = [{"kind":"volume","source":"st_data","target":"/var/lib/data","read_only":true,"tmpfs_size":0,"tmpfs_mode":0,"labels":{"com.docker.stack.namespace":"st"}},{"kind":"bind","source":"/stack/conf","target":"/etc/conf","read_only":false,"tmpfs_size":0,"tmpfs_mode":0,"labels":{}},{"kind":"volume","source":"","target":"/anonymous","read_only":false,"tmpfs_size":0,"tmpfs_mode":0,"labels":{}},{"kind":"tmpfs","source":"","target":"/cache","read_only":false,"tmpfs_size":67108864,"tmpfs_mode":493,"labels":{}},{"kind":"tmpfs","source":"","target":"/run","read_only":false,"tmpfs_size":1048576,"tmpfs_mode":448,"labels":{}}]
+        "#]],
+    );
+    service(
+        "volumes: [\"other:/data\", \"data:rel\"]",
+        &expect![[r#"
+        f.yml:4:15: services.web.volumes[0]: the volume "other" is not in the file's top-level volumes
+        f.yml:4:30: services.web.volumes[1]: the target should be an absolute path
+    "#]],
+    );
+}
+
+#[test]
+fn deploy_says_how_it_runs() {
+    service(
+        "deploy:\n  replicas: ${N}\n  endpoint_mode: dnsrr\n  labels: [\"a=b\"]\n  update_config: {parallelism: 2, order: start-first, failure_action: rollback, delay: 10s}\n  resources:\n    limits: {cpus: '0.50', memory: 50M, pids: 100}\n    reservations: {memory: 20M}\n  restart_policy: {condition: on-failure, max_attempts: 3, window: 2m}\n  placement:\n    constraints: [node.role == manager]\n    preferences: [{spread: node.labels.zone}]\n    max_replicas_per_node: 2",
+        &expect![[r#"
+            .labels.a = "b"
+            .task.resources.limit_nano_cpus = 500000000
+            .task.resources.limit_memory = 52428800
+            .task.resources.limit_pids = 100
+            .task.resources.reserve_memory = 20971520
+            .task.restart.condition = "on-failure"
+            .task.restart.max_attempts = 3
+            .task.restart.window.secs = 120
+            .task.placement.constraints = ["node.role == manager"]
+            .task.placement.preferences = [{"spread":"node.labels.zone"}]
+            .task.placement.max_replicas_per_node = 2
+            .mode.replicated.replicas = 3
+            .endpoint.mode = "dnsrr"
+            .update.parallelism = 2
+            .update.delay.secs = 10
+            .update.failure_action = "rollback"
+            .update.order = "start-first"
+        "#]],
+    );
+    service(
+        "deploy:\n  mode: global\n  replicas: 2",
+        &expect![[r#"
+        f.yml:6:17: services.web.deploy.replicas: replicas can only be used with mode replicated
+    "#]],
+    );
+    service(
+        "deploy:\n  mode: replicated-job\n  placement:\n    constraints: [rack=1]",
+        &expect![[r#"
+        f.yml:5:13: services.web.deploy.mode: jobs are not supported by skep yet
+        f.yml:7:22: services.web.deploy.placement.constraints: constraint expected one operator from ==, !=: rack=1
+    "#]],
+    );
+    service(
+        "restart: on-failure:3",
+        &expect![[r#"
+        .task.restart.condition = "on-failure"
+        .task.restart.max_attempts = 3
+    "#]],
+    );
+}
+
+#[test]
+fn everything_else_of_a_container_is_taken() {
+    service(
+        "hostname: h\nuser: \"1000:1000\"\nworking_dir: /w\nread_only: true\ntty: true\nstdin_open: true\ninit: true\nstop_signal: SIGQUIT\nstop_grace_period: 30s\ncap_add: [NET_ADMIN]\ncap_drop: [ALL]\ndns: 8.8.8.8\ndns_search: [a, b]\nextra_hosts: [\"db:10.0.0.9\", \"six:::1\"]\nulimits: {nproc: 65535, nofile: {soft: 1, hard: 2}}\nsysctls: {net.core.somaxconn: 1024}\nlabels: {l: 1}\nlogging: {driver: json-file, options: {max-size: 10m, max-file: 3}}\nx-mine: {any: thing}",
+        &expect![[r#"
+            .task.container.labels.l = "1"
+            .task.container.hostname = "h"
+            .task.container.dir = "/w"
+            .task.container.user = "1000:1000"
+            .task.container.tty = true
+            .task.container.open_stdin = true
+            .task.container.read_only = true
+            .task.container.init = true
+            .task.container.stop_signal = "SIGQUIT"
+            .task.container.stop_grace_period = {"secs":30,"nanos":0}
+            .task.container.hosts = [{"address":"10.0.0.9","names":["db"]},{"address":"::1","names":["six"]}]
+            .task.container.dns.nameservers = ["8.8.8.8"]
+            .task.container.dns.search = ["a","b"]
+            .task.container.cap_add = ["NET_ADMIN"]
+            .task.container.cap_drop = ["ALL"]
+            .task.container.sysctls.net.core.somaxconn = "1024"
+            .task.container.ulimits = [{"name":"nproc","soft":65535,"hard":65535},{"name":"nofile","soft":1,"hard":2}]
+            .task.log_driver = "json-file"
+            .task.log_options.max-file = "3"
+            .task.log_options.max-size = "10m"
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_honoured_is_said_with_its_place() {
+    service(
+        "build: .\ndepends_on: [db]\nrestart: \"no\"\nprivileged: true\ncontainer_name: x",
+        &expect![[r#"
+            warning: f.yml:4:5: services.web.build: ignored: skep runs images, it does not build them
+            warning: f.yml:5:5: services.web.depends_on: ignored: services start together; a task that needs another is restarted until it works
+            warning: f.yml:6:14: services.web.restart: ignored: tasks are restarted; set deploy.restart_policy.condition to none instead
+            warning: f.yml:7:5: services.web.privileged: ignored: it has no effect in a cluster
+            warning: f.yml:8:5: services.web.container_name: ignored: a task's container is named after its service
+        "#]],
+    );
+    service(
+        "secrets: [a]\ncpus: 2\nimagee: x\ndeploy: {replica: 2}",
+        &expect![[r#"
+            f.yml:4:5: services.web.secrets: secrets are not supported by skep yet
+            f.yml:5:5: services.web.cpus: set resource limits with deploy.resources
+            f.yml:6:5: services.web: unknown key "imagee" (did you mean "image"?)
+            f.yml:7:14: services.web.deploy: unknown key "replica" (did you mean "replicas"?)
+        "#]],
+    );
+}
+
+#[test]
+fn networks_are_the_stacks_own_or_external() {
+    let text = "services:\n  web:\n    image: i\n    networks:\n      front: {aliases: [w]}\n      back:\n      shared:\n  plain:\n    image: i\n  wrong:\n    image: i\n    networks: [front]\nnetworks:\n  front:\n    attachable: true\n    labels: {a: b}\n    ipam: {config: [{subnet: 10.9.0.0/24}]}\n  back: {name: the-back, internal: true}\n  shared: {external: true}\n  unused:\n";
+    let loaded = run(&[("f.yml", text)]).unwrap();
+    let mut out = String::new();
+    for network in &loaded.project.networks {
+        writeln!(out, "{} {}", network.external, serde_json::to_string(&network.spec).unwrap())
+            .unwrap();
+    }
+    for service in &loaded.project.services {
+        let networks = serde_json::to_string(&service.task.networks).unwrap();
+        writeln!(out, "{}: {networks}", service.name).unwrap();
+    }
+    expect![[r#"
+        false {"name":"the-back","labels":{"com.docker.stack.namespace":"st"},"driver":"overlay","driver_options":{},"attachable":false,"internal":true,"ingress":false,"subnet":null}
+        false {"name":"st_default","labels":{"com.docker.stack.namespace":"st"},"driver":"overlay","driver_options":{},"attachable":false,"internal":false,"ingress":false,"subnet":null}
+        false {"name":"st_front","labels":{"a":"b","com.docker.stack.namespace":"st"},"driver":"overlay","driver_options":{},"attachable":true,"internal":false,"ingress":false,"subnet":{"net":"10.9.0.0/24","gateway":"10.9.0.1"}}
+        true {"name":"shared","labels":{},"driver":"overlay","driver_options":{},"attachable":false,"internal":false,"ingress":false,"subnet":null}
+        st_web: [{"target":"shared","aliases":["web"]},{"target":"st_front","aliases":["w","web"]},{"target":"the-back","aliases":["web"]}]
+        st_plain: [{"target":"st_default","aliases":["plain"]}]
+        st_wrong: [{"target":"st_front","aliases":["wrong"]}]
+    "#]].assert_eq(&out);
+    expect![[r#"
+        f.yml:4:16: services.web.networks[0]: the network "lost" is not in the file's top-level networks
+    "#]].assert_eq(&show(&[(
+        "f.yml",
+        "services:\n  web:\n    image: i\n    networks: [lost]\n",
+    )]));
+}
+
+#[test]
+fn later_files_override_earlier_ones() {
+    let base = "services:\n  web:\n    image: a\n    command: [x, y]\n    environment: [A=1, B=2]\n    ports: [\"80:80\", \"81:81\"]\n    networks: [one]\n    deploy: {replicas: 1}\nnetworks: {one: , two: }\n";
+    let over = "services:\n  web:\n    image: b\n    command: [z]\n    environment: {B: 3, C: 4}\n    ports: [\"80:8080\"]\n    networks: {two: {aliases: [t]}}\n    deploy: {replicas: 5}\n  more:\n    image: m\n";
+    let loaded = run(&[("a.yml", base), ("b.yml", over)]).unwrap();
+    let web = &loaded.project.services[0];
+    expect![[r#"
+        b ["z"] ["A=1", "B=3", "C=4"]
+        [(81, 81), (80, 8080)]
+        [NetworkAttachment { target: NetworkId("st_one"), aliases: ["web"] }, NetworkAttachment { target: NetworkId("st_two"), aliases: ["t", "web"] }]
+        Replicated { replicas: 5 } st_more"#]].assert_eq(&format!(
+        "{} {:?} {:?}\n{:?}\n{:?}\n{:?} {}",
+        web.task.container.image,
+        web.task.container.args,
+        web.task.container.env,
+        web.endpoint.ports.iter().map(|port| (port.published, port.target)).collect::<Vec<_>>(),
+        web.task.networks,
+        web.mode,
+        loaded.project.services[1].name,
+    ));
+}
+
+#[test]
+fn errors_say_where_they_are() {
+    for (text, wanted) in [
+        (
+            "services:\n  web:\n    image: [\n",
+            expect![[r#"
+            f.yml:3:12: unclosed bracket '['
+        "#]],
+        ),
+        (
+            "services:\n  web:\n    image: a\n    image: b\n",
+            expect![[r#"
+                f.yml:4:5: duplicate mapping key: image
+            "#]],
+        ),
+        (
+            "version: '2.1'\nservices: []\n",
+            expect![[r#"
+            f.yml:1:10: version: unsupported Compose file version "2.1": use 3.x, or none
+            f.yml:2:11: services: this is a list, and should be a mapping
+        "#]],
+        ),
+        (
+            "- a\n",
+            expect![[r#"
+            f.yml:1:1: this is a list, and should be a mapping
+        "#]],
+        ),
+        ("", expect![[r#"
+            f.yml:1:1: the file is empty
+        "#]]),
+        (
+            "services:\n  web:\n    image: ${A b}\n    user: ${NO:?needed}\n",
+            expect![[r#"
+            f.yml:3:12: services.web.image: invalid interpolation format: write $$ for a dollar that is meant as such
+            f.yml:4:11: services.web.user: required variable NO is missing a value: needed
+        "#]],
+        ),
+        (
+            "services:\n  web:\n    image: a:${NOPE}\n    tty: maybe\n",
+            expect![[r#"
+            f.yml:4:10: services.web.tty: should be true or false
+        "#]],
+        ),
+        (
+            "servics: {}\nsecrets: {a: {file: b}}\n",
+            expect![[r#"
+                f.yml:1:1: unknown key "servics" (did you mean "services"?)
+                f.yml:2:1: secrets: secrets are not supported by skep yet
+            "#]],
+        ),
+        (
+            "services:\n  web:\n    ports: x\n    stop_grace_period: 10\n",
+            expect![[r#"
+                f.yml:2:3: services.web: a service needs an image
+                f.yml:3:12: services.web.ports: this is a string, and should be a list
+                f.yml:4:24: services.web.stop_grace_period: should be a duration such as 1m30s, 500ms or 2h
+            "#]],
+        ),
+        (
+            "a: 1\n---\nb: 2\n",
+            expect![[r#"
+                f.yml:3:1: multiple YAML documents detected
+            "#]],
+        ),
+    ] {
+        wanted.assert_eq(&show(&[("f.yml", text)]));
+    }
+}
+
+#[test]
+fn anchors_and_merge_keys_are_followed() {
+    let text = "x-base: &base\n  image: i:${TAG}\n  environment: {A: 1}\n  tmpfs: ${NO}\nservices:\n  one:\n    <<: *base\n    tmpfs: /x\n    hostname: h\n  two:\n    <<: *base\n";
+    let loaded = run(&[("f.yml", text)]).unwrap_err();
+    expect!["f.yml:4:10: services.two.tmpfs: the path of a tmpfs should be absolute"].assert_eq(&loaded);
+    let loaded = run(&[("f.yml", &text.replace("${NO}", "/tmp"))]).unwrap();
+    let names: Vec<String> = loaded
+        .project
+        .services
+        .iter()
+        .map(|service| {
+            let container = &service.task.container;
+            format!("{} {:?} {}", container.image, container.env, container.mounts[0].target)
+        })
+        .collect();
+    expect![[r#"
+        i:1.25 ["A=1"] /x
+        i:1.25 ["A=1"] /tmp"#]].assert_eq(&names.join("\n"));
+}
