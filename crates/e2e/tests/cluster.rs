@@ -1,0 +1,388 @@
+//! A cluster of small containers: what users do all day, what they get wrong, and what breaks.
+
+use e2e::{Lab, page, until};
+use std::time::Duration;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn replicas(lab: &Lab, service: &str, wanted: &str) {
+    until(&format!("{service} {wanted}"), secs(60), || {
+        let filter = format!("name={service}");
+        let shown =
+            lab.docker(&["service", "ls", "--filter", &filter, "--format", "{{.Replicas}}"]);
+        if shown.out.trim() == wanted {
+            Ok(())
+        } else {
+            Err(shown.out + &shown.err + &lab.docker(&["service", "ps", "--no-trunc", service]).out)
+        }
+    });
+}
+
+#[test]
+fn small_services_live_a_day() {
+    let lab = Lab::up(3, &["busybox", "nginx"]);
+    services_come_and_scale(&lab);
+    logs_are_kept_apart(&lab);
+    commands_run_inside(&lab);
+    clients_keep_their_address(&lab);
+    tasks_restart_as_the_policy_says(&lab);
+    constraints_are_honoured_and_explained(&lab);
+    updates_replace_tasks(&lab);
+    drained_nodes_are_emptied(&lab);
+    mistakes_are_told(&lab);
+    joins_are_guarded(&lab);
+    unknown_endpoints_say_what_is_missing(&lab);
+    skep_speaks_the_same_verbs(&lab);
+    a_daemon_killed_again_and_again_loses_nothing(&lab);
+    let left = lab.down();
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+fn services_come_and_scale(lab: &Lab) {
+    lab.docker(&["network", "create", "--driver", "overlay", "net"]).good();
+    let out = lab
+        .docker(&[
+            "service",
+            "create",
+            "--name",
+            "web",
+            "--network",
+            "net",
+            "--publish",
+            "8090:80",
+            "--replicas",
+            "2",
+            "--stop-grace-period",
+            "2s",
+            "nginx:latest",
+        ])
+        .good();
+    assert!(out.contains("Service converged") || out.contains("verify"), "{out}");
+    replicas(lab, "web", "2/2");
+    lab.docker(&["service", "scale", "web=3"]).good();
+    replicas(lab, "web", "3/3");
+    let mut nodes: Vec<u8> = lab.containers(3, "web").into_iter().map(|(node, _)| node).collect();
+    nodes.sort_unstable();
+    assert_eq!(nodes, [1, 2, 3], "one task a node");
+    for address in ["127.0.0.1:8090", "192.168.100.2:8090", "192.168.100.4:8090"] {
+        until(address, secs(20), || match page(address, "/", secs(5)) {
+            Ok(page) if page.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    let inspect = lab.docker(&["service", "inspect", "--pretty", "web"]).good();
+    assert!(inspect.contains("PublishedPort = 8090"), "{inspect}");
+    let address = lab
+        .docker(&[
+            "service",
+            "inspect",
+            "--format",
+            "{{(index .Endpoint.VirtualIPs 0).Addr}}",
+            "web",
+        ])
+        .good();
+    assert!(address.starts_with("10.0.1."), "{address}");
+    let network = lab.docker(&["network", "inspect", "net"]).good();
+    assert!(network.contains("10.0.1.0/24"), "{network}");
+    let ps = lab.docker(&["service", "ps", "web"]).good();
+    assert_eq!(ps.matches("Running").count(), 6, "{ps}");
+    let node = lab.docker(&["node", "ps", "node-2"]).good();
+    assert!(node.contains("web."), "{node}");
+}
+
+fn logs_are_kept_apart(lab: &Lab) {
+    lab.docker(&[
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        "talker",
+        "--stop-grace-period",
+        "1s",
+        "busybox:latest",
+        "sh",
+        "-c",
+        "echo to-out; echo to-err >&2; sleep 1000000",
+    ])
+    .good();
+    replicas(lab, "talker", "1/1");
+    until("both streams", secs(20), || {
+        let shown = lab.docker(&["service", "logs", "--raw", "talker"]);
+        let apart = shown.out.trim() == "to-out" && shown.err.trim() == "to-err";
+        if apart { Ok(()) } else { Err(format!("{shown:?}")) }
+    });
+    let (node, id) = lab.containers(3, "talker").remove(0);
+    let shown = lab.docker_at(node, &["logs", "--timestamps", "--tail", "1", &id]);
+    let lines = shown.out + &shown.err;
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(lines.starts_with("20"), "{lines}");
+    lab.docker(&["service", "rm", "talker"]).good();
+}
+
+fn commands_run_inside(lab: &Lab) {
+    let container = lab.containers(3, "web").remove(0);
+    assert_eq!(lab.inside(&container, "echo $((6*7))").good().trim(), "42");
+    let failed = lab.docker_at(container.0, &["exec", &container.1, "sh", "-c", "exit 7"]);
+    assert!(!failed.ok);
+    let found = lab.inside(&container, "getent hosts tasks.web").good();
+    assert!(found.contains("10.0.1."), "{found}");
+}
+
+fn clients_keep_their_address(lab: &Lab) {
+    // The machine is 192.168.100.1 on the underlay; it enters by a node whose task may be elsewhere.
+    for _ in 0..6 {
+        page("192.168.100.3:8090", "/", secs(5)).expect("it answers");
+    }
+    until("the client's own address in every log", secs(20), || {
+        let shown = lab.docker(&["service", "logs", "--raw", "web"]);
+        let seen = shown.out.matches("192.168.100.1 - ").count();
+        if seen >= 6 { Ok(()) } else { Err(shown.out) }
+    });
+}
+
+fn tasks_restart_as_the_policy_says(lab: &Lab) {
+    lab.docker(&[
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        "fails",
+        "--restart-condition",
+        "on-failure",
+        "--restart-delay",
+        "100ms",
+        "--restart-max-attempts",
+        "2",
+        "busybox:latest",
+        "sh",
+        "-c",
+        "exit 3",
+    ])
+    .good();
+    until("three failures and no more", secs(60), || {
+        let shown = lab.docker(&["service", "ps", "--no-trunc", "fails"]).good();
+        let failed = shown.matches("Failed").count();
+        if failed == 3 && shown.contains("non-zero exit (3)") { Ok(()) } else { Err(shown) }
+    });
+    lab.docker(&[
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        "once",
+        "--restart-condition",
+        "none",
+        "busybox:latest",
+        "true",
+    ])
+    .good();
+    until("it is complete", secs(60), || {
+        let shown = lab.docker(&["service", "ps", "once"]).good();
+        if shown.contains("Complete") { Ok(()) } else { Err(shown) }
+    });
+    lab.docker(&["service", "rm", "fails", "once"]).good();
+}
+
+fn constraints_are_honoured_and_explained(lab: &Lab) {
+    lab.docker(&[
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        "picky",
+        "--constraint",
+        "node.labels.disk==ssd",
+        "--stop-grace-period",
+        "1s",
+        "busybox:latest",
+        "sleep",
+        "1000000",
+    ])
+    .good();
+    until("the reason why it waits", secs(20), || {
+        let shown = lab.docker(&["service", "ps", "--no-trunc", "picky"]).good();
+        let told = shown.contains("Pending") && shown.contains("no suitable node");
+        if told { Ok(()) } else { Err(shown) }
+    });
+    lab.docker(&["node", "update", "--label-add", "disk=ssd", "node-3"]).good();
+    replicas(lab, "picky", "1/1");
+    assert_eq!(lab.containers(3, "picky")[0].0, 3);
+    lab.docker(&["service", "rm", "picky"]).good();
+}
+
+fn updates_replace_tasks(lab: &Lab) {
+    let before = lab.containers(3, "web");
+    lab.docker(&[
+        "service",
+        "update",
+        "--env-add",
+        "COLOUR=blue",
+        "--update-parallelism",
+        "0",
+        "web",
+    ])
+    .good();
+    replicas(lab, "web", "3/3");
+    until("every container is new", secs(60), || {
+        let now = lab.containers(3, "web");
+        let new = now.len() == 3 && now.iter().all(|container| !before.contains(container));
+        if new { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    let container = lab.containers(3, "web").remove(0);
+    assert_eq!(lab.inside(&container, "echo $COLOUR").good().trim(), "blue");
+}
+
+fn drained_nodes_are_emptied(lab: &Lab) {
+    lab.docker(&["node", "update", "--availability", "drain", "node-2"]).good();
+    until("node-2 is empty", secs(60), || {
+        let all = lab.containers(3, "web");
+        let empty = all.len() == 3 && all.iter().all(|(node, _)| *node != 2);
+        if empty { Ok(()) } else { Err(format!("{all:?}")) }
+    });
+    lab.docker(&["node", "update", "--availability", "active", "node-2"]).good();
+}
+
+fn mistakes_are_told(lab: &Lab) {
+    let said = |arguments: &[&str], words: &[&str]| {
+        let message = lab.docker(arguments).bad();
+        assert!(words.iter().all(|word| message.contains(word)), "{arguments:?}: {message}");
+    };
+    said(
+        &["service", "create", "--detach", "--name", "web", "busybox:latest"],
+        &["service web already exists"],
+    );
+    said(
+        &[
+            "service",
+            "create",
+            "--detach",
+            "--name",
+            "other",
+            "--publish",
+            "8090:80",
+            "busybox:latest",
+        ],
+        &["port '8090' is already in use by service 'web'"],
+    );
+    said(&["network", "create", "--driver", "overlay", "net"], &["net already exists"]);
+    said(
+        &["network", "create", "--driver", "overlay", "--subnet", "10.0.1.0/25", "near"],
+        &["Pool overlaps with other one on this address space"],
+    );
+    said(&["network", "rm", "net"], &["net", "in use by service"]);
+    said(
+        &["service", "create", "--detach", "--name", "x", "--network", "nowhere", "busybox:latest"],
+        &["network nowhere not found"],
+    );
+    said(
+        &[
+            "service",
+            "create",
+            "--detach",
+            "--name",
+            "x",
+            "--constraint",
+            "rack==1",
+            "busybox:latest",
+        ],
+        &["constraint"],
+    );
+    said(&["service", "inspect", "nothing"], &["no such service"]);
+    said(&["service", "rm", "nothing"], &["service nothing not found"]);
+    said(&["swarm", "init", "--advertise-addr", "192.168.100.2"], &["already part of a swarm"]);
+    said(&["swarm", "leave"], &["participating as a manager"]);
+    said(&["secret", "create", "s", "/etc/hostname"], &["secrets", "not supported by skep"]);
+    // An image that is nowhere: the task says why.
+    lab.docker(&["service", "create", "--detach", "--name", "ghost", "no-such-image:latest"])
+        .good();
+    until("the task says which image is missing", secs(60), || {
+        let shown = lab.docker(&["service", "ps", "--no-trunc", "ghost"]).good();
+        let told = shown.contains("Rejected") && shown.contains("no-such-image");
+        if told { Ok(()) } else { Err(shown) }
+    });
+    lab.docker(&["service", "rm", "ghost"]).good();
+    // A worker shows nothing of the cluster and says who does.
+    let worker = lab.docker_at(2, &["service", "ls"]).bad();
+    assert!(worker.contains("This node is not a swarm manager"), "{worker}");
+    let stack = lab.docker_at(2, &["stack", "ls"]).bad();
+    assert!(stack.contains("This node is not a swarm manager"), "{stack}");
+}
+
+fn joins_are_guarded(lab: &Lab) {
+    let token = lab.docker(&["swarm", "join-token", "-q", "worker"]).good().trim().to_owned();
+    assert!(token.starts_with("SWMTKN-1-"), "{token}");
+    let again = lab.docker_at(2, &["swarm", "join", "--token", &token, "192.168.100.2:2377"]).bad();
+    assert!(again.contains("already part of a swarm"), "{again}");
+    lab.docker_at(3, &["swarm", "leave"]).good();
+    until("node-3 is down", secs(30), || {
+        let table = lab.docker(&["node", "ls"]).good();
+        let down = table.lines().any(|line| line.contains("node-3") && line.contains("Down"));
+        if down { Ok(()) } else { Err(table) }
+    });
+    let join =
+        |token: &str| lab.docker_at(3, &["swarm", "join", "--token", token, "192.168.100.2:2377"]);
+    assert!(join("SWMTKN-1-nonsense").bad().contains("invalid join token"));
+    let mut wrong = token.clone();
+    let last = if wrong.ends_with('0') { "1" } else { "0" };
+    wrong.replace_range(wrong.len() - 1.., last);
+    let refused = join(&wrong).bad();
+    assert!(refused.contains("a valid join token is necessary"), "{refused}");
+    let out = join(&token).good();
+    assert!(out.contains("This node joined a swarm as a worker."), "{out}");
+    let id = lab.docker(&["node", "ls", "--format", "{{.ID}} {{.Status}}"]).good();
+    let old = id.lines().find(|line| line.ends_with("Down")).expect("the old one is listed");
+    lab.docker(&["node", "rm", old.split(' ').next().unwrap_or_default()]).good();
+    replicas(lab, "web", "3/3");
+}
+
+fn unknown_endpoints_say_what_is_missing(lab: &Lab) {
+    let build = lab.docker(&["commit", "nothing"]).bad();
+    assert!(build.contains("not supported by skep"), "{build}");
+    let push = lab.docker(&["push", "busybox:latest"]).bad();
+    assert!(push.contains("not supported by skep"), "{push}");
+}
+
+fn skep_speaks_the_same_verbs(lab: &Lab) {
+    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    for verb in [&["service", "ls"][..], &["network", "ls"], &["stack", "ls"]] {
+        assert_eq!(words(lab.skep(verb).good()), words(lab.docker(verb).good()), "{verb:?}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("stack.yml");
+    let path = file.display().to_string();
+    let deploy = |text: &str| {
+        std::fs::write(&file, text).expect("a stack file");
+        lab.skep(&["stack", "deploy", "--compose-file", &path, "small"])
+    };
+    let broken = deploy("services:\n  a:\n    image: [\n").bad();
+    assert!(broken.contains("stack.yml:"), "a line is named: {broken}");
+    let unknown = deploy("services:\n  a:\n    imagee: busybox\n").bad();
+    assert!(unknown.contains("stack.yml:3") && unknown.contains("imagee"), "{unknown}");
+    let out = deploy(
+        "services:\n  a:\n    image: busybox:latest\n    command: sleep 1000000\n    stop_grace_period: 1s\n",
+    )
+    .good();
+    assert!(out.contains("Creating service small_a"), "{out}");
+    replicas(lab, "small_a", "1/1");
+    let services = lab.skep(&["stack", "services", "small"]).good();
+    assert!(services.contains("small_a") && services.contains("1/1"), "{services}");
+    lab.skep(&["stack", "rm", "small"]).good();
+}
+
+fn a_daemon_killed_again_and_again_loses_nothing(lab: &Lab) {
+    let before = lab.containers(3, "web");
+    for round in 0..5 {
+        let name = format!("round-{round}");
+        lab.docker(&["network", "create", "--driver", "overlay", &name]).good();
+        lab.lab(&["kill", "node-1"]).good();
+        lab.lab(&["start", "node-1"]).good();
+        until("what was acknowledged is there", secs(10), || {
+            let shown = lab.docker(&["network", "ls"]);
+            if shown.out.contains(&name) { Ok(()) } else { Err(shown.out + &shown.err) }
+        });
+    }
+    replicas(lab, "web", "3/3");
+    assert_eq!(lab.containers(3, "web"), before, "no container was touched");
+}
