@@ -91,7 +91,7 @@ pub struct MeshPort {
 }
 
 /// What this node itself knows: who it is and what is attached here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Here {
     pub node: NodeId,
     pub address: Ipv4Addr,

@@ -55,8 +55,8 @@ pub enum Answer<'z> {
 
 /// Answers a question from one sandbox.
 ///
-/// A name of a single label is never forwarded: nobody outside knows our services, and a typing
-/// error should fail at once.
+/// A name of a single label, alone or behind `tasks.`, is never forwarded: nobody outside knows our
+/// services, and a typing error should fail at once.
 pub fn answer<'z>(zone: &'z Zone, question: Question<'_>) -> Answer<'z> {
     if question.kind == Kind::Transfer {
         return Answer::Refuse;
@@ -70,9 +70,15 @@ pub fn answer<'z>(zone: &'z Zone, question: Question<'_>) -> Answer<'z> {
             // Resolvers ask for A and AAAA at once; NXDOMAIN to one would hide the other.
             Kind::Pointer | Kind::Other | Kind::Transfer => Answer::NoData,
         },
-        None if question.name.is_empty() || question.name.contains('.') => Answer::Forward,
-        None => Answer::NxDomain,
+        None if is_for_us_alone(question.name) => Answer::NxDomain,
+        None => Answer::Forward,
     }
+}
+
+/// Says whether a name could only be a service's, `web` or `tasks.web`.
+fn is_for_us_alone(name: &str) -> bool {
+    let service = name.strip_prefix("tasks.").unwrap_or(name);
+    !service.is_empty() && !service.contains('.')
 }
 
 fn pointer(zone: &Zone, address: Ipv4Addr, kind: Kind) -> Answer<'_> {

@@ -167,7 +167,7 @@ fn a_name_is_unknown_then_refuses_then_serves() {
             overlay net vni 4097 peers {} remotes {}
             sandbox wp on ["net"] default route true vips {10.0.1.2: []}
             wp dbcluster: NxDomain
-            wp tasks.dbcluster: Forward
+            wp tasks.dbcluster: NxDomain
         "#]],
     );
     // A task starts: the name is there, and the VIP without back ends refuses.
@@ -258,6 +258,9 @@ fn names_are_found_by_every_spelling_and_only_on_own_networks() {
         ask c1 AXFR web
         ask c1 A db
         ask c1 A example.org
+        ask c1 A tasks.nothing
+        ask c1 AAAA tasks.nothing
+        ask c1 A tasks.example.org
         ask c2 A db
         ask c2 A web
         ",
@@ -278,6 +281,9 @@ fn names_are_found_by_every_spelling_and_only_on_own_networks() {
             c1 web: Refuse
             c1 db: NxDomain
             c1 example.org: Forward
+            c1 tasks.nothing: NxDomain
+            c1 tasks.nothing: NxDomain
+            c1 tasks.example.org: Forward
             c2 db: [10.0.2.2]
             c2 web: NxDomain
         "#]],
