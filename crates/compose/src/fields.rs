@@ -56,10 +56,9 @@ impl<'a> Fields<'a> {
             if self.asked.contains(entry.key.as_str()) || entry.key.starts_with("x-") {
                 continue;
             }
-            let mut text = format!("unknown key {:?}", entry.key);
-            if let Some(near) = nearest(&entry.key, self.asked.iter().copied()) {
-                text.push_str(&format!(" (did you mean {near:?}?)"));
-            }
+            let near = nearest(&entry.key, self.asked.iter().copied());
+            let hint = near.map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default();
+            let text = format!("unknown key {:?}{hint}", entry.key);
             log.error_at(&entry.at, &self.node.path, text);
         }
     }

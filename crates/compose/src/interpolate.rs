@@ -42,7 +42,9 @@ fn interpolate(node: &mut Node, env: &Env, log: &mut Log) {
         }
         Value::List(items) => items.iter_mut().for_each(|item| interpolate(item, env, log)),
         Value::Map(entries) => {
-            entries.iter_mut().for_each(|entry| interpolate(&mut entry.node, env, log));
+            for entry in entries {
+                interpolate(&mut entry.node, env, log);
+            }
         }
         Value::Text(_) | Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
     }

@@ -27,8 +27,10 @@ mod shell;
 mod tree;
 mod volume;
 
+pub use port::parse_short as parse_port;
 pub use project::{Project, StackNetwork};
 pub use remark::{ComposeError, Remark};
+pub use scalar::{parse_duration, parse_size};
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 /// A string. Numbers and booleans are taken as they are written.
 pub(crate) fn text(node: &Node, log: &mut Log) -> String {
-    match scalar(node) {
-        Some(text) => text,
-        None => {
-            log.error(node, format!("this is {}, and should be a string", node.kind()));
-            String::new()
-        }
+    if let Some(text) = scalar(node) {
+        return text;
     }
+    log.error(node, format!("this is {}, and should be a string", node.kind()));
+    String::new()
 }
 
 /// The text of a value that is no collection.
@@ -65,13 +63,11 @@ pub(crate) fn integer<T: TryFrom<i128> + Default>(node: &Node, log: &mut Log) ->
 /// A number that may have a fraction.
 pub(crate) fn fraction(node: &Node, log: &mut Log) -> f64 {
     let number = scalar(node).and_then(|text| text.trim().parse::<f64>().ok());
-    match number.filter(|number| number.is_finite() && *number >= 0.0) {
-        Some(number) => number,
-        None => {
-            log.error(node, "should be a number that is not negative");
-            0.0
-        }
+    if let Some(number) = number.filter(|number| number.is_finite() && *number >= 0.0) {
+        return number;
     }
+    log.error(node, "should be a number that is not negative");
+    0.0
 }
 
 /// Whole CPUs, e.g. `0.5`, as billionths.
@@ -88,17 +84,15 @@ pub(crate) fn nano_cpus(node: &Node, log: &mut Log) -> i64 {
 
 /// A duration such as `1m30s`.
 pub(crate) fn duration(node: &Node, log: &mut Log) -> Duration {
-    match scalar(node).as_deref().and_then(parse_duration) {
-        Some(duration) => duration,
-        None => {
-            log.error(node, "should be a duration such as 1m30s, 500ms or 2h");
-            Duration::ZERO
-        }
+    if let Some(duration) = scalar(node).as_deref().and_then(parse_duration) {
+        return duration;
     }
+    log.error(node, "should be a duration such as 1m30s, 500ms or 2h");
+    Duration::ZERO
 }
 
 /// Reads a duration as Go does: numbers with units, and a lone `0`.
-pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim().strip_prefix('+').unwrap_or(text.trim());
     if rest == "0" {
         return Some(Duration::ZERO);
@@ -135,17 +129,15 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 
 /// An amount of bytes such as `50M`.
 pub(crate) fn size(node: &Node, log: &mut Log) -> i64 {
-    match scalar(node).as_deref().and_then(parse_size) {
-        Some(size) => size,
-        None => {
-            log.error(node, "should be an amount of bytes such as 512k, 50M or 2g");
-            0
-        }
+    if let Some(size) = scalar(node).as_deref().and_then(parse_size) {
+        return size;
     }
+    log.error(node, "should be an amount of bytes such as 512k, 50M or 2g");
+    0
 }
 
 /// Reads bytes as Docker does: units are powers of 1024, in either case, with or without `b`/`ib`.
-pub(crate) fn parse_size(text: &str) -> Option<i64> {
+pub fn parse_size(text: &str) -> Option<i64> {
     let text = text.trim();
     let end =
         text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
@@ -226,14 +218,12 @@ pub(crate) fn labels(node: &Node, log: &mut Log) -> types::Labels {
 /// One of several words.
 pub(crate) fn word<T: Copy + Default>(node: &Node, words: &[(&str, T)], log: &mut Log) -> T {
     let text = text(node, log);
-    match words.iter().find(|(word, _)| *word == text) {
-        Some((_, value)) => *value,
-        None => {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            log.error(node, format!("{text:?} is none of {}", known.join(", ")));
-            T::default()
-        }
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return *value;
     }
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    log.error(node, format!("{text:?} is none of {}", known.join(", ")));
+    T::default()
 }
 
 #[cfg(test)]

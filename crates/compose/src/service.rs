@@ -275,12 +275,12 @@ fn variables(text: &str, around: &Around<'_>) -> Vec<(String, Option<String>)> {
         .lines()
         .map(str::trim_start)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .filter_map(|line| match line.split_once('=') {
-            Some((name, value)) => Some((name.to_owned(), Some(value.to_owned()))),
-            None => {
-                let name = line.trim_end();
-                around.env.get(name).map(|value| (name.to_owned(), Some(value.clone())))
+        .filter_map(|line| {
+            if let Some((name, value)) = line.split_once('=') {
+                return Some((name.to_owned(), Some(value.to_owned())));
             }
+            let name = line.trim_end();
+            around.env.get(name).map(|value| (name.to_owned(), Some(value.clone())))
         })
         .collect()
 }
@@ -308,12 +308,12 @@ fn hosts(node: &Node, log: &mut Log) -> Vec<HostEntry> {
     };
     lines
         .into_iter()
-        .filter_map(|(name, address, node)| match address.trim_matches(['[', ']']).parse() {
-            Ok(address) => Some(HostEntry { address, names: vec![name] }),
-            Err(_) => {
-                log.error(node, format!("should be NAME:ADDRESS; {address:?} is not an address"));
-                None
+        .filter_map(|(name, address, node)| {
+            if let Ok(address) = address.trim_matches(['[', ']']).parse() {
+                return Some(HostEntry { address, names: vec![name] });
             }
+            log.error(node, format!("should be NAME:ADDRESS; {address:?} is not an address"));
+            None
         })
         .collect()
 }

@@ -86,7 +86,6 @@ fn locate(mount: &mut Mount, node: &Node, volumes: &Volumes, around: &Around<'_>
         MountKind::Bind if !mount.source.starts_with('/') => {
             mount.source = absolute(around, &mount.source);
         }
-        MountKind::Bind => {}
         MountKind::Tmpfs if !mount.source.is_empty() => {
             log.error(node, "a tmpfs mount has no source");
         }
@@ -104,7 +103,7 @@ fn locate(mount: &mut Mount, node: &Node, volumes: &Volumes, around: &Around<'_>
                 }
             }
         },
-        MountKind::Tmpfs => {}
+        MountKind::Bind | MountKind::Tmpfs => {}
     }
 }
 

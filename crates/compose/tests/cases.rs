@@ -1,5 +1,7 @@
 //! Stack files and what they become, or why they are refused.
 
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use compose::{Around, Loaded, load};
 use expect_test::{Expect, expect, expect_file};
 use std::collections::BTreeMap;
@@ -353,9 +355,12 @@ fn errors_say_where_they_are() {
             f.yml:1:1: this is a list, and should be a mapping
         "#]],
         ),
-        ("", expect![[r#"
+        (
+            "",
+            expect![[r#"
             f.yml:1:1: the file is empty
-        "#]]),
+        "#]],
+        ),
         (
             "services:\n  web:\n    image: ${A b}\n    user: ${NO:?needed}\n",
             expect![[r#"
@@ -399,7 +404,8 @@ fn errors_say_where_they_are() {
 fn anchors_and_merge_keys_are_followed() {
     let text = "x-base: &base\n  image: i:${TAG}\n  environment: {A: 1}\n  tmpfs: ${NO}\nservices:\n  one:\n    <<: *base\n    tmpfs: /x\n    hostname: h\n  two:\n    <<: *base\n";
     let loaded = run(&[("f.yml", text)]).unwrap_err();
-    expect!["f.yml:4:10: services.two.tmpfs: the path of a tmpfs should be absolute"].assert_eq(&loaded);
+    expect!["f.yml:4:10: services.two.tmpfs: the path of a tmpfs should be absolute"]
+        .assert_eq(&loaded);
     let loaded = run(&[("f.yml", &text.replace("${NO}", "/tmp"))]).unwrap();
     let names: Vec<String> = loaded
         .project
@@ -412,5 +418,6 @@ fn anchors_and_merge_keys_are_followed() {
         .collect();
     expect![[r#"
         i:1.25 ["A=1"] /x
-        i:1.25 ["A=1"] /tmp"#]].assert_eq(&names.join("\n"));
+        i:1.25 ["A=1"] /tmp"#]]
+    .assert_eq(&names.join("\n"));
 }
