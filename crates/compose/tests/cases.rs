@@ -1,6 +1,7 @@
 //! Stack files and what they become, or why they are refused.
 
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 use compose::{Around, Loaded, load};
 use expect_test::{Expect, expect, expect_file};
@@ -52,8 +53,8 @@ fn show(files: &[(&str, &str)]) -> String {
 fn service(body: &str, wanted: &Expect) {
     let plain = run(&[("f.yml", "services:\n  web:\n    image: i\n")]).unwrap();
     let plain = serde_json::to_value(&plain.project.services[0]).unwrap();
-    let text: String = body.lines().map(|line| format!("    {line}\n")).collect();
-    let text = format!("services:\n  web:\n    image: i\n{text}volumes:\n  data:\n");
+    let body = body.trim_end().replace('\n', "\n    ");
+    let text = format!("services:\n  web:\n    image: i\n    {body}\nvolumes:\n  data:\n");
     let out = match run(&[("f.yml", &text)]) {
         Ok(loaded) => {
             let mut out = String::new();
