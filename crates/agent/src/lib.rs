@@ -8,18 +8,17 @@
 //! this process started, what this node should have; a task that serves is stopped only after it
 //! has been withdrawn (or managers were away for too long).
 
+mod clock;
 mod container;
 mod execute;
-mod join;
 mod journal;
+mod leave;
 mod logs;
 mod report;
 mod session;
 mod template;
 mod work;
 pub mod worker;
-
-pub use join::join;
 
 use ca::Identity;
 use dataplane::Dataplane;
@@ -36,7 +35,7 @@ use types::{Fault, NodeDescription};
 pub struct Config {
     /// Where its journal is kept.
     pub data: PathBuf,
-    pub identity: Arc<Identity>,
+    pub identity: Identity,
     /// Managers' RPC addresses, `host:port`. The newest list is in [`Status`].
     pub managers: Vec<String>,
     /// Where other nodes reach this one (also its VXLAN end point).
@@ -101,8 +100,9 @@ impl Agent {
         self.commands
             .send(done)
             .await
-            .map_err(|_| Fault::unavailable("the agent of this node is stopping"))?;
-        gone.await.map_err(|_| Fault::unavailable("the agent of this node is stopping"))?;
-        join::leave(&self.config.identity, &self.status.borrow().managers.clone()).await
+            .map_err(|_closed| Fault::unavailable("the agent of this node is stopping"))?;
+        gone.await.map_err(|_closed| Fault::unavailable("the agent of this node is stopping"))?;
+        let managers = self.status.borrow().managers.clone();
+        leave::leave(&self.config.identity, &managers).await
     }
 }

@@ -20,6 +20,14 @@ enum Doing {
     Remove,
 }
 
+/// What is known of the task's process, while it has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Process {
+    NotStarted,
+    Started,
+    Unhealthy,
+}
+
 /// What the cluster wants of the task, here and now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Want {
@@ -34,9 +42,8 @@ pub(super) struct Local {
     status: TaskStatus,
     doing: Option<Doing>,
     has_image: bool,
-    is_started: bool,
+    process: Process,
     exit: Option<Exit>,
-    is_unhealthy: bool,
     /// Since when a stop is wanted, and how far it is.
     stop: Option<Stop>,
     retry_at: Option<Timestamp>,
@@ -58,9 +65,8 @@ impl Local {
             status,
             doing: None,
             has_image: false,
-            is_started: false,
+            process: Process::NotStarted,
             exit: None,
-            is_unhealthy: false,
             stop: None,
             retry_at: None,
             leaving: false,
@@ -102,7 +108,9 @@ impl Local {
             return;
         }
         self.exit.clone_from(&found.exit);
-        self.is_started = found.running || found.exit.is_some();
+        if found.running || found.exit.is_some() {
+            self.process = Process::Started;
+        }
         if found.running && (!found.has_health_check || found.healthy) {
             self.rise(TaskState::Running, "started", now, effects);
         }
@@ -163,7 +171,7 @@ impl Local {
                 self.rise(TaskState::Ready, "prepared", now, effects);
             }
             Outcome::Started { pid, has_health_check } => {
-                self.is_started = true;
+                self.process = Process::Started;
                 if let Some(container) = &mut self.status.container {
                     container.pid = pid;
                 }
@@ -215,10 +223,10 @@ impl Local {
     }
 
     pub(super) fn health(&mut self, healthy: bool, now: Timestamp, effects: &mut Vec<Effect>) {
-        if !self.is_started || self.doing == Some(Doing::Stop) {
+        if self.process == Process::NotStarted || self.doing == Some(Doing::Stop) {
             return;
         }
-        self.is_unhealthy = !healthy;
+        self.process = if healthy { Process::Started } else { Process::Unhealthy };
         if healthy && self.status.state == TaskState::Starting {
             self.rise(TaskState::Running, "started", now, effects);
         }
@@ -235,7 +243,7 @@ impl Local {
             container.exit_code = exit.code;
             container.pid = 0;
         }
-        if self.is_unhealthy {
+        if self.is_unhealthy() {
             let error =
                 format!("task: non-zero exit ({}): dockerexec: unhealthy container", exit.code);
             self.end(TaskState::Failed, &error, now, effects);
@@ -250,6 +258,10 @@ impl Local {
             }
             self.end(TaskState::Failed, &error, now, effects);
         }
+    }
+
+    fn is_unhealthy(&self) -> bool {
+        self.process == Process::Unhealthy
     }
 
     fn want(&self) -> Want {
@@ -293,7 +305,7 @@ impl Local {
         self.retry_at = None;
         if self.status.state.is_terminal() {
             self.clean_up(effects);
-        } else if want == Want::Stopped || self.is_unhealthy {
+        } else if want == Want::Stopped || self.is_unhealthy() {
             self.advance_stop(is_withdrawn, now, effects);
         } else {
             self.advance_start(want, now, effects);
@@ -317,7 +329,7 @@ impl Local {
             }
             return;
         }
-        if want != Want::Running || self.is_started {
+        if want != Want::Running || self.process != Process::NotStarted {
             return;
         }
         let Some(container) = self.container().map(str::to_owned) else { return };
@@ -334,7 +346,7 @@ impl Local {
             self.clean_up(effects);
             return;
         };
-        if self.is_unhealthy && self.stop.is_none() {
+        if self.is_unhealthy() && self.stop.is_none() {
             let grace = Duration::ZERO;
             self.begin(Doing::Stop, Operation::Stop { container, grace }, effects);
             return;
@@ -369,7 +381,7 @@ impl Local {
     }
 
     fn end_of_stop(&self) -> TaskState {
-        if self.is_unhealthy { TaskState::Failed } else { TaskState::Shutdown }
+        if self.is_unhealthy() { TaskState::Failed } else { TaskState::Shutdown }
     }
 
     fn rise(&mut self, state: TaskState, message: &str, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -1,6 +1,7 @@
 use super::*;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
+use std::fmt::Write as _;
 use types::{ContainerStatus, DesiredState, TaskState};
 
 const SECOND: i64 = 1_000_000_000;
@@ -99,7 +100,7 @@ impl Story {
             let now = Timestamp(self.seconds * SECOND);
             let effects = self.worker.handle(event, now);
             let effects: Vec<String> = effects.iter().map(render).collect();
-            trace += &format!("{line}: {}\n", effects.join(", "));
+            writeln!(trace, "{line}: {}", effects.join(", ")).unwrap();
         }
         trace
     }
@@ -416,9 +417,9 @@ impl World {
         self.send(Event::Whole { tasks, withdrawn: BTreeSet::new() });
     }
 
-    fn happen(&mut self, chance: Chance) {
+    fn happen(&mut self, chance: &Chance) {
         let id = TaskId::from("t");
-        match chance {
+        match *chance {
             Chance::Want(desired) => self.want(desired),
             Chance::Finish(well) => self.finish(well),
             Chance::Exit(code) => {
@@ -459,18 +460,18 @@ proptest! {
         };
         world.want(DesiredState::Ready);
         for chance in chances {
-            world.happen(chance);
+            world.happen(&chance);
         }
         world.want(DesiredState::Shutdown);
         for _ in 0..40 {
-            world.happen(Chance::Wait(6));
+            world.happen(&Chance::Wait(6));
             world.finish(ends_well);
         }
         prop_assert!(world.state.is_terminal(), "{:?}", world.state);
         // Nothing is left of it when the cluster forgets it and removal works.
         world.send(Event::Whole { tasks: BTreeMap::new(), withdrawn: BTreeSet::new() });
         for _ in 0..4 {
-            world.happen(Chance::Wait(6));
+            world.happen(&Chance::Wait(6));
             world.finish(true);
         }
         prop_assert!(world.worker.is_empty());

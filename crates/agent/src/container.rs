@@ -1,0 +1,106 @@
+//! From a task to the container that carries it out. Pure.
+
+use crate::template::Context;
+use discovery::SandboxAttachment;
+use engine::{ContainerConfig, LogConfig, NetworkMode};
+use types::{ContainerSpec, Labels, Protocol, PublishMode, Task};
+
+/// The label by which a task's container is found again.
+pub(crate) const TASK_LABEL: &str = "com.docker.swarm.task.id";
+
+/// What the engine is asked to make. Says which placeholder is wrong otherwise.
+pub(crate) fn config(id: String, context: &Context<'_>) -> Result<ContainerConfig, String> {
+    let task = context.task;
+    Ok(ContainerConfig {
+        id,
+        name: task.name(),
+        spec: expanded(context)?,
+        resources: task.spec.resources,
+        network: NetworkMode::Attached,
+        log: LogConfig {
+            driver: task.spec.log_driver.clone(),
+            options: task.spec.log_options.clone(),
+        },
+        ..ContainerConfig::default()
+    })
+}
+
+fn expanded(context: &Context<'_>) -> Result<ContainerSpec, String> {
+    let mut spec = context.task.spec.container.clone();
+    for variable in &mut spec.env {
+        *variable = context.expand(variable)?;
+    }
+    spec.hostname = context.expand(&spec.hostname)?;
+    for mount in &mut spec.mounts {
+        mount.source = context.expand(&mount.source)?;
+        mount.target = context.expand(&mount.target)?;
+    }
+    spec.labels.extend(labels(context));
+    Ok(spec)
+}
+
+/// Docker's labels: tools find a service's containers by them.
+fn labels(context: &Context<'_>) -> Labels {
+    let task = context.task;
+    let pairs = [
+        ("com.docker.swarm.node.id", context.node.to_string()),
+        ("com.docker.swarm.service.id", task.service.to_string()),
+        ("com.docker.swarm.service.name", task.service_name.clone()),
+        ("com.docker.swarm.task", String::new()),
+        (TASK_LABEL, task.id.to_string()),
+        ("com.docker.swarm.task.name", task.name()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The task's addresses, as the data plane wants them.
+pub(crate) fn attachments(task: &Task) -> Vec<SandboxAttachment> {
+    let attachments = task.attachments.iter().map(|attachment| SandboxAttachment {
+        network: attachment.network.clone(),
+        address: attachment.address,
+        prefix: attachment.prefix,
+    });
+    attachments.collect()
+}
+
+/// Ports that lead straight to this task: (protocol, published, target).
+pub(crate) fn host_ports(task: &Task) -> Vec<(Protocol, u16, u16)> {
+    let ports = task.ports.iter().filter(|port| match port.mode {
+        PublishMode::Host => port.published != 0,
+        PublishMode::Ingress => false,
+    });
+    ports.map(|port| (port.protocol, port.published, port.target)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{NodeDescription, PublishedPort};
+
+    #[test]
+    fn a_container_has_the_tasks_name_dockers_labels_and_expanded_texts() {
+        let mut task = Task { id: "t".into(), service_name: "web".into(), ..Task::default() };
+        task.slot = 1;
+        task.spec.container.env = vec!["NAME={{.Task.Name}}".into()];
+        task.spec.container.hostname = "{{.Service.Name}}-{{.Task.Slot}}".into();
+        task.spec.container.labels.insert("own".into(), "label".into());
+        let description = NodeDescription::default();
+        let context = Context { task: &task, node: &"n".into(), description: &description };
+        let config = config("c".into(), &context).unwrap();
+        assert_eq!((config.id.as_str(), config.name.as_str()), ("c", "web.1.t"));
+        assert_eq!(config.spec.env, ["NAME=web.1.t"]);
+        assert_eq!(config.spec.hostname, "web-1");
+        let label = |name: &str| config.spec.labels.get(name).map(String::as_str);
+        assert_eq!(label("own"), Some("label"));
+        assert_eq!(label(TASK_LABEL), Some("t"));
+        assert_eq!(label("com.docker.swarm.node.id"), Some("n"));
+    }
+
+    #[test]
+    fn only_ports_in_host_mode_are_published_by_the_node_itself() {
+        let port = |mode| PublishedPort { published: 8080, target: 80, mode, ..Default::default() };
+        let ports = vec![port(PublishMode::Ingress), port(PublishMode::Host)];
+        let task = Task { ports, ..Task::default() };
+        assert_eq!(host_ports(&task), [(Protocol::Tcp, 8080, 80)]);
+    }
+}

@@ -1,0 +1,248 @@
+//! Carries out operations: the only place where the agent touches containers and networks.
+
+use crate::Config;
+use crate::container::{TASK_LABEL, attachments, config, host_ports};
+use crate::template::Context;
+use crate::worker::{Event, Exit, Observed, Operation, Outcome};
+use dataplane::Dataplane;
+use engine::{ContainerState, Engine, HealthStatus, Reference, Status, WaitFor};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use types::{Fault, FaultKind, Task, TaskId, TaskState};
+
+/// A pull may be long; one that takes longer never ends.
+const PULL_MAX: Duration = Duration::from_mins(30);
+/// For everything else that does not wait for the container itself.
+const OPERATION_MAX: Duration = Duration::from_mins(2);
+/// Between two looks at a container's connections.
+const LOOK: Duration = Duration::from_millis(100);
+/// Containers that are made or started at a time: more only take from each other.
+const AT_ONCE: usize = 4;
+
+/// What operations need.
+#[derive(Clone)]
+pub(crate) struct Executor {
+    pub(crate) config: Arc<Config>,
+    pub(crate) engine: Engine,
+    pub(crate) dataplane: Dataplane,
+    places: Arc<tokio::sync::Semaphore>,
+}
+
+impl Executor {
+    pub(crate) fn new(config: Arc<Config>, engine: Engine, dataplane: Dataplane) -> Self {
+        let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+        Self { config, engine, dataplane, places }
+    }
+
+    /// Carries out one operation of a task.
+    pub(crate) async fn run(self, task: Task, operation: Operation) -> Outcome {
+        let limit = match &operation {
+            Operation::Pull(_) => PULL_MAX,
+            Operation::Create(_) | Operation::Start { .. } | Operation::Remove { .. } => {
+                OPERATION_MAX
+            }
+            Operation::Drain { limit, .. } => *limit + OPERATION_MAX,
+            Operation::Stop { grace, .. } => *grace + OPERATION_MAX,
+        };
+        let outcome = async {
+            match operation {
+                Operation::Pull(task) => self.pull(&task).await,
+                Operation::Create(task) => self.create(&task).await,
+                Operation::Start { container } => self.start(&task, &container).await,
+                Operation::Drain { container, limit } => self.drain(&container, limit).await,
+                Operation::Stop { container, grace } => self.stop(&container, grace).await,
+                Operation::Remove { container } => self.remove(&container).await,
+            }
+        };
+        match tokio::time::timeout(limit, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(fault)) => Outcome::Failed(fault.message),
+            Err(_late) => {
+                Outcome::Failed(format!("the engine did not finish within {}s", limit.as_secs()))
+            }
+        }
+    }
+
+    async fn pull(&self, task: &Task) -> Result<Outcome, Fault> {
+        let image = &task.spec.container.image;
+        match self.engine.ensure_image(image, None).await {
+            Ok(_) => Ok(Outcome::Pulled),
+            Err(fault) if fault.message.starts_with("No such image") => Err(fault),
+            Err(fault) => {
+                let name = Reference::parse(image)
+                    .map_or_else(|_| image.clone(), |name| name.familiar().to_owned());
+                Err(Fault::not_found(format!("No such image: {name} ({fault})")))
+            }
+        }
+    }
+
+    async fn create(&self, task: &Task) -> Result<Outcome, Fault> {
+        let _place = self.places.acquire().await;
+        // One that was made just before the daemon was killed.
+        if self.engine.inspect(&task.name()).await.is_ok() {
+            self.engine.remove(&task.name(), true, true).await?;
+        }
+        let node = self.config.identity.node_id();
+        let context = Context { task, node: &node, description: &self.config.description };
+        let config = config(Engine::draw_id(), &context).map_err(Fault::invalid)?;
+        let created = self.engine.create(config).await?;
+        for warning in created.warnings {
+            tracing::warn!(task = %task.id, warning, "container was made with a warning");
+        }
+        Ok(Outcome::Created { container: created.id })
+    }
+
+    async fn start(&self, task: &Task, container: &str) -> Result<Outcome, Fault> {
+        let _place = self.places.acquire().await;
+        let (networks, ports) = (attachments(task), host_ports(task));
+        let attached =
+            self.dataplane.attach(container, Some(task.id.clone()), networks, ports).await;
+        attached.map_err(|error| Fault::internal(format!("cannot attach its network: {error}")))?;
+        if let Err(fault) = self.engine.start(container).await {
+            self.detach(container).await;
+            return Err(fault);
+        }
+        let state = self.engine.inspect(container).await?.state;
+        Ok(Outcome::Started { pid: state.pid, has_health_check: state.health.is_some() })
+    }
+
+    /// Waits until nobody is connected, or the time is up.
+    async fn drain(&self, container: &str, limit: Duration) -> Result<Outcome, Fault> {
+        let nobody = async {
+            while self.engine.open_connections(container).await? > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+            Ok::<(), Fault>(())
+        };
+        match tokio::time::timeout(limit, nobody).await {
+            Ok(Ok(())) | Err(_) => {}
+            // It has ended meanwhile, or cannot be looked at: nothing to wait for.
+            Ok(Err(fault)) => tracing::debug!(container, %fault, "cannot see connections"),
+        }
+        Ok(Outcome::Drained)
+    }
+
+    async fn stop(&self, container: &str, grace: Duration) -> Result<Outcome, Fault> {
+        let stopped = if grace.is_zero() {
+            match self.engine.kill(container, "SIGKILL").await {
+                Ok(()) => self.engine.wait(container, WaitFor::NotRunning).await.map(|_| ()),
+                Err(fault) => Err(fault),
+            }
+        } else {
+            self.engine.stop(container, None, Some(grace)).await.map(|_| ())
+        };
+        let state = match self.engine.inspect(container).await {
+            Ok(info) => info.state,
+            Err(fault) if fault.kind == FaultKind::NotFound => ContainerState::default(),
+            Err(fault) => return Err(fault),
+        };
+        // Whatever was answered, what counts is that it does not run.
+        match (stopped, state.status) {
+            (Err(fault), Status::Running) => Err(fault),
+            (_, Status::Created | Status::Running | Status::Exited | Status::Removing) => {
+                Ok(Outcome::Stopped(exit_of(&state)))
+            }
+        }
+    }
+
+    async fn remove(&self, container: &str) -> Result<Outcome, Fault> {
+        match self.engine.remove(container, true, true).await {
+            Ok(()) => {}
+            Err(fault) if fault.kind == FaultKind::NotFound => {}
+            Err(fault) => return Err(fault),
+        }
+        self.detach(container).await;
+        Ok(Outcome::Removed)
+    }
+
+    /// Takes a container's network down. What fails is tried again when the container is removed.
+    pub(crate) async fn detach(&self, container: &str) {
+        if let Err(error) = self.dataplane.detach(container).await {
+            tracing::warn!(container, %error, "cannot take the network down");
+        }
+    }
+
+    pub(crate) async fn withdraw(&self, task: TaskId) {
+        if let Err(error) = self.dataplane.withdraw(task.clone()).await {
+            tracing::warn!(%task, %error, "cannot take the task out of names and balancers");
+        }
+    }
+
+    /// What is there of our tasks' containers, by container id.
+    pub(crate) async fn observe(&self) -> BTreeMap<String, (Option<TaskId>, Observed)> {
+        let containers = self.engine.list(true).await.into_iter().filter_map(|info| {
+            let task = info.config.spec.labels.get(TASK_LABEL)?;
+            let running = match info.state.status {
+                Status::Running => true,
+                Status::Created | Status::Exited | Status::Removing => false,
+            };
+            let ended = info.state.starts > 0 && !running;
+            let health = info.state.health.as_ref();
+            let observed = Observed {
+                pid: info.state.pid,
+                exit: ended.then(|| exit_of(&info.state)),
+                running,
+                has_health_check: health.is_some(),
+                healthy: health.is_some_and(|health| health.status == HealthStatus::Healthy),
+            };
+            Some((info.id, (Some(TaskId::from(task.as_str())), observed)))
+        });
+        containers.collect()
+    }
+
+    /// Tells of a container's health and of its end. Ends with it.
+    pub(crate) async fn watch(self, task: TaskId, container: String, events: mpsc::Sender<Event>) {
+        let Ok(mut states) = self.engine.watch(&container) else {
+            let exit = Exit { code: 0, error: "its container is gone".to_owned() };
+            return tell(&events, Event::Exited { task, exit }).await;
+        };
+        let mut told = None;
+        loop {
+            let state = states.borrow_and_update().clone();
+            let health = state.health.as_ref().map(|health| health.status);
+            match state.status {
+                Status::Created => {}
+                Status::Running => {
+                    if let Some(status) = health.filter(|status| told != Some(*status)) {
+                        told = Some(status);
+                        let task = task.clone();
+                        match status {
+                            HealthStatus::Starting => {}
+                            HealthStatus::Healthy => {
+                                tell(&events, Event::Health { task, healthy: true }).await;
+                            }
+                            HealthStatus::Unhealthy => {
+                                tell(&events, Event::Health { task, healthy: false }).await;
+                            }
+                        }
+                    }
+                }
+                Status::Exited | Status::Removing => {
+                    let exit = exit_of(&state);
+                    return tell(&events, Event::Exited { task, exit }).await;
+                }
+            }
+            if states.changed().await.is_err() {
+                let exit = exit_of(&states.borrow());
+                return tell(&events, Event::Exited { task, exit }).await;
+            }
+        }
+    }
+}
+
+async fn tell(events: &mpsc::Sender<Event>, event: Event) {
+    // Nobody listens only when the agent ends.
+    events.send(event).await.ok();
+}
+
+fn exit_of(state: &ContainerState) -> Exit {
+    let error = if state.oom_killed { "OOM killed".to_owned() } else { state.error.clone() };
+    Exit { code: state.exit_code, error }
+}
+
+/// Says whether a task of this state has a process to watch.
+pub(crate) fn has_process(state: TaskState) -> bool {
+    (TaskState::Starting..=TaskState::Running).contains(&state)
+}

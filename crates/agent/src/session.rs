@@ -1,0 +1,107 @@
+//! The line to a manager: one session at a time, opened anew for as long as the agent lives.
+//!
+//! Invariants: what is known of networks is with the data plane before a task that needs it is
+//! with the worker; a version is acknowledged only when kernel and names hold it.
+
+mod open;
+
+use crate::report::Outbox;
+use crate::worker::Event;
+use crate::{Config, Error, Status};
+use dataplane::Dataplane;
+use engine::Engine;
+use rand::RngExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Between two attempts: doubled from the first to the last.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(8);
+
+/// What managers say of tasks.
+#[derive(Debug)]
+pub(crate) struct Inbound(pub(crate) Event);
+
+/// Everything that survives a session.
+pub(crate) struct Line {
+    config: Arc<Config>,
+    engine: Engine,
+    dataplane: Dataplane,
+    inbound: mpsc::Sender<Inbound>,
+    outbox: Outbox,
+    status: watch::Sender<Status>,
+    /// Versions of what the data plane was told; they rise from session to session.
+    learned: u64,
+    attempts: usize,
+}
+
+/// Why a session has ended.
+#[derive(Debug)]
+struct Over {
+    /// The manager had said what this node should have.
+    was_useful: bool,
+    reason: String,
+}
+
+impl Line {
+    pub(crate) fn new(
+        (config, engine, dataplane): (Arc<Config>, Engine, Dataplane),
+        (inbound, outbox, status): (mpsc::Sender<Inbound>, Outbox, watch::Sender<Status>),
+    ) -> Result<Self, Error> {
+        // Better now than at every attempt.
+        ca::tls::client_config(&config.identity).map_err(Error::Identity)?;
+        Ok(Self { config, engine, dataplane, inbound, outbox, status, learned: 0, attempts: 0 })
+    }
+
+    pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let over = tokio::select! {
+                biased;
+                () = token.cancelled() => return Ok(()),
+                over = self.session() => over,
+            };
+            if over.was_useful {
+                pause = PAUSE_MIN;
+            }
+            tracing::warn!(reason = over.reason, "no session with a manager");
+            self.status.send_modify(|status| {
+                status.connected = false;
+                status.error = over.reason;
+            });
+            let jittered = pause.mul_f64(rand::rng().random_range(0.7..1.3));
+            tokio::select! {
+                biased;
+                () = token.cancelled() => return Ok(()),
+                () = tokio::time::sleep(jittered) => {}
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Opens a session with the next manager and serves it until it ends.
+    async fn session(&mut self) -> Over {
+        let managers = self.status.borrow().managers.clone();
+        let useless = |reason: String| Over { was_useful: false, reason };
+        if managers.is_empty() {
+            return useless("no manager is known".to_owned());
+        }
+        let address = managers[self.attempts % managers.len()].clone();
+        self.attempts += 1;
+        let mut open = match open::Session::open(self, &address).await {
+            Ok(open) => open,
+            Err(fault) => return useless(fault.message),
+        };
+        // The same manager is asked first when this session ends.
+        self.attempts -= 1;
+        let reason = open.serve(self).await;
+        let was_useful = open.is_useful();
+        if !was_useful {
+            self.attempts += 1;
+        }
+        self.outbox.put_back(open.unsent());
+        Over { was_useful, reason }
+    }
+}

@@ -1,0 +1,328 @@
+//! One open session.
+
+use super::{Inbound, Line};
+use crate::logs;
+use crate::worker::Event;
+use discovery::Knowledge;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tonic::Streaming;
+use tonic::transport::Channel;
+use types::{Fault, TaskId, TaskStatus};
+use wire::{
+    Acknowledge, Assignments, Difference, DispatcherClient, Heartbeat, LogRequest, Report,
+    SessionMessage, SessionRequest, Welcome, dispatcher_client, fault_of,
+};
+
+/// For a manager to answer a call.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Until the manager says when: Docker's period.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Logs that are sent at a time.
+const LOGS: usize = 256;
+
+/// A call has been answered.
+enum Answered {
+    Heartbeat(Result<Duration, Fault>),
+    Report(Result<(), (BTreeMap<TaskId, TaskStatus>, Fault)>),
+    Acknowledge(Result<(), Fault>),
+    Log(String),
+}
+
+/// What is under way, so that there is one of each at a time.
+#[derive(Debug, Default)]
+struct Busy {
+    heartbeat: bool,
+    report: bool,
+    acknowledge: bool,
+}
+
+pub(super) struct Session {
+    client: DispatcherClient<Channel>,
+    messages: Streaming<SessionMessage>,
+    calls: JoinSet<Answered>,
+    busy: Busy,
+    id: String,
+    next_heartbeat: Instant,
+    knowledge: Knowledge,
+    /// `None` before the whole set has come.
+    version: Option<u64>,
+    /// Versions that are not acknowledged, each with the data plane's that it needs.
+    unacknowledged: VecDeque<(u64, u64)>,
+    logs: BTreeMap<String, AbortHandle>,
+    unsent: BTreeMap<TaskId, TaskStatus>,
+}
+
+impl Session {
+    pub(super) async fn open(line: &Line, address: &str) -> Result<Self, Fault> {
+        let channel = ca::connect(address, ca::tls::client_config(&line.config.identity)?).await?;
+        let mut client = dispatcher_client(channel);
+        let request = SessionRequest {
+            description: line.config.description.clone(),
+            address: line.config.address,
+        };
+        let call = tokio::time::timeout(ANSWER_MAX, client.session(request)).await;
+        let late = |_| Fault::unavailable(format!("the manager {address} does not answer"));
+        let messages = call.map_err(late)?.map_err(fault_of)?.into_inner();
+        Ok(Self {
+            client,
+            messages,
+            calls: JoinSet::new(),
+            busy: Busy::default(),
+            id: String::new(),
+            next_heartbeat: in_future(HEARTBEAT),
+            knowledge: Knowledge::default(),
+            version: None,
+            unacknowledged: VecDeque::new(),
+            logs: BTreeMap::new(),
+            unsent: BTreeMap::new(),
+        })
+    }
+
+    /// Says whether the manager has said what this node should have.
+    pub(super) fn is_useful(&self) -> bool {
+        self.version.is_some()
+    }
+
+    /// What was taken out of the outbox and never arrived.
+    pub(super) fn unsent(&mut self) -> BTreeMap<TaskId, TaskStatus> {
+        std::mem::take(&mut self.unsent)
+    }
+
+    /// Serves until something goes wrong; says what.
+    pub(super) async fn serve(&mut self, line: &mut Line) -> String {
+        let mut applied = line.dataplane.applied();
+        loop {
+            let held = *applied.borrow_and_update();
+            self.call(line, held);
+            let result = tokio::select! {
+                message = self.messages.message() => match message {
+                    Ok(Some(message)) => self.take(message, line).await,
+                    Ok(None) => Err("the manager has ended the session".to_owned()),
+                    Err(status) => Err(fault_of(status).message),
+                },
+                Some(answered) = self.calls.join_next() => match answered {
+                    Ok(answered) => self.answered(answered),
+                    // A log that nobody wants any more.
+                    Err(error) if error.is_cancelled() => Ok(()),
+                    Err(error) => Err(format!("a call panicked: {error}")),
+                },
+                changed = applied.changed() => {
+                    changed.map_err(|_stopped| "the data plane has stopped".to_owned())
+                }
+                () = line.outbox.filled() => Ok(()),
+                () = tokio::time::sleep_until(self.next_heartbeat), if !self.busy.heartbeat => {
+                    self.heartbeat();
+                    Ok(())
+                }
+            };
+            if let Err(reason) = result {
+                return reason;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: SessionMessage, line: &mut Line) -> Result<(), String> {
+        match message {
+            SessionMessage::Welcome(welcome) => self.welcome(welcome, line).await,
+            SessionMessage::Whole(whole) => self.whole(whole, line).await,
+            SessionMessage::Difference(difference) => self.difference(difference, line).await,
+            SessionMessage::Logs(request) => {
+                self.publish(request, line);
+                Ok(())
+            }
+            SessionMessage::LogsDone(subscription) => {
+                if let Some(log) = self.logs.remove(&subscription) {
+                    log.abort();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn welcome(&mut self, welcome: Welcome, line: &Line) -> Result<(), String> {
+        let identity = dataplane::Identity {
+            node: welcome.node.clone(),
+            address: line.config.address,
+            data_path_port: welcome.data_path_port,
+        };
+        line.dataplane.identify(Some(identity)).await.map_err(|error| error.to_string())?;
+        self.id = welcome.session;
+        self.next_heartbeat = in_future(Duration::from_millis(welcome.heartbeat_millis));
+        line.status.send_modify(|status| {
+            if !welcome.managers.is_empty() {
+                status.managers = welcome.managers;
+            }
+        });
+        Ok(())
+    }
+
+    async fn whole(&mut self, whole: Assignments, line: &mut Line) -> Result<(), String> {
+        let Assignments { version, tasks, withdrawn, knowledge } = whole;
+        self.knowledge = knowledge;
+        self.learn(line).await?;
+        self.version = Some(version);
+        self.unacknowledged.push_back((version, line.learned));
+        tracing::info!(tasks = tasks.len(), "a manager has said what this node should have");
+        line.status.send_modify(|status| {
+            status.connected = true;
+            status.error.clear();
+        });
+        pass_on(line, Event::Whole { tasks, withdrawn }).await
+    }
+
+    async fn difference(&mut self, mut change: Difference, line: &mut Line) -> Result<(), String> {
+        if self.version != Some(change.from) {
+            return Err(format!("a difference to version {} came too early", change.from));
+        }
+        let is_news = !change.networks.is_empty()
+            || !change.removed_networks.is_empty()
+            || change.mesh.is_some();
+        self.knowledge.networks.append(&mut change.networks);
+        for network in &change.removed_networks {
+            self.knowledge.networks.remove(network);
+        }
+        if let Some(mesh) = change.mesh.take() {
+            self.knowledge.mesh = mesh;
+        }
+        if is_news {
+            self.learn(line).await?;
+        }
+        self.version = Some(change.version);
+        self.unacknowledged.push_back((change.version, line.learned));
+        let Difference { tasks, removed_tasks: removed, withdrawn, .. } = change;
+        if tasks.is_empty() && removed.is_empty() && withdrawn.is_none() {
+            return Ok(());
+        }
+        pass_on(line, Event::Changed { tasks, removed, withdrawn }).await
+    }
+
+    async fn learn(&self, line: &mut Line) -> Result<(), String> {
+        line.learned += 1;
+        let learned = line.dataplane.learn(self.knowledge.clone(), line.learned).await;
+        learned.map_err(|error| error.to_string())
+    }
+
+    /// Makes the calls that are due and not under way.
+    fn call(&mut self, line: &Line, held: u64) {
+        if self.id.is_empty() {
+            return;
+        }
+        if !self.busy.report {
+            self.report(line);
+        }
+        if !self.busy.acknowledge {
+            self.acknowledge(held);
+        }
+    }
+
+    fn report(&mut self, line: &Line) {
+        // Before the whole set has come, managers' older word could still be on its way.
+        let statuses = if self.version.is_some() { line.outbox.take() } else { BTreeMap::new() };
+        if statuses.is_empty() {
+            return;
+        }
+        self.busy.report = true;
+        self.unsent.clone_from(&statuses);
+        let mut client = self.client.clone();
+        let report = Report { session: self.id.clone(), statuses: statuses.clone() };
+        self.calls.spawn(async move {
+            let answer = within(client.report(report)).await;
+            Answered::Report(answer.map(|_| ()).map_err(|fault| (statuses, fault)))
+        });
+    }
+
+    fn acknowledge(&mut self, held: u64) {
+        let mut newest = None;
+        while let Some((version, needs)) = self.unacknowledged.front()
+            && *needs <= held
+        {
+            newest = Some(*version);
+            self.unacknowledged.pop_front();
+        }
+        let Some(version) = newest else { return };
+        self.busy.acknowledge = true;
+        let mut client = self.client.clone();
+        let acknowledge = Acknowledge { session: self.id.clone(), version };
+        self.calls.spawn(async move {
+            let answer = within(client.acknowledge(acknowledge)).await;
+            Answered::Acknowledge(answer.map(|_| ()))
+        });
+    }
+
+    fn heartbeat(&mut self) {
+        self.busy.heartbeat = true;
+        let mut client = self.client.clone();
+        let heartbeat = Heartbeat { session: self.id.clone() };
+        self.calls.spawn(async move {
+            let answer = within(client.heartbeat(heartbeat)).await;
+            Answered::Heartbeat(answer.map(|reply| Duration::from_millis(reply.next_millis)))
+        });
+    }
+
+    fn publish(&mut self, request: LogRequest, line: &Line) {
+        self.logs.retain(|_, log| !log.is_finished());
+        if self.logs.len() >= LOGS {
+            tracing::warn!("too many logs are being read, one is refused");
+            return;
+        }
+        let name = request.subscription.clone();
+        let (engine, client) = (line.engine.clone(), self.client.clone());
+        let node = line.config.identity.node_id();
+        let ended = name.clone();
+        let log = self.calls.spawn(async move {
+            logs::publish(engine, node, request, client).await;
+            Answered::Log(ended)
+        });
+        self.logs.insert(name, log);
+    }
+
+    fn answered(&mut self, answered: Answered) -> Result<(), String> {
+        match answered {
+            Answered::Heartbeat(next) => {
+                self.busy.heartbeat = false;
+                self.next_heartbeat = in_future(next.map_err(|fault| fault.message)?);
+                Ok(())
+            }
+            Answered::Report(Ok(())) => {
+                self.busy.report = false;
+                self.unsent.clear();
+                Ok(())
+            }
+            Answered::Report(Err((statuses, fault))) => {
+                self.unsent = statuses;
+                Err(fault.message)
+            }
+            Answered::Acknowledge(done) => {
+                self.busy.acknowledge = false;
+                done.map_err(|fault| fault.message)
+            }
+            Answered::Log(subscription) => {
+                self.logs.remove(&subscription);
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn pass_on(line: &Line, event: Event) -> Result<(), String> {
+    let passed = line.inbound.send(Inbound(event)).await;
+    passed.map_err(|_closed| "the agent is stopping".to_owned())
+}
+
+async fn within<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(ANSWER_MAX, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(fault_of(status)),
+        Err(_late) => Err(Fault::unavailable("the manager did not answer in time")),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "heartbeats are due at a time")]
+fn in_future(delay: Duration) -> Instant {
+    Instant::now() + delay
+}

@@ -1,0 +1,278 @@
+//! The worker's loop: brings it every event and has its effects carried out.
+
+use crate::clock::now;
+use crate::execute::{Executor, has_process};
+use crate::journal::Journal;
+use crate::report::Outbox;
+use crate::session::{Inbound, Line};
+use crate::worker::{Effect, Event, Operation, Outcome, Worker};
+use crate::{Agent, Config, Error, Status};
+use dataplane::Dataplane;
+use engine::Engine;
+use scope::Scope;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use types::{Task, TaskId};
+
+/// Messages of managers that wait for the loop. The session waits when it is full.
+const INBOUND: usize = 64;
+/// Ends and health changes that wait. Watchers wait when it is full.
+const EVENTS: usize = 256;
+const COMMANDS: usize = 4;
+/// Without any event; a deadline comes earlier.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// Something that was begun has ended.
+enum Ended {
+    Operation(TaskId, Outcome),
+    /// A watcher or a small effect; it has said all it had to say.
+    Other,
+}
+
+/// Takes over what runs and starts the loops.
+pub(crate) async fn start(
+    config: Arc<Config>,
+    engine: Engine,
+    dataplane: Dataplane,
+    scope: &mut Scope,
+) -> Result<Agent, Error> {
+    let journal = Journal::open(&config.data)?;
+    let executor = Executor::new(Arc::clone(&config), engine.clone(), dataplane.clone());
+    let outbox = Outbox::default();
+    let (inbound_sender, inbound) = mpsc::channel(INBOUND);
+    let (commands, command_inbox) = mpsc::channel(COMMANDS);
+    let first = Status { managers: config.managers.clone(), ..Status::default() };
+    let (publish, status) = watch::channel(first);
+    let line = Line::new(
+        (Arc::clone(&config), engine, dataplane),
+        (inbound_sender, outbox.clone(), publish),
+    )?;
+    let mut work = Work::new(journal, executor, outbox);
+    work.take_over().await;
+    let token = scope.token();
+    scope.spawn("work", work.run(inbound, command_inbox, token.clone()));
+    scope.spawn("session", line.run(token));
+    Ok(Agent { status, commands, config })
+}
+
+struct Work {
+    worker: Worker,
+    journal: Journal,
+    executor: Executor,
+    outbox: Outbox,
+    running: JoinSet<Ended>,
+    /// Operations under way, to tell whose a cancelled one was.
+    operations: BTreeMap<tokio::task::Id, TaskId>,
+    pulls: BTreeMap<TaskId, AbortHandle>,
+    watched: BTreeSet<String>,
+    events: mpsc::Sender<Event>,
+    happened: mpsc::Receiver<Event>,
+    leaving: Vec<oneshot::Sender<()>>,
+    swept: bool,
+}
+
+impl Work {
+    fn new(journal: Journal, executor: Executor, outbox: Outbox) -> Self {
+        let (events, happened) = mpsc::channel(EVENTS);
+        Self {
+            worker: Worker::default(),
+            journal,
+            executor,
+            outbox,
+            running: JoinSet::new(),
+            operations: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            events,
+            happened,
+            leaving: Vec::new(),
+            swept: false,
+        }
+    }
+
+    /// Compares the journal with what is there.
+    async fn take_over(&mut self) {
+        let found = self.executor.observe().await;
+        let observed = found.into_iter().map(|(id, (_, observed))| (id, observed)).collect();
+        let (worker, effects) = Worker::restore(self.journal.entries(), &observed, now());
+        self.worker = worker;
+        for (container, observed) in &observed {
+            // It ended while nobody looked.
+            if observed.exit.is_some() {
+                self.detach(container.clone());
+            }
+        }
+        self.carry_out(effects).await;
+    }
+
+    async fn run(
+        mut self,
+        mut inbound: mpsc::Receiver<Inbound>,
+        mut commands: mpsc::Receiver<oneshot::Sender<()>>,
+        token: CancellationToken,
+    ) -> Result<(), Error> {
+        loop {
+            let wait = self.worker.deadline().map_or(IDLE, |at| at.since(now())).min(IDLE);
+            let event = tokio::select! {
+                biased;
+                () = token.cancelled() => return Ok(()),
+                Some(ended) = self.running.join_next_with_id() => self.ended(ended),
+                Some(event) = self.happened.recv() => Some(event),
+                Some(done) = commands.recv() => {
+                    self.leaving.push(done);
+                    Some(Event::Leave)
+                }
+                Some(Inbound(event)) = inbound.recv() => {
+                    // Whoever leaves takes no more orders.
+                    self.leaving.is_empty().then_some(event)
+                }
+                () = tokio::time::sleep(wait) => Some(Event::Tick),
+            };
+            if let Some(event) = event {
+                self.handle(event).await;
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        if let Event::Exited { task, .. } = &event
+            && let Some(container) = self.worker.container_of(task).map(str::to_owned)
+        {
+            self.detach(container);
+        }
+        let effects = self.worker.handle(event, now());
+        self.carry_out(effects).await;
+        if self.worker.is_told() && !self.swept {
+            self.swept = true;
+            self.sweep().await;
+        }
+        if self.worker.is_empty() {
+            for done in self.leaving.drain(..) {
+                done.send(()).ok();
+            }
+        }
+    }
+
+    /// What was decided is on disk before anything of it is done.
+    async fn carry_out(&mut self, effects: Vec<Effect>) {
+        let entries = self.worker.entries();
+        let tasks: BTreeMap<TaskId, Task> =
+            entries.iter().map(|(id, entry)| (id.clone(), entry.task.clone())).collect();
+        let processes: Vec<(TaskId, String)> = entries
+            .iter()
+            .filter(|(_, entry)| has_process(entry.status.state))
+            .filter_map(|(id, entry)| {
+                Some((id.clone(), entry.status.container.as_ref()?.id.clone()))
+            })
+            .collect();
+        if let Err(error) = self.journal.keep(entries).await {
+            // Containers matter more than the journal: it is written with the next event.
+            tracing::error!(%error, "cannot write the agent's journal");
+        }
+        for effect in effects {
+            match effect {
+                Effect::Begin { task, operation } => self.begin(task, operation, &tasks),
+                Effect::Abort { task } => {
+                    if let Some(pull) = self.pulls.get(&task) {
+                        pull.abort();
+                    }
+                }
+                Effect::Withdraw { task } => {
+                    let executor = self.executor.clone();
+                    self.running.spawn(async move {
+                        executor.withdraw(task).await;
+                        Ended::Other
+                    });
+                }
+                Effect::Report { task, status } => self.outbox.put(task, status),
+            }
+        }
+        self.watched.retain(|watched| processes.iter().any(|(_, it)| it == watched));
+        for (task, container) in processes {
+            self.watch(task, container);
+        }
+    }
+
+    fn begin(&mut self, id: TaskId, operation: Operation, tasks: &BTreeMap<TaskId, Task>) {
+        let executor = self.executor.clone();
+        let task = tasks.get(&id).cloned().unwrap_or_default();
+        let is_pull = matches!(operation, Operation::Pull(_));
+        let of = id.clone();
+        let handle = self.running.spawn(async move {
+            let outcome = executor.run(task, operation).await;
+            Ended::Operation(of, outcome)
+        });
+        self.operations.insert(handle.id(), id.clone());
+        if is_pull {
+            self.pulls.insert(id, handle);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(tokio::task::Id, Ended), JoinError>) -> Option<Event> {
+        match ended {
+            Ok((id, Ended::Operation(task, outcome))) => {
+                self.operations.remove(&id);
+                self.pulls.remove(&task);
+                Some(Event::Done { task, outcome })
+            }
+            Ok((_, Ended::Other)) => None,
+            Err(error) => {
+                let task = self.operations.remove(&error.id())?;
+                self.pulls.remove(&task);
+                let outcome = if error.is_cancelled() {
+                    Outcome::Aborted
+                } else {
+                    tracing::error!(%task, %error, "an operation panicked");
+                    Outcome::Failed("an internal error, see the daemon's log".to_owned())
+                };
+                Some(Event::Done { task, outcome })
+            }
+        }
+    }
+
+    /// Watches a container, unless it is watched already. A process that is being started is
+    /// watched too: what it does before it is known to run is not lost.
+    fn watch(&mut self, task: TaskId, container: String) {
+        if !self.watched.insert(container.clone()) {
+            return;
+        }
+        let (executor, events) = (self.executor.clone(), self.events.clone());
+        self.running.spawn(async move {
+            executor.watch(task, container, events).await;
+            Ended::Other
+        });
+    }
+
+    fn detach(&mut self, container: String) {
+        let executor = self.executor.clone();
+        self.running.spawn(async move {
+            executor.detach(&container).await;
+            Ended::Other
+        });
+    }
+
+    /// Removes containers of tasks that this node does not have (an older cluster's, or a journal
+    /// that was lost).
+    async fn sweep(&mut self) {
+        for (container, (task, _)) in self.executor.observe().await {
+            let known = task.as_ref().and_then(|task| self.worker.container_of(task));
+            let may_be_made = task
+                .as_ref()
+                .is_some_and(|task| self.worker.entries().contains_key(task) && known.is_none());
+            if known == Some(container.as_str()) || may_be_made {
+                continue;
+            }
+            tracing::info!(container, "removing a container that belongs to no task of this node");
+            let executor = self.executor.clone();
+            self.running.spawn(async move {
+                let operation = Operation::Remove { container };
+                executor.run(Task::default(), operation).await;
+                Ended::Other
+            });
+        }
+    }
+}
