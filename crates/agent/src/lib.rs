@@ -35,7 +35,7 @@ use types::{Fault, NodeDescription};
 pub struct Config {
     /// Where its journal is kept.
     pub data: PathBuf,
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// Managers' RPC addresses, `host:port`. The newest list is in [`Status`].
     pub managers: Vec<String>,
     /// Where other nodes reach this one (also its VXLAN end point).

@@ -30,6 +30,7 @@ use ca::Identity;
 use raft::Sequencer;
 use scope::Scope;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use store::View;
 use tokio::sync::{mpsc, watch};
 use types::{
@@ -73,7 +74,7 @@ impl Manager {
     pub async fn start(
         config: Config,
         sequencer: Sequencer,
-        identity: Identity,
+        identity: Arc<Identity>,
         scope: &mut Scope,
     ) -> Result<Self, Error> {
         let listener = tokio::net::TcpListener::bind(config.listen)

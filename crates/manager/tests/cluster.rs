@@ -69,8 +69,9 @@ async fn cluster_with(heartbeat: Duration) -> Cluster {
     manager::bootstrap(&sequencer, objects).await.unwrap();
     let config =
         Config { listen: ([127, 0, 0, 1], 0).into(), managers: vec!["127.0.0.1:1".to_owned()] };
-    let manager =
-        Manager::start(config, sequencer.clone(), first.clone(), &mut scope).await.unwrap();
+    let manager = Manager::start(config, sequencer.clone(), Arc::new(first.clone()), &mut scope)
+        .await
+        .unwrap();
     Cluster { manager, sequencer, first, scope, _dir: dir }
 }
 

@@ -19,6 +19,7 @@ use raft::Sequencer;
 use rand::RngExt;
 use scope::Scope;
 use sessions::{Sessions, Sink};
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Changes, Tx, View};
 use tokio::net::TcpListener;
@@ -64,7 +65,7 @@ pub(crate) enum Command {
 pub(crate) fn start(
     config: Config,
     sequencer: Sequencer,
-    (listener, identity): (TcpListener, Identity),
+    (listener, identity): (TcpListener, Arc<Identity>),
     scope: &mut Scope,
 ) -> Result<mpsc::Sender<Command>, Error> {
     let (commands, inbox) = mpsc::channel(COMMANDS);
