@@ -78,8 +78,9 @@ impl Error {
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        let kind =
-            error.code().map_or(io::ErrorKind::Other, |code| Self::from_raw_os_error(code).kind());
+        let source = std::error::Error::source(&error);
+        let source = source.and_then(|source| source.downcast_ref::<Self>());
+        let kind = source.map_or(io::ErrorKind::Other, Self::kind);
         Self::new(kind, error)
     }
 }

@@ -133,3 +133,83 @@ fn stale_here(flow: &Flow, rules: &MeshRules, alive: &BTreeSet<Ipv4Addr>, subnet
     let host = rules.host_ports.get(&key).is_some_and(|(address, _)| *address == flow.backend);
     !mesh && !host
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use discovery::{PortRules, SandboxAttachment};
+
+    const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 200);
+    const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 12);
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 13);
+    const TASK: Ipv4Addr = Ipv4Addr::new(10, 255, 1, 2);
+    const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 2);
+
+    fn flow(protocol: Protocol, destination: Ipv4Addr, backend: Ipv4Addr) -> Flow {
+        Flow { protocol, destination, port: 80, backend }
+    }
+
+    fn rules(backends: &[Ipv4Addr]) -> SandboxRules {
+        SandboxRules {
+            netns: String::new(),
+            gateway_address: GATEWAY,
+            default_route: true,
+            attachments: vec![SandboxAttachment {
+                network: "net".into(),
+                address: [10, 0, 1, 11].into(),
+                prefix: 24,
+            }],
+            dns_port: 0,
+            vips: [(VIP, backends.to_vec())].into(),
+        }
+    }
+
+    #[test]
+    fn udp_leaves_a_back_end_that_is_taken_out_and_tcp_one_that_is_no_more() {
+        let (udp, tcp) = (flow(Protocol::Udp, VIP, BACKEND), flow(Protocol::Tcp, VIP, BACKEND));
+        let alive = BTreeSet::from([BACKEND, OTHER]);
+        for (backends, alive, stale) in [
+            (&[BACKEND, OTHER][..], &alive, (false, false)),
+            (&[OTHER], &alive, (true, false)),
+            (&[], &BTreeSet::from([OTHER]), (true, true)),
+        ] {
+            let rules = rules(backends);
+            let found =
+                (stale_in_sandbox(&udp, &rules, alive), stale_in_sandbox(&tcp, &rules, alive));
+            assert_eq!(found, stale, "{backends:?}");
+        }
+    }
+
+    #[test]
+    fn connections_that_others_rewrite_are_left_alone() {
+        let none = BTreeSet::new();
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let dns = flow(protocol, [127, 0, 0, 11].into(), [127, 0, 0, 12].into());
+            assert!(!stale_in_sandbox(&dns, &rules(&[]), &none));
+            let elsewhere = flow(protocol, [192, 0, 2, 1].into(), [172, 17, 0, 2].into());
+            let subnet = "172.30.0.0/16".parse().unwrap();
+            assert!(!stale_here(&elsewhere, &MeshRules::default(), &none, subnet));
+        }
+    }
+
+    #[test]
+    fn udp_to_a_published_port_or_from_another_node_keeps_its_task_alone() {
+        let port = PortRules { target: 80, backends: vec![GATEWAY] };
+        let rules = MeshRules {
+            ingress: Some([10, 255, 0, 1].into()),
+            local_tasks: [(TASK, GATEWAY)].into(),
+            ports: [((Protocol::Udp, 80), port)].into(),
+            ..MeshRules::default()
+        };
+        let stale = |destination, backend| {
+            let subnet = "172.30.0.0/16".parse().unwrap();
+            let alive = BTreeSet::from([GATEWAY, TASK]);
+            stale_here(&flow(Protocol::Udp, destination, backend), &rules, &alive, subnet)
+        };
+        let node = Ipv4Addr::new(192, 168, 100, 2);
+        assert!(!stale(node, GATEWAY));
+        assert!(stale(node, TASK));
+        assert!(!stale(TASK, GATEWAY));
+        assert!(stale(TASK, [172, 30, 0, 3].into()));
+    }
+}

@@ -104,19 +104,15 @@ impl Mesh {
     /// Makes the tunnel fit, keeps one that does, and replaces the tables.
     fn build(config: &Config, nftables: &Nftables, wanted: &MeshRules) -> Result<Self, Error> {
         let mut socket = Socket::route()?;
-        let tunnel = match (wanted.ingress, wanted.local) {
-            (Some(ingress), Some(local)) => {
-                let tunnel = frame(&mut socket, wanted.port, ingress, local)?;
-                settle(&mut socket, config, wanted, tunnel)?;
-                let seen = Neighbours::observe(&mut socket, tunnel, tunnel)?;
-                socket.send(&difference(&seen, wanted, tunnel))?;
-                Some(tunnel)
-            }
-            _ => {
-                remove(&mut socket, config)?;
-                None
-            }
-        };
+        let ends = wanted.ingress.zip(wanted.local);
+        let tunnel = ends.map(|ends| frame(&mut socket, wanted.port, ends)).transpose()?;
+        if let Some(tunnel) = tunnel {
+            settle(&mut socket, config, wanted, tunnel)?;
+            let seen = Neighbours::observe(&mut socket, tunnel, tunnel)?;
+            socket.send(&difference(&seen, wanted, tunnel))?;
+        } else {
+            remove(&mut socket, config)?;
+        }
         let mut table = nftables.open()?;
         table.apply(&render::whole(&tables(config, wanted)))?;
         Ok(Self { rules: wanted.clone(), tunnel, table })
@@ -129,7 +125,11 @@ fn tables<'a>(config: &'a Config, rules: &'a MeshRules) -> render::Mesh<'a> {
 }
 
 /// Makes the tunnel, or keeps one that fits, and returns its index.
-fn frame(socket: &mut Socket, port: u16, ingress: Ipv4Addr, local: Ipv4Addr) -> Result<u32, Error> {
+fn frame(
+    socket: &mut Socket,
+    port: u16,
+    (ingress, local): (Ipv4Addr, Ipv4Addr),
+) -> Result<u32, Error> {
     let mac = mac_of(ingress);
     let links = Links::observe(socket)?;
     if let Some(link) = links.named(TUNNEL) {
@@ -177,10 +177,9 @@ fn settle(
 fn expected(wanted: &MeshRules) -> Neighbours {
     let tasks = wanted.remote_tasks.iter().map(|(task, node)| (*task, mac_of(*node)));
     let hop = wanted.ingress.map(render::next_hop);
-    let neighbours: BTreeMap<Ipv4Addr, Mac> =
-        tasks.chain(hop.map(|hop| (hop, mac_of(hop)))).collect();
+    let hosts: BTreeMap<Ipv4Addr, Mac> = tasks.chain(hop.map(|hop| (hop, mac_of(hop)))).collect();
     let forwards = wanted.peers.iter().map(|(peer, node)| (mac_of(*peer), *node)).collect();
-    Neighbours { neighbours, forwards, ..Neighbours::default() }
+    Neighbours { hosts, forwards, ..Neighbours::default() }
 }
 
 /// Requests that lead from `seen` to `wanted`.
@@ -190,7 +189,7 @@ fn difference(seen: &Neighbours, wanted: &MeshRules, tunnel: u32) -> Vec<Message
     for mac in seen.forwards.keys().filter(|mac| !target.forwards.contains_key(*mac)) {
         messages.push(delete_tunnel(tunnel, *mac));
     }
-    for address in seen.neighbours.keys().filter(|to| !target.neighbours.contains_key(*to)) {
+    for address in seen.hosts.keys().filter(|to| !target.hosts.contains_key(*to)) {
         messages.push(delete_neighbour(tunnel, *address));
     }
     for (mac, node) in &target.forwards {
@@ -198,8 +197,8 @@ fn difference(seen: &Neighbours, wanted: &MeshRules, tunnel: u32) -> Vec<Message
             messages.push(add_tunnel(tunnel, *mac, *node));
         }
     }
-    for (address, mac) in &target.neighbours {
-        if seen.neighbours.get(address) != Some(mac) {
+    for (address, mac) in &target.hosts {
+        if seen.hosts.get(address) != Some(mac) {
             messages.push(add_neighbour(tunnel, *address, *mac));
         }
     }

@@ -89,8 +89,8 @@ impl discovery::Kernel for Kernel {
     async fn apply(&mut self, desired: &Desired) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         let request = Request { desired: Box::new(desired.clone()), reply };
-        self.requests.send(request).await.map_err(|_| Error::Ended)?;
-        answer.await.map_err(|_| Error::Ended)?
+        self.requests.send(request).await.map_err(|_ended| Error::Ended)?;
+        answer.await.map_err(|_ended| Error::Ended)?
     }
 }
 

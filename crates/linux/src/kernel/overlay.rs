@@ -192,7 +192,7 @@ fn expected(wanted: &Wanted) -> Neighbours {
     Neighbours {
         forwards: wanted.remotes.iter().map(|(to, node)| (mac_of(*to), *node)).collect(),
         behind: macs.values().copied().collect(),
-        neighbours: macs,
+        hosts: macs,
         flooded: wanted.peers.clone(),
     }
 }
@@ -206,8 +206,8 @@ fn difference(seen: &Neighbours, wanted: &Wanted, (bridge, tunnel): (u32, u32)) 
             messages.extend(delete_forward(tunnel, *mac));
         }
     }
-    for address in seen.neighbours.keys() {
-        if !target.neighbours.contains_key(address) {
+    for address in seen.hosts.keys() {
+        if !target.hosts.contains_key(address) {
             messages.push(delete_neighbour(bridge, *address));
         }
     }
@@ -219,8 +219,8 @@ fn difference(seen: &Neighbours, wanted: &Wanted, (bridge, tunnel): (u32, u32)) 
             messages.push(add_forward(tunnel, *mac, *node));
         }
     }
-    for (address, mac) in &target.neighbours {
-        if seen.neighbours.get(address) != Some(mac) {
+    for (address, mac) in &target.hosts {
+        if seen.hosts.get(address) != Some(mac) {
             messages.push(add_neighbour(bridge, *address, *mac));
         }
     }

@@ -125,9 +125,15 @@ fn wire(ground: &Ground<'_>, place: &Place, wanted: &SandboxRules) -> Result<(),
     let interfaces = interfaces(ground.gateway, wanted);
     let links = place.visit(|| remove_others(&interfaces))?;
     for interface in &interfaces {
-        if links.named(&interface.name).is_none() {
-            plug(ground, place, interface)?;
+        let far = links.named(&interface.name);
+        if far.is_some() && near_is_there(ground, interface)? {
+            continue;
         }
+        // Its other end is in a namespace that is no more ours and about to end, and it with it.
+        if let Some(link) = far {
+            place.visit(|| Socket::route()?.send_one(delete_link(link.index)))?;
+        }
+        plug(ground, place, interface)?;
     }
     place.visit(|| address(ground.gateway, &interfaces, wanted.default_route))
 }
@@ -168,6 +174,15 @@ fn plug(ground: &Ground<'_>, place: &Place, interface: &Interface<'_>) -> Result
     let name = near_name(address);
     let port = (name.as_str(), OVERLAY_MTU, overlay.bridge());
     overlay.place().visit(|| pair(place, interface, port)).map(drop)
+}
+
+/// Says whether the near end of an interface is where it would be made now.
+fn near_is_there(ground: &Ground<'_>, interface: &Interface<'_>) -> Result<bool, Error> {
+    let found = |name: &str| Ok(Links::observe(&mut Socket::route()?)?.named(name).is_some());
+    let address = interface.net.addr();
+    let Some(network) = interface.network else { return found(&port_name(address)) };
+    let Some(overlay) = ground.overlays.get(network) else { return Ok(false) };
+    overlay.place().visit(|| found(&near_name(address)))
 }
 
 /// The name of the overlay's end of a container's interface.

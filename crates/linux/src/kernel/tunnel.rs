@@ -36,11 +36,9 @@ fn remove_leftover(socket: &mut Socket, vxlan: &Vxlan<'_>) -> Result<(), Error> 
         }
         LinkKind::Bridge | LinkKind::Veth | LinkKind::Other => false,
     });
-    match ours {
-        Some(link) => socket.send_one(delete_link(link.index)),
-        None => {
-            thread::sleep(PAUSE);
-            Ok(())
-        }
+    if let Some(link) = ours {
+        return socket.send_one(delete_link(link.index));
     }
+    thread::sleep(PAUSE);
+    Ok(())
 }

@@ -232,11 +232,11 @@ fn read(answer: &Received) -> Link {
         mtu: attributes.find_number(MTU).unwrap_or_default(),
         mac: attributes.find(ADDRESS).and_then(|bytes| bytes.try_into().ok()),
         master: attributes.find_number(MASTER),
-        kind: attributes.find_nested(INFO).map_or(LinkKind::Other, read_kind),
+        kind: attributes.find_nested(INFO).map_or(LinkKind::Other, |info| read_kind(&info)),
     }
 }
 
-fn read_kind(info: Attributes<'_>) -> LinkKind {
+fn read_kind(info: &Attributes<'_>) -> LinkKind {
     match info.find_text(INFO_KIND).as_deref() {
         Some("bridge") => LinkKind::Bridge,
         Some("veth") => LinkKind::Veth,

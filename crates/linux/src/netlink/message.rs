@@ -148,7 +148,7 @@ impl Received {
 }
 
 /// Attributes, one after the other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
@@ -166,32 +166,32 @@ impl<'a> Iterator for Attributes<'a> {
 
 impl<'a> Attributes<'a> {
     /// The value of the first attribute of this kind.
-    pub(crate) fn find(mut self, kind: u16) -> Option<&'a [u8]> {
-        self.by_ref().find(|(found, _)| *found == kind).map(|(_, value)| value)
+    pub(crate) fn find(&self, kind: u16) -> Option<&'a [u8]> {
+        self.clone().find_map(|(found, value)| (found == kind).then_some(value))
     }
 
-    pub(crate) fn find_nested(self, kind: u16) -> Option<Attributes<'a>> {
+    pub(crate) fn find_nested(&self, kind: u16) -> Option<Attributes<'a>> {
         self.find(kind).map(Attributes)
     }
 
-    pub(crate) fn find_number(self, kind: u16) -> Option<u32> {
+    pub(crate) fn find_number(&self, kind: u16) -> Option<u32> {
         self.find(kind)?.try_into().ok().map(u32::from_ne_bytes)
     }
 
-    pub(crate) fn find_port(self, kind: u16) -> Option<u16> {
+    pub(crate) fn find_port(&self, kind: u16) -> Option<u16> {
         self.find(kind)?.try_into().ok().map(u16::from_be_bytes)
     }
 
-    pub(crate) fn find_byte(self, kind: u16) -> Option<u8> {
+    pub(crate) fn find_byte(&self, kind: u16) -> Option<u8> {
         self.find(kind)?.first().copied()
     }
 
-    pub(crate) fn find_address(self, kind: u16) -> Option<Ipv4Addr> {
+    pub(crate) fn find_address(&self, kind: u16) -> Option<Ipv4Addr> {
         let bytes: [u8; 4] = self.find(kind)?.try_into().ok()?;
         Some(bytes.into())
     }
 
-    pub(crate) fn find_text(self, kind: u16) -> Option<String> {
+    pub(crate) fn find_text(&self, kind: u16) -> Option<String> {
         let bytes = self.find(kind)?;
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         Some(String::from_utf8_lossy(&bytes[..end]).into_owned())

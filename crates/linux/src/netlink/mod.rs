@@ -42,6 +42,5 @@ pub(crate) fn mac_of(address: std::net::Ipv4Addr) -> Mac {
 
 /// A hardware address as text.
 pub(crate) fn mac_text(mac: Mac) -> String {
-    let [a, b, c, d, e, f] = mac;
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }

@@ -32,7 +32,7 @@ const FLOOD: Mac = [0; 6];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Neighbours {
     /// Permanent neighbours of the bridge: address -> MAC.
-    pub(crate) neighbours: BTreeMap<Ipv4Addr, Mac>,
+    pub(crate) hosts: BTreeMap<Ipv4Addr, Mac>,
     /// The tunnel's forwarding entries: MAC -> remote node.
     pub(crate) forwards: BTreeMap<Mac, Ipv4Addr>,
     /// MACs of which the bridge knows that they are behind the tunnel.
@@ -55,7 +55,7 @@ impl Neighbours {
                 && let Some(address) = attributes.find_address(DESTINATION)
                 && let Some(mac) = mac(&answer)
             {
-                seen.neighbours.insert(address, mac);
+                seen.hosts.insert(address, mac);
             }
         }
         let question = Message::new("list forwarding entries", SHOW_NEIGHBOUR, 0).fixed(&fixed(

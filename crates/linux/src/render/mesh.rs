@@ -286,3 +286,194 @@ fn zone(ingress: Ipv4Addr) -> u16 {
 fn mark(ingress: Ipv4Addr) -> u32 {
     MARK | u32::from(zone(ingress))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use discovery::PortRules;
+    use expect_test::{Expect, expect};
+
+    const HERE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 11);
+    const THERE: Ipv4Addr = Ipv4Addr::new(10, 255, 1, 21);
+
+    fn rules(ports: &[(u16, &[Ipv4Addr])]) -> MeshRules {
+        let ports = ports.iter().map(|(published, backends)| {
+            ((Protocol::Tcp, *published), PortRules { target: 80, backends: backends.to_vec() })
+        });
+        MeshRules {
+            ingress: Some([10, 255, 0, 1].into()),
+            local: Some([192, 168, 100, 2].into()),
+            port: 4789,
+            peers: [([10, 255, 0, 2].into(), [192, 168, 100, 3].into())].into(),
+            local_tasks: [([10, 255, 1, 11].into(), HERE)].into(),
+            remote_tasks: [(THERE, [10, 255, 0, 2].into())].into(),
+            ports: ports.collect(),
+            ..MeshRules::default()
+        }
+    }
+
+    fn mesh(rules: &MeshRules) -> Mesh<'_> {
+        let subnet = "172.30.0.0/16".parse().unwrap();
+        Mesh { rules, bridge: "gw", subnet, tunnel: "mesh" }
+    }
+
+    fn check(old: &MeshRules, new: &MeshRules, expected: &Expect) {
+        expected.assert_eq(&difference(old, &mesh(new)).unwrap_or_default());
+    }
+
+    #[test]
+    fn the_tables_of_a_node_with_a_task_here_and_one_there() {
+        let mut rules = rules(&[(8080, &[HERE, THERE]), (8081, &[])]);
+        rules.host_ports.insert((Protocol::Udp, 53), (HERE, 5353));
+        expect![[r#"
+            table ip skep_mesh { }
+            delete table ip skep_mesh
+            table ip skep_mesh {
+            	map peers { type ether_addr : mark; elements = { 02:42:0a:ff:00:02 : 0x10002 }; }
+            	map tasks { type ipv4_addr : ipv4_addr; elements = { 10.255.1.11 : 172.30.0.11 }; }
+            	set nodes { type ipv4_addr; elements = { 192.168.100.2, 192.168.100.3 }; }
+            	map ports { type inet_proto . inet_service : verdict; elements = { tcp . 8080 : jump port_tcp_8080, udp . 53 : jump port_udp_53 }; }
+            	set refused { type inet_proto . inet_service; elements = { tcp . 8081 }; }
+            	chain port_tcp_8080 { meta l4proto tcp dnat to numgen inc mod 2 map { 0 : 172.30.0.11, 1 : 10.255.1.21 } : 80; }
+            	chain port_udp_53 { meta l4proto udp dnat to numgen inc mod 1 map { 0 : 172.30.0.11 } : 5353; }
+            	chain raw {
+            		type filter hook prerouting priority -300; policy accept;
+            		udp dport 4789 notrack
+            		iifname { "mesh", "gw" } ip daddr 127.0.0.0/8 drop
+            		iifname "mesh" ct original zone set ether saddr map { 02:42:0a:ff:00:02 : 2 }
+            	}
+            	chain rawout {
+            		type filter hook output priority -300; policy accept;
+            		udp dport 4789 notrack
+            	}
+            	chain mangle {
+            		type filter hook prerouting priority -150; policy accept;
+            		iifname "mesh" ct state new ct mark set ether saddr map @peers
+            		iifname "gw" ct direction reply ct mark and 0x10000 == 0x10000 meta mark set ct mark
+            	}
+            	chain mss {
+            		type filter hook forward priority -150; policy accept;
+            		oifname "mesh" tcp flags syn tcp option maxseg size set rt mtu
+            	}
+            	chain refuse {
+            		type filter hook input priority 0; policy accept;
+            		ct state new fib daddr type local meta l4proto . th dport @refused jump reject_new
+            	}
+            	chain reject_new {
+            		meta l4proto tcp reject with tcp reset
+            		reject with icmp port-unreachable
+            	}
+            	chain pre {
+            		type nat hook prerouting priority -100; policy accept;
+            		iifname "mesh" dnat to ip daddr map @tasks
+            		fib daddr type local meta l4proto . th dport vmap @ports
+            	}
+            	chain out {
+            		type nat hook output priority -100; policy accept;
+            		fib daddr type local meta l4proto . th dport vmap @ports
+            	}
+            	chain post {
+            		type nat hook postrouting priority 100; policy accept;
+            		oifname { "mesh", "gw" } ip saddr 127.0.0.0/8 masquerade
+            		oifname "gw" ip saddr 172.30.0.0/16 ct status dnat masquerade
+            		oifname "mesh" ip saddr @nodes masquerade
+            		oifname != "gw" ip saddr 172.30.0.0/16 ct direction original masquerade
+            	}
+            }
+            table netdev skep_mesh { }
+            delete table netdev skep_mesh
+            table netdev skep_mesh {
+            	map macs { type mark : ether_addr; elements = { 0x10002 : 02:42:0a:ff:00:02 }; }
+            	chain egress {
+            		type filter hook egress device "mesh" priority 0; policy accept;
+            		ether daddr 02:42:0a:ff:ff:fe ether daddr set meta mark map @macs
+            	}
+            }
+        "#]].assert_eq(&whole(&mesh(&rules)));
+    }
+
+    #[test]
+    fn without_a_mesh_ports_in_host_mode_and_the_way_out_remain() {
+        let host_ports = [((Protocol::Tcp, 8080), (HERE, 80))].into();
+        let rules = MeshRules { host_ports, ..MeshRules::default() };
+        let text = whole(&mesh(&rules));
+        assert!(text.contains("chain port_tcp_8080 { meta l4proto tcp dnat to numgen inc mod 1 map { 0 : 172.30.0.11 } : 80; }"));
+        assert!(
+            text.contains(
+                "oifname != \"gw\" ip saddr 172.30.0.0/16 ct direction original masquerade"
+            )
+        );
+        assert!(!text.contains("zone"));
+        assert!(text.ends_with("table netdev skep_mesh { }\ndelete table netdev skep_mesh\n"));
+    }
+
+    #[test]
+    fn other_back_ends_touch_only_the_chain_of_their_port() {
+        check(
+            &rules(&[(8080, &[HERE]), (8081, &[HERE])]),
+            &rules(&[(8080, &[THERE]), (8081, &[HERE])]),
+            &expect![[r"
+                flush chain ip skep_mesh port_tcp_8080
+                add rule ip skep_mesh port_tcp_8080 meta l4proto tcp dnat to numgen inc mod 1 map { 0 : 10.255.1.21 } : 80
+            "]],
+        );
+    }
+
+    #[test]
+    fn ports_come_and_go_lose_their_last_back_end_and_have_a_first() {
+        check(
+            &rules(&[(1, &[HERE]), (2, &[]), (3, &[HERE]), (4, &[])]),
+            &rules(&[(3, &[]), (4, &[HERE]), (5, &[HERE]), (6, &[])]),
+            &expect![[r"
+                delete element ip skep_mesh ports { tcp . 3 }
+                flush chain ip skep_mesh port_tcp_3
+                delete chain ip skep_mesh port_tcp_3
+                add element ip skep_mesh refused { tcp . 3 }
+                delete element ip skep_mesh refused { tcp . 4 }
+                add chain ip skep_mesh port_tcp_4
+                add rule ip skep_mesh port_tcp_4 meta l4proto tcp dnat to numgen inc mod 1 map { 0 : 172.30.0.11 } : 80
+                add element ip skep_mesh ports { tcp . 4 : jump port_tcp_4 }
+                add chain ip skep_mesh port_tcp_5
+                add rule ip skep_mesh port_tcp_5 meta l4proto tcp dnat to numgen inc mod 1 map { 0 : 172.30.0.11 } : 80
+                add element ip skep_mesh ports { tcp . 5 : jump port_tcp_5 }
+                add element ip skep_mesh refused { tcp . 6 }
+                delete element ip skep_mesh ports { tcp . 1 }
+                flush chain ip skep_mesh port_tcp_1
+                delete chain ip skep_mesh port_tcp_1
+                delete element ip skep_mesh refused { tcp . 2 }
+            "]],
+        );
+    }
+
+    #[test]
+    fn a_task_moves_within_its_node_and_another_comes() {
+        let mut after = rules(&[]);
+        after.local_tasks.insert([10, 255, 1, 11].into(), [172, 30, 0, 99].into());
+        after.local_tasks.insert([10, 255, 1, 12].into(), [172, 30, 0, 12].into());
+        check(
+            &rules(&[]),
+            &after,
+            &expect![[r"
+            delete element ip skep_mesh tasks { 10.255.1.11 }
+            add element ip skep_mesh tasks { 10.255.1.11 : 172.30.0.99 }
+            add element ip skep_mesh tasks { 10.255.1.12 : 172.30.0.12 }
+        "]],
+        );
+    }
+
+    #[test]
+    fn another_node_changes_the_whole_tables_and_equal_rules_nothing() {
+        let before = rules(&[(8080, &[HERE])]);
+        let mut after = before.clone();
+        assert_eq!(difference(&before, &mesh(&after)), None);
+        after.peers.insert([10, 255, 0, 3].into(), [192, 168, 100, 4].into());
+        assert_eq!(difference(&before, &mesh(&after)), Some(whole(&mesh(&after))));
+    }
+
+    #[test]
+    fn marks_and_zones_tell_nodes_apart_and_no_node_is_the_next_hop() {
+        let node = Ipv4Addr::new(10, 255, 3, 7);
+        assert_eq!((mark(node), zone(node)), (0x1_0307, 0x0307));
+        assert_eq!(next_hop(node), Ipv4Addr::new(10, 255, 255, 254));
+    }
+}

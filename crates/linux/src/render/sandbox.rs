@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_table_balances_vips_refuses_empty_ones_and_leads_to_the_dns_server() {
-        expect![[r#"
+        expect![[r"
             table ip skep { }
             delete table ip skep
             table ip skep {
@@ -169,7 +169,7 @@ mod tests {
             		ip daddr @gone reject with icmp port-unreachable
             	}
             }
-        "#]]
+        "]]
         .assert_eq(&whole(&rules(&[(200, &[A, B]), (201, &[])])));
     }
 
@@ -178,10 +178,10 @@ mod tests {
         check(
             &[(200, &[A, B]), (201, &[A])],
             &[(200, &[B]), (201, &[A])],
-            &expect![[r#"
+            &expect![[r"
                 flush chain ip skep vip_10_0_1_200
                 add rule ip skep vip_10_0_1_200 dnat to numgen inc mod 1 map { 0 : 10.0.1.12 }
-            "#]],
+            "]],
         );
     }
 
@@ -190,22 +190,22 @@ mod tests {
         check(
             &[(200, &[A])],
             &[(200, &[])],
-            &expect![[r#"
+            &expect![[r"
                 delete element ip skep vips { 10.0.1.200 }
                 flush chain ip skep vip_10_0_1_200
                 delete chain ip skep vip_10_0_1_200
                 add element ip skep gone { 10.0.1.200 }
-            "#]],
+            "]],
         );
         check(
             &[(200, &[])],
             &[(200, &[A])],
-            &expect![[r#"
+            &expect![[r"
                 delete element ip skep gone { 10.0.1.200 }
                 add chain ip skep vip_10_0_1_200
                 add rule ip skep vip_10_0_1_200 dnat to numgen inc mod 1 map { 0 : 10.0.1.11 }
                 add element ip skep vips { 10.0.1.200 : jump vip_10_0_1_200 }
-            "#]],
+            "]],
         );
     }
 
@@ -214,7 +214,7 @@ mod tests {
         check(
             &[(200, &[A]), (201, &[])],
             &[(202, &[B]), (203, &[])],
-            &expect![[r#"
+            &expect![[r"
                 add chain ip skep vip_10_0_1_202
                 add rule ip skep vip_10_0_1_202 dnat to numgen inc mod 1 map { 0 : 10.0.1.12 }
                 add element ip skep vips { 10.0.1.202 : jump vip_10_0_1_202 }
@@ -223,7 +223,7 @@ mod tests {
                 flush chain ip skep vip_10_0_1_200
                 delete chain ip skep vip_10_0_1_200
                 delete element ip skep gone { 10.0.1.201 }
-            "#]],
+            "]],
         );
     }
 

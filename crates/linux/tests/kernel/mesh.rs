@@ -1,6 +1,8 @@
 //! Published ports on every node.
 
-use crate::support::{Held, Lab, PORT, ask_by, ask_tcp, ask_udp, serve, survey, udp_client};
+use crate::support::{
+    Held, Lab, PORT, ask_all, ask_by, ask_tcp, ask_udp, serve, survey, udp_client,
+};
 use expect_test::{Expect, expect};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -17,7 +19,7 @@ fn published() -> Lab {
         lab.ports.insert((protocol, PUBLISHED), BACKENDS.to_vec());
     }
     lab.apply();
-    BACKENDS.into_iter().for_each(|name| lab.serve(name));
+    lab.serve_all(&BACKENDS);
     lab
 }
 
@@ -32,14 +34,14 @@ fn an_external_client_keeps_its_address_whatever_node_it_enters_by() {
         check(
             &lab.machine(),
             lab.node_address(host),
-            &expect![[r#"
+            &expect![[r"
                 tcp c1-2 10.250.0.1 x2
                 tcp c2-1 10.250.0.1 x2
                 tcp c3-1 10.250.0.1 x2
                 udp c1-2 10.250.0.1 x2
                 udp c2-1 10.250.0.1 x2
                 udp c3-1 10.250.0.1 x2
-            "#]],
+            "]],
         );
     }
 }
@@ -50,14 +52,14 @@ fn localhost_of_a_node_reaches_back_ends_on_all_nodes() {
     check(
         &lab.host(1),
         LOCALHOST,
-        &expect![[r#"
+        &expect![[r"
             tcp c1-2 172.30.0.1 x2
             tcp c2-1 10.255.0.1 x2
             tcp c3-1 10.255.0.1 x2
             udp c1-2 172.30.0.1 x2
             udp c2-1 10.255.0.1 x2
             udp c3-1 10.255.0.1 x2
-        "#]],
+        "]],
     );
 }
 
@@ -169,13 +171,13 @@ fn established_connections_survive_changes_of_ports_tasks_and_nodes() {
     lab.ports.insert((Tcp, PUBLISHED), vec![(1, 2)]);
     lab.ports.insert((Tcp, 8081), vec![(2, 1)]);
     lab.apply();
-    held.iter_mut().for_each(|held| held.ask().unwrap());
+    ask_all(&mut held);
     assert_eq!(ask_tcp(&lab.machine(), by, 8081).unwrap(), "c2-1 10.250.0.1");
     lab.add((2, 5));
     lab.apply();
     lab.restart();
     lab.apply();
-    held.iter_mut().for_each(|held| held.ask().unwrap());
+    ask_all(&mut held);
     let answers = survey(&lab.machine(), by, PUBLISHED, 6);
     assert!(answers.contains("tcp c1-2 10.250.0.1 x6"), "{answers}");
 }

@@ -1,6 +1,8 @@
 //! What is applied twice changes nothing; what others break is repaired; what is cleaned is gone.
 
-use crate::support::{Held, Lab, PORT, VIP, address, ask_tcp, eventually, ping, run, survey};
+use crate::support::{
+    Held, Lab, PORT, VIP, address, ask_all, ask_tcp, eventually, ping, run, survey,
+};
 use linux::{Kernel, run_in};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +16,7 @@ fn lab() -> Lab {
     lab.ports.insert((Tcp, 8080), BACKENDS.to_vec());
     lab.ports.insert((Udp, 8080), BACKENDS.to_vec());
     lab.apply();
-    BACKENDS.into_iter().for_each(|name| lab.serve(name));
+    lab.serve_all(&BACKENDS);
     lab
 }
 
@@ -25,8 +27,12 @@ fn check_all(lab: &Lab) {
         (lab.machine(), lab.node_address(1), 8080),
         (lab.machine(), lab.node_address(2), 8080),
     ] {
+        // A UDP client that happens to draw a port that was used a moment ago meets the back end of
+        // then: only who answers is certain, not how often.
         let answers = survey(&from, to, port, 4);
-        assert_eq!(answers.matches("x2").count(), 4, "{} to {to}: {answers}", from.display());
+        let backend = |line: &str| line.contains(" c1-2 10.") || line.contains(" c2-1 10.");
+        assert!(answers.lines().all(backend), "{} to {to}: {answers}", from.display());
+        assert_eq!(answers.matches("tcp").count(), 2, "{} to {to}: {answers}", from.display());
     }
     assert!(ping(&lab.container((1, 1)), address((2, 2))));
 }
@@ -142,9 +148,9 @@ fn another_daemon_takes_over_without_breaking_connections() {
         .collect();
     let links = run(&lab.host(1), &["ip", "-o", "link"]);
     lab.restart();
-    held.iter_mut().for_each(|held| held.ask().unwrap());
+    ask_all(&mut held);
     lab.apply();
-    held.iter_mut().for_each(|held| held.ask().unwrap());
+    ask_all(&mut held);
     assert_eq!(run(&lab.host(1), &["ip", "-o", "link"]), links);
     check_all(&lab);
 }
@@ -182,6 +188,7 @@ fn cleaning_leaves_nothing() {
         assert!(!run(&host, &["ip", "rule"]).contains("fwmark"));
         assert_eq!(std::fs::read_dir(&config.overlays).unwrap().count(), 0);
     }
+    drop(run_in(&lab.host(2), || Kernel::clean(&lab.hosts[&2].config)));
     let switch = lab.underlay.clone();
     run_in(&lab.machine(), || switch.down()).unwrap().unwrap();
     run_in(&lab.machine(), || switch.down()).unwrap().unwrap();

@@ -15,41 +15,41 @@ use std::time::Duration;
 use types::{NetworkId, Protocol};
 
 /// An answer that takes longer will not come.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 /// Servers listen here, in UDP and TCP.
-pub const PORT: u16 = 7000;
-pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 200);
+pub(crate) const PORT: u16 = 7000;
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 200);
 
 /// A container: the number of its node, and its own on that node.
-pub type Name = (u8, u8);
+pub(crate) type Name = (u8, u8);
 
-pub struct Host {
-    pub path: PathBuf,
-    pub config: Config,
-    pub kernel: Kernel,
+pub(crate) struct Host {
+    pub(crate) path: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) kernel: Kernel,
 }
 
-pub struct Lab {
+pub(crate) struct Lab {
     folder: tempfile::TempDir,
-    pub underlay: Underlay,
-    pub hosts: BTreeMap<u8, Host>,
+    pub(crate) underlay: Underlay,
+    pub(crate) hosts: BTreeMap<u8, Host>,
     /// Who is there.
-    pub containers: BTreeSet<Name>,
-    pub vips: BTreeMap<Ipv4Addr, Vec<Name>>,
+    pub(crate) containers: BTreeSet<Name>,
+    pub(crate) vips: BTreeMap<Ipv4Addr, Vec<Name>>,
     /// Published port -> back ends; the target is [`PORT`].
-    pub ports: BTreeMap<(Protocol, u16), Vec<Name>>,
-    pub host_ports: BTreeMap<(Protocol, u16), Name>,
-    pub data_path_port: u16,
-    pub vni: u32,
-    pub network: NetworkId,
+    pub(crate) ports: BTreeMap<(Protocol, u16), Vec<Name>>,
+    pub(crate) host_ports: BTreeMap<(Protocol, u16), Name>,
+    pub(crate) data_path_port: u16,
+    pub(crate) vni: u32,
+    pub(crate) network: NetworkId,
 }
 
-pub fn wait<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 /// Tries until it holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..200 {
         if holds() {
             return;
@@ -61,7 +61,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 impl Lab {
     /// Nodes 1 to `hosts`, with containers 1 to `each` on each of them.
-    pub fn new(hosts: u8, each: u8) -> Self {
+    pub(crate) fn new(hosts: u8, each: u8) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "these tests need root");
         let prefix = format!("skt-{}-", std::process::id());
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
@@ -101,35 +101,35 @@ impl Lab {
         lab
     }
 
-    pub fn add(&mut self, name: Name) {
+    pub(crate) fn add(&mut self, name: Name) {
         wait(dataplane::Namespaces::create(&Namespaces, &self.container(name))).unwrap();
         self.containers.insert(name);
     }
 
-    pub fn remove(&mut self, name: Name) {
+    pub(crate) fn remove(&mut self, name: Name) {
         self.containers.remove(&name);
         self.vips.values_mut().for_each(|names| names.retain(|other| *other != name));
         self.ports.values_mut().for_each(|names| names.retain(|other| *other != name));
     }
 
     /// An external client: no node, no container.
-    pub fn machine(&self) -> PathBuf {
+    pub(crate) fn machine(&self) -> PathBuf {
         self.folder.path().join("machine")
     }
 
-    pub fn container(&self, (host, own): Name) -> PathBuf {
+    pub(crate) fn container(&self, (host, own): Name) -> PathBuf {
         self.folder.path().join(format!("c{host}-{own}"))
     }
 
-    pub fn host(&self, number: u8) -> PathBuf {
+    pub(crate) fn host(&self, number: u8) -> PathBuf {
         self.hosts[&number].path.clone()
     }
 
-    pub fn node_address(&self, number: u8) -> Ipv4Addr {
+    pub(crate) fn node_address(&self, number: u8) -> Ipv4Addr {
         self.underlay.address(number.into())
     }
 
-    pub fn apply(&mut self) {
+    pub(crate) fn apply(&mut self) {
         let desired: Vec<Desired> = self.hosts.keys().map(|host| self.desired(*host)).collect();
         for (host, desired) in self.hosts.values_mut().zip(desired) {
             wait(host.kernel.apply(&desired)).unwrap();
@@ -137,7 +137,7 @@ impl Lab {
     }
 
     /// Another daemon takes over.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         for host in self.hosts.values_mut() {
             let config = host.config.clone();
             host.kernel = run_in(&host.path, || Kernel::new(config)).unwrap().unwrap();
@@ -145,7 +145,7 @@ impl Lab {
     }
 
     /// What `discovery` would project for a node.
-    pub fn desired(&self, host: u8) -> Desired {
+    pub(crate) fn desired(&self, host: u8) -> Desired {
         let local = self.node_address(host);
         let others: Vec<Name> =
             self.containers.iter().filter(|name| name.0 != host).copied().collect();
@@ -223,8 +223,14 @@ impl Lab {
         }
     }
 
+    pub(crate) fn serve_all(&self, names: &[Name]) {
+        for name in names {
+            self.serve(*name);
+        }
+    }
+
     /// Starts a server in a container, in UDP and TCP.
-    pub fn serve(&self, name: Name) {
+    pub(crate) fn serve(&self, name: Name) {
         let label = format!("c{}-{}", name.0, name.1);
         serve(&self.container(name), PORT, &label);
     }
@@ -242,25 +248,25 @@ impl Drop for Lab {
     }
 }
 
-pub fn address((host, own): Name) -> Ipv4Addr {
+pub(crate) fn address((host, own): Name) -> Ipv4Addr {
     [10, 0, 1, host * 10 + own].into()
 }
 
-pub fn gateway_address((_, own): Name) -> Ipv4Addr {
+pub(crate) fn gateway_address((_, own): Name) -> Ipv4Addr {
     [172, 30, 0, 10 + own].into()
 }
 
-pub fn ingress_address((host, own): Name) -> Ipv4Addr {
+pub(crate) fn ingress_address((host, own): Name) -> Ipv4Addr {
     [10, 255, 1, host * 10 + own].into()
 }
 
-pub fn node_ingress(host: u8) -> Ipv4Addr {
+pub(crate) fn node_ingress(host: u8) -> Ipv4Addr {
     [10, 255, 0, host].into()
 }
 
 /// Answers every connection and datagram with the server's name and the address of the client;
 /// a connection then echoes lines.
-pub fn serve(place: &Path, port: u16, name: &str) {
+pub(crate) fn serve(place: &Path, port: u16, name: &str) {
     let (tcp, udp) = run_in(place, || {
         (TcpListener::bind(("0.0.0.0", port)).unwrap(), UdpSocket::bind(("0.0.0.0", port)).unwrap())
     })
@@ -294,14 +300,14 @@ fn echo(mut stream: TcpStream, label: &str) -> Option<()> {
 }
 
 /// A connection that stays open.
-pub struct Held {
+pub(crate) struct Held {
     reader: BufReader<TcpStream>,
     /// The server's name and the address that it saw.
-    pub greeting: String,
+    pub(crate) greeting: String,
 }
 
 impl Held {
-    pub fn open(place: &Path, to: Ipv4Addr, port: u16) -> io::Result<Self> {
+    pub(crate) fn open(place: &Path, to: Ipv4Addr, port: u16) -> io::Result<Self> {
         let to = SocketAddr::from((to, port));
         let stream = run_in(place, || TcpStream::connect_timeout(&to, PATIENCE)).unwrap()?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -312,7 +318,7 @@ impl Held {
     }
 
     /// Sends a line and waits for it to come back.
-    pub fn ask(&mut self) -> io::Result<()> {
+    pub(crate) fn ask(&mut self) -> io::Result<()> {
         self.reader.get_mut().write_all(b"ping\n")?;
         let mut answer = String::new();
         match self.reader.read_line(&mut answer)? {
@@ -322,17 +328,23 @@ impl Held {
     }
 }
 
-pub fn ask_tcp(place: &Path, to: Ipv4Addr, port: u16) -> io::Result<String> {
+pub(crate) fn ask_all(held: &mut [Held]) {
+    for held in held {
+        held.ask().unwrap();
+    }
+}
+
+pub(crate) fn ask_tcp(place: &Path, to: Ipv4Addr, port: u16) -> io::Result<String> {
     Ok(Held::open(place, to, port)?.greeting)
 }
 
-pub fn udp_client(place: &Path) -> UdpSocket {
+pub(crate) fn udp_client(place: &Path) -> UdpSocket {
     let socket = run_in(place, || UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
-pub fn ask_by(socket: &UdpSocket, to: Ipv4Addr, port: u16) -> io::Result<String> {
+pub(crate) fn ask_by(socket: &UdpSocket, to: Ipv4Addr, port: u16) -> io::Result<String> {
     socket.send_to(b"?", (to, port))?;
     let mut buffer = [0; 100];
     let (length, from) = socket.recv_from(&mut buffer)?;
@@ -340,12 +352,12 @@ pub fn ask_by(socket: &UdpSocket, to: Ipv4Addr, port: u16) -> io::Result<String>
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-pub fn ask_udp(place: &Path, to: Ipv4Addr, port: u16) -> io::Result<String> {
+pub(crate) fn ask_udp(place: &Path, to: Ipv4Addr, port: u16) -> io::Result<String> {
     ask_by(&udp_client(place), to, port)
 }
 
 /// Asks over both protocols `times` each, and counts answers: one line for each kind.
-pub fn survey(place: &Path, to: Ipv4Addr, port: u16, times: usize) -> String {
+pub(crate) fn survey(place: &Path, to: Ipv4Addr, port: u16, times: usize) -> String {
     let mut lines = String::new();
     for (protocol, ask) in [("tcp", ask_tcp as fn(&Path, _, _) -> _), ("udp", ask_udp)] {
         let mut answers: BTreeMap<String, usize> = BTreeMap::new();
@@ -361,7 +373,7 @@ pub fn survey(place: &Path, to: Ipv4Addr, port: u16, times: usize) -> String {
 }
 
 /// One echo request; says whether it is answered.
-pub fn ping(place: &Path, to: Ipv4Addr) -> bool {
+pub(crate) fn ping(place: &Path, to: Ipv4Addr) -> bool {
     run_in(place, || {
         let icmp = Socket::new(Domain::IPV4, Type::DGRAM, Some(socket2::Protocol::ICMPV4)).unwrap();
         icmp.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -373,7 +385,7 @@ pub fn ping(place: &Path, to: Ipv4Addr) -> bool {
 }
 
 /// Runs a program inside a namespace and returns what it prints.
-pub fn run(place: &Path, program: &[&str]) -> String {
+pub(crate) fn run(place: &Path, program: &[&str]) -> String {
     #[expect(clippy::disallowed_methods, reason = "tests break things with the usual tools")]
     let mut command = std::process::Command::new(program[0]);
     let output =

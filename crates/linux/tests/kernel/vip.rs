@@ -1,7 +1,7 @@
 //! Virtual addresses of services.
 
 use crate::support::{
-    Held, Lab, PORT, VIP, address, ask_by, ask_tcp, eventually, ping, survey, udp_client,
+    Held, Lab, PORT, VIP, address, ask_all, ask_by, ask_tcp, eventually, ping, survey, udp_client,
 };
 use expect_test::expect;
 use std::io::ErrorKind;
@@ -13,21 +13,21 @@ fn balanced() -> Lab {
     let mut lab = Lab::new(3, 2);
     lab.vips.insert(VIP, BACKENDS.to_vec());
     lab.apply();
-    BACKENDS.into_iter().for_each(|name| lab.serve(name));
+    lab.serve_all(&BACKENDS);
     lab
 }
 
 #[test]
 fn a_vip_takes_turns_over_back_ends_on_all_nodes() {
     let lab = balanced();
-    expect![[r#"
+    expect![[r"
         tcp c1-2 10.0.1.11 x2
         tcp c2-1 10.0.1.11 x2
         tcp c3-1 10.0.1.11 x2
         udp c1-2 10.0.1.11 x2
         udp c2-1 10.0.1.11 x2
         udp c3-1 10.0.1.11 x2
-    "#]]
+    "]]
     .assert_eq(&survey(&lab.container((1, 1)), VIP, PORT, 6));
     assert!(ping(&lab.container((1, 1)), VIP));
 }
@@ -37,10 +37,10 @@ fn a_back_end_reaches_itself_by_the_vip() {
     let mut lab = balanced();
     lab.vips.insert(VIP, vec![(1, 2)]);
     lab.apply();
-    expect![[r#"
+    expect![[r"
         tcp c1-2 10.0.1.12 x2
         udp c1-2 10.0.1.12 x2
-    "#]]
+    "]]
     .assert_eq(&survey(&lab.container((1, 2)), VIP, PORT, 2));
     assert!(ping(&lab.container((1, 2)), VIP));
 }
@@ -70,9 +70,9 @@ fn established_connections_stay_with_a_back_end_that_is_taken_out() {
     assert_eq!(held.iter().filter(|held| held.greeting.starts_with("c2-1")).count(), 2);
     lab.vips.insert(VIP, vec![(1, 2), (3, 1)]);
     lab.apply();
-    held.iter_mut().for_each(|held| held.ask().unwrap());
+    ask_all(&mut held);
     assert!(!survey(&client, VIP, PORT, 10).contains("c2-1"));
-    held.iter_mut().for_each(|held| held.ask().unwrap());
+    ask_all(&mut held);
 }
 
 #[test]
