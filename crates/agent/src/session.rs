@@ -16,9 +16,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Between two attempts: doubled from the first to the last.
+/// Between two attempts: doubled from the first to the last. Short enough that all nodes are back
+/// soon after a manager is.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(8);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// What managers say of tasks.
 #[derive(Debug)]

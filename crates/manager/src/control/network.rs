@@ -1,7 +1,6 @@
 //! Networks.
 
 use crate::clock::RandomIds;
-use ipnet::Ipv4Net;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
 use types::{Fault, Network, NetworkId, NetworkSpec, Subnet};
@@ -84,12 +83,7 @@ fn check_subnet(view: &View, subnet: &mut Subnet) -> Result<(), Fault> {
         let gateway = subnet.gateway;
         return Err(Fault::invalid(format!("no matching subnet for gateway {gateway}")));
     }
-    let overlaps = |other: Ipv4Net| other.contains(&net) || net.contains(&other);
-    let taken = view.networks().any(|other| {
-        let subnet = other.subnet.or(other.spec.subnet);
-        subnet.is_some_and(|subnet| overlaps(subnet.net))
-    });
-    if taken {
+    if planner::allocator::overlapping_network(view, net).is_some() {
         return Err(Fault::forbidden(
             "invalid pool request: Pool overlaps with other one on this address space",
         ));
@@ -121,6 +115,7 @@ fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipnet::Ipv4Net;
     use types::{NetworkAttachment, Service, Timestamp, Version};
 
     fn spec(name: &str, subnet: Option<&str>) -> NetworkSpec {

@@ -4,7 +4,7 @@ use super::{check_version, spec};
 use crate::clock::RandomIds;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
-use types::{Fault, FaultKind, PublishMode, Service, ServiceId, ServiceMode, ServiceSpec, Version};
+use types::{Fault, FaultKind, Service, ServiceId, ServiceMode, ServiceSpec, Version};
 
 pub(crate) async fn create(sequencer: &Sequencer, spec: ServiceSpec) -> Result<ServiceId, Fault> {
     let id = ServiceId::draw(&mut RandomIds);
@@ -92,29 +92,10 @@ fn check(view: &View, spec: &ServiceSpec, own: Option<&ServiceId>) -> Result<(),
             "name conflicts with an existing object: service {name} already exists"
         )));
     }
-    check_ports(view, spec, own)
-}
-
-/// A port of the mesh belongs to one service; a port in host mode must not hide one of the mesh.
-fn check_ports(view: &View, spec: &ServiceSpec, own: Option<&ServiceId>) -> Result<(), Fault> {
-    for port in spec.endpoint.ports.iter().filter(|port| port.published != 0) {
-        for other in view.services().filter(|other| Some(&other.id) != own) {
-            // Also what another spec asks for and the allocator has not handed out yet.
-            let taken = other.ports.iter().chain(&other.spec.endpoint.ports).any(|taken| {
-                taken.published == port.published
-                    && taken.protocol == port.protocol
-                    && (taken.mode == PublishMode::Ingress || port.mode == PublishMode::Ingress)
-            });
-            if taken {
-                let (name, id, number) = (&other.spec.name, &other.id, port.published);
-                return Err(Fault::invalid(format!(
-                    "port '{number}' is already in use by service '{name}' ({id}) as an ingress \
-                     port"
-                )));
-            }
-        }
+    match planner::allocator::port_conflict(view, own, &spec.endpoint.ports) {
+        Some(fault) => Err(fault),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn service<'a>(view: &'a View, id: &ServiceId) -> Result<&'a Service, Fault> {
@@ -165,7 +146,7 @@ mod tests {
         second.endpoint.ports = vec![port];
         assert_eq!(
             refused(second),
-            Fault::invalid(
+            Fault::conflict(
                 "port '8080' is already in use by service 'web' (web-id) as an ingress port"
             )
         );
