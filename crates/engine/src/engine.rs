@@ -1,43 +1,57 @@
-//! The way in.
+//! The way in, and what all parts of the engine share.
 
-use crate::config::{Config, ContainerConfig};
-use crate::events::EventStream;
-use crate::exec::{AttachOptions, Attached, ExecConfig, ExecInfo};
-use crate::info::{ContainerInfo, ContainerState};
-use crate::logs::{LogOptions, LogStream};
-use crate::runtime::{Archive, Credentials, Exit, Image, Progress, Runtime, Size, Usage};
-use crate::volumes::Volume;
+use crate::blocking::blocking;
+use crate::config::Config;
+use crate::container::Container;
+use crate::events::{EventKind, EventStream, Events};
+use crate::exec::Exec;
+use crate::info::{ContainerInfo, ContainerState, Status};
+use crate::logs::{self, LogOptions, LogStream};
+use crate::registry::Registry;
+use crate::runtime::{Exit, Runtime, Size, Usage};
+use crate::spec::Machine;
+use crate::volumes::{Volume, Volumes};
+use crate::{clock, connections, life};
 use dataplane::Dataplane;
 use scope::Scope;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::watch;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use types::{Fault, Labels, Timestamp};
+
+/// Lines that wait for a reader of a log.
+const LINES: usize = 256;
 
 /// The engine of this node. Clones are the same engine.
 #[derive(Clone)]
 pub struct Engine {
-    runtime: Arc<dyn Runtime>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-/// Progress of a pull as it comes. Ends after the image is there; a fault is the last item.
-pub type PullStream = ReceiverStream<Result<Progress, Fault>>;
-
-/// A container that was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Created {
-    pub id: String,
-    pub warnings: Vec<String>,
+/// What all clones share.
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) dataplane: Dataplane,
+    pub(crate) machine: Machine,
+    pub(crate) events: Events,
+    pub(crate) volumes: Volumes,
+    registry: Mutex<Registry>,
+    pub(crate) execs: Mutex<BTreeMap<String, Arc<Exec>>>,
+    /// Pulls in flight, by complete name: whoever wants the same image waits for the first.
+    pub(crate) pulls: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Everything that runs beside the loop: pumps, health checks, ends, clients' requests.
+    pub(crate) tracker: TaskTracker,
+    pub(crate) token: CancellationToken,
 }
 
-/// What the removal of an image did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removed {
-    /// A name as users write it.
-    Untagged(String),
-    /// An image's id.
-    Deleted(String),
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.inner.config).finish_non_exhaustive()
+    }
 }
 
 /// What to wait for.
@@ -52,10 +66,6 @@ pub enum WaitFor {
     Removed,
 }
 
-fn later<T>(feature: &str) -> Result<T, Fault> {
-    Err(Fault::not_implemented(feature))
-}
-
 /// Starts the engine: takes over what runs, and removes what nobody knows.
 pub async fn start(
     config: Config,
@@ -63,197 +73,193 @@ pub async fn start(
     dataplane: Dataplane,
     scope: &mut Scope,
 ) -> Result<Engine, Fault> {
-    let _ = (config, dataplane, scope);
-    Ok(Engine { runtime })
+    let inner = Inner {
+        volumes: Volumes::new(config.data.join("volumes")),
+        config,
+        runtime,
+        dataplane,
+        machine: blocking(|| Ok(Machine::observe())).await?,
+        events: Events::new(),
+        registry: Mutex::default(),
+        execs: Mutex::default(),
+        pulls: Mutex::default(),
+        tracker: TaskTracker::new(),
+        token: scope.token(),
+    };
+    let engine = Engine { inner: Arc::new(inner) };
+    // Before anything is read: no end of a container is missed.
+    let happenings = engine.inner.runtime.happenings();
+    engine.take_over().await?;
+    scope.spawn("engine", life::run(engine.clone(), happenings));
+    Ok(engine)
 }
 
-#[allow(clippy::unused_async, unused_variables)]
 impl Engine {
     /// Draws an id for a container.
     pub fn draw_id() -> String {
-        String::new()
+        clock::draw_id()
     }
 
-    // --- images -----------------------------------------------------------------------------
-
-    /// Fetches an image (`nginx`, `registry/a:b`, `a@sha256:…`), whether or not it is here.
-    pub fn pull(&self, name: &str, credentials: Option<Credentials>) -> Result<PullStream, Fault> {
-        later("pull")
+    /// The registry's changes are single insertions and removals.
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The image, fetched only if it is not here.
-    pub async fn ensure_image(
-        &self,
-        name: &str,
-        credentials: Option<Credentials>,
-    ) -> Result<Image, Fault> {
-        later("pull")
+    /// All containers, as a list of their own: the registry is free while it is gone through.
+    pub(crate) fn containers(&self) -> Vec<Arc<Container>> {
+        self.registry().all()
     }
 
-    /// Takes the images of a `docker save` archive or OCI layout over.
-    pub async fn load(&self, archive: Archive) -> Result<Vec<Image>, Fault> {
-        later("load")
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Container>, Fault> {
+        self.registry().find(name)
     }
 
-    /// Makes an image from a tar of a root file system (`docker import`). `config` is the OCI
-    /// configuration's `config` object.
-    pub async fn import(
-        &self,
-        rootfs: Archive,
-        name: Option<&str>,
-        config: serde_json::Value,
-    ) -> Result<Image, Fault> {
-        later("import")
+    /// Does something to its end, also when whoever asked for it goes away.
+    pub(crate) async fn complete<T, F>(&self, work: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        let ended = self.inner.tracker.spawn(work).await;
+        ended.map_err(|panic| Fault::internal(format!("the engine failed: {panic}")))?
     }
 
-    /// All images.
-    pub async fn images(&self) -> Result<Vec<Image>, Fault> {
-        later("images")
-    }
-
-    /// The image of this name, id or beginning of an id; `No such image: …` otherwise.
-    pub async fn image(&self, name: &str) -> Result<Image, Fault> {
-        later("image")
-    }
-
-    /// Removes a name or, by id, an image. Without `force` not while a container uses it.
-    pub async fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>, Fault> {
-        later("remove_image")
-    }
-
-    /// Gives an image a further name.
-    pub async fn tag(&self, image: &str, name: &str) -> Result<(), Fault> {
-        later("tag")
-    }
-
-    // --- containers -------------------------------------------------------------------------
-    // `name` is an id, the beginning of one, or a name. `No such container: …` where there is none.
-
-    /// Makes a container; its image must be here (`No such image: …`).
-    pub async fn create(&self, config: ContainerConfig) -> Result<Created, Fault> {
-        later("create")
-    }
-
-    /// Starts a container. False where it runs already.
-    pub async fn start(&self, name: &str) -> Result<bool, Fault> {
-        later("start")
-    }
-
-    /// Ends a container: its stop signal (or `signal`), SIGKILL after the grace period. Returns
-    /// when it has ended; false where it did not run.
-    pub async fn stop(
-        &self,
-        name: &str,
-        signal: Option<&str>,
-        grace: Option<Duration>,
-    ) -> Result<bool, Fault> {
-        later("stop")
-    }
-
-    /// Sends a signal (`SIGHUP`, `HUP`, `1`; empty: SIGKILL) and does not wait.
-    pub async fn kill(&self, name: &str, signal: &str) -> Result<(), Fault> {
-        later("kill")
-    }
-
-    /// Waits until the container has ended or is removed. All its output is in the log then.
-    pub async fn wait(&self, name: &str, until: WaitFor) -> Result<Exit, Fault> {
-        later("wait")
-    }
-
-    /// Removes a container; one that runs only with `force`. Its anonymous volumes go where
-    /// `volumes`.
-    pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), Fault> {
-        later("remove")
-    }
-
-    /// The container as it is.
+    /// The container as it is. `name` is an id, the beginning of one, or a name, here and in all
+    /// other calls; `No such container: …` where there is none.
     pub async fn inspect(&self, name: &str) -> Result<ContainerInfo, Fault> {
-        later("inspect")
+        Ok(self.find(name)?.info())
     }
 
     /// The containers that run, or all; the newest first.
     pub async fn list(&self, all: bool) -> Vec<ContainerInfo> {
-        Vec::new()
+        let containers = self.containers();
+        let shown = containers.iter().filter(|one| all || one.status() == Status::Running);
+        let mut list: Vec<ContainerInfo> = shown.map(|one| one.info()).collect();
+        list.sort_by_key(|info| std::cmp::Reverse(info.created));
+        list
     }
 
     /// How the container is (with its health), and every change. Closed when it is removed.
     pub fn watch(&self, name: &str) -> Result<watch::Receiver<ContainerState>, Fault> {
-        later("watch")
+        Ok(self.find(name)?.state.subscribe())
+    }
+
+    /// Waits until the container has ended or is removed. All its output is in the log then.
+    pub async fn wait(&self, name: &str, until: WaitFor) -> Result<Exit, Fault> {
+        let container = self.find(name)?;
+        let mut state = container.state.subscribe();
+        let (starts, runs) = {
+            let now = state.borrow();
+            (now.starts, now.status == Status::Running)
+        };
+        let ended = async {
+            let reached = state.wait_for(|state| match until {
+                WaitFor::NotRunning => state.status != Status::Running,
+                WaitFor::NextExit => {
+                    state.status == Status::Exited && (runs || starts < state.starts)
+                }
+                WaitFor::Removed => false,
+            });
+            if reached.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = container.gone.cancelled() => {}
+        }
+        let state = container.state.borrow();
+        Ok(Exit { code: state.exit_code, at: state.finished_at })
     }
 
     /// Lines of the log.
     pub fn logs(&self, name: &str, options: LogOptions) -> Result<LogStream, Fault> {
-        later("logs")
-    }
-
-    /// Connects to the container's standard streams; it may start later.
-    pub async fn attach(&self, name: &str, options: AttachOptions) -> Result<Attached, Fault> {
-        later("attach")
+        let container = self.find(name)?;
+        let Some(log) = &container.log else {
+            return Err(Fault::not_implemented("reading logs of the log driver \"none\""));
+        };
+        let (sink, lines) = mpsc::channel(LINES);
+        let reading = logs::read(Arc::clone(log), options, sink);
+        let token = self.inner.token.clone();
+        self.inner.tracker.spawn(async move { token.run_until_cancelled(reading).await });
+        Ok(ReceiverStream::new(lines))
     }
 
     /// Sets the size of the container's terminal.
     pub async fn resize(&self, name: &str, size: Size) -> Result<(), Fault> {
-        later("resize")
-    }
-
-    /// Processes in the container: titles and one row for each, as `ps -ef` prints them.
-    pub async fn top(&self, name: &str) -> Result<(Vec<String>, Vec<Vec<String>>), Fault> {
-        later("top")
+        let container = self.running(name)?;
+        self.inner.runtime.resize(container.id().to_owned(), None, size).await
     }
 
     /// What the container uses.
     pub async fn usage(&self, name: &str) -> Result<Usage, Fault> {
-        later("usage")
+        let container = self.running(name)?;
+        self.inner.runtime.usage(container.id().to_owned()).await
     }
 
-    /// Connections that clients have open to ports the container listens on.
+    /// Connections that clients have open to ports the container listens on. None where it does
+    /// not run or has no network of its own.
     pub async fn open_connections(&self, name: &str) -> Result<usize, Fault> {
-        later("open_connections")
+        let container = self.find(name)?;
+        let pid = container.state.borrow().pid;
+        if pid == 0 || container.live().netns.is_none() {
+            return Ok(0);
+        }
+        blocking(move || Ok(connections::count(&connections::read(pid)))).await
     }
 
-    // --- exec -------------------------------------------------------------------------------
-
-    /// Notes a further process for a running container. Returns its id.
-    pub async fn exec_create(&self, name: &str, config: ExecConfig) -> Result<String, Fault> {
-        later("exec_create")
+    /// The container, or Docker's words where it does not run.
+    pub(crate) fn running(&self, name: &str) -> Result<Arc<Container>, Fault> {
+        let container = self.find(name)?;
+        if container.status() == Status::Running {
+            return Ok(container);
+        }
+        Err(Fault::conflict(format!("container {} is not running", container.id())))
     }
-
-    /// Starts it, with streams as its configuration asks; with `detach` there are none.
-    pub async fn exec_start(&self, exec: &str, detach: bool) -> Result<Attached, Fault> {
-        later("exec_start")
-    }
-
-    pub fn exec_inspect(&self, exec: &str) -> Result<ExecInfo, Fault> {
-        later("exec_inspect")
-    }
-
-    pub async fn exec_resize(&self, exec: &str, size: Size) -> Result<(), Fault> {
-        later("exec_resize")
-    }
-
-    // --- events, volumes --------------------------------------------------------------------
 
     /// What happens from now on, after what is remembered since `since`. The last 256 events are
     /// remembered; a reader that falls behind further misses some.
     pub fn events(&self, since: Option<Timestamp>) -> EventStream {
-        Box::pin(futures_util::stream::pending())
+        self.inner.events.listen(since)
     }
 
+    /// All volumes, by name.
     pub async fn volumes(&self) -> Result<Vec<Volume>, Fault> {
-        later("volumes")
+        let volumes = self.inner.volumes.clone();
+        blocking(move || volumes.list()).await
+    }
+
+    /// The volume of this name.
+    pub async fn volume(&self, name: &str) -> Result<Volume, Fault> {
+        let (volumes, name) = (self.inner.volumes.clone(), name.to_owned());
+        blocking(move || volumes.find(&name)).await
     }
 
     /// Makes a volume, or finds the one of this name. An empty name is drawn.
     pub async fn create_volume(&self, name: &str, labels: Labels) -> Result<Volume, Fault> {
-        later("create_volume")
-    }
-
-    pub async fn volume(&self, name: &str) -> Result<Volume, Fault> {
-        later("volume")
+        let (volumes, name) = (self.inner.volumes.clone(), name.to_owned());
+        let (volume, new) = blocking(move || volumes.make(&name, labels)).await?;
+        if new {
+            self.inner.events.tell(EventKind::Volume, "create", &volume.name, BTreeMap::new());
+        }
+        Ok(volume)
     }
 
     /// Removes a volume that no container uses.
     pub async fn remove_volume(&self, name: &str) -> Result<(), Fault> {
-        later("remove_volume")
+        let volume = self.volume(name).await?;
+        let containers = self.containers();
+        let user = containers.iter().find(|container| {
+            container.fixed.mounts.iter().any(|point| point.source == volume.path)
+        });
+        if let Some(user) = user {
+            let id = user.id();
+            return Err(Fault::conflict(format!("remove {name}: volume is in use - [{id}]")));
+        }
+        let (volumes, name) = (self.inner.volumes.clone(), volume.name);
+        let removed = name.clone();
+        blocking(move || volumes.remove(&removed)).await?;
+        self.inner.events.tell(EventKind::Volume, "destroy", &name, BTreeMap::new());
+        Ok(())
     }
 }

@@ -1,8 +1,14 @@
 //! What happens on this node, in Docker's words.
 
-use futures_util::stream::BoxStream;
-use std::collections::BTreeMap;
+use crate::clock;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 use types::Timestamp;
+
+/// Events that are remembered.
+const KEPT: usize = 256;
 
 /// Events as they come. Never ends by itself.
 pub type EventStream = BoxStream<'static, Event>;
@@ -35,4 +41,97 @@ pub struct Event {
     /// `name`, `image`, `exitCode`, labels, …
     pub attributes: BTreeMap<String, String>,
     pub time: Timestamp,
+}
+
+/// The events of this engine. Nobody who tells one waits; nobody who listens is waited for.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    kept: Arc<Mutex<VecDeque<Event>>>,
+    /// How many there were, ever.
+    count: Arc<watch::Sender<u64>>,
+}
+
+impl Events {
+    pub(crate) fn new() -> Self {
+        let kept = Arc::new(Mutex::new(VecDeque::with_capacity(KEPT)));
+        Self { kept, count: Arc::new(watch::channel(0).0) }
+    }
+
+    pub(crate) fn tell(
+        &self,
+        kind: EventKind,
+        action: impl Into<String>,
+        id: &str,
+        attributes: BTreeMap<String, String>,
+    ) {
+        let mut kept = self.kept();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        let (action, id, time) = (action.into(), id.to_owned(), clock::now());
+        kept.push_back(Event { kind, action, id, attributes, time });
+        // Under the lock, so that number and place of an event agree.
+        self.count.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn listen(&self, since: Option<Timestamp>) -> EventStream {
+        let kept = self.kept();
+        let count = *self.count.borrow();
+        let missed = kept.iter().filter(|event| since.is_some_and(|since| since <= event.time));
+        let next = count - u64::try_from(missed.count()).unwrap_or(0);
+        drop(kept);
+        let listener = (self.clone(), self.count.subscribe(), next);
+        stream::unfold(listener, |(events, mut count, next)| async move {
+            count.wait_for(|count| next < *count).await.ok()?;
+            let (event, next) = events.at(next)?;
+            Some((event, (events, count, next)))
+        })
+        .boxed()
+    }
+
+    /// The event with this number, or the oldest that is remembered; and the number after it.
+    fn at(&self, number: u64) -> Option<(Event, u64)> {
+        let kept = self.kept();
+        let first = *self.count.borrow() - u64::try_from(kept.len()).unwrap_or(0);
+        let number = number.max(first);
+        let event = kept.get(usize::try_from(number - first).ok()?)?;
+        Some((event.clone(), number + 1))
+    }
+
+    /// Events are pushed whole; a panic leaves nothing half done.
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tell(events: &Events, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            events.tell(EventKind::Container, number.to_string(), "id", BTreeMap::new());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_gets_what_comes_and_what_is_remembered_since() {
+        let events = Events::new();
+        tell(&events, 0..2);
+        let mut new = events.listen(None);
+        let mut old = events.listen(Some(Timestamp(0)));
+        tell(&events, 2..3);
+        assert_eq!(new.next().await.unwrap().action, "2");
+        for action in ["0", "1", "2"] {
+            assert_eq!(old.next().await.unwrap().action, action);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_listener_misses_the_oldest() {
+        let events = Events::new();
+        let mut slow = events.listen(None);
+        tell(&events, 0..KEPT + 10);
+        assert_eq!(slow.next().await.unwrap().action, "10");
+    }
 }

@@ -1,8 +1,33 @@
-//! Further processes in containers, and connections to standard streams.
+//! Further processes in containers.
 
+use crate::blocking::{blocking, cannot};
+use crate::clock;
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::fifo::{self, Output};
+use crate::rootfs;
+use crate::runtime::{Exit, Runtime, Size, Stdio};
+use crate::spec::{self, ExecPlan};
+use crate::users::{Accounts, User};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::io::DuplexStream;
+use tokio::net::unix::pipe::Sender;
 use tokio::sync::mpsc;
+use types::{Fault, FaultKind};
+
+/// Processes that are remembered; then the oldest that has ended is forgotten.
+const KEPT: usize = 1024;
+/// Pieces of output that wait for a client.
+pub(crate) const CHUNKS: usize = 64;
+/// Docker's exit code of a process that went with its container.
+const KILLED: i32 = 137;
+/// Between two tries while the runtime is away.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A further process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,4 +87,331 @@ pub struct Attached {
     pub output: mpsc::Receiver<Chunk>,
     /// Shutting it down ends the process's standard input. `None` where it has none.
     pub input: Option<DuplexStream>,
+}
+
+/// A process that a client asked for.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    number: u64,
+    info: Mutex<ExecInfo>,
+}
+
+impl Exec {
+    fn info(&self) -> MutexGuard<'_, ExecInfo> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A process that runs.
+pub(crate) struct Launched {
+    pub(crate) pid: u32,
+    /// `None` where nobody wants it.
+    pub(crate) output: Option<Output>,
+    pub(crate) input: Option<Sender>,
+    pub(crate) streams: Streams,
+}
+
+/// The FIFOs of a process, which go with this.
+pub(crate) struct Streams(Stdio);
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        for path in [&self.0.stdin, &self.0.stdout, &self.0.stderr].into_iter().flatten() {
+            let _gone = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Engine {
+    /// Notes a further process for a running container. Returns its id.
+    pub async fn exec_create(&self, name: &str, config: ExecConfig) -> Result<String, Fault> {
+        let container = self.running(name)?;
+        if config.command.is_empty() {
+            return Err(Fault::invalid("No exec command specified"));
+        }
+        let id = clock::draw_id();
+        let command = config.command.join(" ");
+        let info = ExecInfo {
+            id: id.clone(),
+            container: container.id().to_owned(),
+            config,
+            ..ExecInfo::default()
+        };
+        let mut execs = self.execs();
+        let number = execs.values().map(|exec| exec.number).max().unwrap_or(0) + 1;
+        if KEPT <= execs.len() {
+            let ended = execs.values().filter(|exec| !exec.info().running);
+            let oldest = ended.min_by_key(|exec| exec.number).map(|exec| exec.info().id.clone());
+            let full = || Fault::unavailable("too many processes were started in containers");
+            execs.remove(&oldest.ok_or_else(full)?);
+        }
+        execs.insert(id.clone(), Arc::new(Exec { number, info: Mutex::new(info) }));
+        drop(execs);
+        let of = [("execID", id.clone())];
+        container.tell(&self.inner.events, &format!("exec_create: {command}"), &of);
+        Ok(id)
+    }
+
+    /// Starts it, with streams as its configuration asks; with `detach` there are none.
+    pub async fn exec_start(&self, exec: &str, detach: bool) -> Result<Attached, Fault> {
+        let (engine, exec) = (self.clone(), self.exec(exec)?);
+        self.complete(async move { engine.exec_start_one(&exec, detach).await }).await
+    }
+
+    async fn exec_start_one(&self, exec: &Arc<Exec>, detach: bool) -> Result<Attached, Fault> {
+        let (id, container, mut config) = {
+            let mut info = exec.info();
+            if info.running || info.exit_code.is_some() {
+                return Err(Fault::conflict(format!(
+                    "Error: Exec command {} has already run",
+                    info.id
+                )));
+            }
+            info.running = true;
+            (info.id.clone(), info.container.clone(), info.config.clone())
+        };
+        if detach {
+            (config.stdin, config.stdout, config.stderr) = (false, false, false);
+        }
+        let launched = match self.running(&container) {
+            Ok(container) => self.launch(&container, &id, &config).await.map(|l| (container, l)),
+            Err(fault) => Err(fault),
+        };
+        let (container, launched) = match launched {
+            Ok(launched) => launched,
+            Err(fault) => {
+                let mut info = exec.info();
+                info.running = false;
+                info.exit_code = Some(126);
+                return Err(fault);
+            }
+        };
+        exec.info().pid = launched.pid;
+        let of = [("execID", id.clone())];
+        let command = format!("exec_start: {}", config.command.join(" "));
+        container.tell(&self.inner.events, &command, &of);
+        Ok(self.attend(exec, &container, launched, &config))
+    }
+
+    /// Carries the streams of a process until it has ended.
+    fn attend(
+        &self,
+        exec: &Arc<Exec>,
+        container: &Arc<Container>,
+        launched: Launched,
+        config: &ExecConfig,
+    ) -> Attached {
+        let Launched { output, input, streams, .. } = launched;
+        let (sink, receiver) = mpsc::channel(CHUNKS);
+        let runtime = Arc::clone(&self.inner.runtime);
+        let (container, id) = (container.id().to_owned(), exec.info().id.clone());
+        let over = self.inner.token.child_token();
+        let client = input.map(|pipe| {
+            let (client, engine) = tokio::io::duplex(64 << 10);
+            let (runtime, container, id) = (Arc::clone(&runtime), container.clone(), id.clone());
+            let feeding = feed(engine, pipe);
+            let over = over.clone();
+            self.inner.tracker.spawn(async move {
+                if over.run_until_cancelled(feeding).await.is_some() {
+                    let _gone = runtime.close_stdin(container, Some(id)).await;
+                }
+            });
+            client
+        });
+        let (exec, stdout, stderr) = (Arc::clone(exec), config.stdout, config.stderr);
+        let token = self.inner.token.clone();
+        let mut running = Running::new(&runtime, &container, &id, output);
+        self.inner.tracker.spawn(async move {
+            let carrying = async {
+                loop {
+                    match running.next().await {
+                        Piece::Ended(exit) => break exit,
+                        Piece::Output(chunk) => {
+                            let wanted = if chunk.stderr { stderr } else { stdout };
+                            if wanted {
+                                // A client that has gone is not waited for; its process goes on.
+                                let _gone = sink.send(chunk).await;
+                            }
+                        }
+                    }
+                }
+            };
+            let exit = token.run_until_cancelled(carrying).await;
+            over.cancel();
+            drop(streams);
+            let mut info = exec.info();
+            info.running = false;
+            info.exit_code = Some(exit.map_or(KILLED, |exit| exit.code));
+        });
+        Attached { tty: config.tty, output: receiver, input: client }
+    }
+
+    /// Starts a process in a container.
+    pub(crate) async fn launch(
+        &self,
+        container: &Arc<Container>,
+        exec: &str,
+        config: &ExecConfig,
+    ) -> Result<Launched, Fault> {
+        let user = self.exec_user(container, &config.user).await?;
+        let rendered = spec::exec(&ExecPlan {
+            config: &container.fixed.config,
+            image: &container.image,
+            machine: &self.inner.machine,
+            hostname: &container.hostname(),
+            user: &user,
+            exec: config,
+        })?;
+        let stdio = stdio(&container.run, exec, config);
+        let streams = Streams(stdio.clone());
+        let made = stdio.clone();
+        blocking(move || {
+            let mut paths = [&made.stdin, &made.stdout, &made.stderr].into_iter().flatten();
+            paths.try_for_each(|path| fifo::make(path)).map_err(cannot("make a process's streams"))
+        })
+        .await?;
+        let output = match &stdio.stdout {
+            Some(stdout) => Some(
+                Output::open(stdout, stdio.stderr.as_deref())
+                    .map_err(cannot("open a process's output"))?,
+            ),
+            None => None,
+        };
+        let input = stdio.stdin.as_deref().map(fifo::writer).transpose();
+        let input = input.map_err(cannot("open a process's input"))?;
+        let (id, exec) = (container.id().to_owned(), exec.to_owned());
+        let pid = self.inner.runtime.exec(id, exec, rendered, stdio).await?;
+        Ok(Launched { pid, output, input, streams })
+    }
+
+    /// Finds a user in the running container's own files.
+    async fn exec_user(&self, container: &Container, wanted: &str) -> Result<User, Fault> {
+        let spec = &container.fixed.config.spec;
+        let names = [wanted, &spec.user, &container.image.user];
+        let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default().to_owned();
+        let groups = if wanted.is_empty() { spec.groups.clone() } else { Vec::new() };
+        let root = PathBuf::from(format!("/proc/{}/root", container.state.borrow().pid));
+        blocking(move || {
+            let accounts = rootfs::accounts(&root).or_else(|error| {
+                // Numbers need no files.
+                let numeric = name.chars().all(|c| c.is_ascii_digit() || c == ':');
+                if numeric { Ok(Accounts::default()) } else { Err(error) }
+            });
+            accounts.map_err(cannot("read the container's users"))?.find(&name, &groups)
+        })
+        .await
+    }
+
+    /// What is known of a further process.
+    pub fn exec_inspect(&self, exec: &str) -> Result<ExecInfo, Fault> {
+        Ok(self.exec(exec)?.info().clone())
+    }
+
+    /// Sets the size of its terminal.
+    pub async fn exec_resize(&self, exec: &str, size: Size) -> Result<(), Fault> {
+        let info = self.exec_inspect(exec)?;
+        if !info.running || info.pid == 0 {
+            return Err(Fault::conflict(format!("exec {exec} is not running")));
+        }
+        self.inner.runtime.resize(info.container, Some(info.id), size).await
+    }
+
+    fn exec(&self, id: &str) -> Result<Arc<Exec>, Fault> {
+        let missing = || Fault::not_found(format!("No such exec instance: {id}"));
+        self.execs().get(id).map(Arc::clone).ok_or_else(missing)
+    }
+
+    /// Forgets the processes of a container that is removed.
+    pub(crate) fn forget_execs(&self, container: &str) {
+        self.execs().retain(|_, exec| exec.info().container != container);
+    }
+
+    fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Exec>>> {
+        self.inner.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stdio(run: &Path, exec: &str, config: &ExecConfig) -> Stdio {
+    let wanted = config.tty || config.stdout || config.stderr;
+    let path = |name| run.join(format!("{exec}-{name}"));
+    Stdio {
+        stdin: config.stdin.then(|| path("stdin")),
+        stdout: wanted.then(|| path("stdout")),
+        stderr: (wanted && !config.tty).then(|| path("stderr")),
+        terminal: config.tty,
+    }
+}
+
+/// Copies what a client sends into a process's input, until the client ends it.
+pub(crate) async fn feed(mut client: DuplexStream, pipe: Sender) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(count) = tokio::io::AsyncReadExt::read(&mut client, &mut buffer).await {
+        if count == 0 || fifo::write_all(&pipe, &buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A process whose output is read until it has ended.
+pub(crate) struct Running {
+    ended: BoxFuture<'static, Exit>,
+    output: Option<Output>,
+    exit: Option<Exit>,
+}
+
+/// What comes of a process.
+pub(crate) enum Piece {
+    Output(Chunk),
+    /// The last one.
+    Ended(Exit),
+}
+
+impl Running {
+    pub(crate) fn new(
+        runtime: &Arc<dyn Runtime>,
+        container: &str,
+        exec: &str,
+        output: Option<Output>,
+    ) -> Self {
+        let ended = wait(Arc::clone(runtime), container.to_owned(), exec.to_owned());
+        Self { ended: Box::pin(ended), output, exit: None }
+    }
+
+    /// Waits for what comes next. Loses nothing when it is dropped before it is ready.
+    pub(crate) async fn next(&mut self) -> Piece {
+        while self.exit.is_none() {
+            let Some(output) = &mut self.output else {
+                self.exit = Some((&mut self.ended).await);
+                break;
+            };
+            tokio::select! {
+                exit = &mut self.ended => self.exit = Some(exit),
+                chunk = output.next() => match chunk {
+                    Ok(chunk) => return Piece::Output(chunk),
+                    Err(error) => {
+                        tracing::warn!(%error, "output of a process is lost");
+                        self.output = None;
+                    }
+                },
+            }
+        }
+        match self.output.as_mut().and_then(Output::take) {
+            Some(chunk) => Piece::Output(chunk),
+            None => Piece::Ended(self.exit.unwrap_or_default()),
+        }
+    }
+}
+
+/// With its container, a process is killed.
+async fn wait(runtime: Arc<dyn Runtime>, container: String, exec: String) -> Exit {
+    loop {
+        match runtime.exec_wait(container.clone(), exec.clone()).await {
+            Ok(exit) => return exit,
+            Err(fault) if fault.kind == FaultKind::Unavailable => tokio::time::sleep(PAUSE).await,
+            Err(fault) => {
+                tracing::debug!(container, %fault, "a process went with its container");
+                return Exit { code: KILLED, at: clock::now() };
+            }
+        }
+    }
 }

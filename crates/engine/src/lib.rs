@@ -9,23 +9,43 @@
 //! the daemon: [`start`] takes over what runs. A log is closed only after all that the container
 //! wrote is in it. A container is never held up for ever by a full disk or a slow reader.
 
+mod attach;
+mod blocking;
+mod clock;
 mod config;
+mod connections;
+mod container;
 mod engine;
 mod events;
 mod exec;
+mod fifo;
+mod files;
 mod health;
+mod images;
 mod info;
+mod life;
 mod logs;
+mod names;
+mod pump;
+mod record;
 mod reference;
+mod registry;
+mod rootfs;
 mod runtime;
+mod signals;
+mod spec;
+mod top;
+mod users;
 mod volumes;
 
 pub use config::{Config, ContainerConfig, HostPort, LogConfig, NetworkMode};
-pub use engine::{Created, Engine, PullStream, Removed, WaitFor, start};
+pub use engine::{Engine, WaitFor, start};
 pub use events::{Event, EventKind, EventStream};
 pub use exec::{AttachOptions, Attached, Chunk, ExecConfig, ExecInfo};
 pub use health::{Health, HealthStatus, Probe};
-pub use info::{ContainerInfo, ContainerState, Status};
+pub use images::{PullStream, Removed};
+pub use info::{ContainerInfo, ContainerState, MountPoint, Status};
+pub use life::Created;
 pub use logs::{LogEntry, LogOptions, LogStream};
 pub use reference::Reference;
 pub use runtime::{

@@ -1,8 +1,15 @@
 //! Volumes: directories with names.
 
+use crate::{clock, names, record};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-use types::{Labels, Timestamp};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use types::{Fault, Labels, Timestamp};
+
+const FILE: &str = "volume.json";
+/// Where a volume's files are, below its own directory.
+const DATA: &str = "_data";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -15,4 +22,95 @@ pub struct Volume {
     /// Where its files are.
     #[serde(skip)]
     pub path: PathBuf,
+}
+
+/// All volumes of this engine. Calls block on the disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Volumes {
+    root: PathBuf,
+}
+
+impl Volumes {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<Volume>, Fault> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(broken("list volumes", &error)),
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut volumes: Vec<Volume> = names.filter_map(|name| self.find(&name).ok()).collect();
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(volumes)
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Result<Volume, Fault> {
+        let missing = || Fault::not_found(format!("get {name}: no such volume"));
+        names::check("volume", name).map_err(|_invalid| missing())?;
+        let folder = self.root.join(name);
+        let text = fs::read(folder.join(FILE)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => missing(),
+            _ => broken("read a volume", &error),
+        })?;
+        let volume: Volume = serde_json::from_slice(&text)
+            .map_err(|error| Fault::internal(format!("volume {name} is damaged: {error}")))?;
+        Ok(Volume { path: folder.join(DATA), ..volume })
+    }
+
+    /// Makes a volume, or finds the one of this name. An empty name is drawn. True: it is new.
+    pub(crate) fn make(&self, name: &str, labels: Labels) -> Result<(Volume, bool), Fault> {
+        let anonymous = name.is_empty();
+        let name = if anonymous { clock::draw_id() } else { name.to_owned() };
+        names::check("volume", &name)?;
+        match self.find(&name) {
+            Ok(volume) => return Ok((volume, false)),
+            Err(fault) if fault.kind == types::FaultKind::NotFound => {}
+            Err(fault) => return Err(fault),
+        }
+        let folder = self.root.join(&name);
+        let path = folder.join(DATA);
+        let volume = Volume { name, labels, created: clock::now(), anonymous, path };
+        write(&folder, &volume).map_err(|error| broken("make a volume", &error))?;
+        Ok((volume, true))
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Fault> {
+        let volume = self.find(name)?;
+        let removed = fs::remove_dir_all(self.root.join(volume.name));
+        removed.map_err(|error| broken("remove a volume", &error))
+    }
+}
+
+/// The description comes last: a volume without one is not there.
+fn write(folder: &Path, volume: &Volume) -> io::Result<()> {
+    fs::create_dir_all(&volume.path)?;
+    let text = serde_json::to_vec(volume).map_err(io::Error::other)?;
+    record::replace(&folder.join(FILE), &text)
+}
+
+fn broken(action: &str, error: &io::Error) -> Fault {
+    Fault::internal(format!("cannot {action}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_made_once_found_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(dir.path().join("volumes"));
+        assert!(volumes.list().unwrap().is_empty());
+        let (made, new) = volumes.make("data", Labels::new()).unwrap();
+        assert!(new && made.path.is_dir() && !made.anonymous);
+        assert_eq!(volumes.make("data", Labels::new()).unwrap(), (made, false));
+        assert!(volumes.make("", Labels::new()).unwrap().0.anonymous);
+        assert_eq!(volumes.list().unwrap().len(), 2);
+        volumes.remove("data").unwrap();
+        assert_eq!(volumes.find("data").unwrap_err().message, "get data: no such volume");
+        assert!(volumes.make("../data", Labels::new()).is_err());
+    }
 }

@@ -1,0 +1,193 @@
+//! A container as the engine holds it.
+
+use crate::blocking::{blocking, cannot};
+use crate::events::{EventKind, Events};
+use crate::exec::Chunk;
+use crate::health::Check;
+use crate::info::{ContainerInfo, ContainerState, Status};
+use crate::logs::{Limits, LogFile};
+use crate::record::{self, Record};
+use crate::runtime::Stdio;
+use crate::signals;
+use crate::spec::{self, ImageConfig};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::unix::pipe::Sender;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use types::Fault;
+
+/// One container: what does not change, how it is, and what goes on while it runs.
+#[derive(Debug)]
+pub(crate) struct Container {
+    /// As it was made. Its state is stale: see `state`.
+    pub(crate) fixed: Record,
+    pub(crate) image: ImageConfig,
+    pub(crate) check: Option<Check>,
+    /// Its record, its log and the files that are mounted into it.
+    pub(crate) folder: PathBuf,
+    /// Its FIFOs.
+    pub(crate) run: PathBuf,
+    pub(crate) state: watch::Sender<ContainerState>,
+    /// One start, end or removal at a time.
+    pub(crate) operation: tokio::sync::Mutex<()>,
+    saving: tokio::sync::Mutex<()>,
+    /// `None` with the log driver `none`.
+    pub(crate) log: Option<Arc<LogFile>>,
+    /// It has been removed.
+    pub(crate) gone: CancellationToken,
+    live: Mutex<Live>,
+}
+
+/// What there is only while a container runs or is about to.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) netns: Option<PathBuf>,
+    pub(crate) stdin: Option<Arc<Sender>>,
+    pub(crate) taps: Vec<Tap>,
+    pub(crate) pump: Option<Pump>,
+    pub(crate) health: Option<CancellationToken>,
+}
+
+/// A client that reads output as it comes.
+#[derive(Clone, Debug)]
+pub(crate) struct Tap {
+    pub(crate) sink: mpsc::Sender<Chunk>,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+/// What carries output to the log and to clients.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    /// The container has ended, and the rest of its output is in the FIFOs.
+    pub(crate) finish: CancellationToken,
+    pub(crate) done: JoinHandle<()>,
+}
+
+impl Container {
+    pub(crate) fn new(record: Record, folder: PathBuf, run: PathBuf) -> Result<Self, Fault> {
+        let image = ImageConfig::of(&record.image_config);
+        let check = Check::resolve(record.config.spec.health.as_ref(), image.health().as_ref());
+        let log = match record.config.log.driver.as_str() {
+            "none" => None,
+            _ => {
+                let limits = Limits::parse(&record.config.log.options)?;
+                let path = folder.join(format!("{}-json.log", record.id));
+                let closed = record.state.status == Status::Exited;
+                Some(Arc::new(LogFile::new(path, limits, closed)))
+            }
+        };
+        Ok(Self {
+            image,
+            check,
+            folder,
+            run,
+            state: watch::channel(record.state.clone()).0,
+            operation: tokio::sync::Mutex::new(()),
+            saving: tokio::sync::Mutex::new(()),
+            log,
+            gone: CancellationToken::new(),
+            live: Mutex::new(Live::default()),
+            fixed: record,
+        })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.fixed.id
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.state.borrow().status
+    }
+
+    /// What is live is changed by single assignments; a panic leaves nothing half done.
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the record down as it is now.
+    pub(crate) async fn save(&self) -> Result<(), Fault> {
+        // In turn, so that the newest state is what stays.
+        let _turn = self.saving.lock().await;
+        let state = self.state.borrow().clone();
+        let (record, folder) = (Record { state, ..self.fixed.clone() }, self.folder.clone());
+        blocking(move || {
+            record::write(&folder, &record).map_err(cannot("write a container's record"))
+        })
+        .await
+    }
+
+    /// Changes the state and writes it down. What cannot be written is known until a restart.
+    pub(crate) async fn update(&self, change: impl FnOnce(&mut ContainerState)) {
+        self.state.send_modify(change);
+        if let Err(fault) = self.save().await {
+            tracing::error!(id = self.id(), %fault, "a container's record is stale");
+        }
+    }
+
+    pub(crate) fn hostname(&self) -> String {
+        let own = &self.fixed.config.spec.hostname;
+        if own.is_empty() { self.id().chars().take(12).collect() } else { own.clone() }
+    }
+
+    /// The FIFOs of its first process.
+    pub(crate) fn stdio(&self) -> Stdio {
+        let spec = &self.fixed.config.spec;
+        Stdio {
+            stdin: spec.open_stdin.then(|| self.run.join("stdin")),
+            stdout: Some(self.run.join("stdout")),
+            stderr: (!spec.tty).then(|| self.run.join("stderr")),
+            terminal: spec.tty,
+        }
+    }
+
+    /// The signal that asks it to end.
+    pub(crate) fn stop_signal(&self) -> i32 {
+        let wanted = [&self.fixed.config.spec.stop_signal, &self.image.stop_signal];
+        let set = wanted.into_iter().find(|signal| !signal.is_empty());
+        set.and_then(|signal| signals::parse(signal).ok()).unwrap_or(signals::TERM)
+    }
+
+    /// Tells an event of this container.
+    pub(crate) fn tell(&self, events: &Events, action: &str, further: &[(&str, String)]) {
+        let mut attributes: BTreeMap<String, String> = self.fixed.config.spec.labels.clone();
+        attributes.insert("image".to_owned(), self.fixed.config.spec.image.clone());
+        attributes.insert("name".to_owned(), self.fixed.name.clone());
+        for (name, value) in further {
+            attributes.insert((*name).to_owned(), value.clone());
+        }
+        events.tell(EventKind::Container, action, self.id(), attributes);
+    }
+
+    /// What can be seen of it.
+    pub(crate) fn info(&self) -> ContainerInfo {
+        let spec = &self.fixed.config.spec;
+        let live = self.live();
+        let choose = |own: &str, image: &str| {
+            if own.is_empty() { image.to_owned() } else { own.to_owned() }
+        };
+        ContainerInfo {
+            id: self.fixed.id.clone(),
+            name: self.fixed.name.clone(),
+            created: self.fixed.created,
+            image: self.fixed.image.clone(),
+            config: self.fixed.config.clone(),
+            args: spec::arguments(spec, &self.image).unwrap_or_default(),
+            env: spec::environment(spec, &self.image, &self.hostname()),
+            dir: spec::working_dir(spec, &self.image),
+            user: choose(&spec.user, &self.image.user),
+            hostname: self.hostname(),
+            stop_signal: choose(&spec.stop_signal, &self.image.stop_signal),
+            state: self.state.borrow().clone(),
+            mounts: self.fixed.mounts.clone(),
+            address: live.address,
+            netns: live.netns.clone(),
+            log_path: self.log.as_ref().map(|log| log.path().to_owned()).unwrap_or_default(),
+        }
+    }
+}

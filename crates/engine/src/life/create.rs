@@ -1,0 +1,163 @@
+//! Making a container: everything a user may have got wrong is found here.
+
+use super::mounts;
+use crate::blocking::{blocking, cannot};
+use crate::config::{ContainerConfig, NetworkMode};
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::info::ContainerState;
+use crate::logs::Limits;
+use crate::record::Record;
+use crate::runtime::Image;
+use crate::spec::{self, ImageConfig};
+use crate::{clock, names, signals};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use types::{Fault, Protocol};
+
+/// A container that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    pub id: String,
+    pub warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Makes a container; its image must be here (`No such image: …`).
+    pub async fn create(&self, config: ContainerConfig) -> Result<Created, Fault> {
+        let engine = self.clone();
+        self.complete(async move { engine.make(config).await }).await
+    }
+
+    async fn make(&self, mut config: ContainerConfig) -> Result<Created, Fault> {
+        let image = self.image(&config.spec.image).await?;
+        let image_config = ImageConfig::of(&image.config);
+        check(&config, &image_config)?;
+        let warnings = self.warnings(&config);
+        config.host_ports = free_ports(config.host_ports)?;
+        if config.id.is_empty() {
+            config.id = clock::draw_id();
+        }
+        self.reserve(&mut config)?;
+        let id = config.id.clone();
+        match self.establish(config, image, &image_config).await {
+            Ok(container) => {
+                container.tell(&self.inner.events, "create", &[]);
+                self.registry().insert(container);
+                Ok(Created { id, warnings })
+            }
+            Err(fault) => {
+                self.registry().remove(&id);
+                self.clear_away(&id).await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Keeps the name, drawn where there is none.
+    fn reserve(&self, config: &mut ContainerConfig) -> Result<(), Fault> {
+        let mut registry = self.registry();
+        if config.name.is_empty() {
+            config.name = names::draw(|name| registry.is_taken(name));
+        }
+        let name = config.name.strip_prefix('/').unwrap_or(&config.name).to_owned();
+        names::check("container", &name)?;
+        config.name = name;
+        registry.reserve(&config.name, &config.id)
+    }
+
+    async fn establish(
+        &self,
+        config: ContainerConfig,
+        image: Image,
+        image_config: &ImageConfig,
+    ) -> Result<Arc<Container>, Fault> {
+        let (folder, run) = (self.folder(&config.id), self.run_folder(&config.id));
+        let volumes = self.inner.volumes.clone();
+        let planned = mounts::plan(&config.spec, image_config)?;
+        let points = blocking(move || mounts::resolve(&volumes, planned)).await?;
+        let record = Record {
+            id: config.id.clone(),
+            name: config.name.clone(),
+            created: clock::now(),
+            image: image.id.clone(),
+            image_config: image.config,
+            config,
+            mounts: points,
+            state: ContainerState::default(),
+        };
+        let container = Arc::new(Container::new(record, folder.clone(), run)?);
+        blocking(move || {
+            std::fs::create_dir_all(&folder).map_err(cannot("make a container's folder"))
+        })
+        .await?;
+        // The record comes first: what nobody knows of is removed at the next start.
+        container.save().await?;
+        self.inner.runtime.prepare(container.id().to_owned(), image.id).await?;
+        Ok(container)
+    }
+
+    fn warnings(&self, config: &ContainerConfig) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if config.spec.init == Some(true) && self.inner.machine.init.is_none() {
+            warnings.push("no init is installed (docker-init or tini): it is left out".to_owned());
+        }
+        if !config.spec.dns.nameservers.is_empty() && config.network != NetworkMode::Host {
+            warnings.push("name servers of one's own are not used yet: the node's are".to_owned());
+        }
+        warnings
+    }
+}
+
+fn check(config: &ContainerConfig, image: &ImageConfig) -> Result<(), Fault> {
+    let spec = &config.spec;
+    spec::arguments(spec, image)?;
+    spec::check_capabilities(&spec.cap_add)?;
+    spec::check_capabilities(&spec.cap_drop)?;
+    if !spec.stop_signal.is_empty() {
+        signals::parse(&spec.stop_signal)?;
+    }
+    let dir = spec::working_dir(spec, image);
+    if !dir.starts_with('/') {
+        return Err(Fault::invalid(format!(
+            "the working directory '{dir}' is invalid, it needs to be an absolute path"
+        )));
+    }
+    if !config.id.is_empty() && !is_id(&config.id) {
+        return Err(Fault::invalid("a container's id has 64 hex digits"));
+    }
+    match config.log.driver.as_str() {
+        "" | "json-file" | "local" => Limits::parse(&config.log.options).map(|_| ()),
+        "none" => Ok(()),
+        other => Err(Fault::not_implemented(&format!("the log driver {other:?}"))),
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Asks the kernel for ports where the user does not care which.
+fn free_ports(
+    mut ports: Vec<crate::config::HostPort>,
+) -> Result<Vec<crate::config::HostPort>, Fault> {
+    // All are held until the last is found, so that they differ.
+    let (mut tcp, mut udp) = (Vec::new(), Vec::new());
+    let any = (Ipv4Addr::UNSPECIFIED, 0);
+    for port in ports.iter_mut().filter(|port| port.published == 0) {
+        let found = match port.protocol {
+            Protocol::Tcp => TcpListener::bind(any).and_then(|socket| {
+                let address = socket.local_addr();
+                tcp.push(socket);
+                address
+            }),
+            Protocol::Udp => UdpSocket::bind(any).and_then(|socket| {
+                let address = socket.local_addr();
+                udp.push(socket);
+                address
+            }),
+        };
+        port.published = found.map_err(cannot("find a free port"))?.port();
+    }
+    Ok(ports)
+}

@@ -1,0 +1,117 @@
+//! What follows when a container has ended.
+
+use crate::config::NetworkMode;
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::info::Status;
+use crate::runtime::{Exit, State};
+use crate::{clock, pump};
+use std::sync::Arc;
+use std::time::Duration;
+use types::{FaultKind, Timestamp};
+
+/// For the rest of the output of a container that has ended.
+const DRAIN: Duration = Duration::from_secs(15);
+/// Between two tries while the runtime is away.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Docker's exit code where nobody knows how a container ended, e.g. when the machine went down.
+const UNKNOWN: i32 = 255;
+
+impl Engine {
+    /// Notes the end of a container: its output is complete, its network and task are gone. Does
+    /// nothing for an end of an earlier run.
+    pub(crate) async fn ended(&self, container: &Arc<Container>, exit: Option<Exit>) {
+        let turn = container.operation.lock().await;
+        let (status, started) = {
+            let state = container.state.borrow();
+            (state.status, state.started_at)
+        };
+        if status != Status::Running || exit.is_some_and(|exit| exit.at < started) {
+            return;
+        }
+        if exit.is_none() && self.still_runs(container).await {
+            return;
+        }
+        let Some(reaped) = self.reap(container).await else { return };
+        let unknown = || Exit { code: UNKNOWN, at: clock::now() };
+        let mut exit = exit.or(reaped).unwrap_or_else(unknown);
+        if exit.at == Timestamp::default() {
+            exit.at = clock::now();
+        }
+        self.take_down(container).await;
+        container
+            .update(|state| {
+                state.status = Status::Exited;
+                state.pid = 0;
+                state.exit_code = exit.code;
+                state.finished_at = exit.at;
+            })
+            .await;
+        let code = [("exitCode", exit.code.to_string())];
+        container.tell(&self.inner.events, "die", &code);
+        drop(turn);
+        if container.fixed.config.auto_remove
+            && let Err(fault) = self.remove_one(container, true).await
+        {
+            tracing::warn!(id = container.id(), %fault, "cannot remove a container that has ended");
+        }
+    }
+
+    /// Looks again where the end was only guessed from a list: it may have been started anew.
+    async fn still_runs(&self, container: &Container) -> bool {
+        let state = self.inner.runtime.state(container.id().to_owned()).await;
+        matches!(state, Ok(Some(State::Running { .. })))
+    }
+
+    /// Has the runtime forget the task, which waits for the rest of the output. `None` when the
+    /// engine stops meanwhile: then the next one does it.
+    async fn reap(&self, container: &Container) -> Option<Option<Exit>> {
+        loop {
+            match self.inner.runtime.reap(container.id().to_owned()).await {
+                Ok(exit) => return Some(exit),
+                Err(fault) if fault.kind == FaultKind::Unavailable => {
+                    let pause = tokio::time::sleep(PAUSE);
+                    self.inner.token.run_until_cancelled(pause).await?;
+                }
+                Err(fault) => {
+                    if fault.kind != FaultKind::NotFound {
+                        let id = container.id();
+                        tracing::warn!(id, %fault, "the task of a container stays until it is removed");
+                    }
+                    return Some(None);
+                }
+            }
+        }
+    }
+
+    /// Ends everything that goes on for a container while it runs.
+    pub(super) async fn take_down(&self, container: &Container) {
+        let (pump, health) = {
+            let mut live = container.live();
+            live.stdin = None;
+            live.address = None;
+            live.netns = None;
+            (live.pump.take(), live.health.take())
+        };
+        if let Some(health) = health {
+            health.cancel();
+        }
+        if let Some(pump) = pump {
+            pump.finish.cancel();
+            if tokio::time::timeout(DRAIN, pump.done).await.is_err() {
+                tracing::warn!(id = container.id(), "the end of a container's output is lost");
+            }
+        }
+        pump::close(container);
+        if container.fixed.config.network == NetworkMode::Bridge
+            && let Err(error) = self.inner.dataplane.detach(container.id()).await
+        {
+            tracing::warn!(id = container.id(), %error, "a container's network stays");
+        }
+        let run = container.run.clone();
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(run)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            tracing::debug!(id = container.id(), ?removed, "a container's streams stay");
+        }
+    }
+}

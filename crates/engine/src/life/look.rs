@@ -1,0 +1,69 @@
+//! A look into a container's file system before it starts: who its users are, and what its image
+//! has where volumes go.
+
+use crate::blocking::{blocking, cannot};
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::info::MountPoint;
+use crate::rootfs;
+use crate::users::User;
+use std::path::PathBuf;
+use types::{Fault, MountKind};
+
+impl Engine {
+    /// Finds the user a container runs as, and fills its empty volumes.
+    pub(super) async fn look_inside(&self, container: &Container) -> Result<User, Fault> {
+        let at = self.mounts_folder().join(container.id());
+        let made = at.clone();
+        blocking(move || std::fs::create_dir_all(made).map_err(cannot("make a mount point")))
+            .await?;
+        self.inner.runtime.mount(container.id().to_owned(), at.clone()).await?;
+        let found = look(container, at.clone()).await;
+        // Unmounted whatever was found: a container must not start while it is mounted here.
+        self.inner.runtime.unmount(at.clone()).await?;
+        let _left = tokio::fs::remove_dir(at).await;
+        found
+    }
+
+    /// Undoes what an engine left that died while it looked.
+    pub(super) async fn look_away(&self) -> Result<(), Fault> {
+        let folder = self.mounts_folder();
+        let entries = blocking(move || {
+            std::fs::create_dir_all(&folder).map_err(cannot("make a folder for mounts"))?;
+            let entries = std::fs::read_dir(&folder).map_err(cannot("list mounts"))?;
+            Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<Vec<_>>())
+        });
+        for at in entries.await? {
+            self.inner.runtime.unmount(at.clone()).await?;
+            // Never with what is in it: it may be a container's.
+            let _left = tokio::fs::remove_dir(at).await;
+        }
+        Ok(())
+    }
+
+    fn mounts_folder(&self) -> PathBuf {
+        self.inner.config.data.join("mounts")
+    }
+}
+
+async fn look(container: &Container, root: PathBuf) -> Result<User, Fault> {
+    let spec = &container.fixed.config.spec;
+    let user = if spec.user.is_empty() { &container.image.user } else { &spec.user };
+    let (user, groups) = (user.clone(), spec.groups.clone());
+    let volumes: Vec<MountPoint> = container
+        .fixed
+        .mounts
+        .iter()
+        .filter(|point| point.mount.kind == MountKind::Volume)
+        .cloned()
+        .collect();
+    blocking(move || {
+        for point in &volumes {
+            let filled = rootfs::fill(&root, &point.mount.target, &point.source);
+            filled.map_err(cannot("fill a volume from the image"))?;
+        }
+        let accounts = rootfs::accounts(&root).map_err(cannot("read the container's users"))?;
+        accounts.find(&user, &groups)
+    })
+    .await
+}

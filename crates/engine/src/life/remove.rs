@@ -1,0 +1,123 @@
+//! Removing a container and all that was made for it.
+
+use crate::blocking::{blocking, cannot};
+use crate::config::NetworkMode;
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::info::Status;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use types::Fault;
+
+impl Engine {
+    /// Removes a container; one that runs only with `force`. Its anonymous volumes go where
+    /// `volumes`.
+    pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), Fault> {
+        let (engine, container) = (self.clone(), self.find(name)?);
+        if container.status() == Status::Running && !force {
+            return Err(Fault::conflict(format!(
+                "cannot remove container \"/{}\": container is running: stop the container before \
+                 removing or force remove",
+                container.fixed.name
+            )));
+        }
+        self.complete(async move {
+            if container.status() == Status::Running
+                && let Err(fault) = engine.end_by_force(&container).await
+            {
+                // The runtime removes whatever is left.
+                tracing::warn!(id = container.id(), %fault, "removing a container that runs");
+            }
+            engine.remove_one(&container, volumes).await
+        })
+        .await
+    }
+
+    pub(super) async fn remove_one(
+        &self,
+        container: &Arc<Container>,
+        volumes: bool,
+    ) -> Result<(), Fault> {
+        let _turn = container.operation.lock().await;
+        if container.gone.is_cancelled() {
+            return Ok(());
+        }
+        let before = container.status();
+        container.state.send_modify(|state| state.status = Status::Removing);
+        if let Err(fault) = self.inner.runtime.delete(container.id().to_owned()).await {
+            container.state.send_modify(|state| state.status = before);
+            return Err(fault);
+        }
+        self.take_down(container).await;
+        if volumes {
+            self.remove_anonymous_volumes(container).await;
+        }
+        let folder = container.folder.clone();
+        blocking(move || remove_folder(&folder)).await?;
+        self.forget_execs(container.id());
+        self.registry().remove(container.id());
+        container.tell(&self.inner.events, "destroy", &[]);
+        container.gone.cancel();
+        Ok(())
+    }
+
+    async fn remove_anonymous_volumes(&self, container: &Container) {
+        let anonymous = container.fixed.mounts.iter().filter(|point| point.anonymous);
+        for point in anonymous {
+            let (volumes, name) = (self.inner.volumes.clone(), point.mount.source.clone());
+            let others = self.containers();
+            let shared = others.iter().any(|other| {
+                other.id() != container.id()
+                    && other.fixed.mounts.iter().any(|mount| mount.source == point.source)
+            });
+            if !shared && let Err(fault) = blocking(move || volumes.remove(&name)).await {
+                tracing::debug!(%fault, "an anonymous volume stays");
+            }
+        }
+    }
+
+    /// Removes what there is of a container that has no record (any more). Failures are told and
+    /// left to the next start.
+    pub(super) async fn clear_away(&self, id: &str) {
+        if let Err(fault) = self.inner.runtime.delete(id.to_owned()).await {
+            tracing::warn!(id, %fault, "a container that nobody knows stays");
+        }
+        let (folder, run) = (self.folder(id), self.run_folder(id));
+        let cleared = blocking(move || {
+            remove_folder(&folder)?;
+            remove_folder(&run)
+        });
+        if let Err(fault) = cleared.await {
+            tracing::warn!(id, %fault, "files of a container that nobody knows stay");
+        }
+    }
+
+    /// As [`Self::clear_away`], with its network where no task has one of this id.
+    pub(super) async fn clear_away_plain(&self, id: &str, network: NetworkMode) {
+        self.clear_away(id).await;
+        if network == NetworkMode::Bridge
+            && let Err(error) = self.inner.dataplane.detach(id).await
+        {
+            tracing::warn!(id, %error, "the network of a container that nobody knows stays");
+        }
+    }
+
+    pub(super) fn folder(&self, id: &str) -> PathBuf {
+        self.inner.config.data.join("containers").join(id)
+    }
+
+    pub(super) fn run_folder(&self, id: &str) -> PathBuf {
+        self.inner.config.run.join(id)
+    }
+}
+
+fn remove_folder(folder: &Path) -> Result<(), Fault> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(cannot("remove a container's files")(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,254 @@
+//! Starting a container.
+
+use super::mounts;
+use crate::blocking::{blocking, cannot};
+use crate::config::NetworkMode;
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::fifo::{self, Output};
+use crate::info::Status;
+use crate::spec::{self, Netns, Plan};
+use crate::{clock, files, health, pump};
+use dataplane::Dataplane;
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use types::{Fault, FaultKind, Retry, Timestamp};
+
+impl Engine {
+    /// Starts a container. False where it runs already.
+    pub async fn start(&self, name: &str) -> Result<bool, Fault> {
+        let (engine, container) = (self.clone(), self.find(name)?);
+        self.complete(async move { engine.start_one(&container).await }).await
+    }
+
+    async fn start_one(&self, container: &Arc<Container>) -> Result<bool, Fault> {
+        let _turn = container.operation.lock().await;
+        match container.status() {
+            Status::Running => return Ok(false),
+            Status::Removing => {
+                return Err(Fault::conflict(
+                    "container is marked for removal and cannot be started",
+                ));
+            }
+            Status::Created | Status::Exited => {}
+        }
+        let started = clock::now();
+        match self.bring_up(container).await {
+            Ok(pid) => {
+                self.began(container, pid, started).await;
+                container.tell(&self.inner.events, "start", &[]);
+                Ok(true)
+            }
+            Err(fault) => {
+                self.take_down(container).await;
+                pump::close(container);
+                let code = code_of(&fault);
+                let change = |state: &mut crate::ContainerState| {
+                    state.error.clone_from(&fault.message);
+                    state.exit_code = code;
+                };
+                container.update(change).await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Notes that a container runs, and looks after it from now on.
+    pub(super) async fn began(&self, container: &Arc<Container>, pid: u32, started: Timestamp) {
+        container
+            .update(|state| {
+                state.status = Status::Running;
+                state.pid = pid;
+                state.exit_code = 0;
+                state.error.clear();
+                state.oom_killed = false;
+                state.started_at = started;
+                state.finished_at = Timestamp::default();
+                state.health = container.check.as_ref().map(|_| crate::Health::default());
+                state.starts += 1;
+            })
+            .await;
+        self.look_after(container);
+    }
+
+    /// Starts the health check, where there is one.
+    pub(super) fn look_after(&self, container: &Arc<Container>) {
+        if container.check.is_some() {
+            let token = self.inner.token.child_token();
+            container.live().health = Some(token.clone());
+            let watching = health::watch_over(self.clone(), Arc::clone(container), token);
+            self.inner.tracker.spawn(watching);
+        }
+    }
+
+    async fn bring_up(&self, container: &Arc<Container>) -> Result<u32, Fault> {
+        for point in &container.fixed.mounts {
+            mounts::check_bind(&point.mount)?;
+        }
+        let id = container.id().to_owned();
+        self.inner.runtime.prepare(id.clone(), container.fixed.image.clone()).await?;
+        let user = self.look_inside(container).await?;
+        let netns = self.connect(container).await?;
+        self.write_files(container, &netns).await?;
+        self.open_streams(container).await?;
+        let hostname = match netns {
+            Netns::Host => node_name().await,
+            Netns::Path(_) | Netns::New => container.hostname(),
+        };
+        let rendered = spec::render(&Plan {
+            id: container.id(),
+            config: &container.fixed.config,
+            image: &container.image,
+            machine: &self.inner.machine,
+            user: &user,
+            hostname: &hostname,
+            netns: &netns,
+            mounts: &container.fixed.mounts,
+            files: &container.folder,
+            cgroup_parent: &self.inner.config.cgroup_parent,
+        })?;
+        self.inner.runtime.start(id, rendered, container.stdio()).await
+    }
+
+    /// Connects the container, or finds how its caller connected it.
+    async fn connect(&self, container: &Container) -> Result<Netns, Fault> {
+        let dataplane = &self.inner.dataplane;
+        let sandbox = match container.fixed.config.network {
+            NetworkMode::Host => return Ok(Netns::Host),
+            NetworkMode::None => return Ok(Netns::New),
+            NetworkMode::Bridge => {
+                self.check_ports(container)?;
+                let ports = container.fixed.config.host_ports.iter();
+                let ports = ports.map(|port| (port.protocol, port.published, port.target));
+                let attached =
+                    dataplane.attach(container.id(), None, Vec::new(), ports.collect()).await;
+                attached.map_err(|error| unconnected(&error))?
+            }
+            NetworkMode::Attached => find_sandbox(dataplane, container.id()).await?,
+        };
+        let path = PathBuf::from(&sandbox.netns);
+        let mut live = container.live();
+        live.address = Some(sandbox.gateway_address);
+        live.netns = Some(path.clone());
+        Ok(Netns::Path(path))
+    }
+
+    /// Refuses ports that another container has on this node.
+    fn check_ports(&self, container: &Container) -> Result<(), Fault> {
+        let ports = &container.fixed.config.host_ports;
+        let others = self.containers();
+        let running = others
+            .iter()
+            .filter(|other| other.status() == Status::Running && other.id() != container.id());
+        for other in running {
+            for taken in &other.fixed.config.host_ports {
+                let same = |port: &&crate::HostPort| {
+                    (port.protocol, port.published) == (taken.protocol, taken.published)
+                };
+                if let Some(port) = ports.iter().find(same) {
+                    return Err(Fault::conflict(format!(
+                        "Bind for 0.0.0.0:{} failed: port is already allocated",
+                        port.published
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes /etc/hosts, /etc/hostname and /etc/resolv.conf.
+    async fn write_files(&self, container: &Container, netns: &Netns) -> Result<(), Fault> {
+        let spec = container.fixed.config.spec.clone();
+        let hostname = container.hostname();
+        let address = self.first_address(container).await;
+        let folder = container.folder.clone();
+        let (own, daemon) = (*netns != Netns::Host, self.inner.config.resolv_conf.clone());
+        blocking(move || {
+            let daemon = fs::read_to_string(daemon).unwrap_or_default();
+            let resolv = if own { files::resolv_conf(&spec.dns, &daemon) } else { daemon };
+            let hosts = files::hosts(address, &hostname, &spec.hosts);
+            for (name, text) in
+                [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv)]
+            {
+                fs::write(folder.join(name), text).map_err(cannot("write a container's files"))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Where the container's own name leads to: its first cluster network, or the gateway bridge.
+    async fn first_address(&self, container: &Container) -> Option<IpAddr> {
+        let gateway = container.live().address?;
+        let sandbox = find_sandbox(&self.inner.dataplane, container.id()).await.ok();
+        let first = sandbox.and_then(|sandbox| sandbox.attachments.first().map(|a| a.address));
+        Some(IpAddr::V4(first.unwrap_or(gateway)))
+    }
+
+    /// Makes the FIFOs and starts to carry what comes.
+    async fn open_streams(&self, container: &Arc<Container>) -> Result<(), Fault> {
+        let (run, stdio) = (container.run.clone(), container.stdio());
+        blocking(move || {
+            let made = fs::create_dir_all(&run).and_then(|()| {
+                let paths = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
+                paths.into_iter().flatten().try_for_each(|path| fifo::make(path))
+            });
+            made.map_err(cannot("make a container's streams"))
+        })
+        .await?;
+        self.carry(container)
+    }
+
+    /// Opens the FIFOs and carries what comes.
+    pub(super) fn carry(&self, container: &Arc<Container>) -> Result<(), Fault> {
+        let stdio = container.stdio();
+        let stdout = stdio.stdout.unwrap_or_default();
+        let output = Output::open(&stdout, stdio.stderr.as_deref())
+            .map_err(cannot("open a container's output"))?;
+        if let Some(path) = stdio.stdin {
+            let writer = fifo::writer(&path).map_err(cannot("open a container's input"))?;
+            container.live().stdin = Some(Arc::new(writer));
+        }
+        if let Some(log) = &container.log {
+            log.reopen();
+        }
+        let token: CancellationToken = self.inner.token.clone();
+        pump::start(container, output, &self.inner.tracker, token);
+        Ok(())
+    }
+}
+
+async fn find_sandbox(dataplane: &Dataplane, id: &str) -> Result<discovery::Sandbox, Fault> {
+    let mut sandboxes = dataplane.sandboxes().await.map_err(|error| unconnected(&error))?;
+    let missing = || Fault::conflict(format!("the network of container {id} is not attached"));
+    sandboxes.remove(id).ok_or_else(missing)
+}
+
+fn unconnected(error: &dataplane::Error) -> Fault {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    let message = format!("{error}{}", cause.unwrap_or_default());
+    match error.retry() {
+        Retry::Transient => Fault::unavailable(message),
+        Retry::Permanent => Fault::internal(message),
+    }
+}
+
+async fn node_name() -> String {
+    let name = tokio::fs::read_to_string("/proc/sys/kernel/hostname").await.unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// The exit code of a container that could not be started, as Docker chooses it.
+fn code_of(fault: &Fault) -> i32 {
+    let missing = ["executable file not found", "no such file or directory"];
+    if missing.iter().any(|text| fault.message.contains(text)) {
+        127
+    } else if fault.message.contains("permission denied") && fault.kind != FaultKind::Unavailable {
+        126
+    } else {
+        128
+    }
+}

@@ -1,0 +1,196 @@
+//! Taking over after a restart: what runs goes on, what ended meanwhile is noted, and what nobody
+//! knows is removed.
+
+use crate::blocking::{blocking, cannot};
+use crate::config::NetworkMode;
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::info::Status;
+use crate::record::{self, Record};
+use crate::runtime::State;
+use crate::{clock, signals};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use types::{Fault, FaultKind};
+
+/// The runtime's daemon may be starting, too.
+const TRIES: u32 = 60;
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Engine {
+    /// Reads the records and brings them and the runtime together.
+    pub(crate) async fn take_over(&self) -> Result<(), Fault> {
+        let (data, run) = (self.inner.config.data.clone(), self.inner.config.run.clone());
+        let records = blocking(move || read_records(&data, &run)).await?;
+        for record in records {
+            let (folder, run) = (self.folder(&record.id), self.run_folder(&record.id));
+            let id = record.id.clone();
+            match Container::new(record, folder, run) {
+                Ok(container) => self.registry().insert(Arc::new(container)),
+                Err(fault) => tracing::error!(id, %fault, "a container's record cannot be used"),
+            }
+        }
+        let states = self.states().await?;
+        self.look_away().await?;
+        for id in states.keys().filter(|id| self.find(id).is_err()) {
+            tracing::info!(id, "removing a container that has no record");
+            // Whoever had attached it detaches it; it is fine where nobody had.
+            self.clear_away_plain(id, NetworkMode::Bridge).await;
+        }
+        let sandboxes = self.inner.dataplane.sandboxes().await.unwrap_or_default();
+        for container in self.containers() {
+            if let Some(sandbox) = sandboxes.get(container.id()) {
+                let mut live = container.live();
+                live.address = Some(sandbox.gateway_address);
+                live.netns = Some(PathBuf::from(&sandbox.netns));
+            }
+            let state = states.get(container.id()).copied();
+            self.take_over_one(&container, state).await;
+        }
+        self.clear_run_folders().await
+    }
+
+    async fn states(&self) -> Result<BTreeMap<String, State>, Fault> {
+        let mut tries = 0;
+        loop {
+            match self.inner.runtime.list().await {
+                Err(fault) if fault.kind == FaultKind::Unavailable && tries < TRIES => {
+                    tries += 1;
+                    let pause = tokio::time::sleep(PAUSE);
+                    if self.inner.token.run_until_cancelled(pause).await.is_none() {
+                        return Err(fault);
+                    }
+                }
+                listed => return listed,
+            }
+        }
+    }
+
+    async fn take_over_one(&self, container: &Arc<Container>, state: Option<State>) {
+        let recorded = container.status();
+        let runs = matches!(state, Some(State::Running { .. } | State::Ended(_)));
+        if runs && let Err(fault) = self.carry(container) {
+            // After the machine was restarted, or when the run directory was emptied.
+            tracing::warn!(id = container.id(), %fault, "output of a container is lost");
+        }
+        match (state, recorded) {
+            (Some(State::Running { pid }), Status::Running) => {
+                container.update(|state| state.pid = pid).await;
+                self.end_old_execs(container);
+                self.look_after(container);
+            }
+            // The engine died between starting it and writing that down.
+            (Some(State::Running { pid }), Status::Created | Status::Exited) => {
+                self.began(container, pid, clock::now()).await;
+            }
+            (Some(State::Ended(exit)), Status::Running) => {
+                self.note_end(container.id(), Some(exit))
+            }
+            (Some(State::Ended(_)), Status::Created | Status::Exited) => {
+                let started = types::Timestamp::default();
+                container.state.send_modify(|state| {
+                    state.status = Status::Running;
+                    state.started_at = started;
+                });
+                self.note_end(container.id(), None);
+            }
+            (Some(State::Prepared) | None, Status::Running) => self.note_end(container.id(), None),
+            (_, Status::Removing) => {
+                let (engine, container) = (self.clone(), Arc::clone(container));
+                self.inner.tracker.spawn(async move { engine.remove_one(&container, true).await });
+            }
+            (Some(State::Prepared) | None, Status::Created | Status::Exited) => {}
+        }
+    }
+
+    /// Processes that clients had started in a container lost them with the old engine.
+    fn end_old_execs(&self, container: &Arc<Container>) {
+        let entries = fs::read_dir(&container.run).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let execs = names.filter_map(|name| name.strip_suffix("-stdout").map(str::to_owned));
+        for exec in execs {
+            let (runtime, id) = (Arc::clone(&self.inner.runtime), container.id().to_owned());
+            let run = container.run.clone();
+            let ending = async move {
+                let _ended = runtime.exec_signal(id.clone(), exec.clone(), signals::KILL).await;
+                let waiting = runtime.exec_wait(id, exec.clone());
+                let _gone = tokio::time::timeout(PAUSE * TRIES, waiting).await;
+                for stream in ["stdin", "stdout", "stderr"] {
+                    let _gone = fs::remove_file(run.join(format!("{exec}-{stream}")));
+                }
+            };
+            let token = self.inner.token.clone();
+            self.inner.tracker.spawn(async move { token.run_until_cancelled(ending).await });
+        }
+    }
+
+    /// The runtime may have missed something: ends are found in its list.
+    pub(super) async fn catch_up(&self) {
+        let states = match self.states().await {
+            Ok(states) => states,
+            Err(fault) => {
+                tracing::warn!(%fault, "cannot list containers; ends may be noticed late");
+                return;
+            }
+        };
+        for container in self.containers() {
+            if container.status() != Status::Running {
+                continue;
+            }
+            match states.get(container.id()) {
+                Some(State::Running { .. }) => {}
+                Some(State::Ended(exit)) => self.note_end(container.id(), Some(*exit)),
+                // Looked at again before it is believed: it may have started after the list.
+                Some(State::Prepared) | None => self.note_end(container.id(), None),
+            }
+        }
+    }
+
+    /// Removes what is left in the run directory of containers that do not run.
+    async fn clear_run_folders(&self) -> Result<(), Fault> {
+        let live: Vec<PathBuf> = {
+            let all = self.containers();
+            let running = all.iter().filter(|one| one.status() == Status::Running);
+            running.map(|one| one.run.clone()).collect()
+        };
+        let run = self.inner.config.run.clone();
+        blocking(move || {
+            for entry in entries(&run)? {
+                if !live.contains(&entry) && fs::remove_dir_all(&entry).is_err() {
+                    tracing::debug!(path = %entry.display(), "a leftover stays");
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn read_records(data: &Path, run: &Path) -> Result<Vec<Record>, Fault> {
+    fs::create_dir_all(data.join("containers")).map_err(cannot("make the engine's folder"))?;
+    fs::create_dir_all(run).map_err(cannot("make the engine's run directory"))?;
+    let mut records = Vec::new();
+    for folder in entries(&data.join("containers"))? {
+        match record::read(&folder) {
+            Ok(record) if folder.ends_with(&record.id) && !record.id.is_empty() => {
+                records.push(record);
+            }
+            // Made just before the engine died; there is nothing of it yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let _gone = fs::remove_dir_all(&folder);
+            }
+            Ok(_) => tracing::error!(path = %folder.display(), "a record is in the wrong place"),
+            Err(error) => tracing::error!(path = %folder.display(), %error, "a record is damaged"),
+        }
+    }
+    Ok(records)
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let entries = fs::read_dir(folder).map_err(cannot("read the engine's folder"))?;
+    Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+}

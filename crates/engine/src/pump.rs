@@ -1,0 +1,116 @@
+//! Carries what a container writes to its log and to the clients that are attached.
+//!
+//! Invariant: the container is held up only as long as a piece is being written to the disk and,
+//! for a client that does not read, [`PATIENCE`]; then the client is dropped.
+
+use crate::clock;
+use crate::container::{Container, Pump};
+use crate::exec::Chunk;
+use crate::fifo::Output;
+use crate::logs::{Lines, LogEntry, stamp};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// For a client that does not read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts to carry. When `shutdown` is cancelled the engine stops, and the container goes on.
+pub(crate) fn start(
+    container: &Arc<Container>,
+    output: Output,
+    tracker: &TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let finish = CancellationToken::new();
+    let carrier = Carrier {
+        container: Arc::clone(container),
+        output,
+        stdout: Lines::default(),
+        stderr: Lines::default(),
+    };
+    let done = tracker.spawn(carrier.run(finish.clone(), shutdown));
+    container.live().pump = Some(Pump { finish, done });
+}
+
+struct Carrier {
+    container: Arc<Container>,
+    output: Output,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Carrier {
+    async fn run(mut self, finish: CancellationToken, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break self.flush().await,
+                () = finish.cancelled() => break self.end().await,
+                chunk = self.output.next() => match chunk {
+                    Ok(chunk) => self.carry(chunk).await,
+                    Err(error) => {
+                        let id = self.container.id();
+                        tracing::error!(id, %error, "output of a container is lost");
+                        break self.end().await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes the rest, and closes the log and the clients.
+    async fn end(&mut self) {
+        while let Some(chunk) = self.output.take() {
+            self.carry(chunk).await;
+        }
+        self.flush().await;
+        close(&self.container);
+    }
+
+    async fn carry(&mut self, chunk: Chunk) {
+        let lines = if chunk.stderr { &mut self.stderr } else { &mut self.stdout };
+        let lines = lines.feed(&chunk.bytes);
+        self.write(stamp(lines, chunk.stderr, clock::now())).await;
+        self.send(chunk).await;
+    }
+
+    async fn flush(&mut self) {
+        let rest =
+            |lines: Option<Bytes>, stderr| stamp(lines.into_iter().collect(), stderr, clock::now());
+        let entries = [rest(self.stdout.rest(), false), rest(self.stderr.rest(), true)].concat();
+        self.write(entries).await;
+    }
+
+    async fn write(&self, entries: Vec<LogEntry>) {
+        let Some(log) = self.container.log.as_ref().map(Arc::clone) else { return };
+        if entries.is_empty() {
+            return;
+        }
+        let written = tokio::task::spawn_blocking(move || log.append(&entries)).await;
+        if let Err(panic) = written {
+            tracing::error!(%panic, "lines of a container's log were lost");
+        }
+    }
+
+    async fn send(&self, chunk: Chunk) {
+        let taps = self.container.live().taps.clone();
+        for tap in taps {
+            let wanted = if chunk.stderr { tap.stderr } else { tap.stdout };
+            if wanted && tap.sink.send_timeout(chunk.clone(), PATIENCE).await.is_err() {
+                let mut live = self.container.live();
+                live.taps.retain(|known| !known.sink.same_channel(&tap.sink));
+            }
+        }
+    }
+}
+
+/// Tells readers of the log and clients that there is no more.
+pub(crate) fn close(container: &Container) {
+    if let Some(log) = &container.log {
+        log.close();
+    }
+    container.live().taps.clear();
+}

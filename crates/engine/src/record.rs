@@ -1,0 +1,68 @@
+//! What is written down of a container, so that it is known after a restart.
+
+use crate::config::ContainerConfig;
+use crate::info::{ContainerState, MountPoint};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use types::Timestamp;
+
+const FILE: &str = "record.json";
+
+/// A container, whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    /// The image's id.
+    pub(crate) image: String,
+    /// The image's configuration: the image may lose its name or go while the container is here.
+    pub(crate) image_config: Value,
+    pub(crate) config: ContainerConfig,
+    pub(crate) mounts: Vec<MountPoint>,
+    pub(crate) state: ContainerState,
+}
+
+/// Reads the record in a container's folder.
+pub(crate) fn read(folder: &Path) -> io::Result<Record> {
+    let text = fs::read(folder.join(FILE))?;
+    serde_json::from_slice(&text).map_err(io::Error::other)
+}
+
+/// Writes the record of a container, or leaves the old one as it is.
+pub(crate) fn write(folder: &Path, record: &Record) -> io::Result<()> {
+    let text = serde_json::to_vec(record).map_err(io::Error::other)?;
+    replace(&folder.join(FILE), &text)
+}
+
+/// Puts a whole new file in the place of an old one; after a crash, either is there.
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = Record { id: "a".repeat(64), name: "web".to_owned(), ..Record::default() };
+        write(dir.path(), &record).unwrap();
+        write(dir.path(), &record).unwrap();
+        assert_eq!(read(dir.path()).unwrap(), record);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,136 @@
+//! Looks into a container's file system from outside.
+//!
+//! Invariant: no link in it leads out of it. Paths are opened with RESOLVE_IN_ROOT (openat2(2)),
+//! also while the container runs and may change them at any moment.
+
+use crate::users::Accounts;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+/// No /etc/passwd is larger.
+const ACCOUNTS_MAX: u64 = 4 << 20;
+/// Folders in folders, when a volume is filled.
+const DEPTH_MAX: usize = 64;
+
+/// Reads who is known in a container.
+pub(crate) fn accounts(root: &Path) -> io::Result<Accounts> {
+    Ok(Accounts { passwd: text(root, "etc/passwd")?, group: text(root, "etc/group")? })
+}
+
+fn text(root: &Path, path: &str) -> io::Result<String> {
+    let file = match open(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(error),
+    };
+    let mut content = Vec::new();
+    file.take(ACCOUNTS_MAX).read_to_end(&mut content)?;
+    Ok(String::from_utf8_lossy(&content).into_owned())
+}
+
+fn open(root: &Path, path: &str, flags: OFlag) -> io::Result<File> {
+    let root = File::open(root)?;
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let inside = path.trim_start_matches('/');
+    let inside = if inside.is_empty() { "." } else { inside };
+    Ok(File::from(openat2(&root, inside, how)?))
+}
+
+/// Fills an empty volume with what the image has at its target, with owners and modes, as Docker
+/// does. Nothing happens where the volume holds something or the image has nothing there.
+pub(crate) fn fill(root: &Path, target: &str, volume: &Path) -> io::Result<()> {
+    if fs::read_dir(volume)?.next().is_some() {
+        return Ok(());
+    }
+    let folder = match open(root, target, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+        Ok(folder) => folder,
+        Err(error) if is_missing(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // The open folder keeps its place, whatever its path was.
+    let source = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+    copy_folder(&source.join("."), volume, DEPTH_MAX)
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn copy_folder(source: &Path, target: &Path, depth: usize) -> io::Result<()> {
+    if depth == 0 {
+        return Err(io::Error::other("folders are nested too deeply"));
+    }
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), target.join(entry.file_name()));
+        let metadata = entry.metadata()?;
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            fs::create_dir(&to)?;
+            copy_folder(&from, &to, depth - 1)?;
+            continue;
+        }
+        if kind.is_symlink() {
+            symlink(fs::read_link(&from)?, &to)?;
+            lchown(&to, Some(metadata.uid()), Some(metadata.gid()))?;
+            continue;
+        }
+        if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
+            continue;
+        }
+        fs::copy(&from, &to)?;
+        dress(&to, &metadata)?;
+    }
+    dress(target, &fs::metadata(source)?)
+}
+
+/// Gives owner and mode, in this order: a change of owner clears the set-id bits.
+fn dress(path: &Path, like: &fs::Metadata) -> io::Result<()> {
+    lchown(path, Some(like.uid()), Some(like.gid()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(like.mode() & 0o7777))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_do_not_lead_out_of_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "root:x:7:7::/:\n").unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        symlink(outside.path().join("secret"), root.path().join("etc/passwd")).unwrap();
+        symlink(outside.path(), root.path().join("data")).unwrap();
+        assert_eq!(accounts(root.path()).unwrap().passwd, "");
+        let volume = tempfile::tempdir().unwrap();
+        fill(root.path(), "/data", volume.path()).unwrap();
+        assert_eq!(fs::read_dir(volume.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_empty_volume_is_filled_from_the_image_and_a_used_one_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let data = root.path().join("var/data");
+        fs::create_dir_all(data.join("sub")).unwrap();
+        fs::write(data.join("sub/file"), "text").unwrap();
+        fs::set_permissions(data.join("sub/file"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o1777)).unwrap();
+        symlink("sub/file", data.join("link")).unwrap();
+        let volume = tempfile::tempdir().unwrap();
+        fill(root.path(), "/var/data", volume.path()).unwrap();
+        assert_eq!(fs::read_to_string(volume.path().join("link")).unwrap(), "text");
+        assert_eq!(fs::metadata(volume.path()).unwrap().mode() & 0o7777, 0o1777);
+        let copied = fs::metadata(volume.path().join("sub/file")).unwrap();
+        assert_eq!(copied.mode() & 0o7777, 0o640);
+        fs::write(data.join("later"), "").unwrap();
+        fill(root.path(), "/var/data", volume.path()).unwrap();
+        assert!(!volume.path().join("later").exists());
+    }
+}

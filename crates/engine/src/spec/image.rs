@@ -1,0 +1,91 @@
+//! What an image says about containers made from it.
+
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use types::{HealthCheck, Labels};
+
+/// The `config` object of an image's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct ImageConfig {
+    pub(crate) user: String,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) env: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) entrypoint: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) cmd: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) volumes: BTreeMap<String, Value>,
+    pub(crate) working_dir: String,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) labels: Labels,
+    pub(crate) stop_signal: String,
+    healthcheck: Option<Check>,
+}
+
+/// Docker's addition to OCI. Durations are nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Check {
+    #[serde(deserialize_with = "nullable")]
+    test: Vec<String>,
+    interval: u64,
+    timeout: u64,
+    start_period: u64,
+    start_interval: u64,
+    retries: u32,
+}
+
+/// Takes null for nothing, as images made by Go programs have it.
+fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl ImageConfig {
+    /// Reads an image's whole configuration. What cannot be read is taken for nothing.
+    pub(crate) fn of(configuration: &Value) -> Self {
+        let config = configuration.get("config").or_else(|| configuration.get("Config"));
+        let Some(config) = config else { return Self::default() };
+        Self::deserialize(config).unwrap_or_else(|error| {
+            tracing::warn!(%error, "an image's configuration is not understood");
+            Self::default()
+        })
+    }
+
+    /// The image's health check.
+    pub(crate) fn health(&self) -> Option<HealthCheck> {
+        let check = self.healthcheck.as_ref()?;
+        Some(HealthCheck {
+            test: check.test.clone(),
+            interval: Duration::from_nanos(check.interval),
+            timeout: Duration::from_nanos(check.timeout),
+            start_period: Duration::from_nanos(check.start_period),
+            start_interval: Duration::from_nanos(check.start_interval),
+            retries: check.retries,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nulls_of_an_image_are_nothing() {
+        let config = ImageConfig::of(&json!({
+            "config": {"Cmd": ["sh"], "Entrypoint": null, "Env": null, "Volumes": {"/data": {}},
+                "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000_u64}}
+        }));
+        assert_eq!((config.cmd.len(), config.entrypoint.len()), (1, 0));
+        assert!(config.volumes.contains_key("/data"));
+        assert_eq!(config.health().unwrap().interval, Duration::from_secs(1));
+    }
+}

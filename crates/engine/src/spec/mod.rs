@@ -1,0 +1,157 @@
+//! Renders what runs: the OCI runtime specification of a container, with Docker's defaults.
+//!
+//! Pure: what was looked up (users, mounts, what the daemon itself may do) comes in by [`Plan`].
+//! Whoever wants to see the result by eye runs `docker inspect` for the question and
+//! `ctr container info` for the answer.
+//!
+//! Invariant: a container never gets more than the daemon has: capabilities are cut to the
+//! daemon's bounding set, limits to its hard limits, and its OOM score is never below the daemon's.
+
+mod capabilities;
+mod environment;
+mod image;
+mod machine;
+mod mounts;
+mod process;
+mod resources;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use capabilities::check as check_capabilities;
+pub(crate) use environment::{environment, merge};
+pub(crate) use image::ImageConfig;
+pub(crate) use machine::Machine;
+pub(crate) use process::{ExecPlan, arguments, exec, working_dir};
+
+use crate::config::ContainerConfig;
+use crate::info::MountPoint;
+use crate::users::User;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use types::Fault;
+
+/// The network namespace of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Netns {
+    Path(PathBuf),
+    /// A new one, empty.
+    New,
+    Host,
+}
+
+/// Everything a specification is rendered from.
+pub(crate) struct Plan<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) config: &'a ContainerConfig,
+    pub(crate) image: &'a ImageConfig,
+    pub(crate) machine: &'a Machine,
+    pub(crate) user: &'a User,
+    pub(crate) hostname: &'a str,
+    pub(crate) netns: &'a Netns,
+    pub(crate) mounts: &'a [MountPoint],
+    /// Holds the container's `hosts`, `hostname` and `resolv.conf`.
+    pub(crate) files: &'a Path,
+    pub(crate) cgroup_parent: &'a str,
+}
+
+/// Renders the specification. The runtime writes `root.path`.
+pub(crate) fn render(plan: &Plan<'_>) -> Result<Value, Fault> {
+    let spec = &plan.config.spec;
+    let mut rendered = json!({
+        "ociVersion": "1.0.2",
+        "process": process::main(plan)?,
+        "root": { "path": "rootfs", "readonly": spec.read_only },
+        "hostname": plan.hostname,
+        "mounts": mounts::render(plan),
+        "linux": {
+            "cgroupsPath": cgroup(plan.cgroup_parent, plan.id),
+            "resources": resources::render(&plan.config.resources),
+            "namespaces": namespaces(plan),
+            "maskedPaths": MASKED,
+            "readonlyPaths": READONLY,
+        },
+    });
+    let sysctls = sysctls(plan)?;
+    if !sysctls.is_empty() {
+        rendered["linux"]["sysctl"] = json!(sysctls);
+    }
+    Ok(rendered)
+}
+
+/// What of /proc and /sys is hidden, as Docker does.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// What of /proc cannot be written, as Docker does.
+const READONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// An absolute path makes runc use the file system itself and not ask systemd.
+fn cgroup(parent: &str, id: &str) -> String {
+    format!("/{}/{id}", parent.trim_matches('/'))
+}
+
+fn namespaces(plan: &Plan<'_>) -> Value {
+    let mut kinds = vec![
+        json!({ "type": "mount" }),
+        json!({ "type": "uts" }),
+        json!({ "type": "ipc" }),
+        json!({ "type": "pid" }),
+    ];
+    match plan.netns {
+        Netns::Path(path) => kinds.push(json!({ "type": "network", "path": path })),
+        Netns::New => kinds.push(json!({ "type": "network" })),
+        Netns::Host => {}
+    }
+    // As Docker: with cgroup v1, a namespace of its own would hide the limits from many programs.
+    if plan.machine.cgroup2 {
+        kinds.push(json!({ "type": "cgroup" }));
+    }
+    Value::Array(kinds)
+}
+
+/// The user's settings over Docker's own, which let an ordinary user ping and serve port 80.
+fn sysctls(plan: &Plan<'_>) -> Result<types::Labels, Fault> {
+    let mut settings = types::Labels::new();
+    let own_network = *plan.netns != Netns::Host;
+    if own_network && plan.machine.network_sysctls {
+        settings.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+        settings.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+    }
+    for (name, value) in &plan.config.spec.sysctls {
+        let network = name.starts_with("net.");
+        let known = network || is_ipc_sysctl(name);
+        if !known || (network && !own_network) {
+            return Err(Fault::invalid(format!("sysctl '{name}' is not allowed")));
+        }
+        settings.insert(name.clone(), value.clone());
+    }
+    Ok(settings)
+}
+
+/// Kernel settings that an IPC namespace has for itself.
+fn is_ipc_sysctl(name: &str) -> bool {
+    const KERNEL: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    KERNEL.contains(&name) || name.starts_with("fs.mqueue.")
+}

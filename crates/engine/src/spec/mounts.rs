@@ -1,0 +1,83 @@
+//! What is mounted into a container.
+
+use super::Plan;
+use super::process::INIT;
+use crate::info::MountPoint;
+use serde_json::{Value, json};
+use std::path::Path;
+use types::MountKind;
+
+const SHM_SIZE: u64 = 64 << 20;
+
+/// Renders all mounts: Docker's own, then the user's, the outermost first.
+pub(super) fn render(plan: &Plan<'_>) -> Value {
+    let mut mounts = system(plan.config.shm_size);
+    mounts.extend(files(plan));
+    if let (Some(true), Some(init)) = (plan.config.spec.init, &plan.machine.init) {
+        mounts.push(bind(&init.to_string_lossy(), INIT, true));
+    }
+    // Where the user mounts something of his own, ours would hide it or be hidden.
+    mounts.retain(|mount| plan.mounts.iter().all(|own| mount["destination"] != own.mount.target));
+    let mut own: Vec<&MountPoint> = plan.mounts.iter().collect();
+    own.sort_by_key(|point| Path::new(&point.mount.target).components().count());
+    mounts.extend(own.into_iter().map(user));
+    Value::Array(mounts)
+}
+
+fn system(shm_size: u64) -> Vec<Value> {
+    let shm = if shm_size == 0 { SHM_SIZE } else { shm_size };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
+    vec![
+        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/sys/fs/cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={shm}")],
+        ),
+    ]
+}
+
+/// The files the engine writes for every container.
+fn files(plan: &Plan<'_>) -> impl Iterator<Item = Value> {
+    ["resolv.conf", "hostname", "hosts"].into_iter().map(|name| {
+        let source = plan.files.join(name);
+        bind(&source.to_string_lossy(), &format!("/etc/{name}"), false)
+    })
+}
+
+fn user(point: &MountPoint) -> Value {
+    let mount = &point.mount;
+    match mount.kind {
+        MountKind::Bind | MountKind::Volume => {
+            bind(&point.source.to_string_lossy(), &mount.target, mount.read_only)
+        }
+        MountKind::Tmpfs => {
+            let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned()];
+            if mount.read_only {
+                options.push("ro".to_owned());
+            }
+            if 0 < mount.tmpfs_size {
+                options.push(format!("size={}", mount.tmpfs_size));
+            }
+            let mode = if mount.tmpfs_mode == 0 { 0o1777 } else { mount.tmpfs_mode };
+            options.push(format!("mode={mode:o}"));
+            let target = &mount.target;
+            json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options })
+        }
+    }
+}
+
+fn bind(source: &str, target: &str, read_only: bool) -> Value {
+    let access = if read_only { "ro" } else { "rw" };
+    let options = ["rbind", "rprivate", access];
+    json!({ "destination": target, "type": "bind", "source": source, "options": options })
+}

@@ -1,0 +1,58 @@
+//! What a container may use.
+
+use super::machine::LIMITS;
+use super::{Machine, Plan};
+use serde_json::{Map, Value, json};
+use types::{Fault, Resources};
+
+/// Microseconds in which a quota of processor time is given.
+const CPU_PERIOD: i64 = 100_000;
+
+/// Renders `linux.resources`.
+pub(super) fn render(resources: &Resources) -> Value {
+    let mut rendered = Map::new();
+    // runc adds what every container needs: null, zero, full, random, urandom, tty, console, pts.
+    rendered.insert("devices".to_owned(), json!([{ "allow": false, "access": "rwm" }]));
+    let mut memory = Map::new();
+    if 0 < resources.limit_memory {
+        memory.insert("limit".to_owned(), json!(resources.limit_memory));
+    }
+    if 0 < resources.reserve_memory {
+        memory.insert("reservation".to_owned(), json!(resources.reserve_memory));
+    }
+    if !memory.is_empty() {
+        rendered.insert("memory".to_owned(), Value::Object(memory));
+    }
+    if 0 < resources.limit_nano_cpus {
+        let quota = resources.limit_nano_cpus.saturating_mul(CPU_PERIOD / 1000) / 1_000_000;
+        // The kernel takes no quota below a millisecond.
+        let cpu = json!({ "quota": quota.max(1000), "period": CPU_PERIOD });
+        rendered.insert("cpu".to_owned(), cpu);
+    }
+    if 0 < resources.limit_pids {
+        rendered.insert("pids".to_owned(), json!({ "limit": resources.limit_pids }));
+    }
+    Value::Object(rendered)
+}
+
+/// Renders `process.rlimits`, none above the daemon's own.
+pub(super) fn rlimits(plan: &Plan<'_>) -> Result<Value, Fault> {
+    let mut rendered = Vec::new();
+    for ulimit in &plan.config.spec.ulimits {
+        let name = ulimit.name.to_lowercase();
+        if !LIMITS.iter().any(|(_, known)| *known == name) {
+            return Err(Fault::invalid(format!("invalid ulimit type: {}", ulimit.name)));
+        }
+        let hard = cut(plan.machine, &name, ulimit.hard);
+        let soft = cut(plan.machine, &name, ulimit.soft).min(hard);
+        let kind = format!("RLIMIT_{}", name.to_uppercase());
+        rendered.push(json!({ "type": kind, "hard": hard, "soft": soft }));
+    }
+    Ok(Value::Array(rendered))
+}
+
+/// -1 is no limit.
+fn cut(machine: &Machine, name: &str, wanted: i64) -> u64 {
+    let most = machine.limits.get(name).copied().unwrap_or(u64::MAX);
+    u64::try_from(wanted).unwrap_or(u64::MAX).min(most)
+}

@@ -1,0 +1,240 @@
+//! Specifications by text.
+
+use super::*;
+use crate::config::{ContainerConfig, NetworkMode};
+use crate::users::User;
+use expect_test::{Expect, expect};
+use std::collections::{BTreeMap, BTreeSet};
+use types::{ContainerSpec, Mount, MountKind, Resources, Ulimit};
+
+fn machine() -> Machine {
+    Machine {
+        // All but CAP_SYS_RESOURCE, as on a machine that is itself a container.
+        capabilities: capabilities::of_mask(0x1ff_feff_ffff),
+        limits: BTreeMap::from([("nofile", 20_000)]),
+        oom_score_adj: -100,
+        cgroup2: false,
+        network_sysctls: true,
+        init: None,
+    }
+}
+
+fn image() -> ImageConfig {
+    ImageConfig::of(&json!({"config": {
+        "Entrypoint": ["/entry"], "Cmd": ["serve"], "Env": ["LANG=C", "PATH=/bin", "DROP=1"],
+        "WorkingDir": "/srv",
+    }}))
+}
+
+fn render_with(
+    change: impl FnOnce(&mut ContainerConfig),
+    user: &User,
+    mounts: &[MountPoint],
+) -> Result<Value, Fault> {
+    let mut config = ContainerConfig { network: NetworkMode::Attached, ..Default::default() };
+    change(&mut config);
+    render(&Plan {
+        id: "c0ffee",
+        config: &config,
+        image: &image(),
+        machine: &machine(),
+        user,
+        hostname: "web",
+        netns: &Netns::Path("/run/netns/c0ffee".into()),
+        mounts,
+        files: Path::new("/data/c0ffee"),
+        cgroup_parent: "/skep/",
+    })
+}
+
+/// What is rendered must be what the OCI's own types understand.
+fn rendered(change: impl FnOnce(&mut ContainerConfig)) -> Value {
+    let spec = render_with(change, &User::default(), &[]).unwrap();
+    let _parsed: oci_spec::runtime::Spec = serde_json::from_value(spec.clone()).unwrap();
+    spec
+}
+
+fn check(value: &Value, expected: &Expect) {
+    expected.assert_eq(&value.to_string());
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[test]
+fn a_plain_container_gets_dockers_defaults() {
+    let spec = rendered(|_| {});
+    check(
+        &spec["process"],
+        &expect![[
+            r#"{"terminal":false,"user":{"uid":0,"gid":0,"additionalGids":[]},"args":["/entry","serve"],"env":["PATH=/bin","HOSTNAME=web","LANG=C","DROP=1"],"cwd":"/srv","capabilities":{"bounding":["CAP_AUDIT_WRITE","CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_MKNOD","CAP_NET_BIND_SERVICE","CAP_NET_RAW","CAP_SETFCAP","CAP_SETGID","CAP_SETPCAP","CAP_SETUID","CAP_SYS_CHROOT"],"effective":["CAP_AUDIT_WRITE","CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_MKNOD","CAP_NET_BIND_SERVICE","CAP_NET_RAW","CAP_SETFCAP","CAP_SETGID","CAP_SETPCAP","CAP_SETUID","CAP_SYS_CHROOT"],"permitted":["CAP_AUDIT_WRITE","CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_MKNOD","CAP_NET_BIND_SERVICE","CAP_NET_RAW","CAP_SETFCAP","CAP_SETGID","CAP_SETPCAP","CAP_SETUID","CAP_SYS_CHROOT"]},"rlimits":[],"noNewPrivileges":false,"oomScoreAdj":0}"#
+        ]],
+    );
+    check(
+        &spec["linux"],
+        &expect![[
+            r#"{"cgroupsPath":"/skep/c0ffee","resources":{"devices":[{"allow":false,"access":"rwm"}]},"namespaces":[{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"pid"},{"type":"network","path":"/run/netns/c0ffee"}],"maskedPaths":["/proc/acpi","/proc/asound","/proc/interrupts","/proc/kcore","/proc/keys","/proc/latency_stats","/proc/sched_debug","/proc/scsi","/proc/timer_list","/proc/timer_stats","/sys/devices/virtual/powercap","/sys/firmware"],"readonlyPaths":["/proc/bus","/proc/fs","/proc/irq","/proc/sys","/proc/sysrq-trigger"],"sysctl":{"net.ipv4.ip_unprivileged_port_start":"0","net.ipv4.ping_group_range":"0 2147483647"}}"#
+        ]],
+    );
+    let mounts: Vec<String> = spec["mounts"].as_array().unwrap().iter().map(line).collect();
+    expect![[r#"
+        proc /proc nosuid,noexec,nodev
+        tmpfs /dev nosuid,strictatime,mode=755,size=65536k
+        devpts /dev/pts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5
+        sysfs /sys nosuid,noexec,nodev,ro
+        cgroup /sys/fs/cgroup ro,nosuid,noexec,nodev
+        mqueue /dev/mqueue nosuid,noexec,nodev
+        tmpfs /dev/shm nosuid,noexec,nodev,mode=1777,size=67108864
+        /data/c0ffee/resolv.conf /etc/resolv.conf rbind,rprivate,rw
+        /data/c0ffee/hostname /etc/hostname rbind,rprivate,rw
+        /data/c0ffee/hosts /etc/hosts rbind,rprivate,rw"#]]
+    .assert_eq(&mounts.join("\n"));
+}
+
+fn line(mount: &Value) -> String {
+    let text = |name: &str| mount[name].as_str().unwrap_or_default().to_owned();
+    let options: Vec<&str> =
+        mount["options"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    format!("{} {} {}", text("source"), text("destination"), options.join(","))
+}
+
+#[test]
+fn entrypoint_and_command_are_put_together_as_docker_does() {
+    let arguments = |command: &[&str], args: &[&str]| {
+        let (command, args) = (words(command), words(args));
+        arguments(&ContainerSpec { command, args, ..Default::default() }, &image())
+            .map(|words| words.join(" "))
+            .map_err(|fault| fault.message)
+    };
+    assert_eq!(arguments(&[], &[]).unwrap(), "/entry serve");
+    assert_eq!(arguments(&[], &["test"]).unwrap(), "/entry test");
+    assert_eq!(arguments(&["sh"], &[]).unwrap(), "sh");
+    assert_eq!(arguments(&["sh"], &["-c", "x"]).unwrap(), "sh -c x");
+    assert_eq!(arguments(&[""], &["ls"]).unwrap(), "ls");
+    assert_eq!(arguments(&[""], &[]).unwrap_err(), "no command specified");
+}
+
+#[test]
+fn variables_replace_one_another_and_a_name_alone_unsets() {
+    let spec = rendered(|config| {
+        config.spec.env = words(&["LANG=de", "DROP", "NEW=a=b", "NONE"]);
+        config.spec.tty = true;
+    });
+    check(
+        &spec["process"]["env"],
+        &expect![[r#"["PATH=/bin","HOSTNAME=web","TERM=xterm","LANG=de","NEW=a=b"]"#]],
+    );
+}
+
+#[test]
+fn resources_and_limits_stay_within_the_daemons() {
+    let spec = rendered(|config| {
+        config.resources = Resources {
+            limit_nano_cpus: 1_500_000_000,
+            limit_memory: 64 << 20,
+            limit_pids: 100,
+            reserve_memory: 32 << 20,
+            ..Resources::default()
+        };
+        let nofile = Ulimit { name: "nofile".to_owned(), soft: 30_000, hard: -1 };
+        config.spec.ulimits = vec![nofile];
+        config.spec.oom_score_adj = -500;
+    });
+    check(
+        &spec["linux"]["resources"],
+        &expect![[
+            r#"{"devices":[{"allow":false,"access":"rwm"}],"memory":{"limit":67108864,"reservation":33554432},"cpu":{"quota":150000,"period":100000},"pids":{"limit":100}}"#
+        ]],
+    );
+    check(
+        &spec["process"]["rlimits"],
+        &expect![[r#"[{"type":"RLIMIT_NOFILE","hard":20000,"soft":20000}]"#]],
+    );
+    assert_eq!(spec["process"]["oomScoreAdj"], -100);
+}
+
+#[test]
+fn capabilities_are_added_dropped_and_never_more_than_the_daemon_has() {
+    let daemon = machine().capabilities;
+    let plan = |add: &[&str], drop: &[&str]| {
+        capabilities::plan(&words(add), &words(drop), &daemon).map_err(|fault| fault.message)
+    };
+    let only = |names: &[&'static str]| Ok(names.iter().copied().collect::<BTreeSet<_>>());
+    assert_eq!(plan(&["net_admin"], &["ALL"]), only(&["CAP_NET_ADMIN"]));
+    let all = plan(&["ALL"], &["CAP_SYS_ADMIN"]).unwrap();
+    assert!(all.contains("CAP_NET_ADMIN"));
+    assert!(!all.contains("CAP_SYS_ADMIN") && !all.contains("CAP_SYS_RESOURCE"));
+    assert!(!plan(&[], &["NET_RAW"]).unwrap().contains("CAP_NET_RAW"));
+    assert_eq!(plan(&["FLY"], &[]).unwrap_err(), "invalid capability: unknown capability: \"FLY\"");
+}
+
+#[test]
+fn whoever_is_not_root_only_keeps_the_bounding_set() {
+    let user = User { uid: 33, gid: 34, groups: vec![34, 4] };
+    let spec = render_with(|_| {}, &user, &[]).unwrap();
+    check(&spec["process"]["user"], &expect![[r#"{"uid":33,"gid":34,"additionalGids":[34,4]}"#]]);
+    let sets = spec["process"]["capabilities"].as_object().unwrap();
+    assert_eq!(sets.keys().collect::<Vec<_>>(), ["bounding"]);
+}
+
+#[test]
+fn the_users_mounts_come_after_ours_and_replace_them() {
+    let point = |kind, source: &str, target: &str, read_only| MountPoint {
+        mount: Mount { kind, target: target.to_owned(), read_only, ..Mount::default() },
+        source: source.into(),
+        anonymous: false,
+    };
+    let points = [
+        point(MountKind::Bind, "/src/deep", "/a/b/c", false),
+        point(MountKind::Volume, "/vol", "/a", true),
+        point(MountKind::Tmpfs, "", "/dev/shm", false),
+        point(MountKind::Bind, "/my/hosts", "/etc/hosts", true),
+    ];
+    let spec = render_with(|_| {}, &User::default(), &points).unwrap();
+    let mounts: Vec<String> = spec["mounts"].as_array().unwrap().iter().map(line).collect();
+    expect![[r#"
+        mqueue /dev/mqueue nosuid,noexec,nodev
+        /data/c0ffee/resolv.conf /etc/resolv.conf rbind,rprivate,rw
+        /data/c0ffee/hostname /etc/hostname rbind,rprivate,rw
+        /vol /a rbind,rprivate,ro
+        tmpfs /dev/shm nosuid,nodev,noexec,mode=1777
+        /my/hosts /etc/hosts rbind,rprivate,ro
+        /src/deep /a/b/c rbind,rprivate,rw"#]]
+    .assert_eq(&mounts[5..].join("\n"));
+}
+
+#[test]
+fn kernel_settings_that_are_not_the_containers_own_are_refused() {
+    let set = |name: &str| {
+        let settings = types::Labels::from([(name.to_owned(), "1".to_owned())]);
+        render_with(|config| config.spec.sysctls = settings, &User::default(), &[])
+    };
+    assert_eq!(set("net.core.somaxconn").unwrap()["linux"]["sysctl"]["net.core.somaxconn"], "1");
+    assert!(set("kernel.shmmax").is_ok());
+    assert_eq!(set("vm.swappiness").unwrap_err().message, "sysctl 'vm.swappiness' is not allowed");
+}
+
+#[test]
+fn a_further_process_runs_in_the_containers_environment() {
+    let config = ContainerConfig::default();
+    let wanted = crate::exec::ExecConfig {
+        command: words(&["id"]),
+        env: words(&["LANG=fr"]),
+        tty: true,
+        ..Default::default()
+    };
+    let process = exec(&ExecPlan {
+        config: &config,
+        image: &image(),
+        machine: &machine(),
+        hostname: "web",
+        user: &User { uid: 7, gid: 7, groups: vec![7] },
+        exec: &wanted,
+    })
+    .unwrap();
+    let _parsed: oci_spec::runtime::Process = serde_json::from_value(process.clone()).unwrap();
+    let env = &process["env"];
+    check(env, &expect![[r#"["PATH=/bin","HOSTNAME=web","LANG=fr","DROP=1","TERM=xterm"]"#]]);
+    assert_eq!((&process["cwd"], &process["args"][0]), (&json!("/srv"), &json!("id")));
+}
