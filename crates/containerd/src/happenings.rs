@@ -77,7 +77,7 @@ impl Listening {
 async fn subscribe(client: &Client) -> Result<Streaming<Envelope>, Status> {
     let namespace = client.namespace();
     let topics = [EXIT, OUT_OF_MEMORY, MARK];
-    let filters = topics.map(|topic| format!("namespace=={namespace},topic=={topic}")).to_vec();
+    let filters = topics.map(|topic| format!("namespace=={namespace:?},topic=={topic:?}")).to_vec();
     let mut service = client.events();
     let subscription = service.subscribe(client.request(SubscribeRequest { filters }));
     let mark = async {

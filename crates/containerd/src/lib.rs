@@ -29,6 +29,7 @@ mod process;
 mod pull;
 mod registry;
 mod runtime;
+mod spool;
 mod tasks;
 mod teardown;
 mod unpack;

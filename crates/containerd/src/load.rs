@@ -1,13 +1,14 @@
 //! `docker load` and `docker import`: images from streams.
 
 use crate::Containerd;
-use crate::archive::{self, Archive, Found};
+use crate::archive::{Archive, Found};
 use crate::client::Client;
 use crate::error::Error;
 use crate::images::NewImage;
 use crate::names;
 use crate::oci::{self, Descriptor, Manifest};
 use crate::port::Image;
+use crate::spool;
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 
@@ -18,7 +19,7 @@ impl Containerd {
     where
         R: AsyncRead + Unpin,
     {
-        let archive = Archive::open(archive::spool(stream, self.spool()).await?).await?;
+        let archive = Archive::open(spool::spool(stream, self.spool()).await?).await?;
         let mut images = Vec::new();
         for found in archive.images().await? {
             images.push(self.load_one(&archive, &found).await?);
@@ -56,10 +57,10 @@ impl Containerd {
         R: AsyncRead + Unpin,
     {
         let names: Vec<String> = name.map(names::full).transpose()?.into_iter().collect();
-        let file = archive::spool(stream, self.spool()).await?;
-        let (file, part, diff) = archive::blocking(move || {
-            let part = archive::check_tar(&file)?;
-            let diff = archive::digest_of(&file, part)?;
+        let file = spool::spool(stream, self.spool()).await?;
+        let (file, part, diff) = spool::blocking(move || {
+            let part = spool::check_tar(&file)?;
+            let diff = spool::digest_of(&file, part)?;
             Ok((file, part, diff))
         })
         .await?;
@@ -72,7 +73,7 @@ impl Containerd {
             ..Default::default()
         };
         let work = |leased: Client| async {
-            leased.write_blob(&layer, archive::reader(&file, part)?).await?;
+            leased.write_blob(&layer, spool::reader(&file, part)?).await?;
             self.keep_image(leased, &image, |_| ()).await
         };
         self.client().with_lease(work).await

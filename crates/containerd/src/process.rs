@@ -33,7 +33,8 @@ const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 pub struct Place {
     /// Images and snapshots; kept over restarts of the machine.
     pub root: PathBuf,
-    /// Socket, configuration and the state of running containers.
+    /// Socket, configuration and the state of running containers. Nothing else may be in this
+    /// directory: stopping removes it.
     pub state: PathBuf,
     /// `containerd` of the search path where not set.
     pub program: Option<PathBuf>,

@@ -23,7 +23,8 @@ use tokio::sync::mpsc;
 use types::{FaultKind, Retry};
 
 const LAYERS_AT_ONCE: usize = 3;
-const ATTEMPTS: u32 = 5;
+const TRANSFER_ATTEMPTS: u32 = 5;
+const ANSWER_ATTEMPTS: u32 = 3;
 const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
 const CHUNK: usize = 1 << 20;
 /// How many digits of a digest Docker shows.
@@ -66,7 +67,9 @@ impl Containerd {
         auth: &RegistryAuth,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<Image, Error> {
-        let image = patiently(|| resolve(source, auth)).await?;
+        // There may be another place to ask.
+        let attempts = if source.is_mirror { 1 } else { ANSWER_ATTEMPTS };
+        let image = patiently(attempts, || resolve(source, auth)).await?;
         let Manifest { layers, .. } = parse(&image.manifest)?;
         for layer in &layers {
             tell(progress, layer, "Pulling fs layer", 0);
@@ -113,12 +116,12 @@ fn authentication(credentials: Option<&Credentials>) -> Result<RegistryAuth, Err
 }
 
 /// Repeats what failed for a passing reason.
-async fn patiently<T, F>(attempt: impl Fn() -> F) -> Result<T, Error>
+async fn patiently<T, F>(attempts: u32, attempt: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
     let mut pause = BACK_OFF_FIRST;
-    let mut left = ATTEMPTS;
+    let mut left = attempts;
     loop {
         left -= 1;
         match attempt().await {
@@ -243,7 +246,8 @@ async fn transfer(
     if !oci::is_digest(&layer.digest) {
         return Err(Error::Archive(format!("{:?} is no sha256 digest", layer.digest)));
     }
-    let moved = patiently(|| transfer_once(client, source, layer, progress)).await?;
+    let moved =
+        patiently(TRANSFER_ATTEMPTS, || transfer_once(client, source, layer, progress)).await?;
     tell(progress, layer, if moved { "Download complete" } else { "Already exists" }, layer.size);
     Ok(())
 }

@@ -1,0 +1,242 @@
+//! Containers on a real containerd: run, tell, signal, exec, remove.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
+
+mod common;
+
+use common::{Bench, IMAGE, ended, is_running, load, process, spec, until};
+use engine::{Happening, Runtime, State};
+use futures_util::StreamExt;
+use std::time::Instant;
+use types::FaultKind;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_runs_tells_its_end_and_leaves_nothing() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let mut happenings = runtime.happenings();
+    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+
+    let id = "a".repeat(64);
+    let mut pipes = bench.pipes("a");
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    assert_eq!(runtime.state(id.clone()).await.unwrap(), Some(State::Prepared));
+    let command = "echo out; echo err >&2; touch /kept; exit 3";
+    runtime.start(id.clone(), spec(&id, command), pipes.stdio.clone()).await.unwrap();
+    assert_eq!(ended(&mut happenings, &id).await, 3);
+    let State::Ended(exit) = runtime.state(id.clone()).await.unwrap().unwrap() else {
+        panic!("it has ended")
+    };
+    assert_eq!(exit.code, 3);
+    assert_eq!(runtime.reap(id.clone()).await.unwrap().unwrap().code, 3);
+    assert_eq!(runtime.reap(id.clone()).await.unwrap(), None);
+    assert_eq!(pipes.read(), ("out\n".to_owned(), "err\n".to_owned()));
+
+    // The file system stays between two starts.
+    let again = runtime.start(id.clone(), spec(&id, "ls /kept"), pipes.stdio.clone());
+    again.await.unwrap();
+    assert_eq!(ended(&mut happenings, &id).await, 0);
+
+    runtime.delete(id.clone()).await.unwrap();
+    runtime.delete(id.clone()).await.unwrap();
+    assert_eq!(runtime.state(id).await.unwrap(), None);
+    assert!(runtime.list().await.unwrap().is_empty());
+    bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_reach_a_container_and_an_ended_one_does_not_mind() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let mut happenings = runtime.happenings();
+    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+
+    let id = "killed".to_owned();
+    let mut pipes = bench.pipes("killed");
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    let command = "trap 'echo got it; exit 7' TERM; echo up; while true; do sleep 0.1; done";
+    let pid = runtime.start(id.clone(), spec(&id, command), pipes.stdio.clone()).await.unwrap();
+    assert_eq!(runtime.state(id.clone()).await.unwrap(), Some(State::Running { pid }));
+    // Starting what runs is fine.
+    let second = runtime.start(id.clone(), spec(&id, command), pipes.stdio.clone()).await;
+    assert_eq!(second.unwrap(), pid);
+    assert!(runtime.pids(id.clone()).await.unwrap().contains(&pid));
+    let mut said = String::new();
+    while !said.contains("up") {
+        said.push_str(&pipes.read().0);
+        tokio::task::yield_now().await;
+    }
+    runtime.signal(id.clone(), 15, false).await.unwrap();
+    assert_eq!(ended(&mut happenings, &id).await, 7);
+    runtime.signal(id.clone(), 15, false).await.unwrap();
+    runtime.reap(id.clone()).await.unwrap();
+    runtime.signal(id.clone(), 9, true).await.unwrap();
+    assert_eq!(pipes.read().0, "got it\n");
+
+    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    runtime.signal(id.clone(), 9, false).await.unwrap();
+    assert_eq!(ended(&mut happenings, &id).await, 137);
+    let unknown = runtime.signal("nobody".to_owned(), 9, false).await.unwrap_err();
+    assert_eq!(unknown.kind, FaultKind::NotFound);
+    assert_eq!(unknown.message, "No such container: nobody");
+    runtime.delete(id).await.unwrap();
+    bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_container_is_deleted_whole_and_its_shim_with_it() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let pipes = bench.pipes("many");
+    for number in 0..3 {
+        let id = format!("c{number}");
+        runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+        runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    }
+    assert_eq!(runtime.list().await.unwrap().len(), 3);
+    assert_eq!(bench.shims(), 3);
+    for number in 0..3 {
+        runtime.delete(format!("c{number}")).await.unwrap();
+    }
+    bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_cannot_start_says_why_and_leaves_no_process() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let pipes = bench.pipes("broken");
+    let id = "broken".to_owned();
+    let unknown = runtime.prepare(id.clone(), "docker.io/library/none:latest".to_owned()).await;
+    assert_eq!(unknown.unwrap_err().message, "No such image: none:latest");
+    let early = runtime.start(id.clone(), spec(&id, "true"), pipes.stdio.clone()).await;
+    assert_eq!(early.unwrap_err().kind, FaultKind::NotFound);
+
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    let mut wrong = spec(&id, "");
+    wrong["process"]["args"] = serde_json::json!(["/no/such/program"]);
+    let fault = runtime.start(id.clone(), wrong, pipes.stdio.clone()).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Invalid, "{fault}");
+    assert!(fault.message.contains("no such file or directory"), "{fault}");
+    assert_eq!(runtime.state(id.clone()).await.unwrap(), Some(State::Prepared));
+    bench.check_nothing_left();
+    runtime.delete(id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_further_process_has_its_own_output_code_and_end() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let id = "host".to_owned();
+    let pipes = bench.pipes("host");
+    let absent =
+        runtime.exec(id.clone(), "e".to_owned(), process("true"), pipes.stdio.clone()).await;
+    assert_eq!(absent.unwrap_err().kind, FaultKind::NotFound);
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+
+    let mut own = bench.pipes("exec");
+    let command = process("echo hello; echo problem >&2; exit 4");
+    runtime.exec(id.clone(), "e1".to_owned(), command, own.stdio.clone()).await.unwrap();
+    assert_eq!(runtime.exec_wait(id.clone(), "e1".to_owned()).await.unwrap().code, 4);
+    assert_eq!(own.read(), ("hello\n".to_owned(), "problem\n".to_owned()));
+    let again = runtime.exec_wait(id.clone(), "e1".to_owned()).await.unwrap_err();
+    assert_eq!(again.kind, FaultKind::NotFound);
+
+    let sleeper = process("sleep 1000");
+    runtime.exec(id.clone(), "e2".to_owned(), sleeper, own.stdio.clone()).await.unwrap();
+    runtime.exec_signal(id.clone(), "e2".to_owned(), 9).await.unwrap();
+    assert_eq!(runtime.exec_wait(id.clone(), "e2".to_owned()).await.unwrap().code, 137);
+
+    let mut wrong = process("");
+    wrong["args"] = serde_json::json!(["/no/such/program"]);
+    let fault = runtime.exec(id.clone(), "e3".to_owned(), wrong, own.stdio.clone()).await;
+    assert_eq!(fault.unwrap_err().kind, FaultKind::Invalid);
+
+    let usage = runtime.usage(id.clone()).await.unwrap();
+    assert!(0 < usage.memory_bytes && 0 < usage.pids, "{usage:?}");
+    // A wait that is going on when the container goes ends, too.
+    let sleeper = process("sleep 1000");
+    runtime.exec(id.clone(), "e4".to_owned(), sleeper, own.stdio.clone()).await.unwrap();
+    let (waited, deleted) =
+        tokio::join!(runtime.exec_wait(id.clone(), "e4".to_owned()), runtime.delete(id.clone()));
+    deleted.unwrap();
+    assert!(waited.is_err() || waited.unwrap().code == 137);
+    bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_can_be_looked_into_before_the_start() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let id = "looked".to_owned();
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    let at = bench.directory.path().join("at");
+    std::fs::create_dir(&at).unwrap();
+    runtime.mount(id.clone(), at.clone()).await.unwrap();
+    assert!(at.join("bin/busybox").exists());
+    runtime.unmount(at.clone()).await.unwrap();
+    runtime.unmount(at.clone()).await.unwrap();
+    assert!(!at.join("bin").exists());
+    runtime.delete(id).await.unwrap();
+    bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn making_and_starting_takes_a_moment_only() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let pipes = bench.pipes("quick");
+    let mut times = Vec::new();
+    for number in 0..5 {
+        let id = format!("quick{number}");
+        #[expect(clippy::disallowed_methods, reason = "the test measures time")]
+        let begin = Instant::now();
+        runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+        runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+        times.push(begin.elapsed());
+        assert!(is_running(&runtime, &id).await);
+        runtime.delete(id).await.unwrap();
+    }
+    times.sort();
+    println!("prepare and start: {times:?}");
+    // About 90 ms here; the bound only catches a pause that somebody put in.
+    assert!(times[0].as_millis() < 1000, "{times:?}");
+    until("all gone", || async { bench.shims() == 0 }).await;
+}

@@ -1,0 +1,140 @@
+//! The containerd of our own: it outlives its owner, is found again, and comes back when killed.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
+
+mod common;
+
+use common::{Bench, IMAGE, ended, is_running, load, spec, until};
+use containerd::{Owned, Place};
+use engine::{Happening, Runtime};
+use futures_util::StreamExt;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+
+const OWNER: &str = "SKEP_TEST_OWNER_DIRECTORY";
+
+/// Not a test by itself: the process that owns a containerd and is killed.
+#[tokio::test]
+async fn owner() {
+    let Ok(directory) = std::env::var(OWNER) else { return };
+    let directory = PathBuf::from(directory);
+    let place =
+        Place { root: directory.join("root"), state: directory.join("state"), program: None };
+    let owned = Owned::start(place).await.unwrap();
+    std::fs::write(directory.join("pid"), owned.pid().to_string()).unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_outlives_its_owner_and_is_taken_over_with_its_containers() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut owner = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["owner", "--exact", "--nocapture"])
+        .env(OWNER, bench.directory.path())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let told = bench.directory.path().join("pid");
+    until("the owner's containerd", || async { told.exists() }).await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let pipes = bench.pipes("lives");
+    let id = "lives".to_owned();
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+
+    owner.kill().await.unwrap();
+    let adopted = bench.start().await;
+    assert!(adopted.was_adopted());
+    let pid: i32 = std::fs::read_to_string(&told).unwrap().parse().unwrap();
+    assert_eq!(adopted.pid(), pid);
+    assert!(is_running(&runtime, &id).await);
+
+    adopted.stop().await.unwrap();
+    bench.check_nothing_left();
+    assert!(common::has_ended(pid), "containerd still runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a loop and a wait run beside the test")]
+async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    let owned = bench.start().await;
+    assert!(!owned.was_adopted());
+    let pid = owned.pid();
+    let token = CancellationToken::new();
+    let keeping = tokio::spawn(owned.keep(token.clone()));
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let mut happenings = runtime.happenings();
+    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+    let pipes = bench.pipes("stays");
+    let id = "stays".to_owned();
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    let process = common::process("sleep 1000");
+    runtime.exec(id.clone(), "e".to_owned(), process, pipes.stdio.clone()).await.unwrap();
+    let own = runtime.clone();
+    let waiting =
+        tokio::spawn(async move { own.exec_wait("stays".to_owned(), "e".to_owned()).await });
+
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    // The stream notices, and calls wait for the new containerd.
+    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+    assert!(is_running(&runtime, &id).await);
+    runtime.exec_signal(id.clone(), "e".to_owned(), 9).await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap().code, 137);
+    runtime.signal(id.clone(), 9, false).await.unwrap();
+    assert_eq!(ended(&mut happenings, &id).await, 137);
+    runtime.delete(id).await.unwrap();
+    token.cancel();
+    keeping.await.unwrap().unwrap();
+    bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_also_ends_what_a_dead_containerd_left() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    let owned = bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let pipes = bench.pipes("orphan");
+    let id = "orphan".to_owned();
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    let started = runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await;
+    let pid = i32::try_from(started.unwrap()).unwrap();
+    kill(Pid::from_raw(owned.pid()), Signal::SIGKILL).unwrap();
+    assert_eq!(bench.shims(), 1);
+    containerd::stop(&bench.place).await.unwrap();
+    bench.check_nothing_left();
+    assert!(common::has_ended(pid), "the container still runs");
+    let cgroup = format!("/sys/fs/cgroup/memory/skt-{}/orphan", std::process::id());
+    assert!(!std::path::Path::new(&cgroup).exists(), "its cgroup is left");
+}
+
+#[tokio::test]
+async fn a_containerd_that_cannot_start_says_why() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    let long = bench.directory.path().join("x".repeat(100));
+    let place = Place { state: long, ..bench.place.clone() };
+    let error = Owned::start(place).await.unwrap_err().to_string();
+    assert!(error.contains("the path of its socket is too long"), "{error}");
+    let program = Some(PathBuf::from("/no/such/containerd"));
+    let place = Place { program, ..bench.place.clone() };
+    let error = Owned::start(place).await.unwrap_err().to_string();
+    assert!(error.starts_with("cannot start containerd: "), "{error}");
+}

@@ -1,0 +1,256 @@
+//! Pulling from a registry of our own on loopback: `docker-registry` of Debian's package of that
+//! name. Without it these tests are skipped.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
+
+mod common;
+
+use common::{Bench, program_exists};
+use containerd::{Containerd, Mirror};
+use engine::{Credentials, Happening, Progress, Runtime};
+use futures_util::StreamExt;
+use oci_client::client::{Client, ClientConfig, ClientProtocol};
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Reference, RegistryOperation};
+use serde_json::json;
+use std::io::Write;
+use std::path::Path;
+use tokio::sync::mpsc;
+use types::FaultKind;
+
+/// `htpasswd -Bbn alice secret`
+const PASSWORDS: &str = "alice:$2y$05$wHkFX3UEA./ICy/b5tHBmOPrj14alOzxaN1Ru.zzVn.cUatgd2Hui\n";
+const PROGRESS_MAX: usize = 1000;
+
+struct Registry {
+    address: String,
+    process: std::process::Child,
+}
+
+impl Registry {
+    async fn start(directory: &Path, passwords: bool) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free.to_string();
+        let name = if passwords { "closed" } else { "open" };
+        let folder = directory.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("passwords"), PASSWORDS).unwrap();
+        let auth = format!(
+            "auth:\n  htpasswd:\n    realm: skep\n    path: {}/passwords\n",
+            folder.display()
+        );
+        let config = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}/data\n\
+             http:\n  addr: {address}\n{}",
+            folder.display(),
+            if passwords { auth.as_str() } else { "" },
+        );
+        std::fs::write(folder.join("config.yml"), config).unwrap();
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the test starts a registry")]
+        let process = std::process::Command::new("docker-registry")
+            .args(["serve"])
+            .arg(folder.join("config.yml"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let registry = Self { address, process };
+        common::until("the registry", || async {
+            tokio::net::TcpStream::connect(&registry.address).await.is_ok()
+        })
+        .await;
+        registry
+    }
+
+    /// `docker push` of the bench's image; with `list` under a list for two machines.
+    async fn push(&self, name: &str, list: bool) {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
+        let client = Client::new(config);
+        let auth = RegistryAuth::Basic("alice".to_owned(), "secret".to_owned());
+        let reference: Reference = format!("{}/{name}", self.address).parse().unwrap();
+        client.auth(&reference, &auth, RegistryOperation::Push).await.unwrap();
+        let (config, layer) = common::image();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&layer).unwrap();
+        let packed = packed.finish().unwrap();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": { "mediaType": "application/vnd.docker.container.image.v1+json",
+                "digest": common::sha256(&config), "size": config.len() },
+            "layers": [{ "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                "digest": common::sha256(&packed), "size": packed.len() }],
+        })
+        .to_string()
+        .into_bytes();
+        for blob in [&config, &packed] {
+            let digest = common::sha256(blob);
+            client.push_blob(&reference, bytes::Bytes::from(blob.clone()), &digest).await.unwrap();
+        }
+        let kind = "application/vnd.docker.distribution.manifest.v2+json".parse().unwrap();
+        let digest = common::sha256(&manifest);
+        let size = manifest.len();
+        let one = reference.clone_with_digest(digest.clone());
+        let target = if list { &one } else { &reference };
+        client.push_manifest_raw(target, manifest, kind).await.unwrap();
+        if !list {
+            return;
+        }
+        let entry = |architecture: &str| {
+            json!({ "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+                "digest": digest, "size": size,
+                "platform": { "os": "linux", "architecture": architecture } })
+        };
+        let list = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.list.v2+json",
+            "manifests": [entry("sparc"), entry("amd64"), entry("arm64")],
+        });
+        let kind = "application/vnd.docker.distribution.manifest.list.v2+json".parse().unwrap();
+        client.push_manifest_raw(&reference, list.to_string().into_bytes(), kind).await.unwrap();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+fn ready() -> bool {
+    if common::ready() && program_exists("docker-registry") {
+        return true;
+    }
+    println!("skipped: needs the package docker-registry");
+    false
+}
+
+fn alice(password: &str) -> Credentials {
+    Credentials {
+        username: "alice".to_owned(),
+        password: password.to_owned(),
+        identity_token: String::new(),
+    }
+}
+
+async fn pull(runtime: &Containerd, name: &str) -> Result<engine::Image, types::Fault> {
+    let (progress, _read) = mpsc::channel(PROGRESS_MAX);
+    runtime.pull(name.to_owned(), None, progress).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_pulled_with_a_password_and_runs() {
+    if !ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let registry = Registry::start(bench.directory.path(), true).await;
+    registry.push("team/app:1", false).await;
+    let runtime = bench.connect("one").await;
+    let name = format!("{}/team/app:1", registry.address);
+
+    let refused = pull(&runtime, &name).await.unwrap_err();
+    let expected = format!(
+        "pull access denied for {}/team/app, repository does not exist or may require \
+         'docker login'",
+        registry.address
+    );
+    assert_eq!((refused.kind, refused.message), (FaultKind::NotFound, expected));
+    let (progress, _read) = mpsc::channel(PROGRESS_MAX);
+    let wrong = runtime.pull(name.clone(), Some(alice("guess")), progress).await.unwrap_err();
+    assert!(wrong.message.starts_with("pull access denied"), "{wrong}");
+
+    let (progress, mut read) = mpsc::channel(PROGRESS_MAX);
+    let image = runtime.pull(name.clone(), Some(alice("secret")), progress).await.unwrap();
+    assert!(image.names.contains(&name), "{:?}", image.names);
+    assert!(image.names.iter().any(|name| name.contains("/team/app@sha256:")), "{:?}", image.names);
+    let mut said = Vec::new();
+    while let Some(Progress { id, status, .. }) = read.recv().await {
+        assert_eq!(id.len(), 12);
+        said.push(status);
+    }
+    said.dedup();
+    let expected = ["Pulling fs layer", "Downloading", "Download complete", "Pull complete"];
+    assert_eq!(said.iter().filter(|said| expected.contains(&said.as_str())).count(), said.len());
+    for status in ["Pulling fs layer", "Download complete", "Pull complete"] {
+        assert!(said.iter().any(|said| said == status), "{status} is missing in {said:?}");
+    }
+
+    let mut happenings = runtime.happenings();
+    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+    let id = "pulled".to_owned();
+    let mut pipes = bench.pipes("pulled");
+    runtime.prepare(id.clone(), name.clone()).await.unwrap();
+    let spec = common::spec(&id, "echo from the registry");
+    runtime.start(id.clone(), spec, pipes.stdio.clone()).await.unwrap();
+    assert_eq!(common::ended(&mut happenings, &id).await, 0);
+    runtime.reap(id.clone()).await.unwrap();
+    assert_eq!(pipes.read().0, "from the registry\n");
+    runtime.delete(id).await.unwrap();
+
+    let (progress, _read) = mpsc::channel(PROGRESS_MAX);
+    let none = format!("{}/team/app:none", registry.address);
+    let fault = runtime.pull(none.clone(), Some(alice("secret")), progress).await.unwrap_err();
+    let expected = format!("manifest for {none} not found: manifest unknown");
+    assert_eq!((fault.kind, fault.message), (FaultKind::NotFound, expected));
+    runtime.untag(name).await.unwrap();
+    assert_eq!(runtime.images().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_gives_the_image_for_this_machine_and_a_digest_is_kept_to() {
+    if !ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let registry = Registry::start(bench.directory.path(), false).await;
+    registry.push("many:1", true).await;
+    let runtime = bench.connect("one").await;
+    let image = pull(&runtime, &format!("{}/many:1", registry.address)).await.unwrap();
+    let digest = image.names.iter().find(|name| name.contains('@')).unwrap().clone();
+
+    // Pulled by the list's digest, it is the same image; without a tag, only the digest names it.
+    let other = bench.connect("other").await;
+    let pinned = pull(&other, &digest).await.unwrap();
+    assert_eq!((pinned.id, pinned.names), (image.id, vec![digest.clone()]));
+    let wrong = format!("{}/many@sha256:{}", registry.address, "0".repeat(64));
+    let fault = pull(&other, &wrong).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::NotFound, "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_is_asked_for_images_of_docker_io() {
+    if !ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let registry = Registry::start(bench.directory.path(), false).await;
+    registry.push("library/web:1", false).await;
+    // The first mirror is down; that is no reason to give up.
+    let mirrors = vec![
+        Mirror::parse("http://127.0.0.1:1").unwrap(),
+        Mirror::parse(&format!("http://{}", registry.address)).unwrap(),
+    ];
+    let runtime = bench.connect_with("one", mirrors).await;
+    let image = pull(&runtime, "docker.io/library/web:1").await.unwrap();
+    assert!(image.names.contains(&"docker.io/library/web:1".to_owned()), "{:?}", image.names);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_not_there_is_named() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    let fault = pull(&runtime, "127.0.0.1:1/app:1").await.unwrap_err();
+    assert!(fault.message.contains("http://127.0.0.1:1"), "{fault}");
+    assert!(fault.message.to_lowercase().contains("connection refused"), "{fault}");
+}
