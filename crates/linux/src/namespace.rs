@@ -231,6 +231,14 @@ pub(crate) fn set(name: &str, value: &str) -> Result<(), Error> {
     }
 }
 
+/// `sysctl -w net.NAME=VALUE` in the thread's namespace, where it is lower. Settings of the whole
+/// machine are shown in its first namespace alone; elsewhere there is nothing to do.
+pub(crate) fn raise(name: &str, least: u64) -> Result<(), Error> {
+    let path = format!("/proc/sys/net/{name}");
+    let found = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if found.is_some_and(|found| found < least) { set(name, &least.to_string()) } else { Ok(()) }
+}
+
 /// Brings up what every namespace of ours has.
 fn settle(purpose: Purpose) -> Result<(), Error> {
     Socket::route()?.send_one(set_up(LOOPBACK, true))?;

@@ -38,15 +38,22 @@ struct Functions {
 #[derive(Clone)]
 pub(crate) struct Nftables {
     functions: Arc<Functions>,
-    closing: mpsc::Sender<Context>,
+    closing: mpsc::Sender<Open>,
 }
 
 /// A context in a namespace, and the generation of the rules there when it last changed them.
 pub(crate) struct Rules {
-    context: Option<Context>,
-    closing: mpsc::Sender<Context>,
+    open: Option<Open>,
+    closing: mpsc::Sender<Open>,
     /// `None`: not known, because somebody else changed rules at the same time.
     generation: Option<u32>,
+}
+
+/// What holds sockets to netfilter. To close one waits for the kernel's grace period of everything
+/// that was deleted in the namespace, 5 to 20 ms; so both stay open as long as they are of use.
+struct Open {
+    context: Context,
+    socket: Socket,
 }
 
 struct Context {
@@ -64,9 +71,9 @@ impl Nftables {
         // SAFETY: netfilter's library runs no code of its own when it is loaded, and the types are
         // those of its header, nftables/libnftables.h.
         let functions = unsafe { load() }.map_err(Error::Library)?;
-        let (closing, closed) = mpsc::channel::<Context>();
-        // Closing waits for the kernel's grace period of everything that was deleted, 5 to 20 ms,
-        // so it is not done where somebody waits. The thread ends with the last sender.
+        let (closing, closed) = mpsc::channel::<Open>();
+        // Closing takes long, so it is not done where somebody waits. The thread ends with the last
+        // sender.
         thread::Builder::new()
             .name("nft-close".to_owned())
             .spawn(move || closed.into_iter().for_each(drop))
@@ -76,8 +83,8 @@ impl Nftables {
 
     /// Opens a context in the thread's namespace.
     pub(crate) fn open(&self) -> Result<Rules, Error> {
-        let context = Context::open(&self.functions)?;
-        Ok(Rules { context: Some(context), closing: self.closing.clone(), generation: None })
+        let open = Open { context: Context::open(&self.functions)?, socket: Socket::netfilter()? };
+        Ok(Rules { open: Some(open), closing: self.closing.clone(), generation: None })
     }
 }
 
@@ -85,20 +92,19 @@ impl Rules {
     /// Carries out `text` as one transaction: all of it or nothing. The thread must be in the
     /// context's namespace.
     pub(crate) fn apply(&mut self, text: &str) -> Result<(), Error> {
-        let mut socket = Socket::netfilter()?;
-        let before = generation(&mut socket)?;
+        let open = self.open.as_mut().ok_or(Error::Context)?;
+        let before = generation(&mut open.socket)?;
         self.generation = None;
-        self.run(text)?;
+        open.context.run(text)?;
         // Exactly one more: nobody else changed anything in between.
-        let after = generation(&mut socket)?;
+        let after = generation(&mut open.socket)?;
         self.generation = (after == before.wrapping_add(1)).then_some(after);
         Ok(())
     }
 
-    /// Says whether the rules are as [`Self::apply`] left them. The thread must be in the context's
-    /// namespace.
-    pub(crate) fn untouched(&self) -> Result<bool, Error> {
-        let now = generation(&mut Socket::netfilter()?)?;
+    /// Says whether the rules are as [`Self::apply`] left them.
+    pub(crate) fn untouched(&mut self) -> Result<bool, Error> {
+        let now = generation(self.socket()?)?;
         Ok(self.generation == Some(now))
     }
 
@@ -107,17 +113,22 @@ impl Rules {
         self.generation.is_some()
     }
 
-    /// Runs commands and returns what they print.
+    /// The socket to netfilter in the context's namespace.
+    pub(crate) fn socket(&mut self) -> Result<&mut Socket, Error> {
+        self.open.as_mut().map(|open| &mut open.socket).ok_or(Error::Context)
+    }
+
+    /// Runs commands and returns what they print. The thread must be in the context's namespace.
     pub(crate) fn run(&mut self, text: &str) -> Result<String, Error> {
-        self.context.as_ref().ok_or(Error::Context)?.run(text)
+        self.open.as_mut().ok_or(Error::Context)?.context.run(text)
     }
 }
 
 impl Drop for Rules {
     fn drop(&mut self) {
-        if let Some(context) = self.context.take() {
+        if let Some(open) = self.open.take() {
             // Without the closing thread it is closed here, on return from `send`.
-            drop(self.closing.send(context));
+            drop(self.closing.send(open));
         }
     }
 }

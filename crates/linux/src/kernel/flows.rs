@@ -6,9 +6,10 @@
 //! back end, which resets it) rather than wait.
 
 use super::Config;
+use super::mesh::Mesh;
+use super::sandbox::Sandbox;
 use crate::error::Error;
-use crate::namespace::Place;
-use crate::netlink::{Flow, Socket, delete_flows};
+use crate::netlink::{Flow, delete_flows};
 use discovery::{Desired, MeshRules, SandboxRules};
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
@@ -25,27 +26,24 @@ pub(super) struct Change<'a> {
 
 impl Change<'_> {
     /// Forgets connections of a container, if the change took a back end from it.
-    pub(super) fn forget_in_sandbox(&self, id: &str, place: &Place) -> Result<(), Error> {
+    pub(super) fn forget_in_sandbox(&self, id: &str, sandbox: &mut Sandbox) -> Result<(), Error> {
         let Some(rules) = self.after.sandboxes.get(id) else { return Ok(()) };
-        let before = self.before.and_then(|before| Some((before, before.sandboxes.get(id)?)));
-        let needed = before.is_none_or(|(before, old)| {
-            lost_backend(old, rules) || !known(old, before).is_subset(&known(rules, self.after))
+        let needed = self.before.is_none_or(|before| {
+            // A new container has no connections.
+            before.sandboxes.get(id).is_some_and(|old| {
+                lost_backend(old, rules) || !known(old, before).is_subset(&known(rules, self.after))
+            })
         });
         if !needed {
             return Ok(());
         }
         let alive = known(rules, self.after);
-        place
-            .visit(|| {
-                delete_flows(&mut Socket::netfilter()?, |flow| {
-                    stale_in_sandbox(flow, rules, &alive)
-                })
-            })
-            .map(drop)
+        let socket = sandbox.socket()?;
+        delete_flows(socket, |flow| stale_in_sandbox(flow, rules, &alive)).map(drop)
     }
 
     /// Forgets connections through this node's published ports, likewise.
-    pub(super) fn forget_here(&self, config: &Config) -> Result<(), Error> {
+    pub(super) fn forget_here(&self, config: &Config, mesh: &mut Mesh) -> Result<(), Error> {
         let rules = &self.after.mesh;
         let needed = self.before.is_none_or(|before| {
             !targets(before).is_subset(&targets(self.after)) || lost_port(&before.mesh, rules)
@@ -55,8 +53,7 @@ impl Change<'_> {
         }
         let alive = targets(self.after);
         let subnet = config.gateway_subnet.trunc();
-        delete_flows(&mut Socket::netfilter()?, |flow| stale_here(flow, rules, &alive, subnet))
-            .map(drop)
+        delete_flows(mesh.socket()?, |flow| stale_here(flow, rules, &alive, subnet)).map(drop)
     }
 }
 

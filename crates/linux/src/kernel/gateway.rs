@@ -16,6 +16,14 @@ const NAME_MAX: usize = 15;
 /// A bridge, one container and the broadcast address.
 const PREFIX_MAX: u8 = 29;
 
+/// Addresses whose MAC the machine may remember, of all namespaces together: the kernel's own limit
+/// of 1024 is too low for many containers.
+const NEIGHBOURS: [(&str, u64); 3] = [
+    ("ipv4/neigh/default/gc_thresh1", 8192),
+    ("ipv4/neigh/default/gc_thresh2", 49152),
+    ("ipv4/neigh/default/gc_thresh3", 65536),
+];
+
 /// The bridge as it is there.
 #[derive(Clone, Debug)]
 pub(super) struct Gateway {
@@ -85,6 +93,8 @@ impl Gateway {
             ]);
         }
         socket.send(&messages)?;
+        // From the last on: each must not be lower than the one before it.
+        NEIGHBOURS.iter().rev().try_for_each(|(name, least)| namespace::raise(name, *least))?;
         namespace::set("ipv4/ip_forward", "1")?;
         // Else bridged frames between the bridge's ports pass through the rules, and what a task
         // sends to itself by a published port does not come back.

@@ -60,6 +60,11 @@ impl Mesh {
         }
     }
 
+    /// A socket to netfilter in the node's namespace.
+    pub(super) fn socket(&mut self) -> Result<&mut Socket, Error> {
+        self.table.socket()
+    }
+
     fn same_frame(&self, wanted: &MeshRules) -> bool {
         let frame = |rules: &MeshRules| (rules.ingress, rules.local, rules.port);
         frame(&self.rules) == frame(wanted)

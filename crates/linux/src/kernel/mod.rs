@@ -195,12 +195,14 @@ impl Holder {
     }
 
     /// Takes tracked connections off back ends that are no more.
-    fn forget_flows(&self, desired: &Desired, troubles: &mut Troubles) {
+    fn forget_flows(&mut self, desired: &Desired, troubles: &mut Troubles) {
         let change = flows::Change { before: self.last.as_ref(), after: desired };
-        for (id, sandbox) in &self.sandboxes {
-            troubles.note(id, change.forget_in_sandbox(id, sandbox.place()));
+        for (id, sandbox) in &mut self.sandboxes {
+            troubles.note(id, change.forget_in_sandbox(id, sandbox));
         }
-        troubles.note("routing mesh", change.forget_here(&self.config));
+        if let Some(mesh) = &mut self.mesh {
+            troubles.note("routing mesh", change.forget_here(&self.config, mesh));
+        }
     }
 }
 

@@ -75,16 +75,20 @@ impl Sandbox {
         }
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    /// A socket to netfilter in its namespace.
+    pub(super) fn socket(&mut self) -> Result<&mut Socket, Error> {
+        self.table.socket()
     }
 
     /// Changes the table where it differs, or all of it where that is not known.
     fn balance(&mut self, wanted: &SandboxRules, observe: bool) -> Result<(), Error> {
         let Self { place, rules, table } = self;
         let change = if observe || !table.known() {
-            let untouched = place.visit(|| table.untouched())?;
-            if untouched { render::difference(rules, wanted) } else { Some(render::whole(wanted)) }
+            if table.untouched()? {
+                render::difference(rules, wanted)
+            } else {
+                Some(render::whole(wanted))
+            }
         } else {
             render::difference(rules, wanted)
         };

@@ -1,6 +1,7 @@
 //! Containers of one network reach each other on whatever node.
 
 use crate::support::{Lab, PATIENCE, PORT, address, ask_tcp, ask_udp, eventually, ping, run};
+use discovery::SandboxAttachment;
 use linux::run_in;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
@@ -142,4 +143,65 @@ fn a_cut_node_is_reached_again_when_it_is_healed() {
     eventually("the node is reached again", || {
         crate::support::ask_by(&socket, address((2, 1)), PORT).is_ok()
     });
+}
+
+#[test]
+fn a_container_joins_a_second_network_and_leaves_the_first() {
+    let mut lab = Lab::new(2, 1);
+    lab.apply();
+    let (one, two) = (lab.container((1, 1)), lab.container((2, 1)));
+    let second: types::NetworkId = "net2".into();
+    let mut both = [lab.desired(1), lab.desired(2)];
+    for (host, desired) in (1..).zip(&mut both) {
+        let mut overlay = desired.overlays.values().next().unwrap().clone();
+        overlay.vni += 1;
+        overlay.gateway = [10, 0, 2, 1].into();
+        let other = 3 - host;
+        overlay.remotes = [([10, 0, 2, 10 + other].into(), lab.node_address(other))].into();
+        desired.overlays.insert(second.clone(), overlay);
+        let sandbox = desired.sandboxes.values_mut().next().unwrap();
+        let address = [10, 0, 2, 10 + host].into();
+        sandbox.attachments.push(SandboxAttachment {
+            network: second.clone(),
+            address,
+            prefix: 24,
+        });
+    }
+    for (host, desired) in (1..).zip(&both) {
+        apply(&mut lab, host, desired);
+    }
+    let addresses = |place| {
+        let text = run(place, &["ip", "-o", "-4", "addr"]);
+        let words = text.lines().map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            format!("{} {}", words[1], words[3])
+        });
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let expected = "lo 127.0.0.1/8, eth0 10.0.1.11/24, eth1 10.0.2.11/24, eth2 172.30.0.11/16";
+    assert_eq!(addresses(&one), expected);
+    assert!(ping(&one, address((2, 1))) && ping(&one, [10, 0, 2, 12].into()));
+    assert!(ping(&one, [172, 30, 0, 1].into()));
+
+    for (host, desired) in (1..).zip(&mut both) {
+        desired.overlays.remove(&lab.network);
+        let sandbox = desired.sandboxes.values_mut().next().unwrap();
+        sandbox.attachments.remove(0);
+        sandbox.default_route = false;
+        apply(&mut lab, host, desired);
+    }
+    assert_eq!(addresses(&two), "lo 127.0.0.1/8, eth0 10.0.2.12/24, eth1 172.30.0.11/16");
+    assert!(ping(&two, [10, 0, 2, 11].into()));
+    let routes = run(&two, &["ip", "route"]);
+    assert!(routes.contains("224.0.0.0/4 dev eth0") && !routes.contains("default"), "{routes}");
+}
+
+#[test]
+fn an_endpoint_that_is_not_known_here_yet_is_reached_by_flooding() {
+    let mut lab = Lab::new(2, 1);
+    lab.apply();
+    let mut desired = lab.desired(1);
+    desired.overlays.values_mut().next().unwrap().remotes.clear();
+    apply(&mut lab, 1, &desired);
+    assert!(ping(&lab.container((1, 1)), address((2, 1))));
 }

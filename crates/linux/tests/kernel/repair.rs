@@ -196,3 +196,33 @@ fn cleaning_leaves_nothing() {
         run(&lab.machine(), &["ip", "-o", "link"]).lines().count() == 1
     });
 }
+
+#[test]
+#[ignore = "prints how long things take; run it by hand"]
+fn timing() {
+    let mut lab = Lab::new(2, 0);
+    let time = |what: &str, lab: &mut Lab| {
+        #[expect(clippy::disallowed_methods, reason = "it measures")]
+        let start = std::time::Instant::now();
+        lab.apply();
+        println!("{what}: {:?}", start.elapsed());
+    };
+    time("empty", &mut lab);
+    for own in 1..=30 {
+        lab.add((1, own));
+    }
+    time("30 containers", &mut lab);
+    for service in 1..=20 {
+        lab.vips.insert([10, 0, 1, 200 + service].into(), vec![(1, service), (1, service + 1)]);
+    }
+    time("20 services", &mut lab);
+    lab.vips.insert([10, 0, 1, 201].into(), vec![(1, 2)]);
+    time("one loses a back end", &mut lab);
+    lab.vips.insert([10, 0, 1, 201].into(), vec![(1, 2), (1, 3)]);
+    time("one gains a back end", &mut lab);
+    lab.add((1, 31));
+    time("one more container", &mut lab);
+    time("the same again", &mut lab);
+    lab.restart();
+    time("take-over", &mut lab);
+}

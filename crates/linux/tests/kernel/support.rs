@@ -282,7 +282,7 @@ pub(crate) fn serve(place: &Path, port: u16, name: &str) {
     thread::spawn(move || {
         let mut buffer = [0; 100];
         while let Ok((_, from)) = udp.recv_from(&mut buffer) {
-            let _ = udp.send_to(format!("{label} {}", from.ip()).as_bytes(), from);
+            drop(udp.send_to(format!("{label} {}", from.ip()).as_bytes(), from));
         }
     });
 }
