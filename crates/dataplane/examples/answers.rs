@@ -5,7 +5,7 @@
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a measurement for people")]
 
 use anyhow::{Context, Result, ensure};
-use dataplane::{Config, Identity, fake, start};
+use dataplane::{Config, Identity, Names, fake, start};
 use discovery::{Endpoint, Knowledge, NetworkView, SandboxAttachment, ServiceView};
 use scope::Scope;
 use std::collections::BTreeSet;
@@ -34,11 +34,12 @@ async fn main() -> Result<()> {
         dir: dir.path().join("dataplane"),
         netns_dir: dir.path().join("netns"),
         gateway_subnet: "172.30.0.0/16".parse()?,
-        resolv_conf: dir.path().join("resolv.conf"),
     };
     let mut scope = Scope::new();
-    let kernel = fake::Kernel::default();
-    let dataplane = start(config, kernel, fake::Namespaces::default(), &mut scope).await?;
+    let (kernel, namespaces) = (fake::Kernel::default(), fake::Namespaces::default());
+    let resolv_conf = dir.path().join("resolv.conf");
+    let names = Names::here(namespaces.clone(), &resolv_conf, &mut scope).await;
+    let dataplane = start(config, kernel, namespaces, names, &mut scope).await?;
     let (node, address) = ("n1".into(), [192, 168, 0, 1].into());
     dataplane.identify(Some(Identity { node, address, data_path_port: 4789 })).await?;
     dataplane.learn(knowledge()?, 1).await?;

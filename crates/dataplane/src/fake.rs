@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Remembers what was applied. Clones share it.
@@ -66,14 +67,23 @@ impl discovery::Kernel for Kernel {
 pub struct Namespaces {
     /// By path, the ports that were bound there.
     state: Arc<Mutex<BTreeMap<PathBuf, BTreeSet<u16>>>>,
+    refusing: Arc<AtomicBool>,
 }
 
 impl Namespaces {
     fn bound(&self, path: &Path, port: u16) -> io::Result<()> {
+        if self.refusing.load(Ordering::Relaxed) {
+            return Err(io::Error::other("told to refuse"));
+        }
         let mut state = locked(&self.state);
         let ports = state.get_mut(path).ok_or(io::ErrorKind::NotFound)?;
         ports.insert(port);
         Ok(())
+    }
+
+    /// Lets no socket be opened, or lets them again.
+    pub fn refuse_sockets(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::Relaxed);
     }
 
     /// Removes a namespace behind the data plane's back, as a reboot does.
@@ -101,6 +111,11 @@ impl port::Namespaces for Namespaces {
 
     async fn exists(&self, path: &Path) -> bool {
         locked(&self.state).contains_key(path)
+    }
+
+    async fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let state = locked(&self.state);
+        Ok(state.keys().filter(|path| path.parent() == Some(folder)).cloned().collect())
     }
 
     async fn bind_udp(&self, path: &Path, address: SocketAddrV4) -> io::Result<UdpSocket> {

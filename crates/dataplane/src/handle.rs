@@ -1,6 +1,7 @@
 //! The way in: configuration and the handle that other rooms hold.
 
 use crate::error::Error;
+use crate::names::Names;
 use crate::port::Namespaces;
 use crate::run::{Pace, Run};
 use discovery::{Kernel, Knowledge, Sandbox, SandboxAttachment};
@@ -9,6 +10,7 @@ use scope::Scope;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use types::{NodeId, Protocol, TaskId};
 
@@ -24,8 +26,6 @@ pub struct Config {
     pub netns_dir: PathBuf,
     /// The subnet of the gateway bridge; its first address is the bridge's.
     pub gateway_subnet: Ipv4Net,
-    /// Where the upstream name servers are listed.
-    pub resolv_conf: PathBuf,
 }
 
 /// Who this node is in the cluster.
@@ -54,7 +54,7 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) enum Command {
     Identify(Option<Identity>, Reply<()>),
-    Learn(Box<Knowledge>, u64, Reply<()>),
+    Learn(Arc<Knowledge>, u64, Reply<()>),
     Attach(Wanted, Reply<Sandbox>),
     Detach(String, Reply<()>),
     Withdraw(TaskId, Reply<()>),
@@ -73,18 +73,19 @@ pub async fn start<K, N>(
     config: Config,
     kernel: K,
     namespaces: N,
+    names: Names,
     scope: &mut Scope,
 ) -> Result<Dataplane, Error>
 where
     K: Kernel + 'static,
     N: Namespaces,
 {
-    start_at(config, (kernel, namespaces), scope, Pace::USUAL).await
+    start_at(config, (kernel, namespaces, names), scope, Pace::USUAL).await
 }
 
 pub(crate) async fn start_at<K, N>(
     config: Config,
-    ports: (K, N),
+    ports: (K, N, Names),
     scope: &mut Scope,
     pace: Pace,
 ) -> Result<Dataplane, Error>
@@ -109,7 +110,7 @@ impl Dataplane {
     /// Takes what managers say, whole. Returns when it is noted; [`Self::applied`] says when
     /// kernel and names hold it.
     pub async fn learn(&self, knowledge: Knowledge, version: u64) -> Result<(), Error> {
-        self.ask(|reply| Command::Learn(Box::new(knowledge), version, reply)).await
+        self.ask(|reply| Command::Learn(Arc::new(knowledge), version, reply)).await
     }
 
     /// The version that kernel and names hold. After `learn(_, v)` has returned, a value of at

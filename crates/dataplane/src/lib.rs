@@ -3,7 +3,11 @@
 //!
 //! It does not know netlink or nftables (that is behind [`discovery::Kernel`]), nor how namespaces
 //! are made ([`Namespaces`]), nor who pushes [`discovery::Knowledge`]. Start with [`start`] and
-//! [`Dataplane`]; `run` is the one loop, `resolver` the DNS servers.
+//! [`Dataplane`]; `run` is the one loop, [`Names`] its way to the name server, which `nameserver`
+//! is: one `resolver` for each container.
+//!
+//! The name server may be a process of its own, so that containers find names while no daemon runs
+//! (docs/adr/0002-name-server-process.md).
 //!
 //! Invariants: kernel state and zones are always derived whole from one projection, and never
 //! edited. A container starts only after the kernel holds its network. What is here survives the
@@ -19,6 +23,8 @@ mod gateway;
 mod handle;
 mod journal;
 mod message;
+mod names;
+mod nameserver;
 mod port;
 mod resolver;
 mod run;
@@ -28,4 +34,5 @@ mod upstream;
 
 pub use error::Error;
 pub use handle::{Config, Dataplane, Identity, start};
+pub use names::{Names, Process, serve};
 pub use port::Namespaces;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddrV4, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Network namespaces of containers, each bind-mounted at a path.
 pub trait Namespaces: Send + Sync + 'static {
@@ -18,6 +18,19 @@ pub trait Namespaces: Send + Sync + 'static {
     /// an empty file may be left).
     fn exists(&self, path: &Path) -> impl Future<Output = bool> + Send;
 
+    /// Lists what is in a folder of namespaces, also files that are none. A folder that is not there
+    /// is empty.
+    fn list(&self, folder: &Path) -> impl Future<Output = io::Result<Vec<PathBuf>>> + Send {
+        let files = std::fs::read_dir(folder);
+        async {
+            match files {
+                Ok(files) => files.map(|file| Ok(file?.path())).collect(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+                Err(error) => Err(error),
+            }
+        }
+    }
+
     /// Binds a UDP socket inside the namespace. Port 0 asks for any free one. The socket stays in
     /// its namespace, and keeps it alive, until it is closed.
     fn bind_udp(
@@ -27,7 +40,7 @@ pub trait Namespaces: Send + Sync + 'static {
     ) -> impl Future<Output = io::Result<UdpSocket>> + Send;
 
     /// Binds and listens on TCP inside the namespace, with SO_REUSEADDR: after a restart of the
-    /// daemon the same port is wanted again, while old connections may still be in TIME_WAIT.
+    /// name server the same port is wanted again, while old connections may still be in TIME_WAIT.
     fn bind_tcp(
         &self,
         path: &Path,

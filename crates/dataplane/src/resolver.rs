@@ -35,6 +35,10 @@ const IDLE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a port is drawn that is free for both UDP and TCP.
 const DRAWS: usize = 16;
+/// A server that has just ended may hold its port for a moment longer; rules lead to that port, so
+/// it is worth a little patience.
+const PORT_TRIES: usize = 25;
+const PORT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Both sockets of a server, on one port.
 pub(crate) struct Sockets {
@@ -51,15 +55,24 @@ pub(crate) async fn open(
     wanted: u16,
 ) -> io::Result<Sockets> {
     let mut attempt = open_at(namespaces, netns, wanted).await;
-    for _ in 0..DRAWS {
-        match &attempt {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                attempt = open_at(namespaces, netns, 0).await;
-            }
-            _ => break,
+    for _ in 0..PORT_TRIES {
+        if wanted == 0 || !is_taken(&attempt) {
+            break;
         }
+        tokio::time::sleep(PORT_PAUSE).await;
+        attempt = open_at(namespaces, netns, wanted).await;
+    }
+    for _ in 0..DRAWS {
+        if !is_taken(&attempt) {
+            break;
+        }
+        attempt = open_at(namespaces, netns, 0).await;
     }
     attempt
+}
+
+fn is_taken(attempt: &io::Result<Sockets>) -> bool {
+    attempt.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 async fn open_at(namespaces: &impl Namespaces, netns: &Path, port: u16) -> io::Result<Sockets> {

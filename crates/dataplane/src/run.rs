@@ -1,7 +1,7 @@
 //! The loop that owns what is known and what is here, and makes kernel and names follow.
 //!
 //! Commands only change what is known; [`Run::settle`] then makes everything so, once for all
-//! commands that had arrived. What fails is tried again with a growing pause, and every half minute
+//! commands that had arrived. News of the name server wake it as well: its ports are in the rules. What fails is tried again with a growing pause, and every half minute
 //! all is applied anew, in case somebody else has flushed our rules.
 
 mod attach;
@@ -10,9 +10,8 @@ mod settle;
 use crate::error::Error;
 use crate::handle::{Command, Config, Identity, Reply};
 use crate::journal::Journal;
+use crate::names::Names;
 use crate::port::Namespaces;
-use crate::resolver::Server;
-use crate::upstream::Upstreams;
 use discovery::{Desired, Here, Kernel, Knowledge, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -31,11 +30,16 @@ pub(crate) struct Pace {
     pub(crate) repair: Duration,
     /// How long a caller waits for an apply that keeps failing.
     pub(crate) patience: Duration,
+    /// How long the name server may take until the kernel goes on without it.
+    pub(crate) names: Duration,
 }
 
 impl Pace {
-    pub(crate) const USUAL: Self =
-        Self { repair: Duration::from_secs(30), patience: Duration::from_secs(10) };
+    pub(crate) const USUAL: Self = Self {
+        repair: Duration::from_secs(30),
+        patience: Duration::from_secs(10),
+        names: Duration::from_secs(2),
+    };
 }
 
 /// The pause after the first failure; it doubles from one to the next.
@@ -51,16 +55,15 @@ pub(crate) struct Run<K, N> {
     config: Config,
     kernel: K,
     namespaces: N,
+    names: Names,
     journal: Journal,
-    upstreams: Arc<Upstreams>,
     token: CancellationToken,
     pace: Pace,
     identity: Option<Identity>,
     here: Here,
-    known: Knowledge,
+    known: Arc<Knowledge>,
     version: u64,
     applied: watch::Sender<u64>,
-    servers: BTreeMap<String, Server>,
     last_gateway: Option<Ipv4Addr>,
     /// What the kernel is known to hold.
     held: Option<Desired>,
@@ -88,27 +91,25 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     /// Takes over what the journal knows and is still there.
     pub(crate) async fn open(
         config: Config,
-        (kernel, namespaces): (K, N),
+        (kernel, namespaces, names): (K, N, Names),
         applied: watch::Sender<u64>,
         (token, pace): (CancellationToken, Pace),
     ) -> Result<Self, Error> {
         let journal = Journal::open(&config.dir).await?;
         let (local, known) = journal.load().await?;
-        let upstreams = Arc::new(Upstreams::open(&config.resolv_conf).await);
         let mut run = Self {
             here: here(local.identity.as_ref()),
             identity: local.identity,
             config,
             kernel,
             namespaces,
+            names,
             journal,
-            upstreams,
             token,
             pace,
-            known,
+            known: Arc::new(known),
             version: 0,
             applied,
-            servers: BTreeMap::new(),
             last_gateway: local.sandboxes.values().map(|sandbox| sandbox.gateway_address).max(),
             held: None,
             local_is_saved: true,
@@ -128,7 +129,8 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 run.local_is_saved = false;
             }
         }
-        run.open_servers().await;
+        run.name(Arc::clone(&run.known)).await;
+        run.clear_away().await;
         Ok(run)
     }
 
@@ -139,6 +141,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         let token = self.token.clone();
         loop {
             let retry = self.retry.unwrap_or_else(now);
+            let mut news = self.names.news();
             tokio::select! {
                 biased;
                 () = token.cancelled() => break,
@@ -154,17 +157,11 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                         self.handle(command).await;
                     }
                 }
+                Ok(()) = news.changed() => {}
                 () = sleep_until(retry), if self.retry.is_some() => {}
-                _ = repair.tick() => {
-                    self.held = None;
-                    self.upstreams.reload().await;
-                    self.open_servers().await;
-                }
+                _ = repair.tick() => self.held = None,
             }
             self.settle().await;
-        }
-        for server in std::mem::take(&mut self.servers).into_values() {
-            server.close().await;
         }
         Ok(())
     }
@@ -176,7 +173,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 self.wait(WaiterReply::Done(reply));
             }
             Command::Learn(known, version, reply) => {
-                self.learn(*known, version);
+                self.learn(known, version);
                 drop(reply.send(Ok(())));
             }
             Command::Attach(wanted, reply) => {
@@ -191,7 +188,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 }
             }
             Command::Detach(id, reply) => {
-                self.part(&id).await;
+                self.part(&id);
                 self.leaving.push((id, Some(reply)));
             }
             Command::Withdraw(task, reply) => {
@@ -211,7 +208,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             return;
         }
         if identity.is_none() {
-            self.known = Knowledge::default();
+            self.known = Arc::default();
             self.knowledge_is_saved = false;
             self.here.withdrawn.clear();
         }
@@ -223,7 +220,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         self.local_is_saved = false;
     }
 
-    fn learn(&mut self, known: Knowledge, version: u64) {
+    fn learn(&mut self, known: Arc<Knowledge>, version: u64) {
         self.version = version;
         // A new session counts from the start again: what was held of the old one says nothing.
         self.applied.send_if_modified(|applied| {

@@ -1,5 +1,6 @@
 //! The data plane with a kernel and namespaces that are stand-ins, asked by a real client.
 
+mod apart;
 mod client;
 mod life;
 mod names;
@@ -7,52 +8,76 @@ mod upstream;
 
 use crate::fake::{Kernel, Namespaces};
 use crate::handle::{Config, Dataplane, Identity, start_at};
+use crate::names::{Names, Process, serve};
 use crate::run::Pace;
 use discovery::{Endpoint, Knowledge, NetworkView, Sandbox, SandboxAttachment, ServiceView};
 use scope::Scope;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::io;
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::sync::Mutex;
 use types::Subnet;
 
-const PACE: Pace = Pace { repair: Duration::from_secs(1), patience: Duration::from_secs(1) };
+const PACE: Pace = Pace {
+    repair: Duration::from_secs(1),
+    patience: Duration::from_secs(1),
+    names: Duration::from_millis(500),
+};
+
+/// Where the name server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Here,
+    Apart,
+}
 
 /// What outlives a daemon, and the one that runs.
 struct Host {
     dir: TempDir,
     kernel: Kernel,
     namespaces: Namespaces,
+    place: Place,
+    program: Program,
     scope: Scope,
     dataplane: Dataplane,
 }
 
 impl Host {
-    async fn new() -> Self {
-        Self::with_resolv_conf("").await
+    async fn new(place: Place) -> Self {
+        Self::with_resolv_conf(place, "").await
     }
 
-    async fn with_resolv_conf(resolv_conf: &str) -> Self {
+    async fn with_resolv_conf(place: Place, resolv_conf: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("resolv.conf"), resolv_conf).unwrap();
-        let (kernel, namespaces) = (Kernel::default(), Namespaces::default());
+        let namespaces = Namespaces::default();
+        let program = Program::new(dir.path(), &namespaces);
+        let kernel = Kernel::default();
         let mut scope = Scope::new();
-        let started =
-            start_at(config(&dir), (kernel.clone(), namespaces.clone()), &mut scope, PACE)
-                .await
-                .unwrap();
-        Self { dir, kernel, namespaces, scope, dataplane: started }
+        let dataplane = daemon(&dir, &kernel, place, &program, &mut scope).await;
+        Self { dir, kernel, namespaces, place, program, scope, dataplane }
     }
 
     /// Ends the daemon and starts it again, with an empty kernel so that one sees what it does.
     async fn restart(&mut self) {
+        self.stop().await;
+        self.kernel = Kernel::default();
+        self.dataplane =
+            daemon(&self.dir, &self.kernel, self.place, &self.program, &mut self.scope).await;
+    }
+
+    /// Ends the daemon.
+    async fn stop(&mut self) {
         let scope = std::mem::take(&mut self.scope);
         scope.cancel();
         scope.join().await.unwrap();
-        self.kernel = Kernel::default();
-        let ports = (self.kernel.clone(), self.namespaces.clone());
-        self.dataplane = start_at(config(&self.dir), ports, &mut self.scope, PACE).await.unwrap();
     }
 
     async fn identify(&self) {
@@ -68,6 +93,11 @@ impl Host {
         self.dataplane.attach(id, task, vec![attachment], Vec::new()).await.unwrap()
     }
 
+    /// Attaches a plain container that is on no network.
+    async fn attach_alone(&self, id: &str) -> Sandbox {
+        self.dataplane.attach(id, None, Vec::new(), Vec::new()).await.unwrap()
+    }
+
     async fn learn(&self, known: Knowledge, version: u64) {
         self.dataplane.learn(known, version).await.unwrap();
         let mut applied = self.dataplane.applied();
@@ -81,7 +111,71 @@ fn config(dir: &TempDir) -> Config {
         dir: dir.path().join("dataplane"),
         netns_dir: dir.path().join("netns"),
         gateway_subnet: "172.30.0.0/16".parse().unwrap(),
-        resolv_conf: dir.path().join("resolv.conf"),
+    }
+}
+
+/// Starts a daemon's data plane.
+async fn daemon(
+    dir: &TempDir,
+    kernel: &Kernel,
+    place: Place,
+    program: &Program,
+    scope: &mut Scope,
+) -> Dataplane {
+    let namespaces = program.namespaces.clone();
+    let names = match place {
+        Place::Here => Names::here(namespaces.clone(), &program.resolv_conf, scope).await,
+        Place::Apart => Names::at(program.socket.clone(), program.clone(), scope),
+    };
+    start_at(config(dir), (kernel.clone(), namespaces, names), scope, PACE).await.unwrap()
+}
+
+/// The name server's process of a test: a scope that no daemon owns. Clones share it.
+#[derive(Clone)]
+struct Program {
+    socket: PathBuf,
+    resolv_conf: PathBuf,
+    namespaces: Namespaces,
+    running: Arc<Mutex<Option<Scope>>>,
+    starts: Arc<AtomicUsize>,
+}
+
+impl Program {
+    fn new(dir: &Path, namespaces: &Namespaces) -> Self {
+        Self {
+            socket: dir.join("resolver.sock"),
+            resolv_conf: dir.join("resolv.conf"),
+            namespaces: namespaces.clone(),
+            running: Arc::default(),
+            starts: Arc::default(),
+        }
+    }
+
+    /// How often it was started.
+    fn starts(&self) -> usize {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    /// Ends it where it stands.
+    async fn kill(&self) {
+        drop(self.running.lock().await.take());
+    }
+}
+
+impl Process for Program {
+    async fn renew(&mut self) -> io::Result<()> {
+        let mut running = self.running.lock().await;
+        if let Some(old) = running.take() {
+            old.cancel();
+            old.join().await.map_err(io::Error::other)?;
+        }
+        drop(std::fs::remove_file(&self.socket));
+        let listener = UnixListener::bind(&self.socket)?;
+        let mut scope = Scope::new();
+        serve(listener, self.namespaces.clone(), &self.resolv_conf, &mut scope).await;
+        *running = Some(scope);
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 

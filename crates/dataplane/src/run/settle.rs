@@ -4,7 +4,8 @@ use super::{NAMESPACE, PAUSE_FIRST, Run, Waiter, WaiterReply, flatten, now};
 use crate::error::Error;
 use crate::journal::Local;
 use crate::port::Namespaces;
-use discovery::{Desired, Kernel, Projection, project};
+use discovery::{Desired, Kernel, Knowledge, project};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -16,23 +17,32 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(8);
 impl<K: Kernel, N: Namespaces> Run<K, N> {
     /// Makes kernel and names follow what is known and what is here.
     pub(super) async fn settle(&mut self) {
-        let projection = project(&self.known, &self.here);
-        let outcome = self.apply(&projection.desired).await;
-        self.publish(projection);
+        // Who comes has its DNS port before rules lead there, and who goes has no socket open when
+        // its namespace goes. What is new of others waits: a name shall not lead to a VIP that the
+        // kernel does not have yet.
+        let published = self.names.published().unwrap_or_else(|| Arc::clone(&self.known));
+        self.name(published).await;
+        let desired = project(&self.known, &self.here).desired;
+        let outcome = self.apply(&desired).await;
+        let moved = self.name(Arc::clone(&self.known)).await;
         match outcome {
+            // Rules lead to ports of before.
+            Ok(()) if moved => self.retry = Some(now()),
             Ok(()) => {
                 self.retry = None;
-                self.pause = PAUSE_FIRST;
                 let version = self.version;
                 self.applied
                     .send_if_modified(|applied| std::mem::replace(applied, version) != version);
                 self.content();
+                if self.waiting.is_empty() {
+                    self.pause = PAUSE_FIRST;
+                } else {
+                    self.try_again("the name server is not there");
+                }
             }
             Err(error) => {
                 tracing::warn!(error, "network state not applied, trying again");
-                self.retry = Some(now() + self.pause);
-                self.pause = (self.pause * 2).min(PAUSE_LONGEST);
-                self.disappoint(&error).await;
+                self.try_again(&error);
             }
         }
         for (id, reply) in std::mem::take(&mut self.leaving) {
@@ -82,46 +92,88 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         saved.map_err(|error| chain(&error)).and(applied)
     }
 
-    fn publish(&self, projection: Projection) {
-        for (id, zone) in projection.zones {
-            if let Some(server) = self.servers.get(&id) {
-                server.publish(zone);
+    /// Lets the name server hold `known` and what is here, and takes its ports over. While it is
+    /// away nobody waits for it for long: it is told everything when it comes back. Says whether
+    /// ports have changed.
+    pub(super) async fn name(&mut self, known: Arc<Knowledge>) -> bool {
+        let held = if self.names.is_published(&known, &self.here) {
+            self.names.held()
+        } else {
+            self.names.publish(known, self.here.clone());
+            let held = self.names.hold(self.pace.names).await;
+            if held.is_none() {
+                tracing::warn!("the name server does not answer, going on without it");
+            }
+            held
+        };
+        let mut moved = false;
+        for (id, port) in held.into_iter().flat_map(|held| held.ports) {
+            if let Some(sandbox) = self.here.sandboxes.get_mut(&id) {
+                moved |= std::mem::replace(&mut sandbox.dns_port, port) != port;
             }
         }
+        if moved {
+            self.local_is_saved = false;
+            self.names.note(&self.here);
+        }
+        moved
     }
 
-    /// Tells everybody who waits that it is done.
+    fn try_again(&mut self, error: &str) {
+        self.retry = Some(now() + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_LONGEST);
+        self.disappoint(error);
+    }
+
+    /// Tells everybody that it is done, but those whose container has no name server yet.
     fn content(&mut self) {
         for waiter in std::mem::take(&mut self.waiting) {
             match waiter.reply {
                 WaiterReply::Done(reply) => drop(reply.send(Ok(()))),
-                WaiterReply::Attached(id, reply) => {
-                    // It may have been detached meanwhile.
-                    let sandbox = self.here.sandboxes.get(&id).cloned();
-                    drop(reply.send(sandbox.ok_or(Error::Detached(id))));
-                }
+                WaiterReply::Attached(id, reply) => match self.here.sandboxes.get(&id) {
+                    None => drop(reply.send(Err(Error::Detached(id)))),
+                    Some(sandbox) if sandbox.dns_port != 0 => {
+                        drop(reply.send(Ok(sandbox.clone())));
+                    }
+                    Some(_) => {
+                        let reply = WaiterReply::Attached(id, reply);
+                        self.waiting.push(Waiter { until: waiter.until, reply });
+                    }
+                },
             }
         }
     }
 
     /// Tells those who have waited long enough that it failed. What could not be attached is taken
     /// away again.
-    async fn disappoint(&mut self, error: &str) {
+    fn disappoint(&mut self, error: &str) {
         let now = now();
         let (over, waiting): (Vec<Waiter>, Vec<Waiter>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|waiter| waiter.until <= now);
         self.waiting = waiting;
         for waiter in over {
-            let failure = Error::Kernel(error.to_owned());
             match waiter.reply {
-                WaiterReply::Done(reply) => drop(reply.send(Err(failure))),
+                WaiterReply::Done(reply) => {
+                    drop(reply.send(Err(Error::Kernel(error.to_owned()))));
+                }
                 WaiterReply::Attached(id, reply) => {
-                    self.part(&id).await;
+                    drop(reply.send(Err(self.failure(&id, error))));
+                    self.part(&id);
                     self.leaving.push((id, None));
-                    drop(reply.send(Err(failure)));
                 }
             }
         }
+    }
+
+    /// Why a container is not attached.
+    fn failure(&mut self, id: &str, error: &str) -> Error {
+        let is_named = self.here.sandboxes.get(id).is_none_or(|sandbox| sandbox.dns_port != 0);
+        if is_named {
+            return Error::Kernel(error.to_owned());
+        }
+        let reason = self.names.held().and_then(|mut held| held.failed.remove(id));
+        let source = std::io::Error::other(reason.unwrap_or_else(|| error.to_owned()));
+        Error::Resolver { path: self.netns(id), source }
     }
 
     async fn remove(&mut self, id: &str) -> Result<(), Error> {

@@ -1,8 +1,9 @@
 //! Attach, learn, withdraw, detach, restart.
 
 use super::client::{exchange, lookup, query};
-use super::{Host, addresses, knowledge, until};
+use super::{Host, Place, addresses, knowledge, until};
 use crate::error::Error;
+use crate::port::Namespaces;
 use domain::base::Rtype;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -10,9 +11,43 @@ use types::{Protocol, TaskId};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
 
-#[tokio::test]
-async fn an_attached_container_has_its_rules_in_the_kernel_and_its_names() {
-    let host = Host::new().await;
+/// Each holds wherever the name server is.
+macro_rules! wherever_the_name_server_is {
+    ($($test:ident,)*) => {
+        mod in_this_process {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Host::new(super::Place::Here).await).await;
+            })*
+        }
+        mod in_its_own_process {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::Host::new(super::Place::Apart).await).await;
+            })*
+        }
+    };
+}
+
+wherever_the_name_server_is![
+    an_attached_container_has_its_rules_in_the_kernel_and_its_names,
+    what_managers_push_is_in_kernel_and_names_when_the_version_is_applied,
+    a_withdrawn_task_is_offered_no_more_whatever_managers_say,
+    detaching_closes_the_sockets_and_withdraws_the_task,
+    a_container_can_be_attached_again_with_other_networks,
+    a_network_that_is_not_known_cannot_be_attached_to,
+    a_restarted_daemon_holds_the_same_before_it_hears_of_a_manager,
+    a_restarted_daemon_forgets_containers_whose_namespace_has_gone,
+    a_restarted_daemon_clears_away_what_a_crash_left,
+    a_container_whose_namespace_was_lost_is_served_in_its_new_one,
+    an_attach_fails_in_time_where_no_name_server_can_be_opened,
+    who_leaves_the_cluster_forgets_it_and_keeps_plain_containers,
+    what_the_kernel_refuses_is_tried_again,
+    an_attach_that_cannot_be_applied_fails_in_time_and_leaves_nothing,
+    rules_that_somebody_flushed_come_back,
+];
+
+async fn an_attached_container_has_its_rules_in_the_kernel_and_its_names(host: Host) {
     host.identify().await;
     host.learn(knowledge(&[("t1", 11, false), ("t2", 111, true)]), 1).await;
     let sandbox = host.attach("c1", Some("t1"), 11).await;
@@ -26,9 +61,7 @@ async fn an_attached_container_has_its_rules_in_the_kernel_and_its_names() {
     assert_eq!(lookup(sandbox.dns_port, "TASKS.Web").await, addresses(&[111]));
 }
 
-#[tokio::test]
-async fn what_managers_push_is_in_kernel_and_names_when_the_version_is_applied() {
-    let host = Host::new().await;
+async fn what_managers_push_is_in_kernel_and_names_when_the_version_is_applied(host: Host) {
     host.identify().await;
     host.learn(knowledge(&[("t2", 111, true)]), 7).await;
     let port = host.attach("c1", None, 11).await.dns_port;
@@ -41,9 +74,7 @@ async fn what_managers_push_is_in_kernel_and_names_when_the_version_is_applied()
     assert_eq!(lookup(port, "web").await, addresses(&[]));
 }
 
-#[tokio::test]
-async fn a_withdrawn_task_is_offered_no_more_whatever_managers_say() {
-    let host = Host::new().await;
+async fn a_withdrawn_task_is_offered_no_more_whatever_managers_say(host: Host) {
     host.identify().await;
     let known = knowledge(&[("t1", 11, true), ("t2", 111, true)]);
     host.learn(known.clone(), 1).await;
@@ -54,9 +85,7 @@ async fn a_withdrawn_task_is_offered_no_more_whatever_managers_say() {
     assert_eq!(host.kernel.held().sandboxes["c1"].vips[&VIP], addresses(&[111]));
 }
 
-#[tokio::test]
-async fn detaching_closes_the_sockets_and_withdraws_the_task() {
-    let host = Host::new().await;
+async fn detaching_closes_the_sockets_and_withdraws_the_task(host: Host) {
     host.identify().await;
     host.learn(knowledge(&[("t1", 11, true), ("t2", 12, true)]), 1).await;
     let first = host.attach("c1", Some("t1"), 11).await;
@@ -72,9 +101,7 @@ async fn detaching_closes_the_sockets_and_withdraws_the_task() {
     assert_eq!(left.keys().collect::<Vec<_>>(), ["c2"]);
 }
 
-#[tokio::test]
-async fn a_container_can_be_attached_again_with_other_networks() {
-    let host = Host::new().await;
+async fn a_container_can_be_attached_again_with_other_networks(host: Host) {
     host.identify().await;
     host.learn(knowledge(&[]), 1).await;
     let before = host.attach("c1", None, 11).await;
@@ -87,9 +114,7 @@ async fn a_container_can_be_attached_again_with_other_networks() {
     assert_eq!(held.mesh.host_ports[&(Protocol::Tcp, 8080)], (after.gateway_address, 80));
 }
 
-#[tokio::test]
-async fn a_network_that_is_not_known_cannot_be_attached_to() {
-    let host = Host::new().await;
+async fn a_network_that_is_not_known_cannot_be_attached_to(host: Host) {
     let attachment = discovery::SandboxAttachment {
         network: "net".into(),
         address: [10, 0, 1, 9].into(),
@@ -100,9 +125,7 @@ async fn a_network_that_is_not_known_cannot_be_attached_to() {
     assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_restarted_daemon_holds_the_same_before_it_hears_of_a_manager() {
-    let mut host = Host::new().await;
+async fn a_restarted_daemon_holds_the_same_before_it_hears_of_a_manager(mut host: Host) {
     host.identify().await;
     host.learn(knowledge(&[("t1", 11, true), ("t2", 111, true)]), 5).await;
     let sandbox = host.attach("c1", Some("t1"), 11).await;
@@ -115,9 +138,7 @@ async fn a_restarted_daemon_holds_the_same_before_it_hears_of_a_manager() {
     assert_eq!(host.dataplane.sandboxes().await.unwrap()["c1"], sandbox);
 }
 
-#[tokio::test]
-async fn a_restarted_daemon_forgets_containers_whose_namespace_has_gone() {
-    let mut host = Host::new().await;
+async fn a_restarted_daemon_forgets_containers_whose_namespace_has_gone(mut host: Host) {
     host.identify().await;
     host.learn(knowledge(&[]), 1).await;
     let lost = host.attach("c1", None, 11).await;
@@ -128,9 +149,34 @@ async fn a_restarted_daemon_forgets_containers_whose_namespace_has_gone() {
     assert_eq!(left.keys().collect::<Vec<_>>(), ["c2"]);
 }
 
-#[tokio::test]
-async fn who_leaves_the_cluster_forgets_it_and_keeps_plain_containers() {
-    let host = Host::new().await;
+async fn a_restarted_daemon_clears_away_what_a_crash_left(mut host: Host) {
+    host.attach_alone("c1").await;
+    let folder = host.dir.path().join("netns");
+    host.namespaces.create(&folder.join("c2")).await.unwrap();
+    host.restart().await;
+    let left = host.namespaces.list(&folder).await.unwrap();
+    assert_eq!(left, [folder.join("c1")]);
+}
+
+async fn a_container_whose_namespace_was_lost_is_served_in_its_new_one(host: Host) {
+    let before = host.attach_alone("c1").await;
+    host.namespaces.lose(Path::new(&before.netns));
+    let after = host.attach_alone("c1").await;
+    let left = exchange(after.dns_port, &query("nothing", Rtype::A).finish()).await;
+    assert!(left.is_some());
+    host.dataplane.detach("c1").await.unwrap();
+}
+
+async fn an_attach_fails_in_time_where_no_name_server_can_be_opened(host: Host) {
+    host.namespaces.refuse_sockets(true);
+    let failed = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await;
+    assert!(matches!(failed, Err(Error::Resolver { .. })), "{failed:?}");
+    assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
+    host.namespaces.refuse_sockets(false);
+    assert_ne!(host.attach_alone("c1").await.dns_port, 0);
+}
+
+async fn who_leaves_the_cluster_forgets_it_and_keeps_plain_containers(host: Host) {
     host.identify().await;
     host.learn(knowledge(&[("t2", 111, true)]), 1).await;
     let port = host.attach("c1", None, 11).await.dns_port;
@@ -141,9 +187,7 @@ async fn who_leaves_the_cluster_forgets_it_and_keeps_plain_containers() {
     assert_eq!(lookup(port, "web").await, addresses(&[]));
 }
 
-#[tokio::test]
-async fn what_the_kernel_refuses_is_tried_again() {
-    let host = Host::new().await;
+async fn what_the_kernel_refuses_is_tried_again(host: Host) {
     host.identify().await;
     host.learn(knowledge(&[]), 1).await;
     host.kernel.fail(2);
@@ -153,18 +197,14 @@ async fn what_the_kernel_refuses_is_tried_again() {
     assert!(host.kernel.held().sandboxes.contains_key("c1"));
 }
 
-#[tokio::test]
-async fn an_attach_that_cannot_be_applied_fails_in_time_and_leaves_nothing() {
-    let host = Host::new().await;
+async fn an_attach_that_cannot_be_applied_fails_in_time_and_leaves_nothing(host: Host) {
     host.kernel.fail(usize::MAX);
     let failed = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await;
     assert!(matches!(failed, Err(Error::Kernel(_))), "{failed:?}");
     assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn rules_that_somebody_flushed_come_back() {
-    let host = Host::new().await;
+async fn rules_that_somebody_flushed_come_back(host: Host) {
     host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
     let before = host.kernel.applied();
     // Nothing changes, so only the clock can wake the loop.

@@ -3,7 +3,7 @@
 use super::client::{
     addresses_of, ask, exchange, exchange_tcp, lookup, query, rcode, reverse, rotating,
 };
-use super::{Host, addresses, knowledge};
+use super::{Host, Place, addresses, knowledge};
 use domain::base::Rtype;
 use domain::base::iana::{Class, Opcode, OptRcode, Rcode};
 use domain::base::name::Name;
@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 /// A container that sees `tasks` tasks of the service `web`.
 async fn container(tasks: u8) -> (Host, u16) {
-    let host = Host::new().await;
+    let host = Host::new(Place::Here).await;
     host.identify().await;
     let names: Vec<String> = (0..tasks).map(|task| format!("t{task}")).collect();
     let tasks: Vec<(&str, u8, bool)> =

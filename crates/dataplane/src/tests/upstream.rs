@@ -1,7 +1,7 @@
 //! Questions that go upstream, to a name server of the test.
 
-use super::Host;
 use super::client::{ask, exchange_tcp, lookup, query, rcode};
+use super::{Host, Place};
 use crate::upstream::framed;
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Rtype};
@@ -51,7 +51,8 @@ fn reply(packet: &[u8], rcode: Rcode, address: Ipv4Addr) -> Vec<u8> {
 async fn unknown_names_of_several_labels_are_asked_upstream() {
     let mut tasks = JoinSet::new();
     let port = upstream(&mut tasks, Rcode::NOERROR).await;
-    let host = Host::with_resolv_conf(&format!("nameserver 127.0.0.1:{port}\n")).await;
+    let host =
+        Host::with_resolv_conf(Place::Apart, &format!("nameserver 127.0.0.1:{port}\n")).await;
     let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
     let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
     assert_eq!(reply.header().id(), 4711);
@@ -70,7 +71,7 @@ async fn the_next_server_is_asked_when_one_fails() {
     let failing = upstream(&mut tasks, Rcode::SERVFAIL).await;
     let good = upstream(&mut tasks, Rcode::NOERROR).await;
     let list = format!("nameserver 127.0.0.1:{failing}\nnameserver 127.0.0.1:{good}\n");
-    let host = Host::with_resolv_conf(&list).await;
+    let host = Host::with_resolv_conf(Place::Apart, &list).await;
     let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
     let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
     assert_eq!(rcode(&reply), Rcode::NOERROR);
@@ -82,7 +83,8 @@ async fn without_an_answer_from_upstream_the_question_fails() {
     let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);
-    let host = Host::with_resolv_conf(&format!("nameserver 127.0.0.1:{port}\n")).await;
+    let host =
+        Host::with_resolv_conf(Place::Apart, &format!("nameserver 127.0.0.1:{port}\n")).await;
     let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
     let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
     assert_eq!(rcode(&reply), Rcode::SERVFAIL);
