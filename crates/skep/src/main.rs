@@ -10,6 +10,7 @@ mod client;
 mod daemon;
 mod images;
 mod lab;
+mod process;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,6 +27,9 @@ struct Skep {
 enum Verb {
     /// Run this machine's node
     Daemon(Box<daemon::Options>),
+    /// Answer the containers' DNS questions (the daemon starts it)
+    #[command(hide = true)]
+    Resolver(daemon::resolver::Options),
     /// Check whether this machine has what skep needs
     Check,
     /// Run a cluster of several nodes on this machine
@@ -55,7 +59,10 @@ fn run(skep: Skep) -> Result<ExitCode> {
     let code = runtime.block_on(async {
         match skep.verb {
             Verb::Daemon(options) => daemon::run(*options).await.map(|()| ExitCode::SUCCESS),
-            Verb::Check => check::run().await,
+            Verb::Resolver(options) => {
+                daemon::resolver::run(options).await.map(|()| ExitCode::SUCCESS)
+            }
+            Verb::Check => check::run(),
             Verb::Lab(lab) => lab::run(lab).await.map(|()| ExitCode::SUCCESS),
             Verb::Docker(verb) => cli::run(verb).await,
         }

@@ -8,6 +8,7 @@ mod facts;
 mod member;
 mod node;
 mod options;
+pub(crate) mod resolver;
 mod serve;
 mod state;
 
@@ -17,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use engine_api::Api;
 use nix::fcntl::{Flock, FlockArg};
 use scope::{BoxError, Scope};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,9 +68,9 @@ impl Rooms {
             dir: options.data.join("dataplane"),
             netns_dir: options.run.join("netns"),
             gateway_subnet: options.gateway_subnet,
-            resolv_conf: options.resolv_conf.clone(),
         };
-        let dataplane = dataplane::start(config, kernel, linux::Namespaces, scope)
+        let names = resolver::names(options, scope);
+        let dataplane = dataplane::start(config, kernel, linux::Namespaces, names, scope)
             .await
             .context("cannot start the data plane")?;
         let runtime = Self::runtime(options, scope).await?;
@@ -149,7 +150,7 @@ fn private_folder(path: &Path) -> Result<()> {
 fn lock(data: &Path) -> Result<Flock<File>> {
     let path = data.join("lock");
     let file =
-        fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, _)| anyhow::anyhow!("another daemon uses {}: stop it first", data.display()))
 }

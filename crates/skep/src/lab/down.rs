@@ -2,6 +2,7 @@
 
 use super::layout::{Layout, Place};
 use super::node;
+use crate::process::{end, running};
 use anyhow::{Context, Result};
 use dataplane::Namespaces as _;
 use nix::sys::signal::Signal;
@@ -12,14 +13,18 @@ use std::path::Path;
 #[expect(clippy::print_stdout, reason = "progress for the user")]
 pub(super) async fn run(layout: &Layout) -> Result<()> {
     println!("==> daemons");
-    let forwarder = node::running(&layout.forwarder_pid(), &layout.run.display().to_string());
+    let forwarder = running(&layout.forwarder_pid(), &layout.run.display().to_string());
     if let Some(pid) = forwarder {
-        node::end(pid, Signal::SIGKILL).await?;
+        end(pid, Signal::SIGKILL).await?;
     }
     // SIGKILL: the daemons have nothing to put in order that is not removed below.
     for place in layout.places() {
         if let Some(pid) = node::daemon(&place) {
-            node::end(pid, Signal::SIGKILL).await?;
+            end(pid, Signal::SIGKILL).await?;
+        }
+        // After its daemon, which would start it again.
+        if let Some(pid) = node::resolver(&place) {
+            end(pid, Signal::SIGKILL).await?;
         }
     }
     println!("==> containers");

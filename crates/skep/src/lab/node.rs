@@ -2,8 +2,10 @@
 
 use super::layout::{Layout, Place};
 use crate::client::Client;
+use crate::daemon::resolver;
+use crate::process::{end, running};
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill as send_signal};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -13,18 +15,7 @@ use std::time::Duration;
 
 /// How long a daemon may take until its API answers.
 const START_MAX: Duration = Duration::from_secs(60);
-/// How long a daemon may take to end.
-const STOP_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
-
-/// The pid in a file, if that process lives and is ours: it was started as `skep`, with `mark`
-/// among its arguments.
-pub(super) fn running(pid_file: &Path, mark: &str) -> Option<Pid> {
-    let pid: i32 = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let ours = arguments.split(|byte| *byte == 0).any(|word| word == mark.as_bytes());
-    ours.then_some(Pid::from_raw(pid))
-}
 
 /// Starts this program in a session of its own and notes its pid.
 #[expect(clippy::disallowed_methods, reason = "the lab starts daemons")]
@@ -45,6 +36,11 @@ pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Resul
         .context("cannot start a daemon of the lab")?;
     fs::write(pid_file, child.id().to_string())
         .with_context(|| format!("cannot write {}", pid_file.display()))
+}
+
+/// The pid of a node's name server, which outlives its daemon.
+pub(super) fn resolver(place: &Place) -> Option<Pid> {
+    running(&resolver::pid_file(&place.run), &place.run.display().to_string())
 }
 
 /// The pid of a node's daemon.
@@ -98,29 +94,6 @@ pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Ends a process and waits until it is gone.
-pub(super) async fn end(pid: Pid, signal: Signal) -> Result<()> {
-    if send_signal(pid, signal).is_err() {
-        return Ok(());
-    }
-    let gone = async {
-        while alive(pid) {
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    if tokio::time::timeout(STOP_MAX, gone).await.is_err() {
-        bail!("process {pid} did not end within {STOP_MAX:?}");
-    }
-    Ok(())
-}
-
-/// Says whether a process is there and no zombie.
-fn alive(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| state != 'Z')
 }
 
 /// Ends a node's daemon as a power cut would.

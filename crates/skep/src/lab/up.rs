@@ -98,7 +98,7 @@ async fn ready_nodes(manager: &Client) -> usize {
 /// Starts the process that forwards localhost to node-1.
 fn forwarder(layout: &Layout) -> Result<()> {
     let mark = layout.run.display().to_string();
-    if node::running(&layout.forwarder_pid(), &mark).is_some() {
+    if crate::process::running(&layout.forwarder_pid(), &mark).is_some() {
         return Ok(());
     }
     let arguments = [

@@ -1,0 +1,241 @@
+//! The process of the name server: how a daemon starts it, and what it does.
+//!
+//! It is a process of its own because containers must find names while no daemon runs. The daemon
+//! adopts the one that it finds and replaces one of another version; when it dies, the daemon
+//! starts it anew and tells it everything again. Ending the daemon leaves it running.
+
+use super::{options, signals};
+use crate::process::{end, running};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use dataplane::Names;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use scope::Scope;
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+use tracing::Level;
+
+/// How long the process may take until it listens.
+const START_MAX: Duration = Duration::from_secs(5);
+/// How long one that is replaced may take to close its sockets.
+const END_MAX: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(5);
+/// The log begins anew when it is longer.
+const LOG_MAX: u64 = 1 << 20;
+
+/// Options of `skep resolver`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// The daemon's run folder: the socket and the pid file are there
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Where upstream DNS servers are read from
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: PathBuf,
+    /// Where problems are noted
+    #[arg(long, value_name = "FILE")]
+    log: PathBuf,
+}
+
+fn socket(run: &Path) -> PathBuf {
+    run.join("resolver.sock")
+}
+
+/// Where the process notes its pid. The run folder is among its arguments.
+pub(crate) fn pid_file(run: &Path) -> PathBuf {
+    run.join("resolver.pid")
+}
+
+/// The daemon's way to the process.
+pub(super) fn names(options: &options::Options, scope: &mut Scope) -> Names {
+    let options = Options {
+        run: options.run.clone(),
+        resolv_conf: options.resolv_conf.clone(),
+        log: options.data.join("resolver.log"),
+    };
+    Names::at(socket(&options.run), Program(options), scope)
+}
+
+/// This program as the name server's process.
+struct Program(Options);
+
+impl dataplane::Process for Program {
+    async fn renew(&mut self) -> io::Result<()> {
+        self.replace().await.map_err(|error| io::Error::other(format!("{error:#}")))
+    }
+}
+
+impl Program {
+    /// Starts a new process and, once it listens, ends the one before: the new one opens the
+    /// containers' sockets when it is told of them, which is after this.
+    async fn replace(&self) -> Result<()> {
+        let old = running(&pid_file(&self.0.run), &self.0.run.display().to_string());
+        let mut child = self.start()?;
+        let listens = timeout(START_MAX, self.listens(&mut child)).await;
+        if let Err(error) = listens.unwrap_or_else(|_| bail!("it does not listen in time")) {
+            // It may have ended already.
+            drop(child.start_kill());
+            return Err(error.context(format!("its log is {}", self.0.log.display())));
+        }
+        if let Some(old) = old
+            && timeout(END_MAX, end(old, Signal::SIGTERM)).await.is_err()
+        {
+            end(old, Signal::SIGKILL).await?;
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Result<Child> {
+        let log = open_log(&self.0.log)?;
+        // The very program that runs here, also when its file was replaced meanwhile.
+        Command::new("/proc/self/exe")
+            .arg0("skep")
+            .arg("resolver")
+            .arg("--run")
+            .arg(&self.0.run)
+            .arg("--resolv-conf")
+            .arg(&self.0.resolv_conf)
+            .arg("--log")
+            .arg(&self.0.log)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start the name server's process")
+    }
+
+    /// Waits until the process has noted its pid: then it listens.
+    async fn listens(&self, child: &mut Child) -> Result<()> {
+        let id = child.id().map(|id| id.to_string());
+        while fs::read_to_string(pid_file(&self.0.run)).ok() != id {
+            if let Some(status) = child.try_wait()? {
+                bail!("it ended with {status}");
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+}
+
+/// Is the process: serves until it is told to end.
+pub(crate) async fn run(options: Options) -> Result<()> {
+    // Neither a terminal nor the daemon's end shall take it along.
+    match nix::unistd::setsid() {
+        // It leads a group of its own already: a person has started it.
+        Ok(_) | Err(nix::Error::EPERM) => {}
+        Err(error) => return Err(error).context("cannot leave the daemon's session"),
+    }
+    let log = Bounded::new(open_log(&options.log)?)?;
+    tracing_subscriber::fmt()
+        .with_max_level(Level::WARN)
+        .with_writer(Mutex::new(log))
+        .with_ansi(false)
+        .init();
+    // Two sockets for each container, and one for each of their TCP connections.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let listener = listen(&options.run)?;
+    let mut scope = Scope::new();
+    scope.spawn("signals", signals(scope.token()));
+    dataplane::serve(listener, linux::Namespaces, &options.resolv_conf, &mut scope).await;
+    place(&pid_file(&options.run), |draft| fs::write(draft, std::process::id().to_string()))
+        .context("cannot note the pid")?;
+    scope.join().await.context("the name server ends early")
+}
+
+/// Listens where daemons look for it, in the place of the one before.
+fn listen(run: &Path) -> Result<UnixListener> {
+    place(&socket(run), |draft| {
+        let listener = UnixListener::bind(draft)?;
+        fs::set_permissions(draft, Permissions::from_mode(0o600))?;
+        Ok(listener)
+    })
+    .context("cannot listen")
+}
+
+/// Makes a file beside its place and moves it there, so that nobody finds it half made.
+fn place<T>(path: &Path, make: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let draft = path.with_extension("new");
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let made = make(&draft)?;
+    fs::rename(&draft, path)?;
+    Ok(made)
+}
+
+fn open_log(path: &Path) -> Result<File> {
+    let file = File::options().create(true).append(true).open(path);
+    file.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A log file that begins anew when it has grown too long.
+struct Bounded {
+    file: File,
+    len: u64,
+}
+
+impl Bounded {
+    fn new(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Self { file, len })
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if self.len > LOG_MAX {
+            self.file.set_len(0)?;
+            self.len = 0;
+        }
+        let written = self.file.write(text)?;
+        self.len += u64::try_from(written).unwrap_or(u64::MAX);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_does_not_grow_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = Bounded::new(open_log(&path).unwrap()).unwrap();
+        let line = [b'a'; 1024];
+        for _ in 0..3 * LOG_MAX / 1024 {
+            log.write_all(&line).unwrap();
+        }
+        let len = fs::metadata(&path).unwrap().len();
+        assert!((1024..=LOG_MAX + 1024).contains(&len), "{len}");
+    }
+
+    #[test]
+    fn what_is_placed_replaces_what_was_there_and_leaves_no_draft() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        fs::write(path.with_extension("new"), "left by a crash").unwrap();
+        for text in ["1", "2"] {
+            place(&path, |draft| fs::write(draft, text)).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
