@@ -48,6 +48,19 @@ impl Process {
         true
     }
 
+    /// Waits until the parent has taken note of the end, too: until then the pid is in use.
+    pub(crate) async fn reaped_within(self, limit: Duration) -> bool {
+        let mut waited = Duration::ZERO;
+        while stat(self.pid).is_some_and(|(_, _, started)| started == self.started) {
+            if limit <= waited {
+                return false;
+            }
+            tokio::time::sleep(POLL).await;
+            waited += POLL;
+        }
+        true
+    }
+
     pub(crate) fn children(self) -> Vec<Process> {
         let is_child = |pid: &i32| stat(*pid).is_some_and(|(_, parent, _)| parent == self.pid);
         pids().filter(is_child).filter_map(Process::with_pid).collect()

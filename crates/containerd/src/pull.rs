@@ -281,7 +281,14 @@ async fn transfer_once(
     };
     let mut chunk = BytesMut::with_capacity(CHUNK);
     while let Some(part) = blob.next().await {
-        let part = part.map_err(|error| registry::refusal(source, &error.into()))?;
+        let part = match part {
+            Ok(part) => part,
+            Err(error) => {
+                // What came goes with it, so that the next attempt begins behind it.
+                writer.write(chunk.freeze()).await?;
+                return Err(registry::refusal(source, &error.into()));
+            }
+        };
         let known = usize::try_from(skip).unwrap_or(usize::MAX).min(part.len());
         skip -= known as u64;
         chunk.extend_from_slice(&part[known..]);

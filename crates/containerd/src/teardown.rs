@@ -21,10 +21,12 @@ use tokio::process::Command;
 const TASKS_END_MAX: Duration = Duration::from_secs(20);
 const TERM_MAX: Duration = Duration::from_secs(5);
 const KILL_MAX: Duration = Duration::from_secs(5);
+const REAP_MAX: Duration = Duration::from_secs(2);
 const RUNC_MAX: Duration = Duration::from_secs(10);
 
 /// Ends the containerd of this place with all its containers, whether or not we started it.
-/// Images stay; the run directory is emptied.
+/// Images stay; the state directory is removed. A loop of [`crate::Owned::keep`] has to be ended
+/// before, or it starts a new one.
 pub async fn stop(place: &Place) -> Result<(), Error> {
     if let Some(process) = place.running() {
         end_tasks(place).await;
@@ -33,8 +35,12 @@ pub async fn stop(place: &Place) -> Result<(), Error> {
     for shim in shims(place) {
         // The container's processes are children of its shim.
         let containers = shim.children();
-        for container in containers {
+        for container in &containers {
             container.signal(Signal::SIGKILL);
+        }
+        // By their shim: what it does not reap, runc takes for alive.
+        for container in containers {
+            container.reaped_within(REAP_MAX).await;
         }
         shim.signal(Signal::SIGKILL);
         shim.ended_within(KILL_MAX).await;
@@ -147,12 +153,23 @@ async fn delete_from_runc(place: &Place) {
 fn remove_shim_sockets(place: &Place) {
     for namespace in entries(&place.state.join("io.containerd.runtime.v2.task")) {
         for bundle in entries(&namespace) {
-            let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
-            if let Some(socket) = address.trim().strip_prefix("unix://") {
+            if let Some(socket) = shim_address(&bundle)
+                && let Some(socket) = socket.trim().strip_prefix("unix://")
+            {
                 let _gone = fs::remove_file(socket);
             }
         }
     }
+}
+
+/// Where a shim listens: 1.x writes the address alone, 2.x a JSON object.
+fn shim_address(bundle: &Path) -> Option<String> {
+    if let Ok(address) = fs::read_to_string(bundle.join("address")) {
+        return Some(address);
+    }
+    let bootstrap = fs::read(bundle.join("bootstrap.json")).ok()?;
+    let bootstrap: serde_json::Value = serde_json::from_slice(&bootstrap).ok()?;
+    Some(bootstrap.get("address")?.as_str()?.to_owned())
 }
 
 /// Unmounts everything below these directories, the deepest first.

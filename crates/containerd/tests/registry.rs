@@ -15,6 +15,9 @@ use oci_client::{Reference, RegistryOperation};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use types::FaultKind;
 
@@ -240,6 +243,63 @@ async fn a_mirror_is_asked_for_images_of_docker_io() {
     let runtime = bench.connect_with("one", mirrors).await;
     let image = pull(&runtime, "docker.io/library/web:1").await.unwrap();
     assert!(image.names.contains(&"docker.io/library/web:1".to_owned()), "{:?}", image.names);
+}
+
+/// Passes connections on, and cuts the first one off after so many bytes of answers. Returns its
+/// address and a count of all bytes that it passed back.
+async fn cutting_proxy(target: String, cut_after: u64) -> (String, Arc<AtomicU64>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let passed = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&passed);
+    #[expect(clippy::disallowed_methods, reason = "a proxy runs beside the test")]
+    tokio::spawn(async move {
+        let mut left = cut_after;
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = tokio::net::TcpStream::connect(&target).await.unwrap();
+            let limit = std::mem::replace(&mut left, u64::MAX);
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (from_server, mut to_server) = server.into_split();
+                let mut from_server = from_server.take(limit);
+                let mut buffer = vec![0; 16 << 10];
+                let asking = tokio::io::copy(&mut from_client, &mut to_server);
+                let answering = async {
+                    while let Ok(bytes @ 1..) = from_server.read(&mut buffer).await {
+                        count.fetch_add(bytes as u64, Ordering::Relaxed);
+                        if to_client.write_all(&buffer[..bytes]).await.is_err() {
+                            break;
+                        }
+                    }
+                };
+                tokio::select! { _ = asking => {}, () = answering => {} }
+            });
+        }
+    });
+    (address, passed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_was_cut_off_goes_on_where_it_ended() {
+    if !ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let registry = Registry::start(bench.directory.path(), false).await;
+    registry.push("app:1", false).await;
+    let (_, layer) = common::image();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&layer).unwrap();
+    let size = packed.finish().unwrap().len() as u64;
+    let (address, passed) = cutting_proxy(registry.address.clone(), size / 2).await;
+    let runtime = bench.connect("one").await;
+    let image = pull(&runtime, &format!("{address}/app:1")).await.unwrap();
+    assert!(image.names[0].starts_with(&address), "{:?}", image.names);
+    let passed = passed.load(Ordering::Relaxed);
+    assert!(size < passed && passed < size + size / 4, "{passed} bytes for a layer of {size}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

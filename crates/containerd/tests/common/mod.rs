@@ -117,6 +117,13 @@ impl Drop for Bench {
             runtime.unwrap().block_on(containerd::stop(&place))
         });
         let outcome = ended.join();
+        // runc removes the cgroups of containers, but not the one above them.
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let folders =
+            hierarchies.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
+        for folder in folders {
+            let _not_there = fs::remove_dir(folder.join(format!("skt-{}", std::process::id())));
+        }
         if !std::thread::panicking() {
             outcome.unwrap().unwrap();
         }
