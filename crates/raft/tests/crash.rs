@@ -5,9 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
+mod numbered;
 
-use common::{close, holds, open, put, snapshot_every};
+use numbered::{close, holds, open, put, snapshot_every};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
+mod numbered;
 
-use common::{close, holds, node, open, pair, put, snapshot_every};
+use numbered::{close, holds, node, open, pair, put, snapshot_every};
 use std::os::unix::fs::PermissionsExt;
 use store::Tx;
 use types::{Fault, FaultKind, Version};
