@@ -16,6 +16,7 @@ const INPUT: usize = 64 << 10;
 
 impl Engine {
     /// Connects to the container's standard streams; it may start later.
+    #[expect(clippy::unused_async, reason = "like the other calls; it may wait one day")]
     pub async fn attach(&self, name: &str, options: AttachOptions) -> Result<Attached, Fault> {
         let container = self.find(name)?;
         let (sink, output) = mpsc::channel(CHUNKS);

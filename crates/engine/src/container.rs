@@ -73,14 +73,13 @@ impl Container {
     pub(crate) fn new(record: Record, folder: PathBuf, run: PathBuf) -> Result<Self, Fault> {
         let image = ImageConfig::of(&record.image_config);
         let check = Check::resolve(record.config.spec.health.as_ref(), image.health().as_ref());
-        let log = match record.config.log.driver.as_str() {
-            "none" => None,
-            _ => {
-                let limits = Limits::parse(&record.config.log.options)?;
-                let path = folder.join(format!("{}-json.log", record.id));
-                let closed = record.state.status == Status::Exited;
-                Some(Arc::new(LogFile::new(path, limits, closed)))
-            }
+        let log = if record.config.log.driver == "none" {
+            None
+        } else {
+            let limits = Limits::parse(&record.config.log.options)?;
+            let path = folder.join(format!("{}-json.log", record.id));
+            let closed = record.state.status == Status::Exited;
+            Some(Arc::new(LogFile::new(path, limits, closed)))
         };
         Ok(Self {
             image,

@@ -31,6 +31,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// A further process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "as many streams and switches as Docker has")]
 pub struct ExecConfig {
     pub command: Vec<String>,
     pub env: Vec<String>,
@@ -61,6 +62,7 @@ pub struct ExecInfo {
 
 /// What a client wants of a container's standard streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "as many streams and switches as Docker has")]
 pub struct AttachOptions {
     /// First what is in the log.
     pub logs: bool,
@@ -124,6 +126,7 @@ impl Drop for Streams {
 
 impl Engine {
     /// Notes a further process for a running container. Returns its id.
+    #[expect(clippy::unused_async, reason = "like the other calls; it may wait one day")]
     pub async fn exec_create(&self, name: &str, config: ExecConfig) -> Result<String, Fault> {
         let container = self.running(name)?;
         if config.command.is_empty() {

@@ -46,8 +46,8 @@ pub(crate) fn resolv_conf(dns: &DnsConfig, daemon: &str) -> String {
 
 /// The last `search` line counts, resolv.conf(5).
 fn search_of(text: &str) -> Vec<&str> {
-    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("search"));
-    lines.last().map(|domains| domains.split_whitespace().collect()).unwrap_or_default()
+    let mut lines = text.lines().filter_map(|line| line.trim().strip_prefix("search"));
+    lines.next_back().map(|domains| domains.split_whitespace().collect()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -58,21 +58,21 @@ mod tests {
     #[test]
     fn names_are_asked_of_the_built_in_server() {
         let daemon = "nameserver 10.0.0.2\nsearch old.example\nsearch example.org lan\n";
-        expect![[r#"
+        expect![[r"
             nameserver 127.0.0.11
             search example.org lan
             options ndots:0
-        "#]]
+        "]]
         .assert_eq(&resolv_conf(&DnsConfig::default(), daemon));
         let own = DnsConfig {
             search: vec![".".to_owned()],
             options: vec!["ndots:2".to_owned()],
             ..DnsConfig::default()
         };
-        expect![[r#"
+        expect![[r"
             nameserver 127.0.0.11
             options ndots:2
-        "#]]
+        "]]
         .assert_eq(&resolv_conf(&own, daemon));
     }
 

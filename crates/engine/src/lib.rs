@@ -18,6 +18,8 @@ mod container;
 mod engine;
 mod events;
 mod exec;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod fifo;
 mod files;
 mod health;

@@ -19,7 +19,7 @@ const NOUNS: [&str; 24] = [
 pub(crate) fn draw(taken: impl Fn(&str) -> bool) -> String {
     let mut name = format!("{}_{}", clock::draw(&ADJECTIVES), clock::draw(&NOUNS));
     while taken(&name) {
-        name.push(char::from(b'0' + u8::try_from(rand::random::<u8>() % 10).unwrap_or(0)));
+        name.push(char::from(b'0' + rand::random::<u8>() % 10));
     }
     name
 }

@@ -76,21 +76,18 @@ async fn probe(engine: &Engine, container: &Arc<Container>, check: &Check) -> Op
     let runtime = &engine.inner.runtime;
     let mut running = Running::new(runtime, container.id(), &id, launched.output);
     let mut output = Vec::new();
-    match tokio::time::timeout(check.timeout, end_of(&mut running, &mut output)).await {
-        Ok(exit) => {
-            let output = String::from_utf8_lossy(&output).into_owned();
-            Some(Probe { start, end: clock::now(), exit_code: exit.code, output })
-        }
-        Err(_) => {
-            let killed = runtime.exec_signal(container.id().to_owned(), id, signals::KILL).await;
-            if let Err(fault) = killed {
-                tracing::warn!(id = container.id(), %fault, "cannot end a probe");
-            }
-            // Otherwise its streams would go before the runtime has let go of them.
-            let _ended = tokio::time::timeout(KILLED, end_of(&mut running, &mut output)).await;
-            failed(format!("Health check exceeded timeout ({:?})", check.timeout))
-        }
+    let ended = tokio::time::timeout(check.timeout, end_of(&mut running, &mut output)).await;
+    if let Ok(exit) = ended {
+        let output = String::from_utf8_lossy(&output).into_owned();
+        return Some(Probe { start, end: clock::now(), exit_code: exit.code, output });
     }
+    let killed = runtime.exec_signal(container.id().to_owned(), id, signals::KILL).await;
+    if let Err(fault) = killed {
+        tracing::warn!(id = container.id(), %fault, "cannot end a probe");
+    }
+    // Otherwise its streams would go before the runtime has let go of them.
+    let _ended = tokio::time::timeout(KILLED, end_of(&mut running, &mut output)).await;
+    failed(format!("Health check exceeded timeout ({:?})", check.timeout))
 }
 
 /// Reads to the end, and keeps the beginning.

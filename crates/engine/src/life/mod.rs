@@ -12,6 +12,8 @@ mod remove;
 mod start;
 mod stop;
 mod takeover;
+#[cfg(test)]
+mod tests;
 
 pub use create::Created;
 

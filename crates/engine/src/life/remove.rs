@@ -14,6 +14,7 @@ use types::Fault;
 impl Engine {
     /// Removes a container; one that runs only with `force`. Its anonymous volumes go where
     /// `volumes`.
+    #[expect(clippy::fn_params_excessive_bools, reason = "the two flags of docker rm")]
     pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), Fault> {
         let (engine, container) = (self.clone(), self.find(name)?);
         if container.status() == Status::Running && !force {

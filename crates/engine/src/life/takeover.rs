@@ -88,8 +88,9 @@ impl Engine {
                 self.began(container, pid, clock::now()).await;
             }
             (Some(State::Ended(exit)), Status::Running) => {
-                self.note_end(container.id(), Some(exit))
+                self.note_end(container.id(), Some(exit));
             }
+
             (Some(State::Ended(_)), Status::Created | Status::Exited) => {
                 let started = types::Timestamp::default();
                 container.state.send_modify(|state| {

@@ -78,7 +78,7 @@ fn a_plain_container_gets_dockers_defaults() {
         ]],
     );
     let mounts: Vec<String> = spec["mounts"].as_array().unwrap().iter().map(line).collect();
-    expect![[r#"
+    expect![[r"
         proc /proc nosuid,noexec,nodev
         tmpfs /dev nosuid,strictatime,mode=755,size=65536k
         devpts /dev/pts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5
@@ -88,7 +88,7 @@ fn a_plain_container_gets_dockers_defaults() {
         tmpfs /dev/shm nosuid,noexec,nodev,mode=1777,size=67108864
         /data/c0ffee/resolv.conf /etc/resolv.conf rbind,rprivate,rw
         /data/c0ffee/hostname /etc/hostname rbind,rprivate,rw
-        /data/c0ffee/hosts /etc/hosts rbind,rprivate,rw"#]]
+        /data/c0ffee/hosts /etc/hosts rbind,rprivate,rw"]]
     .assert_eq(&mounts.join("\n"));
 }
 
@@ -193,14 +193,14 @@ fn the_users_mounts_come_after_ours_and_replace_them() {
     ];
     let spec = render_with(|_| {}, &User::default(), &points).unwrap();
     let mounts: Vec<String> = spec["mounts"].as_array().unwrap().iter().map(line).collect();
-    expect![[r#"
+    expect![[r"
         mqueue /dev/mqueue nosuid,noexec,nodev
         /data/c0ffee/resolv.conf /etc/resolv.conf rbind,rprivate,rw
         /data/c0ffee/hostname /etc/hostname rbind,rprivate,rw
         /vol /a rbind,rprivate,ro
         tmpfs /dev/shm nosuid,nodev,noexec,mode=1777
         /my/hosts /etc/hosts rbind,rprivate,ro
-        /src/deep /a/b/c rbind,rprivate,rw"#]]
+        /src/deep /a/b/c rbind,rprivate,rw"]]
     .assert_eq(&mounts[5..].join("\n"));
 }
 

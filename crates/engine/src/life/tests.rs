@@ -1,0 +1,501 @@
+//! Containers' lives on a stand-in for the runtime.
+
+use crate::fake::{Fake, Script};
+use crate::*;
+use futures_util::StreamExt;
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use types::{ContainerSpec, Fault, FaultKind, HealthCheck, Labels, Mount};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const IMAGE: &str = "docker.io/library/web:latest";
+
+/// An engine on a stand-in, that can be started again on the same disk.
+struct Stage {
+    dir: tempfile::TempDir,
+    fake: Fake,
+    engine: Engine,
+    scope: scope::Scope,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let config = json!({"Cmd": ["serve"], "Volumes": {"/data": {}}, "StopSignal": "15"});
+        let dir = tempfile::tempdir().unwrap();
+        let fake = Fake::with_image(IMAGE, config);
+        let (engine, scope) = open(dir.path(), &fake).await;
+        Self { dir, fake, engine, scope }
+    }
+
+    /// What a restart of the daemon does: containers go on.
+    async fn restart(self) -> Self {
+        self.restart_while(|_| {}).await
+    }
+
+    async fn restart_while(self, meanwhile: impl FnOnce(&Fake)) -> Self {
+        let Self { dir, fake, engine, scope } = self;
+        scope.cancel();
+        scope.join().await.unwrap();
+        drop(engine);
+        meanwhile(&fake);
+        let (engine, scope) = open(dir.path(), &fake).await;
+        Self { dir, fake, engine, scope }
+    }
+
+    async fn created(&self, change: impl FnOnce(&mut ContainerConfig)) -> String {
+        self.try_create(change).await.unwrap().id
+    }
+
+    async fn try_create(
+        &self,
+        change: impl FnOnce(&mut ContainerConfig),
+    ) -> Result<Created, Fault> {
+        let spec = ContainerSpec { image: "web".to_owned(), ..ContainerSpec::default() };
+        let mut config = ContainerConfig { spec, ..ContainerConfig::default() };
+        config.network = NetworkMode::None;
+        change(&mut config);
+        self.engine.create(config).await
+    }
+
+    async fn running(&self, change: impl FnOnce(&mut ContainerConfig)) -> String {
+        let id = self.created(change).await;
+        assert!(self.engine.start(&id).await.unwrap());
+        id
+    }
+
+    async fn ended(&self, id: &str) -> Exit {
+        soon(self.engine.wait(id, WaitFor::NotRunning)).await.unwrap()
+    }
+
+    async fn log(&self, id: &str) -> String {
+        let options = LogOptions { stdout: true, stderr: true, ..LogOptions::default() };
+        let entries = soon(self.engine.logs(id, options).unwrap().collect::<Vec<_>>()).await;
+        let lines = entries.into_iter().map(|entry| {
+            let entry = entry.unwrap();
+            let stream = if entry.stderr { "E" } else { "O" };
+            format!("{stream} {}", String::from_utf8(entry.bytes.to_vec()).unwrap())
+        });
+        lines.collect()
+    }
+
+    async fn status(&self, id: &str) -> Status {
+        self.engine.inspect(id).await.unwrap().state.status
+    }
+}
+
+async fn open(dir: &Path, fake: &Fake) -> (Engine, scope::Scope) {
+    let mut scope = scope::Scope::new();
+    let namespaces = dataplane::fake::Namespaces::default();
+    let resolv_conf = dir.join("resolv.conf");
+    let names = dataplane::Names::here(namespaces.clone(), &resolv_conf, &mut scope).await;
+    let dataplane = dataplane::start(
+        dataplane::Config {
+            dir: dir.join("dataplane"),
+            netns_dir: dir.join("netns"),
+            gateway_subnet: "172.30.0.0/16".parse().unwrap(),
+        },
+        dataplane::fake::Kernel::default(),
+        namespaces,
+        names,
+        &mut scope,
+    );
+    let dataplane = dataplane.await.unwrap();
+    let config = Config {
+        data: dir.join("engine"),
+        run: dir.join("run"),
+        cgroup_parent: "/skep".to_owned(),
+        resolv_conf,
+    };
+    let runtime: Arc<dyn Runtime> = Arc::new(fake.clone());
+    let engine = start(config, runtime, dataplane, &mut scope).await.unwrap();
+    (engine, scope)
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// Polls until something is so.
+async fn eventually(mut so: impl AsyncFnMut() -> bool) {
+    soon(async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_container_runs_writes_and_ends() {
+    let stage = Stage::new().await;
+    let id = stage.created(|config| config.name = "/one".to_owned()).await;
+    assert_eq!(stage.status("one").await, Status::Created);
+    assert!(stage.engine.start("one").await.unwrap());
+    assert!(!stage.engine.start(&id[..5]).await.unwrap(), "it runs already");
+    stage.fake.write(&id, "hello\nwor", false);
+    stage.fake.write(&id, "oops\n", true);
+    stage.fake.end(&id, 3);
+    assert_eq!(stage.ended(&id).await.code, 3);
+    // All that was written before the end is in the log when the end is known.
+    let log = stage.log(&id).await;
+    assert!(log.contains("O hello\n") && log.contains("E oops\n"), "{log:?}");
+    assert!(log.ends_with("O wor"), "{log:?}");
+    assert_eq!(stage.fake.spec(&id), None);
+    assert!(stage.engine.start(&id).await.unwrap(), "it can be started again");
+    assert_eq!(stage.engine.inspect(&id).await.unwrap().state.starts, 2);
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_nothing_and_tells_why() {
+    let stage = Stage::new().await;
+    let id = stage.created(|_| {}).await;
+    let fault = Fault::invalid("exec: \"serve\": executable file not found in $PATH");
+    stage.fake.set_broken(Some(fault.clone()));
+    assert_eq!(stage.engine.start(&id).await.unwrap_err(), fault);
+    let state = stage.engine.inspect(&id).await.unwrap().state;
+    assert_eq!((state.status, state.exit_code, state.error), (Status::Created, 127, fault.message));
+    assert!(!stage.dir.path().join("run").join(&id).exists());
+    stage.fake.set_broken(None);
+    assert!(stage.engine.start(&id).await.unwrap());
+}
+
+#[tokio::test]
+async fn stopping_asks_first_and_kills_after_the_grace_period() {
+    let stage = Stage::new().await;
+    let polite = stage.running(|_| {}).await;
+    assert!(soon(stage.engine.stop(&polite, None, None)).await.unwrap());
+    assert_eq!(stage.fake.signals(&polite), [15]);
+    assert_eq!(stage.ended(&polite).await.code, 143);
+    assert!(!stage.engine.stop(&polite, None, None).await.unwrap());
+    stage.fake.set_stubborn(true);
+    let stubborn = stage.running(|_| {}).await;
+    let grace = Some(Duration::from_millis(20));
+    assert!(soon(stage.engine.stop(&stubborn, Some("INT"), grace)).await.unwrap());
+    assert_eq!(stage.fake.signals(&stubborn), [2, 9]);
+}
+
+#[tokio::test]
+async fn a_name_is_taken_until_its_container_is_removed() {
+    let stage = Stage::new().await;
+    let id = stage.running(|config| config.name = "web".to_owned()).await;
+    let again = stage.try_create(|config| config.name = "web".to_owned()).await.unwrap_err();
+    assert_eq!(again.kind, FaultKind::Conflict);
+    assert!(again.message.contains("The container name \"/web\" is already in use"), "{again}");
+    let refused = stage.engine.remove("web", false, false).await.unwrap_err();
+    assert!(refused.message.contains("container is running"), "{refused}");
+    let waiting = stage.engine.wait("web", WaitFor::Removed);
+    let (waited, removed) =
+        soon(async { tokio::join!(waiting, stage.engine.remove("web", true, true)) }).await;
+    removed.unwrap();
+    assert_eq!(waited.unwrap().code, 137);
+    assert_eq!(stage.engine.inspect("web").await.unwrap_err().message, "No such container: web");
+    assert!(stage.fake.ids().is_empty());
+    assert!(!stage.dir.path().join("engine/containers").join(&id).exists());
+    assert!(stage.engine.volumes().await.unwrap().is_empty(), "anonymous volumes go along");
+    stage.created(|config| config.name = "web".to_owned()).await;
+}
+
+#[tokio::test]
+async fn volumes_are_filled_from_the_image_and_stay_while_they_are_used() {
+    let stage = Stage::new().await;
+    let mount = Mount { source: "db".to_owned(), target: "/data".to_owned(), ..Mount::default() };
+    let id = stage.running(|config| config.spec.mounts = vec![mount]).await;
+    let volume = stage.engine.volume("db").await.unwrap();
+    assert!(volume.path.join("first").exists());
+    let spec = stage.fake.spec(&id).unwrap();
+    let mounts = spec["mounts"].as_array().unwrap();
+    let source = volume.path.to_str().unwrap();
+    assert!(
+        mounts.iter().any(|mount| mount["source"] == source && mount["destination"] == "/data")
+    );
+    assert_eq!(stage.engine.remove_volume("db").await.unwrap_err().kind, FaultKind::Conflict);
+    soon(stage.engine.remove(&id, true, true)).await.unwrap();
+    assert!(stage.engine.volume("db").await.is_ok(), "a named volume stays");
+    stage.engine.remove_volume("db").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_that_starts_again_takes_over_what_runs() {
+    let stage = Stage::new().await;
+    let id = stage.running(|config| config.name = "web".to_owned()).await;
+    stage.fake.write(&id, "before\n", false);
+    eventually(async || stage.log(&id).await.contains("before")).await;
+    let stage = stage.restart().await;
+    assert_eq!(stage.status("web").await, Status::Running);
+    stage.fake.write(&id, "after\n", false);
+    stage.fake.end(&id, 0);
+    stage.ended(&id).await;
+    assert_eq!(stage.log(&id).await, "O before\nO after\n");
+}
+
+#[tokio::test]
+async fn what_ended_while_no_engine_ran_is_noted() {
+    let stage = Stage::new().await;
+    let (known, lost) = (stage.running(|_| {}).await, stage.running(|_| {}).await);
+    let (ended, gone) = (known.clone(), lost.clone());
+    let stage = stage
+        .restart_while(|fake| {
+            fake.end_unseen(&ended, 7);
+            drop(fake.delete(gone));
+        })
+        .await;
+    assert_eq!(stage.ended(&known).await.code, 7);
+    assert_eq!(stage.ended(&lost).await.code, 255, "nobody knows how it ended");
+}
+
+#[tokio::test]
+async fn containers_without_a_record_are_removed_and_records_outlive_a_reboot() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    let run = stage.dir.path().join("run");
+    let stage = stage
+        .restart_while(|fake| {
+            drop(fake.prepare("stranger".to_owned(), String::new()));
+            drop(fake.delete(id.clone()));
+            std::fs::remove_dir_all(&run).unwrap();
+        })
+        .await;
+    assert!(stage.fake.ids().is_empty());
+    assert_eq!(stage.ended(&id).await.code, 255);
+    assert!(stage.engine.start(&id).await.unwrap());
+}
+
+#[tokio::test]
+async fn ends_are_found_after_the_runtime_was_away() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    stage.fake.set_away(true);
+    stage.fake.end_unseen(&id, 5);
+    stage.fake.tell(&Happening::Resubscribed);
+    stage.fake.set_away(false);
+    assert_eq!(stage.ended(&id).await.code, 5);
+}
+
+#[tokio::test]
+async fn the_end_of_an_earlier_run_does_not_end_a_later_one() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    let exit = Exit { code: 1, at: types::Timestamp(1) };
+    stage.fake.tell(&Happening::Ended { id: id.clone(), exit });
+    // Told after it, and so handled after it.
+    let other = stage.running(|_| {}).await;
+    stage.fake.end(&other, 0);
+    stage.ended(&other).await;
+    assert_eq!(stage.status(&id).await, Status::Running);
+}
+
+#[tokio::test]
+async fn a_container_becomes_healthy_and_unhealthy_and_the_state_tells() {
+    let stage = Stage::new().await;
+    let script = |code| Script { output: "seen".to_owned(), code, ..Script::default() };
+    stage.fake.script("probe", script(0));
+    let check = HealthCheck {
+        test: vec!["CMD".to_owned(), "probe".to_owned()],
+        interval: Duration::from_millis(5),
+        ..HealthCheck::default()
+    };
+    let mut events = stage.engine.events(None);
+    let id = stage.running(|config| config.spec.health = Some(check)).await;
+    let mut state = stage.engine.watch(&id).unwrap();
+    let status = |state: &ContainerState| state.health.as_ref().map(|health| health.status);
+    soon(state.wait_for(|s| status(s) == Some(HealthStatus::Healthy))).await.unwrap();
+    stage.fake.script("probe", script(1));
+    soon(state.wait_for(|s| status(s) == Some(HealthStatus::Unhealthy))).await.unwrap();
+    let health = stage.engine.inspect(&id).await.unwrap().state.health.unwrap();
+    let last = health.log.last().unwrap();
+    assert_eq!((last.exit_code, last.output.as_str()), (1, "seen"));
+    for action in ["health_status: healthy", "health_status: unhealthy"] {
+        soon(async { while events.next().await.unwrap().action != action {} }).await;
+    }
+    let stage = stage.restart().await;
+    let health = stage.engine.inspect(&id).await.unwrap().state.health.unwrap();
+    assert_eq!(health.status, HealthStatus::Unhealthy, "it is remembered");
+}
+
+#[tokio::test]
+async fn a_probe_that_takes_too_long_is_killed_and_has_failed() {
+    let stage = Stage::new().await;
+    stage.fake.script("/bin/sh", Script { hangs: true, ..Script::default() });
+    let check = HealthCheck {
+        test: vec!["CMD-SHELL".to_owned(), "sleep 100".to_owned()],
+        interval: Duration::from_millis(1),
+        timeout: Duration::from_millis(10),
+        retries: 2,
+        ..HealthCheck::default()
+    };
+    let id = stage.running(|config| config.spec.health = Some(check)).await;
+    let mut state = stage.engine.watch(&id).unwrap();
+    let probe = soon(state.wait_for(|state| {
+        state.health.as_ref().is_some_and(|health| health.status == HealthStatus::Unhealthy)
+    }));
+    let probe = probe.await.unwrap().health.clone().unwrap().log[0].clone();
+    assert_eq!(
+        (probe.exit_code, probe.output.as_str()),
+        (-1, "Health check exceeded timeout (10ms)")
+    );
+}
+
+#[tokio::test]
+async fn a_further_process_gives_its_output_and_its_exit_code() {
+    let stage = Stage::new().await;
+    let id = stage.running(|config| config.name = "web".to_owned()).await;
+    let (output, error) = ("out".to_owned(), "err".to_owned());
+    stage.fake.script("ls", Script { output, error, code: 4, hangs: false });
+    let config = ExecConfig {
+        command: vec!["ls".to_owned()],
+        stdout: true,
+        stderr: true,
+        ..ExecConfig::default()
+    };
+    let exec = stage.engine.exec_create("web", config).await.unwrap();
+    let mut attached = stage.engine.exec_start(&exec, false).await.unwrap();
+    let mut streams = [Vec::new(), Vec::new()];
+    while let Some(chunk) = soon(attached.output.recv()).await {
+        streams[usize::from(chunk.stderr)].extend_from_slice(&chunk.bytes);
+    }
+    assert_eq!(streams, [b"out".to_vec(), b"err".to_vec()]);
+    eventually(async || !stage.engine.exec_inspect(&exec).unwrap().running).await;
+    let info = stage.engine.exec_inspect(&exec).unwrap();
+    assert_eq!((info.exit_code, info.container), (Some(4), id.clone()));
+    let again = stage.engine.exec_start(&exec, false).await.unwrap_err();
+    assert_eq!(again.kind, FaultKind::Conflict);
+    assert_eq!(std::fs::read_dir(stage.dir.path().join("run").join(&id)).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn the_input_of_a_further_process_ends_with_the_clients() {
+    let stage = Stage::new().await;
+    stage.running(|config| config.name = "web".to_owned()).await;
+    stage.fake.script("cat", Script { hangs: true, ..Script::default() });
+    let config = ExecConfig {
+        command: vec!["cat".to_owned()],
+        stdin: true,
+        stdout: true,
+        ..ExecConfig::default()
+    };
+    let exec = stage.engine.exec_create("web", config).await.unwrap();
+    let mut attached = stage.engine.exec_start(&exec, false).await.unwrap();
+    let mut input = attached.input.take().unwrap();
+    input.write_all(b"text").await.unwrap();
+    drop(input);
+    assert_eq!(soon(attached.output.recv()).await, None);
+    eventually(async || stage.engine.exec_inspect(&exec).unwrap().exit_code == Some(0)).await;
+}
+
+#[tokio::test]
+async fn a_client_attached_before_the_start_gets_everything_and_the_end() {
+    let stage = Stage::new().await;
+    let id = stage
+        .created(|config| {
+            config.spec.open_stdin = true;
+            config.stdin_once = true;
+        })
+        .await;
+    let options =
+        AttachOptions { stream: true, stdin: true, stdout: true, stderr: true, logs: false };
+    let mut attached = stage.engine.attach(&id, options).await.unwrap();
+    stage.engine.start(&id).await.unwrap();
+    stage.fake.write(&id, "prompt> ", false);
+    let chunk = soon(attached.output.recv()).await.unwrap();
+    assert_eq!((chunk.stderr, &chunk.bytes[..]), (false, &b"prompt> "[..]));
+    let ended = stage.engine.wait(&id, WaitFor::NextExit);
+    drop(attached.input.take());
+    assert_eq!(soon(ended).await.unwrap().code, 0);
+    assert_eq!(soon(attached.output.recv()).await, None);
+}
+
+#[tokio::test]
+async fn a_container_on_the_bridge_is_attached_and_detached_by_the_engine() {
+    let stage = Stage::new().await;
+    let id = stage.running(|config| config.network = NetworkMode::Bridge).await;
+    let info = stage.engine.inspect(&id).await.unwrap();
+    let netns = info.netns.unwrap();
+    assert!(info.address.is_some());
+    let spec = stage.fake.spec(&id).unwrap();
+    let namespaces = spec["linux"]["namespaces"].as_array().unwrap();
+    assert!(namespaces.iter().any(|one| one["path"] == netns.to_str().unwrap()));
+    let resolv = stage.dir.path().join("engine/containers").join(&id).join("resolv.conf");
+    assert!(std::fs::read_to_string(resolv).unwrap().starts_with("nameserver 127.0.0.11\n"));
+    stage.fake.end(&id, 0);
+    stage.ended(&id).await;
+    assert_eq!(stage.engine.inspect(&id).await.unwrap().netns, None);
+    let unattached = stage.created(|config| config.network = NetworkMode::Attached).await;
+    let fault = stage.engine.start(&unattached).await.unwrap_err();
+    assert!(fault.message.ends_with("is not attached"), "{fault}");
+}
+
+#[tokio::test]
+async fn mistakes_are_found_when_a_container_is_made() {
+    let stage = Stage::new().await;
+    let fault = async |change: &dyn Fn(&mut ContainerConfig)| {
+        stage.try_create(change).await.unwrap_err().message
+    };
+    let image = |config: &mut ContainerConfig| config.spec.image = "nothing".to_owned();
+    assert_eq!(fault(&image).await, "No such image: nothing:latest");
+    let mounted = |config: &mut ContainerConfig| {
+        let kind = types::MountKind::Bind;
+        let (source, target) = ("/no/such".to_owned(), "/x".to_owned());
+        config.spec.mounts = vec![Mount { kind, source, target, ..Mount::default() }];
+    };
+    assert!(fault(&mounted).await.ends_with("bind source path does not exist: /no/such"));
+    let driver = |config: &mut ContainerConfig| config.log.driver = "syslog".to_owned();
+    assert!(fault(&driver).await.contains("the log driver \"syslog\" is not supported"));
+    let dir = |config: &mut ContainerConfig| config.spec.dir = "relative".to_owned();
+    assert!(fault(&dir).await.contains("needs to be an absolute path"));
+    assert!(stage.fake.ids().is_empty() && stage.engine.list(true).await.is_empty());
+    let left = std::fs::read_dir(stage.dir.path().join("engine/containers")).unwrap().count();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_container_that_removes_itself_is_gone_after_its_end() {
+    let stage = Stage::new().await;
+    let id = stage.running(|config| config.auto_remove = true).await;
+    let removed = stage.engine.wait(&id, WaitFor::Removed);
+    stage.fake.end(&id, 2);
+    assert_eq!(soon(removed).await.unwrap().code, 2);
+    assert!(stage.engine.list(true).await.is_empty());
+}
+
+#[tokio::test]
+async fn images_are_fetched_once_and_kept_while_they_are_used() {
+    let stage = Stage::new().await;
+    let (one, two) = tokio::join!(
+        stage.engine.ensure_image("extra", None),
+        stage.engine.ensure_image("docker.io/library/extra:latest", None),
+    );
+    assert_eq!(one.unwrap().id, two.unwrap().id);
+    assert_eq!(stage.fake.pulls(), 1);
+    let progress = soon(stage.engine.pull("other", None).unwrap().collect::<Vec<_>>()).await;
+    let last = progress.last().unwrap().clone().unwrap().status;
+    assert_eq!(last, "Status: Downloaded newer image for other:latest");
+    let id = stage.running(|_| {}).await;
+    let used = stage.engine.remove_image("web", true).await.unwrap_err();
+    assert!(used.message.contains("is being used by running container"), "{used}");
+    stage.engine.tag("web", "also:1").await.unwrap();
+    let untagged = stage.engine.remove_image("also:1", false).await.unwrap();
+    assert_eq!(untagged, [Removed::Untagged("also:1".to_owned())]);
+    soon(stage.engine.remove(&id, true, true)).await.unwrap();
+    let image = stage.engine.image("web").await.unwrap().id;
+    let removed = stage.engine.remove_image(&image[7..20], false).await.unwrap();
+    assert_eq!(removed, [Removed::Untagged("web:latest".to_owned()), Removed::Deleted(image)]);
+}
+
+#[tokio::test]
+async fn a_reader_follows_a_log_until_the_container_ends() {
+    let stage = Stage::new().await;
+    let options = Labels::from([("max-size".to_owned(), "1k".to_owned())]);
+    let id = stage.running(|config| config.log.options = options).await;
+    let follow = LogOptions { follow: true, stdout: true, ..LogOptions::default() };
+    let lines = stage.engine.logs(&id, follow).unwrap();
+    let mut lines = lines.map(|entry| String::from_utf8(entry.unwrap().bytes.to_vec()).unwrap());
+    for number in 0..100 {
+        stage.fake.write(&id, &format!("{number}\n"), false);
+        assert_eq!(soon(lines.next()).await.unwrap(), format!("{number}\n"));
+    }
+    stage.fake.end(&id, 0);
+    assert_eq!(soon(lines.next()).await, None);
+}
