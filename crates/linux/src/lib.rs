@@ -2,7 +2,7 @@
 //!
 //! It carries out what `discovery` projects and knows neither services nor tasks. Start with
 //! [`Kernel`], which makes the kernel hold a `Desired`; [`Namespaces`] is the data plane's port to
-//! containers' namespaces; [`check`] says what a machine lacks; [`Underlay`] is the lab's network.
+//! containers' namespaces; [`check()`] says what a machine lacks; [`Underlay`] is the lab's network.
 //!
 //! Invariants: what is applied twice changes nothing; established connections survive every change
 //! that does not take their back end away; nothing is touched that is not ours (our names: tables

@@ -21,6 +21,7 @@ use ipnet::Ipv4Net;
 use mesh::Mesh;
 use overlay::Overlay;
 use sandbox::Sandbox;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;
@@ -176,8 +177,12 @@ impl Holder {
     fn hold_sandboxes(&mut self, desired: &Desired, observe: bool, troubles: &mut Troubles) {
         self.sandboxes.retain(|id, _| desired.sandboxes.contains_key(id));
         let Some(gateway) = &self.gateway else { return };
-        let ground =
-            sandbox::Ground { nftables: &self.nftables, gateway, overlays: &self.overlays };
+        let ground = sandbox::Ground {
+            nftables: &self.nftables,
+            gateway,
+            overlays: &self.overlays,
+            fresh: RefCell::default(),
+        };
         for (id, wanted) in &desired.sandboxes {
             let held = self.sandboxes.remove(id);
             let outcome = Sandbox::hold(&ground, wanted, held, observe);
@@ -185,6 +190,7 @@ impl Holder {
                 self.sandboxes.insert(id.clone(), held);
             }
         }
+        troubles.note("new interfaces", ground.wait());
     }
 
     fn hold_mesh(&mut self, desired: &Desired, observe: bool) -> Result<(), Error> {

@@ -13,10 +13,13 @@ use crate::nft::{Nftables, Rules};
 use crate::render::sandbox as render;
 use discovery::SandboxRules;
 use ipnet::Ipv4Net;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 use types::NetworkId;
 
 const GATEWAY_MTU: u32 = 1500;
@@ -26,7 +29,17 @@ pub(super) struct Ground<'a> {
     pub(super) nftables: &'a Nftables,
     pub(super) gateway: &'a Gateway,
     pub(super) overlays: &'a BTreeMap<NetworkId, Overlay>,
+    /// Interfaces that were made just now.
+    pub(super) fresh: RefCell<Vec<Near>>,
 }
+
+/// The near end of a container's interface: on an overlay, or (`None`) on the gateway bridge.
+pub(super) type Near = (Option<NetworkId>, String);
+
+/// How long a bridge may take until it lets frames through to a new port: the kernel notices that
+/// both ends are up some milliseconds later.
+const PORT_CHECKS: u32 = 250;
+const PORT_PAUSE: Duration = Duration::from_millis(2);
 
 /// A sandbox as it is there.
 pub(super) struct Sandbox {
@@ -163,35 +176,62 @@ fn fits(link: &Link, wanted: &Interface<'_>) -> bool {
 
 /// Makes an interface with its near end on the overlay's or the gateway's bridge.
 fn plug(ground: &Ground<'_>, place: &Place, interface: &Interface<'_>) -> Result<(), Error> {
-    let address = interface.net.addr();
-    let Some(network) = interface.network else {
-        let name = port_name(address);
-        let port = (name.as_str(), GATEWAY_MTU, ground.gateway.index);
-        let index = pair(place, interface, port)?;
+    let name = near_name(interface);
+    if let Some(network) = interface.network {
+        let Some(overlay) = ground.overlays.get(network) else {
+            let doing = format!("attach a container to network {network}, which is not here");
+            return Err(Error::system(&doing, std::io::ErrorKind::NotFound.into()));
+        };
+        let port = (name.as_str(), OVERLAY_MTU, overlay.bridge());
+        overlay.place().visit(|| pair(place, interface, port))?;
+    } else {
+        let index = pair(place, interface, (&name, GATEWAY_MTU, ground.gateway.index))?;
         // Containers meet on their networks, not here.
-        return Socket::route()?.send_one(set_isolated(index));
-    };
-    let Some(overlay) = ground.overlays.get(network) else {
-        let doing = format!("attach a container to network {network}, which is not here");
-        return Err(Error::system(&doing, std::io::ErrorKind::NotFound.into()));
-    };
-    let name = near_name(address);
-    let port = (name.as_str(), OVERLAY_MTU, overlay.bridge());
-    overlay.place().visit(|| pair(place, interface, port)).map(drop)
+        Socket::route()?.send_one(set_isolated(index))?;
+    }
+    ground.fresh.borrow_mut().push((interface.network.cloned(), name));
+    Ok(())
+}
+
+impl Ground<'_> {
+    /// Waits until bridges let frames through to all interfaces that were made just now.
+    pub(super) fn wait(&self) -> Result<(), Error> {
+        let mut fresh = self.fresh.take();
+        for _ in 0..PORT_CHECKS {
+            let Some((network, _)) = fresh.first().cloned() else { return Ok(()) };
+            let links = self.links(network.as_ref())?;
+            fresh.retain(|(other, name)| {
+                *other != network || links.named(name).is_some_and(|link| !link.forwarding)
+            });
+            if fresh.first().is_some_and(|(other, _)| *other == network) {
+                thread::sleep(PORT_PAUSE);
+            }
+        }
+        tracing::warn!(?fresh, "bridges do not let frames through to new interfaces yet");
+        Ok(())
+    }
+
+    /// The interfaces where near ends are; none where the overlay is not here.
+    fn links(&self, network: Option<&NetworkId>) -> Result<Links, Error> {
+        let observe = || Links::observe(&mut Socket::route()?);
+        let Some(network) = network else { return observe() };
+        let overlay = self.overlays.get(network);
+        overlay.map_or(Ok(Links::default()), |overlay| overlay.place().visit(observe))
+    }
 }
 
 /// Says whether the near end of an interface is where it would be made now.
 fn near_is_there(ground: &Ground<'_>, interface: &Interface<'_>) -> Result<bool, Error> {
-    let found = |name: &str| Ok(Links::observe(&mut Socket::route()?)?.named(name).is_some());
-    let address = interface.net.addr();
-    let Some(network) = interface.network else { return found(&port_name(address)) };
-    let Some(overlay) = ground.overlays.get(network) else { return Ok(false) };
-    overlay.place().visit(|| found(&near_name(address)))
+    Ok(ground.links(interface.network)?.named(&near_name(interface)).is_some())
 }
 
-/// The name of the overlay's end of a container's interface.
-fn near_name(address: Ipv4Addr) -> String {
-    format!("v{:08x}", u32::from(address))
+/// The name of the near end of a container's interface.
+fn near_name(interface: &Interface<'_>) -> String {
+    let address = interface.net.addr();
+    match interface.network {
+        Some(_) => format!("v{:08x}", u32::from(address)),
+        None => port_name(address),
+    }
 }
 
 /// Makes the pair and returns the index of its near end.

@@ -26,8 +26,11 @@ const NAMESPACE: u16 = 28;
 
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
+const INFO_PORT: u16 = 5;
 
 const BRIDGE_SNOOPING: u16 = 23;
+const PORT_STATE: u16 = 1;
+const FORWARDING: u8 = 3;
 const PORT_LEARNING: u16 = 8;
 const PORT_SUPPRESSION: u16 = 32;
 const PORT_ISOLATED: u16 = 33;
@@ -56,6 +59,8 @@ pub(crate) struct Link {
     pub(crate) mac: Option<Mac>,
     /// The index of the bridge that it is a port of.
     pub(crate) master: Option<u32>,
+    /// It is a port, and its bridge lets frames through.
+    pub(crate) forwarding: bool,
     pub(crate) kind: LinkKind,
 }
 
@@ -225,6 +230,8 @@ fn fixed(family: u8, index: u32, flags: u32, change: u32) -> [u8; FIXED] {
 
 fn read(answer: &Received) -> Link {
     let attributes = answer.attributes(FIXED);
+    let info = attributes.find_nested(INFO);
+    let port = info.as_ref().and_then(|info| info.find_nested(INFO_PORT));
     Link {
         index: u32_at(&answer.body, 4),
         name: attributes.find_text(NAME).unwrap_or_default(),
@@ -232,7 +239,8 @@ fn read(answer: &Received) -> Link {
         mtu: attributes.find_number(MTU).unwrap_or_default(),
         mac: attributes.find(ADDRESS).and_then(|bytes| bytes.try_into().ok()),
         master: attributes.find_number(MASTER),
-        kind: attributes.find_nested(INFO).map_or(LinkKind::Other, |info| read_kind(&info)),
+        forwarding: port.and_then(|port| port.find_byte(PORT_STATE)) == Some(FORWARDING),
+        kind: info.map_or(LinkKind::Other, |info| read_kind(&info)),
     }
 }
 

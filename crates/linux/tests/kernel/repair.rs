@@ -198,6 +198,62 @@ fn cleaning_leaves_nothing() {
 }
 
 #[test]
+fn a_tunnel_that_a_crash_left_behind_is_replaced_and_a_foreign_one_is_named() {
+    use discovery::Kernel as _;
+    let mut lab = Lab::new(2, 1);
+    let tunnel = |name: &str, host: u8| {
+        let local = lab.node_address(host).to_string();
+        let add = format!("ip link add {name} type vxlan id 4097 dstport 4789 local {local}");
+        run(&lab.host(host), &add.split(' ').collect::<Vec<_>>());
+    };
+    tunnel("skep4097", 1);
+    tunnel("foreign", 2);
+    let desired = lab.desired(2);
+    let outcome =
+        crate::support::wait(lab.hosts.get_mut(&2).unwrap().kernel.apply(&desired)).unwrap_err();
+    assert!(outcome.to_string().contains("VNI 4097 is in use"), "{outcome}");
+    run(&lab.host(2), &["ip", "link", "del", "foreign"]);
+    lab.apply();
+    assert!(ping(&lab.container((1, 1)), address((2, 1))));
+    assert!(!run(&lab.host(1), &["ip", "-o", "link"]).contains("skep4097"));
+}
+
+#[test]
+fn a_node_that_leaves_the_cluster_keeps_only_the_way_out() {
+    use discovery::Kernel as _;
+    let mut lab = lab();
+    let left = discovery::Desired::default();
+    for _ in 0..2 {
+        crate::support::wait(lab.hosts.get_mut(&1).unwrap().kernel.apply(&left)).unwrap();
+        let host = lab.host(1);
+        let links = run(&host, &["ip", "-o", "link"]);
+        assert!(links.contains("skep_gwbridge") && !links.contains("skep_mesh"), "{links}");
+        assert!(!run(&host, &["ip", "rule"]).contains("fwmark"));
+        assert!(!run(&host, &["nft", "list", "ruleset"]).contains("8080"));
+        assert_eq!(std::fs::read_dir(&lab.hosts[&1].config.overlays).unwrap().count(), 0);
+    }
+    lab.apply();
+    check_all(&lab);
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused() {
+    for (bridge, subnet, word) in [
+        ("a-name-that-is-too-long", "172.30.0.0/16", "1 to 15"),
+        ("../br", "172.30.0.0/16", "letters"),
+        ("br", "172.30.0.0/30", "/29 or larger"),
+    ] {
+        let config = linux::Config {
+            bridge: bridge.to_owned(),
+            gateway_subnet: subnet.parse().unwrap(),
+            overlays: "/nowhere".into(),
+        };
+        let error = Kernel::new(config).unwrap_err();
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
 #[ignore = "prints how long things take; run it by hand"]
 fn timing() {
     let mut lab = Lab::new(2, 0);
