@@ -7,6 +7,7 @@ mod common;
 use common::{Bench, IMAGE, ended, is_running, load, process, spec, until};
 use engine::{Happening, Runtime, State};
 use futures_util::StreamExt;
+use std::io::Write;
 use std::time::Instant;
 use types::FaultKind;
 
@@ -188,6 +189,52 @@ async fn a_further_process_has_its_own_output_code_and_end() {
         tokio::join!(runtime.exec_wait(id.clone(), "e4".to_owned()), runtime.delete(id.clone()));
     deleted.unwrap();
     assert!(waited.is_err() || waited.unwrap().code == 137);
+    bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standard_input_reaches_a_process_and_its_end_does_too() {
+    if !common::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let id = "host".to_owned();
+    let pipes = bench.pipes("host");
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+
+    let mut plain = bench.pipes("plain");
+    let mut input = plain.with_stdin();
+    let cat = process("cat; echo end");
+    runtime.exec(id.clone(), "cat".to_owned(), cat, plain.stdio.clone()).await.unwrap();
+    input.write_all(b"one\ntwo\n").unwrap();
+    let mut said = String::new();
+    while !said.contains("two") {
+        said.push_str(&plain.read().0);
+        tokio::task::yield_now().await;
+    }
+    drop(input);
+    runtime.close_stdin(id.clone(), Some("cat".to_owned())).await.unwrap();
+    assert_eq!(runtime.exec_wait(id.clone(), "cat".to_owned()).await.unwrap().code, 0);
+    assert_eq!(said + &plain.read().0, "one\ntwo\nend\n");
+
+    let mut screen = bench.pipes("screen");
+    let mut input = screen.with_stdin();
+    screen.stdio.terminal = true;
+    screen.stdio.stderr = None;
+    let mut shell = process("read line; stty size; echo got $line");
+    shell["terminal"] = serde_json::json!(true);
+    runtime.exec(id.clone(), "tty".to_owned(), shell, screen.stdio.clone()).await.unwrap();
+    let size = engine::Size { width: 101, height: 42 };
+    runtime.resize(id.clone(), Some("tty".to_owned()), size).await.unwrap();
+    input.write_all(b"hello\n").unwrap();
+    assert_eq!(runtime.exec_wait(id.clone(), "tty".to_owned()).await.unwrap().code, 0);
+    // The terminal shows what was typed, and ends lines as terminals do.
+    assert_eq!(screen.read().0, "hello\r\n42 101\r\ngot hello\r\n");
+    runtime.delete(id).await.unwrap();
     bench.check_nothing_left();
 }
 

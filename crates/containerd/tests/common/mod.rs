@@ -155,6 +155,15 @@ impl Pipes {
         Self { stdio, out, err }
     }
 
+    /// Adds a standard input; what is written to the file goes there. It stays open until dropped.
+    pub fn with_stdin(&mut self) -> fs::File {
+        let path = self.stdio.stdout.as_ref().unwrap().with_file_name("in");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        let file = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        self.stdio.stdin = Some(path);
+        file
+    }
+
     /// What was written so far, to stdout and to stderr.
     pub fn read(&mut self) -> (String, String) {
         let mut text = [String::new(), String::new()];
@@ -185,6 +194,8 @@ pub fn spec(id: &str, command: &str) -> Value {
             { "destination": "/proc", "type": "proc", "source": "proc" },
             { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
               "options": ["nosuid", "mode=755"] },
+            { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+              "options": ["newinstance", "ptmxmode=0666", "mode=0620"] },
         ],
         "linux": {
             "cgroupsPath": format!("/skt-{}/{id}", std::process::id()),
@@ -284,7 +295,7 @@ pub fn rootfs() -> Vec<u8> {
     header.set_mode(0o755);
     header.set_size(busybox.len() as u64);
     tar.append_data(&mut header, "bin/busybox", busybox.as_slice()).unwrap();
-    for name in ["sh", "echo", "sleep", "cat", "true", "false", "kill", "ls", "touch"] {
+    for name in ["sh", "echo", "sleep", "cat", "true", "false", "kill", "ls", "touch", "stty"] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
