@@ -15,7 +15,7 @@ pub struct Page {
 /// Asks for a page over a new connection.
 pub fn page(address: &str, path: &str, limit: Duration) -> io::Result<Page> {
     let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
-    let socket: SocketAddr = address.parse().map_err(|_| invalid("no address"))?;
+    let socket: SocketAddr = address.parse().map_err(|_invalid| invalid("no address"))?;
     let mut stream = TcpStream::connect_timeout(&socket, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;

@@ -165,7 +165,7 @@ impl Lab {
             let Ok(log) = std::fs::read_to_string(&path) else { continue };
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines[lines.len().saturating_sub(60)..].join("\n");
-            text.push_str(&format!("--- node-{node}\n{tail}\n"));
+            text += &["--- node-", &node.to_string(), "\n", &tail, "\n"].concat();
         }
         text
     }

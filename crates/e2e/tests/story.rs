@@ -250,8 +250,9 @@ fn database_scales_while_the_site_stays_up(lab: &Lab, client: &(u8, String)) {
         .map(|_| sql(lab, client, "dbcluster", "select @@hostname").expect("it answers"))
         .collect();
     assert_eq!(served.len(), 3, "{served:?}");
-    sql(lab, client, "dbcluster", "create table if not exists seen (id int primary key)").unwrap();
-    sql(lab, client, "dbcluster", "replace into seen values (42)").unwrap();
+    sql(lab, client, "dbcluster", "create table if not exists seen (id int primary key)")
+        .expect("the database answers");
+    sql(lab, client, "dbcluster", "replace into seen values (42)").expect("the database answers");
     let tasks = addresses(lab, client, "tasks.dbcluster");
     assert_eq!(tasks.len(), 3, "{tasks:?}");
     for task in &tasks {
@@ -269,7 +270,10 @@ fn database_scales_while_the_site_stays_up(lab: &Lab, client: &(u8, String)) {
         if left.len() == 1 { Ok(()) } else { Err(format!("{left:?}")) }
     });
     assert_eq!(addresses(lab, client, "tasks.dbcluster").len(), 1);
-    assert_eq!(sql(lab, client, "dbcluster", "select id from seen").unwrap(), "42");
+    assert_eq!(
+        sql(lab, client, "dbcluster", "select id from seen").expect("the database answers"),
+        "42"
+    );
     let seen = visitor.stop();
     assert!(
         seen.failures.is_empty(),

@@ -25,6 +25,9 @@ const PURE: [&str; 5] = ["types", "store", "planner", "discovery", "compose"];
 const PURE_OUTSIDE: [&str; 8] =
     ["serde", "serde_json", "serde-saphyr", "ipnet", "thiserror", "time", "imbl", "tracing"];
 
+/// The tree is complete and ours.
+const READABLE: &str = "the tree can be read";
+
 /// Lines of a file before its tests.
 const LINES_MAX: usize = 600;
 
@@ -38,11 +41,11 @@ fn root() -> PathBuf {
 /// Every crate with the names of the crates in its `[dependencies]`.
 fn crates() -> BTreeMap<String, BTreeSet<String>> {
     let mut crates = BTreeMap::new();
-    for entry in fs::read_dir(root().join("crates")).unwrap() {
-        let manifest = entry.unwrap().path().join("Cargo.toml");
-        let text = fs::read_to_string(&manifest).unwrap();
-        let table: toml::Table = text.parse().unwrap();
-        let name = table["package"]["name"].as_str().unwrap().to_owned();
+    for entry in fs::read_dir(root().join("crates")).expect(READABLE) {
+        let manifest = entry.expect(READABLE).path().join("Cargo.toml");
+        let text = fs::read_to_string(&manifest).expect(READABLE);
+        let table: toml::Table = text.parse().expect(READABLE);
+        let name = table["package"]["name"].as_str().expect(READABLE).to_owned();
         let lints = table.get("lints").and_then(|lints| lints.get("workspace"));
         assert_eq!(
             lints.and_then(toml::Value::as_bool),
@@ -65,8 +68,8 @@ fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![root().join("crates")];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect(READABLE) {
+            let path = entry.expect(READABLE).path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -119,7 +122,7 @@ fn pure_crates_use_pure_crates() {
 #[test]
 fn no_file_is_a_hall() {
     for path in sources() {
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).expect(READABLE);
         let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
         assert!(lines <= LINES_MAX, "{} has {lines} lines: divide it", path.display());
     }
@@ -132,7 +135,7 @@ fn only_linux_may_be_unsafe() {
         if path.components().any(|part| part.as_os_str() == "linux") {
             continue;
         }
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).expect(READABLE);
         let found = text.lines().find(|line| {
             let code = line.split("//").next().unwrap_or_default();
             [format!("{word} {{"), format!("{word} fn"), format!("{word} impl")]
@@ -146,8 +149,14 @@ fn only_linux_may_be_unsafe() {
 #[test]
 fn names_say_something() {
     for path in sources() {
-        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let folder = path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        let stem = path.file_stem().expect(READABLE).to_string_lossy().into_owned();
+        let folder = path
+            .parent()
+            .expect(READABLE)
+            .file_name()
+            .expect(READABLE)
+            .to_string_lossy()
+            .into_owned();
         for word in EMPTY_WORDS {
             assert!(stem != word && folder != word, "{}", path.display());
         }
@@ -159,8 +168,8 @@ fn every_crate_says_what_it_is_for() {
     for name in crates().keys() {
         let folder = root().join("crates").join(name).join("src");
         let head = ["lib.rs", "main.rs"].map(|file| folder.join(file));
-        let head = head.iter().find(|path| path.exists()).unwrap();
-        let text = fs::read_to_string(head).unwrap();
+        let head = head.iter().find(|path| path.exists()).expect(READABLE);
+        let text = fs::read_to_string(head).expect(READABLE);
         assert!(text.starts_with("//! "), "{} begins without a head", head.display());
     }
 }

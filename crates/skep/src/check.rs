@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 /// Prints each need; fails when one is missing.
 #[expect(clippy::print_stdout, reason = "the user asked for this report")]
-pub(crate) async fn run() -> Result<ExitCode> {
-    let needs = linux::check().await;
+pub(crate) fn run() -> Result<ExitCode> {
+    let needs = linux::check();
     let mut code = ExitCode::SUCCESS;
     for need in &needs {
         let word = if need.present { "yes" } else { "NO " };
         println!("{word}  {:<28} {}", need.name, need.why);
         if !need.present {
-            println!("     -> {}", need.remedy);
+            println!("     found: {}; {}", need.found, need.remedy);
             code = ExitCode::FAILURE;
         }
     }

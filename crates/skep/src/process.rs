@@ -36,7 +36,7 @@ pub(crate) async fn end(pid: Pid, signal: Signal) -> Result<()> {
 }
 
 /// Says whether a process is there and no zombie.
-fn alive(pid: Pid) -> bool {
+pub(crate) fn alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     state.is_some_and(|state| state != 'Z')

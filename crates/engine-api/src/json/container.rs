@@ -51,6 +51,7 @@ struct NetworkingJson {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
 struct HostConfigJson {
     #[serde(deserialize_with = "nullable")]
     binds: Vec<String>,

@@ -7,6 +7,7 @@ use types::{Fault, Labels, Network, NetworkSpec, Subnet};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
 pub(crate) struct CreateJson {
     name: String,
     driver: String,
@@ -62,7 +63,7 @@ impl CreateJson {
         if self.ipam.config.len() > 1 {
             return Err(Fault::not_implemented("a network with more than one subnet"));
         }
-        let subnet = self.ipam.config.into_iter().next().map(subnet).transpose()?.flatten();
+        let subnet = self.ipam.config.first().map(subnet).transpose()?.flatten();
         Ok(NetworkSpec {
             name: self.name,
             labels: self.labels,
@@ -77,7 +78,7 @@ impl CreateJson {
 }
 
 /// Reads one subnet; `None` where the user leaves it to the cluster.
-fn subnet(config: IpamConfigJson) -> Result<Option<Subnet>, Fault> {
+fn subnet(config: &IpamConfigJson) -> Result<Option<Subnet>, Fault> {
     if config.subnet.is_empty() {
         return Ok(None);
     }
@@ -143,12 +144,19 @@ pub(crate) fn render(network: &Network, containers: &Value) -> Value {
     })
 }
 
+/// An id of the usual length for what has none.
+fn local_id(name: &str) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    let id: String = name.bytes().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+    format!("{id:0<64}")
+}
+
 /// Renders a network of a node's own (`bridge`, `host`, `none`).
 pub(crate) fn render_local(name: &str, driver: &str, subnet: Option<&str>) -> Value {
     let config: Vec<Value> = subnet.iter().map(|subnet| json!({ "Subnet": subnet })).collect();
     json!({
         "Name": name,
-        "Id": format!("{:0<64}", name.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        "Id": local_id(name),
         "Created": "0001-01-01T00:00:00Z",
         "Scope": "local",
         "Driver": driver,

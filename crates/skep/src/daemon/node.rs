@@ -297,6 +297,6 @@ impl Node for HostNode {
     }
 
     fn leave(&self, force: bool) -> BoxFuture<'_, Result<(), Fault>> {
-        self.order(|reply| Order::Leave(force, reply)).boxed()
+        self.order(move |reply| Order::Leave(force, reply)).boxed()
     }
 }

@@ -3,7 +3,7 @@
 use super::layout::{Layout, Place};
 use crate::client::Client;
 use crate::daemon::resolver;
-use crate::process::{end, running};
+use crate::process::{alive, end, running};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Starts this program in a session of its own and notes its pid.
 #[expect(clippy::disallowed_methods, reason = "the lab starts daemons")]
-pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Result<()> {
+pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Result<Pid> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let log = File::options()
         .create(true)
@@ -35,7 +35,8 @@ pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Resul
         .spawn()
         .context("cannot start a daemon of the lab")?;
     fs::write(pid_file, child.id().to_string())
-        .with_context(|| format!("cannot write {}", pid_file.display()))
+        .with_context(|| format!("cannot write {}", pid_file.display()))?;
+    Ok(Pid::from_raw(i32::try_from(child.id()).context("a pid is a small number")?))
 }
 
 /// The pid of a node's name server, which outlives its daemon.
@@ -50,7 +51,9 @@ pub(super) fn daemon(place: &Place) -> Option<Pid> {
 
 /// Starts a node's daemon, if it does not run, and waits until its API answers.
 pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
-    if daemon(place).is_none() {
+    let pid = if let Some(pid) = daemon(place) {
+        pid
+    } else {
         fs::create_dir_all(&place.data)?;
         fs::create_dir_all(&place.run)?;
         let text = |path: PathBuf| path.display().to_string();
@@ -75,13 +78,13 @@ pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
             "--cgroup-parent".to_owned(),
             place.cgroup_parent(),
         ];
-        launch(&arguments, &place.log(), &place.pid_file())?;
-    }
+        launch(&arguments, &place.log(), &place.pid_file())?
+    };
     let client = Client::unix(&place.socket());
     let deadline = tokio::time::sleep(START_MAX);
     tokio::pin!(deadline);
     while !client.answers().await {
-        if daemon(place).is_none() {
+        if !alive(pid) {
             bail!("the daemon of {} ended: its log is {}", place.name, place.log().display());
         }
         tokio::select! {

@@ -109,7 +109,8 @@ fn forwarder(layout: &Layout) -> Result<()> {
         "--run".to_owned(),
         mark,
     ];
-    node::launch(&arguments, &layout.data.join("forward.log"), &layout.forwarder_pid())
+    node::launch(&arguments, &layout.data.join("forward.log"), &layout.forwarder_pid())?;
+    Ok(())
 }
 
 impl Layout {

@@ -51,7 +51,7 @@ pub(crate) fn in_turn(mut ours: impl FnMut() -> f64, mut peer: impl FnMut() -> f
 
 /// Waits until a service has these replicas.
 pub(crate) fn converged(lab: &Lab, service: &str, replicas: &str) {
-    until(&format!("{service} {replicas}"), Duration::from_secs(180), || {
+    until(&format!("{service} {replicas}"), Duration::from_mins(3), || {
         let filter = format!("name={service}");
         let shown =
             lab.docker(&["service", "ls", "--filter", &filter, "--format", "{{.Replicas}}"]);
