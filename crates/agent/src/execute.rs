@@ -18,6 +18,9 @@ const PULL_MAX: Duration = Duration::from_mins(30);
 const OPERATION_MAX: Duration = Duration::from_mins(2);
 /// Between two looks at a container's connections.
 const LOOK: Duration = Duration::from_millis(100);
+/// What is away for a moment (a runtime that restarts, a registry) is asked so often.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(1);
 /// Containers that are made or started at a time: more only take from each other.
 const AT_ONCE: usize = 4;
 
@@ -48,8 +51,11 @@ impl Executor {
         };
         let outcome = async {
             match operation {
-                Operation::Pull(task) => self.pull(&task).await,
-                Operation::Create(task) => self.create(&task).await,
+                Operation::Pull(task) => {
+                    let pulled = patiently(|| self.pull(&task)).await;
+                    pulled.map_err(|fault| no_image(&task, fault))
+                }
+                Operation::Create(task) => patiently(|| self.create(&task)).await,
                 Operation::Start { container } => self.start(&task, &container).await,
                 Operation::Drain { container, limit } => self.drain(&container, limit).await,
                 Operation::Stop { container, grace } => self.stop(&container, grace).await,
@@ -67,15 +73,7 @@ impl Executor {
 
     async fn pull(&self, task: &Task) -> Result<Outcome, Fault> {
         let image = &task.spec.container.image;
-        match self.engine.ensure_image(image, None).await {
-            Ok(_) => Ok(Outcome::Pulled),
-            Err(fault) if fault.message.starts_with("No such image") => Err(fault),
-            Err(fault) => {
-                let name = Reference::parse(image)
-                    .map_or_else(|_| image.clone(), |name| name.familiar().to_owned());
-                Err(Fault::not_found(format!("No such image: {name} ({fault})")))
-            }
-        }
+        self.engine.ensure_image(image, None).await.map(|_| Outcome::Pulled)
     }
 
     async fn create(&self, task: &Task) -> Result<Outcome, Fault> {
@@ -230,6 +228,34 @@ impl Executor {
             }
         }
     }
+}
+
+/// Docker's text, and why.
+fn no_image(task: &Task, fault: Fault) -> Fault {
+    if fault.message.starts_with("No such image") {
+        return fault;
+    }
+    let image = &task.spec.container.image;
+    let name = Reference::parse(image);
+    let name = name.as_ref().map_or(image.as_str(), Reference::familiar);
+    Fault::not_found(format!("No such image: {name} ({fault})"))
+}
+
+/// Tries again while the fault says that it may help.
+async fn patiently<F>(attempt: impl Fn() -> F) -> Result<Outcome, Fault>
+where
+    F: Future<Output = Result<Outcome, Fault>>,
+{
+    for _ in 1..ATTEMPTS {
+        match attempt().await {
+            Err(fault) if fault.kind == FaultKind::Unavailable => {
+                tracing::debug!(%fault, "trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    attempt().await
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: Event) {

@@ -1,0 +1,193 @@
+//! A manager that says what the test says, and keeps what a node says.
+
+use super::PATIENCE;
+use ca::{Authority, Identity};
+use scope::Scope;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use types::{NodeRole, TaskId, TaskState, TaskStatus, Timestamp};
+use wire::{
+    Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, LogChunk, Report, SessionMessage,
+    SessionRequest, Welcome, dispatcher_server,
+};
+
+pub(crate) const NODE: &str = "worker-node";
+const ROOM: usize = 1024;
+
+/// What a node said.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Acknowledged(u64),
+    Heartbeat,
+    Reported(TaskId, TaskStatus),
+    Log(LogChunk),
+}
+
+/// An open session.
+pub(crate) struct Opened(mpsc::Sender<Result<SessionMessage, Status>>);
+
+impl Opened {
+    pub(crate) async fn send(&self, message: SessionMessage) {
+        self.0.send(Ok(message)).await.unwrap();
+    }
+}
+
+pub(crate) struct Desk {
+    address: String,
+    worker: Identity,
+    opened: mpsc::Receiver<Opened>,
+    said: mpsc::Receiver<Said>,
+    _scope: Scope,
+}
+
+struct Rpc {
+    opened: mpsc::Sender<Opened>,
+    said: mpsc::Sender<Said>,
+}
+
+impl Desk {
+    pub(crate) async fn open() -> Self {
+        let root = Authority::create(now()).unwrap();
+        let identity = |id: &str, role| {
+            let request = Identity::generate().unwrap();
+            let (authority, cluster) = (Authority::load(&root).unwrap(), "cluster".into());
+            let day = Duration::from_hours(24);
+            let certificate =
+                authority.sign(request.csr(), &id.into(), role, &cluster, day, now()).unwrap();
+            request.accept(&certificate, &root.certificate).unwrap()
+        };
+        let manager = identity("manager-node", NodeRole::Manager);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tls = ca::tls::server_config(&manager).unwrap();
+        let (opened_sender, opened) = mpsc::channel(ROOM);
+        let (said_sender, said) = mpsc::channel(ROOM);
+        let rpc = Rpc { opened: opened_sender, said: said_sender };
+        let incoming = ca::incoming(listener, tls);
+        let server = tonic::transport::Server::builder().add_service(dispatcher_server(rpc));
+        let mut scope = Scope::new();
+        scope.spawn("desk", server.serve_with_incoming(incoming));
+        Self { address, worker: identity(NODE, NodeRole::Worker), opened, said, _scope: scope }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    pub(crate) fn worker(&self) -> &Identity {
+        &self.worker
+    }
+
+    /// Waits for the node to open a session.
+    pub(crate) async fn opened(&mut self) -> Opened {
+        tokio::time::timeout(PATIENCE, self.opened.recv()).await.expect("a session").unwrap()
+    }
+
+    /// Waits until the node says what is waited for.
+    pub(crate) async fn until(&mut self, is_it: impl Fn(&Said) -> bool) -> Said {
+        let waiting = async {
+            loop {
+                let said = self.said.recv().await.unwrap();
+                if is_it(&said) {
+                    return said;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the node says it")
+    }
+
+    /// Waits until the node reports a state of a task; no other end may come before.
+    pub(crate) async fn until_state(&mut self, id: &TaskId, state: TaskState) -> TaskStatus {
+        let is_it = |said: &Said| match said {
+            Said::Reported(task, status) => {
+                task == id && (status.state == state || status.state.is_terminal())
+            }
+            Said::Acknowledged(_) | Said::Heartbeat | Said::Log(_) => false,
+        };
+        let Said::Reported(_, status) = self.until(is_it).await else { unreachable!() };
+        assert_eq!(status.state, state, "{}", status.error);
+        status
+    }
+
+    /// Waits until something is so.
+    pub(crate) async fn patiently(&self, what: &str, is_so: impl Fn() -> bool) {
+        let waiting = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates need the time of day")]
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap())
+}
+
+impl Rpc {
+    async fn note<T>(&self, request: &Request<T>, said: Said) {
+        let peer = ca::peer(request).expect("the node's certificate");
+        assert_eq!(peer.node, NODE.into());
+        // The test may be over.
+        self.said.send(said).await.ok();
+    }
+}
+
+#[tonic::async_trait]
+impl Dispatcher for Rpc {
+    type SessionStream = ReceiverStream<Result<SessionMessage, Status>>;
+
+    async fn session(
+        &self,
+        _request: Request<SessionRequest>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (sender, messages) = mpsc::channel(ROOM);
+        let welcome = Welcome {
+            session: "session".to_owned(),
+            node: NODE.into(),
+            heartbeat_millis: 50,
+            managers: Vec::new(),
+            data_path_port: 4789,
+        };
+        sender.send(Ok(SessionMessage::Welcome(welcome))).await.unwrap();
+        self.opened.send(Opened(sender)).await.ok();
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<Heartbeat>,
+    ) -> Result<Response<HeartbeatReply>, Status> {
+        self.note(&request, Said::Heartbeat).await;
+        Ok(Response::new(HeartbeatReply { next_millis: 1000 }))
+    }
+
+    async fn acknowledge(&self, request: Request<Acknowledge>) -> Result<Response<Done>, Status> {
+        let said = Said::Acknowledged(request.get_ref().version);
+        self.note(&request, said).await;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn report(&self, request: Request<Report>) -> Result<Response<Done>, Status> {
+        for (task, status) in request.get_ref().statuses.clone() {
+            self.note(&request, Said::Reported(task, status)).await;
+        }
+        Ok(Response::new(Done {}))
+    }
+
+    async fn publish_logs(
+        &self,
+        request: Request<Streaming<LogChunk>>,
+    ) -> Result<Response<Done>, Status> {
+        let mut chunks = request.into_inner();
+        while let Some(chunk) = chunks.message().await? {
+            self.said.send(Said::Log(chunk)).await.ok();
+        }
+        Ok(Response::new(Done {}))
+    }
+}

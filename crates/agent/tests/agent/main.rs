@@ -1,0 +1,298 @@
+//! An agent as a manager sees it: a real session over TLS, a real engine and a real data plane over
+//! stand-ins for containerd and the kernel.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod desk;
+
+use agent::{Agent, Config};
+use dataplane::Names;
+use dataplane::fake::{Kernel, Namespaces};
+use desk::{Desk, Opened, Said};
+use discovery::{Endpoint, NetworkView, ServiceView};
+use engine::fake::Fake;
+use engine::{Engine, Runtime, State};
+use scope::Scope;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use types::{
+    Attachment, DesiredState, FaultKind, NodeDescription, Subnet, Task, TaskId, TaskState,
+};
+use wire::{Assignments, Difference, LogOptions, LogRequest, SessionMessage};
+
+const IMAGE: &str = "docker.io/library/image:latest";
+/// Everything here is quick; this is for a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A machine: what outlives a daemon, and the daemon that runs.
+struct Machine {
+    dir: tempfile::TempDir,
+    containers: Fake,
+    kernel: Kernel,
+    namespaces: Namespaces,
+    desk: Desk,
+    scope: Scope,
+    agent: Option<Agent>,
+}
+
+impl Machine {
+    async fn new() -> Self {
+        let mut machine = Self {
+            dir: tempfile::tempdir().unwrap(),
+            containers: Fake::with_image(IMAGE, serde_json::json!({"Cmd": ["run"]})),
+            kernel: Kernel::default(),
+            namespaces: Namespaces::default(),
+            desk: Desk::open().await,
+            scope: Scope::new(),
+            agent: None,
+        };
+        machine.start().await;
+        machine
+    }
+
+    async fn start(&mut self) {
+        let dir = self.dir.path();
+        std::fs::write(dir.join("resolv.conf"), "").unwrap();
+        let config = dataplane::Config {
+            dir: dir.join("dataplane"),
+            netns_dir: dir.join("netns"),
+            gateway_subnet: "172.30.0.0/16".parse().unwrap(),
+        };
+        let (kernel, namespaces) = (self.kernel.clone(), self.namespaces.clone());
+        let names =
+            Names::here(namespaces.clone(), &dir.join("resolv.conf"), &mut self.scope).await;
+        let dataplane =
+            dataplane::start(config, kernel, namespaces, names, &mut self.scope).await.unwrap();
+        let config = engine::Config {
+            data: dir.join("engine"),
+            run: dir.join("run"),
+            cgroup_parent: "/skep-test".to_owned(),
+            resolv_conf: dir.join("resolv.conf"),
+        };
+        let runtime = Arc::new(self.containers.clone());
+        let engine: Engine =
+            engine::start(config, runtime, dataplane.clone(), &mut self.scope).await.unwrap();
+        let config = Config {
+            data: dir.join("agent"),
+            identity: Arc::new(self.desk.worker().clone()),
+            managers: vec![self.desk.address()],
+            address: [192, 168, 0, 1].into(),
+            description: NodeDescription::default(),
+        };
+        let agent = Agent::start(config, engine, dataplane, &mut self.scope).await.unwrap();
+        self.agent = Some(agent);
+    }
+
+    async fn runs(&self, container: &str) -> bool {
+        let state = self.containers.state(container.to_owned()).await.unwrap();
+        matches!(state, Some(State::Running { .. }))
+    }
+
+    fn exists(&self, container: &str) -> bool {
+        self.containers.ids().iter().any(|id| id == container)
+    }
+
+    /// Ends the daemon; containers run on.
+    async fn stop(&mut self) {
+        let scope = std::mem::take(&mut self.scope);
+        scope.cancel();
+        tokio::time::timeout(PATIENCE, scope.join()).await.unwrap().unwrap();
+        self.agent = None;
+    }
+}
+
+fn task(id: &str) -> Task {
+    let mut task = Task { id: id.into(), service: "s".into(), ..Task::default() };
+    task.service_name = "web".into();
+    task.slot = 1;
+    task.node = Some(desk::NODE.into());
+    task.status.state = TaskState::Assigned;
+    task.spec.container.image = "image".into();
+    task.spec.container.stop_grace_period = Some(Duration::from_secs(1));
+    task.attachments = vec![Attachment {
+        network: "net".into(),
+        address: [10, 0, 1, 5].into(),
+        prefix: 24,
+        aliases: Vec::new(),
+    }];
+    task
+}
+
+/// One task on one network, which it serves there or not.
+fn whole(task: &Task, serving: bool) -> Assignments {
+    let net = "10.0.1.0/24".parse().unwrap();
+    let mut network = NetworkView { name: "net".into(), vni: 4097, ..NetworkView::default() };
+    network.subnet = Some(Subnet { net, gateway: [10, 0, 1, 1].into() });
+    let endpoint = Endpoint {
+        address: [10, 0, 1, 5].into(),
+        node: desk::NODE.into(),
+        vtep: [192, 168, 0, 1].into(),
+        service: "s".into(),
+        name: task.name(),
+        aliases: BTreeSet::new(),
+        serving,
+    };
+    network.endpoints.insert(task.id.clone(), endpoint);
+    let vip = Some([10, 0, 1, 2].into());
+    network
+        .services
+        .insert("s".into(), ServiceView { name: "web".into(), vip, ..Default::default() });
+    let mut whole = Assignments { version: 1, ..Assignments::default() };
+    whole.tasks.insert(task.id.clone(), task.clone());
+    whole.knowledge.networks.insert("net".into(), network);
+    whole
+}
+
+/// Brings a task to life.
+async fn running(machine: &mut Machine, opened: &mut Opened, task: &Task) -> String {
+    opened.send(SessionMessage::Whole(whole(task, false))).await;
+    let status = machine.desk.until_state(&task.id, TaskState::Running).await;
+    status.container.unwrap().id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_cannot_be_had_rejects_the_task() {
+    let mut machine = Machine::new().await;
+    let opened = machine.desk.opened().await;
+    let mut wanted = task("t");
+    wanted.spec.container.image = "Nope".into();
+    opened.send(SessionMessage::Whole(whole(&wanted, false))).await;
+    let status = machine.desk.until_state(&"t".into(), TaskState::Rejected).await;
+    assert!(status.error.starts_with("No such image: Nope"), "{}", status.error);
+    assert_eq!(status.message, "preparing");
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_is_acknowledged_once_the_kernel_holds_it() {
+    let mut machine = Machine::new().await;
+    let opened = machine.desk.opened().await;
+    opened.send(SessionMessage::Whole(Assignments { version: 1, ..Assignments::default() })).await;
+    machine.desk.until(|said| matches!(said, Said::Acknowledged(1))).await;
+    let mesh = discovery::Mesh::default();
+    let change = Difference { from: 1, version: 2, mesh: Some(mesh), ..Difference::default() };
+    opened.send(SessionMessage::Difference(change)).await;
+    machine.desk.until(|said| matches!(said, Said::Acknowledged(2))).await;
+    machine.desk.until(|said| matches!(said, Said::Heartbeat)).await;
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_difference_that_does_not_fit_is_answered_with_another_session() {
+    let mut machine = Machine::new().await;
+    let opened = machine.desk.opened().await;
+    opened.send(SessionMessage::Whole(Assignments { version: 1, ..Assignments::default() })).await;
+    let change = Difference { from: 7, version: 8, ..Difference::default() };
+    opened.send(SessionMessage::Difference(change)).await;
+    let again = machine.desk.opened().await;
+    again.send(SessionMessage::Whole(Assignments { version: 1, ..Assignments::default() })).await;
+    machine.desk.until(|said| matches!(said, Said::Acknowledged(1))).await;
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_runs_serves_is_withdrawn_and_stops() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let mut wanted = task("t");
+    let container = running(&mut machine, &mut opened, &wanted).await;
+    assert!(machine.runs(&container).await);
+    assert!(machine.kernel.held().sandboxes.contains_key(&container), "started without network");
+
+    wanted.desired = DesiredState::Shutdown;
+    let mut change = Difference { from: 1, version: 2, ..Difference::default() };
+    change.tasks.insert("t".into(), wanted.clone());
+    opened.send(SessionMessage::Difference(change)).await;
+    machine.desk.until(|said| matches!(said, Said::Acknowledged(2))).await;
+    assert!(machine.runs(&container).await, "stopped before it was withdrawn");
+    let withdrawn = Some([TaskId::from("t")].into());
+    let change = Difference { from: 2, version: 3, withdrawn, ..Difference::default() };
+    opened.send(SessionMessage::Difference(change)).await;
+    machine.desk.until_state(&"t".into(), TaskState::Shutdown).await;
+    assert!(!machine.runs(&container).await);
+    assert!(machine.exists(&container), "its log is kept as long as the task is");
+
+    let removed_tasks = [TaskId::from("t")].into();
+    let change = Difference { from: 3, version: 4, removed_tasks, ..Difference::default() };
+    opened.send(SessionMessage::Difference(change)).await;
+    let containers = machine.containers.clone();
+    machine
+        .desk
+        .patiently("the container is removed", || !containers.ids().contains(&container))
+        .await;
+    let kernel = machine.kernel.clone();
+    machine.desk.patiently("its network is gone", || kernel.held().sandboxes.is_empty()).await;
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_ends_is_told_with_its_exit_code() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let container = running(&mut machine, &mut opened, &task("t")).await;
+    machine.containers.end(&container, 3);
+    let status = machine.desk.until_state(&"t".into(), TaskState::Failed).await;
+    assert_eq!(status.error, "task: non-zero exit (3)");
+    assert_eq!(status.container.unwrap().exit_code, 3);
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_what_runs_is_kept_and_what_ended_is_told() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let container = running(&mut machine, &mut opened, &task("t")).await;
+    machine.stop().await;
+    assert!(machine.runs(&container).await, "the daemon's end ended a container");
+
+    machine.start().await;
+    let opened = machine.desk.opened().await;
+    let mut known = task("t");
+    known.status.state = TaskState::Running;
+    opened.send(SessionMessage::Whole(whole(&known, true))).await;
+    machine.desk.until(|said| matches!(said, Said::Acknowledged(1))).await;
+    assert!(machine.runs(&container).await);
+
+    machine.stop().await;
+    machine.containers.end_unseen(&container, 4);
+    machine.start().await;
+    let opened = machine.desk.opened().await;
+    opened.send(SessionMessage::Whole(whole(&known, true))).await;
+    let status = machine.desk.until_state(&"t".into(), TaskState::Failed).await;
+    assert_eq!(status.error, "task: non-zero exit (4)");
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_takes_its_tasks_down_and_says_so() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let container = running(&mut machine, &mut opened, &task("t")).await;
+    let agent = machine.agent.clone().unwrap();
+    // The desk is no membership server: nobody can be told, the tasks go all the same.
+    let left = tokio::time::timeout(PATIENCE, agent.leave()).await.unwrap();
+    assert_eq!(left.unwrap_err().kind, FaultKind::NotImplemented);
+    assert!(!machine.exists(&container));
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_are_sent_to_the_manager_that_asks() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let container = running(&mut machine, &mut opened, &task("t")).await;
+    machine.containers.write(&container, "hello\n", false);
+    let options = LogOptions { stdout: true, follow: true, ..LogOptions::default() };
+    let tasks = [TaskId::from("t")].into();
+    let request = LogRequest { subscription: "logs".into(), tasks, options };
+    opened.send(SessionMessage::Logs(request)).await;
+    let is_line = |said: &Said| match said {
+        Said::Log(chunk) => chunk.lines.iter().any(|line| line.text == b"hello\n"),
+        Said::Acknowledged(_) | Said::Heartbeat | Said::Reported(..) => false,
+    };
+    machine.desk.until(is_line).await;
+    machine.containers.end(&container, 0);
+    machine.desk.until(|said| matches!(said, Said::Log(chunk) if chunk.end)).await;
+    machine.stop().await;
+}
