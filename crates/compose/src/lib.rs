@@ -31,6 +31,7 @@ pub use port::parse_short as parse_port;
 pub use project::{Project, StackNetwork};
 pub use remark::{ComposeError, Remark};
 pub use scalar::{parse_duration, parse_size};
+pub use shell::split;
 
 use std::collections::BTreeMap;
 use std::path::Path;

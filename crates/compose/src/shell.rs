@@ -1,7 +1,7 @@
 //! Splits a command line into words, as a shell does.
 
 /// The words of a line; `None` where a quote or an escape is left open.
-pub(crate) fn split(line: &str) -> Option<Vec<String>> {
+pub fn split(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut letters = line.chars();

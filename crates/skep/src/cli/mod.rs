@@ -4,19 +4,26 @@
 //! client could not know.
 
 mod container;
+mod human;
 mod image;
 mod network;
 mod node;
 mod progress;
+mod query;
 mod service;
+mod show;
 mod stack;
+mod streams;
 mod swarm;
 mod system;
 mod table;
+mod tasks;
+mod template;
 
 use crate::client::Client;
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Where the API is.
@@ -114,14 +121,47 @@ pub(crate) async fn run(verb: Verb) -> Result<ExitCode> {
     }
 }
 
+/// What every list takes.
+#[derive(Args, Debug)]
+pub(crate) struct Listing {
+    /// Show only what fits, KEY=VALUE
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Write the list by a template, or as `json`
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Show ids alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show whole ids
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+/// An error that was told already: the exit code alone is left.
+#[derive(Debug, thiserror::Error)]
+#[error("")]
+struct Silent;
+
 /// Writes a line to standard output.
-#[expect(clippy::print_stdout, reason = "this is the CLI's one way out")]
 pub(crate) fn say(text: &str) {
-    println!("{text}");
+    print(&format!("{text}\n"));
+}
+
+/// Writes text to standard output. Whoever closed it does not want it.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Writes a line to standard error.
+pub(crate) fn warn(text: &str) {
+    let _closed = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Writes an error with its causes to standard error.
-#[expect(clippy::print_stderr, reason = "this is the CLI's one way to complain")]
 pub(crate) fn complain(error: &anyhow::Error) {
-    eprintln!("{error:#}");
+    if !error.is::<Silent>() {
+        warn(&format!("{error:#}"));
+    }
 }

@@ -1,15 +1,175 @@
-//! `skep network`. (being written)
+//! `skep network`: networks of the cluster.
 
-use crate::client::Client;
+use super::query::{filters, labels, text};
+use super::table::List;
+use super::{Listing, human, print, say, show};
+use crate::client::{Client, escape};
 use anyhow::{Result, bail};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use types::NetworkSpec;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
-    /// List
-    Ls,
+    /// Create a network
+    Create(Create),
+    /// Show networks as JSON
+    Inspect(Inspect),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls(Listing),
+    /// Remove networks
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
 }
 
-pub(crate) async fn run(_client: &Client, _verb: Verb) -> Result<()> {
-    bail!("not written yet")
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    name: String,
+    #[arg(short, long, default_value = "overlay")]
+    driver: String,
+    /// Let plain containers attach to it, too
+    #[arg(long)]
+    attachable: bool,
+    /// Let its containers reach nothing outside
+    #[arg(long)]
+    internal: bool,
+    /// The subnet, e.g. 10.5.0.0/24
+    #[arg(long, value_name = "NET", default_value = "", hide_default_value = true)]
+    subnet: String,
+    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
+    gateway: String,
+    /// Label the network
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// An option of the driver
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    opt: Vec<String>,
+    /// Taken for docker's sake: every network spans the cluster
+    #[arg(long, hide = true)]
+    scope: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Inspect {
+    #[arg(required = true, value_name = "NETWORK")]
+    names: Vec<String>,
+    /// Write objects by a template, or as `json`
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rm {
+    #[arg(required = true, value_name = "NETWORK")]
+    names: Vec<String>,
+    /// Do not fail where a network is gone already
+    #[arg(short, long)]
+    force: bool,
+}
+
+pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Create(verb) => create(client, &verb).await,
+        Verb::Inspect(verb) => {
+            let mut found = Vec::new();
+            for name in &verb.names {
+                found.push(client.get(&format!("/networks/{}", escape(name))).await?);
+            }
+            show::write(&found, verb.format.as_deref())
+        }
+        Verb::Ls(verb) => ls(client, &verb).await,
+        Verb::Rm(verb) => rm(client, &verb).await,
+    }
+}
+
+async fn create(client: &Client, verb: &Create) -> Result<()> {
+    let pairs = |words: &[String]| -> Map<String, Value> {
+        let pair = |word: &String| {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            (key.to_owned(), value.into())
+        };
+        words.iter().map(pair).collect()
+    };
+    let mut config = Map::new();
+    for (key, value) in [("Subnet", &verb.subnet), ("Gateway", &verb.gateway)] {
+        if !value.is_empty() {
+            config.insert(key.into(), value.as_str().into());
+        }
+    }
+    let configs: Vec<Value> =
+        if config.is_empty() { Vec::new() } else { vec![Value::Object(config)] };
+    let request = json!({
+        "Name": verb.name,
+        "Driver": verb.driver,
+        "Scope": "swarm",
+        "Attachable": verb.attachable,
+        "Internal": verb.internal,
+        "Labels": pairs(&verb.label),
+        "Options": pairs(&verb.opt),
+        "IPAM": { "Driver": "default", "Config": configs },
+    });
+    let created: Value = client.post("/networks/create", &request).await?;
+    say(text(&created, "/Id"));
+    Ok(())
+}
+
+/// Asks for a network that a spec describes.
+pub(super) async fn create_by_spec(client: &Client, spec: &NetworkSpec) -> Result<()> {
+    let config: Vec<Value> = spec
+        .subnet
+        .iter()
+        .map(|subnet| json!({ "Subnet": subnet.net, "Gateway": subnet.gateway }))
+        .collect();
+    let request = json!({
+        "Name": spec.name,
+        "Driver": spec.driver,
+        "Scope": "swarm",
+        "Attachable": spec.attachable,
+        "Internal": spec.internal,
+        "Labels": spec.labels,
+        "Options": spec.driver_options,
+        "IPAM": { "Driver": "default", "Config": config },
+    });
+    client.order("/networks/create", &request).await
+}
+
+async fn ls(client: &Client, verb: &Listing) -> Result<()> {
+    let query = filters(&verb.filter, &[])?;
+    let mut networks: Vec<Value> = client.get(&format!("/networks?filters={query}")).await?;
+    networks.sort_by_key(|network| human::natural(text(network, "/Name")));
+    let mut table = List::new(
+        &[("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE")],
+        &[("Labels", "LABELS"), ("Internal", "INTERNAL"), ("CreatedAt", "CREATED AT")],
+    );
+    for network in &networks {
+        table.row([
+            human::id(text(network, "/Id"), verb.no_trunc),
+            text(network, "/Name").to_owned(),
+            text(network, "/Driver").to_owned(),
+            text(network, "/Scope").to_owned(),
+            labels(network, "/Labels"),
+            network["Internal"].to_string(),
+            text(network, "/Created").to_owned(),
+        ]);
+    }
+    print(&if verb.quiet { table.quiet("ID") } else { table.render(verb.format.as_deref())? });
+    Ok(())
+}
+
+async fn rm(client: &Client, verb: &Rm) -> Result<()> {
+    let mut failed = false;
+    for name in &verb.names {
+        match client.delete(&format!("/networks/{}", escape(name))).await {
+            Ok(()) => say(name),
+            Err(error) => {
+                super::complain(&error);
+                failed |= !verb.force;
+            }
+        }
+    }
+    if failed {
+        bail!(super::Silent);
+    }
+    Ok(())
 }

@@ -1,15 +1,272 @@
-//! `skep node`. (being written)
+//! `skep node`: the machines of the cluster.
 
-use crate::client::Client;
-use anyhow::{Result, bail};
-use clap::Subcommand;
+use super::query::{filters, labels, list, number, text};
+use super::swarm::Availability;
+use super::table::List;
+use super::{Listing, human, print, say, show, tasks};
+use crate::client::{Client, escape};
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
-    /// List
-    Ls,
+    /// List nodes
+    #[command(visible_alias = "list")]
+    Ls(Listing),
+    /// Show nodes as JSON, or for people
+    Inspect(Inspect),
+    /// List the tasks on nodes
+    Ps(Ps),
+    /// Change a node
+    Update(Update),
+    /// Remove nodes from the cluster
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// Make nodes managers
+    Promote(Names),
+    /// Make managers workers
+    Demote(Names),
 }
 
-pub(crate) async fn run(_client: &Client, _verb: Verb) -> Result<()> {
-    bail!("not written yet")
+#[derive(Args, Debug)]
+pub(crate) struct Inspect {
+    #[arg(required = true, value_name = "NODE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    show: show::Show,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ps {
+    #[arg(value_name = "NODE", default_value = "self")]
+    names: Vec<String>,
+    #[command(flatten)]
+    listing: tasks::Listing,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Update {
+    name: String,
+    #[arg(long)]
+    availability: Option<Availability>,
+    #[arg(long)]
+    role: Option<Role>,
+    /// Add a label, KEY=VALUE
+    #[arg(long, value_name = "LABEL")]
+    label_add: Vec<String>,
+    /// Remove a label
+    #[arg(long, value_name = "KEY")]
+    label_rm: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rm {
+    #[arg(required = true, value_name = "NODE")]
+    names: Vec<String>,
+    /// Remove nodes that are not down, too
+    #[arg(short, long)]
+    force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Names {
+    #[arg(required = true, value_name = "NODE")]
+    names: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Role {
+    Worker,
+    Manager,
+}
+
+pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Ls(verb) => ls(client, &verb).await,
+        Verb::Inspect(verb) => {
+            let mut found = Vec::new();
+            for name in &verb.names {
+                found.push(client.get(&format!("/nodes/{}", escape(name))).await?);
+            }
+            verb.show.print(&found, pretty)
+        }
+        Verb::Ps(verb) => {
+            let names: Vec<(&str, &str)> =
+                verb.names.iter().map(|name| ("node", name.as_str())).collect();
+            tasks::ls(client, &verb.listing, &names).await
+        }
+        Verb::Update(verb) => update(client, &verb).await,
+        Verb::Rm(verb) => {
+            for name in &verb.names {
+                client.delete(&format!("/nodes/{}?force={}", escape(name), verb.force)).await?;
+                say(name);
+            }
+            Ok(())
+        }
+        Verb::Promote(verb) => become_role(client, &verb.names, "manager").await,
+        Verb::Demote(verb) => become_role(client, &verb.names, "worker").await,
+    }
+}
+
+async fn ls(client: &Client, verb: &Listing) -> Result<()> {
+    let query = filters(&verb.filter, &[])?;
+    let mut nodes: Vec<Value> = client.get(&format!("/nodes?filters={query}")).await?;
+    let info: Value = client.get("/info").await?;
+    nodes.sort_by_key(|node| human::natural(text(node, "/Description/Hostname")));
+    let table = table(&nodes, text(&info, "/Swarm/NodeID"));
+    if verb.quiet {
+        print(&nodes.iter().map(|node| text(node, "/ID").to_owned() + "\n").collect::<String>());
+        return Ok(());
+    }
+    print(&table.render(verb.format.as_deref())?);
+    Ok(())
+}
+
+fn table(nodes: &[Value], own: &str) -> List {
+    let mut table = List::new(
+        &[
+            ("ID", "ID"),
+            ("Hostname", "HOSTNAME"),
+            ("Status", "STATUS"),
+            ("Availability", "AVAILABILITY"),
+            ("ManagerStatus", "MANAGER STATUS"),
+            ("EngineVersion", "ENGINE VERSION"),
+        ],
+        &[("Self", "SELF"), ("TLSStatus", "TLS STATUS")],
+    );
+    for node in nodes {
+        let id = text(node, "/ID");
+        let manager = if node["ManagerStatus"]["Leader"] == true {
+            "Leader".to_owned()
+        } else {
+            human::title(text(node, "/ManagerStatus/Reachability"))
+        };
+        let own = id == own;
+        table.row([
+            format!("{id} {}", if own { "*" } else { " " }),
+            text(node, "/Description/Hostname").to_owned(),
+            human::title(text(node, "/Status/State")),
+            human::title(text(node, "/Spec/Availability")),
+            manager,
+            text(node, "/Description/Engine/EngineVersion").to_owned(),
+            own.to_string(),
+            "Ready".to_owned(),
+        ]);
+    }
+    table
+}
+
+async fn update(client: &Client, verb: &Update) -> Result<()> {
+    change(client, &verb.name, |spec| {
+        if let Some(availability) = verb.availability {
+            spec["Availability"] = availability.as_str().into();
+        }
+        if let Some(role) = verb.role {
+            spec["Role"] = match role {
+                Role::Worker => "worker".into(),
+                Role::Manager => "manager".into(),
+            };
+        }
+        if !spec["Labels"].is_object() {
+            spec["Labels"] = json!({});
+        }
+        for label in &verb.label_add {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            spec["Labels"][key] = value.into();
+        }
+        if let Some(labels) = spec["Labels"].as_object_mut() {
+            for key in &verb.label_rm {
+                labels.remove(key);
+            }
+        }
+    })
+    .await?;
+    say(&verb.name);
+    Ok(())
+}
+
+async fn become_role(client: &Client, names: &[String], role: &str) -> Result<()> {
+    for name in names {
+        change(client, name, |spec| spec["Role"] = role.into()).await?;
+        let done = if role == "manager" { "promoted to a manager" } else { "demoted" };
+        say(&format!("Node {name} {done} in the swarm."));
+    }
+    Ok(())
+}
+
+/// Reads a node's spec, changes it, and writes it back.
+async fn change(client: &Client, name: &str, edit: impl FnOnce(&mut Value)) -> Result<()> {
+    let node: Value = client.get(&format!("/nodes/{}", escape(name))).await?;
+    let mut spec = node["Spec"].clone();
+    edit(&mut spec);
+    let version = &node["Version"]["Index"];
+    let id = text(&node, "/ID");
+    client.order(&format!("/nodes/{id}/update?version={version}"), &spec).await
+}
+
+fn pretty(node: &Value) -> String {
+    let mut out = show::Pretty::default();
+    out.line("ID", text(node, "/ID"));
+    out.some("Name", text(node, "/Spec/Name"));
+    out.labels("Labels", node.pointer("/Spec/Labels"));
+    out.line("Hostname", text(node, "/Description/Hostname"));
+    out.line("Joined at", text(node, "/CreatedAt"));
+    out.head("Status");
+    out.inner("State", &human::title(text(node, "/Status/State")));
+    out.inner_some("Message", text(node, "/Status/Message"));
+    out.inner("Availability", &human::title(text(node, "/Spec/Availability")));
+    out.inner("Address", text(node, "/Status/Addr"));
+    if node["ManagerStatus"].is_object() {
+        out.head("Manager Status");
+        out.inner("Address", text(node, "/ManagerStatus/Addr"));
+        out.inner("Raft Status", &human::title(text(node, "/ManagerStatus/Reachability")));
+        let leader = node["ManagerStatus"]["Leader"] == true;
+        out.inner("Leader", if leader { "Yes" } else { "No" });
+    }
+    out.head("Platform");
+    out.inner("Operating System", text(node, "/Description/Platform/OS"));
+    out.inner("Architecture", text(node, "/Description/Platform/Architecture"));
+    out.head("Resources");
+    let cpus = number(node, "/Description/Resources/NanoCPUs") / 1_000_000_000;
+    out.inner("CPUs", &cpus.to_string());
+    out.inner("Memory", &human::memory(number(node, "/Description/Resources/MemoryBytes")));
+    let plugins = list(node, "/Description/Engine/Plugins");
+    out.head("Plugins");
+    for kind in ["Log", "Network", "Volume"] {
+        let names: Vec<&str> = plugins
+            .iter()
+            .filter(|plugin| plugin["Type"] == kind)
+            .map(|plugin| text(plugin, "/Name"))
+            .collect();
+        out.inner(kind, &names.join(", "));
+    }
+    out.line("Engine Version", text(node, "/Description/Engine/EngineVersion"));
+    out.some("Engine Labels", &labels(node, "/Description/Engine/Labels"));
+    out.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn nodes_are_listed_as_docker_does() {
+        let node = |id: &str, name: &str, manager: Value| {
+            json!({"ID": id, "Spec": {"Availability": "active"}, "Status": {"State": "ready"},
+                "Description": {"Hostname": name, "Engine": {"EngineVersion": "0.1.0"}},
+                "ManagerStatus": manager})
+        };
+        let nodes = [
+            node(
+                "a".repeat(25).as_str(),
+                "node-1",
+                json!({"Leader": true, "Reachability": "reachable"}),
+            ),
+            node("b".repeat(25).as_str(), "node-2", Value::Null),
+        ];
+        let text = table(&nodes, &"a".repeat(25)).render(None).unwrap();
+        expect![[r#""#]].assert_eq(&text);
+    }
 }

@@ -1,15 +1,264 @@
-//! `skep service`. (being written)
+//! `skep service`: what users want to keep running.
 
-use crate::client::Client;
-use anyhow::{Result, bail};
-use clap::Subcommand;
+mod create;
+mod flags;
+mod logs;
+mod parse;
+mod pretty;
+mod update;
+
+use super::query::{filters, list, number, text};
+use super::table::List;
+use super::{Listing, human, print, progress, say, show, tasks};
+use crate::client::{Client, escape};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use types::{ServiceMode, ServiceSpec};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
-    /// List
-    Ls,
+    /// Create a service
+    Create(Box<create::Create>),
+    /// Show services as JSON, or for people
+    Inspect(Inspect),
+    /// Show the logs of a service, or of a task
+    Logs(logs::Logs),
+    /// List services
+    #[command(visible_alias = "list")]
+    Ls(Listing),
+    /// List the tasks of services
+    Ps(Ps),
+    /// Remove services
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// Go back to the spec before the last update
+    Rollback(Rollback),
+    /// Set how many tasks services have
+    Scale(Scale),
+    /// Change a service
+    Update(Box<update::Update>),
 }
 
-pub(crate) async fn run(_client: &Client, _verb: Verb) -> Result<()> {
-    bail!("not written yet")
+#[derive(Args, Debug)]
+pub(crate) struct Inspect {
+    #[arg(required = true, value_name = "SERVICE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    show: show::Show,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ps {
+    #[arg(required = true, value_name = "SERVICE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    listing: tasks::Listing,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rm {
+    #[arg(required = true, value_name = "SERVICE")]
+    names: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rollback {
+    #[arg(value_name = "SERVICE")]
+    name: String,
+    #[command(flatten)]
+    waiting: progress::Waiting,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Scale {
+    #[arg(required = true, value_name = "SERVICE=REPLICAS")]
+    scales: Vec<String>,
+    /// Return at once instead of waiting until the services have converged
+    #[arg(short, long)]
+    detach: bool,
+}
+
+pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Create(verb) => create::run(client, *verb).await,
+        Verb::Inspect(verb) => {
+            let mut found = Vec::new();
+            for name in &verb.names {
+                found.push(read(client, name).await?);
+            }
+            verb.show.print(&found, pretty::service)
+        }
+        Verb::Logs(verb) => logs::run(client, &verb).await,
+        Verb::Ls(verb) => ls(client, &verb, &[]).await.map(drop),
+        Verb::Ps(verb) => {
+            // A name that is wrong is said, rather than shown as an empty list.
+            let mut ids = Vec::new();
+            for name in &verb.names {
+                ids.push(text(&read(client, name).await?, "/ID").to_owned());
+            }
+            let ids: Vec<(&str, &str)> = ids.iter().map(|id| ("service", id.as_str())).collect();
+            tasks::ls(client, &verb.listing, &ids).await
+        }
+        Verb::Rm(verb) => {
+            for name in &verb.names {
+                client.delete(&format!("/services/{}", escape(name))).await?;
+                say(name);
+            }
+            Ok(())
+        }
+        Verb::Rollback(verb) => rollback(client, &verb).await,
+        Verb::Scale(verb) => scale(client, &verb).await,
+        Verb::Update(verb) => update::run(client, *verb).await,
+    }
+}
+
+async fn read(client: &Client, name: &str) -> Result<Value> {
+    client.get(&format!("/services/{}?insertDefaults=true", escape(name))).await
+}
+
+/// A service's spec in the cluster's words.
+pub(crate) fn spec(service: &Value) -> Result<ServiceSpec> {
+    engine_api::parse_service_spec(service["Spec"].clone())
+        .context("cannot read the service's spec")
+}
+
+/// Writes a changed spec back.
+pub(crate) async fn write(client: &Client, service: &Value, spec: &ServiceSpec) -> Result<()> {
+    let (id, version) = (text(service, "/ID"), &service["Version"]["Index"]);
+    let path = format!("/services/{id}/update?version={version}");
+    client.order(&path, &engine_api::render_service_spec(spec)).await
+}
+
+/// Prints the services that fit; says whether there are any.
+pub(crate) async fn ls(client: &Client, verb: &Listing, more: &[(&str, &str)]) -> Result<bool> {
+    let query = filters(&verb.filter, more)?;
+    let mut services: Vec<Value> =
+        client.get(&format!("/services?status=true&filters={query}")).await?;
+    if services.is_empty() && !more.is_empty() {
+        return Ok(false);
+    }
+    services.sort_by_key(|service| human::natural(text(service, "/Spec/Name")));
+    let table = table(&services, verb.no_trunc);
+    print(&if verb.quiet { table.quiet("ID") } else { table.render(verb.format.as_deref())? });
+    Ok(true)
+}
+
+fn table(services: &[Value], whole: bool) -> List {
+    let mut table = List::new(
+        &[
+            ("ID", "ID"),
+            ("Name", "NAME"),
+            ("Mode", "MODE"),
+            ("Replicas", "REPLICAS"),
+            ("Image", "IMAGE"),
+            ("Ports", "PORTS"),
+        ],
+        &[],
+    );
+    for service in services {
+        let global = service.pointer("/Spec/Mode/Global").is_some();
+        let mut replicas = format!(
+            "{}/{}",
+            number(service, "/ServiceStatus/RunningTasks"),
+            number(service, "/ServiceStatus/DesiredTasks")
+        );
+        let most = number(service, "/Spec/TaskTemplate/Placement/MaxReplicas");
+        if most > 0 {
+            replicas = format!("{replicas} (max {most} per node)");
+        }
+        table.row([
+            human::id(text(service, "/ID"), whole),
+            text(service, "/Spec/Name").to_owned(),
+            if global { "global" } else { "replicated" }.to_owned(),
+            replicas,
+            human::image(text(service, "/Spec/TaskTemplate/ContainerSpec/Image")).to_owned(),
+            ports(service),
+        ]);
+    }
+    table
+}
+
+/// The ports that a service publishes on every node.
+fn ports(service: &Value) -> String {
+    list(service, "/Endpoint/Ports")
+        .iter()
+        .filter(|port| text(port, "/PublishMode") != "host")
+        .map(|port| {
+            format!(
+                "*:{}->{}/{}",
+                number(port, "/PublishedPort"),
+                number(port, "/TargetPort"),
+                text(port, "/Protocol")
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+async fn rollback(client: &Client, verb: &Rollback) -> Result<()> {
+    let service = read(client, &verb.name).await?;
+    let (id, version) = (text(&service, "/ID"), &service["Version"]["Index"]);
+    let path = format!("/services/{id}/update?version={version}&rollback=previous");
+    client.order(&path, &service["Spec"]).await?;
+    say(&verb.name);
+    verb.waiting.wait(client, id).await
+}
+
+async fn scale(client: &Client, verb: &Scale) -> Result<()> {
+    let mut scaled = Vec::new();
+    for scale in &verb.scales {
+        let Some((name, replicas)) = scale.split_once('=') else {
+            bail!("invalid scale specifier '{scale}': expected SERVICE=REPLICAS");
+        };
+        let replicas: u64 = replicas
+            .parse()
+            .with_context(|| format!("invalid replicas value {replicas}: use a number"))?;
+        let service = read(client, name).await?;
+        let mut spec = spec(&service)?;
+        if spec.mode == ServiceMode::Global {
+            bail!("{name}: scale can only be used with replicated mode");
+        }
+        spec.mode = ServiceMode::Replicated { replicas };
+        write(client, &service, &spec).await.with_context(|| name.to_owned())?;
+        say(&format!("{name} scaled to {replicas}"));
+        scaled.push((name, text(&service, "/ID").to_owned()));
+    }
+    if !verb.detach {
+        for (name, id) in scaled {
+            if verb.scales.len() > 1 {
+                say(name);
+            }
+            progress::converge(client, &id).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use serde_json::json;
+
+    #[test]
+    fn services_are_listed_as_docker_does() {
+        let service = |name: &str, mode: Value, ports: Value| {
+            json!({"ID": "0123456789abcdefghijklmno", "Endpoint": {"Ports": ports},
+                "Spec": {"Name": name, "Mode": mode, "TaskTemplate": {
+                    "ContainerSpec": {"Image": "wordpress:php7.1-apache"}}},
+                "ServiceStatus": {"RunningTasks": 1, "DesiredTasks": 2}})
+        };
+        let port = |number: i64, mode: &str| json!({"PublishedPort": number, "TargetPort": 80, "Protocol": "tcp", "PublishMode": mode});
+        let services = [
+            service("db", json!({"Global": {}}), Value::Null),
+            service(
+                "wordpress_wordpress",
+                json!({"Replicated": {}}),
+                json!([port(8080, "ingress"), port(9090, "host"), port(8081, "ingress")]),
+            ),
+        ];
+        let text = table(&services, false).render(None).unwrap();
+        expect![[r#""#]].assert_eq(&text);
+    }
 }

@@ -1,0 +1,296 @@
+//! Flags that `service create` and `service update` share: each sets one thing.
+
+use super::parse;
+use anyhow::{Result, bail};
+use clap::Args;
+use std::time::Duration;
+use types::{
+    ContainerSpec, EndpointMode, FailureAction, HealthCheck, Resources, RestartCondition,
+    RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
+};
+
+/// Everything that is set rather than added or removed.
+#[derive(Args, Debug)]
+pub(super) struct Flags {
+    /// Number of tasks
+    #[arg(long, value_name = "N")]
+    pub(super) replicas: Option<u64>,
+    /// Most tasks on one node; 0: no limit
+    #[arg(long, value_name = "N")]
+    replicas_max_per_node: Option<u64>,
+    /// vip or dnsrr
+    #[arg(long, value_parser = parse::endpoint_mode)]
+    endpoint_mode: Option<EndpointMode>,
+    /// Where the output of tasks goes
+    #[arg(long)]
+    log_driver: Option<String>,
+    /// An option of the log driver, KEY=VALUE
+    #[arg(long, value_name = "OPTION")]
+    log_opt: Vec<String>,
+    #[command(flatten)]
+    container: Container,
+    #[command(flatten)]
+    health: Health,
+    #[command(flatten)]
+    resources: Amounts,
+    #[command(flatten)]
+    restart: Restart,
+    #[command(flatten)]
+    update: Update,
+    #[command(flatten)]
+    rollback: Rollback,
+    /// Taken for docker's sake: images are resolved on the nodes
+    #[arg(long, hide = true)]
+    no_resolve_image: bool,
+}
+
+#[derive(Args, Debug)]
+struct Container {
+    /// User name or UID, and group
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    #[arg(long)]
+    hostname: Option<String>,
+    /// Replaces the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Time between the stop signal and SIGKILL
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    stop_grace_period: Option<Duration>,
+    /// Run an init as PID 1
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    init: Option<bool>,
+    /// Mount the root file system read-only
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    read_only: Option<bool>,
+    /// Give the container a terminal
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    tty: Option<bool>,
+    /// Add a capability
+    #[arg(long, value_name = "CAP")]
+    cap_add: Vec<String>,
+    /// Drop a capability
+    #[arg(long, value_name = "CAP")]
+    cap_drop: Vec<String>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    oom_score_adj: Option<i64>,
+}
+
+#[derive(Args, Debug)]
+struct Health {
+    /// A command that tells whether the container works
+    #[arg(long, value_name = "COMMAND")]
+    health_cmd: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    health_interval: Option<Duration>,
+    /// Failures in a row that make a container unhealthy
+    #[arg(long, value_name = "N")]
+    health_retries: Option<u32>,
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    health_start_interval: Option<Duration>,
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    health_start_period: Option<Duration>,
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    health_timeout: Option<Duration>,
+    /// Do not use the image's health check
+    #[arg(long, conflicts_with = "health_cmd")]
+    no_healthcheck: bool,
+}
+
+#[derive(Args, Debug)]
+struct Amounts {
+    #[arg(long, value_name = "CPUS", value_parser = parse::cpus)]
+    limit_cpu: Option<i64>,
+    #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
+    limit_memory: Option<i64>,
+    #[arg(long, value_name = "N")]
+    limit_pids: Option<i64>,
+    #[arg(long, value_name = "CPUS", value_parser = parse::cpus)]
+    reserve_cpu: Option<i64>,
+    #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
+    reserve_memory: Option<i64>,
+}
+
+#[derive(Args, Debug)]
+struct Restart {
+    /// none, on-failure or any
+    #[arg(long, value_parser = parse::restart_condition)]
+    restart_condition: Option<RestartCondition>,
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    restart_delay: Option<Duration>,
+    #[arg(long, value_name = "N")]
+    restart_max_attempts: Option<u64>,
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    restart_window: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+struct Update {
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    update_delay: Option<Duration>,
+    /// pause, continue or rollback
+    #[arg(long, value_parser = parse::failure_action)]
+    update_failure_action: Option<FailureAction>,
+    #[arg(long, value_name = "RATIO")]
+    update_max_failure_ratio: Option<f32>,
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    update_monitor: Option<Duration>,
+    /// start-first or stop-first
+    #[arg(long, value_parser = parse::order)]
+    update_order: Option<UpdateOrder>,
+    /// Tasks updated at a time; 0: all at once
+    #[arg(long, value_name = "N")]
+    update_parallelism: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+struct Rollback {
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    rollback_delay: Option<Duration>,
+    /// pause or continue
+    #[arg(long, value_parser = parse::failure_action)]
+    rollback_failure_action: Option<FailureAction>,
+    #[arg(long, value_name = "RATIO")]
+    rollback_max_failure_ratio: Option<f32>,
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    rollback_monitor: Option<Duration>,
+    /// start-first or stop-first
+    #[arg(long, value_parser = parse::order)]
+    rollback_order: Option<UpdateOrder>,
+    #[arg(long, value_name = "N")]
+    rollback_parallelism: Option<u64>,
+}
+
+/// Sets a field where the user named a value.
+fn set<T: Clone>(field: &mut T, value: Option<&T>) {
+    if let Some(value) = value {
+        field.clone_from(value);
+    }
+}
+
+impl Flags {
+    /// Sets in `spec` what the user named.
+    pub(super) fn write(&self, spec: &mut ServiceSpec) -> Result<()> {
+        if let Some(replicas) = self.replicas {
+            if spec.mode == ServiceMode::Global {
+                bail!("replicas can only be used with replicated mode");
+            }
+            spec.mode = ServiceMode::Replicated { replicas };
+        }
+        set(&mut spec.task.placement.max_replicas_per_node, self.replicas_max_per_node.as_ref());
+        set(&mut spec.endpoint.mode, self.endpoint_mode.as_ref());
+        set(&mut spec.task.log_driver, self.log_driver.as_ref());
+        for option in &self.log_opt {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            spec.task.log_options.insert(key.into(), value.into());
+        }
+        self.container.write(&mut spec.task.container);
+        self.health.write(&mut spec.task.container);
+        self.resources.write(&mut spec.task.resources);
+        self.restart.write(&mut spec.task.restart);
+        self.update.write(&mut spec.update);
+        self.rollback.write(&mut spec.rollback);
+        Ok(())
+    }
+}
+
+impl Container {
+    fn write(&self, spec: &mut ContainerSpec) {
+        set(&mut spec.user, self.user.as_ref());
+        set(&mut spec.dir, self.workdir.as_ref());
+        set(&mut spec.hostname, self.hostname.as_ref());
+        set(&mut spec.stop_signal, self.stop_signal.as_ref());
+        if self.stop_grace_period.is_some() {
+            spec.stop_grace_period = self.stop_grace_period;
+        }
+        if self.init.is_some() {
+            spec.init = self.init;
+        }
+        set(&mut spec.read_only, self.read_only.as_ref());
+        set(&mut spec.tty, self.tty.as_ref());
+        set(&mut spec.oom_score_adj, self.oom_score_adj.as_ref());
+        if let Some(line) = &self.entrypoint {
+            spec.command = compose::split(line).unwrap_or_else(|| vec![line.clone()]);
+        }
+        // What is added is dropped no longer, and the other way round.
+        swap(&self.cap_add, &mut spec.cap_add, &mut spec.cap_drop);
+        swap(&self.cap_drop, &mut spec.cap_drop, &mut spec.cap_add);
+    }
+}
+
+/// Moves words to one list from the other.
+fn swap(words: &[String], to: &mut Vec<String>, from: &mut Vec<String>) {
+    from.retain(|word| !words.contains(word));
+    for word in words {
+        if !to.contains(word) {
+            to.push(word.clone());
+        }
+    }
+}
+
+impl Health {
+    fn write(&self, spec: &mut ContainerSpec) {
+        if self.no_healthcheck {
+            spec.health = Some(HealthCheck { test: vec!["NONE".into()], ..HealthCheck::default() });
+            return;
+        }
+        let mut check = spec.health.clone().unwrap_or_default();
+        if let Some(command) = &self.health_cmd {
+            check.test = vec!["CMD-SHELL".into(), command.clone()];
+        }
+        set(&mut check.interval, self.health_interval.as_ref());
+        set(&mut check.retries, self.health_retries.as_ref());
+        set(&mut check.start_interval, self.health_start_interval.as_ref());
+        set(&mut check.start_period, self.health_start_period.as_ref());
+        set(&mut check.timeout, self.health_timeout.as_ref());
+        if spec.health.is_some() || check != HealthCheck::default() {
+            spec.health = Some(check);
+        }
+    }
+}
+
+impl Amounts {
+    fn write(&self, resources: &mut Resources) {
+        set(&mut resources.limit_nano_cpus, self.limit_cpu.as_ref());
+        set(&mut resources.limit_memory, self.limit_memory.as_ref());
+        set(&mut resources.limit_pids, self.limit_pids.as_ref());
+        set(&mut resources.reserve_nano_cpus, self.reserve_cpu.as_ref());
+        set(&mut resources.reserve_memory, self.reserve_memory.as_ref());
+    }
+}
+
+impl Restart {
+    fn write(&self, policy: &mut RestartPolicy) {
+        set(&mut policy.condition, self.restart_condition.as_ref());
+        set(&mut policy.delay, self.restart_delay.as_ref());
+        set(&mut policy.max_attempts, self.restart_max_attempts.as_ref());
+        set(&mut policy.window, self.restart_window.as_ref());
+    }
+}
+
+impl Update {
+    fn write(&self, config: &mut UpdateConfig) {
+        set(&mut config.delay, self.update_delay.as_ref());
+        set(&mut config.failure_action, self.update_failure_action.as_ref());
+        set(&mut config.max_failure_ratio, self.update_max_failure_ratio.as_ref());
+        set(&mut config.monitor, self.update_monitor.as_ref());
+        set(&mut config.order, self.update_order.as_ref());
+        set(&mut config.parallelism, self.update_parallelism.as_ref());
+    }
+}
+
+impl Rollback {
+    fn write(&self, config: &mut UpdateConfig) {
+        set(&mut config.delay, self.rollback_delay.as_ref());
+        set(&mut config.failure_action, self.rollback_failure_action.as_ref());
+        set(&mut config.max_failure_ratio, self.rollback_max_failure_ratio.as_ref());
+        set(&mut config.monitor, self.rollback_monitor.as_ref());
+        set(&mut config.order, self.rollback_order.as_ref());
+        set(&mut config.parallelism, self.rollback_parallelism.as_ref());
+    }
+}

@@ -1,0 +1,234 @@
+//! Values of service flags in docker's notation.
+
+use compose::{parse_duration, parse_port, parse_size};
+use std::time::Duration;
+use types::{
+    EndpointMode, FailureAction, HostEntry, Mount, MountKind, NetworkAttachment, Preference,
+    Protocol, PublishMode, PublishedPort, RestartCondition, Ulimit, UpdateOrder,
+};
+
+type Parsed<T> = Result<T, String>;
+
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    parse_duration(text).ok_or_else(|| "should be a duration such as 1m30s, 500ms or 2h".into())
+}
+
+pub(super) fn bytes(text: &str) -> Parsed<i64> {
+    parse_size(text).ok_or_else(|| "should be an amount of bytes such as 512k, 50M or 2g".into())
+}
+
+/// CPUs such as `0.5`, as billionths.
+pub(super) fn cpus(text: &str) -> Parsed<i64> {
+    let cpus: f64 = text.parse().map_err(|_not_a_number| "should be a number such as 0.5")?;
+    if !(0.0..=1e6).contains(&cpus) {
+        return Err("should be a number such as 0.5".into());
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a million CPUs fit")]
+    let nanos = (cpus * 1e9).round() as i64;
+    Ok(nanos)
+}
+
+pub(super) fn restart_condition(text: &str) -> Parsed<RestartCondition> {
+    match text {
+        "none" => Ok(RestartCondition::None),
+        "on-failure" => Ok(RestartCondition::OnFailure),
+        "any" => Ok(RestartCondition::Any),
+        _ => Err("use none, on-failure or any".into()),
+    }
+}
+
+pub(super) fn failure_action(text: &str) -> Parsed<FailureAction> {
+    match text {
+        "pause" => Ok(FailureAction::Pause),
+        "continue" => Ok(FailureAction::Continue),
+        "rollback" => Ok(FailureAction::Rollback),
+        _ => Err("use pause, continue or rollback".into()),
+    }
+}
+
+pub(super) fn order(text: &str) -> Parsed<UpdateOrder> {
+    match text {
+        "stop-first" => Ok(UpdateOrder::StopFirst),
+        "start-first" => Ok(UpdateOrder::StartFirst),
+        _ => Err("use start-first or stop-first".into()),
+    }
+}
+
+pub(super) fn endpoint_mode(text: &str) -> Parsed<EndpointMode> {
+    match text {
+        "vip" => Ok(EndpointMode::Vip),
+        "dnsrr" => Ok(EndpointMode::Dnsrr),
+        _ => Err("use vip or dnsrr".into()),
+    }
+}
+
+/// The ports that one `--publish` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ports(pub(super) Vec<PublishedPort>);
+
+/// Reads `8080:80/tcp`, or `published=8080,target=80,protocol=tcp,mode=host`.
+pub(super) fn publish(text: &str) -> Parsed<Ports> {
+    if !text.contains('=') {
+        return match parse_port(text)? {
+            (ports, None) => Ok(Ports(ports)),
+            (_, Some(ip)) => {
+                Err(format!("a port cannot be published on the address {ip} alone; leave it out"))
+            }
+        };
+    }
+    let mut port = PublishedPort::default();
+    for (key, value) in fields(text) {
+        let number = || value.parse().map_err(|_not_a_port| format!("{value:?} is not a port"));
+        match key {
+            "target" => port.target = number()?,
+            "published" => port.published = number()?,
+            "protocol" => {
+                port.protocol = match value {
+                    "tcp" => Protocol::Tcp,
+                    "udp" => Protocol::Udp,
+                    _ => return Err("the protocol is none of tcp, udp".into()),
+                }
+            }
+            "mode" => {
+                port.mode = match value {
+                    "ingress" => PublishMode::Ingress,
+                    "host" => PublishMode::Host,
+                    _ => return Err("the mode is none of ingress, host".into()),
+                }
+            }
+            "name" => port.name = value.into(),
+            _ => return Err(format!("unknown field {key:?}")),
+        }
+    }
+    if port.target == 0 {
+        return Err("missing mandatory field 'target'".into());
+    }
+    Ok(Ports(vec![port]))
+}
+
+/// Reads `type=bind,source=/a,target=/b,readonly`.
+pub(super) fn mount(text: &str) -> Parsed<Mount> {
+    let mut mount = Mount::default();
+    for (key, value) in fields(text) {
+        match key {
+            "type" => {
+                mount.kind = match value {
+                    "bind" => MountKind::Bind,
+                    "volume" => MountKind::Volume,
+                    "tmpfs" => MountKind::Tmpfs,
+                    _ => return Err("the type is none of bind, volume, tmpfs".into()),
+                }
+            }
+            "source" | "src" => mount.source = value.into(),
+            "target" | "dst" | "destination" => mount.target = value.into(),
+            "readonly" | "ro" => mount.read_only = !matches!(value, "0" | "false"),
+            "tmpfs-size" => mount.tmpfs_size = u64::try_from(bytes(value)?).unwrap_or(0),
+            "tmpfs-mode" => {
+                mount.tmpfs_mode =
+                    u32::from_str_radix(value, 8).map_err(|_not_octal| "tmpfs-mode: use 1777")?;
+            }
+            "volume-label" => {
+                let (label, value) = value.split_once('=').unwrap_or((value, ""));
+                mount.labels.insert(label.into(), value.into());
+            }
+            _ => return Err(format!("the field {key:?} is not supported by skep")),
+        }
+    }
+    match (mount.kind, mount.source.is_empty(), mount.target.is_empty()) {
+        (_, _, true) => Err("target is required".into()),
+        (MountKind::Bind, true, _) => Err("source is required for a bind mount".into()),
+        (MountKind::Tmpfs, false, _) => Err("a tmpfs mount has no source".into()),
+        (_, _, _) => Ok(mount),
+    }
+}
+
+/// Reads a network's name, or `name=web,alias=www`.
+pub(super) fn network(text: &str) -> Parsed<NetworkAttachment> {
+    if !text.contains('=') {
+        return Ok(NetworkAttachment { target: text.into(), aliases: Vec::new() });
+    }
+    let mut attachment = NetworkAttachment::default();
+    for (key, value) in fields(text) {
+        match key {
+            "name" => attachment.target = value.into(),
+            "alias" => attachment.aliases.push(value.into()),
+            _ => return Err(format!("the field {key:?} is not supported by skep")),
+        }
+    }
+    Ok(attachment)
+}
+
+pub(super) fn preference(text: &str) -> Parsed<Preference> {
+    match text.split_once('=') {
+        Some(("spread", spread)) if !spread.is_empty() => Ok(Preference { spread: spread.into() }),
+        _ => Err("use spread=node.labels.KEY".into()),
+    }
+}
+
+/// Reads `NAME:ADDRESS`.
+pub(super) fn host(text: &str) -> Parsed<HostEntry> {
+    text.split_once(['=', ':'])
+        .and_then(|(name, address)| {
+            let address = address.trim_matches(['[', ']']).parse().ok()?;
+            Some(HostEntry { address, names: vec![name.to_owned()] })
+        })
+        .ok_or_else(|| "use NAME:ADDRESS".into())
+}
+
+/// Reads `nofile=1024:2048`, or one number for both.
+pub(super) fn ulimit(text: &str) -> Parsed<Ulimit> {
+    let wrong = || "use NAME=SOFT[:HARD]".to_owned();
+    let (name, values) = text.split_once('=').ok_or_else(wrong)?;
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let number = |text: &str| text.parse().map_err(|_not_a_number| wrong());
+    Ok(Ulimit { name: name.into(), soft: number(soft)?, hard: number(hard)? })
+}
+
+/// `key=value` fields with commas between; a key alone has no value.
+fn fields(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split(',').map(|field| field.split_once('=').unwrap_or((field, "")))
+}
+
+/// A variable as the API wants it: `NAME` alone hands on our own.
+pub(super) fn variable(text: &str) -> String {
+    match std::env::var(text) {
+        Ok(value) if !text.contains('=') => format!("{text}={value}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// The name before the equals sign.
+pub(super) fn key(text: &str) -> &str {
+    text.split_once('=').map_or(text, |(key, _)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_have_a_short_and_a_long_form() {
+        let Ports(long) = publish("published=8080,target=80,protocol=udp,mode=host").unwrap();
+        assert_eq!((long[0].published, long[0].target), (8080, 80));
+        assert_eq!((long[0].protocol, long[0].mode), (Protocol::Udp, PublishMode::Host));
+        let Ports(short) = publish("8080-8081:80-81").unwrap();
+        assert_eq!(short.len(), 2);
+        for text in ["published=80", "target=x", "a=b", "127.0.0.1:80:80", "80/sctp"] {
+            assert!(publish(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn mounts_networks_and_the_rest_are_read() {
+        let bind = mount("type=bind,src=/a,dst=/b,readonly").unwrap();
+        assert!(bind.read_only && bind.kind == MountKind::Bind && bind.target == "/b");
+        assert!(mount("type=bind,dst=/b").is_err() && mount("dst=/b,colour=red").is_err());
+        let network = network("name=web,alias=a,alias=b").unwrap();
+        assert_eq!((network.target.as_str(), network.aliases.len()), ("web", 2));
+        assert_eq!(ulimit("nofile=1:2").unwrap().hard, 2);
+        assert_eq!(host("db:10.0.0.1").unwrap().names, ["db"]);
+        assert_eq!(host("db:::1").unwrap().address.to_string(), "::1");
+        assert_eq!(cpus("0.5").unwrap(), 500_000_000);
+        assert!(cpus("-1").is_err() && cpus("NaN").is_err());
+    }
+}

@@ -1,0 +1,313 @@
+//! `skep service update`.
+
+use super::create::{constraint, labels};
+use super::flags::Flags;
+use super::{parse, read, spec, write};
+use crate::cli::query::text;
+use crate::cli::{progress, say};
+use crate::client::Client;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::Value;
+use std::net::IpAddr;
+use types::{HostEntry, Labels, Mount, NetworkAttachment, Preference, ServiceSpec, Ulimit};
+
+#[derive(Args, Debug)]
+pub(crate) struct Update {
+    #[arg(value_name = "SERVICE")]
+    name: String,
+    /// Run this image
+    #[arg(long)]
+    image: Option<String>,
+    /// What to run instead of the image's command
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    args: Option<String>,
+    /// Replace every task though nothing else changes
+    #[arg(long)]
+    force: bool,
+    /// Go back to the spec before the last update
+    #[arg(long)]
+    rollback: bool,
+    #[command(flatten)]
+    added: Added,
+    #[command(flatten)]
+    removed: Removed,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    waiting: progress::Waiting,
+}
+
+/// What is added to lists of the spec, or takes the place of what is there.
+#[derive(Args, Debug)]
+struct Added {
+    #[arg(long, value_name = "NAME=VALUE")]
+    env_add: Vec<String>,
+    #[arg(long, value_name = "PORT", value_parser = parse::publish)]
+    publish_add: Vec<parse::Ports>,
+    #[arg(long, value_name = "CONSTRAINT", value_parser = constraint)]
+    constraint_add: Vec<String>,
+    #[arg(long, value_name = "PREF", value_parser = parse::preference)]
+    placement_pref_add: Vec<Preference>,
+    #[arg(long, value_name = "KEY=VALUE")]
+    label_add: Vec<String>,
+    #[arg(long, value_name = "KEY=VALUE")]
+    container_label_add: Vec<String>,
+    #[arg(long, value_name = "MOUNT", value_parser = parse::mount)]
+    mount_add: Vec<Mount>,
+    #[arg(long, value_name = "NETWORK", value_parser = parse::network)]
+    network_add: Vec<NetworkAttachment>,
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = parse::host)]
+    host_add: Vec<HostEntry>,
+    #[arg(long, value_name = "ADDRESS")]
+    dns_add: Vec<IpAddr>,
+    #[arg(long, value_name = "OPTION")]
+    dns_option_add: Vec<String>,
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search_add: Vec<String>,
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    #[arg(long, value_name = "KEY=VALUE")]
+    sysctl_add: Vec<String>,
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = parse::ulimit)]
+    ulimit_add: Vec<Ulimit>,
+}
+
+/// What is removed from lists of the spec.
+#[derive(Args, Debug)]
+struct Removed {
+    #[arg(long, value_name = "NAME")]
+    env_rm: Vec<String>,
+    /// By target port
+    #[arg(long, value_name = "PORT")]
+    publish_rm: Vec<String>,
+    #[arg(long, value_name = "CONSTRAINT")]
+    constraint_rm: Vec<String>,
+    #[arg(long, value_name = "PREF", value_parser = parse::preference)]
+    placement_pref_rm: Vec<Preference>,
+    #[arg(long, value_name = "KEY")]
+    label_rm: Vec<String>,
+    #[arg(long, value_name = "KEY")]
+    container_label_rm: Vec<String>,
+    /// By target
+    #[arg(long, value_name = "PATH")]
+    mount_rm: Vec<String>,
+    #[arg(long, value_name = "NETWORK")]
+    network_rm: Vec<String>,
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = parse::host)]
+    host_rm: Vec<HostEntry>,
+    #[arg(long, value_name = "ADDRESS")]
+    dns_rm: Vec<IpAddr>,
+    #[arg(long, value_name = "OPTION")]
+    dns_option_rm: Vec<String>,
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search_rm: Vec<String>,
+    #[arg(long, value_name = "GROUP")]
+    group_rm: Vec<String>,
+    #[arg(long, value_name = "KEY")]
+    sysctl_rm: Vec<String>,
+    #[arg(long, value_name = "NAME")]
+    ulimit_rm: Vec<String>,
+}
+
+pub(super) async fn run(client: &Client, verb: Update) -> Result<()> {
+    let service = read(client, &verb.name).await?;
+    let id = text(&service, "/ID").to_owned();
+    if verb.rollback {
+        let version = &service["Version"]["Index"];
+        let path = format!("/services/{id}/update?version={version}&rollback=previous");
+        client.order(&path, &service["Spec"]).await?;
+    } else {
+        let mut spec = spec(&service)?;
+        // The store knows networks by id; the user by name.
+        let added = named_networks(client, &verb.added.network_add).await?;
+        let removed = ids(client, &verb.removed.network_rm).await?;
+        spec.task.networks.retain(|attachment| !removed.contains(&attachment.target.to_string()));
+        for attachment in added {
+            spec.task.networks.retain(|old| old.target != attachment.target);
+            spec.task.networks.push(attachment);
+        }
+        verb.write(&mut spec)?;
+        write(client, &service, &spec).await?;
+    }
+    say(&verb.name);
+    verb.waiting.wait(client, &id).await
+}
+
+async fn ids(client: &Client, names: &[String]) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for name in names {
+        let path = format!("/networks/{}", crate::client::escape(name));
+        let network: Value = client.get(&path).await?;
+        ids.push(text(&network, "/Id").to_owned());
+    }
+    Ok(ids)
+}
+
+async fn named_networks(
+    client: &Client,
+    wanted: &[NetworkAttachment],
+) -> Result<Vec<NetworkAttachment>> {
+    let names: Vec<String> = wanted.iter().map(|wish| wish.target.to_string()).collect();
+    let ids = ids(client, &names).await?;
+    let attachments = wanted.iter().zip(ids);
+    Ok(attachments
+        .map(|(wish, id)| NetworkAttachment { target: id.into(), aliases: wish.aliases.clone() })
+        .collect())
+}
+
+fn change_labels(labels_of: &mut Labels, added: &[String], removed: &[String]) {
+    for key in removed {
+        labels_of.remove(key);
+    }
+    labels_of.extend(labels(added));
+}
+
+/// Removes, then adds what is not there yet.
+fn change<T: PartialEq + Clone>(list: &mut Vec<T>, added: &[T], removed: &[T]) {
+    list.retain(|item| !removed.contains(item));
+    for item in added {
+        if !list.contains(item) {
+            list.push(item.clone());
+        }
+    }
+}
+
+impl Update {
+    /// Changes everything in `spec` but its networks.
+    fn write(&self, spec: &mut ServiceSpec) -> Result<()> {
+        self.flags.write(spec)?;
+        let (added, removed) = (&self.added, &self.removed);
+        change_labels(&mut spec.labels, &added.label_add, &removed.label_rm);
+        let placement = &mut spec.task.placement;
+        change(&mut placement.constraints, &added.constraint_add, &removed.constraint_rm);
+        change(&mut placement.preferences, &added.placement_pref_add, &removed.placement_pref_rm);
+        self.write_ports(spec)?;
+        self.write_container(spec)?;
+        if self.force {
+            spec.task.force_update += 1;
+        }
+        Ok(())
+    }
+
+    fn write_ports(&self, spec: &mut ServiceSpec) -> Result<()> {
+        let ports = &mut spec.endpoint.ports;
+        for text in &self.removed.publish_rm {
+            let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+            let number: u16 = number
+                .parse()
+                .with_context(|| format!("invalid port {text:?}: use TARGET[/PROTOCOL]"))?;
+            ports.retain(|port| (port.target, port.protocol.as_str()) != (number, protocol));
+        }
+        for port in self.added.publish_add.iter().flat_map(|ports| &ports.0) {
+            ports.retain(|old| {
+                let same = (old.published, old.protocol) == (port.published, port.protocol);
+                !same || port.published == 0
+            });
+            ports.push(port.clone());
+        }
+        Ok(())
+    }
+
+    fn write_container(&self, spec: &mut ServiceSpec) -> Result<()> {
+        let (added, removed) = (&self.added, &self.removed);
+        let container = &mut spec.task.container;
+        if let Some(image) = &self.image {
+            container.image.clone_from(image);
+        }
+        if let Some(line) = &self.args {
+            let Some(words) = compose::split(line) else {
+                bail!("a quote in --args is not closed")
+            };
+            container.args = words;
+        }
+        container.env.retain(|old| !removed.env_rm.iter().any(|name| parse::key(old) == name));
+        for word in &added.env_add {
+            container.env.retain(|old| parse::key(old) != parse::key(word));
+            container.env.push(parse::variable(word));
+        }
+        change_labels(
+            &mut container.labels,
+            &added.container_label_add,
+            &removed.container_label_rm,
+        );
+        container.mounts.retain(|mount| !removed.mount_rm.contains(&mount.target));
+        for mount in &added.mount_add {
+            container.mounts.retain(|old| old.target != mount.target);
+            container.mounts.push(mount.clone());
+        }
+        change(&mut container.hosts, &added.host_add, &removed.host_rm);
+        change(&mut container.dns.nameservers, &added.dns_add, &removed.dns_rm);
+        change(&mut container.dns.options, &added.dns_option_add, &removed.dns_option_rm);
+        change(&mut container.dns.search, &added.dns_search_add, &removed.dns_search_rm);
+        change(&mut container.groups, &added.group_add, &removed.group_rm);
+        change_labels(&mut container.sysctls, &added.sysctl_add, &removed.sysctl_rm);
+        container.ulimits.retain(|limit| {
+            let again = added.ulimit_add.iter().any(|new| new.name == limit.name);
+            !again && !removed.ulimit_rm.contains(&limit.name)
+        });
+        container.ulimits.extend(added.ulimit_add.iter().cloned());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(flatten)]
+        update: Update,
+    }
+
+    fn update(spec: &mut ServiceSpec, words: &[&str]) -> Result<()> {
+        let words = ["update"].iter().chain(words).chain(&["web"]);
+        Line::try_parse_from(words)?.update.write(spec)
+    }
+
+    #[test]
+    fn what_is_not_named_stays_and_what_is_named_changes() {
+        let mut spec = ServiceSpec::default();
+        spec.task.container.env = vec!["A=1".into(), "B=2".into()];
+        spec.endpoint.ports = parse::publish("8080:80").unwrap().0;
+        let before = spec.clone();
+        update(&mut spec, &[]).unwrap();
+        assert_eq!(spec, before);
+        update(
+            &mut spec,
+            &[
+                "--env-rm",
+                "A",
+                "--env-add",
+                "B=3",
+                "--env-add",
+                "C=4",
+                "--publish-rm",
+                "80",
+                "--publish-add",
+                "9090:90",
+                "--replicas",
+                "0",
+                "--force",
+                "--args",
+                "-x 'a b'",
+                "--image",
+                "nginx:2",
+                "--constraint-add",
+                "node.role==worker",
+            ],
+        )
+        .unwrap();
+        let container = &spec.task.container;
+        assert_eq!(container.env, ["B=3", "C=4"]);
+        assert_eq!(container.args, ["-x", "a b"]);
+        assert_eq!((container.image.as_str(), spec.task.force_update), ("nginx:2", 1));
+        let ports: Vec<u16> = spec.endpoint.ports.iter().map(|port| port.published).collect();
+        assert_eq!(ports, [9090]);
+        assert_eq!(spec.mode, types::ServiceMode::Replicated { replicas: 0 });
+        assert_eq!(spec.task.placement.constraints, ["node.role==worker"]);
+        assert!(update(&mut spec, &["--publish-rm", "x"]).is_err());
+    }
+}

@@ -1,0 +1,203 @@
+//! `skep stack deploy`: makes the cluster have what the files ask for.
+
+use super::parts;
+use crate::cli::query::{list, text};
+use crate::cli::{progress, say, service, warn};
+use crate::client::{Client, Refusal, escape};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use compose::{Around, Loaded, StackNetwork};
+use hyper::StatusCode;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use types::ServiceSpec;
+
+/// The largest file that is read.
+const FILE_MAX: u64 = 8 << 20;
+
+#[derive(Args, Debug)]
+pub(crate) struct Deploy {
+    #[arg(value_name = "STACK")]
+    name: String,
+    /// A stack file, or - for standard input; later ones override earlier ones
+    #[arg(short, long, required = true, value_name = "FILE", value_delimiter = ',')]
+    compose_file: Vec<PathBuf>,
+    /// Remove services that the files have no more
+    #[arg(long)]
+    prune: bool,
+    /// Return at once; `--detach=false` waits until every service has converged
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, default_value_t = true,
+        default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    detach: bool,
+    /// Wait without showing progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// Taken for docker's sake: images are resolved on the nodes
+    #[arg(long, hide = true)]
+    resolve_image: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Config {
+    /// A stack file, or - for standard input; later ones override earlier ones
+    #[arg(short, long, required = true, value_name = "FILE", value_delimiter = ',')]
+    compose_file: Vec<PathBuf>,
+}
+
+/// Reads the files, and tells what is not honoured.
+fn read(stack: &str, paths: &[PathBuf]) -> Result<Loaded> {
+    let mut files = Vec::new();
+    for path in paths {
+        let (name, text) = text_of(path)?;
+        files.push((name, text));
+    }
+    let here = std::env::current_dir().context("cannot tell the present folder")?;
+    let folder = match paths.first().and_then(|path| path.parent()) {
+        Some(parent) => here.join(parent),
+        None => here,
+    };
+    let env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let loaded = compose::load(&files, &Around { stack, folder: &folder, env: &env, read: &read })?;
+    for warning in &loaded.warnings {
+        warn(&warning.to_string());
+    }
+    Ok(loaded)
+}
+
+/// A file's name for messages, and its text.
+fn text_of(path: &Path) -> Result<(String, String)> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(FILE_MAX).read_to_string(&mut text)?;
+        return Ok(("stdin".into(), text));
+    }
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
+    file.take(FILE_MAX).read_to_string(&mut text).with_context(|| format!("cannot read {name}"))?;
+    Ok((name, text))
+}
+
+/// Checks files and shows the services that they ask for, as the API would get them.
+pub(super) fn config(verb: &Config) -> Result<()> {
+    let loaded = read("STACK", &verb.compose_file)?;
+    let specs: Vec<Value> =
+        loaded.project.services.iter().map(engine_api::render_service_spec).collect();
+    crate::cli::show::write(&specs, None)
+}
+
+/// A stack's name is part of every name in the cluster.
+fn check_name(stack: &str) -> Result<()> {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if stack.is_empty() || !stack.bytes().all(known) {
+        bail!("invalid stack name {stack:?}: use letters, digits, '-' and '_'");
+    }
+    Ok(())
+}
+
+pub(super) async fn run(client: &Client, verb: &Deploy) -> Result<()> {
+    check_name(&verb.name)?;
+    let project = read(&verb.name, &verb.compose_file)?.project;
+    // A node that is no manager says so before anything is changed.
+    let existing = parts(client, "services", &verb.name).await?;
+    if verb.prune {
+        prune(client, &existing, &project.services).await?;
+    }
+    networks(client, &verb.name, &project.networks).await?;
+    let mut ids = Vec::new();
+    for spec in project.services {
+        ids.push(put(client, &existing, spec).await?);
+    }
+    if verb.detach {
+        return Ok(());
+    }
+    for id in ids {
+        if verb.quiet {
+            progress::converge_quietly(client, &id).await?;
+        } else {
+            progress::converge(client, &id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the stack's services that are not wanted any more.
+async fn prune(client: &Client, existing: &[Value], wanted: &[ServiceSpec]) -> Result<()> {
+    let wanted: BTreeSet<&str> = wanted.iter().map(|spec| spec.name.as_str()).collect();
+    for service in existing {
+        let name = text(service, "/Spec/Name");
+        if !wanted.contains(name) {
+            say(&format!("Removing service {name}"));
+            client.delete(&format!("/services/{}", text(service, "/ID"))).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Creates the stack's networks that are not there, and sees that the others are.
+async fn networks(client: &Client, stack: &str, wanted: &[StackNetwork]) -> Result<()> {
+    for network in wanted.iter().filter(|network| network.external) {
+        let name = &network.spec.name;
+        let found: Result<Value> = client.get(&format!("/networks/{}", escape(name))).await;
+        match found {
+            Ok(found) => {
+                let scope = text(&found, "/Scope");
+                // The host's own network is the same everywhere.
+                if scope != "swarm" && name != "host" {
+                    bail!(
+                        "network {name:?} is declared as external, but it is not in the right scope: {scope:?} instead of \"swarm\""
+                    );
+                }
+            }
+            Err(error) if is_not_found(&error) => bail!(
+                "network {name:?} is declared as external, but could not be found. You need to create a swarm-scoped network before the stack is deployed"
+            ),
+            Err(error) => return Err(error),
+        }
+    }
+    let existing = parts(client, "networks", stack).await?;
+    for network in wanted.iter().filter(|network| !network.external) {
+        let name = network.spec.name.as_str();
+        if existing.iter().any(|existing| text(existing, "/Name") == name) {
+            continue;
+        }
+        say(&format!("Creating network {name}"));
+        crate::cli::network::create_by_spec(client, &network.spec)
+            .await
+            .with_context(|| format!("failed to create network {name}"))?;
+    }
+    Ok(())
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.status == StatusCode::NOT_FOUND)
+}
+
+/// Creates a service, or updates the one that is there; returns its id.
+async fn put(client: &Client, existing: &[Value], mut spec: ServiceSpec) -> Result<String> {
+    let name = spec.name.clone();
+    let Some(service) = existing.iter().find(|service| text(service, "/Spec/Name") == name) else {
+        say(&format!("Creating service {name}"));
+        let body = engine_api::render_service_spec(&spec);
+        let created: Value = client
+            .post("/services/create", &body)
+            .await
+            .with_context(|| format!("failed to create service {name}"))?;
+        for warning in list(&created, "/Warnings") {
+            warn(warning.as_str().unwrap_or_default());
+        }
+        return Ok(text(&created, "/ID").to_owned());
+    };
+    let id = text(service, "/ID").to_owned();
+    say(&format!("Updating service {name} (id: {id})"));
+    // Forced updates count up; starting again from zero would replace every task.
+    spec.task.force_update = service::spec(service)?.task.force_update;
+    service::write(client, service, &spec)
+        .await
+        .with_context(|| format!("failed to update service {name}"))?;
+    Ok(id)
+}
