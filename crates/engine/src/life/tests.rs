@@ -25,7 +25,7 @@ impl Stage {
     async fn new() -> Self {
         let config = json!({"Cmd": ["serve"], "Volumes": {"/data": {}}, "StopSignal": "15"});
         let dir = tempfile::tempdir().unwrap();
-        let fake = Fake::with_image(IMAGE, config);
+        let fake = Fake::with_image(IMAGE, &config);
         let (engine, scope) = open(dir.path(), &fake).await;
         Self { dir, fake, engine, scope }
     }
@@ -155,8 +155,8 @@ async fn a_start_that_fails_leaves_nothing_and_tells_why() {
     let fault = Fault::invalid("exec: \"serve\": executable file not found in $PATH");
     stage.fake.set_broken(Some(fault.clone()));
     assert_eq!(stage.engine.start(&id).await.unwrap_err(), fault);
-    let state = stage.engine.inspect(&id).await.unwrap().state;
-    assert_eq!((state.status, state.exit_code, state.error), (Status::Created, 127, fault.message));
+    let seen = stage.engine.inspect(&id).await.unwrap().state;
+    assert_eq!((seen.status, seen.exit_code, seen.error), (Status::Created, 127, fault.message));
     assert!(!stage.dir.path().join("run").join(&id).exists());
     stage.fake.set_broken(None);
     assert!(stage.engine.start(&id).await.unwrap());
@@ -299,11 +299,11 @@ async fn a_container_becomes_healthy_and_unhealthy_and_the_state_tells() {
     };
     let mut events = stage.engine.events(None);
     let id = stage.running(|config| config.spec.health = Some(check)).await;
-    let mut state = stage.engine.watch(&id).unwrap();
+    let mut watched = stage.engine.watch(&id).unwrap();
     let status = |state: &ContainerState| state.health.as_ref().map(|health| health.status);
-    soon(state.wait_for(|s| status(s) == Some(HealthStatus::Healthy))).await.unwrap();
+    soon(watched.wait_for(|s| status(s) == Some(HealthStatus::Healthy))).await.unwrap();
     stage.fake.script("probe", script(1));
-    soon(state.wait_for(|s| status(s) == Some(HealthStatus::Unhealthy))).await.unwrap();
+    soon(watched.wait_for(|s| status(s) == Some(HealthStatus::Unhealthy))).await.unwrap();
     let health = stage.engine.inspect(&id).await.unwrap().state.health.unwrap();
     let last = health.log.last().unwrap();
     assert_eq!((last.exit_code, last.output.as_str()), (1, "seen"));
@@ -327,8 +327,8 @@ async fn a_probe_that_takes_too_long_is_killed_and_has_failed() {
         ..HealthCheck::default()
     };
     let id = stage.running(|config| config.spec.health = Some(check)).await;
-    let mut state = stage.engine.watch(&id).unwrap();
-    let probe = soon(state.wait_for(|state| {
+    let mut watched = stage.engine.watch(&id).unwrap();
+    let probe = soon(watched.wait_for(|state| {
         state.health.as_ref().is_some_and(|health| health.status == HealthStatus::Unhealthy)
     }));
     let probe = probe.await.unwrap().health.clone().unwrap().log[0].clone();
