@@ -81,6 +81,11 @@ impl Namespaces {
         Ok(())
     }
 
+    /// The ports that were bound in a namespace.
+    pub fn ports(&self, path: &Path) -> BTreeSet<u16> {
+        locked(&self.state).get(path).cloned().unwrap_or_default()
+    }
+
     /// Lets no socket be opened, or lets them again.
     pub fn refuse_sockets(&self, refusing: bool) {
         self.refusing.store(refusing, Ordering::Relaxed);

@@ -4,9 +4,13 @@ use super::client::{exchange, lookup, query};
 use super::{Host, PACE, Place, Program, addresses, knowledge, until};
 use crate::fake::Namespaces;
 use crate::names::{Names, Process};
+use crate::port::Namespaces as _;
+use discovery::{Here, Sandbox};
 use domain::base::Rtype;
 use scope::Scope;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -134,6 +138,38 @@ async fn a_name_server_of_another_version_is_replaced() {
     host.restart().await;
     assert_eq!(host.program.starts(), 2);
     assert_eq!(lookup(port, "tasks.web").await, addresses(&[111]));
+}
+
+#[tokio::test]
+async fn a_port_that_is_noted_needs_no_new_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let namespaces = Namespaces::default();
+    let mut scope = Scope::new();
+    let mut names = Names::here(namespaces.clone(), &dir.path().join("none"), &mut scope).await;
+    let netns = dir.path().join("c1");
+    namespaces.create(&netns).await.unwrap();
+    let sandbox = Sandbox {
+        task: None,
+        netns: netns.display().to_string(),
+        gateway_address: [172, 30, 0, 2].into(),
+        attachments: Vec::new(),
+        dns_port: 0,
+        host_ports: Vec::new(),
+    };
+    let mut here = Here {
+        node: "n1".into(),
+        address: [192, 168, 0, 1].into(),
+        data_path_port: 4789,
+        sandboxes: BTreeMap::from([("c1".to_owned(), sandbox)]),
+        withdrawn: BTreeSet::new(),
+    };
+    let known = Arc::default();
+    names.publish(Arc::clone(&known), here.clone());
+    let held = names.hold(PACE.patience).await.unwrap();
+    here.sandboxes.get_mut("c1").unwrap().dns_port = held.ports["c1"];
+    names.note(&here);
+    assert!(names.is_published(&known, &here));
+    assert_eq!(names.held(), Some(held));
 }
 
 /// Cannot be started.

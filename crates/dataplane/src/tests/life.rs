@@ -1,12 +1,19 @@
 //! Attach, learn, withdraw, detach, restart.
 
 use super::client::{exchange, lookup, query};
-use super::{Host, Place, addresses, knowledge, until};
+use super::{Host, PACE, Place, addresses, config, knowledge, until};
 use crate::error::Error;
+use crate::handle::start_at;
+use crate::names::Names;
 use crate::port::Namespaces;
+use discovery::{Desired, SandboxAttachment};
 use domain::base::Rtype;
+use scope::Scope;
+use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use types::{Protocol, TaskId};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
@@ -115,11 +122,8 @@ async fn a_container_can_be_attached_again_with_other_networks(host: Host) {
 }
 
 async fn a_network_that_is_not_known_cannot_be_attached_to(host: Host) {
-    let attachment = discovery::SandboxAttachment {
-        network: "net".into(),
-        address: [10, 0, 1, 9].into(),
-        prefix: 24,
-    };
+    let attachment =
+        SandboxAttachment { network: "net".into(), address: [10, 0, 1, 9].into(), prefix: 24 };
     let failed = host.dataplane.attach("c1", None, vec![attachment], Vec::new()).await;
     assert!(matches!(failed, Err(Error::UnknownNetwork(_))), "{failed:?}");
     assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
@@ -162,8 +166,9 @@ async fn a_container_whose_namespace_was_lost_is_served_in_its_new_one(host: Hos
     let before = host.attach_alone("c1").await;
     host.namespaces.lose(Path::new(&before.netns));
     let after = host.attach_alone("c1").await;
-    let left = exchange(after.dns_port, &query("nothing", Rtype::A).finish()).await;
-    assert!(left.is_some());
+    let ports = host.namespaces.ports(Path::new(&after.netns));
+    assert!(ports.contains(&after.dns_port), "{ports:?}");
+    assert_eq!(lookup(after.dns_port, "nothing").await, addresses(&[]));
     host.dataplane.detach("c1").await.unwrap();
 }
 
@@ -209,4 +214,52 @@ async fn rules_that_somebody_flushed_come_back(host: Host) {
     let before = host.kernel.applied();
     // Nothing changes, so only the clock can wake the loop.
     until(true, async || host.kernel.applied() > before).await;
+}
+
+/// Notes for each change that has the VIP whether its name was known before.
+#[derive(Clone, Default)]
+struct Curious {
+    port: Arc<AtomicU16>,
+    known: Arc<Mutex<Vec<bool>>>,
+}
+
+impl discovery::Kernel for Curious {
+    type Error = Infallible;
+
+    async fn apply(&mut self, desired: &Desired) -> Result<(), Infallible> {
+        if desired.sandboxes.values().any(|rules| rules.vips.contains_key(&VIP)) {
+            let port = self.port.load(Ordering::Relaxed);
+            let known = !lookup(port, "web").await.is_empty();
+            self.known.lock().unwrap().push(known);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_known_only_after_the_kernel_leads_it_somewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (curious, namespaces) = (Curious::default(), crate::fake::Namespaces::default());
+    let mut scope = Scope::new();
+    let names = Names::here(namespaces.clone(), &dir.path().join("none"), &mut scope).await;
+    let ports = (curious.clone(), namespaces, names);
+    let dataplane = start_at(config(&dir), ports, &mut scope, PACE).await.unwrap();
+    let mut applied = dataplane.applied();
+    let mut network = knowledge(&[]);
+    // The service is not there yet.
+    network.networks.values_mut().for_each(|view| view.services.clear());
+    dataplane.learn(network, 1).await.unwrap();
+    let attachment = |host: u8| SandboxAttachment {
+        network: "net".into(),
+        address: [10, 0, 1, host].into(),
+        prefix: 24,
+    };
+    let sandbox = dataplane.attach("c1", None, vec![attachment(11)], Vec::new()).await.unwrap();
+    curious.port.store(sandbox.dns_port, Ordering::Relaxed);
+    // It comes together with another container.
+    dataplane.learn(knowledge(&[("t2", 111, true)]), 2).await.unwrap();
+    dataplane.attach("c2", None, vec![attachment(12)], Vec::new()).await.unwrap();
+    applied.wait_for(|applied| *applied == 2).await.unwrap();
+    assert_eq!(lookup(sandbox.dns_port, "web").await, [VIP]);
+    assert_eq!(curious.known.lock().unwrap().first(), Some(&false));
 }
