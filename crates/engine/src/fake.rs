@@ -74,14 +74,14 @@ pub struct Script {
 
 impl Fake {
     /// One with an image of this complete name.
-    pub fn with_image(name: &str, config: &Value) -> Self {
+    pub fn with_image(name: &str, config: Value) -> Self {
         let fake = Self::default();
         fake.add_image(name, config);
         fake
     }
 
     /// Adds an image; its id is made from its name.
-    pub fn add_image(&self, name: &str, config: &Value) {
+    pub fn add_image(&self, name: &str, config: Value) {
         let id = format!(
             "sha256:{:0<64}",
             name.bytes()
@@ -92,7 +92,7 @@ impl Fake {
             names: vec![name.to_owned()],
             digest: id.clone(),
             size: 1,
-            config: json!({ "config": config }),
+            config: Value::Object([("config".to_owned(), config)].into_iter().collect()),
         };
         self.change(|held| held.images.insert(id, image));
     }
@@ -245,7 +245,7 @@ impl Runtime for Fake {
     ) -> Answer<'_, Image> {
         let status = "Pull complete".to_owned();
         let _full = progress.try_send(Progress { status, ..Progress::default() });
-        self.add_image(&name, &json!({ "Cmd": ["run"] }));
+        self.add_image(&name, json!({ "Cmd": ["run"] }));
         self.call(|held| {
             held.pulls += 1;
             let image = held.images.values().find(|image| image.names.contains(&name));

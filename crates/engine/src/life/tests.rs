@@ -25,7 +25,7 @@ impl Stage {
     async fn new() -> Self {
         let config = json!({"Cmd": ["serve"], "Volumes": {"/data": {}}, "StopSignal": "15"});
         let dir = tempfile::tempdir().unwrap();
-        let fake = Fake::with_image(IMAGE, &config);
+        let fake = Fake::with_image(IMAGE, config);
         let (engine, scope) = open(dir.path(), &fake).await;
         Self { dir, fake, engine, scope }
     }
