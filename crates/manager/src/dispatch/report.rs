@@ -1,5 +1,6 @@
 //! What nodes say of themselves and of their tasks, as changes to the store.
 
+use crate::control::node::give_up_tasks;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use store::{Changes, Tx, View};
@@ -38,6 +39,8 @@ pub(crate) fn left(view: &View, id: &NodeId) -> Result<Changes, Fault> {
         node.status.state = NodeState::Down;
         "left".clone_into(&mut node.status.message);
     });
+    // It has taken them down, and nobody will report on them any more.
+    give_up_tasks(&mut tx, view, id, "node left");
     Ok(tx.finish())
 }
 
