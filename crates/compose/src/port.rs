@@ -114,7 +114,11 @@ pub fn parse_short(text: &str) -> Result<(Vec<PublishedPort>, Option<String>), S
         None => (None, numbers),
     };
     let (ip, published) = match left.map(|left| left.rsplit_once(':').ok_or(left)) {
-        Some(Ok((ip, published))) => (Some(ip.to_owned()), Some(published)),
+        Some(Ok((ip, published))) => {
+            let address: std::net::IpAddr =
+                ip.trim_matches(['[', ']']).parse().map_err(|_invalid| wrong())?;
+            (Some(address.to_string()), Some(published))
+        }
         Some(Err(published)) => (None, Some(published)),
         None => (None, None),
     };
@@ -179,7 +183,7 @@ mod tests {
     #[test]
     fn wrong_forms_are_refused() {
         for text in
-            ["", "a", "80:", "0", "70000:80", "90-80", "8000-8001:80", "80/sctp", "-1", "+80"]
+            ["", "a", "1:2:3", "80:", "0", "70000:80", "90-80", "8000-8001:80", "80/sctp", "-1", "+80"]
         {
             assert!(parse_short(text).is_err(), "{text}");
         }

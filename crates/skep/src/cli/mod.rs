@@ -31,8 +31,8 @@ use std::process::ExitCode;
 pub(crate) struct Host {
     /// The daemon to speak to
     #[arg(
+        id = "api",
         short = 'H',
-        long = "host",
         env = "DOCKER_HOST",
         default_value = "unix:///run/skep/docker.sock",
         global = true,
@@ -163,5 +163,61 @@ pub(crate) fn warn(text: &str) {
 pub(crate) fn complain(error: &anyhow::Error) {
     if !error.is::<Silent>() {
         warn(&format!("{error:#}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(subcommand)]
+        verb: Verb,
+    }
+
+    #[test]
+    fn every_verb_is_well_formed() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn dockers_lines_are_understood() {
+        for line in [
+            "swarm init --advertise-addr 10.0.0.1 --default-addr-pool 10.20.0.0/16 --availability drain",
+            "swarm join --token t 10.0.0.1:2377",
+            "swarm join-token -q worker",
+            "swarm leave --force",
+            "node ls -q",
+            "node update --availability drain --label-add a=b node-1",
+            "node ps",
+            "service create --replicas=2 -p 80:80 -e A --detach=true nginx",
+            "service update --publish-add published=80,target=80 --args '-x' web",
+            "service scale web=3 db=1",
+            "service logs -f --tail 10 web",
+            "service ls --filter name=web --format {{.Name}}",
+            "service ps web --no-trunc",
+            "service create --host db:10.0.0.9 -H unix:///x nginx",
+            "service ps -H unix:///x web",
+            "stack deploy -c a.yml -c b.yml --prune --detach=false web",
+            "stack rm web",
+            "network create --driver overlay --attachable --subnet 10.1.0.0/24 net",
+            "ps -a --filter label=a=b",
+            "exec -it web sh -c ls",
+            "exec -i -e A=1 web cat -n",
+            "logs --since 10m web",
+            "inspect --format {{.Id}} a b",
+            "stop -t 1 web",
+            "kill -s HUP web",
+            "rm -fv web",
+            "rmi -f a",
+            "load -i x.tar",
+        ] {
+            let words = ["skep"].into_iter().chain(line.split_whitespace());
+            if let Err(error) = Line::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
     }
 }

@@ -37,7 +37,9 @@ const STATES: [&str; 9] = [
 #[derive(Args, Debug)]
 pub(crate) struct Waiting {
     /// Return at once instead of waiting until the service has converged
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, default_value_t = false,
+        default_missing_value = "true", require_equals = true, hide_default_value = true,
+        hide_possible_values = true, action = clap::ArgAction::Set)]
     detach: bool,
     /// Wait, and show nothing of it
     #[arg(short, long)]
@@ -283,7 +285,14 @@ mod tests {
         assert!(!progress.converged);
         let plain = progress.lines(false).join("\n");
         let terminal = progress.lines(true)[1].clone();
-        expect![[r#""#]].assert_eq(&format!("{plain}\n{terminal}\n"));
+        expect![[r#"
+            overall progress: 1 out of 3 tasks
+            1/3: running
+            2/3: preparing
+            3/3: no suitable node
+            1/3: running   [=================================================>]
+        "#]]
+        .assert_eq(&format!("{plain}\n{terminal}\n"));
     }
 
     #[test]

@@ -75,7 +75,9 @@ pub(crate) struct Scale {
     #[arg(required = true, value_name = "SERVICE=REPLICAS")]
     scales: Vec<String>,
     /// Return at once instead of waiting until the services have converged
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "BOOL", num_args = 0..=1, default_value_t = false,
+        default_missing_value = "true", require_equals = true, hide_default_value = true,
+        hide_possible_values = true, action = clap::ArgAction::Set)]
     detach: bool,
 }
 
@@ -259,6 +261,10 @@ mod tests {
             ),
         ];
         let text = table(&services, false).render(None).unwrap();
-        expect![[r#""#]].assert_eq(&text);
+        expect![[r#"
+            ID             NAME                  MODE         REPLICAS   IMAGE                     PORTS
+            0123456789ab   db                    global       1/2        wordpress:php7.1-apache   
+            0123456789ab   wordpress_wordpress   replicated   1/2        wordpress:php7.1-apache   *:8080->80/tcp, *:8081->80/tcp
+        "#]].assert_eq(&text);
     }
 }

@@ -180,6 +180,11 @@ mod tests {
         let names = Names::of_pairs(&[("s", "web"), ("n", "node-1")]);
         let now = time::macros::datetime!(2026-01-01 00:03:10 UTC);
         let text = table(tasks, &names, false, now).render(None).unwrap();
-        expect![[r#""#]].assert_eq(&text);
+        expect![[r#"
+            ID             NAME        IMAGE          NODE      DESIRED STATE   CURRENT STATE           ERROR                              PORTS
+            3abcdefghijk   web.2       nginx:latest   node-1    Running         Running 3 minutes ago                                      
+            2abcdefghijk    \_ web.2   nginx:latest   node-1    Running         Failed 3 minutes ago    "task: non-zero exit (1): some…"   
+            1abcdefghijk   web.10      nginx:latest   node-1    Running         Running 3 minutes ago                                      
+        "#]].assert_eq(&text);
     }
 }

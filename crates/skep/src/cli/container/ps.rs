@@ -115,6 +115,9 @@ mod tests {
             "Status": "Up 2 minutes",
             "Ports": [{"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}]})];
         let now = time::macros::datetime!(2026-01-01 00:02:10 UTC);
-        expect![[r#""#]].assert_eq(&table(&containers, false, now).render(None).unwrap());
+        expect![[r#"
+            CONTAINER ID   IMAGE          COMMAND                  CREATED         STATUS         PORTS                  NAMES
+            0123456789ab   nginx:latest   "/docker-entrypoint.…"   2 minutes ago   Up 2 minutes   0.0.0.0:8080->80/tcp   web.1.abc
+        "#]].assert_eq(&table(&containers, false, now).render(None).unwrap());
     }
 }

@@ -28,24 +28,24 @@ pub(super) struct Flags {
     #[arg(long, value_name = "OPTION")]
     log_opt: Vec<String>,
     #[command(flatten)]
-    container: Container,
+    container: ContainerFlags,
     #[command(flatten)]
-    health: Health,
+    health: HealthFlags,
     #[command(flatten)]
-    resources: Amounts,
+    resources: ResourceFlags,
     #[command(flatten)]
-    restart: Restart,
+    restart: RestartFlags,
     #[command(flatten)]
-    update: Update,
+    update: UpdateFlags,
     #[command(flatten)]
-    rollback: Rollback,
+    rollback: RollbackFlags,
     /// Taken for docker's sake: images are resolved on the nodes
     #[arg(long, hide = true)]
     no_resolve_image: bool,
 }
 
 #[derive(Args, Debug)]
-struct Container {
+struct ContainerFlags {
     /// User name or UID, and group
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
@@ -82,7 +82,7 @@ struct Container {
 }
 
 #[derive(Args, Debug)]
-struct Health {
+struct HealthFlags {
     /// A command that tells whether the container works
     #[arg(long, value_name = "COMMAND")]
     health_cmd: Option<String>,
@@ -103,7 +103,7 @@ struct Health {
 }
 
 #[derive(Args, Debug)]
-struct Amounts {
+struct ResourceFlags {
     #[arg(long, value_name = "CPUS", value_parser = parse::cpus)]
     limit_cpu: Option<i64>,
     #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
@@ -117,7 +117,7 @@ struct Amounts {
 }
 
 #[derive(Args, Debug)]
-struct Restart {
+struct RestartFlags {
     /// none, on-failure or any
     #[arg(long, value_parser = parse::restart_condition)]
     restart_condition: Option<RestartCondition>,
@@ -130,7 +130,7 @@ struct Restart {
 }
 
 #[derive(Args, Debug)]
-struct Update {
+struct UpdateFlags {
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     update_delay: Option<Duration>,
     /// pause, continue or rollback
@@ -149,7 +149,7 @@ struct Update {
 }
 
 #[derive(Args, Debug)]
-struct Rollback {
+struct RollbackFlags {
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     rollback_delay: Option<Duration>,
     /// pause or continue
@@ -199,7 +199,7 @@ impl Flags {
     }
 }
 
-impl Container {
+impl ContainerFlags {
     fn write(&self, spec: &mut ContainerSpec) {
         set(&mut spec.user, self.user.as_ref());
         set(&mut spec.dir, self.workdir.as_ref());
@@ -233,7 +233,7 @@ fn swap(words: &[String], to: &mut Vec<String>, from: &mut Vec<String>) {
     }
 }
 
-impl Health {
+impl HealthFlags {
     fn write(&self, spec: &mut ContainerSpec) {
         if self.no_healthcheck {
             spec.health = Some(HealthCheck { test: vec!["NONE".into()], ..HealthCheck::default() });
@@ -254,7 +254,7 @@ impl Health {
     }
 }
 
-impl Amounts {
+impl ResourceFlags {
     fn write(&self, resources: &mut Resources) {
         set(&mut resources.limit_nano_cpus, self.limit_cpu.as_ref());
         set(&mut resources.limit_memory, self.limit_memory.as_ref());
@@ -264,7 +264,7 @@ impl Amounts {
     }
 }
 
-impl Restart {
+impl RestartFlags {
     fn write(&self, policy: &mut RestartPolicy) {
         set(&mut policy.condition, self.restart_condition.as_ref());
         set(&mut policy.delay, self.restart_delay.as_ref());
@@ -273,7 +273,7 @@ impl Restart {
     }
 }
 
-impl Update {
+impl UpdateFlags {
     fn write(&self, config: &mut UpdateConfig) {
         set(&mut config.delay, self.update_delay.as_ref());
         set(&mut config.failure_action, self.update_failure_action.as_ref());
@@ -284,7 +284,7 @@ impl Update {
     }
 }
 
-impl Rollback {
+impl RollbackFlags {
     fn write(&self, config: &mut UpdateConfig) {
         set(&mut config.delay, self.rollback_delay.as_ref());
         set(&mut config.failure_action, self.rollback_failure_action.as_ref());

@@ -165,7 +165,40 @@ mod tests {
         let json = json!({"ID": "x", "Spec": engine_api::render_service_spec(&spec),
             "Endpoint": {"Spec": {"Mode": "vip"}, "Ports": [
                 {"PublishedPort": 80, "TargetPort": 8080, "Protocol": "tcp", "PublishMode": "ingress"}]}});
-        expect![[r#""#]].assert_eq(&service(&json));
+        expect![[r#"
+            ID:                 x
+            Name:               web
+            Labels:
+             - a=b
+            Service Mode:       Replicated
+             Replicas:          1
+            Placement:
+             Constraints:       node.role==worker
+            UpdateConfig:
+             Parallelism:       1
+             On failure:        pause
+             Monitoring Period: 5s
+             Max failure ratio: 0
+             Update order:      stop-first
+            RollbackConfig:
+             Parallelism:       1
+             On failure:        pause
+             Monitoring Period: 5s
+             Max failure ratio: 0
+             Rollback order:    stop-first
+            ContainerSpec:
+             Image:             nginx:latest
+             Args:              sleep 1
+            Limits:
+             Memory:            50MiB
+            Endpoint Mode:      vip
+            Ports:
+             PublishedPort:     80
+               Protocol:        tcp
+               TargetPort:      8080
+               PublishMode:     ingress
+        "#]]
+        .assert_eq(&service(&json));
     }
 
     #[test]
