@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 /// How long a daemon may take to begin its answer. Pulls and convergence stream theirs.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A daemon's API.
 #[derive(Clone, Debug)]

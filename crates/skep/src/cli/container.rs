@@ -98,8 +98,11 @@ pub(crate) struct Rm {
     host: Host,
 }
 
+/// The API's path of a thing of one kind.
+type PathOf = fn(&str) -> String;
+
 /// What `inspect` looks for, in this order.
-const KINDS: [(&str, fn(&str) -> String); 7] = [
+const KINDS: [(&str, PathOf); 7] = [
     ("container", |name| format!("/containers/{}/json", escape(name))),
     ("image", |name| format!("/images/{}/json", super::image::escape_name(name))),
     ("network", |name| format!("/networks/{}", escape(name))),

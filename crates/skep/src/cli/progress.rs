@@ -243,11 +243,9 @@ impl Screen {
 
 /// What turns the last picture into the new one on a terminal.
 fn redrawn(last: &[String], lines: &[String]) -> String {
-    let mut text = String::new();
-    if !last.is_empty() {
-        // Up to the first line of the last picture.
-        text.push_str(&format!("\x1b[{}A", last.len()));
-    }
+    // Up to the first line of the last picture.
+    let up = format!("\x1b[{}A", last.len());
+    let mut text = if last.is_empty() { String::new() } else { up };
     for line in lines {
         text.push_str(&["\r\x1b[K", line, "\n"].concat());
     }

@@ -137,12 +137,12 @@ async fn rm(client: &Client, stack: &str, detach: bool) -> Result<()> {
     for service in &services {
         say(&format!("Removing service {}", text(service, "/Spec/Name")));
         let gone = client.delete(&format!("/services/{}", text(service, "/ID"))).await;
-        failed |= complained(gone);
+        failed |= complained(&gone);
     }
     for network in &networks {
         say(&format!("Removing network {}", text(network, "/Name")));
         let gone = client.delete(&format!("/networks/{}", text(network, "/Id"))).await;
-        failed |= complained(gone);
+        failed |= complained(&gone);
     }
     if failed {
         bail!("Failed to remove some resources from stack: {stack}");
@@ -156,8 +156,8 @@ async fn rm(client: &Client, stack: &str, detach: bool) -> Result<()> {
     Ok(())
 }
 
-fn complained(result: Result<()>) -> bool {
-    if let Err(error) = &result {
+fn complained(result: &Result<()>) -> bool {
+    if let Err(error) = result {
         super::complain(error);
     }
     result.is_err()

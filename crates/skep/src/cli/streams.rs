@@ -48,12 +48,12 @@ pub(crate) async fn follow(
     answer: Response<Incoming>,
     mut write: impl FnMut(bool, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let framed = framed(&answer);
+    let raw = !framed(&answer);
     let mut body = answer.into_body();
     let mut frames = Frames::default();
     while let Some(part) = body.frame().await {
         let Ok(data) = part?.into_data() else { continue };
-        if !framed {
+        if raw {
             write(false, &data)?;
             continue;
         }

@@ -43,17 +43,17 @@ impl List {
                 }
                 Ok(text)
             }
-            Some(format) => match format.strip_prefix("table ") {
-                Some(format) => self.own_table(&unescape(format)),
-                None => {
-                    let mut text = String::new();
-                    for row in &self.rows {
-                        text.push_str(&template::render(&unescape(format), &row.clone().into())?);
-                        text.push('\n');
-                    }
-                    Ok(text)
+            Some(format) => {
+                if let Some(format) = format.strip_prefix("table ") {
+                    return self.own_table(&unescape(format));
                 }
-            },
+                let mut text = String::new();
+                for row in &self.rows {
+                    text.push_str(&template::render(&unescape(format), &row.clone().into())?);
+                    text.push('\n');
+                }
+                Ok(text)
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const CHUNK: usize = 32 << 10;
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of docker's")]
 pub(crate) struct Exec {
     #[arg(value_name = "CONTAINER")]
     name: String,

@@ -117,6 +117,7 @@ struct ResourceFlags {
 }
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_field_names, reason = "they are the flags' names")]
 struct RestartFlags {
     /// none, on-failure or any
     #[arg(long, value_parser = parse::restart_condition)]
@@ -130,6 +131,7 @@ struct RestartFlags {
 }
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_field_names, reason = "they are the flags' names")]
 struct UpdateFlags {
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     update_delay: Option<Duration>,
@@ -149,6 +151,7 @@ struct UpdateFlags {
 }
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_field_names, reason = "they are the flags' names")]
 struct RollbackFlags {
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     rollback_delay: Option<Duration>,

@@ -103,10 +103,7 @@ fn config(out: &mut Pretty, head: &str, word: &str, config: &Value) {
 fn container(out: &mut Pretty, spec: &Value) {
     out.head("ContainerSpec");
     out.inner("Image", text(spec, "/Image"));
-    out.inner_some(
-        "Args",
-        &(words(spec, "/Command") + " " + &words(spec, "/Args")).trim().to_owned(),
-    );
+    out.inner_some("Args", (words(spec, "/Command") + " " + &words(spec, "/Args")).trim());
     out.inner_some("Env", &words(spec, "/Env"));
     out.inner_some("Dir", text(spec, "/Dir"));
     out.inner_some("User", text(spec, "/User"));

@@ -40,6 +40,7 @@ pub(crate) struct Update {
 
 /// What is added to lists of the spec, or takes the place of what is there.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_field_names, reason = "they are the flags' names")]
 struct Added {
     #[arg(long, value_name = "NAME=VALUE")]
     env_add: Vec<String>,
@@ -75,6 +76,7 @@ struct Added {
 
 /// What is removed from lists of the spec.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_field_names, reason = "they are the flags' names")]
 struct Removed {
     #[arg(long, value_name = "NAME")]
     env_rm: Vec<String>,
