@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the server may take to say hello.
 const HELLO: Duration = Duration::from_secs(2);
+/// How often it may drop a connection before it says hello.
+const DROPPED_MAX: usize = 8;
 /// How long it may take to read what it is told.
 const WRITE: Duration = Duration::from_secs(5);
 /// How long starting it may take.
@@ -68,9 +70,16 @@ impl<P: Process> Client<P> {
 
     /// Connects, after starting the process where that is of no use.
     async fn reach(&mut self) -> Option<UnixStream> {
-        match connect(&self.socket).await {
-            Ok(stream) => return Some(stream),
-            Err(error) => tracing::info!(reason = %error, "starting the name server"),
+        for _ in 0..DROPPED_MAX {
+            match connect(&self.socket).await {
+                Ok(stream) => return Some(stream),
+                // It lives, and somebody else has connected meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::info!(reason = %error, "starting the name server");
+                    break;
+                }
+            }
         }
         let renewed = timeout(START, self.process.renew()).await;
         if let Err(error) = renewed.unwrap_or_else(|late| Err(late.into())) {
@@ -89,11 +98,11 @@ impl<P: Process> Client<P> {
 
 async fn connect(socket: &Path) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket).await?;
-    let hello = timeout(HELLO, read::<Hello>(&mut stream)).await??;
-    if hello == Some(Hello::own()) {
-        return Ok(stream);
+    match timeout(HELLO, read::<Hello>(&mut stream)).await?? {
+        Some(hello) if hello == Hello::own() => Ok(stream),
+        Some(hello) => Err(io::Error::other(format!("it is of another version: {hello:?}"))),
+        None => Err(io::ErrorKind::ConnectionAborted.into()),
     }
-    Err(io::Error::other(format!("it is of another version: {hello:?}")))
 }
 
 async fn converse(

@@ -17,6 +17,7 @@ pub(crate) use options::{GATEWAY_SUBNET, Options};
 use anyhow::{Context, Result, bail};
 use engine_api::Api;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use scope::{BoxError, Scope};
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -35,6 +36,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     private_folder(&options.data)?;
     private_folder(&options.run)?;
     let _only_one = lock(&options.data)?;
+    raise_file_limit();
     // The API's TLS takes the process's provider; it is set once.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
@@ -146,11 +148,19 @@ fn private_folder(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot make {}", path.display()))
 }
 
+/// Allows as many open files as root may have: each container takes a few.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
 /// Keeps a second daemon away from the same data.
 fn lock(data: &Path) -> Result<Flock<File>> {
     let path = data.join("lock");
-    let file =
-        File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, _)| anyhow::anyhow!("another daemon uses {}: stop it first", data.display()))
 }

@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 /// The most nodes a lab has: its underlay is a /24.
 pub(crate) const NODES_MAX: u8 = 100;
 
-/// The underlay's network.
-pub(crate) const UNDERLAY: &str = "192.168.100.0/24";
-
 /// Where a lab keeps its things.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
