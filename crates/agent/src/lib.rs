@@ -52,6 +52,9 @@ pub struct Status {
     pub managers: Vec<String>,
     /// Why there is no session.
     pub error: String,
+    /// Counts renewals of the node's certificate. The identity holds the new one; whoever keeps
+    /// it on disk saves it when this changes.
+    pub renewals: u64,
 }
 
 /// Why an agent cannot start.

@@ -5,6 +5,7 @@
 
 mod open;
 
+use crate::clock::now;
 use crate::report::Outbox;
 use crate::worker::Event;
 use crate::{Config, Error, Status};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use types::Timestamp;
 
 /// Between two attempts: doubled from the first to the last. Short enough that all nodes are back
 /// soon after a manager is.
@@ -36,6 +38,8 @@ pub(crate) struct Line {
     /// Versions of what the data plane was told; they rise from session to session.
     learned: u64,
     attempts: usize,
+    /// When half of the certificate's time is over.
+    renew_at: Timestamp,
 }
 
 /// Why a session has ended.
@@ -46,6 +50,12 @@ struct Over {
     reason: String,
 }
 
+/// Half-way from now to the end of the certificate.
+fn halfway(config: &Config) -> Timestamp {
+    let now = now();
+    now.after(config.identity.expires_at().since(now) / 2)
+}
+
 impl Line {
     pub(crate) fn new(
         (config, engine, dataplane): (Arc<Config>, Engine, Dataplane),
@@ -53,7 +63,9 @@ impl Line {
     ) -> Result<Self, Error> {
         // Better now than at every attempt.
         ca::tls::client_config(&config.identity).map_err(Error::Identity)?;
-        Ok(Self { config, engine, dataplane, inbound, outbox, status, learned: 0, attempts: 0 })
+        let renew_at = halfway(&config);
+        let (learned, attempts) = (0, 0);
+        Ok(Self { config, engine, dataplane, inbound, outbox, status, learned, attempts, renew_at })
     }
 
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
@@ -67,7 +79,12 @@ impl Line {
             if over.was_useful {
                 pause = PAUSE_MIN;
             }
-            tracing::warn!(reason = over.reason, "no session with a manager");
+            // Once for each reason: a manager may be away for long.
+            if self.status.borrow().error == over.reason {
+                tracing::debug!(reason = over.reason, "no session with a manager");
+            } else {
+                tracing::warn!(reason = over.reason, "no session with a manager");
+            }
             self.status.send_modify(|status| {
                 status.connected = false;
                 status.error = over.reason;

@@ -1,10 +1,12 @@
 //! One open session.
 
-use super::{Inbound, Line};
+use super::{Inbound, Line, halfway};
+use crate::clock::now;
 use crate::logs;
 use crate::worker::Event;
 use discovery::Knowledge;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -20,6 +22,8 @@ use wire::{
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Until the manager says when: Docker's period.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// After a renewal of the certificate that failed.
+const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
 /// Logs that are sent at a time.
 const LOGS: usize = 256;
 
@@ -29,21 +33,25 @@ enum Answered {
     Report(Result<(), (BTreeMap<TaskId, TaskStatus>, Fault)>),
     Acknowledge(Result<(), Fault>),
     Log(String),
+    Renewed(Result<(), Fault>),
 }
 
-/// What is under way, so that there is one of each at a time.
-#[derive(Debug, Default)]
-struct Busy {
-    heartbeat: bool,
-    report: bool,
-    acknowledge: bool,
+/// Calls of which there is one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Call {
+    Heartbeat,
+    Report,
+    Acknowledge,
+    Renewal,
 }
 
 pub(super) struct Session {
+    channel: Channel,
     client: DispatcherClient<Channel>,
     messages: Streaming<SessionMessage>,
     calls: JoinSet<Answered>,
-    busy: Busy,
+    /// What is under way.
+    busy: BTreeSet<Call>,
     id: String,
     next_heartbeat: Instant,
     knowledge: Knowledge,
@@ -58,7 +66,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) async fn open(line: &Line, address: &str) -> Result<Self, Fault> {
         let channel = ca::connect(address, ca::tls::client_config(&line.config.identity)?).await?;
-        let mut client = dispatcher_client(channel);
+        let mut client = dispatcher_client(channel.clone());
         let request = SessionRequest {
             description: line.config.description.clone(),
             address: line.config.address,
@@ -67,10 +75,11 @@ impl Session {
         let late = |_| Fault::unavailable(format!("the manager {address} does not answer"));
         let messages = call.map_err(late)?.map_err(fault_of)?.into_inner();
         Ok(Self {
+            channel,
             client,
             messages,
             calls: JoinSet::new(),
-            busy: Busy::default(),
+            busy: BTreeSet::new(),
             id: String::new(),
             next_heartbeat: in_future(HEARTBEAT),
             knowledge: Knowledge::default(),
@@ -104,7 +113,7 @@ impl Session {
                     Err(status) => Err(fault_of(status).message),
                 },
                 Some(answered) = self.calls.join_next() => match answered {
-                    Ok(answered) => self.answered(answered),
+                    Ok(answered) => self.answered(answered, line),
                     // A log that nobody wants any more.
                     Err(error) if error.is_cancelled() => Ok(()),
                     Err(error) => Err(format!("a call panicked: {error}")),
@@ -113,7 +122,7 @@ impl Session {
                     changed.map_err(|_stopped| "the data plane has stopped".to_owned())
                 }
                 () = line.outbox.filled() => Ok(()),
-                () = tokio::time::sleep_until(self.next_heartbeat), if !self.busy.heartbeat => {
+                () = tokio::time::sleep_until(self.next_heartbeat), if !self.busy.contains(&Call::Heartbeat) => {
                     self.heartbeat();
                     Ok(())
                 }
@@ -210,12 +219,21 @@ impl Session {
         if self.id.is_empty() {
             return;
         }
-        if !self.busy.report {
+        if !self.busy.contains(&Call::Report) {
             self.report(line);
         }
-        if !self.busy.acknowledge {
+        if !self.busy.contains(&Call::Acknowledge) {
             self.acknowledge(held);
         }
+        if !self.busy.contains(&Call::Renewal) && line.renew_at <= now() {
+            self.renew(line);
+        }
+    }
+
+    fn renew(&mut self, line: &Line) {
+        self.busy.insert(Call::Renewal);
+        let (channel, identity) = (self.channel.clone(), Arc::clone(&line.config.identity));
+        self.calls.spawn(async move { Answered::Renewed(ca::renew(channel, &identity).await) });
     }
 
     fn report(&mut self, line: &Line) {
@@ -224,7 +242,7 @@ impl Session {
         if statuses.is_empty() {
             return;
         }
-        self.busy.report = true;
+        self.busy.insert(Call::Report);
         self.unsent.clone_from(&statuses);
         let mut client = self.client.clone();
         let report = Report { session: self.id.clone(), statuses: statuses.clone() };
@@ -243,7 +261,7 @@ impl Session {
             self.unacknowledged.pop_front();
         }
         let Some(version) = newest else { return };
-        self.busy.acknowledge = true;
+        self.busy.insert(Call::Acknowledge);
         let mut client = self.client.clone();
         let acknowledge = Acknowledge { session: self.id.clone(), version };
         self.calls.spawn(async move {
@@ -253,7 +271,7 @@ impl Session {
     }
 
     fn heartbeat(&mut self) {
-        self.busy.heartbeat = true;
+        self.busy.insert(Call::Heartbeat);
         let mut client = self.client.clone();
         let heartbeat = Heartbeat { session: self.id.clone() };
         self.calls.spawn(async move {
@@ -279,15 +297,15 @@ impl Session {
         self.logs.insert(name, log);
     }
 
-    fn answered(&mut self, answered: Answered) -> Result<(), String> {
+    fn answered(&mut self, answered: Answered, line: &mut Line) -> Result<(), String> {
         match answered {
             Answered::Heartbeat(next) => {
-                self.busy.heartbeat = false;
+                self.busy.remove(&Call::Heartbeat);
                 self.next_heartbeat = in_future(next.map_err(|fault| fault.message)?);
                 Ok(())
             }
             Answered::Report(Ok(())) => {
-                self.busy.report = false;
+                self.busy.remove(&Call::Report);
                 self.unsent.clear();
                 Ok(())
             }
@@ -296,8 +314,23 @@ impl Session {
                 Err(fault.message)
             }
             Answered::Acknowledge(done) => {
-                self.busy.acknowledge = false;
+                self.busy.remove(&Call::Acknowledge);
                 done.map_err(|fault| fault.message)
+            }
+            Answered::Renewed(done) => {
+                self.busy.remove(&Call::Renewal);
+                match done {
+                    Ok(()) => {
+                        tracing::info!("the node's certificate is renewed");
+                        line.renew_at = halfway(&line.config);
+                        line.status.send_modify(|status| status.renewals += 1);
+                    }
+                    Err(fault) => {
+                        tracing::warn!(%fault, "cannot renew the node's certificate yet");
+                        line.renew_at = now().after(RENEWAL_PAUSE);
+                    }
+                }
+                Ok(())
             }
             Answered::Log(subscription) => {
                 self.logs.remove(&subscription);
