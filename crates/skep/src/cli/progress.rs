@@ -1,7 +1,7 @@
 //! Waiting for a service to converge, and showing how far it is.
 
 use super::query::{filters, number, text};
-use super::{print, say};
+use super::{human, print, say};
 use crate::client::Client;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -9,10 +9,13 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
+use terminal_size::{Width, terminal_size};
 use tokio::time::Instant;
 
 /// How often the cluster is asked.
 const PERIOD: Duration = Duration::from_millis(250);
+/// How long an update must be paused to be believed.
+const PAUSE_BELIEVED: Duration = Duration::from_secs(2);
 /// Tasks that are shown one by one; more are only counted.
 const TASKS_MAX: u64 = 20;
 /// Characters of a task's bar.
@@ -52,76 +55,99 @@ impl Waiting {
         if self.detach {
             return Ok(());
         }
-        watch(client, id, !self.quiet).await
+        converge(client, &[id.to_owned()], !self.quiet).await
     }
 }
 
-/// Waits until a service has converged, and shows it.
-pub(crate) async fn converge(client: &Client, id: &str) -> Result<()> {
-    watch(client, id, true).await
-}
-
-/// Waits until a service has converged, and shows nothing.
-pub(crate) async fn converge_quietly(client: &Client, id: &str) -> Result<()> {
-    watch(client, id, false).await
-}
-
-async fn watch(client: &Client, id: &str, show: bool) -> Result<()> {
+/// Waits until services have converged, and shows how far they are.
+pub(crate) async fn converge(client: &Client, ids: &[String], show: bool) -> Result<()> {
     let mut screen = Screen::new(show);
     tokio::select! {
-        result = until_converged(client, id, &mut screen) => result,
+        result = until_converged(client, ids, &mut screen) => result,
         _ = tokio::signal::ctrl_c() => {
             say("Operation continuing in background.");
-            say(&format!("Use `skep service ps {id}` to check progress."));
+            for id in ids {
+                say(&format!("Use `skep service ps {id}` to check progress."));
+            }
             Ok(())
         }
     }
 }
 
-/// Asks until as many tasks run as are wanted, and have for the service's monitoring time.
-async fn until_converged(client: &Client, id: &str, screen: &mut Screen) -> Result<()> {
-    let mut since: Option<Instant> = None;
+async fn until_converged(client: &Client, ids: &[String], screen: &mut Screen) -> Result<()> {
+    let mut services: Vec<Watched> = ids.iter().map(|id| Watched::new(id, ids.len() > 1)).collect();
     loop {
+        for service in services.iter_mut().filter(|service| !service.done) {
+            service.look(client, screen.terminal).await?;
+        }
+        let lines: Vec<String> =
+            services.iter().flat_map(|service| service.lines.iter().cloned()).collect();
+        screen.show(&lines);
+        if services.iter().all(|service| service.done) {
+            return Ok(());
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// A service that is waited for.
+struct Watched {
+    id: String,
+    /// Whether lines say which service they are of.
+    named: bool,
+    /// Since when as many tasks run as are wanted.
+    since: Option<Instant>,
+    /// Since when its update is paused.
+    stopped: Option<Instant>,
+    done: bool,
+    lines: Vec<String>,
+}
+
+impl Watched {
+    fn new(id: &str, named: bool) -> Self {
+        let id = id.to_owned();
+        Self { id, named, since: None, stopped: None, done: false, lines: Vec::new() }
+    }
+
+    /// Looks how far the service is. It has converged when as many tasks run as are wanted, and
+    /// have for the service's monitoring time.
+    async fn look(&mut self, client: &Client, terminal: bool) -> Result<()> {
+        let id = &self.id;
         let service: Value = client.get(&format!("/services/{id}")).await?;
         let query = filters(&[], &[("service", id), ("_up-to-date", "true")])?;
         let tasks: Vec<Value> = client.get(&format!("/tasks?filters={query}")).await?;
         let progress = Progress::of(&service, &tasks);
-        if let Some(message) = &progress.stopped {
-            bail!("{message}");
-        }
         let monitor = number(&service, "/Spec/UpdateConfig/Monitor");
         let monitor = Duration::from_nanos(u64::try_from(monitor).unwrap_or(0));
-        if !progress.converged {
-            since = None;
-        }
         let now = now();
-        let verify = match since {
-            None if progress.converged => {
-                since = Some(now);
-                Some(monitor)
+        if let Some(message) = &progress.stopped {
+            // Right after a change the pause may still be that of the update before.
+            if now - *self.stopped.get_or_insert(now) >= PAUSE_BELIEVED {
+                bail!("{message}");
             }
-            None => None,
-            Some(since) => Some(monitor.saturating_sub(now - since)),
-        };
-        let mut lines = progress.lines(screen.terminal);
-        match verify {
-            Some(left) if left.is_zero() || progress.wanted == 0 => {
-                lines.push(format!("verify: Service {id} converged"));
-                screen.show(&lines);
-                return Ok(());
-            }
-            Some(left) => {
+        } else {
+            self.stopped = None;
+        }
+        self.lines = progress.lines(terminal);
+        if !progress.converged {
+            self.since = None;
+        } else {
+            let left = monitor.saturating_sub(now - *self.since.get_or_insert(now));
+            self.done = left.is_zero() || progress.wanted == 0;
+            self.lines.push(if self.done {
+                format!("verify: Service {id} converged")
+            } else {
                 // Whole seconds, rounded up: the countdown ends at 1.
                 let left = left.as_millis().div_ceil(1000);
                 let unit = if left == 1 { "second" } else { "seconds" };
-                let text =
-                    format!("verify: Waiting {left} {unit} to verify that tasks are stable...");
-                lines.push(text);
-            }
-            None => {}
+                format!("verify: Waiting {left} {unit} to verify that tasks are stable...")
+            });
         }
-        screen.show(&lines);
-        tokio::time::sleep(PERIOD).await;
+        if self.named {
+            let name = text(&service, "/Spec/Name");
+            self.lines.iter_mut().for_each(|line| *line = format!("{name}: {line}"));
+        }
+        Ok(())
     }
 }
 
@@ -159,7 +185,7 @@ impl Progress {
         let running = (running as u64).min(wanted);
         let shown = best.iter().enumerate().map(|(index, ((slot, node), task))| {
             let name = if global {
-                crate::cli::human::short(node)
+                human::short(node)
             } else {
                 let slot = if *slot > 0 { *slot } else { i64::try_from(index).unwrap_or(0) + 1 };
                 format!("{slot}/{wanted}")
@@ -230,14 +256,18 @@ impl Screen {
     }
 
     fn show(&mut self, lines: &[String]) {
-        if self.show && self.last != lines {
-            print(&if self.terminal {
-                redrawn(&self.last, lines)
-            } else {
-                news(&self.last, lines)
-            });
+        let mut lines = lines.to_vec();
+        if self.terminal {
+            // A line that wraps would be two, and the picture would not be found again.
+            let width = terminal_size().map_or(80, |(Width(width), _)| usize::from(width));
+            lines.iter_mut().for_each(|line| *line = human::cut(line, width.max(2)));
         }
-        self.last = lines.to_vec();
+        if self.show && self.last != lines {
+            let text =
+                if self.terminal { redrawn(&self.last, &lines) } else { news(&self.last, &lines) };
+            print(&text);
+        }
+        self.last = lines;
     }
 }
 

@@ -89,6 +89,9 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
             for name in &verb.names {
                 found.push(read(client, name).await?);
             }
+            if verb.show.is_pretty() {
+                name_networks(client, &mut found).await?;
+            }
             verb.show.print(&found, pretty::service)
         }
         Verb::Logs(verb) => logs::run(client, &verb).await,
@@ -113,6 +116,20 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
         Verb::Scale(verb) => scale(client, &verb).await,
         Verb::Update(verb) => update::run(client, *verb).await,
     }
+}
+
+/// Puts names in the place of networks' ids.
+async fn name_networks(client: &Client, services: &mut [Value]) -> Result<()> {
+    let networks: Vec<Value> = client.get("/networks").await?;
+    for service in services {
+        let attachments = service.pointer_mut("/Spec/TaskTemplate/Networks");
+        for attachment in attachments.and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(network) = networks.iter().find(|net| net["Id"] == attachment["Target"]) {
+                attachment["Target"] = network["Name"].clone();
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn read(client: &Client, name: &str) -> Result<Value> {
@@ -224,17 +241,12 @@ async fn scale(client: &Client, verb: &Scale) -> Result<()> {
         spec.mode = ServiceMode::Replicated { replicas };
         write(client, &service, &spec).await.with_context(|| name.to_owned())?;
         say(&format!("{name} scaled to {replicas}"));
-        scaled.push((name, text(&service, "/ID").to_owned()));
+        scaled.push(text(&service, "/ID").to_owned());
     }
-    if !verb.detach {
-        for (name, id) in scaled {
-            if verb.scales.len() > 1 {
-                say(name);
-            }
-            progress::converge(client, &id).await?;
-        }
+    if verb.detach {
+        return Ok(());
     }
-    Ok(())
+    progress::converge(client, &scaled, true).await
 }
 
 #[cfg(test)]

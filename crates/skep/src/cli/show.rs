@@ -16,9 +16,14 @@ pub(crate) struct Show {
 }
 
 impl Show {
+    /// Whether objects are written for people.
+    pub(crate) fn is_pretty(&self) -> bool {
+        self.pretty || self.format.as_deref() == Some("pretty")
+    }
+
     /// Writes objects as the user wants them.
     pub(crate) fn print(&self, objects: &[Value], pretty: fn(&Value) -> String) -> Result<()> {
-        if self.pretty || self.format.as_deref() == Some("pretty") {
+        if self.is_pretty() {
             print(&objects.iter().map(pretty).collect::<Vec<_>>().join("\n"));
             return Ok(());
         }

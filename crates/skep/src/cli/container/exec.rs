@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::process::ExitCode;
 use terminal_size::{Height, Width, terminal_size};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -146,7 +146,11 @@ async fn show(mut from: ReadHalf<Stream>, tty: bool) -> Result<()> {
     let mut chunk = vec![0; CHUNK];
     let mut frames = Frames::default();
     loop {
-        let length = from.read(&mut chunk).await?;
+        let length = match from.read(&mut chunk).await {
+            // Input that the command did not read resets the connection when it ends.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            read => read?,
+        };
         if length == 0 {
             return Ok(());
         }

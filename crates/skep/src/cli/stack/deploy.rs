@@ -115,14 +115,7 @@ pub(super) async fn run(client: &Client, verb: &Deploy) -> Result<()> {
     if verb.detach {
         return Ok(());
     }
-    for id in ids {
-        if verb.quiet {
-            progress::converge_quietly(client, &id).await?;
-        } else {
-            progress::converge(client, &id).await?;
-        }
-    }
-    Ok(())
+    progress::converge(client, &ids, !verb.quiet).await
 }
 
 /// Removes the stack's services that are not wanted any more.
