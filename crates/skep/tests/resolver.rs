@@ -1,5 +1,7 @@
 //! The name server's process, told what to hold by a data plane of the test; needs root.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use dataplane::{Config, Dataplane, Names, Process, fake};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};

@@ -4,12 +4,11 @@
 //! adopts the one that it finds and replaces one of another version; when it dies, the daemon
 //! starts it anew and tells it everything again. Ending the daemon leaves it running.
 
-use super::{options, signals};
+use super::{options, raise_file_limit, signals};
 use crate::process::{end, running};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use dataplane::Names;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use scope::Scope;
 use std::fs::{self, File, Permissions};
@@ -143,8 +142,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         .with_ansi(false)
         .init();
     // Two sockets for each container, and one for each of their TCP connections.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    raise_file_limit();
     let listener = listen(&options.run)?;
     let mut scope = Scope::new();
     scope.spawn("signals", signals(scope.token()));
