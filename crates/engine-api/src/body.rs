@@ -3,7 +3,8 @@
 use crate::error::ApiError;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::response::Response;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::header::CONTENT_TYPE;
@@ -33,6 +34,19 @@ where
         let value = serde_json::from_slice::<Option<T>>(&bytes)
             .map_err(|error| Fault::invalid(format!("invalid JSON: {error}")))?;
         Ok(Self(value.unwrap_or_default()))
+    }
+}
+
+/// Reads a request to its end before it is refused: a client that still sends would see a broken
+/// connection rather than the reason.
+pub(crate) async fn received(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match axum::body::to_bytes(body, BODY_MAX).await {
+        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Err(error) => {
+            let text = format!("cannot read the request's body: {error}");
+            ApiError(Fault::invalid(text)).into_response()
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub use spec::{parse_service_spec, render_service_spec};
 
 use axum::Router;
 use axum::extract::Request;
+use axum::handler::Handler;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use engine::Engine;
 use error::ApiError;
@@ -63,8 +65,8 @@ pub fn router(
         .merge(system::routes())
         .merge(cluster::routes())
         .merge(local::routes())
-        .fallback(unknown)
-        .method_not_allowed_fallback(unknown)
+        .fallback(unknown.layer(from_fn(body::received)))
+        .method_not_allowed_fallback(unknown.layer(from_fn(body::received)))
         .layer(axum::middleware::map_response(with_headers))
         .with_state(api);
     // The version is a prefix of the path; stripped before routing, handlers never see it.

@@ -32,6 +32,7 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/containers/{id}/checkpoints", any(checkpoints))
         .route("/images/search", get(search))
         .route("/images/get", get(save))
+        .route_layer(axum::middleware::from_fn(crate::body::received))
 }
 
 async fn empty() -> Json<Value> {
