@@ -9,7 +9,7 @@ use crate::logs::{self, LogEntry, LogOptions};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::sync::mpsc;
-use types::Fault;
+use types::{Fault, FaultKind};
 
 /// What a client may have sent before it is read.
 const INPUT: usize = 64 << 10;
@@ -76,7 +76,10 @@ impl Engine {
             drop(pipe);
             container.live().stdin = None;
             let closed = self.inner.runtime.close_stdin(container.id().to_owned(), None);
-            if let Err(fault) = closed.await {
+            // It may have ended meanwhile.
+            if let Err(fault) = closed.await
+                && fault.kind != FaultKind::NotFound
+            {
                 tracing::warn!(id = container.id(), %fault, "cannot end a container's input");
             }
         }

@@ -21,7 +21,19 @@ impl Engine {
     /// Starts a container. False where it runs already.
     pub async fn start(&self, name: &str) -> Result<bool, Fault> {
         let (engine, container) = (self.clone(), self.find(name)?);
-        self.complete(async move { engine.start_one(&container).await }).await
+        self.complete(async move {
+            let started = engine.start_one(&container).await;
+            // Whoever waits for such a container waits for it to be gone.
+            let ends = container.fixed.config.auto_remove && started.is_err();
+            if ends
+                && container.status() != Status::Running
+                && let Err(fault) = engine.remove_one(&container, true).await
+            {
+                tracing::warn!(id = container.id(), %fault, "cannot remove a container");
+            }
+            started
+        })
+        .await
     }
 
     async fn start_one(&self, container: &Arc<Container>) -> Result<bool, Fault> {
