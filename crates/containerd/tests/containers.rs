@@ -2,18 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
-mod common;
+mod trial;
 
-use common::{Bench, IMAGE, ended, is_running, load, process, spec, until};
 use engine::{Happening, Runtime, State};
 use futures_util::StreamExt;
 use std::io::Write;
 use std::time::Instant;
+use trial::{Bench, IMAGE, ended, is_running, load, process, spec, until};
 use types::FaultKind;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_runs_tells_its_end_and_leaves_nothing() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -53,7 +53,7 @@ async fn a_container_runs_tells_its_end_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_reach_a_container_and_an_ended_one_does_not_mind() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -97,7 +97,7 @@ async fn signals_reach_a_container_and_an_ended_one_does_not_mind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_container_is_deleted_whole_and_its_shim_with_it() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -120,7 +120,7 @@ async fn a_running_container_is_deleted_whole_and_its_shim_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_cannot_start_says_why_and_leaves_no_process() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -147,7 +147,7 @@ async fn a_container_that_cannot_start_says_why_and_leaves_no_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_further_process_has_its_own_output_code_and_end() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -194,7 +194,7 @@ async fn a_further_process_has_its_own_output_code_and_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn standard_input_reaches_a_process_and_its_end_does_too() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -240,7 +240,7 @@ async fn standard_input_reaches_a_process_and_its_end_does_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_system_can_be_looked_into_before_the_start() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -262,7 +262,7 @@ async fn a_file_system_can_be_looked_into_before_the_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn making_and_starting_takes_a_moment_only() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
-mod common;
+mod trial;
 
-use common::{Bench, IMAGE, archive, load, sha256, tar_of};
 use engine::Runtime;
 use serde_json::json;
 use std::io::{Cursor, Write};
+use trial::{Bench, IMAGE, archive, load, sha256, tar_of};
 use types::{Fault, FaultKind};
 
 async fn load_bytes(runtime: &impl Runtime, bytes: Vec<u8>) -> Result<Vec<engine::Image>, Fault> {
@@ -16,7 +16,7 @@ async fn load_bytes(runtime: &impl Runtime, bytes: Vec<u8>) -> Result<Vec<engine
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_is_loaded_once_however_often_it_is_sent() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -45,7 +45,7 @@ async fn an_archive_is_loaded_once_however_often_it_is_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_of_one_containerd_share_content_but_not_images() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -76,7 +76,7 @@ async fn two_nodes_of_one_containerd_share_content_but_not_images() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_moves_and_the_last_one_takes_the_image_along() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -108,7 +108,7 @@ async fn a_name_moves_and_the_last_one_takes_the_image_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_keeps_its_files_when_its_image_is_removed() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -119,7 +119,7 @@ async fn a_container_keeps_its_files_when_its_image_is_removed() {
     runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
     runtime.untag(IMAGE.to_owned()).await.unwrap();
     let pipes = bench.pipes("keeps");
-    let spec = common::spec(&id, "sleep 1000");
+    let spec = trial::spec(&id, "sleep 1000");
     runtime.start(id.clone(), spec, pipes.stdio.clone()).await.unwrap();
     runtime.delete(id).await.unwrap();
     bench.check_nothing_left();
@@ -127,7 +127,7 @@ async fn a_container_keeps_its_files_when_its_image_is_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_refused_and_leaves_no_image() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -175,7 +175,7 @@ async fn damage_is_refused_and_leaves_no_image() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demos_archive_is_loaded_by_its_name() {
-    let (true, Some(path)) = (common::ready(), common::demo_archive()) else {
+    let (true, Some(path)) = (trial::ready(), trial::demo_archive()) else {
         println!("skipped: needs target/images/busybox.tar of images/build.sh");
         return;
     };

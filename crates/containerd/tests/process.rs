@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
-mod common;
+mod trial;
 
-use common::{Bench, IMAGE, ended, is_running, load, spec, until};
 use containerd::{Owned, Place};
 use engine::{Happening, Runtime};
 use futures_util::StreamExt;
@@ -12,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
+use trial::{Bench, IMAGE, ended, is_running, load, spec, until};
 
 const OWNER: &str = "SKEP_TEST_OWNER_DIRECTORY";
 
@@ -29,7 +29,7 @@ async fn owner() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_outlives_its_owner_and_is_taken_over_with_its_containers() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -57,13 +57,13 @@ async fn it_outlives_its_owner_and_is_taken_over_with_its_containers() {
 
     adopted.stop().await.unwrap();
     bench.check_nothing_left();
-    assert!(common::has_ended(pid), "containerd still runs");
+    assert!(trial::has_ended(pid), "containerd still runs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::disallowed_methods, reason = "a loop and a wait run beside the test")]
 async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -80,7 +80,7 @@ async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
     let id = "stays".to_owned();
     runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
     runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
-    let process = common::process("sleep 1000");
+    let process = trial::process("sleep 1000");
     runtime.exec(id.clone(), "e".to_owned(), process, pipes.stdio.clone()).await.unwrap();
     let own = runtime.clone();
     let waiting =
@@ -102,7 +102,7 @@ async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_also_ends_what_a_dead_containerd_left() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
@@ -118,14 +118,14 @@ async fn stopping_also_ends_what_a_dead_containerd_left() {
     assert_eq!(bench.shims(), 1);
     containerd::stop(&bench.place).await.unwrap();
     bench.check_nothing_left();
-    assert!(common::has_ended(pid), "the container still runs");
+    assert!(trial::has_ended(pid), "the container still runs");
     let cgroup = format!("/sys/fs/cgroup/memory/skt-{}/orphan", std::process::id());
     assert!(!std::path::Path::new(&cgroup).exists(), "its cgroup is left");
 }
 
 #[tokio::test]
 async fn a_containerd_that_cannot_start_says_why() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();

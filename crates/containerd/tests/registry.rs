@@ -3,9 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
-mod common;
+mod trial;
 
-use common::{Bench, program_exists};
 use containerd::{Containerd, Mirror};
 use engine::{Credentials, Happening, Progress, Runtime};
 use futures_util::StreamExt;
@@ -19,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
+use trial::{Bench, program_exists};
 use types::FaultKind;
 
 /// `htpasswd -Bbn alice secret`
@@ -59,7 +59,7 @@ impl Registry {
             .spawn()
             .unwrap();
         let registry = Self { address, process };
-        common::until("the registry", || async {
+        trial::until("the registry", || async {
             tokio::net::TcpStream::connect(&registry.address).await.is_ok()
         })
         .await;
@@ -74,7 +74,7 @@ impl Registry {
         let auth = RegistryAuth::Basic("alice".to_owned(), "secret".to_owned());
         let reference: Reference = format!("{}/{name}", self.address).parse().unwrap();
         client.auth(&reference, &auth, RegistryOperation::Push).await.unwrap();
-        let (config, layer) = common::image();
+        let (config, layer) = trial::image();
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(&layer).unwrap();
         let packed = packed.finish().unwrap();
@@ -82,18 +82,18 @@ impl Registry {
             "schemaVersion": 2,
             "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
             "config": { "mediaType": "application/vnd.docker.container.image.v1+json",
-                "digest": common::sha256(&config), "size": config.len() },
+                "digest": trial::sha256(&config), "size": config.len() },
             "layers": [{ "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                "digest": common::sha256(&packed), "size": packed.len() }],
+                "digest": trial::sha256(&packed), "size": packed.len() }],
         })
         .to_string()
         .into_bytes();
         for blob in [&config, &packed] {
-            let digest = common::sha256(blob);
+            let digest = trial::sha256(blob);
             client.push_blob(&reference, bytes::Bytes::from(blob.clone()), &digest).await.unwrap();
         }
         let kind = "application/vnd.docker.distribution.manifest.v2+json".parse().unwrap();
-        let digest = common::sha256(&manifest);
+        let digest = trial::sha256(&manifest);
         let size = manifest.len();
         let one = reference.clone_with_digest(digest.clone());
         let target = if list { &one } else { &reference };
@@ -124,7 +124,7 @@ impl Drop for Registry {
 }
 
 fn ready() -> bool {
-    if common::ready() && program_exists("docker-registry") {
+    if trial::ready() && program_exists("docker-registry") {
         return true;
     }
     println!("skipped: needs the package docker-registry");
@@ -188,9 +188,9 @@ async fn an_image_is_pulled_with_a_password_and_runs() {
     let id = "pulled".to_owned();
     let mut pipes = bench.pipes("pulled");
     runtime.prepare(id.clone(), name.clone()).await.unwrap();
-    let spec = common::spec(&id, "echo from the registry");
+    let spec = trial::spec(&id, "echo from the registry");
     runtime.start(id.clone(), spec, pipes.stdio.clone()).await.unwrap();
-    assert_eq!(common::ended(&mut happenings, &id).await, 0);
+    assert_eq!(trial::ended(&mut happenings, &id).await, 0);
     runtime.reap(id.clone()).await.unwrap();
     assert_eq!(pipes.read().0, "from the registry\n");
     runtime.delete(id).await.unwrap();
@@ -290,7 +290,7 @@ async fn a_transfer_that_was_cut_off_goes_on_where_it_ended() {
     bench.start().await;
     let registry = Registry::start(bench.directory.path(), false).await;
     registry.push("app:1", false).await;
-    let (_, layer) = common::image();
+    let (_, layer) = trial::image();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&layer).unwrap();
     let size = packed.finish().unwrap().len() as u64;
@@ -304,7 +304,7 @@ async fn a_transfer_that_was_cut_off_goes_on_where_it_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_is_not_there_is_named() {
-    if !common::ready() {
+    if !trial::ready() {
         return;
     }
     let bench = Bench::new();
