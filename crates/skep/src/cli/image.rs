@@ -288,12 +288,12 @@ mod tests {
             json!({"Id": "sha256:fedcba9876543210", "RepoTags": [], "Created": 1_767_225_700, "Size": 5}),
         ];
         let now = time::macros::datetime!(2026-01-15 00:00:00 UTC);
-        expect![[r#"
+        expect![[r"
             REPOSITORY   TAG       IMAGE ID       CREATED       SIZE
             <none>       <none>    fedcba987654   2 weeks ago   5B
             nginx        latest    0123456789ab   2 weeks ago   133MB
             nginx        1         0123456789ab   2 weeks ago   133MB
-        "#]]
+        "]]
         .assert_eq(&table(images, false, now).render(None).unwrap());
     }
 }

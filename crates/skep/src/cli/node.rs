@@ -267,10 +267,10 @@ mod tests {
             node("b".repeat(25).as_str(), "node-2", Value::Null),
         ];
         let text = table(&nodes, &"a".repeat(25)).render(None).unwrap();
-        expect![[r#"
+        expect![[r"
             ID                            HOSTNAME   STATUS    AVAILABILITY   MANAGER STATUS   ENGINE VERSION
             aaaaaaaaaaaaaaaaaaaaaaaaa *   node-1     Ready     Active         Leader           0.1.0
             bbbbbbbbbbbbbbbbbbbbbbbbb     node-2     Ready     Active                          0.1.0
-        "#]].assert_eq(&text);
+        "]].assert_eq(&text);
     }
 }

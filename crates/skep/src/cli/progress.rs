@@ -129,9 +129,7 @@ impl Watched {
             self.stopped = None;
         }
         self.lines = progress.lines(terminal);
-        if !progress.converged {
-            self.since = None;
-        } else {
+        if progress.converged {
             let left = monitor.saturating_sub(now - *self.since.get_or_insert(now));
             self.done = left.is_zero() || progress.wanted == 0;
             self.lines.push(if self.done {
@@ -142,10 +140,14 @@ impl Watched {
                 let unit = if left == 1 { "second" } else { "seconds" };
                 format!("verify: Waiting {left} {unit} to verify that tasks are stable...")
             });
+        } else {
+            self.since = None;
         }
         if self.named {
             let name = text(&service, "/Spec/Name");
-            self.lines.iter_mut().for_each(|line| *line = format!("{name}: {line}"));
+            for line in &mut self.lines {
+                *line = format!("{name}: {line}");
+            }
         }
         Ok(())
     }
@@ -260,7 +262,9 @@ impl Screen {
         if self.terminal {
             // A line that wraps would be two, and the picture would not be found again.
             let width = terminal_size().map_or(80, |(Width(width), _)| usize::from(width));
-            lines.iter_mut().for_each(|line| *line = human::cut(line, width.max(2)));
+            for line in &mut lines {
+                *line = human::cut(line, width.max(2));
+            }
         }
         if self.show && self.last != lines {
             let text =
@@ -313,13 +317,13 @@ mod tests {
         assert!(!progress.converged);
         let plain = progress.lines(false).join("\n");
         let terminal = progress.lines(true)[1].clone();
-        expect![[r#"
+        expect![[r"
             overall progress: 1 out of 3 tasks
             1/3: running
             2/3: preparing
             3/3: no suitable node
             1/3: running   [=================================================>]
-        "#]]
+        "]]
         .assert_eq(&format!("{plain}\n{terminal}\n"));
     }
 

@@ -273,10 +273,10 @@ mod tests {
             ),
         ];
         let text = table(&services, false).render(None).unwrap();
-        expect![[r#"
+        expect![[r"
             ID             NAME                  MODE         REPLICAS   IMAGE                     PORTS
             0123456789ab   db                    global       1/2        wordpress:php7.1-apache   
             0123456789ab   wordpress_wordpress   replicated   1/2        wordpress:php7.1-apache   *:8080->80/tcp, *:8081->80/tcp
-        "#]].assert_eq(&text);
+        "]].assert_eq(&text);
     }
 }

@@ -134,27 +134,27 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_dockers() {
         let text = list().render(None).unwrap().replace(' ', "·");
-        expect![[r#"
+        expect![[r"
             ID········NAME··················PORTS
             1·········a-name-that-is-long···
             2·········é·····················*:80->80/tcp
-        "#]]
+        "]]
         .assert_eq(&text);
     }
 
     #[test]
     fn formats_are_templates_tables_of_templates_and_json() {
         let list = list();
-        expect![[r#"
+        expect![[r"
             a-name-that-is-long global
             é replicated
-        "#]]
+        "]]
         .assert_eq(&list.render(Some("{{.Name}} {{.Mode}}")).unwrap());
-        expect![[r#"
+        expect![[r"
             MODE         ID
             global       1
             replicated   2
-        "#]]
+        "]]
         .assert_eq(&list.render(Some("table {{.Mode}}\\t{{.ID}}")).unwrap());
         expect![[r#"
             {"ID":"1","Name":"a-name-that-is-long","Ports":"","Mode":"global"}

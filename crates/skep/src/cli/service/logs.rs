@@ -172,12 +172,12 @@ mod tests {
             + &show(&["-t"], line)
             + &show(&["--no-task-ids"], plain)
             + &show(&[], "node-3 is away\n");
-        expect![[r#"
+        expect![[r"
             web.2.0123456789ab@node-1     | hello world
             2026-01-01T00:00:00.000000000Z web.2.0123456789ab@node-1     | hello world
             web.2@node-1     | hello world
             node-3 is away
-        "#]]
+        "]]
         .assert_eq(&shown);
     }
 }

@@ -162,7 +162,7 @@ mod tests {
         let json = json!({"ID": "x", "Spec": engine_api::render_service_spec(&spec),
             "Endpoint": {"Spec": {"Mode": "vip"}, "Ports": [
                 {"PublishedPort": 80, "TargetPort": 8080, "Protocol": "tcp", "PublishMode": "ingress"}]}});
-        expect![[r#"
+        expect![[r"
             ID:                 x
             Name:               web
             Labels:
@@ -194,7 +194,7 @@ mod tests {
                Protocol:        tcp
                TargetPort:      8080
                PublishMode:     ingress
-        "#]]
+        "]]
         .assert_eq(&service(&json));
     }
 
