@@ -27,6 +27,7 @@ wrk                  # measurements
 mmdebstrap           # the demo images' base
 debian-archive-keyring # the demo images' packages are verified with it
 python3              # writes the demo images
+busybox-static       # the small image of tests
 docker-registry      # tests of pulling images
 LIST
 )

@@ -1,5 +1,5 @@
-//! Pulling from a registry of our own on loopback: `docker-registry` of Debian's package of that
-//! name. Without it these tests are skipped.
+//! Pulling from a registry of our own on loopback: `docker-registry`, Debian's package of
+//! that name.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
@@ -124,11 +124,10 @@ impl Drop for Registry {
 }
 
 fn ready() -> bool {
-    if trial::ready() && program_exists("docker-registry") {
-        return true;
-    }
-    println!("skipped: needs the package docker-registry");
-    false
+    let ready = trial::ready();
+    let there = program_exists("docker-registry");
+    assert!(!ready || there, "docker-registry is missing: scripts/install.sh installs it");
+    ready
 }
 
 fn alice(password: &str) -> Credentials {

@@ -24,13 +24,14 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Says whether the test can run here, and if not, why.
 pub fn ready() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    let runs = |program: &str| program_exists(program);
-    if root && runs("containerd") && runs("runc") {
-        return true;
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root");
+        return false;
     }
-    println!("skipped: needs root, containerd and runc");
-    false
+    for program in ["containerd", "runc"] {
+        assert!(program_exists(program), "{program} is missing: scripts/install.sh installs it");
+    }
+    true
 }
 
 pub fn program_exists(name: &str) -> bool {

@@ -11,8 +11,10 @@ use manager::{First, Manager};
 use raft::Sequencer;
 use scope::{Scope, ScopeError};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use types::{ClusterId, IdSource, NodeId, NodeRole, Timestamp};
 
@@ -149,6 +151,13 @@ impl Ground {
         };
         let (engine, dataplane) = (self.rooms.engine.clone(), self.rooms.dataplane.clone());
         let agent = Agent::start(config, engine, dataplane, &mut scope).await?;
+        let keep = keep_certificate(
+            Arc::clone(&identity),
+            self.files.certificates(),
+            agent.status(),
+            scope.token(),
+        );
+        scope.spawn("certificate", keep);
         Ok(Halves { scope, agent, manager, identity })
     }
 }
@@ -171,6 +180,33 @@ impl Halves {
             .await
             .context("the node's tasks did not end in time")??;
         Ok(())
+    }
+}
+
+/// Writes the node's certificate down whenever it was renewed, so that a restart has it.
+async fn keep_certificate(
+    identity: Arc<Identity>,
+    folder: PathBuf,
+    mut status: watch::Receiver<agent::Status>,
+    token: CancellationToken,
+) -> Result<(), ca::Error> {
+    let mut renewals = status.borrow_and_update().renewals;
+    loop {
+        let changed = tokio::select! {
+            biased;
+            () = token.cancelled() => return Ok(()),
+            changed = status.changed() => changed,
+        };
+        if changed.is_err() {
+            // The agent has ended, and the scope ends with it.
+            token.cancelled().await;
+            return Ok(());
+        }
+        let now = status.borrow_and_update().renewals;
+        if now != renewals {
+            identity.save(&folder)?;
+            renewals = now;
+        }
     }
 }
 
