@@ -43,6 +43,8 @@ pub(crate) fn ports(node: &Node, log: &mut Log) -> Vec<PublishedPort> {
     let mut ports: Vec<PublishedPort> = ports.into_iter().map(|(_, port)| port).collect();
     ports.sort();
     ports.dedup();
+    // Docker's order: two clients that deploy one file send the same spec.
+    ports.sort_by_key(|port| port.published);
     ports
 }
 
@@ -182,9 +184,19 @@ mod tests {
 
     #[test]
     fn wrong_forms_are_refused() {
-        for text in
-            ["", "a", "1:2:3", "80:", "0", "70000:80", "90-80", "8000-8001:80", "80/sctp", "-1", "+80"]
-        {
+        for text in [
+            "",
+            "a",
+            "1:2:3",
+            "80:",
+            "0",
+            "70000:80",
+            "90-80",
+            "8000-8001:80",
+            "80/sctp",
+            "-1",
+            "+80",
+        ] {
             assert!(parse_short(text).is_err(), "{text}");
         }
     }

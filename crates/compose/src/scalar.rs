@@ -169,6 +169,12 @@ pub(crate) fn strings(node: &Node, log: &mut Log) -> Vec<String> {
     }
 }
 
+/// The kernel's name of a capability, e.g. `CAP_NET_ADMIN` for `net_admin`.
+pub fn capability(name: &str) -> String {
+    let name = name.trim().to_ascii_uppercase();
+    if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+}
+
 /// A command: a list, or a string that is split as a shell does.
 pub(crate) fn command(node: &Node, log: &mut Log) -> Vec<String> {
     let Value::Text(line) = &node.value else { return strings(node, log) };

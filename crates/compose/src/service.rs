@@ -4,7 +4,9 @@ use crate::fields::{Fields, entries};
 use crate::network::{self, Networks};
 use crate::project::{scoped, stack_labels};
 use crate::remark::Log;
-use crate::scalar::{boolean, command, duration, integer, labels, pairs, strings, text};
+use crate::scalar::{
+    boolean, capability, command, duration, integer, labels, pairs, strings, text,
+};
 use crate::tree::{Entry, Node, Value};
 use crate::volume::{self, Volumes};
 use crate::{Around, LABEL_IMAGE, deploy, health, port};
@@ -206,11 +208,14 @@ fn words(fields: &mut Fields<'_>, spec: &mut ContainerSpec, log: &mut Log) {
         ("dns_search", &mut spec.dns.search),
         ("dns_opt", &mut spec.dns.options),
         ("group_add", &mut spec.groups),
-        ("cap_add", &mut spec.cap_add),
-        ("cap_drop", &mut spec.cap_drop),
     ] {
         if let Some(node) = fields.take(key) {
             *field = strings(node, log);
+        }
+    }
+    for (key, field) in [("cap_add", &mut spec.cap_add), ("cap_drop", &mut spec.cap_drop)] {
+        if let Some(node) = fields.take(key) {
+            *field = strings(node, log).iter().map(|name| capability(name)).collect();
         }
     }
 }
@@ -318,8 +323,9 @@ fn hosts(node: &Node, log: &mut Log) -> Vec<HostEntry> {
         .collect()
 }
 
+/// Reads `ulimits`, and sorts them as Docker does.
 fn ulimits(node: &Node, log: &mut Log) -> Vec<Ulimit> {
-    entries(node, log)
+    let mut limits: Vec<Ulimit> = entries(node, log)
         .iter()
         .map(|entry| {
             let mut limit = Ulimit { name: entry.key.clone(), soft: 0, hard: 0 };
@@ -339,5 +345,7 @@ fn ulimits(node: &Node, log: &mut Log) -> Vec<Ulimit> {
             }
             limit
         })
-        .collect()
+        .collect();
+    limits.sort_by(|one, other| one.name.cmp(&other.name));
+    limits
 }

@@ -95,7 +95,7 @@ fn ports_have_short_and_long_forms() {
         "ports:\n  - 8080:80\n  - \"127.0.0.1:53:53/udp\"\n  - target: 443\n    published: \"8443\"\n    mode: host\n",
         &expect![[r#"
             warning: f.yml:6:9: services.web.ports[1]: the address 127.0.0.1 is ignored: a published port is open on every address of a node
-            .endpoint.ports = [{"name":"","protocol":"tcp","target":80,"published":8080,"mode":"ingress"},{"name":"","protocol":"tcp","target":443,"published":8443,"mode":"host"},{"name":"","protocol":"udp","target":53,"published":53,"mode":"ingress"}]
+            .endpoint.ports = [{"name":"","protocol":"udp","target":53,"published":53,"mode":"ingress"},{"name":"","protocol":"tcp","target":80,"published":8080,"mode":"ingress"},{"name":"","protocol":"tcp","target":443,"published":8443,"mode":"host"}]
         "#]],
     );
 }
@@ -242,10 +242,10 @@ fn everything_else_of_a_container_is_taken() {
             .task.container.hosts = [{"address":"10.0.0.9","names":["db"]},{"address":"::1","names":["six"]}]
             .task.container.dns.nameservers = ["8.8.8.8"]
             .task.container.dns.search = ["a","b"]
-            .task.container.cap_add = ["NET_ADMIN"]
+            .task.container.cap_add = ["CAP_NET_ADMIN"]
             .task.container.cap_drop = ["ALL"]
             .task.container.sysctls.net.core.somaxconn = "1024"
-            .task.container.ulimits = [{"name":"nproc","soft":65535,"hard":65535},{"name":"nofile","soft":1,"hard":2}]
+            .task.container.ulimits = [{"name":"nofile","soft":1,"hard":2},{"name":"nproc","soft":65535,"hard":65535}]
             .task.log_driver = "json-file"
             .task.log_options.max-file = "3"
             .task.log_options.max-size = "10m"
@@ -314,7 +314,7 @@ fn later_files_override_earlier_ones() {
     let web = &loaded.project.services[0];
     expect![[r#"
         b ["z"] ["A=1", "B=3", "C=4"]
-        [(81, 81), (80, 8080)]
+        [(80, 8080), (81, 81)]
         [NetworkAttachment { target: NetworkId("st_one"), aliases: ["web"] }, NetworkAttachment { target: NetworkId("st_two"), aliases: ["t", "web"] }]
         Replicated { replicas: 5 } st_more"#]].assert_eq(&format!(
         "{} {:?} {:?}\n{:?}\n{:?}\n{:?} {}",

@@ -116,7 +116,7 @@ async fn ls(client: &Client, verb: &Listing) -> Result<()> {
     nodes.sort_by_key(|node| human::natural(text(node, "/Description/Hostname")));
     let table = table(&nodes, text(&info, "/Swarm/NodeID"));
     if verb.quiet {
-        print(&nodes.iter().map(|node| text(node, "/ID").to_owned() + "\n").collect::<String>());
+        print(&table.quiet("ID"));
         return Ok(());
     }
     print(&table.render(verb.format.as_deref())?);
@@ -126,14 +126,15 @@ async fn ls(client: &Client, verb: &Listing) -> Result<()> {
 fn table(nodes: &[Value], own: &str) -> List {
     let mut table = List::new(
         &[
-            ("ID", "ID"),
+            // The node that is asked is marked, in the table alone.
+            ("_ID", "ID"),
             ("Hostname", "HOSTNAME"),
             ("Status", "STATUS"),
             ("Availability", "AVAILABILITY"),
             ("ManagerStatus", "MANAGER STATUS"),
             ("EngineVersion", "ENGINE VERSION"),
         ],
-        &[("Self", "SELF"), ("TLSStatus", "TLS STATUS")],
+        &[("ID", "ID"), ("Self", "SELF"), ("TLSStatus", "TLS STATUS")],
     );
     for node in nodes {
         let id = text(node, "/ID");
@@ -150,6 +151,7 @@ fn table(nodes: &[Value], own: &str) -> List {
             human::title(text(node, "/Spec/Availability")),
             manager,
             text(node, "/Description/Engine/EngineVersion").to_owned(),
+            id.to_owned(),
             own.to_string(),
             "Ready".to_owned(),
         ]);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 const WIDTH_MIN: usize = 10;
 const GAP: usize = 3;
 
-/// A column: the field's name in templates, and its head.
+/// A column: the field's name in templates, and its head. Names that begin with `_` are ours.
 pub(crate) type Column = (&'static str, &'static str);
 
 /// A list of things that a user asked for.
@@ -38,7 +38,9 @@ impl List {
             Some("json") => {
                 let mut text = String::new();
                 for row in &self.rows {
-                    text.push_str(&serde_json::to_string(row)?);
+                    let mut row = row.clone();
+                    row.retain(|name, _| !name.starts_with('_'));
+                    text.push_str(&serde_json::to_string(&row)?);
                     text.push('\n');
                 }
                 Ok(text)

@@ -72,10 +72,10 @@ struct ContainerFlags {
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     tty: Option<bool>,
     /// Add a capability
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = capability)]
     cap_add: Vec<String>,
     /// Drop a capability
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = capability)]
     cap_drop: Vec<String>,
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i64>,
@@ -167,6 +167,11 @@ struct RollbackFlags {
     rollback_order: Option<UpdateOrder>,
     #[arg(long, value_name = "N")]
     rollback_parallelism: Option<u64>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap wants a result")]
+fn capability(name: &str) -> Result<String, String> {
+    Ok(compose::capability(name))
 }
 
 /// Sets a field where the user named a value.
