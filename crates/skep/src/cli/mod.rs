@@ -182,6 +182,24 @@ mod tests {
         Line::command().debug_assert();
     }
 
+    /// Flags without a word of help.
+    fn silent(command: &clap::Command, found: &mut Vec<String>) {
+        let own = command.get_arguments().filter(|arg| arg.get_help().is_none());
+        found.extend(own.map(|arg| format!("{} {}", command.get_name(), arg.get_id())));
+        for inner in command.get_subcommands() {
+            silent(inner, found);
+        }
+    }
+
+    #[test]
+    fn every_flag_says_what_it_does() {
+        let mut found = Vec::new();
+        silent(&Line::command(), &mut found);
+        // Names of things speak for themselves.
+        found.retain(|flag| !flag.ends_with(" name") && !flag.ends_with(" names"));
+        assert_eq!(found, Vec::<String>::new());
+    }
+
     #[test]
     fn dockers_lines_are_understood() {
         for line in [

@@ -26,6 +26,7 @@ pub(crate) enum Verb {
 #[derive(Args, Debug)]
 pub(crate) struct Create {
     name: String,
+    /// What it is made of; overlay is the only one
     #[arg(short, long, default_value = "overlay")]
     driver: String,
     /// Let plain containers attach to it, too
@@ -37,6 +38,7 @@ pub(crate) struct Create {
     /// The subnet, e.g. 10.5.0.0/24
     #[arg(long, value_name = "NET", default_value = "", hide_default_value = true)]
     subnet: String,
+    /// Its address that is no task's; the first of the subnet where there is none
     #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
     gateway: String,
     /// Label the network

@@ -48,8 +48,10 @@ pub(crate) struct Ps {
 #[derive(Args, Debug)]
 pub(crate) struct Update {
     name: String,
+    /// Take tasks, keep those it has, or give them away
     #[arg(long)]
     availability: Option<Availability>,
+    /// Be a manager or a worker
     #[arg(long)]
     role: Option<Role>,
     /// Add a label, KEY=VALUE

@@ -72,6 +72,7 @@ pub(crate) struct Rollback {
 
 #[derive(Args, Debug)]
 pub(crate) struct Scale {
+    /// Services and how many tasks each has
     #[arg(required = true, value_name = "SERVICE=REPLICAS")]
     scales: Vec<String>,
     /// Return at once instead of waiting until the services have converged

@@ -5,7 +5,7 @@ use bytes::{Buf, BytesMut};
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 /// Bytes of a frame's head: stream, three zeroes, length.
 const HEAD: usize = 8;
@@ -65,18 +65,20 @@ pub(crate) async fn follow(
     Ok(())
 }
 
-/// Writes to standard output or standard error at once.
+/// Writes to standard output or standard error at once. Whoever closed it wants no more, and no
+/// complaint.
 pub(crate) fn emit(stderr: bool, bytes: &[u8]) -> Result<()> {
-    if stderr {
+    let written = if stderr {
         let mut out = std::io::stderr().lock();
-        out.write_all(bytes)?;
-        out.flush()?;
+        out.write_all(bytes).and_then(|()| out.flush())
     } else {
         let mut out = std::io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()?;
+        out.write_all(bytes).and_then(|()| out.flush())
+    };
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(super::Silent.into()),
+        written => Ok(written?),
     }
-    Ok(())
 }
 
 #[cfg(test)]

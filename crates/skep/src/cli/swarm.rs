@@ -39,6 +39,7 @@ pub(crate) struct Init {
     /// The prefix length of a network's subnet
     #[arg(long, value_name = "BITS", default_value_t = 24)]
     default_addr_pool_mask_length: u32,
+    /// Whether this node takes tasks
     #[arg(long, default_value = "active")]
     availability: Availability,
     /// Make this node a manager of a cluster of its own, with the state that it has
@@ -61,6 +62,7 @@ pub(crate) struct Join {
     /// Where to listen for other nodes
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:2377")]
     listen_addr: String,
+    /// Whether this node takes tasks
     #[arg(long, default_value = "active")]
     availability: Availability,
 }
@@ -74,6 +76,7 @@ pub(crate) struct Leave {
 
 #[derive(Args, Debug)]
 pub(crate) struct JoinToken {
+    /// As what the machine is to join
     role: Role,
     /// Show the token alone
     #[arg(short, long)]

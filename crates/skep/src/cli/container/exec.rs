@@ -27,6 +27,7 @@ const CHUNK: usize = 32 << 10;
 pub(crate) struct Exec {
     #[arg(value_name = "CONTAINER")]
     name: String,
+    /// What to run, with its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
     /// Give it our standard input
@@ -41,8 +42,10 @@ pub(crate) struct Exec {
     /// Set a variable
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
+    /// Run as this user
     #[arg(short, long, value_name = "USER[:GROUP]", default_value = "", hide_default_value = true)]
     user: String,
+    /// Run in this folder
     #[arg(short, long, value_name = "DIR", default_value = "", hide_default_value = true)]
     workdir: String,
     /// Give it every capability

@@ -16,7 +16,7 @@ use types::{
 
 #[derive(Args, Debug)]
 pub(crate) struct Create {
-    /// The service's name; one is made up where there is none
+    /// The service's name
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
     /// replicated or global
@@ -52,23 +52,29 @@ pub(crate) struct Create {
     /// Add a line to /etc/hosts, NAME:ADDRESS
     #[arg(long, value_parser = parse::host)]
     host: Vec<HostEntry>,
+    /// A DNS server for other names
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<IpAddr>,
+    /// An option for resolv.conf
     #[arg(long, value_name = "OPTION")]
     dns_option: Vec<String>,
+    /// A domain to look names up in
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
     /// Further groups of the user
     #[arg(long)]
     group: Vec<String>,
+    /// Set a kernel parameter of its namespaces
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl: Vec<String>,
+    /// Limit what its processes may use
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = parse::ulimit)]
     ulimit: Vec<Ulimit>,
     #[command(flatten)]
     flags: Flags,
     #[command(flatten)]
     waiting: progress::Waiting,
+    /// The image to run
     image: String,
     /// What to run instead of the image's command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]

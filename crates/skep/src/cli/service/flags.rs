@@ -52,11 +52,13 @@ struct ContainerFlags {
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
+    /// The host name inside the container
     #[arg(long)]
     hostname: Option<String>,
     /// Replaces the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
+    /// The signal that asks the container to stop
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
     /// Time between the stop signal and SIGKILL
@@ -77,6 +79,7 @@ struct ContainerFlags {
     /// Drop a capability
     #[arg(long, value_name = "CAP", value_parser = capability)]
     cap_drop: Vec<String>,
+    /// How soon it is killed when memory runs out (-1000 to 1000)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i64>,
 }
@@ -86,15 +89,19 @@ struct HealthFlags {
     /// A command that tells whether the container works
     #[arg(long, value_name = "COMMAND")]
     health_cmd: Option<String>,
+    /// Time between two checks
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     health_interval: Option<Duration>,
     /// Failures in a row that make a container unhealthy
     #[arg(long, value_name = "N")]
     health_retries: Option<u32>,
+    /// Time between two checks while it starts
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     health_start_interval: Option<Duration>,
+    /// Time to start, in which failures do not count
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     health_start_period: Option<Duration>,
+    /// Time that a check may take
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     health_timeout: Option<Duration>,
     /// Do not use the image's health check
@@ -104,14 +111,19 @@ struct HealthFlags {
 
 #[derive(Args, Debug)]
 struct ResourceFlags {
+    /// CPUs that a task may use
     #[arg(long, value_name = "CPUS", value_parser = parse::cpus)]
     limit_cpu: Option<i64>,
+    /// Memory that a task may use
     #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
     limit_memory: Option<i64>,
+    /// Processes that a task may have
     #[arg(long, value_name = "N")]
     limit_pids: Option<i64>,
+    /// CPUs that are kept for a task
     #[arg(long, value_name = "CPUS", value_parser = parse::cpus)]
     reserve_cpu: Option<i64>,
+    /// Memory that is kept for a task
     #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
     reserve_memory: Option<i64>,
 }
@@ -122,10 +134,13 @@ struct RestartFlags {
     /// none, on-failure or any
     #[arg(long, value_parser = parse::restart_condition)]
     restart_condition: Option<RestartCondition>,
+    /// Time between the end of a task and its replacement
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     restart_delay: Option<Duration>,
+    /// Restarts before giving up
     #[arg(long, value_name = "N")]
     restart_max_attempts: Option<u64>,
+    /// Time within which restarts are counted
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     restart_window: Option<Duration>,
 }
@@ -133,13 +148,16 @@ struct RestartFlags {
 #[derive(Args, Debug)]
 #[expect(clippy::struct_field_names, reason = "they are the flags' names")]
 struct UpdateFlags {
+    /// Time between two updates of tasks
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     update_delay: Option<Duration>,
     /// pause, continue or rollback
     #[arg(long, value_parser = parse::failure_action)]
     update_failure_action: Option<FailureAction>,
+    /// Part of the tasks that may fail
     #[arg(long, value_name = "RATIO")]
     update_max_failure_ratio: Option<f32>,
+    /// Time after each update in which a failure counts
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     update_monitor: Option<Duration>,
     /// start-first or stop-first
@@ -153,18 +171,22 @@ struct UpdateFlags {
 #[derive(Args, Debug)]
 #[expect(clippy::struct_field_names, reason = "they are the flags' names")]
 struct RollbackFlags {
+    /// Time between two rollbacks of tasks
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     rollback_delay: Option<Duration>,
     /// pause or continue
     #[arg(long, value_parser = parse::failure_action)]
     rollback_failure_action: Option<FailureAction>,
+    /// Part of the tasks that may fail
     #[arg(long, value_name = "RATIO")]
     rollback_max_failure_ratio: Option<f32>,
+    /// Time after each rollback in which a failure counts
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     rollback_monitor: Option<Duration>,
     /// start-first or stop-first
     #[arg(long, value_parser = parse::order)]
     rollback_order: Option<UpdateOrder>,
+    /// Tasks rolled back at a time; 0: all at once
     #[arg(long, value_name = "N")]
     rollback_parallelism: Option<u64>,
 }

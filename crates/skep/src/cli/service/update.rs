@@ -42,34 +42,49 @@ pub(crate) struct Update {
 #[derive(Args, Debug)]
 #[expect(clippy::struct_field_names, reason = "they are the flags' names")]
 struct Added {
+    /// Set a variable
     #[arg(long, value_name = "NAME=VALUE")]
     env_add: Vec<String>,
+    /// Publish a port
     #[arg(long, value_name = "PORT", value_parser = parse::publish)]
     publish_add: Vec<parse::Ports>,
+    /// Add a constraint
     #[arg(long, value_name = "CONSTRAINT", value_parser = constraint)]
     constraint_add: Vec<String>,
+    /// Add a preference
     #[arg(long, value_name = "PREF", value_parser = parse::preference)]
     placement_pref_add: Vec<Preference>,
+    /// Label the service
     #[arg(long, value_name = "KEY=VALUE")]
     label_add: Vec<String>,
+    /// Label its containers
     #[arg(long, value_name = "KEY=VALUE")]
     container_label_add: Vec<String>,
+    /// Mount something
     #[arg(long, value_name = "MOUNT", value_parser = parse::mount)]
     mount_add: Vec<Mount>,
+    /// Attach it to a network
     #[arg(long, value_name = "NETWORK", value_parser = parse::network)]
     network_add: Vec<NetworkAttachment>,
+    /// Add a line to /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = parse::host)]
     host_add: Vec<HostEntry>,
+    /// Add a DNS server
     #[arg(long, value_name = "ADDRESS")]
     dns_add: Vec<IpAddr>,
+    /// Add an option of resolv.conf
     #[arg(long, value_name = "OPTION")]
     dns_option_add: Vec<String>,
+    /// Add a domain to look names up in
     #[arg(long, value_name = "DOMAIN")]
     dns_search_add: Vec<String>,
+    /// Add a group of the user
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
+    /// Set a kernel parameter
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl_add: Vec<String>,
+    /// Set a limit
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = parse::ulimit)]
     ulimit_add: Vec<Ulimit>,
 }
@@ -78,36 +93,49 @@ struct Added {
 #[derive(Args, Debug)]
 #[expect(clippy::struct_field_names, reason = "they are the flags' names")]
 struct Removed {
+    /// Unset a variable
     #[arg(long, value_name = "NAME")]
     env_rm: Vec<String>,
     /// By target port
     #[arg(long, value_name = "PORT")]
     publish_rm: Vec<String>,
+    /// Remove a constraint
     #[arg(long, value_name = "CONSTRAINT")]
     constraint_rm: Vec<String>,
+    /// Remove a preference
     #[arg(long, value_name = "PREF", value_parser = parse::preference)]
     placement_pref_rm: Vec<Preference>,
+    /// Remove a label
     #[arg(long, value_name = "KEY")]
     label_rm: Vec<String>,
+    /// Remove a label of its containers
     #[arg(long, value_name = "KEY")]
     container_label_rm: Vec<String>,
     /// By target
     #[arg(long, value_name = "PATH")]
     mount_rm: Vec<String>,
+    /// Take it off a network
     #[arg(long, value_name = "NETWORK")]
     network_rm: Vec<String>,
+    /// Remove a line of /etc/hosts
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = parse::host)]
     host_rm: Vec<HostEntry>,
+    /// Remove a DNS server
     #[arg(long, value_name = "ADDRESS")]
     dns_rm: Vec<IpAddr>,
+    /// Remove an option of resolv.conf
     #[arg(long, value_name = "OPTION")]
     dns_option_rm: Vec<String>,
+    /// Remove a domain
     #[arg(long, value_name = "DOMAIN")]
     dns_search_rm: Vec<String>,
+    /// Remove a group
     #[arg(long, value_name = "GROUP")]
     group_rm: Vec<String>,
+    /// Remove a kernel parameter
     #[arg(long, value_name = "KEY")]
     sysctl_rm: Vec<String>,
+    /// Remove a limit
     #[arg(long, value_name = "NAME")]
     ulimit_rm: Vec<String>,
 }
