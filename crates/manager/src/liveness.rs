@@ -17,10 +17,25 @@ const ORPHANED_AFTER: Duration = Duration::from_hours(24);
 #[derive(Clone, Debug)]
 pub struct Liveness {
     period: Duration,
-    heard: BTreeMap<NodeId, Timestamp>,
+    /// Of nodes that are down: only what was heard since.
+    heard: BTreeMap<NodeId, Heard>,
     /// Nodes that are down, since when, as far as this manager knows.
     down: BTreeMap<NodeId, Timestamp>,
     checked: Timestamp,
+}
+
+/// A sign of life, and how long it holds: what the node was told then is what it keeps to, though
+/// the cluster's period may have become shorter since.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    at: Timestamp,
+    grace: Duration,
+}
+
+impl Heard {
+    fn holds(self, now: Timestamp) -> bool {
+        now.since(self.at) <= self.grace
+    }
 }
 
 /// What has changed of nodes.
@@ -28,6 +43,8 @@ pub struct Liveness {
 pub struct Lost {
     /// Nodes that count as down from now on.
     pub down: Vec<NodeId>,
+    /// Nodes that were down and have been heard of since.
+    pub back: Vec<NodeId>,
     /// Nodes whose tasks are given up.
     pub given_up: Vec<NodeId>,
 }
@@ -38,9 +55,14 @@ impl Liveness {
         Self { period, heard: BTreeMap::new(), down: BTreeMap::new(), checked: now }
     }
 
-    /// The cluster's heartbeat period has changed.
+    /// The cluster's heartbeat period has changed. It holds for what is heard from now on.
     pub fn set_period(&mut self, period: Duration) {
         self.period = period;
+    }
+
+    /// The cluster's heartbeat period.
+    pub fn period(&self) -> Duration {
+        self.period
     }
 
     /// The time between two checks.
@@ -50,17 +72,20 @@ impl Liveness {
 
     /// Notes a sign of life.
     pub fn hear(&mut self, node: &NodeId, now: Timestamp) {
-        self.heard.insert(node.clone(), now);
+        self.heard.insert(node.clone(), self.heard_at(now));
+    }
+
+    fn heard_at(&self, at: Timestamp) -> Heard {
+        Heard { at, grace: self.period * GRACE }
     }
 
     /// Says which nodes are lost. To be asked every [`Self::interval`].
     pub fn check(&mut self, view: &View, now: Timestamp) -> Lost {
-        let grace = self.period * GRACE;
         // Where this manager itself slept, its nodes are not to blame.
         let slept = now.since(self.checked);
-        if slept > self.period {
+        if slept > self.period.max(self.interval() * 3) {
             for heard in self.heard.values_mut() {
-                *heard = heard.after(slept);
+                heard.at = heard.at.after(slept);
             }
         }
         self.checked = now;
@@ -71,24 +96,32 @@ impl Liveness {
         for node in view.nodes() {
             match node.status.state {
                 NodeState::Ready | NodeState::Disconnected => {
-                    let heard = *self.heard.entry(node.id.clone()).or_insert(now);
-                    if now.since(heard) > grace {
+                    let fresh = self.heard_at(now);
+                    if !self.heard.entry(node.id.clone()).or_insert(fresh).holds(now) {
                         lost.down.push(node.id.clone());
                     }
                 }
-                NodeState::Down => {
-                    // When it comes back it has its full time.
-                    self.heard.remove(&node.id);
-                    let since = *self.down.entry(node.id.clone()).or_insert(now);
-                    if now.since(since) > ORPHANED_AFTER {
-                        lost.given_up.push(node.id.clone());
-                    }
-                }
+                NodeState::Down => self.check_down(&node.id, now, &mut lost),
                 // It has joined and never opened a session.
                 NodeState::Unknown => {}
             }
         }
         lost
+    }
+
+    fn check_down(&mut self, node: &NodeId, now: Timestamp, lost: &mut Lost) {
+        let Some(since) = self.down.get(node) else {
+            self.down.insert(node.clone(), now);
+            // What was heard before says nothing any more.
+            self.heard.remove(node);
+            return;
+        };
+        if now.since(*since) > ORPHANED_AFTER {
+            lost.given_up.push(node.clone());
+        }
+        if self.heard.get(node).is_some_and(|heard| heard.holds(now)) {
+            lost.back.push(node.clone());
+        }
     }
 }
 
@@ -148,5 +181,40 @@ mod tests {
             .step_by(4)
             .find(|second| !liveness.check(&view, Timestamp(second * SECOND)).given_up.is_empty());
         assert_eq!(at, Some(day + 4));
+    }
+
+    #[test]
+    fn a_node_that_is_down_is_back_only_when_it_is_heard_of_again() {
+        let mut liveness = Liveness::new(Duration::from_secs(5), Timestamp(0));
+        let (id, down) = (NodeId::from("n"), view(NodeState::Down));
+        let mut back = |second: i64, hears: bool| {
+            if hears {
+                liveness.hear(&id, Timestamp(second * SECOND));
+            }
+            liveness.check(&down, Timestamp(second * SECOND)).back
+        };
+        assert_eq!(back(0, true), []);
+        assert_eq!(back(1, false), []);
+        assert_eq!(back(2, true), [NodeId::from("n")]);
+        // Nobody wrote it down, and it is silent again.
+        for second in 3..=17 {
+            back(second, false);
+        }
+        assert_eq!(back(18, false), []);
+    }
+
+    #[test]
+    fn a_shorter_period_holds_from_the_next_heartbeat_on() {
+        let mut liveness = Liveness::new(Duration::from_secs(5), Timestamp(0));
+        let view = view(NodeState::Ready);
+        let step = SECOND / 8;
+        let mut lost_after = |from: i64| {
+            liveness.hear(&"n".into(), Timestamp(from * step));
+            liveness.set_period(Duration::from_millis(500));
+            let is_lost = |now: &i64| !liveness.check(&view, Timestamp(now * step)).down.is_empty();
+            (from..from + 200).find(is_lost).map(|now| now - from)
+        };
+        assert_eq!(lost_after(0), Some(15 * 8 + 1), "it was promised 5 s");
+        assert_eq!(lost_after(15 * 8 + 1), Some(12 + 1), "it was promised 500 ms");
     }
 }

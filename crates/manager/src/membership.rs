@@ -148,15 +148,15 @@ impl Membership for Entrance {
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
-        // First the session, so that nothing of it says that the node is back.
-        let left = Command::Left { node: node.clone() };
-        if self.commands.send(left).await.is_err() {
-            return Err(status_of(Fault::unavailable("this manager is stopping")));
-        }
+        let id = node.clone();
         self.sequencer
-            .sequence(move |view: &View| report::left(view, &node))
+            .sequence(move |view: &View| report::left(view, &id))
             .await
             .map_err(status_of)?;
+        // From here on it opens no session; the one it has ends.
+        if self.commands.send(Command::Left { node }).await.is_err() {
+            return Err(status_of(Fault::unavailable("this manager is stopping")));
+        }
         Ok(Response::new(Done {}))
     }
 }

@@ -1,17 +1,18 @@
 //! When a task may be stopped: as soon as nobody leads traffic to it any more.
 //!
 //! Pure. A task ceases to serve in some view. Each node acknowledges what it has applied; once every
-//! node that is there has applied that view or a later one, the task is withdrawn.
+//! node that may lead traffic to the task has applied that view or a later one, the task is
+//! withdrawn.
 //!
-//! Invariant: a node that is ready but has no session counts as one that has not seen anything, as
-//! its kernel goes on with what it knew. (Agents do not wait for ever, so it holds nobody up.)
+//! Invariant: a node that is ready but has no session counts for a while as one that has not seen
+//! anything, as its kernel goes on with what it knew. (Agents do not wait for ever either.)
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use store::View;
-use types::{DesiredState, NodeId, NodeState, TaskId, Version};
+use types::{DesiredState, NetworkId, NodeId, Task, TaskId, Version};
 
-/// Messages of a session that are not acknowledged yet, beyond which a node is too slow.
-pub(crate) const UNACKNOWLEDGED: usize = 256;
+/// Messages of a session that are remembered until they are acknowledged.
+const UNACKNOWLEDGED: usize = 256;
 
 /// What one session's node has seen of the store.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,10 @@ pub(crate) struct Seen {
 impl Seen {
     /// Notes that `message` carries what follows from `view`.
     pub(crate) fn sent(&mut self, message: u64, view: Version) {
+        if self.sent.len() >= UNACKNOWLEDGED {
+            // It counts as seen with the newer one, no sooner.
+            self.sent.pop_back();
+        }
         self.sent.push_back((message, view));
     }
 
@@ -50,97 +55,173 @@ impl Seen {
         self.seen
     }
 
-    /// Says whether the node is hopelessly behind.
-    pub(crate) fn is_overrun(&self) -> bool {
-        self.sent.len() > UNACKNOWLEDGED
+    /// Messages that the node has not applied yet.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.sent.len()
     }
 }
 
-/// Since which view tasks do not serve.
+/// Tasks that do not serve any more.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ceased(BTreeMap<TaskId, Version>);
+pub(crate) struct Ceased(BTreeMap<TaskId, Cessation>);
+
+/// Since which view a task does not serve, and who may still lead traffic to it.
+#[derive(Clone, Debug)]
+struct Cessation {
+    since: Version,
+    audience: Audience,
+}
+
+#[derive(Clone, Debug)]
+enum Audience {
+    /// Every node carries the routing mesh.
+    All,
+    /// Those with a task on one of its networks. A node that gets one later does not know the task
+    /// as serving.
+    Nodes(BTreeSet<NodeId>),
+}
 
 impl Ceased {
     /// Takes note of a view.
     pub(crate) fn observe(&mut self, view: &View) {
-        let stopping: BTreeSet<&TaskId> = view
+        let stopping: BTreeMap<&TaskId, &Task> = view
             .tasks()
             .filter(|task| task.desired > DesiredState::Running && task.occupies())
-            .map(|task| &task.id)
+            .map(|task| (&task.id, AsRef::as_ref(task)))
             .collect();
-        self.0.retain(|id, _| stopping.contains(id));
-        for id in stopping {
-            self.0.entry(id.clone()).or_insert_with(|| view.version());
+        self.0.retain(|id, _| stopping.contains_key(id));
+        if self.0.len() == stopping.len() {
+            return;
+        }
+        let hosts = hosts(view);
+        for (id, task) in stopping {
+            self.0.entry(id.clone()).or_insert_with(|| Cessation {
+                since: view.version(),
+                audience: audience(task, &hosts),
+            });
         }
     }
 
-    /// The tasks that every node which is there has seen not serving.
-    pub(crate) fn withdrawn(
-        &self,
-        view: &View,
-        seen: &BTreeMap<NodeId, Version>,
-    ) -> BTreeSet<TaskId> {
-        if self.0.is_empty() {
-            return BTreeSet::new();
-        }
-        let ready = view.nodes().filter(|node| node.status.state == NodeState::Ready);
-        let oldest = ready.map(|node| seen.get(&node.id).copied().unwrap_or_default()).min();
-        let Some(oldest) = oldest else { return self.0.keys().cloned().collect() };
-        let withdrawn = self.0.iter().filter(|(_, ceased)| **ceased <= oldest);
+    /// Says whether there is any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Says whether this task is one.
+    pub(crate) fn holds(&self, task: &TaskId) -> bool {
+        self.0.contains_key(task)
+    }
+
+    /// The tasks that every node which may lead traffic to them has seen not serving. `seen` is
+    /// what each node that counts has seen.
+    pub(crate) fn withdrawn(&self, seen: &BTreeMap<NodeId, Option<Version>>) -> BTreeSet<TaskId> {
+        let withdrawn = self.0.iter().filter(|(_, cessation)| {
+            let knows = |seen: Option<Version>| seen.is_some_and(|seen| cessation.since <= seen);
+            match &cessation.audience {
+                Audience::All => seen.values().copied().all(knows),
+                Audience::Nodes(nodes) => {
+                    nodes.iter().filter_map(|node| seen.get(node).copied()).all(knows)
+                }
+            }
+        });
         withdrawn.map(|(id, _)| id.clone()).collect()
     }
+}
+
+/// The nodes with tasks on each network.
+fn hosts(view: &View) -> BTreeMap<&NetworkId, BTreeSet<&NodeId>> {
+    let mut hosts: BTreeMap<&NetworkId, BTreeSet<&NodeId>> = BTreeMap::new();
+    for task in view.tasks().filter(|task| task.occupies()) {
+        for attachment in &task.attachments {
+            hosts.entry(&attachment.network).or_default().extend(&task.node);
+        }
+    }
+    hosts
+}
+
+fn audience(task: &Task, hosts: &BTreeMap<&NetworkId, BTreeSet<&NodeId>>) -> Audience {
+    if task.ingress_address.is_some() {
+        return Audience::All;
+    }
+    let networks = task.attachments.iter().filter_map(|it| hosts.get(&it.network));
+    Audience::Nodes(networks.flatten().map(|node| NodeId::clone(node)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use store::Tx;
-    use types::{Node, NodeStatus, Task, TaskState, Timestamp};
+    use types::{Attachment, TaskState, Timestamp};
 
-    /// Nodes with their states, and one running task that is wanted shut down.
-    fn view(version: u64, nodes: &[(&str, NodeState)]) -> View {
+    /// Running tasks on nodes with networks; the first one is wanted shut down.
+    fn view(version: u64, tasks: &[(&str, &str)], mesh: bool) -> View {
         let mut tx = Tx::new(&View::default());
-        for (id, state) in nodes {
-            let status = NodeStatus { state: *state, ..NodeStatus::default() };
-            tx.put_node(Node { id: (*id).into(), status, ..Node::default() });
+        for (index, (node, network)) in tasks.iter().enumerate() {
+            let mut task = Task { id: format!("t{index}").as_str().into(), ..Task::default() };
+            task.node = Some((*node).into());
+            task.status.state = TaskState::Running;
+            task.attachments = vec![Attachment {
+                network: (*network).into(),
+                address: [10, 0, 0, 1].into(),
+                prefix: 24,
+                aliases: Vec::new(),
+            }];
+            task.ingress_address = mesh.then_some([10, 255, 0, 1].into());
+            if index == 0 {
+                task.desired = DesiredState::Shutdown;
+            }
+            tx.put_task(task);
         }
-        let mut task = Task { id: "t".into(), desired: DesiredState::Shutdown, ..Task::default() };
-        task.status.state = TaskState::Running;
-        tx.put_task(task);
         let mut view = View::default();
         view.apply(&tx.finish(), Version(version), Timestamp(1));
         view
     }
 
-    fn withdrawn(view: &View, seen: &[(&str, u64)]) -> bool {
+    /// 0: the node has seen nothing.
+    fn is_withdrawn(view: &View, seen: &[(&str, u64)]) -> bool {
         let mut ceased = Ceased::default();
         ceased.observe(view);
-        let seen = seen.iter().map(|(id, version)| ((*id).into(), Version(*version))).collect();
-        ceased.withdrawn(view, &seen).contains(&"t".into())
+        let seen = seen.iter().map(|(id, version)| {
+            ((*id).into(), Some(Version(*version)).filter(|version| version.0 > 0))
+        });
+        ceased.withdrawn(&seen.collect()).contains(&"t0".into())
     }
 
     #[test]
-    fn a_task_is_withdrawn_once_every_ready_node_has_seen_it() {
-        let view = view(7, &[("a", NodeState::Ready), ("b", NodeState::Ready)]);
-        assert!(!withdrawn(&view, &[("a", 7), ("b", 6)]));
-        assert!(withdrawn(&view, &[("a", 7), ("b", 8)]));
+    fn a_task_behind_the_mesh_is_withdrawn_once_every_node_has_seen_it() {
+        let view = view(7, &[("a", "front")], true);
+        assert!(!is_withdrawn(&view, &[("a", 7), ("b", 6)]));
+        assert!(is_withdrawn(&view, &[("a", 7), ("b", 8)]));
+        assert!(!is_withdrawn(&view, &[("a", 7), ("b", 0)]), "no session yet");
+        assert!(is_withdrawn(&view, &[]), "nobody is there");
     }
 
     #[test]
-    fn a_node_that_is_down_is_not_waited_for_but_one_without_session_is() {
-        let view = view(7, &[("a", NodeState::Ready), ("b", NodeState::Down)]);
-        assert!(withdrawn(&view, &[("a", 7)]));
-        assert!(!withdrawn(&view, &[]));
+    fn only_nodes_on_its_networks_are_waited_for_without_the_mesh() {
+        let view = view(7, &[("a", "front"), ("b", "front"), ("c", "back")], false);
+        assert!(is_withdrawn(&view, &[("a", 7), ("b", 7), ("c", 0), ("d", 0)]));
+        assert!(!is_withdrawn(&view, &[("a", 7), ("b", 6), ("c", 7), ("d", 7)]));
     }
 
     #[test]
     fn the_first_view_counts_also_when_others_follow() {
         let mut ceased = Ceased::default();
-        let nodes = [("a", NodeState::Ready)];
-        ceased.observe(&view(7, &nodes));
-        let later = view(9, &nodes);
-        ceased.observe(&later);
-        assert_eq!(ceased.withdrawn(&later, &[("a".into(), Version(7))].into()).len(), 1);
+        ceased.observe(&view(7, &[("a", "front")], true));
+        ceased.observe(&view(9, &[("a", "front")], true));
+        assert_eq!(ceased.withdrawn(&[("a".into(), Some(Version(7)))].into()).len(), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_node_that_never_acknowledges_is_limited() {
+        let mut seen = Seen::default();
+        for message in 1..=1000 {
+            seen.sent(message, Version(message));
+        }
+        assert_eq!(seen.unacknowledged(), UNACKNOWLEDGED);
+        seen.acknowledged(999);
+        assert!(seen.seen() < Some(Version(999)));
+        seen.acknowledged(1000);
+        assert_eq!(seen.seen(), Some(Version(1000)));
     }
 
     #[test]

@@ -226,11 +226,18 @@ async fn web(cluster: &Cluster, replicas: u64) -> ServiceId {
     cluster.manager.create_service(spec).await.unwrap()
 }
 
-async fn scale(cluster: &Cluster, id: &ServiceId, replicas: u64) {
-    let service = Arc::clone(cluster.manager.view().service(id).unwrap());
-    let mut spec = service.spec.clone();
-    spec.mode = ServiceMode::Replicated { replicas };
-    cluster.manager.update_service(id, service.meta.version, spec, false).await.unwrap();
+async fn scale(cluster: &Cluster, id: &ServiceId, replicas: usize) {
+    let replicas = u64::try_from(replicas).unwrap();
+    loop {
+        let service = Arc::clone(cluster.manager.view().service(id).unwrap());
+        let mut spec = service.spec.clone();
+        spec.mode = ServiceMode::Replicated { replicas };
+        match cluster.manager.update_service(id, service.meta.version, spec, false).await {
+            Ok(()) => return,
+            // The planner wrote how far the last update is.
+            Err(fault) => assert!(fault.message.ends_with("update out of sequence"), "{fault}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -353,6 +360,8 @@ async fn a_node_renews_its_certificate_and_leaves() {
     assert_eq!(cluster.node_state(&node.id), NodeState::Down);
     let left = cluster.manager.view().node(&node.id).unwrap().status.message.clone();
     assert_eq!(left, "left");
+    let again = Scripted::connect(&cluster, &identity, 1).await.map(|_| ()).unwrap_err();
+    assert_eq!(again.kind, FaultKind::Forbidden, "{again}");
     cluster.end().await;
 }
 
@@ -408,5 +417,62 @@ async fn user_operations_are_checked_against_the_newest_view() {
     cluster.manager.remove_network(&network).await.unwrap();
     cluster.until("its tasks are gone", |view| view.tasks().len() == 0).await;
     assert!(cluster.sequencer.view().network(&network).is_none());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_node_stays_down_though_its_connection_is_open() {
+    let cluster = cluster_with(Duration::from_millis(300)).await;
+    let identity = cluster.join().await;
+    let mut node = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    let id = node.id.clone();
+    let is_down = |view: &store::View| view.node(&id).unwrap().status.state == NodeState::Down;
+    cluster.until("the node is down", is_down).await;
+    // Its session ends, so that it finds out.
+    while node.read().await {}
+    assert_eq!(node.beat().await.unwrap_err().kind, FaultKind::NotFound);
+    // Ten heartbeats later it would have gone up and down several times.
+    let mut views = cluster.manager.watch();
+    let back = views.wait_for(|view| !is_down(view));
+    assert!(tokio::time::timeout(Duration::from_secs(3), back).await.is_err(), "it is back");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shorter_heartbeat_loses_nobody_who_keeps_to_the_longer_one() {
+    let cluster = cluster_with(Duration::from_secs(5)).await;
+    let identity = cluster.join().await;
+    let mut node = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    node.beat().await.unwrap();
+    let before = Arc::clone(cluster.manager.view().cluster().unwrap());
+    let spec = ClusterSpec { heartbeat: Duration::from_millis(300), ..before.spec.clone() };
+    let manager = &cluster.manager;
+    manager.update_cluster(before.meta.version, spec, manager::Rotate::default()).await.unwrap();
+    let mut views = manager.watch();
+    let down = views.wait_for(|view| view.node(&node.id).unwrap().status.state != NodeState::Ready);
+    assert!(tokio::time::timeout(Duration::from_secs(3), down).await.is_err(), "it was lost");
+    let next = node.beat().await.unwrap();
+    assert!(next <= Duration::from_millis(300), "{next:?}");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_acknowledge_keeps_its_session_and_gets_the_rest_at_once() {
+    let cluster = cluster().await;
+    let identity = cluster.join().await;
+    let mut node = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    let mut other = Scripted::connect(&cluster, &cluster.first, 9).await.unwrap();
+    let web = web(&cluster, 1).await;
+    for replicas in 2..=40 {
+        scale(&cluster, &web, replicas).await;
+        let known = |node: &Scripted| node.has.knowledge.mesh.tasks.len();
+        other.read_until("a task more", |node| known(node) >= replicas).await;
+        other.acknowledge().await;
+    }
+    node.read_until("eight versions", |node| node.has.version >= 8).await;
+    node.acknowledge().await;
+    node.read_until("all tasks", |node| node.has.tasks.len() == 40).await;
+    assert!(node.has.version < other.has.version, "{} versions", node.has.version);
+    node.beat().await.unwrap();
     cluster.end().await;
 }

@@ -4,7 +4,8 @@ use super::check_version;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
 use types::{
-    DesiredState, Fault, Node, NodeId, NodeRole, NodeSpec, NodeState, TaskState, Version, Writer,
+    DesiredState, Fault, Node, NodeId, NodeRole, NodeSpec, NodeState, Task, TaskState, Version,
+    Writer,
 };
 
 pub(crate) async fn update(
@@ -53,11 +54,12 @@ fn without(view: &View, id: &NodeId, force: bool) -> Result<Changes, Fault> {
         }
         NodeRole::Worker => {}
     }
-    let is_down = match node.status.state {
-        NodeState::Down => true,
-        NodeState::Unknown | NodeState::Ready | NodeState::Disconnected => false,
+    let is_there = match node.status.state {
+        // One that is unknown has joined and never opened a session.
+        NodeState::Down | NodeState::Unknown => false,
+        NodeState::Ready | NodeState::Disconnected => true,
     };
-    if !is_down && !force {
+    if is_there && !force {
         return Err(Fault::invalid(format!("node {id} is not down and can't be removed")));
     }
     let mut tx = Tx::new(view);
@@ -66,12 +68,18 @@ fn without(view: &View, id: &NodeId, force: bool) -> Result<Changes, Fault> {
     Ok(tx.finish())
 }
 
+/// Says whether there are tasks of a node that could be given up.
+pub(crate) fn has_tasks(view: &View, node: &NodeId) -> bool {
+    view.tasks_of_node(node).any(|task| may_be_given_up(task))
+}
+
+fn may_be_given_up(task: &Task) -> bool {
+    task.status.state.may_become(TaskState::Orphaned, Writer::Dispatcher)
+}
+
 /// Nobody will report on the tasks of this node any more.
 pub(crate) fn give_up_tasks(tx: &mut Tx, view: &View, node: &NodeId, why: &str) {
-    for task in view.tasks_of_node(node) {
-        if !task.status.state.may_become(TaskState::Orphaned, Writer::Dispatcher) {
-            continue;
-        }
+    for task in view.tasks_of_node(node).filter(|task| may_be_given_up(task)) {
         tx.edit_task(&task.id, |task| {
             task.status.state = TaskState::Orphaned;
             why.clone_into(&mut task.status.message);
@@ -88,7 +96,7 @@ fn node<'a>(view: &'a View, id: &NodeId) -> Result<&'a Node, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{Availability, FaultKind, NodeStatus, Task, Timestamp};
+    use types::{Availability, FaultKind, NodeStatus, Timestamp};
 
     fn view(state: NodeState, role: NodeRole) -> View {
         let mut tx = Tx::new(&View::default());
@@ -113,6 +121,7 @@ mod tests {
         );
         assert!(without(&up, &id, true).is_ok());
         assert!(without(&view(NodeState::Down, NodeRole::Worker), &id, false).is_ok());
+        assert!(without(&view(NodeState::Unknown, NodeRole::Worker), &id, false).is_ok());
         assert!(without(&view(NodeState::Down, NodeRole::Manager), &id, true).is_err());
     }
 

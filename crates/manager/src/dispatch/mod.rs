@@ -10,7 +10,7 @@ pub(crate) mod sessions;
 pub(crate) use rpc::{Attempts, authenticated};
 
 use crate::clock::uptime;
-use crate::control::node::give_up_tasks;
+use crate::control::node::{give_up_tasks, has_tasks};
 use crate::liveness::{Liveness, Lost};
 use crate::logs::{Sinks, Subscription, Subscriptions};
 use crate::{Config, Error};
@@ -26,14 +26,25 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use types::{Fault, NodeId, NodeState};
+use types::{Fault, NodeId, NodeState, Timestamp};
 
 /// Commands that wait for the loop. Handlers wait when it is full, and nodes with them.
 const COMMANDS: usize = 256;
 
+/// The least time between two refreshes of all sessions while nothing is being withdrawn: a node
+/// that reports on many tasks is not worth a message to everybody for each of them.
+const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+/// Heartbeats after which nobody waits any more for a ready node without a session to stop leading
+/// traffic to a task.
+const ABSENCE: u32 = 2;
+
 /// Everything that can be asked of the loop.
 #[derive(Debug)]
 pub(crate) enum Command {
+    /// The node wants a session, whether or not it gets one.
+    Attempt {
+        node: NodeId,
+    },
     /// The node is registered and wants its assignments.
     Open {
         node: NodeId,
@@ -93,6 +104,10 @@ struct Desk {
     liveness: Liveness,
     sessions: Sessions,
     subscriptions: Subscriptions,
+    /// When sessions were told the last time of what changed.
+    refreshed: Timestamp,
+    /// There is something that sessions were not told of.
+    stale: bool,
     /// At most one, so that a slow disk does not pile them up.
     writes: JoinSet<Result<types::Version, Fault>>,
 }
@@ -105,6 +120,8 @@ impl Desk {
             liveness: Liveness::new(heartbeat(&view), uptime()),
             sessions: Sessions::default(),
             subscriptions: Subscriptions::new(sinks),
+            refreshed: uptime(),
+            stale: false,
             writes: JoinSet::new(),
             config,
             sequencer,
@@ -118,19 +135,27 @@ impl Desk {
         mut inbox: mpsc::Receiver<Command>,
         token: CancellationToken,
     ) -> Result<(), Ended> {
-        let mut tick = tokio::time::interval(self.liveness.interval());
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = ticks(self.liveness.interval());
         loop {
+            if tick.period() != self.liveness.interval() {
+                tick = ticks(self.liveness.interval());
+            }
+            let pause = self.pause();
             tokio::select! {
                 biased;
                 () = token.cancelled() => return Ok(()),
+                // Before views: what nodes say is quickly done and must not wait for refreshes.
+                Some(command) = inbox.recv() => self.handle(command),
                 changed = self.views.changed() => {
                     if changed.is_err() {
                         return if token.is_cancelled() { Ok(()) } else { Err(Ended) };
                     }
-                    self.see();
+                    self.take();
+                    if self.pause().is_zero() {
+                        self.see();
+                    }
                 }
-                Some(command) = inbox.recv() => self.handle(command),
+                () = tokio::time::sleep(pause), if self.stale => self.see(),
                 Some(written) = self.writes.join_next() => note(written),
                 _ = tick.tick() => self.tick(),
             }
@@ -138,15 +163,32 @@ impl Desk {
     }
 
     /// Takes the newest view; those between are skipped.
-    fn see(&mut self) {
+    fn take(&mut self) {
         self.view = self.views.borrow_and_update().clone();
         self.liveness.set_period(heartbeat(&self.view));
+        self.stale = true;
+    }
+
+    /// How long the next refresh waits.
+    fn pause(&self) -> Duration {
+        if self.sessions.is_withdrawing() {
+            return Duration::ZERO;
+        }
+        REFRESH_PAUSE.saturating_sub(uptime().since(self.refreshed))
+    }
+
+    /// Tells every session what follows for it from the newest view.
+    fn see(&mut self) {
+        self.take();
+        self.stale = false;
+        self.refreshed = uptime();
         self.sessions.refresh(&self.view);
         self.subscriptions.refresh(&self.view, &mut self.sessions);
     }
 
     fn handle(&mut self, command: Command) {
         match command {
+            Command::Attempt { node } => self.liveness.hear(&node, uptime()),
             Command::Open { node, session, sink } => self.open(&node, session, sink),
             Command::Heartbeat { node, session, reply } => {
                 let answer = self.heartbeat(&node, &session);
@@ -154,7 +196,7 @@ impl Desk {
                 drop(reply.send(answer));
             }
             Command::Acknowledge { node, session, version } => {
-                self.sessions.acknowledged(&node, &session, version, &self.view);
+                self.sessions.acknowledged(&node, &session, version);
             }
             Command::Left { node } => self.sessions.close(&node),
             Command::Subscribe(subscription) => {
@@ -167,6 +209,9 @@ impl Desk {
     fn open(&mut self, node: &NodeId, session: String, sink: Sink) {
         // The registration that came before must be in the view.
         self.see();
+        if self.view.node(node).is_none_or(|node| report::has_left(node)) {
+            return;
+        }
         self.liveness.hear(node, uptime());
         let welcome = wire::Welcome {
             session,
@@ -196,44 +241,53 @@ impl Desk {
         for node in self.sessions.prune() {
             tracing::info!(%node, "session ended");
         }
+        self.take();
+        let absence = self.liveness.period() * ABSENCE;
+        self.sessions.catch_up(uptime(), absence);
         self.subscriptions.refresh(&self.view, &mut self.sessions);
-        let lost = self.liveness.check(&self.view, uptime());
-        let back = self.view.nodes().filter(|node| is_down(node) && self.sessions.has(&node.id));
-        let back: Vec<NodeId> = back.map(|node| node.id.clone()).collect();
-        if !self.writes.is_empty() || (lost == Lost::default() && back.is_empty()) {
+        let mut lost = self.liveness.check(&self.view, uptime());
+        for node in &lost.down {
+            // If it is there after all, it opens another one.
+            self.sessions.close(node);
+        }
+        lost.back.retain(|id| self.sessions.has(id));
+        lost.given_up.retain(|id| has_tasks(&self.view, id));
+        if !self.writes.is_empty() || lost == Lost::default() {
             return;
         }
-        let sequencer = self.sequencer.clone();
+        let (sequencer, checked) = (self.sequencer.clone(), self.view.clone());
         self.writes.spawn(async move {
-            sequencer.sequence(move |view: &View| Ok(noted(view, &lost, &back))).await
+            sequencer.sequence(move |view: &View| Ok(noted(view, &checked, &lost))).await
         });
     }
 }
 
-fn is_down(node: &types::Node) -> bool {
-    match node.status.state {
-        NodeState::Down => true,
-        NodeState::Unknown | NodeState::Ready | NodeState::Disconnected => false,
-    }
+fn ticks(interval: Duration) -> tokio::time::Interval {
+    let mut tick = tokio::time::interval(interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick
 }
 
-/// Writes down who is lost and who is there after all.
-fn noted(view: &View, lost: &Lost, back: &[NodeId]) -> Changes {
+/// Writes down who is lost and who is there after all, as it was when it was `checked`: of a node
+/// that changed since, something newer is known.
+fn noted(view: &View, checked: &View, lost: &Lost) -> Changes {
+    let version = |view: &View, id: &NodeId| view.node(id).map(|node| node.meta.version);
+    let same = |id: &&NodeId| version(view, id) == version(checked, id);
     let mut tx = Tx::new(view);
-    for id in &lost.down {
+    for id in lost.down.iter().filter(same) {
         tracing::warn!(node = %id, "node is down: three heartbeats missed");
         tx.edit_node(id, |node| {
             node.status.state = NodeState::Down;
             "heartbeat failure".clone_into(&mut node.status.message);
         });
     }
-    for id in back {
+    for id in lost.back.iter().filter(same) {
         tx.edit_node(id, |node| {
             node.status.state = NodeState::Ready;
             node.status.message.clear();
         });
     }
-    for id in &lost.given_up {
+    for id in lost.given_up.iter().filter(same) {
         give_up_tasks(&mut tx, view, id, "node is lost");
     }
     tx.finish()

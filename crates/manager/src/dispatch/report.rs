@@ -18,6 +18,11 @@ pub(crate) fn registered(
     let Some(node) = view.node(id) else {
         return Err(Fault::not_found(format!("node {id} not found")));
     };
+    if has_left(node) {
+        return Err(Fault::forbidden(format!(
+            "node {id} has left the cluster: join it again with a token"
+        )));
+    }
     if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
         return Err(Fault::invalid(format!("{address} is no address that others can reach")));
     }
@@ -29,6 +34,14 @@ pub(crate) fn registered(
     Ok(tx.finish())
 }
 
+/// What the status of a node says that left.
+const LEFT: &str = "left";
+
+/// Says whether a node has left for good: its certificate counts no more.
+pub(crate) fn has_left(node: &Node) -> bool {
+    node.status.state == NodeState::Down && node.status.message == LEFT
+}
+
 /// A node leaves for good.
 pub(crate) fn left(view: &View, id: &NodeId) -> Result<Changes, Fault> {
     if view.node(id).is_none() {
@@ -37,9 +50,9 @@ pub(crate) fn left(view: &View, id: &NodeId) -> Result<Changes, Fault> {
     let mut tx = Tx::new(view);
     tx.edit_node(id, |node| {
         node.status.state = NodeState::Down;
-        "left".clone_into(&mut node.status.message);
+        LEFT.clone_into(&mut node.status.message);
     });
-    // It has taken them down, and nobody will report on them any more.
+    // Nobody will report on them any more, and nobody waits for them.
     give_up_tasks(&mut tx, view, id, "node left");
     Ok(tx.finish())
 }
@@ -116,5 +129,18 @@ mod tests {
         );
         let nowhere = Ipv4Addr::UNSPECIFIED;
         assert!(registered(&view, &"n".into(), NodeDescription::default(), nowhere).is_err());
+    }
+
+    #[test]
+    fn a_node_that_left_does_not_come_back_and_its_tasks_are_given_up() {
+        let mut view = view(TaskState::Running);
+        view.apply(&left(&view, &"n".into()).unwrap(), Version(2), Timestamp(2));
+        assert_eq!(view.task(&"t".into()).unwrap().status.state, TaskState::Orphaned);
+        let address = [192, 168, 0, 1].into();
+        let back = registered(&view, &"n".into(), NodeDescription::default(), address);
+        assert_eq!(
+            back.unwrap_err(),
+            Fault::forbidden("node n has left the cluster: join it again with a token")
+        );
     }
 }

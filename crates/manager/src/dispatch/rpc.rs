@@ -51,6 +51,23 @@ impl Rpc {
     }
 }
 
+impl Rpc {
+    /// Writes down that a node is there; a disk that is slow or full holds up no node that is
+    /// known to be there already.
+    async fn register(&self, node: &NodeId, request: SessionRequest) -> Result<(), Fault> {
+        let SessionRequest { description, address } = request;
+        let view = self.sequencer.view();
+        if report::registered(&view, node, description.clone(), address)?.is_empty() {
+            return Ok(());
+        }
+        let id = node.clone();
+        self.sequencer
+            .sequence(move |view: &View| report::registered(view, &id, description, address))
+            .await?;
+        Ok(())
+    }
+}
+
 fn stopping() -> Status {
     status_of(Fault::unavailable("this manager is stopping or overloaded"))
 }
@@ -108,12 +125,9 @@ impl Dispatcher for Rpc {
         request: Request<SessionRequest>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
-        let SessionRequest { description, address } = request.into_inner();
-        let id = node.clone();
-        self.sequencer
-            .sequence(move |view: &View| report::registered(view, &id, description, address))
-            .await
-            .map_err(status_of)?;
+        // Whatever comes of it, the node is there.
+        self.tell(Command::Attempt { node: node.clone() }).await?;
+        self.register(&node, request.into_inner()).await.map_err(status_of)?;
         let session = format!("{:032x}", RandomIds.next_bits());
         tracing::info!(%node, session, "session opens");
         let (sink, messages) = mpsc::channel(QUEUE);

@@ -3,15 +3,19 @@
 use crate::assign::{Picture, difference};
 use crate::withdrawal::{Ceased, Seen};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use store::View;
 use tokio::sync::mpsc;
 use tonic::Status;
-use types::{NodeId, TaskId, Version};
+use types::{Node, NodeId, NodeState, TaskId, Timestamp, Version};
 use wire::{Assignments, SessionMessage, Welcome};
 
 /// Messages that wait to be sent to a node. A node that lets it fill up is cut off; it comes back
 /// and gets everything anew.
 pub(crate) const QUEUE: usize = 64;
+/// Versions that a node has not acknowledged, from which on it gets no further one before it has
+/// caught up, or before the next tick.
+const BEHIND: usize = 8;
 
 /// Where a session's messages go.
 pub(crate) type Sink = mpsc::Sender<Result<SessionMessage, Status>>;
@@ -23,9 +27,30 @@ struct Session {
     /// What the node has once it has read everything.
     last: Assignments,
     seen: Seen,
+    /// There is something that it was not told of, as it is busy with what came before.
+    stale: bool,
 }
 
 impl Session {
+    /// Tells the node what changed for it; says whether that was possible.
+    fn update(&mut self, mut new: Assignments, view: Version) -> bool {
+        self.stale = false;
+        new.version = self.last.version + 1;
+        let Some(difference) = difference(&self.last, &new) else {
+            self.seen.unchanged(view);
+            new.version = self.last.version;
+            self.last = new;
+            return true;
+        };
+        self.seen.sent(new.version, view);
+        self.last = new;
+        self.send(SessionMessage::Difference(difference))
+    }
+
+    fn is_behind(&self) -> bool {
+        self.seen.unacknowledged() >= BEHIND
+    }
+
     fn send(&self, message: SessionMessage) -> bool {
         self.sink.try_send(Ok(message)).is_ok()
     }
@@ -36,10 +61,13 @@ pub(crate) struct Sessions {
     open: BTreeMap<NodeId, Session>,
     ceased: Ceased,
     withdrawn: BTreeSet<TaskId>,
-    /// Of the view that was seen last.
+    /// The view that sessions are told of, and its picture.
+    view: View,
     picture: Picture,
-    /// `None`: none was seen yet.
-    pictured: Option<Version>,
+    /// Since when ready nodes have no session, and how long they are waited for.
+    absent: BTreeMap<NodeId, Timestamp>,
+    /// Absent nodes that nobody waits for any more.
+    away: BTreeSet<NodeId>,
 }
 
 impl Sessions {
@@ -50,7 +78,9 @@ impl Sessions {
         last.version = 1;
         let mut seen = Seen::default();
         seen.sent(last.version, view.version());
-        let session = Session { id: welcome.session.clone(), sink, last, seen };
+        self.absent.remove(node);
+        self.away.remove(node);
+        let session = Session { id: welcome.session.clone(), sink, last, seen, stale: false };
         let sent = session.send(SessionMessage::Welcome(welcome))
             && session.send(SessionMessage::Whole(session.last.clone()));
         if sent {
@@ -58,23 +88,47 @@ impl Sessions {
         }
     }
 
-    /// Sends every session what changed for it.
+    /// Sends every session what changed for it; those that are behind are told later.
     pub(crate) fn refresh(&mut self, view: &View) {
         self.open.retain(|node, _| view.node(node).is_some());
         self.picture(view);
+        self.tell_all();
+    }
+
+    fn tell_all(&mut self) {
+        self.withdrawn = self.withdrawn_now();
+        for session in self.open.values_mut() {
+            session.stale = true;
+        }
+        self.tell(|_, session| !session.is_behind());
+    }
+
+    /// To be called at every tick. Tells also those nodes what changed that do not catch up, and
+    /// notes which ready nodes have had no session for longer than `absence`.
+    pub(crate) fn catch_up(&mut self, now: Timestamp, absence: Duration) {
+        let absent = self.view.nodes().filter(|node| is_ready(node) && !self.has(&node.id));
+        let absent: BTreeSet<NodeId> = absent.map(|node| node.id.clone()).collect();
+        self.absent.retain(|node, _| absent.contains(node));
+        for node in absent {
+            self.absent.entry(node).or_insert(now);
+        }
+        let away = self.absent.iter().filter(|(_, since)| now.since(**since) > absence);
+        self.away = away.map(|(node, _)| node.clone()).collect();
+        if self.withdrawn_now() != self.withdrawn {
+            self.tell_all();
+        }
+        self.tell(|_, session| session.sink.capacity() > QUEUE / 2);
+    }
+
+    /// Tells sessions what changed for them, of those that were not told of everything.
+    fn tell(&mut self, which: impl Fn(&NodeId, &Session) -> bool) {
         let mut cut_off = Vec::new();
         for (node, session) in &mut self.open {
-            let mut new = self.picture.assignments(view, node, &self.withdrawn);
-            new.version = session.last.version + 1;
-            let Some(difference) = difference(&session.last, &new) else {
-                session.seen.unchanged(view.version());
-                new.version = session.last.version;
-                session.last = new;
+            if !session.stale || !which(node, session) {
                 continue;
-            };
-            session.seen.sent(new.version, view.version());
-            session.last = new;
-            if !session.send(SessionMessage::Difference(difference)) || session.seen.is_overrun() {
+            }
+            let new = self.picture.assignments(&self.view, node, &self.withdrawn);
+            if !session.update(new, self.view.version()) {
                 tracing::warn!(%node, "node is too slow or gone, its session ends");
                 cut_off.push(node.clone());
             }
@@ -85,28 +139,46 @@ impl Sessions {
     }
 
     fn picture(&mut self, view: &View) {
-        if self.pictured != Some(view.version()) {
+        // While there is no session, there may be no view yet.
+        if self.view.version() != view.version() || self.open.is_empty() {
             self.picture = Picture::of(view);
-            self.pictured = Some(view.version());
+            self.view = view.clone();
             self.ceased.observe(view);
         }
-        self.withdrawn = self.withdrawn_now(view);
+        self.withdrawn = self.withdrawn_now();
     }
 
-    fn withdrawn_now(&self, view: &View) -> BTreeSet<TaskId> {
-        let seen = self.open.iter().filter_map(|(id, it)| Some((id.clone(), it.seen.seen()?)));
-        self.ceased.withdrawn(view, &seen.collect())
+    fn withdrawn_now(&self) -> BTreeSet<TaskId> {
+        if self.ceased.is_empty() {
+            return BTreeSet::new();
+        }
+        let there = self.view.nodes().filter(|node| is_ready(node));
+        let there = there.map(|node| &node.id).filter(|node| !self.away.contains(*node));
+        let seen = |node: &NodeId| self.open.get(node).and_then(|open| open.seen.seen());
+        let mut withdrawn =
+            self.ceased.withdrawn(&there.map(|node| (node.clone(), seen(node))).collect());
+        // A node that comes back has seen it before, or was not waited for.
+        let before = self.withdrawn.iter().filter(|task| self.ceased.holds(task));
+        withdrawn.extend(before.cloned());
+        withdrawn
     }
 
-    /// Notes what a node has applied, and tells those whose tasks are withdrawn by that.
-    pub(crate) fn acknowledged(&mut self, node: &NodeId, session: &str, version: u64, view: &View) {
+    /// Notes what a node has applied, tells it what came up meanwhile, and tells those whose tasks
+    /// are withdrawn by that.
+    pub(crate) fn acknowledged(&mut self, node: &NodeId, session: &str, version: u64) {
         let Some(open) = self.open.get_mut(node).filter(|open| open.id == session) else {
             return;
         };
         open.seen.acknowledged(version);
-        if self.withdrawn_now(view) != self.withdrawn {
-            self.refresh(view);
+        self.tell(|id, session| id == node && !session.is_behind());
+        if self.withdrawn_now() != self.withdrawn {
+            self.tell_all();
         }
+    }
+
+    /// Says whether there are tasks that nodes should stop to lead traffic to.
+    pub(crate) fn is_withdrawing(&self) -> bool {
+        !self.ceased.is_empty()
     }
 
     pub(crate) fn is_open(&self, node: &NodeId, session: &str) -> bool {
@@ -144,5 +216,12 @@ impl Sessions {
             self.open.remove(node);
         }
         gone
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    match node.status.state {
+        NodeState::Ready => true,
+        NodeState::Unknown | NodeState::Down | NodeState::Disconnected => false,
     }
 }
