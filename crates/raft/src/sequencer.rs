@@ -251,15 +251,14 @@ impl Writer {
     }
 
     async fn take(&mut self, requests: Vec<Request>) -> Result<(), RaftError> {
-        if let Err(fault) = self.room.check() {
-            answer(requests.into_iter().map(|request| request.reply), &Err(fault));
-            return Ok(());
-        }
         let view = self.views.borrow().clone();
         self.time = self.time.max(now());
-        let batch = decide(requests, view.clone(), self.time);
+        let batch = decide(requests, view, self.time);
         if batch.record.changes.is_empty() {
-            answer(batch.waiting, &Ok(view.version()));
+            return Ok(());
+        }
+        if let Err(fault) = self.room.check() {
+            answer(batch.waiting, &Err(fault));
             return Ok(());
         }
         self.write(batch).await?;
@@ -323,9 +322,11 @@ impl Writer {
     }
 }
 
-/// Runs the closures one after the other on what those before them made of `view`.
+/// Runs the closures one after the other on what those before them made of `view`. Those that have
+/// nothing to change in `view` itself are answered here: they need no room on the disk.
 fn decide(requests: Vec<Request>, mut view: View, time: Timestamp) -> Batch {
-    let next = Version(view.version().0.saturating_add(1));
+    let present = view.version();
+    let next = Version(present.0.saturating_add(1));
     let mut record = Record { changes: Changes::default(), time };
     let mut waiting = Vec::with_capacity(requests.len());
     for Request { decide, reply } in requests {
@@ -336,6 +337,9 @@ fn decide(requests: Vec<Request>, mut view: View, time: Timestamp) -> Batch {
         let decided =
             decide(&view).and_then(|changes| rules::check(&view, &changes).map(|()| changes));
         match decided {
+            Ok(changes) if changes.is_empty() && record.changes.is_empty() => {
+                answer([reply], &Ok(present));
+            }
             Ok(changes) => {
                 // The version is the one the entry will have, unless a blank entry comes between;
                 // whoever reads it here only compares it with older ones.

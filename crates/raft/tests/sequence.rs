@@ -185,6 +185,8 @@ async fn a_full_disk_refuses_changes_and_loses_none() {
     assert_eq!(fault.kind, FaultKind::Unavailable);
     assert!(fault.message.starts_with("this manager's disk is full"), "{fault}");
     assert!(holds(&sequencer.view(), 1) && !holds(&sequencer.view(), 2));
+    let nothing = sequencer.sequence(|_view| Ok(store::Changes::default())).await;
+    assert_eq!(nothing, Ok(sequencer.view().version()), "what changes nothing needs no room");
     close(sequencer, scope).await;
 
     let (sequencer, scope) = open(directory.path()).await;
