@@ -215,7 +215,9 @@ fn service(line: &mut Line<'_>) -> Service {
     }
     if line.take("failure") == Some("rollback") {
         update.failure_action = FailureAction::Rollback;
+        spec.rollback.failure_action = FailureAction::Rollback;
     }
+    spec.rollback.parallelism = line.number("rollback-parallelism").unwrap_or(1);
     service.previous_spec = line.take("previous").map(|image| {
         let mut previous = service.spec.clone();
         image.clone_into(&mut previous.task.container.image);
@@ -228,6 +230,7 @@ fn service(line: &mut Line<'_>) -> Service {
         state: match state {
             "updating" => UpdateState::Updating,
             "paused" => UpdateState::Paused,
+            "rollback" => UpdateState::RollbackStarted,
             _ => UpdateState::Completed,
         },
         started_at: seconds(50),

@@ -160,4 +160,30 @@ pub enum UpdateState {
     Updating,
     Paused,
     Completed,
+    RollbackStarted,
+    RollbackPaused,
+    RollbackCompleted,
+}
+
+impl UpdateStatus {
+    /// Says whether tasks are replaced, or were, because the service went back to an earlier spec.
+    pub fn is_rollback(&self) -> bool {
+        match self.state {
+            UpdateState::Updating | UpdateState::Paused | UpdateState::Completed => false,
+            UpdateState::RollbackStarted
+            | UpdateState::RollbackPaused
+            | UpdateState::RollbackCompleted => true,
+        }
+    }
+
+    /// Says whether it is neither paused nor completed.
+    pub fn runs(&self) -> bool {
+        match self.state {
+            UpdateState::Updating | UpdateState::RollbackStarted => true,
+            UpdateState::Paused
+            | UpdateState::Completed
+            | UpdateState::RollbackPaused
+            | UpdateState::RollbackCompleted => false,
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! Services.
 
 use super::{check_version, spec};
-use crate::clock::RandomIds;
+use crate::clock::{RandomIds, now};
 use raft::Sequencer;
 use store::{Changes, Tx, View};
-use types::{Fault, FaultKind, Service, ServiceId, ServiceMode, ServiceSpec, Version};
+use types::{
+    Fault, FaultKind, Service, ServiceId, ServiceMode, ServiceSpec, Timestamp, UpdateState,
+    UpdateStatus, Version,
+};
 
 pub(crate) async fn create(sequencer: &Sequencer, spec: ServiceSpec) -> Result<ServiceId, Fault> {
     let id = ServiceId::draw(&mut RandomIds);
@@ -13,14 +16,16 @@ pub(crate) async fn create(sequencer: &Sequencer, spec: ServiceSpec) -> Result<S
     Ok(created)
 }
 
-/// With `None`, back to the spec before the last update.
+/// With `None`, back to the spec before the last update; what was there until then is kept, so that
+/// users may change their mind.
 pub(crate) async fn update(
     sequencer: &Sequencer,
     id: ServiceId,
     version: Version,
     spec: Option<ServiceSpec>,
 ) -> Result<(), Fault> {
-    sequencer.sequence(move |view: &View| with_updated(view, &id, version, spec)).await?;
+    let decide = move |view: &View| with_updated(view, &id, version, (spec, now()));
+    sequencer.sequence(decide).await?;
     Ok(())
 }
 
@@ -47,10 +52,17 @@ fn with_updated(
     view: &View,
     id: &ServiceId,
     version: Version,
-    spec: Option<ServiceSpec>,
+    (spec, now): (Option<ServiceSpec>, Timestamp),
 ) -> Result<Changes, Fault> {
     let mut service = Service::clone(service(view, id)?);
     check_version(&service.meta, version)?;
+    // A rollback is one from its start: if it fails it must not roll "back" to what it came from.
+    let update = spec.is_none().then(|| UpdateStatus {
+        state: UpdateState::RollbackStarted,
+        started_at: now,
+        completed_at: None,
+        message: "manually requested rollback".to_owned(),
+    });
     let spec = match spec {
         Some(spec) => spec,
         None => service
@@ -65,7 +77,7 @@ fn with_updated(
     check(view, &spec, Some(id))?;
     let before = std::mem::replace(&mut service.spec, spec);
     service.previous_spec = Some(before);
-    service.update = None;
+    service.update = update;
     let mut tx = Tx::new(view);
     tx.put_service(service);
     Ok(tx.finish())
@@ -106,7 +118,9 @@ fn service<'a>(view: &'a View, id: &ServiceId) -> Result<&'a Service, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{NetworkAttachment, PublishedPort, Timestamp};
+    use types::{NetworkAttachment, PublishedPort};
+
+    const NOW: Timestamp = Timestamp(9);
 
     fn spec(name: &str) -> ServiceSpec {
         let mut spec = ServiceSpec { name: name.into(), ..ServiceSpec::default() };
@@ -158,14 +172,17 @@ mod tests {
         let id = ServiceId::from("web-id");
         let mut wanted = view.service(&id).unwrap().spec.clone();
         wanted.mode = ServiceMode::Replicated { replicas: 3 };
-        let late = with_updated(&view, &id, Version(4), Some(wanted.clone())).unwrap_err();
+        let late = with_updated(&view, &id, Version(4), (Some(wanted.clone()), NOW)).unwrap_err();
         assert!(late.message.ends_with("update out of sequence"), "{late}");
-        let changes = with_updated(&view, &id, Version(5), Some(wanted.clone())).unwrap();
+        let changes = with_updated(&view, &id, Version(5), (Some(wanted.clone()), NOW)).unwrap();
         let view = applied(&view, &changes, 6);
         assert_eq!(view.service(&id).unwrap().spec, wanted);
-        let changes = with_updated(&view, &id, Version(6), None).unwrap();
+        let changes = with_updated(&view, &id, Version(6), (None, NOW)).unwrap();
         let view = applied(&view, &changes, 7);
-        assert_eq!(view.service(&id).unwrap().spec.mode, ServiceMode::Replicated { replicas: 1 });
+        let service = view.service(&id).unwrap();
+        assert_eq!(service.spec.mode, ServiceMode::Replicated { replicas: 1 });
+        assert_eq!(service.update.as_ref().unwrap().state, UpdateState::RollbackStarted);
+        assert_eq!(service.previous_spec, Some(wanted));
     }
 
     #[test]
@@ -174,9 +191,9 @@ mod tests {
         let id = ServiceId::from("web-id");
         let mut global = view.service(&id).unwrap().spec.clone();
         global.mode = ServiceMode::Global;
-        let fault = with_updated(&view, &id, Version(5), Some(global)).unwrap_err();
+        let fault = with_updated(&view, &id, Version(5), (Some(global), NOW)).unwrap_err();
         assert_eq!(fault.message, "service mode change is not allowed");
-        let fault = with_updated(&view, &id, Version(5), Some(spec("other"))).unwrap_err();
+        let fault = with_updated(&view, &id, Version(5), (Some(spec("other")), NOW)).unwrap_err();
         assert_eq!(fault.message, "renaming services is not supported");
     }
 }

@@ -13,43 +13,58 @@ use std::time::Duration;
 use store::View;
 use types::{
     DesiredState, FailureAction, PublishMode, PublishedPort, RestartCondition, Service, Task,
-    TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus,
+    TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
 };
-
-const ROLLING_BACK: &str = "rollback in progress";
 
 /// Pauses or rolls back updates whose new tasks fail.
 ///
 /// A new task's end counts for as long as the update runs, which is until the last new task has run
 /// for the update's `monitor` time.
 pub(crate) fn judge(draft: &mut Draft<'_>) {
-    let updating = |service: &&Arc<Service>| {
-        service.update.as_ref().is_some_and(|update| update.state == UpdateState::Updating)
-    };
+    let updating =
+        |service: &&Arc<Service>| service.update.as_ref().is_some_and(UpdateStatus::runs);
     let services: Vec<Arc<Service>> = draft.tx.services().filter(updating).cloned().collect();
     for service in services {
         let Some(task) = failure(&draft.tx, &service) else {
             continue;
         };
-        let now = draft.now;
-        let rollback = match service.spec.update.failure_action {
+        let (now, rolls_back) = (draft.now, rolls_back(&service));
+        let previous = match config(&service).failure_action {
             FailureAction::Continue => continue,
             FailureAction::Pause => None,
-            FailureAction::Rollback => service.previous_spec.clone(),
+            // There is nothing to go back to when going back fails.
+            FailureAction::Rollback => service.previous_spec.clone().filter(|_| !rolls_back),
         };
+        let why = format!("due to failure or early termination of task {}", task.id);
         draft.tx.edit_service(&service.id, |service| {
             let Some(update) = &mut service.update else { return };
-            if let Some(spec) = rollback {
+            if let Some(spec) = previous {
                 service.spec = spec;
                 service.previous_spec = None;
+                update.state = UpdateState::RollbackStarted;
                 update.started_at = now;
-                ROLLING_BACK.clone_into(&mut update.message);
-                return;
+                update.message = format!("update rolled back {why}");
+            } else if rolls_back {
+                update.state = UpdateState::RollbackPaused;
+                update.message = format!("rollback paused {why}");
+            } else {
+                update.state = UpdateState::Paused;
+                update.message = format!("update paused {why}");
             }
-            update.state = UpdateState::Paused;
-            update.message =
-                format!("update paused due to failure or early termination of task {}", task.id);
         });
+    }
+}
+
+fn rolls_back(service: &Service) -> bool {
+    service.update.as_ref().is_some_and(UpdateStatus::is_rollback)
+}
+
+/// How tasks are replaced at present.
+fn config(service: &Service) -> &UpdateConfig {
+    if service.update.as_ref().is_some_and(|update| update.is_rollback() && update.runs()) {
+        &service.spec.rollback
+    } else {
+        &service.spec.update
     }
 }
 
@@ -68,7 +83,7 @@ fn failure(view: &View, service: &Service) -> Option<Arc<Task>> {
     let all = all.count().max(1);
     #[expect(clippy::cast_precision_loss, reason = "a ratio of two small numbers")]
     let ratio = lost as f32 / all as f32;
-    (ratio > service.spec.update.max_failure_ratio).then_some(first)
+    (ratio > config(service).max_failure_ratio).then_some(first)
 }
 
 fn is_failure(task: &Task) -> bool {
@@ -135,12 +150,12 @@ pub(crate) fn advance(draft: &mut Draft<'_>, service: &Service) {
         return;
     }
     // A slot rests for the update's delay after its new task runs.
-    let delay = service.spec.update.delay;
+    let delay = config(service).delay;
     let rests: Vec<Timestamp> = run_since(&draft.tx, service, &slots, started_at)
         .map(|since| since.after(delay))
         .filter(|end| draft.now < *end)
         .collect();
-    let room = match usize::try_from(service.spec.update.parallelism).unwrap_or(usize::MAX) {
+    let room = match usize::try_from(config(service).parallelism).unwrap_or(usize::MAX) {
         0 => usize::MAX,
         parallelism => parallelism.saturating_sub(flying + rests.len()),
     };
@@ -157,12 +172,14 @@ pub(crate) fn advance(draft: &mut Draft<'_>, service: &Service) {
 /// The start of the update that runs; starts one where there are old tasks. `None`: nothing to do.
 fn begin(draft: &mut Draft<'_>, service: &Service, old: bool) -> Option<Timestamp> {
     let begun = service.update.as_ref().and_then(|update| match update.state {
-        UpdateState::Updating | UpdateState::Paused => Some(update),
-        UpdateState::Completed => None,
+        UpdateState::Updating
+        | UpdateState::Paused
+        | UpdateState::RollbackStarted
+        | UpdateState::RollbackPaused => Some(update),
+        UpdateState::Completed | UpdateState::RollbackCompleted => None,
     });
     match begun {
-        Some(update) if update.state == UpdateState::Paused => None,
-        Some(update) => Some(update.started_at),
+        Some(update) => Some(update.started_at).filter(|_| update.runs()),
         None if old => {
             let started_at = draft.now;
             let update = UpdateStatus {
@@ -222,8 +239,9 @@ fn finish(
     slots: &BTreeMap<Slot, Held>,
     started_at: Timestamp,
 ) {
-    let monitor = match service.spec.update.failure_action {
-        FailureAction::Pause | FailureAction::Rollback => service.spec.update.monitor,
+    let config = config(service);
+    let monitor = match config.failure_action {
+        FailureAction::Pause | FailureAction::Rollback => config.monitor,
         FailureAction::Continue => Duration::ZERO,
     };
     let last = run_since(&draft.tx, service, slots, started_at).max();
@@ -233,11 +251,14 @@ fn finish(
         return;
     }
     let now = draft.now;
+    let (state, message) = if rolls_back(service) {
+        (UpdateState::RollbackCompleted, "rollback completed")
+    } else {
+        (UpdateState::Completed, "update completed")
+    };
     draft.tx.edit_service(&service.id, |service| {
         let Some(update) = &mut service.update else { return };
-        let message =
-            if update.message == ROLLING_BACK { "rollback completed" } else { "update completed" };
-        update.state = UpdateState::Completed;
+        update.state = state;
         update.completed_at = Some(now);
         message.clone_into(&mut update.message);
     });
@@ -247,7 +268,7 @@ fn finish(
 /// stopped. Start-first: the old one stops when the new one runs.
 fn replace(draft: &mut Draft<'_>, service: &Service, slot: &Slot, held: &Held) {
     let running = held.wanted.iter().find(|task| task.serves());
-    let kept = match service.spec.update.order {
+    let kept = match config(service).order {
         UpdateOrder::StopFirst => None,
         UpdateOrder::StartFirst => running,
     };
@@ -407,9 +428,55 @@ mod tests {
             &expect![[r#"
                 + web.1 assigned ready n1 one at 105s
                 ~ web image one
-                ~ web update updating: rollback in progress
+                ~ web update rollbackstarted: update rolled back due to failure or early termination of task web-1-1
                 ~ web.1 failed shutdown n1 two since 99s
                 wake 105s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_rollback_that_fails_is_paused_and_never_goes_forward_again() {
+        check(
+            "
+            node n1
+            service web replicas=2 image=one update=rollback failure=rollback previous=two
+            task web.1 failed n1 image=one born=55 since=99
+            task web.2 running n1 image=two
+            ",
+            &expect![[r#"
+                + web.1 assigned ready n1 one at 105s
+                ~ web update rollbackpaused: rollback paused due to failure or early termination of task web-1-1
+                ~ web.1 failed shutdown n1 one since 99s
+                wake 105s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_rollback_goes_by_its_own_settings_and_completes_as_one() {
+        check(
+            "
+            node n1
+            service web replicas=2 image=one update=rollback rollback-parallelism=0
+            task web.1 running n1 image=two
+            task web.2 running n1 image=two
+            ",
+            &expect![[r#"
+                + web.1 assigned ready n1 one
+                + web.2 assigned ready n1 one
+                ~ web.1 running shutdown n1 two
+                ~ web.2 running shutdown n1 two
+            "#]],
+        );
+        check(
+            "
+            node n1
+            service web replicas=1 image=one update=rollback
+            task web.1 running n1 image=one born=55 since=90
+            ",
+            &expect![[r#"
+                ~ web update rollbackcompleted: rollback completed
             "#]],
         );
     }
