@@ -1,25 +1,71 @@
 //! Sends the logs of tasks to the manager that asked for them.
+//!
+//! Each log has a connection of its own. Whoever reads slowly fills the window of the whole
+//! connection, and on the session's that would hold up heartbeats and reports.
 
 use crate::container::TASK_LABEL;
+use ca::Identity;
 use engine::{Engine, LogEntry};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use types::{Fault, NodeId, TaskId};
-use wire::{DispatcherClient, LogChunk, LogLine, LogRequest};
+use wire::{DispatcherClient, LogChunk, LogLine, LogRequest, dispatcher_client};
 
 /// Lines in one message; fewer where they come slowly.
 const LINES: usize = 256;
 /// Messages that wait to be sent. Reading waits when it is full.
 const CHUNKS: usize = 8;
+/// For a manager to hear that a log cannot be sent.
+const REFUSAL_MAX: Duration = Duration::from_secs(10);
 
 type Entries = BoxStream<'static, (TaskId, Result<LogEntry, Fault>)>;
 
-/// Sends what a request asks for, until there is no more or nobody wants it.
-pub(crate) async fn publish(
+/// What logs come from and where they go.
+#[derive(Clone)]
+pub(crate) struct Publisher {
+    pub(crate) engine: Engine,
+    pub(crate) identity: Arc<Identity>,
+    /// The manager's.
+    pub(crate) address: String,
+    /// The session's own, for a few words only.
+    pub(crate) session: DispatcherClient<Channel>,
+}
+
+impl Publisher {
+    /// Sends what a request asks for, until there is no more or nobody wants it.
+    pub(crate) async fn publish(self, request: LogRequest) {
+        match self.connect().await {
+            Ok(client) => send(self.engine, self.identity.node_id(), request, client).await,
+            Err(fault) => self.refuse(request.subscription, fault.message).await,
+        }
+    }
+
+    /// A connection that ends with the log.
+    async fn connect(&self) -> Result<DispatcherClient<Channel>, Fault> {
+        let config = ca::tls::client_config(&self.identity)?;
+        Ok(dispatcher_client(ca::connect(&self.address, config).await?))
+    }
+
+    /// Says why there is nothing, so that nobody waits for it.
+    pub(crate) async fn refuse(mut self, subscription: String, error: String) {
+        tracing::warn!(error, "a log cannot be sent to the manager that asked for it");
+        let end = LogChunk { subscription, end: true, error, ..LogChunk::default() };
+        let call = self.session.publish_logs(stream::once(async { end }));
+        match tokio::time::timeout(REFUSAL_MAX, call).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(status)) => tracing::debug!(%status, "the manager does not hear why"),
+            Err(_late) => tracing::debug!("the manager does not hear why in time"),
+        }
+    }
+}
+
+async fn send(
     engine: Engine,
     node: NodeId,
     request: LogRequest,

@@ -2,7 +2,7 @@
 
 use super::{Inbound, Line, halfway};
 use crate::clock::now;
-use crate::logs;
+use crate::logs::Publisher;
 use crate::worker::Event;
 use discovery::Knowledge;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,8 +24,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After a renewal of the certificate that failed.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
-/// Logs that are sent at a time.
-const LOGS: usize = 256;
+/// Logs that are sent at a time, each on a connection of its own.
+const LOGS: usize = 64;
 
 /// A call has been answered.
 enum Answered {
@@ -46,6 +46,8 @@ enum Call {
 }
 
 pub(super) struct Session {
+    /// The manager's.
+    address: String,
     channel: Channel,
     client: DispatcherClient<Channel>,
     messages: Streaming<SessionMessage>,
@@ -75,6 +77,7 @@ impl Session {
         let late = |_| Fault::unavailable(format!("the manager {address} does not answer"));
         let messages = call.map_err(late)?.map_err(fault_of)?.into_inner();
         Ok(Self {
+            address: address.to_owned(),
             channel,
             client,
             messages,
@@ -282,16 +285,21 @@ impl Session {
 
     fn publish(&mut self, request: LogRequest, line: &Line) {
         self.logs.retain(|_, log| !log.is_finished());
-        if self.logs.len() >= LOGS {
-            tracing::warn!("too many logs are being read, one is refused");
-            return;
-        }
-        let name = request.subscription.clone();
-        let (engine, client) = (line.engine.clone(), self.client.clone());
-        let node = line.config.identity.node_id();
+        let publisher = Publisher {
+            engine: line.engine.clone(),
+            identity: Arc::clone(&line.config.identity),
+            address: self.address.clone(),
+            session: self.client.clone(),
+        };
+        let (name, is_full) = (request.subscription.clone(), self.logs.len() >= LOGS);
         let ended = name.clone();
         let log = self.calls.spawn(async move {
-            logs::publish(engine, node, request, client).await;
+            if is_full {
+                let error = format!("this node sends {LOGS} logs already");
+                publisher.refuse(request.subscription, error).await;
+            } else {
+                publisher.publish(request).await;
+            }
             Answered::Log(ended)
         });
         self.logs.insert(name, log);

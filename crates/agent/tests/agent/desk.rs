@@ -15,6 +15,10 @@ use wire::{
 };
 
 pub(crate) const NODE: &str = "worker-node";
+/// A log that is asked for under a name that begins so is never read.
+pub(crate) const UNREAD: &str = "unread";
+/// What a sender may send before it is read, of one log and of one connection.
+pub(crate) const WINDOW: u32 = 65_535;
 const ROOM: usize = 1024;
 
 /// What a node said.
@@ -67,7 +71,10 @@ impl Desk {
         let (said_sender, said) = mpsc::channel(ROOM);
         let rpc = Rpc { opened: opened_sender, said: said_sender };
         let incoming = ca::incoming(listener, tls);
-        let server = tonic::transport::Server::builder().add_service(dispatcher_server(rpc));
+        let server = tonic::transport::Server::builder()
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .add_service(dispatcher_server(rpc));
         let mut scope = Scope::new();
         scope.spawn("desk", server.serve_with_incoming(incoming));
         Self { address, worker: identity(NODE, NodeRole::Worker), opened, said, _scope: scope }
@@ -84,6 +91,11 @@ impl Desk {
     /// Waits for the node to open a session.
     pub(crate) async fn opened(&mut self) -> Opened {
         tokio::time::timeout(PATIENCE, self.opened.recv()).await.expect("a session").unwrap()
+    }
+
+    /// Says whether the node has opened another session.
+    pub(crate) fn has_another(&mut self) -> bool {
+        self.opened.try_recv().is_ok()
     }
 
     /// Waits until the node says what is waited for.
@@ -186,7 +198,11 @@ impl Dispatcher for Rpc {
     ) -> Result<Response<Done>, Status> {
         let mut chunks = request.into_inner();
         while let Some(chunk) = chunks.message().await? {
+            let is_unread = chunk.subscription.starts_with(UNREAD);
             self.said.send(Said::Log(chunk)).await.ok();
+            if is_unread {
+                std::future::pending::<()>().await;
+            }
         }
         Ok(Response::new(Done {}))
     }

@@ -296,3 +296,32 @@ async fn logs_are_sent_to_the_manager_that_asks() {
     machine.desk.until(|said| matches!(said, Said::Log(chunk) if chunk.end)).await;
     machine.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_that_nobody_reads_do_not_hold_up_heartbeats() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let container = running(&mut machine, &mut opened, &task("t")).await;
+    // More than may be on its way before anybody reads.
+    let line = format!("{}\n", "x".repeat(1023));
+    for _ in 0..desk::WINDOW / 256 {
+        machine.containers.write(&container, &line, false);
+    }
+    let options = LogOptions { stdout: true, follow: true, ..LogOptions::default() };
+    let tasks = BTreeSet::from([TaskId::from("t")]);
+    for log in ["one", "two"] {
+        let subscription = format!("{}-{log}", desk::UNREAD);
+        let (tasks, options) = (tasks.clone(), options.clone());
+        let request = LogRequest { subscription, tasks, options };
+        opened.send(SessionMessage::Logs(request)).await;
+        machine.desk.until(|said| matches!(said, Said::Log(_))).await;
+    }
+    // The first may have been on its way already.
+    for _ in 0..3 {
+        machine.desk.until(|said| matches!(said, Said::Heartbeat)).await;
+    }
+    machine.containers.end(&container, 0);
+    machine.desk.until_state(&"t".into(), TaskState::Complete).await;
+    assert!(!machine.desk.has_another(), "the session broke");
+    machine.stop().await;
+}
