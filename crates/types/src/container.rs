@@ -2,6 +2,7 @@
 
 use crate::Labels;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -38,6 +39,26 @@ pub struct ContainerSpec {
     pub sysctls: Labels,
     pub ulimits: Vec<Ulimit>,
     pub oom_score_adj: i64,
+    /// For nodes to pull the image with. No part of what runs: see [`crate::TaskSpec::makes_same`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_credentials: Option<PullCredentials>,
+}
+
+/// What a registry is told. Never shown to users again.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PullCredentials {
+    pub username: String,
+    pub password: String,
+    /// Used instead of name and password where not empty.
+    pub identity_token: String,
+}
+
+// A password may not reach a log.
+impl fmt::Debug for PullCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PullCredentials(…)")
+    }
 }
 
 impl ContainerSpec {

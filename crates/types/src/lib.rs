@@ -24,7 +24,7 @@ mod task;
 
 pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCa};
 pub use container::{
-    ContainerSpec, DnsConfig, HealthCheck, HostEntry, Mount, MountKind, Resources,
+    ContainerSpec, DnsConfig, HealthCheck, HostEntry, Mount, MountKind, PullCredentials, Resources,
     RestartCondition, RestartPolicy, Ulimit,
 };
 pub use fault::{Fault, FaultKind, Retry};

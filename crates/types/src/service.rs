@@ -54,6 +54,23 @@ pub struct TaskSpec {
     pub force_update: u64,
 }
 
+impl TaskSpec {
+    /// Says whether both make the same task. Credentials for a registry are only for pulling:
+    /// other ones make no other task.
+    pub fn makes_same(&self, other: &Self) -> bool {
+        if self == other {
+            return true;
+        }
+        let credentials = &other.container.pull_credentials;
+        if self.container.pull_credentials == *credentials {
+            return false;
+        }
+        let mut same = self.clone();
+        same.container.pull_credentials.clone_from(credentials);
+        same == *other
+    }
+}
+
 /// A wish to be on a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -185,5 +202,24 @@ impl UpdateStatus {
             | UpdateState::RollbackPaused
             | UpdateState::RollbackCompleted => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PullCredentials;
+
+    #[test]
+    fn credentials_alone_make_no_other_task_and_are_not_shown() {
+        let mut old = TaskSpec::default();
+        old.container.image = "web".into();
+        let mut new = old.clone();
+        let password = "secret".to_owned();
+        new.container.pull_credentials = Some(PullCredentials { password, ..Default::default() });
+        assert!(old != new && old.makes_same(&new) && new.makes_same(&old));
+        assert!(!format!("{new:?}").contains("secret"));
+        new.container.image = "other".into();
+        assert!(!old.makes_same(&new) && !new.makes_same(&old));
     }
 }

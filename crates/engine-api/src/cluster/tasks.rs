@@ -42,7 +42,7 @@ fn show(view: &View, task: &Task) -> Value {
 
 /// Says whether a task is of its service's present spec.
 fn up_to_date(view: &View, task: &Task) -> bool {
-    view.service(&task.service).is_some_and(|service| service.spec.task == task.spec)
+    view.service(&task.service).is_some_and(|service| service.spec.task.makes_same(&task.spec))
 }
 
 fn matches(view: &View, here: &NodeId, task: &Task, filters: &Filters) -> bool {

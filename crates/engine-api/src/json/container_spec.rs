@@ -196,6 +196,8 @@ impl ContainerSpecJson {
                 .map(|limit| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard })
                 .collect(),
             oom_score_adj: self.oom_score_adj,
+            // They come in a header.
+            pull_credentials: None,
         })
     }
 

@@ -73,7 +73,9 @@ fn failure(view: &View, service: &Service) -> Option<Arc<Task>> {
     let started_at = service.update.as_ref()?.started_at;
     let slots = slots(view, service);
     let failed = |task: &&Arc<Task>| {
-        task.spec == service.spec.task && is_failure(task) && started_at <= task.meta.created_at
+        task.spec.makes_same(&service.spec.task)
+            && is_failure(task)
+            && started_at <= task.meta.created_at
     };
     let mut failures = slots
         .values()
@@ -106,7 +108,7 @@ fn is_failure(task: &Task) -> bool {
 /// Says whether a task is what the service's present spec asks for.
 pub(crate) fn is_current(view: &View, service: &Service, task: &Task) -> bool {
     let ports = task.status.state == TaskState::New || has_ports(view, service, task);
-    ports && (task.spec == service.spec.task || differs_in_placement(view, service, task))
+    ports && (task.spec.makes_same(&service.spec.task) || differs_in_placement(view, service, task))
 }
 
 /// Published ports are the nodes' business but for two: those in host mode lead to one task, and a
@@ -128,7 +130,7 @@ fn differs_in_placement(view: &View, service: &Service, task: &Task) -> bool {
     }
     let mut spec = task.spec.clone();
     spec.placement.clone_from(placement);
-    spec == service.spec.task
+    spec.makes_same(&service.spec.task)
 }
 
 /// Replaces as many old tasks as the update allows now, and writes how far it is.
