@@ -476,3 +476,36 @@ async fn a_node_that_does_not_acknowledge_keeps_its_session_and_gets_the_rest_at
     node.beat().await.unwrap();
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_that_nobody_reads_do_not_hold_up_heartbeats() {
+    let cluster = cluster().await;
+    let identity = cluster.join().await;
+    let mut node = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    let web = web(&cluster, 1).await;
+    node.read_until("a task", |node| node.has.tasks.len() == 1).await;
+    let task = node.has.tasks.keys().next().unwrap().clone();
+    node.report(&task, TaskState::Running).await;
+    let mut unread = Vec::new();
+    let mut sending = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let options = LogOptions { stdout: true, follow: true, ..LogOptions::default() };
+        let selector = LogSelector::Service(web.clone());
+        unread.push(cluster.manager.logs(selector, options).await.unwrap());
+        node.read_until("a wish for logs", |node| !node.logs.is_empty()).await;
+        let subscription = node.logs.pop().unwrap().subscription;
+        let line = LogLine { task: task.clone(), text: vec![b'x'; 200], ..LogLine::default() };
+        let chunk = LogChunk { subscription, lines: vec![line; 100], ..LogChunk::default() };
+        let mut client = node.client.clone();
+        let chunks = tokio_stream::iter(std::iter::repeat_n(chunk, 1000));
+        sending.spawn(async move { client.publish_logs(chunks).await });
+    }
+    // Long enough for what nobody reads to fill every buffer on the way.
+    for _ in 0..20 {
+        let beat = tokio::time::timeout(Duration::from_secs(5), node.beat()).await;
+        beat.expect("the heartbeat waits for the logs").unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(sending.try_join_next().is_none(), "the logs went somewhere");
+    cluster.end().await;
+}

@@ -9,6 +9,7 @@
 
 mod codec;
 mod messages;
+mod octets;
 mod service;
 mod status;
 
@@ -19,8 +20,8 @@ pub use messages::{
     RootRequest, SessionMessage, SessionRequest, Welcome,
 };
 pub use service::{
-    Dispatcher, DispatcherClient, DispatcherServer, MESSAGE_LIMIT, Membership, MembershipClient,
-    MembershipServer, WHOLE_LIMIT, dispatcher_client, dispatcher_server, membership_client,
-    membership_server,
+    Dispatcher, DispatcherClient, DispatcherServer, MEMBERSHIP_LIMIT, MESSAGE_LIMIT, Membership,
+    MembershipClient, MembershipServer, WHOLE_LIMIT, dispatcher_client, dispatcher_server,
+    membership_client, membership_server,
 };
 pub use status::{fault_of, status_of};

@@ -21,12 +21,14 @@ use tonic::transport::Channel;
 
 /// The longest message that a manager takes from a node.
 pub const MESSAGE_LIMIT: usize = 16 << 20;
+/// The longest message of [`Membership`]: a certificate, or the wish for one. Strangers may send it.
+pub const MEMBERSHIP_LIMIT: usize = 64 << 10;
 /// The longest message that a node takes from a manager: all that it should have.
 pub const WHOLE_LIMIT: usize = 64 << 20;
 
 /// Calls [`Membership`] of a manager.
 pub fn membership_client(channel: Channel) -> MembershipClient<Channel> {
-    MembershipClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT)
+    MembershipClient::new(channel).max_decoding_message_size(MEMBERSHIP_LIMIT)
 }
 
 /// Calls [`Dispatcher`] of a manager.
@@ -38,7 +40,7 @@ pub fn dispatcher_client(channel: Channel) -> DispatcherClient<Channel> {
 
 /// Offers `membership` to nodes and to machines that want to become one.
 pub fn membership_server<T: Membership>(membership: T) -> MembershipServer<T> {
-    MembershipServer::new(membership).max_decoding_message_size(MESSAGE_LIMIT)
+    MembershipServer::new(membership).max_decoding_message_size(MEMBERSHIP_LIMIT)
 }
 
 /// Offers `dispatcher` to nodes.

@@ -550,7 +550,7 @@ fn reports_and_logs() {
                 "node": "n1",
                 "stderr": true,
                 "time": 9,
-                "text": [97, 255, 10],
+                "text": b"a\xff\n",
               }],
               "end": true,
               "error": "gone",

@@ -1,5 +1,6 @@
 //! What is wrong with a spec, in swarmkit's words.
 
+use planner::REPLICAS_MAX;
 use std::collections::BTreeSet;
 use store::View;
 use types::{
@@ -162,6 +163,9 @@ fn check_mode(spec: &ServiceSpec) -> Result<(), Fault> {
         ServiceMode::Global if spec.task.placement.max_replicas_per_node > 0 => {
             Err(Fault::invalid("replicas-max-per-node can only be used with replicated mode"))
         }
+        ServiceMode::Replicated { replicas } if replicas > REPLICAS_MAX => Err(Fault::invalid(
+            format!("a service can have at most {REPLICAS_MAX} replicas, not {replicas}"),
+        )),
         ServiceMode::Replicated { .. } | ServiceMode::Global => Ok(()),
     }
 }
@@ -242,6 +246,10 @@ mod tests {
         check(
             |it| it.update.max_failure_ratio = 2.0,
             "TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1",
+        );
+        check(
+            |it| it.mode = ServiceMode::Replicated { replicas: 20_001 },
+            "a service can have at most 20000 replicas, not 20001",
         );
         let mount = Mount { target: "/data".into(), ..Mount::default() };
         check(

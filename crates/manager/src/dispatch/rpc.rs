@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 use types::{Fault, IdSource, NodeId, Timestamp};
 use wire::{
@@ -25,8 +26,16 @@ use wire::{
 
 /// For the loop to take a command and to answer it.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Calls of one connection at a time.
+const CALLS: u32 = 1024;
+/// What a node may send in one call before it is read, and on its connection: logs that no client
+/// reads must not hold up its heartbeats.
+const CALL_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 /// For open calls to end when the manager stops.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// What a caller without a certificate is told.
+const STRANGER: &str = "this call needs a certificate of the cluster";
 /// Statuses in one report; a node has fewer tasks.
 const STATUSES: usize = 10_000;
 
@@ -72,11 +81,20 @@ fn stopping() -> Status {
     status_of(Fault::unavailable("this manager is stopping or overloaded"))
 }
 
+/// Turns away whoever has no certificate before anything that they send is read.
+#[expect(clippy::result_large_err, reason = "the signature is the library's")]
+fn known(request: Request<()>) -> Result<Request<()>, Status> {
+    match ca::peer(&request) {
+        Some(_) => Ok(request),
+        None => Err(status_of(Fault::forbidden(STRANGER))),
+    }
+}
+
 /// The node that calls: of this cluster, and not removed.
 pub(crate) fn authenticated<T>(request: &Request<T>, view: &View) -> Result<NodeId, Status> {
     let refused = |text: &str| Err(status_of(Fault::forbidden(text)));
     let Some(peer) = ca::peer(request) else {
-        return refused("this call needs a certificate of the cluster");
+        return refused(STRANGER);
     };
     if view.cluster().is_none_or(|cluster| cluster.id != peer.cluster) {
         return refused("the certificate is of another cluster");
@@ -100,8 +118,11 @@ pub(crate) fn serve(
     let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(Some(CALLS))
+        .initial_stream_window_size(Some(CALL_WINDOW))
+        .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .add_service(membership_server(entrance))
-        .add_service(dispatcher_server(rpc));
+        .add_service(InterceptedService::new(dispatcher_server(rpc), known));
     Ok(async move {
         let stop = token.clone();
         let serving = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
