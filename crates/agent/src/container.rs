@@ -27,6 +27,8 @@ pub(crate) fn config(id: String, context: &Context<'_>) -> Result<ContainerConfi
 
 fn expanded(context: &Context<'_>) -> Result<ContainerSpec, String> {
     let mut spec = context.task.spec.container.clone();
+    // For pulling only: the engine writes down what it makes, and shows it.
+    spec.pull_credentials = None;
     for variable in &mut spec.env {
         *variable = context.expand(variable)?;
     }
@@ -75,7 +77,7 @@ pub(crate) fn host_ports(task: &Task) -> Vec<(Protocol, u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{NodeDescription, PublishedPort};
+    use types::{NodeDescription, PublishedPort, PullCredentials};
 
     #[test]
     fn a_container_has_the_tasks_name_dockers_labels_and_expanded_texts() {
@@ -84,12 +86,14 @@ mod tests {
         task.spec.container.env = vec!["NAME={{.Task.Name}}".into()];
         task.spec.container.hostname = "{{.Service.Name}}-{{.Task.Slot}}".into();
         task.spec.container.labels.insert("own".into(), "label".into());
+        task.spec.container.pull_credentials = Some(PullCredentials::default());
         let description = NodeDescription::default();
         let context = Context { task: &task, node: &"n".into(), description: &description };
         let config = config("c".into(), &context).unwrap();
         assert_eq!((config.id.as_str(), config.name.as_str()), ("c", "web.1.t"));
         assert_eq!(config.spec.env, ["NAME=web.1.t"]);
         assert_eq!(config.spec.hostname, "web-1");
+        assert_eq!(config.spec.pull_credentials, None);
         let label = |name: &str| config.spec.labels.get(name).map(String::as_str);
         assert_eq!(label("own"), Some("label"));
         assert_eq!(label(TASK_LABEL), Some("t"));

@@ -72,8 +72,9 @@ impl Executor {
     }
 
     async fn pull(&self, task: &Task) -> Result<Outcome, Fault> {
-        let image = &task.spec.container.image;
-        self.engine.ensure_image(image, None).await.map(|_| Outcome::Pulled)
+        let container = &task.spec.container;
+        let credentials = container.pull_credentials.clone().map(Into::into);
+        self.engine.ensure_image(&container.image, credentials).await.map(|_| Outcome::Pulled)
     }
 
     async fn create(&self, task: &Task) -> Result<Outcome, Fault> {

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::worker::Entry;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use types::TaskId;
 
@@ -57,7 +58,10 @@ impl Journal {
 /// Writes a file so that a crash leaves the old one or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new)?;
+    // Credentials for registries are in it.
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
@@ -69,6 +73,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
     use types::{Task, TaskState};
 
     #[tokio::test]
@@ -82,6 +87,8 @@ mod tests {
         let entries = BTreeMap::from([("t".into(), entry)]);
         journal.keep(entries.clone()).await.unwrap();
         assert_eq!(Journal::open(dir.path()).unwrap().entries(), entries);
+        let mode = std::fs::metadata(dir.path().join(NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "others can read credentials");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 mod body;
 mod cluster;
+mod credentials;
 mod error;
 mod filters;
 mod json;

@@ -42,11 +42,13 @@ struct Held {
     scripts: BTreeMap<String, Script>,
     /// Calls fail as if the runtime's daemon were away.
     away: bool,
-    /// What a start fails with.
+    /// What starts fail with.
     broken: Option<Fault>,
     /// Containers end at SIGTERM unless told otherwise.
     stubborn: bool,
     pulls: usize,
+    /// What the last pull was given.
+    credentials: Option<Credentials>,
 }
 
 #[derive(Clone, Default)]
@@ -149,7 +151,7 @@ impl Fake {
         self.change(|held| held.stubborn = stubborn);
     }
 
-    /// What the next starts fail with.
+    /// What the next starts, also of further processes, fail with.
     pub fn set_broken(&self, broken: Option<Fault>) {
         self.change(|held| held.broken = broken);
     }
@@ -173,6 +175,11 @@ impl Fake {
     /// How often something was pulled.
     pub fn pulls(&self) -> usize {
         self.held().pulls
+    }
+
+    /// What the last pull was given.
+    pub fn credentials(&self) -> Option<Credentials> {
+        self.held().credentials.clone()
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -240,7 +247,7 @@ impl Runtime for Fake {
     fn pull(
         &self,
         name: String,
-        _: Option<Credentials>,
+        credentials: Option<Credentials>,
         progress: mpsc::Sender<Progress>,
     ) -> Answer<'_, Image> {
         let status = "Pull complete".to_owned();
@@ -248,6 +255,7 @@ impl Runtime for Fake {
         self.add_image(&name, json!({ "Cmd": ["run"] }));
         self.call(|held| {
             held.pulls += 1;
+            held.credentials = credentials;
             let image = held.images.values().find(|image| image.names.contains(&name));
             image.cloned().ok_or_else(|| Fault::internal("it was just added"))
         })
@@ -372,6 +380,9 @@ impl Runtime for Fake {
         let script = self.held().scripts.get(&word).cloned().unwrap_or_default();
         let key = key(&id, &exec);
         let answer = self.call(|held| {
+            if let Some(fault) = held.broken.clone() {
+                return Err(fault);
+            }
             if held.containers.get(&id).is_none_or(|kept| kept.run.is_none()) {
                 return Err(no_container(&id));
             }

@@ -162,6 +162,13 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+impl From<types::PullCredentials> for Credentials {
+    fn from(it: types::PullCredentials) -> Self {
+        let types::PullCredentials { username, password, identity_token } = it;
+        Self { username, password, identity_token }
+    }
+}
+
 /// How far a pull is, in Docker's words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {

@@ -17,7 +17,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
-    Attachment, DesiredState, FaultKind, NodeDescription, Subnet, Task, TaskId, TaskState,
+    Attachment, DesiredState, FaultKind, NodeDescription, PullCredentials, Subnet, Task, TaskId,
+    TaskState,
 };
 use wire::{Assignments, Difference, LogOptions, LogRequest, SessionMessage};
 
@@ -161,6 +162,20 @@ async fn an_image_that_cannot_be_had_rejects_the_task() {
     let status = machine.desk.until_state(&"t".into(), TaskState::Rejected).await;
     assert!(status.error.starts_with("No such image: Nope"), "{}", status.error);
     assert_eq!(status.message, "preparing");
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_pulled_with_the_tasks_credentials() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let mut wanted = task("t");
+    wanted.spec.container.image = "registry.example/private".into();
+    let (username, password) = ("alice".to_owned(), "secret".to_owned());
+    let credentials = PullCredentials { username, password, ..PullCredentials::default() };
+    wanted.spec.container.pull_credentials = Some(credentials.clone());
+    running(&mut machine, &mut opened, &wanted).await;
+    assert_eq!(machine.containers.credentials(), Some(credentials.into()));
     machine.stop().await;
 }
 

@@ -3,11 +3,12 @@
 use super::logs::{self, LogQuery};
 use crate::Api;
 use crate::body::JsonBody;
+use crate::credentials::credentials;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::service::{Counts, ServiceSpecJson, render};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -15,7 +16,9 @@ use manager::find;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::View;
-use types::{DesiredState, Fault, Service, ServiceMode, ServiceSpec, TaskState, Version};
+use types::{
+    DesiredState, Fault, PullCredentials, Service, ServiceMode, ServiceSpec, TaskState, Version,
+};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -83,10 +86,12 @@ fn resolve_networks(view: &View, spec: &mut ServiceSpec) -> Result<(), Fault> {
 
 async fn create(
     State(api): State<Api>,
+    headers: HeaderMap,
     JsonBody(spec): JsonBody<ServiceSpecJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let manager = api.manager()?;
     let mut spec = spec.parse()?;
+    spec.task.container.pull_credentials = credentials(&headers)?;
     resolve_networks(&manager.view(), &mut spec)?;
     let id = manager.create_service(spec).await?;
     Ok((StatusCode::CREATED, Json(json!({ "ID": id, "Warnings": null }))))
@@ -99,15 +104,37 @@ async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct UpdateQuery {
     version: Option<u64>,
     rollback: Option<String>,
+    registry_auth_from: Option<String>,
+}
+
+/// The credentials that a service keeps where an update brings none.
+fn kept_credentials(
+    service: &Service,
+    from: Option<&str>,
+) -> Result<Option<PullCredentials>, Fault> {
+    let spec = match from {
+        None | Some("" | "spec") => &service.spec,
+        Some("previous-spec") => service.previous_spec.as_ref().ok_or_else(|| {
+            Fault::invalid(format!("service {} does not have a previous spec", service.id))
+        })?,
+        Some(other) => {
+            return Err(Fault::invalid(format!(
+                "unsupported registryAuthFrom value {other}: use 'spec' or 'previous-spec'"
+            )));
+        }
+    };
+    Ok(spec.task.container.pull_credentials.clone())
 }
 
 async fn update(
     State(api): State<Api>,
     Path(id): Path<String>,
     Query(query): Query<UpdateQuery>,
+    headers: HeaderMap,
     JsonBody(spec): JsonBody<ServiceSpecJson>,
 ) -> Result<Json<Value>, ApiError> {
     let manager = api.manager()?;
@@ -123,6 +150,10 @@ async fn update(
         }
     };
     let mut spec = spec.parse()?;
+    spec.task.container.pull_credentials = match credentials(&headers)? {
+        None => kept_credentials(&service, query.registry_auth_from.as_deref())?,
+        new => new,
+    };
     resolve_networks(&view, &mut spec)?;
     manager.update_service(&service.id, version, spec, rollback).await?;
     Ok(Json(json!({ "Warnings": null })))
@@ -144,4 +175,46 @@ async fn service_logs(
     let service = find::service(&manager.view(), &id)?;
     let framed = !service.spec.task.container.tty;
     logs::answer(&manager, manager::LogSelector::Service(service.id.clone()), &query, framed).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_without_credentials_keeps_those_of_the_spec_that_it_names() {
+        let with = |username: &str| {
+            let mut spec = ServiceSpec::default();
+            let username = username.to_owned();
+            let credentials = PullCredentials { username, ..PullCredentials::default() };
+            spec.task.container.pull_credentials = Some(credentials);
+            spec
+        };
+        let mut service = Service { id: "s".into(), spec: with("new"), ..Service::default() };
+        let kept = |service: &Service, from| {
+            kept_credentials(service, from).map(|kept| kept.unwrap_or_default().username)
+        };
+        for from in [None, Some(""), Some("spec")] {
+            assert_eq!(kept(&service, from).unwrap(), "new");
+        }
+        let fault = kept(&service, Some("previous-spec")).unwrap_err();
+        assert_eq!(fault, Fault::invalid("service s does not have a previous spec"));
+        service.previous_spec = Some(with("old"));
+        assert_eq!(kept(&service, Some("previous-spec")).unwrap(), "old");
+        assert!(kept(&service, Some("elsewhere")).is_err());
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let mut service = Service::default();
+        let credentials = PullCredentials {
+            username: "alice".to_owned(),
+            password: "secret".to_owned(),
+            identity_token: String::new(),
+        };
+        service.spec.task.container.pull_credentials = Some(credentials);
+        service.previous_spec = Some(service.spec.clone());
+        let shown = render(&service, None).to_string();
+        assert!(!shown.contains("alice") && !shown.contains("secret"), "{shown}");
+    }
 }

@@ -176,6 +176,7 @@ impl CreateJson {
             sysctls: host.sysctls,
             ulimits: host.ulimits.into_iter().map(limit).collect(),
             oom_score_adj: host.oom_score_adj,
+            pull_credentials: None,
         };
         Ok(ContainerConfig {
             id: String::new(),

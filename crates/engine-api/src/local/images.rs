@@ -1,18 +1,17 @@
 //! `/images`: this node's images.
 
 use crate::body::json_lines;
+use crate::credentials::credentials;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::image::{render, render_item, render_progress, render_removed};
-use crate::json::nullable;
 use crate::{Api, ListQuery, flag};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use base64::Engine as _;
-use engine::{Archive, Credentials, Image, Reference};
+use engine::{Archive, Image, Reference};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -86,7 +85,7 @@ async fn create(
         tag => format!("{name}:{tag}"),
     };
     if let Some(name) = query.from_image.filter(|name| !name.is_empty()) {
-        let progress = api.engine.pull(&with_tag(&name), credentials(&headers)?)?;
+        let progress = api.engine.pull(&with_tag(&name), credentials(&headers)?.map(Into::into))?;
         return Ok(json_lines(progress.map(|item| match item {
             Ok(progress) => render_progress(&progress),
             Err(fault) => render_failure(&fault),
@@ -108,36 +107,6 @@ fn render_failure(fault: &Fault) -> Value {
 fn archive(request: Request) -> Archive {
     let bytes = request.into_body().into_data_stream().map_err(std::io::Error::other);
     Box::pin(StreamReader::new(bytes))
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct AuthJson {
-    #[serde(deserialize_with = "nullable")]
-    username: String,
-    #[serde(deserialize_with = "nullable")]
-    password: String,
-    #[serde(deserialize_with = "nullable")]
-    identitytoken: String,
-}
-
-/// Reads `X-Registry-Auth`: base64 of JSON.
-fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Fault> {
-    let Some(text) = headers.get("X-Registry-Auth").filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let wrong = || Fault::invalid("invalid X-Registry-Auth header: use base64 of JSON");
-    let bytes = base64::engine::general_purpose::URL_SAFE
-        .decode(text)
-        .or_else(|_other_alphabet| base64::engine::general_purpose::STANDARD.decode(text))
-        .map_err(|_neither| wrong())?;
-    let auth: AuthJson = serde_json::from_slice(&bytes).map_err(|_syntax| wrong())?;
-    let some = !auth.username.is_empty() || !auth.identitytoken.is_empty();
-    Ok(some.then_some(Credentials {
-        username: auth.username,
-        password: auth.password,
-        identity_token: auth.identitytoken,
-    }))
 }
 
 async fn load(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
@@ -217,27 +186,4 @@ async fn prune() -> Result<Json<Value>, ApiError> {
 async fn distribution(Path(rest): Path<String>) -> Result<Json<Value>, ApiError> {
     let name = rest.trim_end_matches("/json");
     Err(Fault::not_implemented(&format!("resolving {name} to a digest")).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_come_in_both_alphabets_and_may_be_empty() {
-        let text = r#"{"username":"u","password":"p?>"}"#;
-        for coded in [
-            base64::engine::general_purpose::URL_SAFE.encode(text),
-            base64::engine::general_purpose::STANDARD.encode(text),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("X-Registry-Auth", coded.parse().unwrap());
-            assert_eq!(credentials(&headers).unwrap().unwrap().password, "p?>");
-        }
-        let mut headers = HeaderMap::new();
-        headers.insert("X-Registry-Auth", "e30=".parse().unwrap());
-        assert_eq!(credentials(&headers).unwrap(), None);
-        headers.insert("X-Registry-Auth", "%%".parse().unwrap());
-        assert!(credentials(&headers).is_err());
-    }
 }

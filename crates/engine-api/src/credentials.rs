@@ -1,0 +1,60 @@
+//! What a registry is told comes in a header, for images and services alike.
+
+use crate::json::nullable;
+use axum::http::HeaderMap;
+use base64::Engine as _;
+use serde::Deserialize;
+use types::{Fault, PullCredentials};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AuthJson {
+    #[serde(deserialize_with = "nullable")]
+    username: String,
+    #[serde(deserialize_with = "nullable")]
+    password: String,
+    #[serde(deserialize_with = "nullable")]
+    identitytoken: String,
+}
+
+/// Reads `X-Registry-Auth`: base64 of JSON. Nothing of substance is none.
+pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<PullCredentials>, Fault> {
+    let Some(text) = headers.get("X-Registry-Auth").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = || Fault::invalid("invalid X-Registry-Auth header: use base64 of JSON");
+    let bytes = base64::engine::general_purpose::URL_SAFE
+        .decode(text)
+        .or_else(|_other_alphabet| base64::engine::general_purpose::STANDARD.decode(text))
+        .map_err(|_neither| wrong())?;
+    let auth: AuthJson = serde_json::from_slice(&bytes).map_err(|_syntax| wrong())?;
+    let some = !auth.username.is_empty() || !auth.identitytoken.is_empty();
+    Ok(some.then_some(PullCredentials {
+        username: auth.username,
+        password: auth.password,
+        identity_token: auth.identitytoken,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_come_in_both_alphabets_and_may_be_empty() {
+        let text = r#"{"username":"u","password":"p?>"}"#;
+        for coded in [
+            base64::engine::general_purpose::URL_SAFE.encode(text),
+            base64::engine::general_purpose::STANDARD.encode(text),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("X-Registry-Auth", coded.parse().unwrap());
+            assert_eq!(credentials(&headers).unwrap().unwrap().password, "p?>");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("X-Registry-Auth", "e30=".parse().unwrap());
+        assert_eq!(credentials(&headers).unwrap(), None);
+        headers.insert("X-Registry-Auth", "%%".parse().unwrap());
+        assert!(credentials(&headers).is_err());
+    }
+}
