@@ -32,7 +32,11 @@ impl Engine {
                     token.run_until_cancelled(both).await;
                 });
             }
-            (_, _, true) => container.live().taps.push(Tap { sink, stdout, stderr }),
+            (_, _, true) => {
+                let mut live = container.live();
+                live.taps.retain(|tap| !tap.sink.is_closed());
+                live.taps.push(Tap { sink, stdout, stderr });
+            }
             (_, _, false) => {}
         }
         let spec = &container.fixed.config.spec;

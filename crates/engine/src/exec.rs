@@ -5,6 +5,7 @@ use crate::clock;
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::fifo::{self, Output};
+use crate::life;
 use crate::rootfs;
 use crate::runtime::{Exit, Runtime, Size, Stdio};
 use crate::spec::{self, ExecPlan};
@@ -155,7 +156,9 @@ impl Engine {
         Ok(id)
     }
 
-    /// Starts it, with streams as its configuration asks; with `detach` there are none.
+    /// Starts it, with streams as its configuration asks; with `detach` there are none. Where it
+    /// cannot be started, the output says why and [`ExecInfo::exit_code`] is 126 to 128, unless
+    /// nobody listens: then that is the fault.
     pub async fn exec_start(&self, exec: &str, detach: bool) -> Result<Attached, Fault> {
         let (engine, exec) = (self.clone(), self.exec(exec)?);
         self.complete(async move { engine.exec_start_one(&exec, detach).await }).await
@@ -176,17 +179,24 @@ impl Engine {
         if detach {
             (config.stdin, config.stdout, config.stderr) = (false, false, false);
         }
-        let launched = match self.running(&container) {
-            Ok(container) => self.launch(&container, &id, &config).await.map(|l| (container, l)),
-            Err(fault) => Err(fault),
+        let failed = |code: i32| {
+            let mut info = exec.info();
+            info.running = false;
+            info.exit_code = Some(code);
         };
-        let (container, launched) = match launched {
+        let container = match self.running(&container) {
+            Ok(container) => container,
+            Err(fault) => {
+                failed(KILLED);
+                return Err(fault);
+            }
+        };
+        let launched = match self.launch(&container, &id, &config).await {
             Ok(launched) => launched,
             Err(fault) => {
-                let mut info = exec.info();
-                info.running = false;
-                info.exit_code = Some(126);
-                return Err(fault);
+                // As Docker does: whoever is attached reads why, and asks for the exit code.
+                failed(life::code_of(&fault));
+                return if detach { Err(fault) } else { Ok(epitaph(&config, &fault)) };
             }
         };
         exec.info().pid = launched.pid;
@@ -332,6 +342,14 @@ impl Engine {
     fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Exec>>> {
         self.inner.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Streams of a process that could not be started: the reason, and the end.
+fn epitaph(config: &ExecConfig, fault: &Fault) -> Attached {
+    let (sink, output) = mpsc::channel(1);
+    let bytes = Bytes::from(format!("{}\r\n", fault.message));
+    let _sent = sink.try_send(Chunk { stderr: false, bytes });
+    Attached { tty: config.tty, output, input: None }
 }
 
 fn stdio(run: &Path, exec: &str, config: &ExecConfig) -> Stdio {

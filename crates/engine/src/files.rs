@@ -1,14 +1,14 @@
 //! Text of the files that the engine writes for every container.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use types::{DnsConfig, HostEntry};
 
 /// The built-in name server.
 const RESOLVER: &str = "127.0.0.11";
 
-/// Renders /etc/hosts.
-pub(crate) fn hosts(address: Option<IpAddr>, hostname: &str, further: &[HostEntry]) -> String {
+/// Renders /etc/hosts. The first of its own addresses is what its name leads to.
+pub(crate) fn hosts(own: &[Ipv4Addr], hostname: &str, further: &[HostEntry]) -> String {
     let mut text = "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::\tip6-localnet\n\
@@ -19,7 +19,7 @@ pub(crate) fn hosts(address: Option<IpAddr>, hostname: &str, further: &[HostEntr
     for entry in further {
         let _infallible = writeln!(text, "{}\t{}", entry.address, entry.names.join(" "));
     }
-    if let Some(address) = address {
+    for address in own {
         let _infallible = writeln!(text, "{address}\t{hostname}");
     }
     text
@@ -80,7 +80,7 @@ mod tests {
     fn hosts_end_with_the_container_itself() {
         let further =
             [HostEntry { address: "10.9.8.7".parse().unwrap(), names: vec!["db".to_owned()] }];
-        let text = hosts(Some("10.0.1.3".parse().unwrap()), "web", &further);
+        let text = hosts(&["10.0.1.3".parse().unwrap()], "web", &further);
         assert!(text.ends_with("10.9.8.7\tdb\n10.0.1.3\tweb\n"), "{text}");
     }
 }

@@ -8,6 +8,10 @@
 //! Invariants: a container's record is on disk before anything of it runs, and containers outlive
 //! the daemon: [`start`] takes over what runs. A log is closed only after all that the container
 //! wrote is in it. A container is never held up for ever by a full disk or a slow reader.
+//!
+//! Output goes through FIFOs that the engine reads. While no engine runs, a container that has
+//! written a FIFO full (64 KiB) waits for the next one, and the last output of a container that
+//! ends meanwhile is lost with its FIFOs; its exit code is not.
 
 mod attach;
 mod blocking;

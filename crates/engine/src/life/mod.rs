@@ -16,6 +16,7 @@ mod takeover;
 mod tests;
 
 pub use create::Created;
+pub(crate) use start::code_of;
 
 use crate::engine::Engine;
 use crate::runtime::{Exit, Happening};

@@ -11,7 +11,7 @@ use crate::spec::{self, Netns, Plan};
 use crate::{clock, files, health, pump};
 use dataplane::Dataplane;
 use std::fs;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -175,13 +175,13 @@ impl Engine {
     async fn write_files(&self, container: &Container, netns: &Netns) -> Result<(), Fault> {
         let spec = container.fixed.config.spec.clone();
         let hostname = container.hostname();
-        let address = self.first_address(container).await;
+        let addresses = self.addresses(container).await;
         let folder = container.folder.clone();
         let (own, daemon) = (*netns != Netns::Host, self.inner.config.resolv_conf.clone());
         blocking(move || {
             let daemon = fs::read_to_string(daemon).unwrap_or_default();
             let resolv = if own { files::resolv_conf(&spec.dns, &daemon) } else { daemon };
-            let hosts = files::hosts(address, &hostname, &spec.hosts);
+            let hosts = files::hosts(&addresses, &hostname, &spec.hosts);
             for (name, text) in
                 [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv)]
             {
@@ -192,12 +192,15 @@ impl Engine {
         .await
     }
 
-    /// Where the container's own name leads to: its first cluster network, or the gateway bridge.
-    async fn first_address(&self, container: &Container) -> Option<IpAddr> {
-        let gateway = container.live().address?;
+    /// Where the container's own name leads to: its cluster networks, or the gateway bridge.
+    async fn addresses(&self, container: &Container) -> Vec<Ipv4Addr> {
+        let Some(gateway) = container.live().address else { return Vec::new() };
         let sandbox = find_sandbox(&self.inner.dataplane, container.id()).await.ok();
-        let first = sandbox.and_then(|sandbox| sandbox.attachments.first().map(|a| a.address));
-        Some(IpAddr::V4(first.unwrap_or(gateway)))
+        let attachments = sandbox.map(|sandbox| sandbox.attachments).unwrap_or_default();
+        if attachments.is_empty() {
+            return vec![gateway];
+        }
+        attachments.into_iter().map(|attachment| attachment.address).collect()
     }
 
     /// Makes the FIFOs and starts to carry what comes.
@@ -254,7 +257,7 @@ async fn node_name() -> String {
 }
 
 /// The exit code of a container that could not be started, as Docker chooses it.
-fn code_of(fault: &Fault) -> i32 {
+pub(crate) fn code_of(fault: &Fault) -> i32 {
     let missing = ["executable file not found", "no such file or directory"];
     if missing.iter().any(|text| fault.message.contains(text)) {
         127

@@ -366,6 +366,23 @@ async fn a_further_process_gives_its_output_and_its_exit_code() {
 }
 
 #[tokio::test]
+async fn whoever_is_attached_reads_why_a_further_process_could_not_be_started() {
+    let stage = Stage::new().await;
+    stage.running(|config| config.name = "web".to_owned()).await;
+    stage.fake.set_broken(Some(Fault::invalid("exec: \"no\": executable file not found")));
+    let command = vec!["no".to_owned()];
+    let config = ExecConfig { command, stdout: true, ..ExecConfig::default() };
+    let exec = stage.engine.exec_create("web", config.clone()).await.unwrap();
+    let mut attached = stage.engine.exec_start(&exec, false).await.unwrap();
+    let reason = soon(attached.output.recv()).await.unwrap().bytes;
+    assert_eq!(reason, "exec: \"no\": executable file not found\r\n");
+    assert_eq!(soon(attached.output.recv()).await, None);
+    assert_eq!(stage.engine.exec_inspect(&exec).unwrap().exit_code, Some(127));
+    let unheard = stage.engine.exec_create("web", config).await.unwrap();
+    assert!(stage.engine.exec_start(&unheard, true).await.is_err());
+}
+
+#[tokio::test]
 async fn the_input_of_a_further_process_ends_with_the_clients() {
     let stage = Stage::new().await;
     stage.running(|config| config.name = "web".to_owned()).await;
