@@ -63,6 +63,8 @@ pub(crate) struct Part {
     pub(crate) node: NodeId,
     pub(crate) tasks: BTreeSet<TaskId>,
     pub(crate) sink: Sink,
+    /// The node's call broke off before its end.
+    broken: bool,
 }
 
 /// The parts that nodes may send to, shared between the loop and the RPC handlers.
@@ -77,6 +79,43 @@ impl Sinks {
 
     fn with<R>(&self, run: impl FnOnce(&mut BTreeMap<String, Part>) -> R) -> R {
         run(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A part that is being read from its node's call; dropped before its end, it is broken.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    sinks: Sinks,
+    name: String,
+    node: NodeId,
+    ended: bool,
+}
+
+impl Reading {
+    pub(crate) fn new(sinks: &Sinks, name: &str, node: &NodeId) -> Self {
+        Self { sinks: sinks.clone(), name: name.to_owned(), node: node.clone(), ended: false }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn end(mut self) -> String {
+        self.ended = true;
+        self.name.clone()
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.sinks.with(|parts| {
+            if let Some(part) = parts.get_mut(&self.name).filter(|part| part.node == self.node) {
+                part.broken = true;
+            }
+        });
     }
 }
 
@@ -149,10 +188,13 @@ impl Subscriptions {
 }
 
 impl Served {
-    /// Parts of sessions that are over will not come. What follows is asked for again.
+    /// Parts of sessions that are over will not come, nor will the rest of those whose call broke
+    /// off. What follows is asked for again.
     fn lose_parts(&mut self, sinks: &Sinks, sessions: &Sessions) {
-        let lost = self.parts.extract_if(.., |_, (node, session)| {
-            sessions.session_of(node) != Some(session.as_str())
+        let broken =
+            |name: &str| sinks.with(|parts| parts.get(name).is_some_and(|part| part.broken));
+        let lost = self.parts.extract_if(.., |name, (node, session)| {
+            sessions.session_of(node) != Some(session.as_str()) || broken(name)
         });
         for (name, (node, _)) in lost {
             let part = sinks.with(|parts| parts.remove(&name));
@@ -185,7 +227,7 @@ impl Served {
             self.told.remove(&node);
             let name = format!("{:032x}", RandomIds.next_bits());
             let sink = self.subscription.sink.clone();
-            let part = Part { node: node.clone(), tasks: tasks.clone(), sink };
+            let part = Part { node: node.clone(), tasks: tasks.clone(), sink, broken: false };
             sinks.with(|parts| parts.insert(name.clone(), part));
             self.asked.extend(tasks.iter().cloned());
             let options = self.subscription.options.clone();

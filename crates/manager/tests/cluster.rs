@@ -509,3 +509,31 @@ async fn logs_that_nobody_reads_do_not_hold_up_heartbeats() {
     assert!(sending.try_join_next().is_none(), "the logs went somewhere");
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_whose_call_breaks_off_end_with_a_word_on_it() {
+    let cluster = cluster().await;
+    let identity = cluster.join().await;
+    let mut node = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    let web = web(&cluster, 1).await;
+    node.read_until("a task", |node| node.has.tasks.len() == 1).await;
+    let task = node.has.tasks.keys().next().unwrap().clone();
+    node.report(&task, TaskState::Running).await;
+    let options = LogOptions { stdout: true, ..LogOptions::default() };
+    let mut lines = cluster.manager.logs(LogSelector::Service(web), options).await.unwrap();
+    node.read_until("a wish for logs", |node| !node.logs.is_empty()).await;
+    let subscription = node.logs.pop().unwrap().subscription;
+    let line = LogLine { task, text: b"hello".to_vec(), ..LogLine::default() };
+    let chunk = LogChunk { subscription, lines: vec![line], ..LogChunk::default() };
+    let chunks = tokio_stream::iter([chunk]).chain(tokio_stream::pending());
+    let mut client = node.client.clone();
+    let mut sending = tokio::task::JoinSet::new();
+    sending.spawn(async move { client.publish_logs(chunks).await });
+    let mut next = async || tokio::time::timeout(PATIENCE, lines.next()).await.unwrap();
+    assert_eq!(next().await.unwrap().unwrap().text, b"hello");
+    sending.shutdown().await;
+    let fault = next().await.unwrap().unwrap_err();
+    assert!(fault.message.contains("incomplete log stream"), "{fault}");
+    assert!(next().await.is_none());
+    cluster.end().await;
+}

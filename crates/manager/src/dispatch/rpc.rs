@@ -6,7 +6,7 @@ use super::sessions::QUEUE;
 use super::{Command, report};
 use crate::Error;
 use crate::clock::{RandomIds, uptime};
-use crate::logs::{Sinks, admitted};
+use crate::logs::{Reading, Sinks, admitted};
 use crate::membership::Entrance;
 use ca::Identity;
 use raft::Sequencer;
@@ -82,7 +82,6 @@ fn stopping() -> Status {
 }
 
 /// Turns away whoever has no certificate before anything that they send is read.
-#[expect(clippy::result_large_err, reason = "the signature is the library's")]
 fn known(request: Request<()>) -> Result<Request<()>, Status> {
     match ca::peer(&request) {
         Some(_) => Ok(request),
@@ -195,10 +194,12 @@ impl Dispatcher for Rpc {
     ) -> Result<Response<Done>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
         let mut chunks = request.into_inner();
-        let mut open = None;
+        // Where the call breaks off, this goes with it.
+        let mut open: Option<Reading> = None;
         while let Some(chunk) = chunks.message().await? {
             // One call carries one subscription's part.
-            let name = open.get_or_insert_with(|| chunk.subscription.clone());
+            let name = || Reading::new(&self.sinks, &chunk.subscription, &node);
+            let name = open.get_or_insert_with(name).name();
             let Some(part) = self.sinks.part(name, &node) else { break };
             let (end, error) = (chunk.end, chunk.error.clone());
             for line in admitted(&part, chunk.lines) {
@@ -211,11 +212,10 @@ impl Dispatcher for Rpc {
                 drop(part.sink.send(Err(Fault::unavailable(error))).await);
             }
             if end {
+                let part = open.take().map(Reading::end).unwrap_or_default();
+                self.tell(Command::LogsEnded { part }).await?;
                 break;
             }
-        }
-        if let Some(part) = open.filter(|name| self.sinks.part(name, &node).is_some()) {
-            self.tell(Command::LogsEnded { part }).await?;
         }
         Ok(Response::new(Done {}))
     }
