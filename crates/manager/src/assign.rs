@@ -1,6 +1,7 @@
 //! What every node should have: its tasks, and all it must know to carry its networks.
 //!
-//! Pure. A [`Picture`] is made once for each view; every session takes its part of it.
+//! Pure. A [`Picture`] is made once for each view; every session takes its [`Share`] of it. What is
+//! as it was in the picture before is the same object, so that nobody compares or copies it.
 //!
 //! Invariants: what a node knows of endpoints and what it is told of tasks come from the same view;
 //! nothing of a node that is down is known to others.
@@ -9,6 +10,7 @@ use discovery::{
     Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, ServiceView,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use store::View;
 use types::{
     EndpointMode, NetworkId, Node, NodeId, NodeState, PublishMode, Service, Task, TaskId, TaskState,
@@ -21,8 +23,36 @@ const SHORT_ID: usize = 12;
 /// All networks with all that is on them, and the routing mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Picture {
-    networks: BTreeMap<NetworkId, NetworkView>,
-    mesh: Mesh,
+    networks: BTreeMap<NetworkId, Arc<NetworkView>>,
+    mesh: Arc<Mesh>,
+}
+
+/// What one node should have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Share {
+    pub version: u64,
+    pub tasks: BTreeMap<TaskId, Arc<Task>>,
+    pub withdrawn: BTreeSet<TaskId>,
+    pub networks: BTreeMap<NetworkId, Arc<NetworkView>>,
+    pub mesh: Arc<Mesh>,
+}
+
+impl Share {
+    /// All of it, to be sent.
+    pub fn assignments(&self) -> Assignments {
+        let tasks = self.tasks.iter().map(|(id, task)| (id.clone(), Task::clone(task)));
+        let networks = self.networks.iter();
+        let networks = networks.map(|(id, network)| (id.clone(), NetworkView::clone(network)));
+        let mut knowledge = Knowledge::default();
+        knowledge.networks.extend(networks);
+        knowledge.mesh.clone_from(&self.mesh);
+        Assignments {
+            version: self.version,
+            tasks: tasks.collect(),
+            withdrawn: self.withdrawn.clone(),
+            knowledge,
+        }
+    }
 }
 
 impl Picture {
@@ -37,7 +67,7 @@ impl Picture {
                 internal: network.spec.internal,
                 ..NetworkView::default()
             };
-            picture.networks.insert(network.id.clone(), seen);
+            picture.networks.insert(network.id.clone(), Arc::new(seen));
         }
         for node in view.nodes().filter(|node| is_reachable(node)) {
             picture.add_node(node);
@@ -53,10 +83,24 @@ impl Picture {
         picture
     }
 
+    /// Takes the picture of a view that follows on the one that `before` is of.
+    pub fn after(before: &Self, view: &View) -> Self {
+        let mut picture = Self::of(view);
+        for (id, network) in &mut picture.networks {
+            if let Some(before) = before.networks.get(id).filter(|before| *before == network) {
+                network.clone_from(before);
+            }
+        }
+        if picture.mesh == before.mesh {
+            picture.mesh.clone_from(&before.mesh);
+        }
+        picture
+    }
+
     fn add_node(&mut self, node: &Node) {
         let Some(ingress) = node.ingress_address else { return };
         let seen = MeshNode { address: node.status.address, ingress };
-        self.mesh.nodes.insert(node.id.clone(), seen);
+        self.mesh_mut().nodes.insert(node.id.clone(), seen);
     }
 
     fn add_task(&mut self, task: &Task, node: &Node) {
@@ -72,11 +116,11 @@ impl Picture {
                 aliases: short_id(task).into_iter().collect(),
                 serving: task.serves(),
             };
-            network.endpoints.insert(task.id.clone(), endpoint);
+            Arc::make_mut(network).endpoints.insert(task.id.clone(), endpoint);
         }
         if let Some(ingress) = task.ingress_address {
             let seen = MeshTask { node: node.id.clone(), ingress, serving: task.serves() };
-            self.mesh.tasks.insert(task.id.clone(), seen);
+            self.mesh_mut().tasks.insert(task.id.clone(), seen);
         }
     }
 
@@ -96,7 +140,7 @@ impl Picture {
                 aliases: attachment.aliases.iter().cloned().collect(),
                 vip,
             };
-            network.services.insert(service.id.clone(), seen);
+            Arc::make_mut(network).services.insert(service.id.clone(), seen);
         }
         for port in &service.ports {
             match port.mode {
@@ -109,40 +153,35 @@ impl Picture {
                 target: port.target,
                 tasks: tasks.filter(|id| self.mesh.tasks.contains_key(*id)).cloned().collect(),
             };
-            self.mesh.ports.insert((port.protocol, port.published), seen);
+            self.mesh_mut().ports.insert((port.protocol, port.published), seen);
         }
     }
 
+    /// While it is made, nobody shares it.
+    fn mesh_mut(&mut self) -> &mut Mesh {
+        Arc::make_mut(&mut self.mesh)
+    }
+
     /// What `node` should have. `withdrawn` may name tasks of other nodes too.
-    pub fn assignments(
-        &self,
-        view: &View,
-        node: &NodeId,
-        withdrawn: &BTreeSet<TaskId>,
-    ) -> Assignments {
-        let mut assignments = Assignments::default();
-        let knowledge = &mut assignments.knowledge;
+    pub fn share(&self, view: &View, node: &NodeId, withdrawn: &BTreeSet<TaskId>) -> Share {
+        let mut share = Share { mesh: Arc::clone(&self.mesh), ..Share::default() };
         for task in view.tasks_of_node(node) {
             if task.status.state < TaskState::Assigned {
                 continue;
             }
             if task.occupies() {
                 for attachment in &task.attachments {
-                    if knowledge.networks.contains_key(&attachment.network) {
-                        continue;
-                    }
                     if let Some(network) = self.networks.get(&attachment.network) {
-                        knowledge.networks.insert(attachment.network.clone(), network.clone());
+                        share.networks.insert(attachment.network.clone(), Arc::clone(network));
                     }
                 }
             }
             if withdrawn.contains(&task.id) {
-                assignments.withdrawn.insert(task.id.clone());
+                share.withdrawn.insert(task.id.clone());
             }
-            assignments.tasks.insert(task.id.clone(), Task::clone(task));
+            share.tasks.insert(task.id.clone(), Arc::clone(task));
         }
-        knowledge.mesh = self.mesh.clone();
-        assignments
+        share
     }
 }
 
@@ -170,33 +209,38 @@ fn short_id(task: &Task) -> Option<String> {
 
 /// What leads from `old` to `new`; `None` where a node would do nothing differently. The result
 /// has the versions of both.
-pub fn difference(old: &Assignments, new: &Assignments) -> Option<Difference> {
+pub fn difference(old: &Share, new: &Share) -> Option<Difference> {
     let mut difference =
         Difference { from: old.version, version: new.version, ..Difference::default() };
     for (id, task) in &new.tasks {
-        if old.tasks.get(id).is_none_or(|before| !asks_the_same(before, task)) {
-            difference.tasks.insert(id.clone(), task.clone());
+        let same = |before: &Arc<Task>| Arc::ptr_eq(before, task) || asks_the_same(before, task);
+        if !old.tasks.get(id).is_some_and(same) {
+            difference.tasks.insert(id.clone(), Task::clone(task));
         }
     }
     difference.removed_tasks = missing(&old.tasks, &new.tasks);
     if old.withdrawn != new.withdrawn {
         difference.withdrawn = Some(new.withdrawn.clone());
     }
-    network_difference(&old.knowledge, &new.knowledge, &mut difference);
+    network_difference(old, new, &mut difference);
     let nothing = Difference { from: old.version, version: new.version, ..Difference::default() };
     (difference != nothing).then_some(difference)
 }
 
-fn network_difference(old: &Knowledge, new: &Knowledge, difference: &mut Difference) {
+fn network_difference(old: &Share, new: &Share, difference: &mut Difference) {
     for (id, network) in &new.networks {
-        if old.networks.get(id) != Some(network) {
-            difference.networks.insert(id.clone(), network.clone());
+        if !old.networks.get(id).is_some_and(|before| is_same(before, network)) {
+            difference.networks.insert(id.clone(), NetworkView::clone(network));
         }
     }
     difference.removed_networks = missing(&old.networks, &new.networks);
-    if old.mesh != new.mesh {
-        difference.mesh = Some(new.mesh.clone());
+    if !is_same(&old.mesh, &new.mesh) {
+        difference.mesh = Some(Mesh::clone(&new.mesh));
     }
+}
+
+fn is_same<T: PartialEq>(old: &Arc<T>, new: &Arc<T>) -> bool {
+    Arc::ptr_eq(old, new) || old == new
 }
 
 fn missing<K: Ord + Clone, T>(old: &BTreeMap<K, T>, new: &BTreeMap<K, T>) -> BTreeSet<K> {

@@ -537,3 +537,22 @@ async fn logs_whose_call_breaks_off_end_with_a_word_on_it() {
     assert!(next().await.is_none());
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_of_a_node_that_leaves_are_replaced_at_once() {
+    let cluster = cluster().await;
+    let identities = [cluster.join().await, cluster.join().await];
+    let mut one = Scripted::connect(&cluster, &identities[0], 1).await.unwrap();
+    let web = web(&cluster, 1).await;
+    one.read_until("a task", |node| node.has.tasks.len() == 1).await;
+    let task = one.has.tasks.keys().next().unwrap().clone();
+    one.report(&task, TaskState::Running).await;
+    let mut two = Scripted::connect(&cluster, &identities[1], 2).await.unwrap();
+    let config = ca::tls::client_config(&identities[0]).unwrap();
+    let channel = ca::connect(&cluster.address(), config).await.unwrap();
+    membership_client(channel).leave(LeaveRequest {}).await.unwrap();
+    let starts = |task: &Task| task.desired == DesiredState::Running && task.not_before.is_none();
+    two.read_until("its task", |node| node.has.tasks.values().any(starts)).await;
+    assert_eq!(cluster.tasks(&web).len(), 2, "the old one is remembered");
+    cluster.end().await;
+}

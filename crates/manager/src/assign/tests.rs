@@ -69,12 +69,12 @@ fn task(line: &str) -> Task {
     task
 }
 
-fn given(view: &View, node: &str) -> Assignments {
-    Picture::of(view).assignments(view, &node.into(), &BTreeSet::new())
+fn given(view: &View, node: &str) -> Share {
+    Picture::of(view).share(view, &node.into(), &BTreeSet::new())
 }
 
 fn check(node: &str, view: &View, expected: &Expect) {
-    let given = given(view, node);
+    let given = given(view, node).assignments();
     let mut text = String::new();
     for id in given.tasks.keys() {
         writeln!(text, "task {id}").unwrap();
@@ -179,7 +179,16 @@ fn a_difference_leads_from_one_set_to_the_other() {
     assert_eq!(difference.withdrawn, Some([TaskId::from("t1")].into()));
     assert_eq!(
         difference.networks.get(&"front".into()),
-        new.knowledge.networks.get(&"front".into())
+        new.networks.get(&"front".into()).map(AsRef::as_ref)
     );
-    assert_eq!(difference.mesh, Some(new.knowledge.mesh.clone()));
+    assert_eq!(difference.mesh.as_ref(), Some(new.mesh.as_ref()));
+}
+
+#[test]
+fn what_did_not_change_is_shared_with_the_picture_before() {
+    let before = Picture::of(&view("t1 n1 starting running", &[]));
+    let after = Picture::after(&before, &view("t1 n1 running running", &[]));
+    assert_eq!(after, Picture::of(&view("t1 n1 running running", &[])));
+    let shared = |id: &str| Arc::ptr_eq(&before.networks[&id.into()], &after.networks[&id.into()]);
+    assert!(shared("back") && !shared("front"));
 }

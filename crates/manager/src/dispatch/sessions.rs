@@ -1,6 +1,6 @@
 //! Open sessions: one for each node, each with what it was sent last.
 
-use crate::assign::{Picture, difference};
+use crate::assign::{Picture, Share, difference};
 use crate::withdrawal::{Ceased, Seen};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use store::View;
 use tokio::sync::mpsc;
 use tonic::Status;
 use types::{Node, NodeId, NodeState, TaskId, Timestamp, Version};
-use wire::{Assignments, SessionMessage, Welcome};
+use wire::{SessionMessage, Welcome};
 
 /// Messages that wait to be sent to a node. A node that lets it fill up is cut off; it comes back
 /// and gets everything anew.
@@ -25,7 +25,7 @@ struct Session {
     id: String,
     sink: Sink,
     /// What the node has once it has read everything.
-    last: Assignments,
+    last: Share,
     seen: Seen,
     /// There is something that it was not told of, as it is busy with what came before.
     stale: bool,
@@ -33,7 +33,7 @@ struct Session {
 
 impl Session {
     /// Tells the node what changed for it; says whether that was possible.
-    fn update(&mut self, mut new: Assignments, view: Version) -> bool {
+    fn update(&mut self, mut new: Share, view: Version) -> bool {
         self.stale = false;
         new.version = self.last.version + 1;
         let Some(difference) = difference(&self.last, &new) else {
@@ -74,7 +74,7 @@ impl Sessions {
     /// Opens a session and sends all that the node should have. An older session of the node ends.
     pub(crate) fn open(&mut self, node: &NodeId, welcome: Welcome, sink: Sink, view: &View) {
         self.picture(view);
-        let mut last = self.picture.assignments(view, node, &self.withdrawn);
+        let mut last = self.picture.share(view, node, &self.withdrawn);
         last.version = 1;
         let mut seen = Seen::default();
         seen.sent(last.version, view.version());
@@ -82,7 +82,7 @@ impl Sessions {
         self.away.remove(node);
         let session = Session { id: welcome.session.clone(), sink, last, seen, stale: false };
         let sent = session.send(SessionMessage::Welcome(welcome))
-            && session.send(SessionMessage::Whole(session.last.clone()));
+            && session.send(SessionMessage::Whole(session.last.assignments()));
         if sent {
             self.open.insert(node.clone(), session);
         }
@@ -127,7 +127,7 @@ impl Sessions {
             if !session.stale || !which(node, session) {
                 continue;
             }
-            let new = self.picture.assignments(&self.view, node, &self.withdrawn);
+            let new = self.picture.share(&self.view, node, &self.withdrawn);
             if !session.update(new, self.view.version()) {
                 tracing::warn!(%node, "node is too slow or gone, its session ends");
                 cut_off.push(node.clone());
@@ -141,7 +141,7 @@ impl Sessions {
     fn picture(&mut self, view: &View) {
         // While there is no session, there may be no view yet.
         if self.view.version() != view.version() || self.open.is_empty() {
-            self.picture = Picture::of(view);
+            self.picture = Picture::after(&self.picture, view);
             self.view = view.clone();
             self.ceased.observe(view);
         }
