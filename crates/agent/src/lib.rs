@@ -76,8 +76,7 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Agent {
     status: watch::Receiver<Status>,
-    commands: mpsc::Sender<oneshot::Sender<()>>,
-    config: Arc<Config>,
+    commands: mpsc::Sender<work::Leave>,
 }
 
 impl Agent {
@@ -96,16 +95,12 @@ impl Agent {
         self.status.clone()
     }
 
-    /// Takes all tasks of this node down and tells a manager that it leaves. The tasks are gone
-    /// also where no manager could be told; then the fault says so.
+    /// Tells a manager that this node leaves, and takes its tasks down. The tasks are gone also
+    /// where no manager could be told; then the fault says so.
     pub async fn leave(&self) -> Result<(), Fault> {
+        let stopping = || Fault::unavailable("the agent of this node is stopping");
         let (done, gone) = oneshot::channel();
-        self.commands
-            .send(done)
-            .await
-            .map_err(|_closed| Fault::unavailable("the agent of this node is stopping"))?;
-        gone.await.map_err(|_closed| Fault::unavailable("the agent of this node is stopping"))?;
-        let managers = self.status.borrow().managers.clone();
-        leave::leave(&self.config.identity, &managers).await
+        self.commands.send(done).await.map_err(|_closed| stopping())?;
+        gone.await.map_err(|_closed| stopping())?
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Line {
     inbound: mpsc::Sender<Inbound>,
     outbox: Outbox,
     status: watch::Sender<Status>,
+    /// Cancelled when this node leaves: no session is opened any more.
+    parting: CancellationToken,
     /// Versions of what the data plane was told; they rise from session to session.
     learned: u64,
     attempts: usize,
@@ -60,17 +62,29 @@ impl Line {
     pub(crate) fn new(
         (config, engine, dataplane): (Arc<Config>, Engine, Dataplane),
         (inbound, outbox, status): (mpsc::Sender<Inbound>, Outbox, watch::Sender<Status>),
+        parting: CancellationToken,
     ) -> Result<Self, Error> {
         // Better now than at every attempt.
         ca::tls::client_config(&config.identity).map_err(Error::Identity)?;
         let renew_at = halfway(&config);
         let (learned, attempts) = (0, 0);
-        Ok(Self { config, engine, dataplane, inbound, outbox, status, learned, attempts, renew_at })
+        Ok(Self {
+            config,
+            engine,
+            dataplane,
+            inbound,
+            outbox,
+            status,
+            parting,
+            learned,
+            attempts,
+            renew_at,
+        })
     }
 
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
         let mut pause = PAUSE_MIN;
-        loop {
+        while !self.parting.is_cancelled() {
             let over = tokio::select! {
                 biased;
                 () = token.cancelled() => return Ok(()),
@@ -80,7 +94,8 @@ impl Line {
                 pause = PAUSE_MIN;
             }
             // Once for each reason: a manager may be away for long.
-            if self.status.borrow().error == over.reason {
+            let is_old = self.status.borrow().error == over.reason;
+            if is_old || self.parting.is_cancelled() {
                 tracing::debug!(reason = over.reason, "no session with a manager");
             } else {
                 tracing::warn!(reason = over.reason, "no session with a manager");
@@ -93,10 +108,13 @@ impl Line {
             tokio::select! {
                 biased;
                 () = token.cancelled() => return Ok(()),
+                () = self.parting.cancelled() => {}
                 () = tokio::time::sleep(jittered) => {}
             }
             pause = (pause * 2).min(PAUSE_MAX);
         }
+        token.cancelled().await;
+        Ok(())
     }
 
     /// Opens a session with the next manager and serves it until it ends.

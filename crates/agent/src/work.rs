@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use types::{Task, TaskId};
+use types::{Fault, Task, TaskId};
 
 /// Messages of managers that wait for the loop. The session waits when it is full.
 const INBOUND: usize = 64;
@@ -26,9 +26,14 @@ const COMMANDS: usize = 4;
 /// Without any event; a deadline comes earlier.
 const IDLE: Duration = Duration::from_mins(1);
 
+/// Asks for this node to leave; answered when nothing of it is left.
+pub(crate) type Leave = oneshot::Sender<Result<(), Fault>>;
+
 /// Something that was begun has ended.
 enum Ended {
     Operation(TaskId, Outcome),
+    /// A manager was told that this node leaves, or could not be.
+    Farewell(Result<(), Fault>),
     /// A watcher or a small effect; it has said all it had to say.
     Other,
 }
@@ -47,16 +52,25 @@ pub(crate) async fn start(
     let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let first = Status { managers: config.managers.clone(), ..Status::default() };
     let (publish, status) = watch::channel(first);
+    let parting = CancellationToken::new();
     let line = Line::new(
         (Arc::clone(&config), engine, dataplane),
         (inbound_sender, outbox.clone(), publish),
+        parting.clone(),
     )?;
-    let mut work = Work::new(journal, executor, outbox);
+    let mut work = Work::new(journal, executor, outbox, (parting, status.clone()));
     work.take_over().await;
     let token = scope.token();
     scope.spawn("work", work.run(inbound, command_inbox, token.clone()));
     scope.spawn("session", line.run(token));
-    Ok(Agent { status, commands, config })
+    Ok(Agent { status, commands })
+}
+
+/// This node leaves.
+struct Leaving {
+    waiting: Vec<Leave>,
+    /// What came of telling a manager.
+    told: Option<Result<(), Fault>>,
 }
 
 struct Work {
@@ -71,12 +85,20 @@ struct Work {
     watched: BTreeSet<String>,
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
-    leaving: Vec<oneshot::Sender<()>>,
+    leaving: Option<Leaving>,
+    /// Ends the line to managers.
+    parting: CancellationToken,
+    status: watch::Receiver<Status>,
     swept: bool,
 }
 
 impl Work {
-    fn new(journal: Journal, executor: Executor, outbox: Outbox) -> Self {
+    fn new(
+        journal: Journal,
+        executor: Executor,
+        outbox: Outbox,
+        (parting, status): (CancellationToken, watch::Receiver<Status>),
+    ) -> Self {
         let (events, happened) = mpsc::channel(EVENTS);
         Self {
             worker: Worker::default(),
@@ -89,7 +111,9 @@ impl Work {
             watched: BTreeSet::new(),
             events,
             happened,
-            leaving: Vec::new(),
+            leaving: None,
+            parting,
+            status,
             swept: false,
         }
     }
@@ -112,7 +136,7 @@ impl Work {
     async fn run(
         mut self,
         mut inbound: mpsc::Receiver<Inbound>,
-        mut commands: mpsc::Receiver<oneshot::Sender<()>>,
+        mut commands: mpsc::Receiver<Leave>,
         token: CancellationToken,
     ) -> Result<(), Error> {
         loop {
@@ -123,12 +147,12 @@ impl Work {
                 Some(ended) = self.running.join_next_with_id() => self.ended(ended),
                 Some(event) = self.happened.recv() => Some(event),
                 Some(done) = commands.recv() => {
-                    self.leaving.push(done);
-                    Some(Event::Leave)
+                    self.leave(done);
+                    Some(Event::Tick)
                 }
                 Some(Inbound(event)) = inbound.recv() => {
                     // Whoever leaves takes no more orders.
-                    self.leaving.is_empty().then_some(event)
+                    self.leaving.is_none().then_some(event)
                 }
                 () = tokio::time::sleep(wait) => Some(Event::Tick),
             };
@@ -150,11 +174,28 @@ impl Work {
             self.swept = true;
             self.sweep().await;
         }
-        if self.worker.is_empty() {
-            for done in self.leaving.drain(..) {
-                done.send(()).ok();
+        if self.worker.is_empty()
+            && let Some(Leaving { waiting, told: Some(told) }) = &mut self.leaving
+        {
+            for done in waiting.drain(..) {
+                done.send(told.clone()).ok();
             }
         }
+    }
+
+    /// Managers are told first: whoever sends requests here must hear of it before the tasks that
+    /// answer them go, and new tasks must not come.
+    fn leave(&mut self, done: Leave) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.waiting.push(done);
+            return;
+        }
+        self.leaving = Some(Leaving { waiting: vec![done], told: None });
+        self.parting.cancel();
+        let identity = Arc::clone(&self.executor.config.identity);
+        let managers = self.status.borrow().managers.clone();
+        self.running
+            .spawn(async move { Ended::Farewell(crate::leave::leave(&identity, &managers).await) });
     }
 
     /// What was decided is on disk before anything of it is done.
@@ -218,6 +259,13 @@ impl Work {
                 self.operations.remove(&id);
                 self.pulls.remove(&task);
                 Some(Event::Done { task, outcome })
+            }
+            Ok((_, Ended::Farewell(told))) => {
+                let event = Event::Leave { told: told.is_ok() };
+                if let Some(leaving) = &mut self.leaving {
+                    leaving.told = Some(told);
+                }
+                Some(event)
             }
             Ok((_, Ended::Other)) => None,
             Err(error) => {

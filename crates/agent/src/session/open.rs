@@ -139,6 +139,12 @@ impl Session {
     async fn take(&mut self, message: SessionMessage, line: &mut Line) -> Result<(), String> {
         match message {
             SessionMessage::Welcome(welcome) => self.welcome(welcome, line).await,
+            // Whoever leaves takes no more orders, and keeps its networks until its tasks are down.
+            SessionMessage::Whole(_) | SessionMessage::Difference(_)
+                if line.parting.is_cancelled() =>
+            {
+                Ok(())
+            }
             SessionMessage::Whole(whole) => self.whole(whole, line).await,
             SessionMessage::Difference(difference) => self.difference(difference, line).await,
             SessionMessage::Logs(request) => {

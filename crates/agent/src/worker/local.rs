@@ -1,6 +1,8 @@
 //! One task: where it is, and the next step.
 
-use super::{DRAIN_MAX, Effect, Entry, Exit, Observed, Operation, Outcome, WITHDRAWAL_MAX};
+use super::{
+    DRAIN_MAX, Effect, Entry, Exit, FAREWELL, Observed, Operation, Outcome, WITHDRAWAL_MAX,
+};
 use std::time::Duration;
 use types::{ContainerStatus, DesiredState, Task, TaskState, TaskStatus, Timestamp};
 
@@ -49,6 +51,8 @@ pub(super) struct Local {
     retry_at: Option<Timestamp>,
     /// No longer assigned: forgotten once nothing is left.
     leaving: bool,
+    /// It leaves with this node, and managers know: it is stopped in order.
+    parting: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +74,7 @@ impl Local {
             stop: None,
             retry_at: None,
             leaving: false,
+            parting: false,
         }
     }
 
@@ -120,11 +125,18 @@ impl Local {
     /// Managers say something new of the task.
     pub(super) fn assign(&mut self, task: Task) {
         self.leaving = false;
+        self.parting = false;
         self.task = task;
     }
 
     pub(super) fn leave_if(&mut self, leaving: bool) {
         self.leaving |= leaving;
+    }
+
+    /// This node leaves; managers were told or not.
+    pub(super) fn part(&mut self, told: bool) {
+        self.parting |= told && !self.leaving;
+        self.leaving = true;
     }
 
     /// Says whether nothing is left of a task that is no longer assigned.
@@ -157,7 +169,11 @@ impl Local {
             return None;
         }
         let waits = self.stop.filter(|_| !self.status.state.is_terminal());
-        self.retry_at.or(waits.map(|stop| stop.since.after(WITHDRAWAL_MAX)))
+        self.retry_at.or(waits.map(|stop| stop.since.after(self.withdrawal_max())))
+    }
+
+    fn withdrawal_max(&self) -> Duration {
+        if self.parting { FAREWELL } else { WITHDRAWAL_MAX }
     }
 
     /// The operation that was under way is over.
@@ -353,8 +369,8 @@ impl Local {
         }
         let Some(stop) = self.stop else { return };
         let grace = self.task.spec.container.grace();
-        let in_order = self.status.state == TaskState::Running && !self.leaving;
-        if in_order && !is_withdrawn && now < stop.since.after(WITHDRAWAL_MAX) {
+        let in_order = self.status.state == TaskState::Running && (!self.leaving || self.parting);
+        if in_order && !is_withdrawn && now < stop.since.after(self.withdrawal_max()) {
             return;
         }
         if in_order && !stop.is_drained {

@@ -17,6 +17,9 @@ use types::{Task, TaskId, TaskStatus, Timestamp};
 
 /// How long a stop waits for managers to say that nobody leads traffic to the task any more.
 pub const WITHDRAWAL_MAX: Duration = Duration::from_secs(5);
+/// How long it waits where managers know that this node leaves: the others hear of it meanwhile,
+/// but nobody says so any more.
+pub const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a stop waits for open connections to end; never longer than the grace period.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -39,8 +42,9 @@ pub enum Event {
     Health { task: TaskId, healthy: bool },
     /// A [`Worker::deadline`] has come.
     Tick,
-    /// This node leaves the cluster: everything is taken down.
-    Leave,
+    /// This node leaves the cluster: everything is taken down. Where managers were told, that is
+    /// as for any stop; otherwise there is nothing to wait for.
+    Leave { told: bool },
 }
 
 /// How a process ended.
@@ -200,10 +204,10 @@ impl Worker {
                 });
             }
             Event::Tick => self.advance_all(now, &mut effects),
-            Event::Leave => {
+            Event::Leave { told } => {
                 self.told = true;
                 for local in self.tasks.values_mut() {
-                    local.leave_if(true);
+                    local.part(told);
                 }
                 self.advance_all(now, &mut effects);
             }

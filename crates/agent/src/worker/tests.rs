@@ -84,7 +84,7 @@ impl Story {
             }
             "healthy" => Event::Health { task: "t".into(), healthy: true },
             "unhealthy" => Event::Health { task: "t".into(), healthy: false },
-            "leave" => Event::Leave,
+            "leave" => Event::Leave { told: words.get(1) == Some(&"told") },
             "wait" => {
                 self.seconds += words[1].parse::<i64>().unwrap();
                 Event::Tick
@@ -263,6 +263,37 @@ fn what_is_no_longer_assigned_is_taken_down_and_forgotten() {
     let trace = story.tell("gone\nstopped\nremoved");
     expect![[r"
         gone: withdraw, stop c within 10s
+        stopped: withdraw, report shutdown shutdown, remove c
+        removed: 
+    "]]
+    .assert_eq(&trace);
+    assert!(story.worker.is_empty());
+}
+
+#[test]
+fn a_node_that_leaves_drains_its_tasks_if_managers_know() {
+    let mut story = Story::new();
+    story.tell("run\npulled\ncreated\nstarted");
+    let trace = story.tell("leave told\nwait 1\nwait 1\ndrained\nstopped\nremoved");
+    expect![[r"
+        leave told: withdraw
+        wait 1: 
+        wait 1: drain c within 10s
+        drained: stop c within 10s
+        stopped: withdraw, report shutdown shutdown, remove c
+        removed: 
+    "]]
+    .assert_eq(&trace);
+    assert!(story.worker.is_empty());
+}
+
+#[test]
+fn a_node_that_leaves_unheard_takes_its_tasks_down_at_once() {
+    let mut story = Story::new();
+    story.tell("run\npulled\ncreated\nstarted");
+    let trace = story.tell("leave\nstopped\nremoved");
+    expect![[r"
+        leave: withdraw, stop c within 10s
         stopped: withdraw, report shutdown shutdown, remove c
         removed: 
     "]]

@@ -3,6 +3,8 @@
 use super::PATIENCE;
 use ca::{Authority, Identity};
 use scope::Scope;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -10,8 +12,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use types::{NodeRole, TaskId, TaskState, TaskStatus, Timestamp};
 use wire::{
-    Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, LogChunk, Report, SessionMessage,
-    SessionRequest, Welcome, dispatcher_server,
+    Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, IssueReply, IssueRequest,
+    LeaveRequest, LogChunk, Membership, Report, RootReply, RootRequest, SessionMessage,
+    SessionRequest, Welcome, dispatcher_server, membership_server,
 };
 
 pub(crate) const NODE: &str = "worker-node";
@@ -28,6 +31,7 @@ pub(crate) enum Said {
     Heartbeat,
     Reported(TaskId, TaskStatus),
     Log(LogChunk),
+    Left,
 }
 
 /// An open session.
@@ -44,7 +48,14 @@ pub(crate) struct Desk {
     worker: Identity,
     opened: mpsc::Receiver<Opened>,
     said: mpsc::Receiver<Said>,
+    hears_farewells: Arc<AtomicBool>,
     _scope: Scope,
+}
+
+/// Where nodes say goodbye.
+struct Door {
+    said: mpsc::Sender<Said>,
+    hears: Arc<AtomicBool>,
 }
 
 struct Rpc {
@@ -69,15 +80,24 @@ impl Desk {
         let tls = ca::tls::server_config(&manager).unwrap();
         let (opened_sender, opened) = mpsc::channel(ROOM);
         let (said_sender, said) = mpsc::channel(ROOM);
+        let hears_farewells = Arc::new(AtomicBool::new(false));
+        let door = Door { said: said_sender.clone(), hears: Arc::clone(&hears_farewells) };
         let rpc = Rpc { opened: opened_sender, said: said_sender };
         let incoming = ca::incoming(listener, tls);
         let server = tonic::transport::Server::builder()
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
+            .add_service(membership_server(door))
             .add_service(dispatcher_server(rpc));
         let mut scope = Scope::new();
         scope.spawn("desk", server.serve_with_incoming(incoming));
-        Self { address, worker: identity(NODE, NodeRole::Worker), opened, said, _scope: scope }
+        let worker = identity(NODE, NodeRole::Worker);
+        Self { address, worker, opened, said, hears_farewells, _scope: scope }
+    }
+
+    /// From here on a node may leave.
+    pub(crate) fn hear_farewells(&self) {
+        self.hears_farewells.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn address(&self) -> String {
@@ -117,7 +137,7 @@ impl Desk {
             Said::Reported(task, status) => {
                 task == id && (status.state == state || status.state.is_terminal())
             }
-            Said::Acknowledged(_) | Said::Heartbeat | Said::Log(_) => false,
+            Said::Acknowledged(_) | Said::Heartbeat | Said::Log(_) | Said::Left => false,
         };
         let Said::Reported(_, status) = self.until(is_it).await else { unreachable!() };
         assert_eq!(status.state, state, "{}", status.error);
@@ -204,6 +224,25 @@ impl Dispatcher for Rpc {
                 std::future::pending::<()>().await;
             }
         }
+        Ok(Response::new(Done {}))
+    }
+}
+
+#[tonic::async_trait]
+impl Membership for Door {
+    async fn root(&self, _request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
+        Err(Status::unimplemented("root"))
+    }
+
+    async fn issue(&self, _request: Request<IssueRequest>) -> Result<Response<IssueReply>, Status> {
+        Err(Status::unimplemented("issue"))
+    }
+
+    async fn leave(&self, _request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
+        if !self.hears.load(Ordering::Relaxed) {
+            return Err(Status::unimplemented("leave"));
+        }
+        self.said.send(Said::Left).await.ok();
         Ok(Response::new(Done {}))
     }
 }

@@ -280,12 +280,43 @@ async fn after_a_restart_what_runs_is_kept_and_what_ended_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_leaves_takes_its_tasks_down_and_says_so() {
+async fn a_node_that_leaves_says_so_before_it_takes_its_tasks_down() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let container = running(&mut machine, &mut opened, &task("t")).await;
+    machine.desk.hear_farewells();
+    let agent = machine.agent.clone().unwrap();
+    let mut leaving = Box::pin(agent.leave());
+    let left = tokio::select! {
+        _ = &mut leaving => panic!("it left without a word"),
+        said = machine.desk.until(|said| matches!(said, Said::Left)) => said,
+    };
+    assert!(matches!(left, Said::Left) && machine.runs(&container).await);
+    // The manager thinks that nothing is there any more: neither tasks nor networks go for that.
+    let change = Difference {
+        from: 1,
+        version: 2,
+        removed_tasks: [TaskId::from("t")].into(),
+        removed_networks: ["net".into()].into(),
+        ..Difference::default()
+    };
+    opened.send(SessionMessage::Difference(change)).await;
+    drop(opened);
+    assert!(machine.runs(&container).await);
+    tokio::time::timeout(PATIENCE, leaving).await.unwrap().unwrap();
+    assert!(!machine.exists(&container));
+    assert!(!machine.desk.has_another(), "a node that leaves came back");
+    // Once more is no harm.
+    tokio::time::timeout(PATIENCE, agent.leave()).await.unwrap().unwrap();
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_leaves_also_where_no_manager_hears_it() {
     let mut machine = Machine::new().await;
     let mut opened = machine.desk.opened().await;
     let container = running(&mut machine, &mut opened, &task("t")).await;
     let agent = machine.agent.clone().unwrap();
-    // The desk is no membership server: nobody can be told, the tasks go all the same.
     let left = tokio::time::timeout(PATIENCE, agent.leave()).await.unwrap();
     assert_eq!(left.unwrap_err().kind, FaultKind::NotImplemented);
     assert!(!machine.exists(&container));
@@ -304,7 +335,7 @@ async fn logs_are_sent_to_the_manager_that_asks() {
     opened.send(SessionMessage::Logs(request)).await;
     let is_line = |said: &Said| match said {
         Said::Log(chunk) => chunk.lines.iter().any(|line| line.text == b"hello\n"),
-        Said::Acknowledged(_) | Said::Heartbeat | Said::Reported(..) => false,
+        Said::Acknowledged(_) | Said::Heartbeat | Said::Reported(..) | Said::Left => false,
     };
     machine.desk.until(is_line).await;
     machine.containers.end(&container, 0);
