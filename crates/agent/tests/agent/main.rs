@@ -250,6 +250,8 @@ async fn a_process_that_ends_is_told_with_its_exit_code() {
     let status = machine.desk.until_state(&"t".into(), TaskState::Failed).await;
     assert_eq!(status.error, "task: non-zero exit (3)");
     assert_eq!(status.container.unwrap().exit_code, 3);
+    let kernel = machine.kernel.clone();
+    machine.desk.patiently("its network is gone", || kernel.held().sandboxes.is_empty()).await;
     machine.stop().await;
 }
 

@@ -284,8 +284,20 @@ fn replace(draft: &mut Draft<'_>, service: &Service, slot: &Slot, held: &Held) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::testing::check;
     use expect_test::expect;
+
+    #[test]
+    fn other_credentials_for_the_registry_replace_no_task() {
+        let mut service = Service::default();
+        let mut task = Task { spec: service.spec.task.clone(), ..Task::default() };
+        task.status.state = TaskState::Running;
+        service.spec.task.container.pull_credentials = Some(types::PullCredentials::default());
+        assert!(is_current(&View::default(), &service, &task));
+        service.spec.task.container.image = "another".into();
+        assert!(!is_current(&View::default(), &service, &task));
+    }
 
     #[test]
     fn an_update_replaces_one_slot_and_waits_for_it() {
