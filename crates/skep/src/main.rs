@@ -62,7 +62,7 @@ fn run(skep: Skep) -> Result<ExitCode> {
             Verb::Resolver(options) => {
                 daemon::resolver::run(options).await.map(|()| ExitCode::SUCCESS)
             }
-            Verb::Check => check::run(),
+            Verb::Check => Ok(check::run()),
             Verb::Lab(lab) => lab::run(lab).await.map(|()| ExitCode::SUCCESS),
             Verb::Docker(verb) => cli::run(verb).await,
         }

@@ -11,6 +11,7 @@ pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod service;
 pub(crate) mod task;
+pub(crate) mod task_template;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};

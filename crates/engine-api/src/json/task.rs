@@ -1,6 +1,6 @@
 //! Tasks on the way out.
 
-use super::service::TaskTemplateJson;
+use super::task_template::TaskTemplateJson;
 use super::with_meta;
 use serde_json::{Value, json};
 use types::{Network, NetworkId, Task};

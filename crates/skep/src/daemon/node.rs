@@ -26,7 +26,7 @@ const RESTART_MAX: Duration = Duration::from_secs(30);
 /// How long a join may take before the user is told that it goes on in the background.
 const JOIN_MAX: Duration = Duration::from_secs(20);
 /// How long tasks may take to end when a node leaves.
-const LEAVE_MAX: Duration = Duration::from_secs(60);
+const LEAVE_MAX: Duration = Duration::from_mins(1);
 
 /// What users order, with the way to answer.
 enum Order {

@@ -169,9 +169,9 @@ fn place<T>(path: &Path, make: impl FnOnce(&Path) -> io::Result<T>) -> io::Resul
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let made = make(&draft)?;
+    let result = make(&draft)?;
     fs::rename(&draft, path)?;
-    Ok(made)
+    Ok(result)
 }
 
 fn open_log(path: &Path) -> Result<File> {

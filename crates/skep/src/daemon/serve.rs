@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,8 @@ use tower::Service;
 /// Connections served at once; further ones wait in the socket's queue.
 const CONNECTIONS_MAX: usize = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens every socket and serves the API on them in `scope`.
 pub(crate) async fn start<S>(options: &Options, api: S, scope: &mut Scope) -> Result<()>
@@ -32,21 +34,17 @@ where
 {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     for address in options.addresses() {
-        let server = Server { api: api.clone(), slots: Arc::clone(&slots), token: scope.token() };
-        match address.split_once("://") {
-            Some(("unix", path)) => {
-                let listener = bind_unix(Path::new(path), &options.group)?;
-                scope.spawn("api", server.unix(listener));
-            }
+        let door = match address.split_once("://") {
+            Some(("unix", path)) => Door::Unix(bind_unix(Path::new(path), &options.group)?),
             Some(("tcp", address)) => {
-                let acceptor = acceptor(options)?;
                 let listener = TcpListener::bind(address)
                     .await
                     .with_context(|| format!("cannot listen on tcp://{address}"))?;
-                scope.spawn("api", server.tcp(listener, acceptor));
+                Door::Tcp(listener, acceptor(options)?)
             }
             _ => bail!("cannot serve the API at {address}: use unix://PATH or tcp://ADDRESS:PORT"),
-        }
+        };
+        scope.spawn("api", run(door, api.clone(), Arc::clone(&slots), scope.token()));
         tracing::info!(address, "API listens");
     }
     Ok(())
@@ -97,60 +95,78 @@ fn acceptor(options: &Options) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-struct Server<S> {
+/// A socket that the API is served on.
+enum Door {
+    Unix(UnixListener),
+    Tcp(TcpListener, TlsAcceptor),
+}
+
+/// A connection that was accepted; with TLS the handshake is still to come.
+enum Guest {
+    Unix(UnixStream),
+    Tcp(TcpStream, TlsAcceptor),
+}
+
+impl Door {
+    async fn accept(&self) -> std::io::Result<Guest> {
+        match self {
+            Self::Unix(listener) => Ok(Guest::Unix(listener.accept().await?.0)),
+            Self::Tcp(listener, acceptor) => {
+                Ok(Guest::Tcp(listener.accept().await?.0, acceptor.clone()))
+            }
+        }
+    }
+}
+
+/// Accepts connections, as many at once as there are slots.
+async fn run<S>(
+    door: Door,
     api: S,
     slots: Arc<Semaphore>,
     token: CancellationToken,
-}
-
-impl<S> Server<S>
+) -> Result<(), BoxError>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    async fn unix(self, listener: UnixListener) -> Result<(), BoxError> {
-        let connections = TaskTracker::new();
-        loop {
-            let permit = Arc::clone(&self.slots).acquire_owned().await?;
-            let stream = tokio::select! {
-                biased;
-                () = self.token.cancelled() => return Ok(()),
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => { tracing::warn!(%error, "cannot accept"); continue }
-                },
-            };
-            let serve = serve(stream, self.api.clone(), self.token.clone());
-            connections.spawn(async move {
-                serve.await;
-                drop(permit);
-            });
-        }
-    }
-
-    async fn tcp(self, listener: TcpListener, acceptor: TlsAcceptor) -> Result<(), BoxError> {
-        let connections = TaskTracker::new();
-        loop {
-            let permit = Arc::clone(&self.slots).acquire_owned().await?;
-            let stream = tokio::select! {
-                biased;
-                () = self.token.cancelled() => return Ok(()),
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => { tracing::warn!(%error, "cannot accept"); continue }
-                },
-            };
-            let (api, token, acceptor) = (self.api.clone(), self.token.clone(), acceptor.clone());
-            connections.spawn(async move {
-                let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-                match handshake.await {
-                    Ok(Ok(stream)) => serve(stream, api, token).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                    Err(_) => tracing::debug!("TLS handshake took too long"),
+    let connections = TaskTracker::new();
+    loop {
+        let permit = Arc::clone(&slots).acquire_owned().await?;
+        let guest = tokio::select! {
+            biased;
+            () = token.cancelled() => return Ok(()),
+            accepted = door.accept() => match accepted {
+                Ok(guest) => guest,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept");
+                    // E.g. too many open files: the next attempt would fail as fast.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
-                drop(permit);
-            });
-        }
+            },
+        };
+        let (api, token) = (api.clone(), token.clone());
+        connections.spawn(async move {
+            welcome(guest, api, token).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Serves a guest, after the handshake where there is one.
+async fn welcome<S>(guest: Guest, api: S, token: CancellationToken)
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let (stream, acceptor) = match guest {
+        Guest::Unix(stream) => return serve(stream, api, token).await,
+        Guest::Tcp(stream, acceptor) => (stream, acceptor),
+    };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => serve(stream, api, token).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
     }
 }
 

@@ -12,14 +12,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 /// How often node-1 is asked for its ports.
 const PERIOD: Duration = Duration::from_millis(500);
 /// A UDP client that is silent for so long is forgotten.
-const UDP_IDLE: Duration = Duration::from_secs(60);
+const UDP_IDLE: Duration = Duration::from_mins(1);
 /// UDP clients of one port at once.
 const UDP_CLIENTS_MAX: usize = 1024;
 
@@ -83,7 +83,11 @@ async fn listen(port: &Port, target: Ipv4Addr) -> Option<DropGuard> {
 async fn tcp(listener: TcpListener, there: SocketAddr) {
     let connections = TaskTracker::new();
     loop {
-        let Ok((mut client, _)) = listener.accept().await else { continue };
+        let Ok((mut client, _)) = listener.accept().await else {
+            // E.g. too many open files: the next attempt would fail as fast.
+            tokio::time::sleep(PERIOD).await;
+            continue;
+        };
         connections.spawn(async move {
             if let Ok(mut server) = TcpStream::connect(there).await {
                 let _either_end_closed =
@@ -95,45 +99,47 @@ async fn tcp(listener: TcpListener, there: SocketAddr) {
 
 /// One socket a client, so that answers find their way back.
 async fn udp(socket: Arc<UdpSocket>, there: SocketAddr) {
-    let clients: Arc<Mutex<BTreeMap<SocketAddr, Arc<UdpSocket>>>> = Arc::default();
-    let answers = TaskTracker::new();
+    let mut clients: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
+    let mut answers = JoinSet::new();
     let mut packet = vec![0; 65536];
     loop {
-        let Ok((length, client)) = socket.recv_from(&mut packet).await else { continue };
-        let known = clients.lock().await.get(&client).cloned();
-        let server = match known {
-            Some(server) => server,
-            None => {
-                if clients.lock().await.len() >= UDP_CLIENTS_MAX {
-                    continue;
-                }
-                let Ok(server) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await else {
-                    continue;
-                };
-                if server.connect(there).await.is_err() {
-                    continue;
-                }
-                let server = Arc::new(server);
-                clients.lock().await.insert(client, Arc::clone(&server));
-                let (back, socket) = (Arc::clone(&server), Arc::clone(&socket));
-                let clients = Arc::clone(&clients);
-                answers.spawn(async move {
-                    answer(&back, &socket, client).await;
-                    clients.lock().await.remove(&client);
-                });
-                server
+        let (length, client) = tokio::select! {
+            Some(Ok(silent)) = answers.join_next() => {
+                clients.remove(&silent);
+                continue;
             }
+            received = socket.recv_from(&mut packet) => match received {
+                Ok(received) => received,
+                Err(_) => continue,
+            },
         };
-        let _lost_like_any_datagram = server.send(&packet[..length]).await;
+        if !clients.contains_key(&client) {
+            let Some(server) = exit(there).await.filter(|_| clients.len() < UDP_CLIENTS_MAX) else {
+                continue;
+            };
+            answers.spawn(answer(Arc::clone(&server), Arc::clone(&socket), client));
+            clients.insert(client, server);
+        }
+        if let Some(server) = clients.get(&client) {
+            let _lost_like_any_datagram = server.send(&packet[..length]).await;
+        }
     }
 }
 
+/// A socket that leads to the node.
+async fn exit(there: SocketAddr) -> Option<Arc<UdpSocket>> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await.ok()?;
+    socket.connect(there).await.ok()?;
+    Some(Arc::new(socket))
+}
+
 /// Carries answers back until the client has been silent for long.
-async fn answer(server: &UdpSocket, socket: &UdpSocket, client: SocketAddr) {
+async fn answer(server: Arc<UdpSocket>, socket: Arc<UdpSocket>, client: SocketAddr) -> SocketAddr {
     let mut packet = vec![0; 65536];
     while let Ok(Ok(length)) = tokio::time::timeout(UDP_IDLE, server.recv(&mut packet)).await {
         let _lost_like_any_datagram = socket.send_to(&packet[..length], client).await;
     }
+    client
 }
 
 #[cfg(test)]

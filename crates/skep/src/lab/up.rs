@@ -9,7 +9,7 @@ use std::fs;
 use std::time::Duration;
 
 /// How long the nodes may take until all are ready.
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(100);
 
 #[expect(clippy::print_stdout, reason = "progress for the user")]

@@ -1,0 +1,260 @@
+//! `TaskTemplate`: what every task of a service is made from.
+
+use super::container_spec::ContainerSpecJson;
+use super::{duration, nanos, nullable};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use types::{
+    Fault, Labels, NetworkAttachment, Placement, Preference, Resources, RestartCondition,
+    RestartPolicy, TaskSpec,
+};
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct TaskTemplateJson {
+    container_spec: Option<ContainerSpecJson>,
+    #[serde(skip_serializing)]
+    plugin_spec: Option<Value>,
+    #[serde(skip_serializing)]
+    network_attachment_spec: Option<Value>,
+    #[serde(deserialize_with = "nullable")]
+    resources: ResourcesJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_policy: Option<RestartJson>,
+    #[serde(deserialize_with = "nullable")]
+    placement: PlacementJson,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) networks: Vec<AttachmentJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_driver: Option<LogDriverJson>,
+    force_update: u64,
+    runtime: String,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct LogDriverJson {
+    name: String,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Labels::is_empty")]
+    options: Labels,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct AttachmentJson {
+    pub(crate) target: String,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ResourcesJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<AmountsJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reservations: Option<AmountsJson>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct AmountsJson {
+    #[serde(rename = "NanoCPUs", skip_serializing_if = "Option::is_none")]
+    nano_cpus: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pids: Option<i64>,
+    #[serde(deserialize_with = "nullable", skip_serializing)]
+    generic_resources: Vec<Value>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RestartJson {
+    condition: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct PlacementJson {
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    constraints: Vec<String>,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    preferences: Vec<PreferenceJson>,
+    #[serde(skip_serializing_if = "is_none_wanted")]
+    max_replicas: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none_wanted(replicas: &u64) -> bool {
+    *replicas == 0
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct PreferenceJson {
+    spread: Option<SpreadJson>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct SpreadJson {
+    spread_descriptor: String,
+}
+
+impl TaskTemplateJson {
+    pub(crate) fn parse(self) -> Result<TaskSpec, Fault> {
+        if self.plugin_spec.is_some() || self.runtime == "plugin" {
+            return Err(Fault::not_implemented("a service of the plugin runtime"));
+        }
+        if self.network_attachment_spec.is_some() {
+            return Err(Fault::not_implemented("a network attachment task"));
+        }
+        let Some(container) = self.container_spec else {
+            return Err(Fault::invalid("TaskSpec: missing container spec"));
+        };
+        let log = self.log_driver.unwrap_or_default();
+        Ok(TaskSpec {
+            container: container.parse()?,
+            resources: self.resources.parse()?,
+            restart: self
+                .restart_policy
+                .map_or(Ok(RestartPolicy::default()), RestartJson::parse)?,
+            placement: self.placement.parse(),
+            networks: self.networks.into_iter().map(AttachmentJson::parse).collect(),
+            log_driver: log.name,
+            log_options: log.options,
+            force_update: self.force_update,
+        })
+    }
+
+    pub(crate) fn render(spec: &TaskSpec) -> Self {
+        let has_log = !spec.log_driver.is_empty() || !spec.log_options.is_empty();
+        Self {
+            container_spec: Some(ContainerSpecJson::render(&spec.container)),
+            plugin_spec: None,
+            network_attachment_spec: None,
+            resources: ResourcesJson::render(&spec.resources),
+            restart_policy: Some(RestartJson::render(&spec.restart)),
+            placement: PlacementJson::render(&spec.placement),
+            networks: spec.networks.iter().map(AttachmentJson::render).collect(),
+            log_driver: has_log.then(|| LogDriverJson {
+                name: spec.log_driver.clone(),
+                options: spec.log_options.clone(),
+            }),
+            force_update: spec.force_update,
+            runtime: "container".into(),
+        }
+    }
+}
+
+impl AttachmentJson {
+    pub(crate) fn parse(self) -> NetworkAttachment {
+        NetworkAttachment { target: self.target.into(), aliases: self.aliases }
+    }
+
+    fn render(attachment: &NetworkAttachment) -> Self {
+        Self { target: attachment.target.to_string(), aliases: attachment.aliases.clone() }
+    }
+}
+
+impl ResourcesJson {
+    fn parse(self) -> Result<Resources, Fault> {
+        let (limits, kept) =
+            (self.limits.unwrap_or_default(), self.reservations.unwrap_or_default());
+        if !kept.generic_resources.is_empty() {
+            return Err(Fault::not_implemented("reserving generic resources"));
+        }
+        Ok(Resources {
+            limit_nano_cpus: limits.nano_cpus.unwrap_or(0),
+            limit_memory: limits.memory_bytes.unwrap_or(0),
+            limit_pids: limits.pids.unwrap_or(0),
+            reserve_nano_cpus: kept.nano_cpus.unwrap_or(0),
+            reserve_memory: kept.memory_bytes.unwrap_or(0),
+        })
+    }
+
+    fn render(resources: &Resources) -> Self {
+        let some = |amount: i64| (amount != 0).then_some(amount);
+        let amounts = |nano_cpus, memory_bytes, pids| {
+            let amounts = AmountsJson {
+                nano_cpus: some(nano_cpus),
+                memory_bytes: some(memory_bytes),
+                pids: some(pids),
+                generic_resources: Vec::new(),
+            };
+            (nano_cpus != 0 || memory_bytes != 0 || pids != 0).then_some(amounts)
+        };
+        Self {
+            limits: amounts(
+                resources.limit_nano_cpus,
+                resources.limit_memory,
+                resources.limit_pids,
+            ),
+            reservations: amounts(resources.reserve_nano_cpus, resources.reserve_memory, 0),
+        }
+    }
+}
+
+impl RestartJson {
+    fn parse(self) -> Result<RestartPolicy, Fault> {
+        let normal = RestartPolicy::default();
+        let condition = match self.condition.as_str() {
+            "" | "any" => RestartCondition::Any,
+            "on-failure" => RestartCondition::OnFailure,
+            "none" => RestartCondition::None,
+            other => return Err(Fault::invalid(format!("invalid restart condition '{other}'"))),
+        };
+        Ok(RestartPolicy {
+            condition,
+            delay: self.delay.map_or(normal.delay, duration),
+            max_attempts: self.max_attempts.unwrap_or(0),
+            window: self.window.map_or(normal.window, duration),
+        })
+    }
+
+    fn render(policy: &RestartPolicy) -> Self {
+        Self {
+            condition: match policy.condition {
+                RestartCondition::None => "none",
+                RestartCondition::OnFailure => "on-failure",
+                RestartCondition::Any => "any",
+            }
+            .to_owned(),
+            delay: Some(nanos(policy.delay)),
+            max_attempts: Some(policy.max_attempts),
+            window: (!policy.window.is_zero()).then(|| nanos(policy.window)),
+        }
+    }
+}
+
+impl PlacementJson {
+    fn parse(self) -> Placement {
+        let spread = |preference: PreferenceJson| {
+            preference.spread.map(|spread| Preference { spread: spread.spread_descriptor })
+        };
+        Placement {
+            constraints: self.constraints,
+            preferences: self.preferences.into_iter().filter_map(spread).collect(),
+            max_replicas_per_node: self.max_replicas,
+        }
+    }
+
+    fn render(placement: &Placement) -> Self {
+        let spread = |preference: &Preference| PreferenceJson {
+            spread: Some(SpreadJson { spread_descriptor: preference.spread.clone() }),
+        };
+        Self {
+            constraints: placement.constraints.clone(),
+            preferences: placement.preferences.iter().map(spread).collect(),
+            max_replicas: placement.max_replicas_per_node,
+        }
+    }
+}
