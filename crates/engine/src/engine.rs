@@ -1,20 +1,22 @@
 //! The way in, and what all parts of the engine share.
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, cannot};
 use crate::config::Config;
 use crate::container::Container;
 use crate::events::{EventKind, EventStream, Events};
 use crate::exec::Exec;
 use crate::info::{ContainerInfo, ContainerState, Status};
+use crate::keeper::Turn;
 use crate::logs::{self, LogOptions, LogStream};
 use crate::registry::Registry;
 use crate::runtime::{Exit, Runtime, Size, Usage};
 use crate::spec::Machine;
 use crate::volumes::{Volume, Volumes};
-use crate::{clock, connections, life};
+use crate::{clock, connections, keeper, life};
 use dataplane::Dataplane;
 use scope::Scope;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -43,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Exec>>>,
     /// Pulls in flight, by complete name: whoever wants the same image waits for the first.
     pub(crate) pulls: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// The right to read the FIFOs, until the loop ends.
+    pub(crate) turn: Mutex<Option<Turn>>,
     /// Everything that runs beside the loop: pumps, health checks, ends, clients' requests.
     pub(crate) tracker: TaskTracker,
     pub(crate) token: CancellationToken,
@@ -73,7 +77,9 @@ pub async fn start(
     dataplane: Dataplane,
     scope: &mut Scope,
 ) -> Result<Engine, Fault> {
+    let run = config.run.clone();
     let inner = Inner {
+        turn: Mutex::new(blocking(move || take_turn(&run)).await?),
         volumes: Volumes::new(config.data.join("volumes")),
         config,
         runtime,
@@ -92,6 +98,16 @@ pub async fn start(
     engine.take_over().await?;
     scope.spawn("engine", life::run(engine.clone(), happenings));
     Ok(engine)
+}
+
+/// From now on, this engine reads what containers write.
+fn take_turn(run: &Path) -> Result<Option<Turn>, Fault> {
+    std::fs::create_dir_all(run).map_err(cannot("make the engine's run directory"))?;
+    let turn = keeper::turn(run).map_err(cannot("lock the engine's run directory"))?;
+    if turn.is_none() {
+        tracing::warn!("somebody else reads the output of containers; reading all the same");
+    }
+    Ok(turn)
 }
 
 impl Engine {

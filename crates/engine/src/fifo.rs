@@ -6,13 +6,17 @@
 
 use crate::exec::Chunk;
 use bytes::Bytes;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::stat::Mode;
 use std::io;
 use std::path::Path;
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 
-/// A pipe holds no more than this by default, pipe(7).
+/// What a pipe holds by default, pipe(7).
 const READ: usize = 64 << 10;
+/// What our pipes hold: containers go on for longer while nobody reads. It is the most that a
+/// process may ask for without further rights.
+pub(crate) const CAPACITY: i32 = 1 << 20;
 
 /// Makes a pipe; one that is there is replaced.
 pub(crate) fn make(path: &Path) -> io::Result<()> {
@@ -40,7 +44,13 @@ pub(crate) struct Output {
 impl Output {
     /// Opens the pipes to read from.
     pub(crate) fn open(stdout: &Path, stderr: Option<&Path>) -> io::Result<Self> {
-        let open = |path: &Path| OpenOptions::new().read_write(true).open_receiver(path);
+        let open = |path: &Path| {
+            let pipe = OpenOptions::new().read_write(true).open_receiver(path)?;
+            if let Err(error) = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(CAPACITY)) {
+                tracing::debug!(path = %path.display(), %error, "a pipe stays small");
+            }
+            io::Result::Ok(pipe)
+        };
         let stderr = stderr.map(open).transpose()?;
         Ok(Self { stdout: open(stdout)?, stderr, buffer: vec![0; READ] })
     }

@@ -9,9 +9,9 @@
 //! the daemon: [`start`] takes over what runs. A log is closed only after all that the container
 //! wrote is in it. A container is never held up for ever by a full disk or a slow reader.
 //!
-//! Output goes through FIFOs that the engine reads. While no engine runs, a container that has
-//! written a FIFO full (64 KiB) waits for the next one, and the last output of a container that
-//! ends meanwhile is lost with its FIFOs; its exit code is not.
+//! Output goes through FIFOs that the engine reads. While no engine runs, it is put aside by
+//! whoever called [`keep`]. Without one, a container that has written a FIFO full (1 MiB) waits for
+//! the next engine, and the last output of a container that ends meanwhile is lost.
 
 mod attach;
 mod blocking;
@@ -29,6 +29,7 @@ mod files;
 mod health;
 mod images;
 mod info;
+mod keeper;
 mod life;
 mod logs;
 mod names;
@@ -51,6 +52,7 @@ pub use exec::{AttachOptions, Attached, Chunk, ExecConfig, ExecInfo};
 pub use health::{Health, HealthStatus, Probe};
 pub use images::{PullStream, Removed};
 pub use info::{ContainerInfo, ContainerState, MountPoint, Status};
+pub use keeper::keep;
 pub use life::Created;
 pub use logs::{LogEntry, LogOptions, LogStream};
 pub use reference::Reference;

@@ -3,11 +3,11 @@
 //! Invariant: the container is held up only as long as a piece is being written to the disk and,
 //! for a client that does not read, [`PATIENCE`]; then the client is dropped.
 
-use crate::clock;
 use crate::container::{Container, Pump};
 use crate::exec::Chunk;
 use crate::fifo::Output;
 use crate::logs::{Lines, LogEntry, stamp};
+use crate::{clock, keeper};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,7 @@ struct Carrier {
 
 impl Carrier {
     async fn run(mut self, finish: CancellationToken, shutdown: CancellationToken) {
+        self.catch_up().await;
         loop {
             tokio::select! {
                 biased;
@@ -57,6 +58,22 @@ impl Carrier {
                         break self.end().await;
                     }
                 },
+            }
+        }
+    }
+
+    /// First comes what was put aside while no engine ran.
+    async fn catch_up(&mut self) {
+        let stdio = self.container.stdio();
+        for (path, stderr) in [(stdio.stdout, false), (stdio.stderr, true)] {
+            let Some(path) = path else { continue };
+            let taken = tokio::task::spawn_blocking(move || keeper::take(&path)).await;
+            match taken {
+                Ok(Ok(text)) if text.is_empty() => {}
+                Ok(Ok(text)) => self.carry(Chunk { stderr, bytes: text.into() }).await,
+                failed => {
+                    tracing::warn!(id = self.container.id(), ?failed, "output is lost");
+                }
             }
         }
     }

@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::runtime::{Exit, Happening};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use std::sync::PoisonError;
 use std::time::Duration;
 use types::Fault;
 
@@ -49,6 +50,8 @@ pub(crate) async fn run(
     if tokio::time::timeout(LINGER, engine.inner.tracker.wait()).await.is_err() {
         tracing::warn!("the engine stops while something still goes on");
     }
+    // All pumps have ended.
+    drop(engine.inner.turn.lock().unwrap_or_else(PoisonError::into_inner).take());
     Ok(())
 }
 

@@ -232,6 +232,31 @@ async fn an_engine_that_starts_again_takes_over_what_runs() {
 }
 
 #[tokio::test]
+async fn what_is_written_while_no_engine_runs_is_in_the_log() {
+    let stage = Stage::new().await;
+    let (ended, runs) = (stage.running(|_| {}).await, stage.running(|_| {}).await);
+    keep(stage.dir.path().join("run")).unwrap();
+    stage.fake.write(&ended, "first\n", false);
+    eventually(async || stage.log(&ended).await.contains("first")).await;
+    let (one, two) = (ended.clone(), runs.clone());
+    let stage = stage
+        .restart_while(|fake| {
+            fake.write(&one, "last words\n", true);
+            fake.end_unseen(&one, 1);
+            // More than the FIFO takes: somebody reads.
+            fake.write(&two, &"line\n".repeat(300_000), false);
+        })
+        .await;
+    stage.ended(&ended).await;
+    assert_eq!(stage.log(&ended).await, "O first\nE last words\n");
+    stage.fake.write(&runs, "later\n", false);
+    stage.fake.end(&runs, 0);
+    stage.ended(&runs).await;
+    let log = stage.log(&runs).await;
+    assert!(log.ends_with("O line\nO later\n"), "{}", &log[log.len() - 20..]);
+}
+
+#[tokio::test]
 async fn what_ended_while_no_engine_ran_is_noted() {
     let stage = Stage::new().await;
     let (known, lost) = (stage.running(|_| {}).await, stage.running(|_| {}).await);
