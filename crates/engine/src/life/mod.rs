@@ -1,7 +1,7 @@
 //! The life of containers: made, started, ended, removed, and taken over after a restart.
 //!
 //! Whoever changes a container holds its `operation` lock. The ends of containers come in by one
-//! loop ([`run`]), from the runtime; whoever stops a container only sends signals and waits for
+//! loop (`run`), from the runtime; whoever stops a container only sends signals and waits for
 //! its state to change.
 
 mod create;

@@ -1,7 +1,7 @@
 //! Logs of containers: JSON lines in files that rotate.
 //!
-//! The pump ([`crate::pump`]) cuts output into lines ([`split`]) and appends them ([`file`]);
-//! any number of readers ([`read`]) follow over rotations without holding the writer up.
+//! The pump (`pump`) cuts output into lines (`split`) and appends them (`file`);
+//! any number of readers (`read`) follow over rotations without holding the writer up.
 //!
 //! Invariants: a line is written whole or not at all. A full disk loses lines, which are counted,
 //! and never holds a container up. A reader that was told of the end has had every line.

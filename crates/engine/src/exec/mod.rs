@@ -1,5 +1,9 @@
 //! Further processes in containers.
 
+mod running;
+
+pub(crate) use running::{Piece, Running};
+
 use crate::blocking::{blocking, cannot};
 use crate::clock;
 use crate::container::Container;
@@ -7,11 +11,10 @@ use crate::engine::Engine;
 use crate::fifo::{self, Output};
 use crate::life;
 use crate::rootfs;
-use crate::runtime::{Exit, Runtime, Size, Stdio};
+use crate::runtime::{Size, Stdio};
 use crate::spec::{self, ExecPlan};
 use crate::users::{Accounts, User};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +22,7 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::mpsc;
-use types::{Fault, FaultKind};
+use types::Fault;
 
 /// Processes that are remembered; then the oldest that has ended is forgotten.
 const KEPT: usize = 1024;
@@ -369,70 +372,6 @@ pub(crate) async fn feed(mut client: DuplexStream, pipe: Sender) {
     while let Ok(count) = tokio::io::AsyncReadExt::read(&mut client, &mut buffer).await {
         if count == 0 || fifo::write_all(&pipe, &buffer[..count]).await.is_err() {
             return;
-        }
-    }
-}
-
-/// A process whose output is read until it has ended.
-pub(crate) struct Running {
-    ended: BoxFuture<'static, Exit>,
-    output: Option<Output>,
-    exit: Option<Exit>,
-}
-
-/// What comes of a process.
-pub(crate) enum Piece {
-    Output(Chunk),
-    /// The last one.
-    Ended(Exit),
-}
-
-impl Running {
-    pub(crate) fn new(
-        runtime: &Arc<dyn Runtime>,
-        container: &str,
-        exec: &str,
-        output: Option<Output>,
-    ) -> Self {
-        let ended = wait(Arc::clone(runtime), container.to_owned(), exec.to_owned());
-        Self { ended: Box::pin(ended), output, exit: None }
-    }
-
-    /// Waits for what comes next. Loses nothing when it is dropped before it is ready.
-    pub(crate) async fn next(&mut self) -> Piece {
-        while self.exit.is_none() {
-            let Some(output) = &mut self.output else {
-                self.exit = Some((&mut self.ended).await);
-                break;
-            };
-            tokio::select! {
-                exit = &mut self.ended => self.exit = Some(exit),
-                chunk = output.next() => match chunk {
-                    Ok(chunk) => return Piece::Output(chunk),
-                    Err(error) => {
-                        tracing::warn!(%error, "output of a process is lost");
-                        self.output = None;
-                    }
-                },
-            }
-        }
-        match self.output.as_mut().and_then(Output::take) {
-            Some(chunk) => Piece::Output(chunk),
-            None => Piece::Ended(self.exit.unwrap_or_default()),
-        }
-    }
-}
-
-/// With its container, a process is killed.
-async fn wait(runtime: Arc<dyn Runtime>, container: String, exec: String) -> Exit {
-    loop {
-        match runtime.exec_wait(container.clone(), exec.clone()).await {
-            Ok(exit) => return exit,
-            Err(fault) if fault.kind == FaultKind::Unavailable => tokio::time::sleep(PAUSE).await,
-            Err(fault) => {
-                tracing::debug!(container, %fault, "a process went with its container");
-                return Exit { code: KILLED, at: clock::now() };
-            }
         }
     }
 }
