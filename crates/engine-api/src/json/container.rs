@@ -124,6 +124,12 @@ struct LogJson {
 }
 
 impl CreateJson {
+    /// The paths on this machine that `-v` binds.
+    pub(crate) fn bind_sources(&self) -> Vec<String> {
+        let source = |bind: &String| bind.split(':').next().unwrap_or_default().to_owned();
+        self.host_config.binds.iter().map(source).filter(|path| path.starts_with('/')).collect()
+    }
+
     /// Reads a container; refuses what Skep does not have.
     pub(crate) fn parse(self, name: String) -> Result<ContainerConfig, Fault> {
         let host = &self.host_config;

@@ -97,9 +97,21 @@ async fn create(
     JsonBody(request): JsonBody<CreateJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let name = query.name.unwrap_or_default().trim_start_matches('/').to_owned();
+    make_bind_sources(&request).await?;
     let created = api.engine.create(request.parse(name)?).await?;
     let body = json!({ "Id": created.id, "Warnings": created.warnings });
     Ok((StatusCode::CREATED, Json(body)))
+}
+
+/// Makes the directories that `-v` binds, as Docker does. (`--mount` refuses missing ones.)
+async fn make_bind_sources(request: &CreateJson) -> Result<(), Fault> {
+    for source in request.bind_sources() {
+        let there = tokio::fs::try_exists(&source).await.unwrap_or(false);
+        if !there && let Err(error) = tokio::fs::create_dir_all(&source).await {
+            return Err(Fault::invalid(format!("cannot make the bind source {source}: {error}")));
+        }
+    }
+    Ok(())
 }
 
 async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
@@ -294,13 +306,16 @@ async fn stats(
     }
     let info = api.engine.inspect(&id).await?;
     let usage = api.engine.usage(&id).await?;
+    // Without a limit a container may take what the machine has.
+    let machine = u64::try_from(api.node.about().memory_bytes).unwrap_or(0);
+    let limit = if usage.memory_limit == 0 { machine } else { usage.memory_limit };
     Ok(Json(json!({
         "id": info.id,
         "name": format!("/{}", info.name),
         "read": now().rfc3339(),
         "cpu_stats": { "cpu_usage": { "total_usage": usage.cpu_nanos } },
         "precpu_stats": { "cpu_usage": { "total_usage": 0 } },
-        "memory_stats": { "usage": usage.memory_bytes, "limit": usage.memory_limit, "stats": {} },
+        "memory_stats": { "usage": usage.memory_bytes, "limit": limit, "stats": {} },
         "pids_stats": { "current": usage.pids },
     })))
 }

@@ -207,6 +207,7 @@ impl Progress {
         let converged = begun
             && running == wanted
             && !update.ends_with("updating")
+            && !update.ends_with("rollback_started")
             && best.len() as u64 <= wanted;
         Self { wanted, running, converged, stopped, tasks: shown.collect() }
     }

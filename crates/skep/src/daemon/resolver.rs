@@ -143,6 +143,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         .init();
     // Two sockets for each container, and one for each of their TCP connections.
     raise_file_limit();
+    // What outlives the daemon also reads containers' output while there is none.
+    engine::keep(options.run.join("containers")).context("cannot keep containers' output")?;
     let listener = listen(&options.run)?;
     let mut scope = Scope::new();
     scope.spawn("signals", signals(scope.token()));
