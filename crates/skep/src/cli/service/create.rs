@@ -22,7 +22,7 @@ pub(crate) struct Create {
     /// replicated or global
     #[arg(long, default_value = "replicated", value_parser = ["replicated", "global"])]
     mode: String,
-    /// Publish a port: [PUBLISHED:]TARGET[/PROTOCOL], or published=…,target=…,mode=host
+    /// Publish a port: PUBLISHED:TARGET/PROTOCOL (or less), or published=…,target=…,mode=host
     #[arg(short, long, value_name = "PORT", value_parser = parse::publish)]
     publish: Vec<parse::Ports>,
     /// Attach the service to a network: a name, or name=…,alias=…
@@ -34,7 +34,7 @@ pub(crate) struct Create {
     /// Read variables from a file
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly]
+    /// Mount something: type=bind|volume|tmpfs,source=…,target=… and readonly
     #[arg(long, value_parser = parse::mount)]
     mount: Vec<Mount>,
     /// Run tasks only where this holds, e.g. node.role==worker
