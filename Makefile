@@ -31,7 +31,7 @@ test: ## Install what is needed and run all tests
 check: install ## Format, lints and docs
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --workspace --no-deps
 
 bench: build images ## Measure: each figure is a ratio within one run
 	cargo run --release --locked -p e2e --bin bench

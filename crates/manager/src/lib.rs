@@ -70,7 +70,7 @@ pub struct Manager {
 
 impl Manager {
     /// Starts the loops of a manager in `scope`. The cluster's first objects must be there
-    /// ([`bootstrap`]).
+    /// ([`bootstrap()`]).
     pub async fn start(
         config: Config,
         sequencer: Sequencer,
