@@ -41,6 +41,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
     }
+    let doors = serve::open(&options).await?;
     let about = facts::observe(&options)?;
     tracing::info!(hostname = about.hostname, version = about.version, "skep starts");
     let mut scope = Scope::new();
@@ -49,7 +50,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let engine = rooms.engine.clone();
     let node = node::start(options.clone(), about, rooms, &mut scope).await?;
     let api = engine_api::router(Api { engine, node: Arc::new(node) });
-    serve::start(&options, api, &mut scope).await?;
+    serve::start(doors, &api, &mut scope);
     scope.join().await.context("the daemon ends early")?;
     tracing::info!("skep ends; containers and their traffic go on");
     Ok(())

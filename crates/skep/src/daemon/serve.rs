@@ -26,28 +26,36 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Opens every socket and serves the API on them in `scope`.
-pub(crate) async fn start<S>(options: &Options, api: S, scope: &mut Scope) -> Result<()>
+/// Opens every socket. Clients that come early wait until the API is served.
+pub(crate) async fn open(options: &Options) -> Result<Vec<Door>> {
+    let mut doors = Vec::new();
+    for address in options.addresses() {
+        doors.push(match address.split_once("://") {
+            Some(("unix", path)) => Door::Unix(bind_unix(Path::new(path), &options.group)?),
+            Some(("tcp", address)) => {
+                let acceptor = acceptor(options)?;
+                let listener = TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("cannot listen on tcp://{address}"))?;
+                Door::Tcp(listener, acceptor)
+            }
+            _ => bail!("cannot serve the API at {address}: use unix://PATH or tcp://ADDRESS:PORT"),
+        });
+        tracing::info!(address, "API listens");
+    }
+    Ok(doors)
+}
+
+/// Serves the API on open sockets in `scope`.
+pub(crate) fn start<S>(doors: Vec<Door>, api: &S, scope: &mut Scope)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    for address in options.addresses() {
-        let door = match address.split_once("://") {
-            Some(("unix", path)) => Door::Unix(bind_unix(Path::new(path), &options.group)?),
-            Some(("tcp", address)) => {
-                let listener = TcpListener::bind(address)
-                    .await
-                    .with_context(|| format!("cannot listen on tcp://{address}"))?;
-                Door::Tcp(listener, acceptor(options)?)
-            }
-            _ => bail!("cannot serve the API at {address}: use unix://PATH or tcp://ADDRESS:PORT"),
-        };
+    for door in doors {
         scope.spawn("api", run(door, api.clone(), Arc::clone(&slots), scope.token()));
-        tracing::info!(address, "API listens");
     }
-    Ok(())
 }
 
 /// Opens a unix socket that root and `group` may use. One left by a daemon that died is replaced.
@@ -96,7 +104,7 @@ fn acceptor(options: &Options) -> Result<TlsAcceptor> {
 }
 
 /// A socket that the API is served on.
-enum Door {
+pub(crate) enum Door {
     Unix(UnixListener),
     Tcp(TcpListener, TlsAcceptor),
 }
@@ -189,5 +197,93 @@ where
             tracing::debug!(%error, "connection ended");
         },
         () = token.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use clap::Parser;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::{ClientConfig, RootCertStore};
+    use std::path::PathBuf;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &[String]) -> Options {
+        let name = "skep".to_owned();
+        Line::parse_from([name].iter().chain(arguments)).options
+    }
+
+    /// A root, and a certificate of it for `localhost`; all as PEM files in `folder`.
+    fn certificates(folder: &Path) -> [PathBuf; 3] {
+        let mut root = CertificateParams::new(Vec::new()).unwrap();
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &root).unwrap();
+        let files = ["ca.pem", "cert.pem", "key.pem"].map(|name| folder.join(name));
+        for (file, text) in files.iter().zip([root.pem(), leaf.pem(), key.serialize_pem()]) {
+            std::fs::write(file, text).unwrap();
+        }
+        files
+    }
+
+    /// Asks for `/_ping`; `None` where the server does not answer.
+    async fn ask(port: u16, config: ClientConfig) -> Option<String> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+        let request = b"GET /_ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    }
+
+    #[tokio::test]
+    async fn on_tcp_only_clients_with_a_certificate_are_answered() {
+        let _installed_or_was_before = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let [ca, cert, key] = certificates(folder.path());
+        let text = |path: &Path| path.display().to_string();
+        let arguments = ["-H", "tcp://127.0.0.1:0"].map(str::to_owned);
+        let files = [("--tlscacert", &ca), ("--tlscert", &cert), ("--tlskey", &key)];
+        let files = files.map(|(flag, path)| [flag.to_owned(), text(path)]).concat();
+        let doors = open(&options(&[arguments.as_slice(), &files].concat())).await.unwrap();
+        let Some(Door::Tcp(listener, _)) = doors.first() else { panic!("one door on TCP") };
+        let port = listener.local_addr().unwrap().port();
+        let mut scope = Scope::new();
+        let api = axum::Router::new().route("/_ping", get(|| async { "OK" }));
+        start(doors, &api, &mut scope);
+
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&ca).unwrap()).unwrap();
+        let client = ClientConfig::builder().with_root_certificates(roots);
+        let chain = vec![CertificateDer::from_pem_file(&cert).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(&key).unwrap();
+        let known = client.clone().with_client_auth_cert(chain, key).unwrap();
+        assert!(ask(port, known).await.unwrap().starts_with("HTTP/1.1 200"));
+        assert_eq!(ask(port, client.with_no_client_auth()).await, None);
+        scope.cancel();
+        scope.join().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_certificates_there_is_no_tcp() {
+        let arguments = ["-H", "tcp://127.0.0.1:0"].map(str::to_owned);
+        let error = open(&options(&arguments)).await.err().unwrap().to_string();
+        assert!(error.contains("--tlscert") && error.contains("never served open"), "{error}");
+        let arguments = ["-H", "ssh://somewhere"].map(str::to_owned);
+        let error = open(&options(&arguments)).await.err().unwrap().to_string();
+        assert!(error.contains("use unix://PATH"), "{error}");
     }
 }
