@@ -183,6 +183,11 @@ fn tasks_restart_as_the_policy_says(lab: &Lab) {
         if shown.contains("Complete") { Ok(()) } else { Err(shown) }
     });
     lab.docker(&["service", "rm", "fails", "once"]).good();
+    // Who gives no name gets one.
+    let id = lab.docker(&["service", "create", "--detach", "busybox:latest", "true"]).good();
+    let name = lab.docker(&["service", "inspect", "--format", "{{.Spec.Name}}", id.trim()]).good();
+    assert!(name.trim().contains('_'), "{name}");
+    lab.docker(&["service", "rm", name.trim()]).good();
 }
 
 fn constraints_are_honoured_and_explained(lab: &Lab) {

@@ -55,6 +55,7 @@ pub use info::{ContainerInfo, ContainerState, MountPoint, Status};
 pub use keeper::keep;
 pub use life::Created;
 pub use logs::{LogEntry, LogOptions, LogStream};
+pub use names::draw as draw_name;
 pub use reference::Reference;
 pub use runtime::{
     Answer, Archive, Credentials, Exit, Happening, Image, Progress, Runtime, Size, State, Stdio,

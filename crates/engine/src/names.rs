@@ -15,8 +15,9 @@ const NOUNS: [&str; 24] = [
     "schooner", "sloop", "tide", "wharf",
 ];
 
-/// Draws a name for a container, e.g. `brave_keel`; `taken` says whether one is in use.
-pub(crate) fn draw(taken: impl Fn(&str) -> bool) -> String {
+/// Draws a name for what its user did not name, e.g. `brave_keel`; `taken` says whether one is in
+/// use.
+pub fn draw(taken: impl Fn(&str) -> bool) -> String {
     let mut name = format!("{}_{}", clock::draw(&ADJECTIVES), clock::draw(&NOUNS));
     while taken(&name) {
         name.push(char::from(b'0' + rand::random::<u8>() % 10));

@@ -92,7 +92,11 @@ async fn create(
     let manager = api.manager()?;
     let mut spec = spec.parse()?;
     spec.task.container.pull_credentials = credentials(&headers)?;
-    resolve_networks(&manager.view(), &mut spec)?;
+    let view = manager.view();
+    resolve_networks(&view, &mut spec)?;
+    if spec.name.is_empty() {
+        spec.name = engine::draw_name(|name| view.service_named(name).is_some());
+    }
     let id = manager.create_service(spec).await?;
     Ok((StatusCode::CREATED, Json(json!({ "ID": id, "Warnings": null }))))
 }
