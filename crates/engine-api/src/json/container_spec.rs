@@ -111,6 +111,8 @@ pub(crate) struct MountJson {
     target: String,
     #[serde(skip_serializing_if = "is_false")]
     read_only: bool,
+    #[serde(skip_serializing)]
+    bind_options: Option<BindOptionsJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     volume_options: Option<VolumeOptionsJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,8 +122,30 @@ pub(crate) struct MountJson {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct VolumeOptionsJson {
+    #[serde(skip_serializing)]
+    no_copy: bool,
+    #[serde(deserialize_with = "nullable", skip_serializing)]
+    driver_config: DriverConfigJson,
+    #[serde(deserialize_with = "nullable", skip_serializing)]
+    subpath: String,
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Labels::is_empty")]
     labels: Labels,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct DriverConfigJson {
+    #[serde(deserialize_with = "nullable")]
+    name: String,
+    #[serde(deserialize_with = "nullable")]
+    options: Labels,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct BindOptionsJson {
+    #[serde(deserialize_with = "nullable")]
+    propagation: String,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -294,6 +318,20 @@ impl MountJson {
             return Err(Fault::invalid("invalid mount config: field Target must not be empty"));
         }
         let tmpfs = self.tmpfs_options.unwrap_or_default();
+        let volume = self.volume_options.unwrap_or_default();
+        let driver = &volume.driver_config;
+        let propagation = self.bind_options.unwrap_or_default().propagation;
+        for (wanted, feature) in [
+            (!matches!(driver.name.as_str(), "" | "local"), "a volume driver"),
+            (!driver.options.is_empty(), "options of a volume"),
+            (volume.no_copy, "a volume without the image's files (nocopy)"),
+            (!volume.subpath.is_empty(), "a part of a volume (subpath)"),
+            (!matches!(propagation.as_str(), "" | "rprivate"), "bind propagation"),
+        ] {
+            if wanted {
+                return Err(Fault::not_implemented(feature));
+            }
+        }
         Ok(Mount {
             kind,
             source: self.source,
@@ -301,7 +339,7 @@ impl MountJson {
             read_only: self.read_only,
             tmpfs_size: u64::try_from(tmpfs.size_bytes).unwrap_or(0),
             tmpfs_mode: u32::try_from(tmpfs.mode).unwrap_or(0),
-            labels: self.volume_options.unwrap_or_default().labels,
+            labels: volume.labels,
         })
     }
 
@@ -320,8 +358,11 @@ impl MountJson {
             source: mount.source.clone(),
             target: mount.target.clone(),
             read_only: mount.read_only,
-            volume_options: (!mount.labels.is_empty())
-                .then(|| VolumeOptionsJson { labels: mount.labels.clone() }),
+            volume_options: (!mount.labels.is_empty()).then(|| VolumeOptionsJson {
+                labels: mount.labels.clone(),
+                ..VolumeOptionsJson::default()
+            }),
+            bind_options: None,
             tmpfs_options: (mount.kind == MountKind::Tmpfs).then_some(tmpfs),
         }
     }

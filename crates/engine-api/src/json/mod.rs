@@ -5,6 +5,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod container;
+pub(crate) mod container_create;
 pub(crate) mod container_spec;
 pub(crate) mod image;
 pub(crate) mod network;

@@ -69,6 +69,7 @@ struct CreateQuery {
     from_src: Option<String>,
     repo: Option<String>,
     tag: Option<String>,
+    changes: Option<String>,
 }
 
 /// `docker pull`, or `docker import` where the tar comes with the request.
@@ -78,6 +79,9 @@ async fn create(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
+    if query.changes.is_some_and(|changes| !changes.is_empty()) {
+        return Err(Fault::not_implemented("changes to an imported image (--change)").into());
+    }
     let tag = query.tag.unwrap_or_default();
     let with_tag = |name: &str| match tag.as_str() {
         "" => name.to_owned(),

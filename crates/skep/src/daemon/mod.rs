@@ -19,8 +19,8 @@ use engine_api::Api;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use scope::{BoxError, Scope};
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,8 +33,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         bail!("the skep daemon needs root: it makes namespaces and network rules (try sudo)");
     }
     log_to_stderr(&options.log)?;
-    private_folder(&options.data)?;
-    private_folder(&options.run)?;
+    private_folder(&options.data, 0o700)?;
+    // The API's socket is in here, for those who may use it.
+    private_folder(&options.run, 0o711)?;
     let _only_one = lock(&options.data)?;
     raise_file_limit();
     // The API's TLS takes the process's provider; it is set once.
@@ -140,12 +141,14 @@ fn log_to_stderr(level: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes a folder that only root may enter.
-fn private_folder(path: &Path) -> Result<()> {
+/// Makes a folder with this mode, or gives it to the one that is there: volumes hold what
+/// containers' root users write, and nobody else may come near.
+fn private_folder(path: &Path, mode: u32) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
-        .mode(0o711)
+        .mode(mode)
         .create(path)
+        .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
         .with_context(|| format!("cannot make {}", path.display()))
 }
 

@@ -28,6 +28,9 @@ const JOIN_MAX: Duration = Duration::from_secs(20);
 /// How long tasks may take to end when a node leaves.
 const LEAVE_MAX: Duration = Duration::from_mins(1);
 
+/// Marks the containers of tasks.
+const TASK_LABEL: &str = "com.docker.swarm.task.id";
+
 /// What users order, with the way to answer.
 enum Order {
     Init(Box<Init>, oneshot::Sender<Result<NodeId, Fault>>),
@@ -55,7 +58,12 @@ pub(super) async fn start(
     let (publish, membership) = watch::channel(Membership::Inactive);
     let (orders, inbox) = mpsc::channel(ORDERS);
     let mut keeper = Keeper { ground, state, halves: None, publish, restart: RESTART_MIN };
-    keeper.revive().await;
+    if keeper.state.is_some() {
+        keeper.revive().await;
+    } else {
+        // A daemon that was killed while it left has not come so far.
+        keeper.forget().await?;
+    }
     scope.spawn("membership", keeper.run(inbox, scope.token()));
     Ok(HostNode { about, orders, membership })
 }
@@ -244,8 +252,22 @@ impl Keeper {
         }
         self.state = None;
         self.ground.files.remove().map_err(|error| fault(&error))?;
-        let forget = self.ground.rooms.dataplane.identify(None).await;
-        forget.map_err(|error| fault(&error.into()))
+        self.forget().await.map_err(|error| fault(&error))
+    }
+
+    /// Removes what a membership that is over may have left: tasks' containers that did not end in
+    /// time, and the cluster's networks.
+    async fn forget(&self) -> Result<()> {
+        let Rooms { engine, dataplane } = &self.ground.rooms;
+        for container in engine.list(true).await {
+            if container.config.spec.labels.contains_key(TASK_LABEL) {
+                tracing::warn!(name = container.name, "removing what is left of a task");
+                engine.remove(&container.id, true, true).await?;
+                dataplane.detach(&container.id).await?;
+            }
+        }
+        dataplane.identify(None).await?;
+        Ok(())
     }
 }
 

@@ -1,0 +1,416 @@
+//! Plain containers: `POST /containers/create` in.
+
+use super::container_spec::{HealthJson, MountJson, UlimitJson};
+use super::{duration, nullable};
+use engine::{ContainerConfig, HostPort, LogConfig, NetworkMode};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use types::{
+    ContainerSpec, DnsConfig, Fault, HostEntry, Labels, MountKind, Protocol, Resources, Ulimit,
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct CreateJson {
+    #[serde(deserialize_with = "nullable")]
+    hostname: String,
+    #[serde(deserialize_with = "nullable")]
+    user: String,
+    tty: bool,
+    open_stdin: bool,
+    stdin_once: bool,
+    #[serde(deserialize_with = "nullable")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    cmd: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    entrypoint: Vec<String>,
+    image: String,
+    #[serde(deserialize_with = "nullable")]
+    working_dir: String,
+    #[serde(deserialize_with = "nullable")]
+    labels: Labels,
+    #[serde(deserialize_with = "nullable")]
+    stop_signal: String,
+    stop_timeout: Option<i64>,
+    healthcheck: Option<HealthJson>,
+    #[serde(deserialize_with = "nullable")]
+    volumes: BTreeMap<String, Value>,
+    #[serde(deserialize_with = "nullable")]
+    host_config: HostConfigJson,
+    #[serde(deserialize_with = "nullable")]
+    networking_config: NetworkingJson,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworkingJson {
+    #[serde(deserialize_with = "nullable")]
+    endpoints_config: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
+struct HostConfigJson {
+    #[serde(deserialize_with = "nullable")]
+    binds: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    mounts: Vec<MountJson>,
+    #[serde(deserialize_with = "nullable")]
+    tmpfs: Labels,
+    #[serde(deserialize_with = "nullable")]
+    network_mode: String,
+    #[serde(deserialize_with = "nullable")]
+    port_bindings: BTreeMap<String, Option<Vec<BindingJson>>>,
+    publish_all_ports: bool,
+    #[serde(deserialize_with = "nullable")]
+    restart_policy: RestartJson,
+    auto_remove: bool,
+    privileged: bool,
+    readonly_rootfs: bool,
+    init: Option<bool>,
+    #[serde(deserialize_with = "nullable")]
+    cap_add: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    cap_drop: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    dns: Vec<std::net::IpAddr>,
+    #[serde(deserialize_with = "nullable")]
+    dns_options: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    dns_search: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    extra_hosts: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    group_add: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    sysctls: Labels,
+    #[serde(deserialize_with = "nullable")]
+    ulimits: Vec<UlimitJson>,
+    #[serde(deserialize_with = "nullable")]
+    log_config: LogJson,
+    memory: i64,
+    nano_cpus: i64,
+    pids_limit: Option<i64>,
+    shm_size: i64,
+    oom_score_adj: i64,
+    #[serde(deserialize_with = "nullable")]
+    devices: Vec<Value>,
+    #[serde(deserialize_with = "nullable")]
+    device_requests: Vec<Value>,
+    #[serde(deserialize_with = "nullable")]
+    pid_mode: String,
+    #[serde(deserialize_with = "nullable")]
+    ipc_mode: String,
+    #[serde(rename = "UTSMode", deserialize_with = "nullable")]
+    uts_mode: String,
+    #[serde(deserialize_with = "nullable")]
+    userns_mode: String,
+    #[serde(deserialize_with = "nullable")]
+    cgroup_parent: String,
+    #[serde(deserialize_with = "nullable")]
+    volumes_from: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    security_opt: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    links: Vec<String>,
+    cpu_quota: i64,
+    cpu_shares: i64,
+    #[serde(deserialize_with = "nullable")]
+    cpuset_cpus: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct BindingJson {
+    host_ip: String,
+    host_port: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RestartJson {
+    name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct LogJson {
+    #[serde(rename = "Type")]
+    kind: String,
+    #[serde(deserialize_with = "nullable")]
+    config: Labels,
+}
+
+impl CreateJson {
+    /// The paths on this machine that `-v` binds.
+    pub(crate) fn bind_sources(&self) -> Vec<String> {
+        let source = |bind: &String| bind.split(':').next().unwrap_or_default().to_owned();
+        self.host_config.binds.iter().map(source).filter(|path| path.starts_with('/')).collect()
+    }
+
+    /// Reads a container; refuses what Skep does not have.
+    pub(crate) fn parse(self, name: String) -> Result<ContainerConfig, Fault> {
+        let host = &self.host_config;
+        host.refuse()?;
+        let network = network_mode(host, &self.networking_config)?;
+        let mut mounts = plain_mounts(host, &self.volumes)?;
+        let hosts =
+            host.extra_hosts.iter().map(|entry| extra_host(entry)).collect::<Result<_, _>>()?;
+        let host_ports = host_ports(&host.port_bindings)?;
+        let host = self.host_config;
+        for mount in host.mounts {
+            mounts.push(mount.parse()?);
+        }
+        let limit =
+            |limit: UlimitJson| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard };
+        let spec = ContainerSpec {
+            image: self.image,
+            labels: self.labels,
+            command: self.entrypoint,
+            args: self.cmd,
+            hostname: self.hostname,
+            env: self.env,
+            dir: self.working_dir,
+            user: self.user,
+            groups: host.group_add,
+            tty: self.tty,
+            open_stdin: self.open_stdin,
+            read_only: host.readonly_rootfs,
+            init: host.init,
+            stop_signal: self.stop_signal,
+            stop_grace_period: self
+                .stop_timeout
+                .map(|secs| duration(secs.saturating_mul(1_000_000_000))),
+            health: self.healthcheck.map(HealthJson::parse),
+            hosts,
+            dns: DnsConfig {
+                nameservers: host.dns,
+                search: host.dns_search,
+                options: host.dns_options,
+            },
+            mounts,
+            cap_add: host.cap_add,
+            cap_drop: host.cap_drop,
+            sysctls: host.sysctls,
+            ulimits: host.ulimits.into_iter().map(limit).collect(),
+            oom_score_adj: host.oom_score_adj,
+            pull_credentials: None,
+        };
+        Ok(ContainerConfig {
+            id: String::new(),
+            name,
+            spec,
+            resources: Resources {
+                limit_nano_cpus: host.nano_cpus,
+                limit_memory: host.memory,
+                limit_pids: host.pids_limit.unwrap_or(0).max(0),
+                ..Resources::default()
+            },
+            network,
+            host_ports,
+            log: LogConfig { driver: host.log_config.kind, options: host.log_config.config },
+            auto_remove: host.auto_remove,
+            stdin_once: self.stdin_once,
+            shm_size: u64::try_from(host.shm_size).unwrap_or(0),
+        })
+    }
+}
+
+impl HostConfigJson {
+    /// Refuses what would otherwise be forgotten in silence.
+    fn refuse(&self) -> Result<(), Fault> {
+        for (wanted, feature) in [
+            (self.privileged, "a privileged container"),
+            (!self.devices.is_empty(), "a container with devices"),
+            (self.publish_all_ports, "publishing all ports"),
+            (!self.device_requests.is_empty(), "a container with GPUs"),
+            (!self.pid_mode.is_empty(), "a container in another's PID namespace"),
+            (
+                !matches!(self.ipc_mode.as_str(), "" | "private" | "shareable"),
+                "a container in another's IPC namespace",
+            ),
+            (!self.uts_mode.is_empty(), "a container in the node's UTS namespace"),
+            (!self.userns_mode.is_empty(), "a container's user namespace"),
+            (!self.cgroup_parent.is_empty(), "a container's cgroup parent"),
+            (!self.volumes_from.is_empty(), "volumes from another container"),
+            (!self.security_opt.is_empty(), "security options"),
+            (!self.links.is_empty(), "links (containers find each other by name)"),
+            (self.cpu_quota != 0, "a CPU quota (use --cpus)"),
+            (self.cpu_shares != 0, "CPU shares (use --cpus)"),
+            (!self.cpuset_cpus.is_empty(), "pinning a container to CPUs"),
+            (
+                !matches!(self.restart_policy.name.as_str(), "" | "no"),
+                "restarting a plain container (use a service)",
+            ),
+        ] {
+            if wanted {
+                return Err(Fault::not_implemented(feature));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn network_mode(host: &HostConfigJson, networking: &NetworkingJson) -> Result<NetworkMode, Fault> {
+    let named = networking.endpoints_config.keys().next().map_or("", String::as_str);
+    let mode = if host.network_mode.is_empty() { named } else { &host.network_mode };
+    match mode {
+        "" | "default" | "bridge" => Ok(NetworkMode::Bridge),
+        "host" => Ok(NetworkMode::Host),
+        "none" => Ok(NetworkMode::None),
+        other => Err(Fault::not_implemented(&format!("a plain container on the network {other}"))),
+    }
+}
+
+/// What `-v`, `--tmpfs` and the volumes of the request mount; `--mount` comes on top.
+fn plain_mounts(
+    host: &HostConfigJson,
+    volumes: &BTreeMap<String, Value>,
+) -> Result<Vec<types::Mount>, Fault> {
+    let mut mounts =
+        host.binds.iter().map(|bind| parse_bind(bind)).collect::<Result<Vec<_>, _>>()?;
+    for (target, options) in &host.tmpfs {
+        mounts.push(tmpfs(target, options)?);
+    }
+    mounts.extend(volumes.keys().map(|target| types::Mount {
+        kind: MountKind::Volume,
+        target: target.clone(),
+        ..types::Mount::default()
+    }));
+    Ok(mounts)
+}
+
+/// Reads `SOURCE:TARGET[:OPTIONS]`.
+fn parse_bind(bind: &str) -> Result<types::Mount, Fault> {
+    let wrong = || Fault::invalid(format!("invalid volume specification: '{bind}'"));
+    let mut parts = bind.split(':');
+    let (source, target) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(wrong)?);
+    if !target.starts_with('/') {
+        return Err(wrong());
+    }
+    let options = parts.next().unwrap_or_default();
+    Ok(types::Mount {
+        kind: if source.starts_with('/') { MountKind::Bind } else { MountKind::Volume },
+        source: source.to_owned(),
+        target: target.to_owned(),
+        read_only: options.split(',').any(|option| option == "ro"),
+        ..types::Mount::default()
+    })
+}
+
+/// Reads `--tmpfs TARGET:OPTIONS`.
+fn tmpfs(target: &str, options: &str) -> Result<types::Mount, Fault> {
+    let mut mount = types::Mount {
+        kind: MountKind::Tmpfs,
+        target: target.to_owned(),
+        ..types::Mount::default()
+    };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let wrong = || Fault::invalid(format!("invalid tmpfs option '{option}' of {target}"));
+        match option.split_once('=') {
+            Some(("size", size)) => mount.tmpfs_size = bytes(size).ok_or_else(wrong)?,
+            Some(("mode", mode)) => {
+                mount.tmpfs_mode = u32::from_str_radix(mode, 8).map_err(|_invalid| wrong())?;
+            }
+            None if option == "ro" => mount.read_only = true,
+            // What every tmpfs of a container is in any case.
+            None if matches!(option, "rw" | "nosuid" | "nodev" | "noexec") => {}
+            _ => return Err(Fault::not_implemented(&format!("the tmpfs option '{option}'"))),
+        }
+    }
+    Ok(mount)
+}
+
+/// Reads a number of bytes as mount(8) does: `65536`, `64k`, `1g`.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let unit = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let factor: u64 = match unit {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => return None,
+    };
+    text[..text.len() - unit.len()].parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Reads `NAME:IP`.
+fn extra_host(entry: &str) -> Result<HostEntry, Fault> {
+    let wrong = || Fault::invalid(format!("bad format for add-host: \"{entry}\""));
+    let (name, address) = entry.split_once(':').ok_or_else(wrong)?;
+    let address = address.parse().map_err(|_invalid| wrong())?;
+    Ok(HostEntry { address, names: vec![name.to_owned()] })
+}
+
+fn host_ports(
+    bindings: &BTreeMap<String, Option<Vec<BindingJson>>>,
+) -> Result<Vec<HostPort>, Fault> {
+    let mut ports = Vec::new();
+    for (target, bindings) in bindings {
+        let wrong = || Fault::invalid(format!("invalid port specification: \"{target}\""));
+        let (number, protocol) = target.split_once('/').unwrap_or((target, "tcp"));
+        let target: u16 = number.parse().map_err(|_invalid| wrong())?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(Fault::not_implemented(&format!("publishing {other} ports"))),
+        };
+        for binding in bindings.iter().flatten() {
+            if !matches!(binding.host_ip.as_str(), "" | "0.0.0.0" | "::") {
+                return Err(Fault::not_implemented("publishing a port on one address"));
+            }
+            let published = match binding.host_port.as_str() {
+                "" => 0,
+                number => number.parse().map_err(|_invalid| wrong())?,
+            };
+            ports.push(HostPort { protocol, published, target });
+        }
+    }
+    Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ContainerConfig, Fault> {
+        serde_json::from_str::<CreateJson>(text).unwrap().parse("c".into())
+    }
+
+    #[test]
+    fn a_container_is_read() {
+        let config = parse(
+            r#"{"Image":"busybox","Cmd":["sh"],"HostConfig":{"Binds":["/a:/b:ro","data:/d"],
+                "PortBindings":{"80/tcp":[{"HostPort":"8080"}]},"AutoRemove":true}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.spec.args, ["sh"]);
+        assert!(config.spec.mounts[0].read_only && config.auto_remove);
+        assert_eq!(config.spec.mounts[1].kind, MountKind::Volume);
+        assert_eq!((config.host_ports[0].published, config.host_ports[0].target), (8080, 80));
+        let text = r#"{"Volumes":{"/v":{}},"HostConfig":{"Tmpfs":{"/t":"size=64k,mode=1777"}}}"#;
+        let mounts = parse(text).unwrap().spec.mounts;
+        assert_eq!((mounts[0].tmpfs_size, mounts[0].tmpfs_mode), (65536, 0o1777));
+        assert_eq!((mounts[1].kind, mounts[1].target.as_str()), (MountKind::Volume, "/v"));
+    }
+
+    #[test]
+    fn what_skep_does_not_have_is_refused_by_name() {
+        for (text, word) in [
+            (r#"{"HostConfig":{"Privileged":true}}"#, "privileged"),
+            (r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#, "restarting"),
+            (r#"{"HostConfig":{"NetworkMode":"mynet"}}"#, "mynet"),
+            (r#"{"HostConfig":{"SecurityOpt":["no-new-privileges"]}}"#, "security"),
+            (r#"{"HostConfig":{"VolumesFrom":["other"]}}"#, "another container"),
+            (r#"{"HostConfig":{"Tmpfs":{"/t":"uid=5"}}}"#, "uid=5"),
+        ] {
+            let fault = parse(text).unwrap_err();
+            assert!(fault.message.contains(word), "{fault}");
+        }
+        assert!(parse(r#"{"HostConfig":{"Binds":["/a"]}}"#).is_err());
+    }
+}
