@@ -76,7 +76,9 @@ impl Engine {
             () = copying => {}
             () = ended => return,
         }
-        if container.fixed.config.stdin_once {
+        // A terminal stays open for the next client.
+        let config = &container.fixed.config;
+        if config.stdin_once && !config.spec.tty {
             drop(pipe);
             container.live().stdin = None;
             let closed = self.inner.runtime.close_stdin(container.id().to_owned(), None);
