@@ -108,7 +108,11 @@ impl Fake {
 
     /// A container ends.
     pub fn end(&self, id: &str, code: i32) {
-        let exit = Exit { code, at: crate::clock::now() };
+        self.end_at(id, Exit { code, at: crate::clock::now() });
+    }
+
+    /// A container ends at a time that the clock showed.
+    pub fn end_at(&self, id: &str, exit: Exit) {
         let told = self.change(|held| {
             let run = held.containers.get_mut(id).and_then(|kept| kept.run.as_mut());
             let Some(run) = run.filter(|run| run.exit.is_none()) else { return false };

@@ -19,22 +19,24 @@ const UNKNOWN: i32 = 255;
 
 impl Engine {
     /// Notes the end of a container: its output is complete, its network and task are gone. Does
-    /// nothing for an end of an earlier run.
+    /// nothing for an end of an earlier run: an end before the start looks like one, but the clock
+    /// may have been set back, so the runtime is asked.
     pub(crate) async fn ended(&self, container: &Arc<Container>, exit: Option<Exit>) {
         let turn = container.operation.lock().await;
         let (status, started) = {
             let state = container.state.borrow();
             (state.status, state.started_at)
         };
-        if status != Status::Running || exit.is_some_and(|exit| exit.at < started) {
+        if status != Status::Running {
             return;
         }
-        if exit.is_none() && self.still_runs(container).await {
+        let certain = exit.filter(|exit| started <= exit.at);
+        if certain.is_none() && self.still_runs(container).await {
             return;
         }
         let Some(reaped) = self.reap(container).await else { return };
         let unknown = || Exit { code: UNKNOWN, at: clock::now() };
-        let mut exit = exit.or(reaped).unwrap_or_else(unknown);
+        let mut exit = certain.or(reaped).or(exit).unwrap_or_else(unknown);
         if exit.at == Timestamp::default() {
             exit.at = clock::now();
         }
@@ -57,10 +59,20 @@ impl Engine {
         }
     }
 
-    /// Looks again where the end was only guessed from a list: it may have been started anew.
+    /// Looks again where the end is in doubt: it may have been started anew. True also when the
+    /// engine stops meanwhile: then the next one looks.
     async fn still_runs(&self, container: &Container) -> bool {
-        let state = self.inner.runtime.state(container.id().to_owned()).await;
-        matches!(state, Ok(Some(State::Running { .. })))
+        loop {
+            match self.inner.runtime.state(container.id().to_owned()).await {
+                Err(fault) if fault.kind == FaultKind::Unavailable => {
+                    let pause = tokio::time::sleep(PAUSE);
+                    if self.inner.token.run_until_cancelled(pause).await.is_none() {
+                        return true;
+                    }
+                }
+                state => return matches!(state, Ok(Some(State::Running { .. }))),
+            }
+        }
     }
 
     /// Has the runtime forget the task, which waits for the rest of the output. `None` when the

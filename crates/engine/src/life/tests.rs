@@ -7,7 +7,7 @@ use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use types::{ContainerSpec, Fault, FaultKind, HealthCheck, Labels, Mount};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -313,6 +313,14 @@ async fn the_end_of_an_earlier_run_does_not_end_a_later_one() {
 }
 
 #[tokio::test]
+async fn an_end_is_noted_also_when_the_clock_was_set_back() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    stage.fake.end_at(&id, Exit { code: 6, at: types::Timestamp(1) });
+    assert_eq!(stage.ended(&id).await.code, 6);
+}
+
+#[tokio::test]
 async fn a_container_becomes_healthy_and_unhealthy_and_the_state_tells() {
     let stage = Stage::new().await;
     let script = |code| Script { output: "seen".to_owned(), code, ..Script::default() };
@@ -447,6 +455,24 @@ async fn a_client_attached_before_the_start_gets_everything_and_the_end() {
     drop(attached.input.take());
     assert_eq!(soon(ended).await.unwrap().code, 0);
     assert_eq!(soon(attached.output.recv()).await, None);
+}
+
+#[tokio::test]
+async fn a_terminals_input_stays_open_when_its_first_client_goes() {
+    let stage = Stage::new().await;
+    let id = stage
+        .running(|config| {
+            (config.spec.open_stdin, config.spec.tty, config.stdin_once) = (true, true, true);
+        })
+        .await;
+    let options =
+        AttachOptions { stream: true, stdin: true, stdout: true, stderr: true, logs: false };
+    let mut input = stage.engine.attach(&id, options).await.unwrap().input.unwrap();
+    input.shutdown().await.unwrap();
+    // The other end is dropped after all that follows the end of the input.
+    assert_eq!(soon(input.read(&mut [0])).await.unwrap(), 0);
+    let state = stage.fake.state(id).await.unwrap();
+    assert!(matches!(state, Some(State::Running { .. })), "{state:?}");
 }
 
 #[tokio::test]
