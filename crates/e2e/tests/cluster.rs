@@ -26,6 +26,7 @@ fn small_services_live_a_day() {
     services_come_and_scale(&lab);
     logs_are_kept_apart(&lab);
     commands_run_inside(&lab);
+    plain_containers_run(&lab);
     clients_keep_their_address(&lab);
     tasks_restart_as_the_policy_says(&lab);
     constraints_are_honoured_and_explained(&lab);
@@ -128,6 +129,25 @@ fn commands_run_inside(lab: &Lab) {
     assert!(!failed.ok);
     let found = lab.inside(&container, "getent hosts tasks.web").good();
     assert!(found.contains("10.0.1."), "{found}");
+}
+
+fn plain_containers_run(lab: &Lab) {
+    let run = |arguments: &[&str]| {
+        let all = [&["run", "--rm"], arguments].concat();
+        lab.docker(&all)
+    };
+    assert_eq!(run(&["busybox:latest", "echo", "hi"]).good().trim(), "hi");
+    let limits = ["--memory", "64m", "--cpus", "0.5", "--user", "1000:1000", "--hostname", "h"];
+    let command = ["busybox:latest", "sh", "-c", "hostname; id -u"];
+    assert_eq!(run(&[&limits[..], &command].concat()).good().trim(), "h\n1000");
+    let missing = run(&["busybox:latest", "no-such-program"]).bad();
+    assert!(missing.contains("executable file not found"), "{missing}");
+    let refused = run(&["--privileged", "busybox:latest", "true"]).bad();
+    assert!(refused.contains("a privileged container"), "{refused}");
+    let nowhere = run(&["no-such-image:latest", "true"]).bad();
+    assert!(nowhere.contains("no-such-image"), "{nowhere}");
+    let left = lab.docker(&["ps", "--all", "--quiet", "--filter", "is-task=false"]).good();
+    assert_eq!(left, "", "--rm leaves nothing");
 }
 
 fn clients_keep_their_address(lab: &Lab) {

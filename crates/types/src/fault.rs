@@ -55,7 +55,7 @@ impl Fault {
     }
 
     pub fn not_implemented(feature: &str) -> Self {
-        Self::new(FaultKind::NotImplemented, format!("{feature} is not supported by skep yet"))
+        Self::new(FaultKind::NotImplemented, format!("not supported by skep yet: {feature}"))
     }
 
     pub fn internal(message: impl Into<String>) -> Self {
