@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// Packets that are answered before the loop looks at anything else.
 const BATCH: usize = 64;
+/// Questions of one container that wait for upstream, of all that may. More are answered SERVFAIL:
+/// one that asks too much leaves room for the others.
+const FORWARDS: usize = 128;
 /// TCP connections of one container. More wait in the listen queue.
 const CONNECTIONS: usize = 32;
 /// A connection on which nothing is asked for this long is closed.
@@ -100,7 +103,11 @@ impl Server {
     ) -> io::Result<Self> {
         let mut scope = Scope::with_token(parent.child_token());
         let zone = Arc::new(ArcSwap::from_pointee(zone));
-        let source = Source { zone: Arc::clone(&zone), upstreams: Arc::clone(upstreams) };
+        let source = Source {
+            zone: Arc::clone(&zone),
+            upstreams: Arc::clone(upstreams),
+            slots: Arc::new(Semaphore::new(FORWARDS)),
+        };
         let udp = UdpSocket::from_std(sockets.udp)?;
         let tcp = TcpListener::from_std(sockets.tcp)?;
         scope.spawn("dns over udp", serve_udp(udp, source.clone(), scope.token()));
@@ -132,16 +139,22 @@ impl Server {
 struct Source {
     zone: Arc<ArcSwap<Zone>>,
     upstreams: Arc<Upstreams>,
+    /// This container's own.
+    slots: Arc<Semaphore>,
 }
+
+/// Room for one question that waits for upstream: among the container's own, and among all.
+type Slot = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Source {
     /// Says whether a question can wait for upstream; if not, writes the answer.
-    fn slot(&self, packet: &[u8], out: &mut Vec<u8>) -> Option<OwnedSemaphorePermit> {
+    fn slot(&self, packet: &[u8], out: &mut Vec<u8>) -> Option<Slot> {
         if self.upstreams.is_empty() {
             refuse(packet, OptRcode::NXDOMAIN, out);
             return None;
         }
-        let slot = self.upstreams.slot();
+        let own = Arc::clone(&self.slots).try_acquire_owned().ok();
+        let slot = own.and_then(|own| Some((own, self.upstreams.slot()?)));
         if slot.is_none() {
             refuse(packet, OptRcode::SERVFAIL, out);
         }
@@ -154,7 +167,7 @@ async fn forward(
     upstreams: &Upstreams,
     packet: &[u8],
     transport: Transport,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 ) -> Vec<u8> {
     if let Some(reply) = upstreams.ask(packet, transport).await {
         return reply;

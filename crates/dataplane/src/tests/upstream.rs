@@ -7,9 +7,11 @@ use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Rtype};
 use domain::rdata::A;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Answers everything with 192.0.2.7 after a packet with a wrong id, or with a failure.
 async fn upstream(tasks: &mut JoinSet<()>, rcode: Rcode) -> u16 {
@@ -88,4 +90,41 @@ async fn without_an_answer_from_upstream_the_question_fails() {
     let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
     let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
     assert_eq!(rcode(&reply), Rcode::SERVFAIL);
+}
+
+#[tokio::test]
+async fn a_container_that_asks_too_much_is_refused_and_others_are_not() {
+    let mut tasks = JoinSet::new();
+    // It answers only who asks for what is good.
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = udp.local_addr().unwrap().port();
+    tasks.spawn(async move {
+        let mut packet = vec![0; 4096];
+        loop {
+            let (len, from) = udp.recv_from(&mut packet).await.unwrap();
+            if packet[..len].windows(4).any(|part| part == b"good") {
+                let honest = reply(&packet[..len], Rcode::NOERROR, [192, 0, 2, 7].into());
+                udp.send_to(&honest, from).await.unwrap();
+            }
+        }
+    });
+    let host =
+        Host::with_resolv_conf(Place::Apart, &format!("nameserver 127.0.0.1:{port}\n")).await;
+    let greedy = host.attach_alone("c1").await;
+    let modest = host.attach_alone("c2").await;
+    let asker = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    asker.connect((Ipv4Addr::LOCALHOST, greedy.dns_port)).await.unwrap();
+    let packet = query("silence.example.org", Rtype::A).finish();
+    for _ in 0..128 + 8 {
+        asker.send(&packet).await.unwrap();
+    }
+    // Those beyond the limit are refused before upstream's time is up.
+    for _ in 0..8 {
+        let mut reply = vec![0; 4096];
+        let received = timeout(Duration::from_secs(3), asker.recv(&mut reply)).await;
+        reply.truncate(received.expect("refused at once").unwrap());
+        assert_eq!(rcode(&Message::from_octets(reply).unwrap()), Rcode::SERVFAIL);
+    }
+    let reply = ask(modest.dns_port, "good.example.org", Rtype::A).await;
+    assert_eq!(rcode(&reply), Rcode::NOERROR);
 }
