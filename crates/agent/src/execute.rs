@@ -41,6 +41,22 @@ impl Executor {
 
     /// Carries out one operation of a task.
     pub(crate) async fn run(self, task: Task, operation: Operation) -> Outcome {
+        // Waiting for a place takes nothing of the operation's time.
+        let _place = match &operation {
+            Operation::Create(_) | Operation::Start { .. } => self.places.acquire().await.ok(),
+            Operation::Pull(_)
+            | Operation::Drain { .. }
+            | Operation::Stop { .. }
+            | Operation::Remove { .. } => None,
+        };
+        let made = match &operation {
+            Operation::Create(task) => Some(task.name()),
+            Operation::Pull(_)
+            | Operation::Start { .. }
+            | Operation::Drain { .. }
+            | Operation::Stop { .. }
+            | Operation::Remove { .. } => None,
+        };
         let limit = match &operation {
             Operation::Pull(_) => PULL_MAX,
             Operation::Create(_) | Operation::Start { .. } | Operation::Remove { .. } => {
@@ -62,12 +78,24 @@ impl Executor {
                 Operation::Remove { container } => self.remove(&container).await,
             }
         };
-        match tokio::time::timeout(limit, outcome).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(fault)) => Outcome::Failed(fault.message),
-            Err(_late) => {
-                Outcome::Failed(format!("the engine did not finish within {}s", limit.as_secs()))
-            }
+        let reason = match tokio::time::timeout(limit, outcome).await {
+            Ok(Ok(outcome)) => return outcome,
+            Ok(Err(fault)) => fault.message,
+            Err(_late) => format!("the engine did not finish within {}s", limit.as_secs()),
+        };
+        if let Some(name) = made {
+            self.clear_away(&name).await;
+        }
+        Outcome::Failed(reason)
+    }
+
+    /// Removes what a creation that failed may have left: nobody knows of it.
+    async fn clear_away(&self, name: &str) {
+        match tokio::time::timeout(OPERATION_MAX, self.engine.remove(name, true, true)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) if fault.kind == FaultKind::NotFound => {}
+            Ok(Err(fault)) => tracing::warn!(name, %fault, "container left behind"),
+            Err(_late) => tracing::warn!(name, "the engine did not remove a container in time"),
         }
     }
 
@@ -78,7 +106,6 @@ impl Executor {
     }
 
     async fn create(&self, task: &Task) -> Result<Outcome, Fault> {
-        let _place = self.places.acquire().await;
         // One that was made just before the daemon was killed.
         if self.engine.inspect(&task.name()).await.is_ok() {
             self.engine.remove(&task.name(), true, true).await?;
@@ -94,7 +121,6 @@ impl Executor {
     }
 
     async fn start(&self, task: &Task, container: &str) -> Result<Outcome, Fault> {
-        let _place = self.places.acquire().await;
         let (networks, ports) = (attachments(task), host_ports(task));
         let attached =
             self.dataplane.attach(container, Some(task.id.clone()), networks, ports).await;
@@ -191,19 +217,22 @@ impl Executor {
         containers.collect()
     }
 
-    /// Tells of a container's health and of its end. Ends with it.
+    /// Tells of a container's beginning, its health and its end. Ends with it.
     pub(crate) async fn watch(self, task: TaskId, container: String, events: mpsc::Sender<Event>) {
         let Ok(mut states) = self.engine.watch(&container) else {
             let exit = Exit { code: 0, error: "its container is gone".to_owned() };
             return tell(&events, Event::Exited { task, exit }).await;
         };
-        let mut told = None;
+        let (mut told, mut begun) = (None, false);
         loop {
             let state = states.borrow_and_update().clone();
             let health = state.health.as_ref().map(|health| health.status);
             match state.status {
                 Status::Created => {}
                 Status::Running => {
+                    if !std::mem::replace(&mut begun, true) {
+                        tell(&events, Event::Begun { task: task.clone() }).await;
+                    }
                     if let Some(status) = health.filter(|status| told != Some(*status)) {
                         told = Some(status);
                         let task = task.clone();

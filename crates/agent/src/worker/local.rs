@@ -46,6 +46,10 @@ pub(super) struct Local {
     has_image: bool,
     process: Process,
     exit: Option<Exit>,
+    /// Why its start failed. It is killed before that is told: the engine may have gone on.
+    broken: Option<String>,
+    /// Its process was seen and has not ended since.
+    runs: bool,
     /// Since when a stop is wanted, and how far it is.
     stop: Option<Stop>,
     retry_at: Option<Timestamp>,
@@ -71,6 +75,8 @@ impl Local {
             has_image: false,
             process: Process::NotStarted,
             exit: None,
+            broken: None,
+            runs: false,
             stop: None,
             retry_at: None,
             leaving: false,
@@ -199,6 +205,8 @@ impl Local {
             }
             Outcome::Drained => self.drained(),
             Outcome::Stopped(exit) => {
+                // A start that was given up may have gone on behind this stop's back.
+                self.runs &= self.broken.is_some() && !self.status.state.is_terminal();
                 self.exit.get_or_insert(exit);
             }
             Outcome::Removed => self.status.container = None,
@@ -218,7 +226,7 @@ impl Local {
             Doing::Pull { .. } | Doing::Create => {
                 self.end(TaskState::Rejected, reason, now, effects);
             }
-            Doing::Start => self.end(TaskState::Failed, reason, now, effects),
+            Doing::Start => self.broken = Some(reason.to_owned()),
             Doing::Drain => self.drained(),
             Doing::Stop => {
                 self.retry_at = Some(now.after(RETRY));
@@ -226,20 +234,28 @@ impl Local {
                     self.stop.get_or_insert(Stop { since: now, is_drained: true, failures: 0 });
                 stop.failures += 1;
                 if stop.failures >= STOPS {
-                    self.end(self.end_of_stop(), reason, now, effects);
+                    let reason = self.broken.clone().unwrap_or_else(|| reason.to_owned());
+                    self.end(self.end_of_stop(), &reason, now, effects);
                 }
             }
             Doing::Remove => self.retry_at = Some(now.after(RETRY)),
         }
     }
 
+    /// The process runs, perhaps long after its start was given up.
+    pub(super) fn begun(&mut self) {
+        self.runs = true;
+    }
+
     /// The process has ended.
     pub(super) fn exited(&mut self, exit: Exit) {
+        self.runs = false;
         self.exit.get_or_insert(exit);
     }
 
     pub(super) fn health(&mut self, healthy: bool, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.process == Process::NotStarted || self.doing == Some(Doing::Stop) {
+        let is_ending = self.doing == Some(Doing::Stop) || self.broken.is_some();
+        if self.process == Process::NotStarted || is_ending {
             return;
         }
         self.process = if healthy { Process::Started } else { Process::Unhealthy };
@@ -259,7 +275,9 @@ impl Local {
             container.exit_code = exit.code;
             container.pid = 0;
         }
-        if self.is_unhealthy() {
+        if let Some(reason) = self.broken.clone() {
+            self.end(TaskState::Failed, &reason, now, effects);
+        } else if self.is_unhealthy() {
             let error =
                 format!("task: non-zero exit ({}): dockerexec: unhealthy container", exit.code);
             self.end(TaskState::Failed, &error, now, effects);
@@ -321,7 +339,8 @@ impl Local {
         self.retry_at = None;
         if self.status.state.is_terminal() {
             self.clean_up(effects);
-        } else if want == Want::Stopped || self.is_unhealthy() {
+            self.end_stray(effects);
+        } else if want == Want::Stopped || self.is_unhealthy() || self.broken.is_some() {
             self.advance_stop(is_withdrawn, now, effects);
         } else {
             self.advance_start(want, now, effects);
@@ -362,7 +381,7 @@ impl Local {
             self.clean_up(effects);
             return;
         };
-        if self.is_unhealthy() && self.stop.is_none() {
+        if self.broken.is_some() || (self.is_unhealthy() && self.stop.is_none()) {
             let grace = Duration::ZERO;
             self.begin(Doing::Stop, Operation::Stop { container, grace }, effects);
             return;
@@ -391,13 +410,28 @@ impl Local {
         }
     }
 
+    /// What runs although its end was told, or although its start was given up, is killed.
+    fn end_stray(&mut self, effects: &mut Vec<Effect>) {
+        if self.doing.is_some() || !self.runs {
+            return;
+        }
+        if let Some(container) = self.container().map(str::to_owned) {
+            let grace = Duration::ZERO;
+            self.begin(Doing::Stop, Operation::Stop { container, grace }, effects);
+        }
+    }
+
     fn begin(&mut self, doing: Doing, operation: Operation, effects: &mut Vec<Effect>) {
         self.doing = Some(doing);
         effects.push(Effect::Begin { task: self.task.id.clone(), operation });
     }
 
     fn end_of_stop(&self) -> TaskState {
-        if self.is_unhealthy() { TaskState::Failed } else { TaskState::Shutdown }
+        if self.is_unhealthy() || self.broken.is_some() {
+            TaskState::Failed
+        } else {
+            TaskState::Shutdown
+        }
     }
 
     fn rise(&mut self, state: TaskState, message: &str, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -5,7 +5,8 @@
 //! different tasks.
 //!
 //! Invariants: a state only rises; nothing is started once a stop was wanted; a task that is
-//! wanted shut down ends in a terminal state also when every effect fails; nothing is done at all
+//! wanted shut down ends in a terminal state also when every effect fails; what runs although its
+//! task has ended is killed; nothing is done at all
 //! before managers have said what this node should have (only what ended is told).
 
 mod local;
@@ -36,6 +37,8 @@ pub enum Event {
     },
     /// The operation of this task that was under way is over.
     Done { task: TaskId, outcome: Outcome },
+    /// The task's process runs, whatever came of its start.
+    Begun { task: TaskId },
     /// The task's process has ended.
     Exited { task: TaskId, exit: Exit },
     /// The task's health check says so.
@@ -194,6 +197,9 @@ impl Worker {
                 self.with(&task, now, &mut effects, |local, effects| {
                     local.done(outcome, now, effects);
                 });
+            }
+            Event::Begun { task } => {
+                self.with(&task, now, &mut effects, |local, _| local.begun());
             }
             Event::Exited { task, exit } => {
                 self.with(&task, now, &mut effects, |local, _| local.exited(exit));

@@ -78,6 +78,7 @@ impl Story {
             "removed" => done(Outcome::Removed),
             "aborted" => done(Outcome::Aborted),
             "fails" => done(Outcome::Failed(words[1..].join(" "))),
+            "begun" => Event::Begun { task: "t".into() },
             "exits" => {
                 let exit = Exit { code: words[1].parse().unwrap(), error: String::new() };
                 Event::Exited { task: "t".into(), exit }
@@ -241,6 +242,55 @@ fn an_image_that_is_not_there_rejects_the_task() {
             fails No such image: nope:latest: report rejected preparing (No such image: nope:latest)
         "]],
     );
+}
+
+#[test]
+fn a_container_whose_start_failed_is_killed_before_that_is_told() {
+    check(
+        "run\npulled\ncreated\nfails no time\nfails busy\nwait 1\nstopped",
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            fails no time: stop c within 0s
+            fails busy: 
+            wait 1: stop c within 0s
+            stopped: withdraw, report failed starting (no time)
+        "]],
+    );
+}
+
+#[test]
+fn what_begins_to_run_after_its_end_was_told_is_killed() {
+    let mut story = Story::new();
+    story.tell("run\npulled\ncreated\nfails no time\nstopped");
+    let trace = story.tell("begun\nfails busy\nwait 1\nstopped\nexits 137\ngone\nremoved");
+    expect![[r"
+        begun: stop c within 0s
+        fails busy: 
+        wait 1: stop c within 0s
+        stopped: 
+        exits 137: 
+        gone: remove c
+        removed: 
+    "]]
+    .assert_eq(&trace);
+    assert!(story.worker.is_empty());
+}
+
+#[test]
+fn what_has_begun_and_is_stopped_is_not_stopped_again() {
+    let mut story = Story::new();
+    story.tell("run\npulled\ncreated\nbegun\nstarted");
+    let trace = story.tell("shutdown\nwithdrawn\ndrained\nstopped\nexits 137");
+    expect![[r"
+        shutdown: report running started, withdraw
+        withdrawn: drain c within 10s
+        drained: stop c within 10s
+        stopped: withdraw, report shutdown shutdown
+        exits 137: 
+    "]]
+    .assert_eq(&trace);
 }
 
 #[test]
