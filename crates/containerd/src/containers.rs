@@ -130,15 +130,13 @@ impl Containerd {
         record
     }
 
+    /// Our containers. The namespace may have others' as well: what has no snapshot of ours is not
+    /// looked at.
     pub(crate) async fn list_containers(&self) -> Result<BTreeMap<String, State>, Error> {
-        let mut states = BTreeMap::new();
-        for id in self.snapshot_ids().await? {
-            states.insert(id, State::Prepared);
-        }
-        for (id, state) in self.task_states().await? {
-            states.insert(id, state);
-        }
-        Ok(states)
+        // The tasks first: a container that is made meanwhile is listed as prepared, and one that
+        // is removed meanwhile is not listed.
+        let tasks = self.task_states().await?;
+        Ok(own(self.snapshot_ids().await?, tasks))
     }
 
     async fn snapshot_ids(&self) -> Result<Vec<String>, Error> {
@@ -170,5 +168,31 @@ impl Containerd {
             return Ok(Some(state));
         }
         Ok(self.snapshots().exists(id).await?.then_some(State::Prepared))
+    }
+}
+
+/// Each of our snapshots with the state of its task.
+fn own(snapshots: Vec<String>, tasks: Vec<(String, State)>) -> BTreeMap<String, State> {
+    let mut states: BTreeMap<String, State> =
+        snapshots.into_iter().map(|id| (id, State::Prepared)).collect();
+    for (id, state) in tasks {
+        if let Some(known) = states.get_mut(&id) {
+            *known = state;
+        }
+    }
+    states
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_of_others_in_the_same_namespace_are_not_listed() {
+        let tasks = [("ours", 1), ("theirs", 2)];
+        let tasks = tasks.map(|(id, pid)| (id.to_owned(), State::Running { pid })).to_vec();
+        let listed = own(vec!["idle".to_owned(), "ours".to_owned()], tasks);
+        let expected = [("idle", State::Prepared), ("ours", State::Running { pid: 1 })];
+        assert_eq!(listed, expected.map(|(id, state)| (id.to_owned(), state)).into());
     }
 }
