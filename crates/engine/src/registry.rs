@@ -66,6 +66,11 @@ impl Registry {
         Ok(Arc::clone(first))
     }
 
+    /// The container of exactly this id, for ids that others choose: theirs may look like a name.
+    pub(crate) fn of_id(&self, id: &str) -> Option<Arc<Container>> {
+        self.containers.get(id).map(Arc::clone)
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Container>> {
         self.containers.values().map(Arc::clone).collect()
     }

@@ -64,7 +64,8 @@ impl Engine {
             }
             Happening::Ended { id, exit } => self.note_end(&id, Some(exit)),
             Happening::OutOfMemory { id } => {
-                if let Ok(container) = self.find(&id) {
+                let container = self.registry().of_id(&id);
+                if let Some(container) = container {
                     container.state.send_modify(|state| state.oom_killed = true);
                     container.tell(&self.inner.events, "oom", &[]);
                 }
@@ -74,7 +75,8 @@ impl Engine {
 
     /// Follows the end of a container up, beside the loop.
     pub(crate) fn note_end(&self, id: &str, exit: Option<Exit>) {
-        if let Ok(container) = self.find(id) {
+        let container = self.registry().of_id(id);
+        if let Some(container) = container {
             let engine = self.clone();
             self.inner.tracker.spawn(async move { engine.ended(&container, exit).await });
         }

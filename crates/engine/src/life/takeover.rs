@@ -9,7 +9,7 @@ use crate::info::Status;
 use crate::record::{self, Record};
 use crate::runtime::State;
 use crate::{clock, signals};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,11 +36,7 @@ impl Engine {
         }
         let states = self.states().await?;
         self.look_away().await?;
-        for id in states.keys().filter(|id| self.find(id).is_err()) {
-            tracing::info!(id, "removing a container that has no record");
-            // Whoever had attached it detaches it; it is fine where nobody had.
-            self.clear_away_plain(id, NetworkMode::Bridge).await;
-        }
+        self.remove_strangers(&states).await;
         let sandboxes = self.inner.dataplane.sandboxes().await.unwrap_or_default();
         for container in self.containers() {
             if let Some(sandbox) = sandboxes.get(container.id()) {
@@ -52,6 +48,25 @@ impl Engine {
             self.take_over_one(&container, state).await;
         }
         self.clear_run_folders().await
+    }
+
+    /// Removes what the runtime has and no record is of. Where a folder is, there is a record, too,
+    /// but it could not be read: that container goes on, for a user to see to.
+    async fn remove_strangers(&self, states: &BTreeMap<String, State>) {
+        for id in states.keys() {
+            if self.registry().of_id(id).is_some() {
+                continue;
+            }
+            let folder = self.folder(id);
+            let recorded = blocking(move || Ok(folder.try_exists().unwrap_or(true)));
+            if recorded.await.unwrap_or(true) {
+                tracing::error!(id, "a container whose record cannot be used is left as it is");
+                continue;
+            }
+            tracing::info!(id, "removing a container that has no record");
+            // Whoever had attached it detaches it; it is fine where nobody had.
+            self.clear_away_plain(id, NetworkMode::Bridge).await;
+        }
     }
 
     async fn states(&self) -> Result<BTreeMap<String, State>, Fault> {
@@ -100,12 +115,24 @@ impl Engine {
                 self.note_end(container.id(), None);
             }
             (Some(State::Prepared) | None, Status::Running) => self.note_end(container.id(), None),
-            (_, Status::Removing) => {
-                let (engine, container) = (self.clone(), Arc::clone(container));
-                self.inner.tracker.spawn(async move { engine.remove_one(&container, true).await });
+            (_, Status::Removing) => self.remove_beside(container),
+            // The engine died between its end and its removal.
+            (Some(State::Prepared) | None, Status::Exited)
+                if container.fixed.config.auto_remove =>
+            {
+                self.remove_beside(container);
             }
             (Some(State::Prepared) | None, Status::Created | Status::Exited) => {}
         }
+    }
+
+    fn remove_beside(&self, container: &Arc<Container>) {
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        self.inner.tracker.spawn(async move {
+            if let Err(fault) = engine.remove_one(&container, true).await {
+                tracing::warn!(id = container.id(), %fault, "cannot remove a container");
+            }
+        });
     }
 
     /// Processes that clients had started in a container lost them with the old engine.
@@ -151,17 +178,22 @@ impl Engine {
         }
     }
 
-    /// Removes what is left in the run directory of containers that do not run.
+    /// Removes what is left in the run directory of containers that do not run. Those whose record
+    /// cannot be used may run.
     async fn clear_run_folders(&self) -> Result<(), Fault> {
-        let live: Vec<PathBuf> = {
+        let ended: BTreeSet<PathBuf> = {
             let all = self.containers();
-            let running = all.iter().filter(|one| one.status() == Status::Running);
-            running.map(|one| one.run.clone()).collect()
+            let ended = all.iter().filter(|one| one.status() != Status::Running);
+            ended.map(|one| one.run.clone()).collect()
         };
         let run = self.inner.config.run.clone();
+        let folders = self.inner.config.data.join("containers");
         blocking(move || {
             for entry in entries(&run)? {
-                if !live.contains(&entry) && fs::remove_dir_all(&entry).is_err() {
+                let name = entry.file_name().unwrap_or_default();
+                let stays =
+                    !ended.contains(&entry) && folders.join(name).try_exists().unwrap_or(true);
+                if !stays && fs::remove_dir_all(&entry).is_err() {
                     tracing::debug!(path = %entry.display(), "a leftover stays");
                 }
             }
