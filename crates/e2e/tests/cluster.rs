@@ -291,6 +291,19 @@ fn mistakes_are_told(lab: &Lab) {
         ],
         &["port '8090' is already in use by service 'web'"],
     );
+    said(
+        &[
+            "service",
+            "create",
+            "--detach",
+            "--name",
+            "other",
+            "--publish",
+            "2377:80",
+            "busybox:latest",
+        ],
+        &["port '2377' is already in use by the cluster's managers"],
+    );
     said(&["network", "create", "--driver", "overlay", "net"], &["net already exists"]);
     said(
         &["network", "create", "--driver", "overlay", "--subnet", "10.0.1.0/25", "near"],

@@ -105,6 +105,7 @@ impl Manager {
 
     /// Makes a service. Networks in the spec are ids ([`find::network`]).
     pub async fn create_service(&self, spec: ServiceSpec) -> Result<ServiceId, Fault> {
+        control::check_own_port(&spec, self.address.port())?;
         control::service::create(&self.sequencer, spec).await
     }
 
@@ -118,6 +119,9 @@ impl Manager {
         rollback: bool,
     ) -> Result<(), Fault> {
         let spec = if rollback { None } else { Some(spec) };
+        if let Some(spec) = &spec {
+            control::check_own_port(spec, self.address.port())?;
+        }
         control::service::update(&self.sequencer, id.clone(), version, spec).await
     }
 

@@ -9,7 +9,7 @@ pub(crate) mod node;
 pub(crate) mod service;
 mod spec;
 
-use types::{Fault, Meta, Version};
+use types::{Fault, Meta, Protocol, PublishedPort, ServiceSpec, Version};
 
 /// Which join tokens are drawn anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,4 +25,15 @@ fn check_version(meta: &Meta, version: Version) -> Result<(), Fault> {
     }
     // Docker's users' scripts look for this text, and clients try again on it.
     Err(Fault::internal("rpc error: code = Unknown desc = update out of sequence"))
+}
+
+/// Keeps the port on which nodes find the managers: published, it would lead to a service.
+pub(crate) fn check_own_port(spec: &ServiceSpec, own: u16) -> Result<(), Fault> {
+    let taken = |port: &&PublishedPort| port.protocol == Protocol::Tcp && port.published == own;
+    match spec.endpoint.ports.iter().find(taken) {
+        Some(_) => Err(Fault::conflict(format!(
+            "port '{own}' is already in use by the cluster's managers: publish another one"
+        ))),
+        None => Ok(()),
+    }
 }
