@@ -7,9 +7,13 @@ use discovery::Desired;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where sockets are that fail.
+const FAILING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Remembers what was applied. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +72,7 @@ pub struct Namespaces {
     /// By path, the ports that were bound there.
     state: Arc<Mutex<BTreeMap<PathBuf, BTreeSet<u16>>>>,
     refusing: Arc<AtomicBool>,
+    failing: Arc<AtomicBool>,
 }
 
 impl Namespaces {
@@ -89,6 +94,11 @@ impl Namespaces {
     /// Lets no socket be opened, or lets them again.
     pub fn refuse_sockets(&self, refusing: bool) {
         self.refusing.store(refusing, Ordering::Relaxed);
+    }
+
+    /// Makes the next UDP socket one that fails when somebody connects to its port at 127.0.0.2.
+    pub fn fail_socket(&self) {
+        self.failing.store(true, Ordering::Relaxed);
     }
 
     /// Removes a namespace behind the data plane's back, as a reboot does.
@@ -124,7 +134,12 @@ impl port::Namespaces for Namespaces {
     }
 
     async fn bind_udp(&self, path: &Path, address: SocketAddrV4) -> io::Result<UdpSocket> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, address.port()))?;
+        let socket = if self.failing.swap(false, Ordering::Relaxed) {
+            // Receiving from a listener is an error, once there is something to receive.
+            OwnedFd::from(TcpListener::bind((FAILING, address.port()))?).into()
+        } else {
+            UdpSocket::bind((Ipv4Addr::LOCALHOST, address.port()))?
+        };
         self.bound(path, socket.local_addr()?.port())?;
         Ok(socket)
     }

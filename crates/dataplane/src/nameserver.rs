@@ -14,7 +14,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const OPEN: Duration = Duration::from_secs(5);
 /// What could not be opened is tried again this often.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Before a server that has ended is opened anew: one that cannot live does not keep us busy.
+const ENDED: Duration = Duration::from_millis(50);
 /// The upstream servers are read anew this often, and each container's server is looked after.
 const REPAIR: Duration = Duration::from_secs(30);
 
@@ -30,6 +32,8 @@ pub(crate) struct NameServer<N> {
     namespaces: N,
     upstreams: Arc<Upstreams>,
     token: CancellationToken,
+    /// A server has ended of itself.
+    ended: Arc<Notify>,
     /// By container id.
     servers: BTreeMap<String, Serving>,
     /// Why the others that are wanted are not there.
@@ -55,7 +59,14 @@ impl Serving {
 impl<N: Namespaces> NameServer<N> {
     pub(crate) async fn open(namespaces: N, resolv_conf: &Path, token: CancellationToken) -> Self {
         let upstreams = Arc::new(Upstreams::open(resolv_conf).await);
-        Self { namespaces, upstreams, token, servers: BTreeMap::new(), failed: BTreeMap::new() }
+        Self {
+            namespaces,
+            upstreams,
+            token,
+            ended: Arc::default(),
+            servers: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        }
     }
 
     pub(crate) async fn run(
@@ -65,7 +76,7 @@ impl<N: Namespaces> NameServer<N> {
     ) -> Result<(), Infallible> {
         let mut repair = interval(REPAIR);
         repair.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let token = self.token.clone();
+        let (token, ended) = (self.token.clone(), Arc::clone(&self.ended));
         loop {
             let state = wanted.borrow_and_update().clone();
             if let Some(state) = &state {
@@ -82,6 +93,8 @@ impl<N: Namespaces> NameServer<N> {
                 () = token.cancelled() => break,
                 Ok(()) = wanted.changed() => {}
                 () = sleep(AGAIN), if !self.failed.is_empty() => {}
+                // Whatever else comes first looks after all servers as well.
+                () = async { ended.notified().await; sleep(ENDED).await } => {}
                 _ = repair.tick() => self.upstreams.reload().await,
             }
         }
@@ -132,7 +145,7 @@ impl<N: Namespaces> NameServer<N> {
         let sockets = resolver::open(&self.namespaces, netns, sandbox.dns_port);
         let sockets = timeout(OPEN, sockets).await.unwrap_or_else(|late| Err(late.into()))?;
         let port = sockets.port;
-        let server = Server::start(sockets, zone, &self.upstreams, &self.token)?;
+        let server = Server::start(sockets, zone, &self.upstreams, &self.ended, &self.token)?;
         Ok(Serving { server, netns: sandbox.netns.clone(), port, since })
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -95,10 +95,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Answers on these sockets. `ended` is told when it ends of itself.
     pub(crate) fn start(
         sockets: Sockets,
         zone: Zone,
         upstreams: &Arc<Upstreams>,
+        ended: &Arc<Notify>,
         parent: &CancellationToken,
     ) -> io::Result<Self> {
         let mut scope = Scope::with_token(parent.child_token());
@@ -110,8 +112,11 @@ impl Server {
         };
         let udp = UdpSocket::from_std(sockets.udp)?;
         let tcp = TcpListener::from_std(sockets.tcp)?;
-        scope.spawn("dns over udp", serve_udp(udp, source.clone(), scope.token()));
-        scope.spawn("dns over tcp", serve_tcp(tcp, source, scope.token()));
+        let end = || End { token: scope.token(), ended: Arc::clone(ended) };
+        let udp = end().follows(serve_udp(udp, source.clone(), scope.token()));
+        let tcp = end().follows(serve_tcp(tcp, source, scope.token()));
+        scope.spawn("dns over udp", udp);
+        scope.spawn("dns over tcp", tcp);
         Ok(Self { scope, zone })
     }
 
@@ -130,6 +135,28 @@ impl Server {
         self.scope.cancel();
         if let Err(error) = self.scope.join().await {
             tracing::warn!(%error, "name server ended with an error");
+        }
+    }
+}
+
+/// Tells of a loop's end that nobody asked for, also of one that panicked.
+struct End {
+    token: CancellationToken,
+    ended: Arc<Notify>,
+}
+
+impl End {
+    async fn follows<T>(self, run: impl Future<Output = T>) -> T {
+        let _end = self;
+        run.await
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if !self.token.is_cancelled() {
+            self.token.cancel();
+            self.ended.notify_one();
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::client::{
     addresses_of, ask, exchange, exchange_tcp, lookup, query, rcode, reverse, rotating,
 };
-use super::{Host, Place, addresses, knowledge};
+use super::{Host, Place, addresses, knowledge, until};
 use domain::base::Rtype;
 use domain::base::iana::{Class, Opcode, OptRcode, Rcode};
 use domain::base::name::Name;
@@ -154,4 +154,15 @@ async fn one_tcp_connection_carries_many_questions() {
         let reply = Message::from_octets(reply).unwrap();
         assert_eq!(addresses_of(&reply), addresses(&[2]));
     }
+}
+
+#[tokio::test]
+async fn a_server_whose_socket_fails_is_opened_anew_at_once() {
+    let host = Host::new(Place::Here).await;
+    host.namespaces.fail_socket();
+    let port = host.attach_alone("c1").await.dns_port;
+    let packet = query("nobody", Rtype::A).finish();
+    assert!(exchange(port, &packet).await.is_none(), "the socket is one that fails");
+    drop(tokio::net::TcpStream::connect(("127.0.0.2", port)).await.unwrap());
+    until(true, async || exchange(port, &packet).await.is_some()).await;
 }
