@@ -44,7 +44,14 @@ fn open(root: &Path, path: &str, flags: OFlag) -> io::Result<File> {
 
 /// Fills an empty volume with what the image has at its target, with owners and modes, as Docker
 /// does. Nothing happens where the volume holds something or the image has nothing there.
+///
+/// The copy is made beside the volume and moved in when it is whole; an earlier move that was
+/// interrupted is finished. The volume's folder itself stays: it may be mounted already.
 pub(crate) fn fill(root: &Path, target: &str, volume: &Path) -> io::Result<()> {
+    let (half, whole) = (beside(volume, "half"), beside(volume, "whole"));
+    if whole.try_exists()? {
+        return move_in(&whole, volume);
+    }
     if fs::read_dir(volume)?.next().is_some() {
         return Ok(());
     }
@@ -55,7 +62,35 @@ pub(crate) fn fill(root: &Path, target: &str, volume: &Path) -> io::Result<()> {
     };
     // The open folder keeps its place, whatever its path was.
     let source = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-    copy_folder(&source.join("."), volume, DEPTH_MAX)
+    match fs::remove_dir_all(&half) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir(&half)?,
+    }
+    copy_folder(&source.join("."), &half, DEPTH_MAX)?;
+    fs::rename(&half, &whole)?;
+    move_in(&whole, volume)
+}
+
+fn beside(volume: &Path, state: &str) -> PathBuf {
+    let mut path = volume.as_os_str().to_owned();
+    path.push(".");
+    path.push(state);
+    path.into()
+}
+
+/// Moves a whole copy into its volume.
+fn move_in(whole: &Path, volume: &Path) -> io::Result<()> {
+    // Listed first: the folder changes while it is emptied.
+    let entries: Vec<fs::DirEntry> = fs::read_dir(whole)?.collect::<io::Result<_>>()?;
+    for entry in entries {
+        let to = volume.join(entry.file_name());
+        // A container that has the volume mounted may have been faster: its files are newer.
+        if fs::symlink_metadata(&to).is_err() {
+            fs::rename(entry.path(), to)?;
+        }
+    }
+    dress(volume, &fs::metadata(whole)?)?;
+    fs::remove_dir_all(whole)
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -129,8 +164,33 @@ mod tests {
         assert_eq!(fs::metadata(volume.path()).unwrap().mode() & 0o7777, 0o1777);
         let copied = fs::metadata(volume.path().join("sub/file")).unwrap();
         assert_eq!(copied.mode() & 0o7777, 0o640);
+        assert!(
+            !beside(volume.path(), "whole").exists() && !beside(volume.path(), "half").exists()
+        );
         fs::write(data.join("later"), "").unwrap();
         fill(root.path(), "/var/data", volume.path()).unwrap();
         assert!(!volume.path().join("later").exists());
+    }
+
+    #[test]
+    fn a_volume_that_was_not_filled_to_the_end_is_filled_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, volume) = (dir.path().join("root"), dir.path().join("_data"));
+        fs::create_dir_all(root.join("data")).unwrap();
+        fs::create_dir(&volume).unwrap();
+        fs::write(root.join("data/new"), "new").unwrap();
+        // It ended while it copied.
+        fs::create_dir(beside(&volume, "half")).unwrap();
+        fs::write(beside(&volume, "half").join("part"), "").unwrap();
+        fill(&root, "/data", &volume).unwrap();
+        assert!(volume.join("new").exists() && !volume.join("part").exists());
+        // It ended while it moved.
+        fs::create_dir(beside(&volume, "whole")).unwrap();
+        fs::write(beside(&volume, "whole").join("rest"), "").unwrap();
+        fs::write(beside(&volume, "whole").join("new"), "old").unwrap();
+        fill(&root, "/data", &volume).unwrap();
+        assert!(volume.join("rest").exists());
+        assert_eq!(fs::read_to_string(volume.join("new")).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

@@ -1,10 +1,15 @@
 //! Volumes: directories with names.
+//!
+//! Containers that start at once may share a volume that is not there yet: making, filling and
+//! removing one volume takes turns.
 
-use crate::{clock, names, record};
+use crate::{clock, names, record, rootfs};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use types::{Fault, Labels, Timestamp};
 
 const FILE: &str = "volume.json";
@@ -28,11 +33,23 @@ pub struct Volume {
 #[derive(Clone, Debug)]
 pub(crate) struct Volumes {
     root: PathBuf,
+    /// Of the volumes that something is done to. Clones share them.
+    turns: Arc<Mutex<BTreeMap<String, Weak<Mutex<()>>>>>,
 }
 
 impl Volumes {
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, turns: Arc::default() }
+    }
+
+    /// What whoever changes the volume of this name locks.
+    fn turn(&self, name: &str) -> Arc<Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() != 0);
+        let held = turns.get(name).and_then(Weak::upgrade);
+        let turn = held.unwrap_or_default();
+        turns.insert(name.to_owned(), Arc::downgrade(&turn));
+        turn
     }
 
     pub(crate) fn list(&self) -> Result<Vec<Volume>, Fault> {
@@ -65,6 +82,8 @@ impl Volumes {
         let anonymous = name.is_empty();
         let name = if anonymous { clock::draw_id() } else { name.to_owned() };
         names::check("volume", &name)?;
+        let turn = self.turn(&name);
+        let _held = turn.lock().unwrap_or_else(PoisonError::into_inner);
         match self.find(&name) {
             Ok(volume) => return Ok((volume, false)),
             Err(fault) if fault.kind == types::FaultKind::NotFound => {}
@@ -77,7 +96,18 @@ impl Volumes {
         Ok((volume, true))
     }
 
+    /// Fills a volume that is empty with what an image has at a target.
+    pub(crate) fn fill(&self, name: &str, root: &Path, target: &str) -> Result<(), Fault> {
+        let turn = self.turn(name);
+        let _held = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let volume = self.find(name)?;
+        rootfs::fill(root, target, &volume.path)
+            .map_err(|error| broken("fill a volume from the image", &error))
+    }
+
     pub(crate) fn remove(&self, name: &str) -> Result<(), Fault> {
+        let turn = self.turn(name);
+        let _held = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let volume = self.find(name)?;
         let removed = fs::remove_dir_all(self.root.join(volume.name));
         removed.map_err(|error| broken("remove a volume", &error))
@@ -112,5 +142,30 @@ mod tests {
         volumes.remove("data").unwrap();
         assert_eq!(volumes.find("data").unwrap_err().message, "get data: no such volume");
         assert!(volumes.make("../data", Labels::new()).is_err());
+    }
+
+    #[test]
+    fn those_who_want_the_same_new_volume_at_once_get_it_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = Volumes::new(dir.path().join("volumes"));
+        let image = dir.path().join("image");
+        fs::create_dir_all(image.join("data")).unwrap();
+        for number in 0..50 {
+            fs::write(image.join(format!("data/{number}")), "text").unwrap();
+        }
+        let barrier = std::sync::Barrier::new(8);
+        let start = || {
+            barrier.wait();
+            let (volume, new) = volumes.make("shared", Labels::new()).unwrap();
+            volumes.fill("shared", &image, "/data").unwrap();
+            assert_eq!(fs::read_dir(&volume.path).unwrap().count(), 50);
+            new
+        };
+        let made = std::thread::scope(|threads| {
+            let starts: Vec<_> = (0..8).map(|_| threads.spawn(start)).collect();
+            starts.into_iter().map(|one| one.join().unwrap()).filter(|new| *new).count()
+        });
+        assert_eq!(made, 1);
+        assert_eq!(fs::read_dir(dir.path().join("volumes/shared")).unwrap().count(), 2);
     }
 }

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::info::MountPoint;
 use crate::rootfs;
 use crate::users::User;
+use crate::volumes::Volumes;
 use std::path::PathBuf;
 use types::{Fault, MountKind};
 
@@ -18,7 +19,7 @@ impl Engine {
         blocking(move || std::fs::create_dir_all(made).map_err(cannot("make a mount point")))
             .await?;
         self.inner.runtime.mount(container.id().to_owned(), at.clone()).await?;
-        let found = look(container, at.clone()).await;
+        let found = look(container, at.clone(), self.inner.volumes.clone()).await;
         // Unmounted whatever was found: a container must not start while it is mounted here.
         self.inner.runtime.unmount(at.clone()).await?;
         let _left = tokio::fs::remove_dir(at).await;
@@ -46,11 +47,11 @@ impl Engine {
     }
 }
 
-async fn look(container: &Container, root: PathBuf) -> Result<User, Fault> {
+async fn look(container: &Container, root: PathBuf, volumes: Volumes) -> Result<User, Fault> {
     let spec = &container.fixed.config.spec;
     let user = if spec.user.is_empty() { &container.image.user } else { &spec.user };
     let (user, groups) = (user.clone(), spec.groups.clone());
-    let volumes: Vec<MountPoint> = container
+    let points: Vec<MountPoint> = container
         .fixed
         .mounts
         .iter()
@@ -58,9 +59,8 @@ async fn look(container: &Container, root: PathBuf) -> Result<User, Fault> {
         .cloned()
         .collect();
     blocking(move || {
-        for point in &volumes {
-            let filled = rootfs::fill(&root, &point.mount.target, &point.source);
-            filled.map_err(cannot("fill a volume from the image"))?;
+        for point in &points {
+            volumes.fill(&point.mount.source, &root, &point.mount.target)?;
         }
         let accounts = rootfs::accounts(&root).map_err(cannot("read the container's users"))?;
         accounts.find(&user, &groups)
