@@ -33,6 +33,7 @@ fn small_services_live_a_day() {
     updates_replace_tasks(&lab);
     drained_nodes_are_emptied(&lab);
     mistakes_are_told(&lab);
+    what_cannot_be_is_explained(&lab);
     joins_are_guarded(&lab);
     unknown_endpoints_say_what_is_missing(&lab);
     skep_speaks_the_same_verbs(&lab);
@@ -332,6 +333,9 @@ fn mistakes_are_told(lab: &Lab) {
     said(&["swarm", "init", "--advertise-addr", "192.168.100.2"], &["already part of a swarm"]);
     said(&["swarm", "leave"], &["participating as a manager"]);
     said(&["secret", "create", "s", "/etc/hostname"], &["secrets", "not supported by skep"]);
+}
+
+fn what_cannot_be_is_explained(lab: &Lab) {
     // An image that is nowhere: the task says why.
     lab.docker(&["service", "create", "--detach", "--name", "ghost", "no-such-image:latest"])
         .good();
