@@ -11,7 +11,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+/// A kernel that stalls looks this often whether it may go on.
+const STALL: Duration = Duration::from_millis(10);
 /// Where sockets are that fail.
 const FAILING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
@@ -19,6 +22,7 @@ const FAILING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 #[derive(Clone, Debug, Default)]
 pub struct Kernel {
     state: Arc<Mutex<KernelState>>,
+    stalled: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -48,12 +52,20 @@ impl Kernel {
     pub fn fail(&self, times: usize) {
         locked(&self.state).failures = times;
     }
+
+    /// Lets applies wait, or lets them go on.
+    pub fn stall(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
+    }
 }
 
 impl discovery::Kernel for Kernel {
     type Error = KernelFailure;
 
     async fn apply(&mut self, desired: &Desired) -> Result<(), KernelFailure> {
+        while self.stalled.load(Ordering::Relaxed) {
+            tokio::time::sleep(STALL).await;
+        }
         let mut state = locked(&self.state);
         state.applied += 1;
         if state.failures > 0 {

@@ -101,8 +101,9 @@ where
 }
 
 impl Dataplane {
-    /// Tells who this node is in the cluster; `None` when it has left: then all that is known of
-    /// the cluster is forgotten.
+    /// Tells who this node is in the cluster; returns when it is noted. `None` when it has left:
+    /// then all that is known of the cluster is forgotten, and it returns when kernel and names
+    /// have forgotten it too.
     pub async fn identify(&self, identity: Option<Identity>) -> Result<(), Error> {
         self.ask(|reply| Command::Identify(identity, reply)).await
     }

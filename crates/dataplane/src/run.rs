@@ -169,8 +169,14 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     async fn handle(&mut self, command: Command) {
         match command {
             Command::Identify(identity, reply) => {
+                let is_over = identity.is_none();
                 self.identify(identity);
-                self.wait(WaiterReply::Done(reply));
+                if is_over {
+                    self.wait(WaiterReply::Done(reply));
+                } else {
+                    // One network that cannot be made keeps nobody from the cluster.
+                    drop(reply.send(Ok(())));
+                }
             }
             Command::Learn(known, version, reply) => {
                 self.learn(known, version);

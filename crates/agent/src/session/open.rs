@@ -20,8 +20,6 @@ use wire::{
 
 /// For a manager to answer a call.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Until the manager says when: Docker's period.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After a renewal of the certificate that failed.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
 /// Logs that are sent at a time, each on a connection of its own.
@@ -29,7 +27,8 @@ const LOGS: usize = 64;
 
 /// A call has been answered.
 enum Answered {
-    Heartbeat(Result<Duration, Fault>),
+    /// One that was not.
+    Heartbeat(Fault),
     Report(Result<(), (BTreeMap<TaskId, TaskStatus>, Fault)>),
     Acknowledge(Result<(), Fault>),
     Log(String),
@@ -39,7 +38,6 @@ enum Answered {
 /// Calls of which there is one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Call {
-    Heartbeat,
     Report,
     Acknowledge,
     Renewal,
@@ -55,7 +53,7 @@ pub(super) struct Session {
     /// What is under way.
     busy: BTreeSet<Call>,
     id: String,
-    next_heartbeat: Instant,
+    welcome_by: Instant,
     knowledge: Knowledge,
     /// `None` before the whole set has come.
     version: Option<u64>,
@@ -84,7 +82,7 @@ impl Session {
             calls: JoinSet::new(),
             busy: BTreeSet::new(),
             id: String::new(),
-            next_heartbeat: in_future(HEARTBEAT),
+            welcome_by: in_future(ANSWER_MAX),
             knowledge: Knowledge::default(),
             version: None,
             unacknowledged: VecDeque::new(),
@@ -125,9 +123,8 @@ impl Session {
                     changed.map_err(|_stopped| "the data plane has stopped".to_owned())
                 }
                 () = line.outbox.filled() => Ok(()),
-                () = tokio::time::sleep_until(self.next_heartbeat), if !self.busy.contains(&Call::Heartbeat) => {
-                    self.heartbeat();
-                    Ok(())
+                () = tokio::time::sleep_until(self.welcome_by), if self.id.is_empty() => {
+                    Err("the manager does not say how the session begins".to_owned())
                 }
             };
             if let Err(reason) = result {
@@ -161,14 +158,19 @@ impl Session {
     }
 
     async fn welcome(&mut self, welcome: Welcome, line: &Line) -> Result<(), String> {
+        if !self.id.is_empty() {
+            return Err("the manager began the session twice".to_owned());
+        }
+        self.id = welcome.session;
+        let first = Duration::from_millis(welcome.heartbeat_millis);
+        let heart = beat(self.client.clone(), self.id.clone(), first);
+        self.calls.spawn(async move { Answered::Heartbeat(heart.await) });
         let identity = dataplane::Identity {
             node: welcome.node.clone(),
             address: line.config.address,
             data_path_port: welcome.data_path_port,
         };
         line.dataplane.identify(Some(identity)).await.map_err(|error| error.to_string())?;
-        self.id = welcome.session;
-        self.next_heartbeat = in_future(Duration::from_millis(welcome.heartbeat_millis));
         line.status.send_modify(|status| {
             if !welcome.managers.is_empty() {
                 status.managers = welcome.managers;
@@ -279,16 +281,6 @@ impl Session {
         });
     }
 
-    fn heartbeat(&mut self) {
-        self.busy.insert(Call::Heartbeat);
-        let mut client = self.client.clone();
-        let heartbeat = Heartbeat { session: self.id.clone() };
-        self.calls.spawn(async move {
-            let answer = within(client.heartbeat(heartbeat)).await;
-            Answered::Heartbeat(answer.map(|reply| Duration::from_millis(reply.next_millis)))
-        });
-    }
-
     fn publish(&mut self, request: LogRequest, line: &Line) {
         self.logs.retain(|_, log| !log.is_finished());
         let publisher = Publisher {
@@ -313,11 +305,7 @@ impl Session {
 
     fn answered(&mut self, answered: Answered, line: &mut Line) -> Result<(), String> {
         match answered {
-            Answered::Heartbeat(next) => {
-                self.busy.remove(&Call::Heartbeat);
-                self.next_heartbeat = in_future(next.map_err(|fault| fault.message)?);
-                Ok(())
-            }
+            Answered::Heartbeat(fault) => Err(fault.message),
             Answered::Report(Ok(())) => {
                 self.busy.remove(&Call::Report);
                 self.unsent.clear();
@@ -354,6 +342,18 @@ impl Session {
     }
 }
 
+/// Sends heartbeats, whatever else the session waits for, until one is not answered.
+async fn beat(mut client: DispatcherClient<Channel>, session: String, first: Duration) -> Fault {
+    let mut pause = first;
+    loop {
+        tokio::time::sleep(pause).await;
+        match within(client.heartbeat(Heartbeat { session: session.clone() })).await {
+            Ok(reply) => pause = Duration::from_millis(reply.next_millis),
+            Err(fault) => return fault,
+        }
+    }
+}
+
 async fn pass_on(line: &Line, event: Event) -> Result<(), String> {
     let passed = line.inbound.send(Inbound(event)).await;
     passed.map_err(|_closed| "the agent is stopping".to_owned())
@@ -369,7 +369,7 @@ async fn within<T>(
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "heartbeats are due at a time")]
+#[expect(clippy::disallowed_methods, reason = "an answer is due at a time")]
 fn in_future(delay: Duration) -> Instant {
     Instant::now() + delay
 }

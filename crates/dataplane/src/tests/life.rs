@@ -50,6 +50,7 @@ wherever_the_name_server_is![
     an_attach_fails_in_time_where_no_name_server_can_be_opened,
     who_leaves_the_cluster_forgets_it_and_keeps_plain_containers,
     what_the_kernel_refuses_is_tried_again,
+    who_this_node_is_is_noted_also_while_the_kernel_refuses,
     an_attach_that_cannot_be_applied_fails_in_time_and_leaves_nothing,
     rules_that_somebody_flushed_come_back,
 ];
@@ -200,6 +201,14 @@ async fn what_the_kernel_refuses_is_tried_again(host: Host) {
     host.attach("c1", None, 11).await;
     assert!(host.kernel.applied() >= before + 3);
     assert!(host.kernel.held().sandboxes.contains_key("c1"));
+}
+
+async fn who_this_node_is_is_noted_also_while_the_kernel_refuses(host: Host) {
+    host.kernel.fail(usize::MAX);
+    host.identify().await;
+    host.dataplane.learn(knowledge(&[]), 1).await.unwrap();
+    let forgotten = host.dataplane.identify(None).await;
+    assert!(matches!(forgotten, Err(Error::Kernel(_))), "{forgotten:?}");
 }
 
 async fn an_attach_that_cannot_be_applied_fails_in_time_and_leaves_nothing(host: Host) {
