@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// An engine does not wait longer for its turn.
 const TURN_MAX: Duration = Duration::from_secs(3);
 const READ: usize = 64 << 10;
+/// Output is for root alone, and so are locks, which whoever may open them may hold.
+const PRIVATE: u32 = 0o600;
 
 /// The right to read the FIFOs.
 pub(crate) type Turn = Flock<File>;
@@ -101,7 +103,8 @@ fn put_aside(path: &Path, fifo: &mut File) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut file = OpenOptions::new().create(true).append(true).open(aside(path))?;
+        let mut file =
+            OpenOptions::new().create(true).append(true).mode(PRIVATE).open(aside(path))?;
         let room = ASIDE_MAX.saturating_sub(file.metadata()?.len());
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         // Without room, also on the disk, it is lost: the container must go on.
@@ -153,7 +156,7 @@ fn paths(run: &Path) -> (PathBuf, PathBuf) {
 }
 
 fn lock_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+    OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE).open(path)
 }
 
 fn lock(path: &Path) -> io::Result<Turn> {
@@ -176,6 +179,7 @@ fn is_locked(path: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::fifo;
+    use std::os::unix::fs::PermissionsExt;
 
     /// Polls until something is so.
     fn eventually(mut so: impl FnMut() -> bool) {
@@ -206,6 +210,9 @@ mod tests {
         drop(first);
         engine.write_all(b"while nobody ran").unwrap();
         eventually(|| aside(&path).metadata().is_ok_and(|file| file.len() == 16));
+        for path in [aside(&path), paths(&run).0] {
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, PRIVATE);
+        }
         let second = turn(&run).unwrap().unwrap();
         assert_eq!(take(&path).unwrap(), b"while nobody ran");
         assert!(take(&path).unwrap().is_empty());

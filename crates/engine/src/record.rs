@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use types::Timestamp;
 
@@ -39,10 +40,18 @@ pub(crate) fn write(folder: &Path, record: &Record) -> io::Result<()> {
     replace(&folder.join(FILE), &text)
 }
 
-/// Puts a whole new file in the place of an old one; after a crash, either is there.
+/// Makes a folder that only root looks into, also where it is there with another mode.
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// Puts a whole new file in the place of an old one; after a crash, either is there. It is root's
+/// alone: passwords may be in it.
 pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(text)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
@@ -64,5 +73,7 @@ mod tests {
         write(dir.path(), &record).unwrap();
         assert_eq!(read(dir.path()).unwrap(), record);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -92,7 +92,8 @@ impl Volumes {
         let folder = self.root.join(&name);
         let path = folder.join(DATA);
         let volume = Volume { name, labels, created: clock::now(), anonymous, path };
-        write(&folder, &volume).map_err(|error| broken("make a volume", &error))?;
+        let written = record::private_folder(&self.root).and_then(|()| write(&folder, &volume));
+        written.map_err(|error| broken("make a volume", &error))?;
         Ok((volume, true))
     }
 

@@ -7,7 +7,7 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::info::ContainerState;
 use crate::logs::Limits;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::runtime::Image;
 use crate::spec::{self, ImageConfig};
 use crate::{clock, names, signals};
@@ -88,7 +88,7 @@ impl Engine {
         };
         let container = Arc::new(Container::new(record, folder.clone(), run)?);
         blocking(move || {
-            std::fs::create_dir_all(&folder).map_err(cannot("make a container's folder"))
+            record::private_folder(&folder).map_err(cannot("make a container's folder"))
         })
         .await?;
         // The record comes first: what nobody knows of is removed at the next start.

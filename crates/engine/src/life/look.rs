@@ -5,6 +5,7 @@ use crate::blocking::{blocking, cannot};
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::info::MountPoint;
+use crate::record;
 use crate::rootfs;
 use crate::users::User;
 use crate::volumes::Volumes;
@@ -30,7 +31,7 @@ impl Engine {
     pub(super) async fn look_away(&self) -> Result<(), Fault> {
         let folder = self.mounts_folder();
         let entries = blocking(move || {
-            std::fs::create_dir_all(&folder).map_err(cannot("make a folder for mounts"))?;
+            record::private_folder(&folder).map_err(cannot("make a folder for mounts"))?;
             let entries = std::fs::read_dir(&folder).map_err(cannot("list mounts"))?;
             Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<Vec<_>>())
         });

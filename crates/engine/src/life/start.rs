@@ -12,6 +12,7 @@ use crate::{clock, files, health, pump};
 use dataplane::Dataplane;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -185,7 +186,12 @@ impl Engine {
             for (name, text) in
                 [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv)]
             {
-                fs::write(folder.join(name), text).map_err(cannot("write a container's files"))?;
+                let path = folder.join(name);
+                // Whoever the container runs as reads them, whatever the daemon's umask is.
+                let readable = fs::Permissions::from_mode(0o644);
+                let written =
+                    fs::write(&path, text).and_then(|()| fs::set_permissions(&path, readable));
+                written.map_err(cannot("write a container's files"))?;
             }
             Ok(())
         })

@@ -204,10 +204,16 @@ impl Engine {
 }
 
 fn read_records(data: &Path, run: &Path) -> Result<Vec<Record>, Fault> {
-    fs::create_dir_all(data.join("containers")).map_err(cannot("make the engine's folder"))?;
-    fs::create_dir_all(run).map_err(cannot("make the engine's run directory"))?;
+    for folder in ["containers", "volumes"] {
+        let made = record::private_folder(&data.join(folder));
+        made.map_err(cannot("make the engine's folder"))?;
+    }
+    record::private_folder(run).map_err(cannot("make the engine's run directory"))?;
     let mut records = Vec::new();
     for folder in entries(&data.join("containers"))? {
+        if let Err(error) = record::private_folder(&folder) {
+            tracing::warn!(path = %folder.display(), %error, "cannot set a folder's mode");
+        }
         match record::read(&folder) {
             Ok(record) if folder.ends_with(&record.id) && !record.id.is_empty() => {
                 records.push(record);

@@ -4,6 +4,8 @@ use crate::fake::{Fake, Script};
 use crate::*;
 use futures_util::StreamExt;
 use serde_json::json;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -215,6 +217,35 @@ async fn volumes_are_filled_from_the_image_and_stay_while_they_are_used() {
     soon(stage.engine.remove(&id, true, true)).await.unwrap();
     assert!(stage.engine.volume("db").await.is_ok(), "a named volume stays");
     stage.engine.remove_volume("db").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_kept_of_containers_is_roots_alone_except_what_they_read() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    stage.fake.write(&id, "text\n", false);
+    eventually(async || stage.log(&id).await.contains("text")).await;
+    let engine = stage.dir.path().join("engine");
+    let containers = engine.join("containers");
+    let folder = containers.join(&id);
+    let log = folder.join(format!("{id}-json.log"));
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let open = Permissions::from_mode(0o755);
+    for private in [&containers, &folder, &engine.join("volumes"), &engine.join("mounts")] {
+        assert_eq!(mode(private), 0o700, "{}", private.display());
+        std::fs::set_permissions(private, open.clone()).unwrap();
+    }
+    for private in [log, folder.join("record.json")] {
+        assert_eq!(mode(&private), 0o600, "{}", private.display());
+    }
+    for read in ["hosts", "hostname", "resolv.conf"] {
+        assert_eq!(mode(&folder.join(read)), 0o644, "{read}");
+    }
+    let stage = stage.restart().await;
+    for private in [&containers, &folder, &engine.join("volumes"), &engine.join("mounts")] {
+        assert_eq!(mode(private), 0o700, "{}", private.display());
+    }
+    drop(stage);
 }
 
 #[tokio::test]

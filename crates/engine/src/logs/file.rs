@@ -3,6 +3,7 @@
 use super::{LogEntry, line};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -156,7 +157,7 @@ impl LogFile {
 
     fn open(&self, writer: &mut Writer) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        let mut file = options.create(true).append(true).read(true).open(&self.path)?;
+        let mut file = options.create(true).append(true).read(true).mode(0o600).open(&self.path)?;
         let size = file.seek(SeekFrom::End(0))?;
         // A daemon that died may have left half a line.
         let mut last = [b'\n'];
