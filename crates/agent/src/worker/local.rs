@@ -30,6 +30,13 @@ enum Process {
     Unhealthy,
 }
 
+/// What the engine told of the process last, whatever came of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    Running,
+}
+
 /// What the cluster wants of the task, here and now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Want {
@@ -48,8 +55,7 @@ pub(super) struct Local {
     exit: Option<Exit>,
     /// Why its start failed. It is killed before that is told: the engine may have gone on.
     broken: Option<String>,
-    /// Its process was seen and has not ended since.
-    runs: bool,
+    seen: Seen,
     /// Since when a stop is wanted, and how far it is.
     stop: Option<Stop>,
     retry_at: Option<Timestamp>,
@@ -76,7 +82,7 @@ impl Local {
             process: Process::NotStarted,
             exit: None,
             broken: None,
-            runs: false,
+            seen: Seen::Nothing,
             stop: None,
             retry_at: None,
             leaving: false,
@@ -206,7 +212,9 @@ impl Local {
             Outcome::Drained => self.drained(),
             Outcome::Stopped(exit) => {
                 // A start that was given up may have gone on behind this stop's back.
-                self.runs &= self.broken.is_some() && !self.status.state.is_terminal();
+                if self.broken.is_none() || self.status.state.is_terminal() {
+                    self.seen = Seen::Nothing;
+                }
                 self.exit.get_or_insert(exit);
             }
             Outcome::Removed => self.status.container = None,
@@ -244,12 +252,12 @@ impl Local {
 
     /// The process runs, perhaps long after its start was given up.
     pub(super) fn begun(&mut self) {
-        self.runs = true;
+        self.seen = Seen::Running;
     }
 
     /// The process has ended.
     pub(super) fn exited(&mut self, exit: Exit) {
-        self.runs = false;
+        self.seen = Seen::Nothing;
         self.exit.get_or_insert(exit);
     }
 
@@ -412,7 +420,7 @@ impl Local {
 
     /// What runs although its end was told, or although its start was given up, is killed.
     fn end_stray(&mut self, effects: &mut Vec<Effect>) {
-        if self.doing.is_some() || !self.runs {
+        if self.doing.is_some() || self.seen == Seen::Nothing {
             return;
         }
         if let Some(container) = self.container().map(str::to_owned) {
