@@ -100,6 +100,9 @@ impl Gateway {
         // sends to itself by a published port does not come back.
         namespace::set("bridge/bridge-nf-call-iptables", "0")?;
         namespace::set(&format!("ipv4/conf/{}/route_localnet", config.bridge), "1")?;
+        // The rules know IPv4 only; by a link-local address containers would reach the node past
+        // them.
+        namespace::set(&format!("ipv6/conf/{}/disable_ipv6", config.bridge), "1")?;
         Ok(Self { index, net })
     }
 }

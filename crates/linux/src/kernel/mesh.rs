@@ -10,9 +10,9 @@ use crate::netlink::{
 };
 use crate::nft::{Nftables, Rules};
 use crate::render::mesh as render;
-use discovery::MeshRules;
+use discovery::{Desired, MeshRules};
 use ipnet::Ipv4Net;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// The tunnel's interface.
@@ -26,6 +26,8 @@ const REPLY_PRIORITY: u32 = 90;
 /// The mesh as it is there.
 pub(super) struct Mesh {
     rules: MeshRules,
+    /// Gateway addresses of containers that are on internal networks alone.
+    inside: BTreeSet<Ipv4Addr>,
     /// The index of the tunnel, where there is a mesh.
     tunnel: Option<u32>,
     table: Rules,
@@ -46,13 +48,13 @@ impl Mesh {
     pub(super) fn hold(
         config: &Config,
         nftables: &Nftables,
-        wanted: &MeshRules,
+        wanted: &Desired,
         held: Option<Self>,
         observe: bool,
     ) -> Result<Self, Error> {
         let held = held.filter(|held| !observe || held.tunnel_is_there());
         match held {
-            Some(mut held) if held.same_frame(wanted) => {
+            Some(mut held) if held.same_frame(&wanted.mesh) => {
                 held.change(config, wanted, observe)?;
                 Ok(held)
             }
@@ -77,7 +79,9 @@ impl Mesh {
         found == self.tunnel
     }
 
-    fn change(&mut self, config: &Config, wanted: &MeshRules, observe: bool) -> Result<(), Error> {
+    fn change(&mut self, config: &Config, wanted: &Desired, observe: bool) -> Result<(), Error> {
+        let inside = inside(wanted);
+        let wanted = &wanted.mesh;
         if let Some(tunnel) = self.tunnel {
             let mut socket = Socket::route()?;
             let seen = if observe {
@@ -88,26 +92,30 @@ impl Mesh {
             };
             socket.send(&difference(&seen, wanted, tunnel))?;
         }
-        let mesh = tables(config, wanted);
+        let held = tables(config, &self.rules, &self.inside);
+        let mesh = tables(config, wanted, &inside);
         let changed = if observe || !self.table.known() {
             if self.table.untouched()? {
-                render::difference(&self.rules, &mesh)
+                render::difference(&held, &mesh)
             } else {
                 Some(render::whole(&mesh))
             }
         } else {
-            render::difference(&self.rules, &mesh)
+            render::difference(&held, &mesh)
         };
         if let Some(text) = changed {
             // A change can fail on a table that somebody else has emptied; the whole cannot.
             self.table.apply(&text).or_else(|_| self.table.apply(&render::whole(&mesh)))?;
         }
         self.rules = wanted.clone();
+        self.inside = inside;
         Ok(())
     }
 
     /// Makes the tunnel fit, keeps one that does, and replaces the tables.
-    fn build(config: &Config, nftables: &Nftables, wanted: &MeshRules) -> Result<Self, Error> {
+    fn build(config: &Config, nftables: &Nftables, wanted: &Desired) -> Result<Self, Error> {
+        let inside = inside(wanted);
+        let wanted = &wanted.mesh;
         let mut socket = Socket::route()?;
         let ends = wanted.ingress.zip(wanted.local);
         let tunnel = ends.map(|ends| frame(&mut socket, wanted.port, ends)).transpose()?;
@@ -119,14 +127,24 @@ impl Mesh {
             remove(&mut socket, config)?;
         }
         let mut table = nftables.open()?;
-        table.apply(&render::whole(&tables(config, wanted)))?;
-        Ok(Self { rules: wanted.clone(), tunnel, table })
+        table.apply(&render::whole(&tables(config, wanted, &inside)))?;
+        Ok(Self { rules: wanted.clone(), inside, tunnel, table })
     }
 }
 
-fn tables<'a>(config: &'a Config, rules: &'a MeshRules) -> render::Mesh<'a> {
+/// Containers with no default route are on internal networks alone.
+fn inside(wanted: &Desired) -> BTreeSet<Ipv4Addr> {
+    let inner = wanted.sandboxes.values().filter(|sandbox| !sandbox.default_route);
+    inner.map(|sandbox| sandbox.gateway_address).collect()
+}
+
+fn tables<'a>(
+    config: &'a Config,
+    rules: &'a MeshRules,
+    inside: &'a BTreeSet<Ipv4Addr>,
+) -> render::Mesh<'a> {
     let Config { bridge, gateway_subnet, .. } = config;
-    render::Mesh { rules, bridge, subnet: *gateway_subnet, tunnel: TUNNEL }
+    render::Mesh { rules, inside, bridge, subnet: *gateway_subnet, tunnel: TUNNEL }
 }
 
 /// Makes the tunnel, or keeps one that fits, and returns its index.

@@ -195,7 +195,7 @@ impl Holder {
 
     fn hold_mesh(&mut self, desired: &Desired, observe: bool) -> Result<(), Error> {
         let held = self.mesh.take();
-        let mesh = Mesh::hold(&self.config, &self.nftables, &desired.mesh, held, observe)?;
+        let mesh = Mesh::hold(&self.config, &self.nftables, desired, held, observe)?;
         self.mesh = Some(mesh);
         Ok(())
     }

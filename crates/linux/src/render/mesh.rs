@@ -4,12 +4,16 @@
 //! through the tunnel, to a task elsewhere (its address on the ingress network). The client's
 //! address is kept: the node of the task remembers by mark from which node a connection came, and
 //! sends the replies back there.
+//!
+//! There is no other way in: what is forwarded to a container, here or through the tunnel, is a
+//! connection to a published port, or an answer. Containers on internal networks alone answer, and
+//! begin nothing by the gateway. These tables are there without a mesh, too.
 
 use super::{elements, list, removal, replacing, turns};
 use crate::netlink::{mac_of, mac_text};
 use discovery::MeshRules;
 use ipnet::Ipv4Net;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use types::Protocol;
@@ -22,6 +26,8 @@ pub(crate) const MARK: u32 = 0x1_0000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mesh<'a> {
     pub(crate) rules: &'a MeshRules,
+    /// Gateway addresses of containers that are on internal networks alone.
+    pub(crate) inside: &'a BTreeSet<Ipv4Addr>,
     /// The gateway bridge and its subnet.
     pub(crate) bridge: &'a str,
     pub(crate) subnet: Ipv4Net,
@@ -65,6 +71,7 @@ pub(crate) fn whole(mesh: &Mesh<'_>) -> String {
         let _ = writeln!(text, "\tchain {} {{ {}; }}", chain(*key), rule(*key, port));
     }
     filters(&mut text, mesh);
+    gates(&mut text, mesh);
     translations(&mut text, mesh);
     text.push_str("}\n");
     egress(&mut text, mesh);
@@ -74,7 +81,7 @@ pub(crate) fn whole(mesh: &Mesh<'_>) -> String {
 fn sets(text: &mut String, mesh: &Mesh<'_>, ports: &BTreeMap<(Protocol, u16), Port>) {
     let rules = mesh.rules;
     let nodes = rules.local.iter().chain(rules.peers.values());
-    let nodes: std::collections::BTreeSet<_> = nodes.collect();
+    let nodes: BTreeSet<_> = nodes.collect();
     let open = ports.iter().filter(|(_, port)| !port.backends.is_empty());
     let refused = ports.iter().filter(|(_, port)| port.backends.is_empty());
     let _ = writeln!(
@@ -82,11 +89,13 @@ fn sets(text: &mut String, mesh: &Mesh<'_>, ports: &BTreeMap<(Protocol, u16), Po
         "	map peers {{ type ether_addr : mark;{} }}
 	map tasks {{ type ipv4_addr : ipv4_addr;{} }}
 	set nodes {{ type ipv4_addr;{} }}
+	set inside {{ type ipv4_addr;{} }}
 	map ports {{ type inet_proto . inet_service : verdict;{} }}
 	set refused {{ type inet_proto . inet_service;{} }}",
         elements(rules.peers.keys().map(|peer| format!("{} : {:#x}", mac(*peer), mark(*peer)))),
         elements(rules.local_tasks.iter().map(|(task, to)| format!("{task} : {to}"))),
         elements(nodes),
+        elements(mesh.inside),
         elements(open.map(|(key, _)| element(*key))),
         elements(refused.map(|(key, _)| key_text(*key))),
     );
@@ -141,6 +150,31 @@ fn filters(text: &mut String, mesh: &Mesh<'_>) {
     );
 }
 
+/// Who may begin a connection. A connection to a published port is known by its translation; what
+/// is not tracked is neither that nor a reply, so it does not pass.
+fn gates(text: &mut String, mesh: &Mesh<'_>) {
+    let Mesh { bridge, tunnel, .. } = mesh;
+    let _ = writeln!(
+        text,
+        "	chain inner {{
+		type filter hook prerouting priority -150; policy accept;
+		iifname != \"{bridge}\" accept
+		ip saddr != @inside accept
+		ct direction reply accept
+		drop
+	}}
+	chain entry {{
+		type filter hook forward priority 0; policy accept;
+		oifname != {{ \"{tunnel}\", \"{bridge}\" }} accept
+		ct direction reply accept
+		ct status dnat accept
+		drop
+	}}"
+    );
+}
+
+/// The client's address is not kept where the container has no route to answer it by: on internal
+/// networks alone.
 fn translations(text: &mut String, mesh: &Mesh<'_>) {
     let Mesh { bridge, tunnel, subnet, .. } = mesh;
     let _ = writeln!(
@@ -158,6 +192,7 @@ fn translations(text: &mut String, mesh: &Mesh<'_>) {
 		type nat hook postrouting priority 100; policy accept;
 		oifname {{ \"{tunnel}\", \"{bridge}\" }} ip saddr 127.0.0.0/8 masquerade
 		oifname \"{bridge}\" ip saddr {subnet} ct status dnat masquerade
+		oifname \"{bridge}\" ip daddr @inside masquerade
 		oifname \"{tunnel}\" ip saddr @nodes masquerade
 		oifname != \"{bridge}\" ip saddr {subnet} ct direction original masquerade
 	}}",
@@ -191,7 +226,8 @@ fn egress(text: &mut String, mesh: &Mesh<'_>) {
 
 /// Renders what leads from `old` to `new`; `None` where the tables are the same. Tasks and ports
 /// change one by one, other nodes with the whole tables.
-pub(crate) fn difference(old: &MeshRules, new: &Mesh<'_>) -> Option<String> {
+pub(crate) fn difference(before: &Mesh<'_>, new: &Mesh<'_>) -> Option<String> {
+    let old = before.rules;
     let same_nodes = old.ingress == new.rules.ingress
         && old.local == new.rules.local
         && old.port == new.rules.port
@@ -209,6 +245,12 @@ pub(crate) fn difference(old: &MeshRules, new: &Mesh<'_>) -> Option<String> {
         if old.local_tasks.get(task) != Some(to) {
             let _ = writeln!(text, "add element ip {TABLE} tasks {{ {task} : {to} }}");
         }
+    }
+    for gone in before.inside.difference(new.inside) {
+        let _ = writeln!(text, "delete element ip {TABLE} inside {{ {gone} }}");
+    }
+    for come in new.inside.difference(before.inside) {
+        let _ = writeln!(text, "add element ip {TABLE} inside {{ {come} }}");
     }
     let (before, after) = (ports(old), ports(new.rules));
     for (key, port) in &after {
@@ -313,15 +355,17 @@ mod tests {
     }
 
     fn mesh(rules: &MeshRules) -> Mesh<'_> {
+        static NOBODY: BTreeSet<Ipv4Addr> = BTreeSet::new();
         let subnet = "172.30.0.0/16".parse().unwrap();
-        Mesh { rules, bridge: "gw", subnet, tunnel: "mesh" }
+        Mesh { rules, inside: &NOBODY, bridge: "gw", subnet, tunnel: "mesh" }
     }
 
     fn check(old: &MeshRules, new: &MeshRules, expected: &Expect) {
-        expected.assert_eq(&difference(old, &mesh(new)).unwrap_or_default());
+        expected.assert_eq(&difference(&mesh(old), &mesh(new)).unwrap_or_default());
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "it shows all of the tables as they are")]
     fn the_tables_of_a_node_with_a_task_here_and_one_there() {
         let mut rules = rules(&[(8080, &[HERE, THERE]), (8081, &[])]);
         rules.host_ports.insert((Protocol::Udp, 53), (HERE, 5353));
@@ -332,6 +376,7 @@ mod tests {
             	map peers { type ether_addr : mark; elements = { 02:42:0a:ff:00:02 : 0x10002 }; }
             	map tasks { type ipv4_addr : ipv4_addr; elements = { 10.255.1.11 : 172.30.0.11 }; }
             	set nodes { type ipv4_addr; elements = { 192.168.100.2, 192.168.100.3 }; }
+            	set inside { type ipv4_addr; }
             	map ports { type inet_proto . inet_service : verdict; elements = { tcp . 8080 : jump port_tcp_8080, udp . 53 : jump port_udp_53 }; }
             	set refused { type inet_proto . inet_service; elements = { tcp . 8081 }; }
             	chain port_tcp_8080 { meta l4proto tcp dnat to numgen inc mod 2 map { 0 : 172.30.0.11, 1 : 10.255.1.21 } : 80; }
@@ -363,6 +408,20 @@ mod tests {
             		meta l4proto tcp reject with tcp reset
             		reject with icmp port-unreachable
             	}
+            	chain inner {
+            		type filter hook prerouting priority -150; policy accept;
+            		iifname != "gw" accept
+            		ip saddr != @inside accept
+            		ct direction reply accept
+            		drop
+            	}
+            	chain entry {
+            		type filter hook forward priority 0; policy accept;
+            		oifname != { "mesh", "gw" } accept
+            		ct direction reply accept
+            		ct status dnat accept
+            		drop
+            	}
             	chain pre {
             		type nat hook prerouting priority -100; policy accept;
             		iifname "mesh" dnat to ip daddr map @tasks
@@ -376,6 +435,7 @@ mod tests {
             		type nat hook postrouting priority 100; policy accept;
             		oifname { "mesh", "gw" } ip saddr 127.0.0.0/8 masquerade
             		oifname "gw" ip saddr 172.30.0.0/16 ct status dnat masquerade
+            		oifname "gw" ip daddr @inside masquerade
             		oifname "mesh" ip saddr @nodes masquerade
             		oifname != "gw" ip saddr 172.30.0.0/16 ct direction original masquerade
             	}
@@ -462,12 +522,27 @@ mod tests {
     }
 
     #[test]
+    fn a_container_on_internal_networks_alone_comes_and_another_goes() {
+        let rules = rules(&[]);
+        let (before, after) = ([[172, 30, 0, 1].into()].into(), [[172, 30, 0, 2].into()].into());
+        let before = Mesh { inside: &before, ..mesh(&rules) };
+        let after = Mesh { inside: &after, ..mesh(&rules) };
+        let text = whole(&after);
+        assert!(text.contains("inside { type ipv4_addr; elements = { 172.30.0.2 }; }"), "{text}");
+        expect![[r"
+            delete element ip skep_mesh inside { 172.30.0.1 }
+            add element ip skep_mesh inside { 172.30.0.2 }
+        "]]
+        .assert_eq(&difference(&before, &after).unwrap_or_default());
+    }
+
+    #[test]
     fn another_node_changes_the_whole_tables_and_equal_rules_nothing() {
         let before = rules(&[(8080, &[HERE])]);
         let mut after = before.clone();
-        assert_eq!(difference(&before, &mesh(&after)), None);
+        assert_eq!(difference(&mesh(&before), &mesh(&after)), None);
         after.peers.insert([10, 255, 0, 3].into(), [192, 168, 100, 4].into());
-        assert_eq!(difference(&before, &mesh(&after)), Some(whole(&mesh(&after))));
+        assert_eq!(difference(&mesh(&before), &mesh(&after)), Some(whole(&mesh(&after))));
     }
 
     #[test]

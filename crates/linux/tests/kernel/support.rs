@@ -35,6 +35,8 @@ pub(crate) struct Lab {
     pub(crate) hosts: BTreeMap<u8, Host>,
     /// Who is there.
     pub(crate) containers: BTreeSet<Name>,
+    /// Those of them that are on internal networks alone.
+    pub(crate) inside: BTreeSet<Name>,
     pub(crate) vips: BTreeMap<Ipv4Addr, Vec<Name>>,
     /// Published port -> back ends; the target is [`PORT`].
     pub(crate) ports: BTreeMap<(Protocol, u16), Vec<Name>>,
@@ -75,6 +77,7 @@ impl Lab {
             underlay,
             hosts: BTreeMap::new(),
             containers: BTreeSet::new(),
+            inside: BTreeSet::new(),
             vips: BTreeMap::new(),
             ports: BTreeMap::new(),
             host_ports: BTreeMap::new(),
@@ -174,7 +177,7 @@ impl Lab {
             let rules = SandboxRules {
                 netns: self.container(*name).display().to_string(),
                 gateway_address: gateway_address(*name),
-                default_route: true,
+                default_route: !self.inside.contains(name),
                 attachments: vec![attachment],
                 dns_port: 40053,
                 vips: vips.clone(),
