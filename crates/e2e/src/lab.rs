@@ -239,7 +239,7 @@ pub fn leftovers(folder: &Path) -> Vec<String> {
     left.extend(lines("process", processes, &|line| {
         here(line) && !line.trim_start().starts_with(&me)
     }));
-    let groups = run("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", "skep-lab*"]);
+    let groups = run("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", "skep*"]);
     left.extend(lines("cgroup", groups, &|_| true));
     left
 }

@@ -44,6 +44,9 @@ pub(crate) fn run(lab: &Lab) -> Figure {
                         &[
                             "run",
                             "--detach",
+                            // Below what `skep lab down` removes.
+                            "--cgroup",
+                            &format!("/skep-lab/bare-{number}"),
                             "docker.io/library/busybox:latest",
                             &format!("bare-{number}"),
                             "sleep",
