@@ -3,10 +3,7 @@
 use crate::template::Context;
 use discovery::SandboxAttachment;
 use engine::{ContainerConfig, LogConfig, NetworkMode};
-use types::{ContainerSpec, Labels, Protocol, PublishMode, Task};
-
-/// The label by which a task's container is found again.
-pub(crate) const TASK_LABEL: &str = "com.docker.swarm.task.id";
+use types::{ContainerSpec, Labels, Protocol, PublishMode, TASK_LABEL, Task};
 
 /// What the engine is asked to make. Says which placeholder is wrong otherwise.
 pub(crate) fn config(id: String, context: &Context<'_>) -> Result<ContainerConfig, String> {

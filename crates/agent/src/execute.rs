@@ -1,7 +1,7 @@
 //! Carries out operations: the only place where the agent touches containers and networks.
 
 use crate::Config;
-use crate::container::{TASK_LABEL, attachments, config, host_ports};
+use crate::container::{attachments, config, host_ports};
 use crate::template::Context;
 use crate::worker::{Event, Exit, Observed, Operation, Outcome};
 use dataplane::Dataplane;
@@ -198,7 +198,7 @@ impl Executor {
     /// What is there of our tasks' containers, by container id.
     pub(crate) async fn observe(&self) -> BTreeMap<String, (Option<TaskId>, Observed)> {
         let containers = self.engine.list(true).await.into_iter().filter_map(|info| {
-            let task = info.config.spec.labels.get(TASK_LABEL)?;
+            let task = info.config.spec.labels.get(types::TASK_LABEL)?;
             let running = match info.state.status {
                 Status::Running => true,
                 Status::Created | Status::Exited | Status::Removing => false,

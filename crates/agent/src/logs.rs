@@ -3,7 +3,6 @@
 //! Each log has a connection of its own. Whoever reads slowly fills the window of the whole
 //! connection, and on the session's that would hold up heartbeats and reports.
 
-use crate::container::TASK_LABEL;
 use ca::Identity;
 use engine::{Engine, LogEntry};
 use futures_util::future::BoxFuture;
@@ -114,7 +113,7 @@ async fn open(engine: Engine, request: LogRequest) -> (Entries, String) {
     let containers: BTreeMap<TaskId, String> = all
         .into_iter()
         .filter_map(|info| {
-            let task = info.config.spec.labels.get(TASK_LABEL)?;
+            let task = info.config.spec.labels.get(types::TASK_LABEL)?;
             Some((TaskId::from(task.as_str()), info.id))
         })
         .collect();

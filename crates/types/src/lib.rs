@@ -42,7 +42,7 @@ pub use service::{
     ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use state::{DesiredState, TaskState, Writer};
-pub use task::{Attachment, ContainerStatus, Task, TaskStatus};
+pub use task::{Attachment, ContainerStatus, TASK_LABEL, Task, TaskStatus};
 
 /// Labels and other sets of names with values, in a stable order.
 pub type Labels = std::collections::BTreeMap<String, String>;

@@ -7,6 +7,9 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
+/// The label by which a task's container is known on its node; its value is the task's id.
+pub const TASK_LABEL: &str = "com.docker.swarm.task.id";
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Task {

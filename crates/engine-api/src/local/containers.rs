@@ -60,7 +60,7 @@ async fn list(
     let now = now();
     let is_task = filters.flag("is-task")?;
     let shown = containers.iter().filter(|info| matches(info, &filters)).filter(|info| {
-        let task = info.config.spec.labels.contains_key("com.docker.swarm.task.id");
+        let task = info.config.spec.labels.contains_key(types::TASK_LABEL);
         is_task.is_none_or(|wanted| wanted == task)
     });
     Ok(Json(shown.take(limit.unwrap_or(usize::MAX)).map(|info| render_item(info, now)).collect()))
@@ -324,7 +324,7 @@ async fn stats(
 async fn prune(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let mut deleted = Vec::new();
     for info in api.engine.list(true).await {
-        let of_a_task = info.config.spec.labels.contains_key("com.docker.swarm.task.id");
+        let of_a_task = info.config.spec.labels.contains_key(types::TASK_LABEL);
         if info.state.status != engine::Status::Running && !of_a_task {
             api.engine.remove(&info.id, false, false).await?;
             deleted.push(info.id);

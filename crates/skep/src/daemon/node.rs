@@ -16,7 +16,7 @@ use scope::{BoxError, Scope};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use types::{Fault, NodeId};
+use types::{Fault, NodeId, TASK_LABEL};
 
 /// Orders that may wait; a caller waits when it is full.
 const ORDERS: usize = 16;
@@ -27,9 +27,6 @@ const RESTART_MAX: Duration = Duration::from_secs(30);
 const JOIN_MAX: Duration = Duration::from_secs(20);
 /// How long tasks may take to end when a node leaves.
 const LEAVE_MAX: Duration = Duration::from_mins(1);
-
-/// Marks the containers of tasks.
-const TASK_LABEL: &str = "com.docker.swarm.task.id";
 
 /// What users order, with the way to answer.
 enum Order {
