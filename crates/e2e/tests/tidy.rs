@@ -176,3 +176,33 @@ fn every_crate_says_what_it_is_for() {
         assert!(text.starts_with("//! "), "{} begins without a head", head.display());
     }
 }
+
+/// Every `crate::test` that `text` names in back-ticks.
+fn tests_named(text: &str) -> BTreeSet<(String, String)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter_map(|words| words.split_once("::"))
+        .map(|(name, test)| (name.to_owned(), test.to_owned()))
+        .collect()
+}
+
+#[test]
+fn capabilities_name_tests_that_exist() {
+    let page = fs::read_to_string(root().join("docs/capabilities.md")).expect(READABLE);
+    let named = tests_named(&page);
+    assert!(named.len() > 50, "the page names tests");
+    let mut functions = BTreeSet::new();
+    for path in sources() {
+        let inside = path.strip_prefix(root().join("crates")).expect(READABLE).to_owned();
+        let name = inside.iter().next().expect(READABLE).to_string_lossy().into_owned();
+        for line in fs::read_to_string(&path).expect(READABLE).lines() {
+            if let Some((_, rest)) = line.split_once("fn ")
+                && let Some((function, _)) = rest.split_once('(')
+            {
+                functions.insert((name.clone(), function.to_owned()));
+            }
+        }
+    }
+    let missing: Vec<_> = named.difference(&functions).collect();
+    assert!(missing.is_empty(), "docs/capabilities.md names tests that are not there: {missing:?}");
+}
