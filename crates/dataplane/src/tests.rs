@@ -1,4 +1,7 @@
 //! The data plane with a kernel and namespaces that are stand-ins, asked by a real client.
+//!
+//! Every test has a network of its own: the stand-ins' ports are on loopback, and a port that was
+//! closed for a moment must not be taken by another process.
 
 mod apart;
 mod client;
@@ -12,6 +15,7 @@ use crate::names::{Names, Process, serve};
 use crate::run::Pace;
 use discovery::{Endpoint, Knowledge, NetworkView, Sandbox, SandboxAttachment, ServiceView};
 use scope::Scope;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io;
@@ -38,6 +42,24 @@ enum Place {
     Apart,
 }
 
+/// Moves this thread, which is the test's, to an empty network with loopback; once.
+#[expect(clippy::disallowed_methods, reason = "a test's own network is made by a program")]
+fn own_network() {
+    thread_local!(static MOVED: Cell<bool> = const { Cell::new(false) });
+    if MOVED.replace(true) {
+        return;
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("this test needs root");
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(up.unwrap().success(), "loopback is switched on");
+}
+
+/// Stand-ins for namespaces, in a network of the test's own.
+fn namespaces() -> Namespaces {
+    own_network();
+    Namespaces::default()
+}
+
 /// What outlives a daemon, and the one that runs.
 struct Host {
     dir: TempDir,
@@ -57,7 +79,7 @@ impl Host {
     async fn with_resolv_conf(place: Place, resolv_conf: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("resolv.conf"), resolv_conf).unwrap();
-        let namespaces = Namespaces::default();
+        let namespaces = namespaces();
         let program = Program::new(dir.path(), &namespaces);
         let kernel = Kernel::default();
         let mut scope = Scope::new();

@@ -1,8 +1,7 @@
 //! A name server that is a process of its own: daemons come and go, and it comes and goes itself.
 
 use super::client::{exchange, lookup, query};
-use super::{Host, PACE, Place, Program, addresses, knowledge, until};
-use crate::fake::Namespaces;
+use super::{Host, PACE, Place, Program, addresses, knowledge, namespaces, until};
 use crate::names::{Names, Process};
 use crate::port::Namespaces as _;
 use discovery::{Here, Sandbox};
@@ -44,6 +43,16 @@ async fn is_closed(mut stream: UnixStream) {
     let closed = stream.read_to_end(&mut rest);
     // Reset, if it did not read all that we wrote.
     drop(tokio::time::timeout(PACE.patience, closed).await.expect("closed in time"));
+}
+
+#[tokio::test]
+async fn a_test_finds_every_port_free() {
+    // Somebody else's, on this machine.
+    let theirs = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let host = Host::new(Place::Apart).await;
+    let port = theirs.local_addr().unwrap().port();
+    std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    host.dataplane.sandboxes().await.unwrap();
 }
 
 #[tokio::test]
@@ -145,7 +154,7 @@ async fn a_name_server_of_another_version_is_replaced() {
 #[tokio::test]
 async fn a_port_that_is_noted_needs_no_new_state() {
     let dir = tempfile::tempdir().unwrap();
-    let namespaces = Namespaces::default();
+    let namespaces = namespaces();
     let mut scope = Scope::new();
     let mut names = Names::here(namespaces.clone(), &dir.path().join("none"), &mut scope).await;
     let netns = dir.path().join("c1");
@@ -188,7 +197,7 @@ async fn without_a_name_server_the_kernel_is_served_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let kernel = crate::fake::Kernel::default();
     let mut scope = Scope::new();
-    let program = Program::new(dir.path(), &Namespaces::default());
+    let program = Program::new(dir.path(), &namespaces());
     let names = Names::at(program.socket.clone(), Broken, &mut scope);
     let ports = (kernel.clone(), program.namespaces.clone(), names);
     let dataplane =

@@ -1,7 +1,7 @@
 //! Attach, learn, withdraw, detach, restart.
 
 use super::client::{exchange, lookup, query};
-use super::{Host, PACE, Place, addresses, config, knowledge, until};
+use super::{Host, PACE, Place, addresses, config, knowledge, namespaces, until};
 use crate::error::Error;
 use crate::handle::start_at;
 use crate::names::Names;
@@ -248,7 +248,7 @@ impl discovery::Kernel for Curious {
 #[tokio::test]
 async fn a_name_is_known_only_after_the_kernel_leads_it_somewhere() {
     let dir = tempfile::tempdir().unwrap();
-    let (curious, namespaces) = (Curious::default(), crate::fake::Namespaces::default());
+    let (curious, namespaces) = (Curious::default(), namespaces());
     let mut scope = Scope::new();
     let names = Names::here(namespaces.clone(), &dir.path().join("none"), &mut scope).await;
     let ports = (curious.clone(), namespaces, names);

@@ -1,7 +1,7 @@
 //! Questions that go upstream, to a name server of the test.
 
 use super::client::{ask, exchange_tcp, lookup, query, rcode};
-use super::{Host, Place};
+use super::{Host, Place, own_network};
 use crate::upstream::framed;
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Rtype};
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 /// Answers everything with 192.0.2.7 after a packet with a wrong id, or with a failure.
 async fn upstream(tasks: &mut JoinSet<()>, rcode: Rcode) -> u16 {
+    own_network();
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = udp.local_addr().unwrap().port();
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
@@ -82,6 +83,7 @@ async fn the_next_server_is_asked_when_one_fails() {
 #[tokio::test]
 async fn without_an_answer_from_upstream_the_question_fails() {
     // Nobody is there, so it fails at once rather than after the time-out.
+    own_network();
     let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);
@@ -96,6 +98,7 @@ async fn without_an_answer_from_upstream_the_question_fails() {
 async fn a_container_that_asks_too_much_is_refused_and_others_are_not() {
     let mut tasks = JoinSet::new();
     // It answers only who asks for what is good.
+    own_network();
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = udp.local_addr().unwrap().port();
     tasks.spawn(async move {
