@@ -1,12 +1,19 @@
 //! A lab for one test.
 
+use crate::until;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
-/// A lab of real daemons, in folders of its own. Dropped, it is taken down.
+/// A lab of real daemons, under a name and in folders of its own. Dropped, it is taken down.
 pub struct Lab {
     skep: PathBuf,
+    name: String,
     folder: PathBuf,
+    /// The machine's address on the underlay; the nodes have the next ones.
+    machine: Ipv4Addr,
     docker: PathBuf,
 }
 
@@ -54,13 +61,15 @@ impl Lab {
     /// # Panics
     /// When that fails.
     pub fn up(nodes: u8, images: &[&str]) -> Self {
-        let folder = std::env::temp_dir().join(format!("skep-e2e-{}", std::process::id()));
+        let name = own_name();
+        let folder = std::env::temp_dir().join(format!("skep-e2e-{name}"));
         std::fs::create_dir_all(&folder).expect("a folder for the lab");
-        let docker = docker_cli();
-        let lab = Self { skep: binary("skep"), folder, docker };
-        // A lab that an aborted test left behind would be in the way.
+        let (skep, docker) = (binary("skep"), docker_cli());
+        let mut lab = Self { skep, name, folder, machine: Ipv4Addr::UNSPECIFIED, docker };
+        // A process of the same number that was aborted may have left one behind.
         lab.lab(&["down"]).good();
         lab.lab(&["up", "--nodes", &nodes.to_string()]).good();
+        lab.machine = lab.noted_machine();
         for image in images {
             let tar = self::images().join(format!("{image}.tar"));
             lab.lab(&["load", &tar.display().to_string()]).good();
@@ -77,7 +86,7 @@ impl Lab {
         let data = self.folder.join("data");
         let run = self.folder.join("run");
         Command::new(&self.skep)
-            .arg("lab")
+            .args(["lab", "--name", &self.name])
             .arg("--data")
             .arg(data)
             .arg("--run")
@@ -91,6 +100,41 @@ impl Lab {
     /// The docker socket of a node.
     pub fn socket(&self, node: u8) -> PathBuf {
         self.folder.join(format!("run/node-{node}/docker.sock"))
+    }
+
+    /// The address of a node on the underlay; of the machine itself for number 0.
+    pub fn address(&self, node: u8) -> Ipv4Addr {
+        let [first, second, third, last] = self.machine.octets();
+        Ipv4Addr::new(first, second, third, last + node)
+    }
+
+    /// A published port of a node, as `ADDRESS:PORT`.
+    pub fn at(&self, node: u8, port: u16) -> String {
+        format!("{}:{port}", self.address(node))
+    }
+
+    /// A published port at the machine's loopback address that leads to this lab.
+    pub fn localhost(&self, port: u16) -> String {
+        let [_, second, third, _] = self.machine.octets();
+        format!("127.{second}.{third}.1:{port}")
+    }
+
+    fn noted_machine(&self) -> Ipv4Addr {
+        let noted = std::fs::read_to_string(self.folder.join("data/subnet"));
+        let noted = noted.expect("a lab that is up has noted its subnet");
+        let network = noted.split('/').next().and_then(|address| address.parse::<Ipv4Addr>().ok());
+        let [first, second, third, _] = network.expect("a subnet").octets();
+        Ipv4Addr::new(first, second, third, 1)
+    }
+
+    /// The containerd namespace of a node, and its network namespace below `/run/netns`.
+    pub fn namespace(&self, node: u8) -> String {
+        format!("skep-{}-node-{node}", self.name)
+    }
+
+    /// The cgroup of the whole lab, which goes with it.
+    pub fn cgroup(&self) -> String {
+        format!("/skep-{}", self.name)
     }
 
     /// The socket of the lab's containerd.
@@ -134,6 +178,31 @@ impl Lab {
             .into()
     }
 
+    /// Waits until a service shows these replicas, e.g. `2/2`.
+    ///
+    /// # Panics
+    /// When it does not within `limit`.
+    pub fn converged(&self, service: &str, replicas: &str, limit: Duration) {
+        until(&format!("{service} {replicas}"), limit, || {
+            let filter = format!("name={service}");
+            let shown = self.docker(&[
+                "service",
+                "ls",
+                "--filter",
+                &filter,
+                "--format",
+                "{{.Name}} {{.Replicas}}",
+            ]);
+            // Words may follow, e.g. how many a node may have.
+            let wanted = |line: &str| line.split(' ').take(2).eq([service, replicas]);
+            if shown.out.lines().any(wanted) {
+                return Ok(());
+            }
+            let tasks = self.docker(&["service", "ps", "--no-trunc", service]);
+            Err(shown.out + &shown.err + &tasks.out)
+        });
+    }
+
     /// Every running container of a service with the number of its node.
     pub fn containers(&self, nodes: u8, service: &str) -> Vec<(u8, String)> {
         let filter = format!("label=com.docker.swarm.service.name={service}");
@@ -154,7 +223,30 @@ impl Lab {
     /// Takes the lab down and tells what is left of it.
     pub fn down(self) -> Vec<String> {
         self.lab(&["down"]).good();
-        leftovers(&self.folder)
+        self.leftovers()
+    }
+
+    /// What is there of this lab: namespaces, links, routes, mounts, cgroups, processes. What other
+    /// labs and daemons have on this machine is theirs.
+    fn leftovers(&self) -> Vec<String> {
+        let folder = self.folder.display().to_string();
+        let prefix = format!("skep-{}", self.name);
+        let [first, second, third, _] = self.machine.octets();
+        let subnet = format!("{first}.{second}.{third}.");
+        let me = std::process::id().to_string();
+        let here = |line: &str| line.contains(&folder);
+        let named = |line: &str| line.contains(&prefix);
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let groups = output("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", &prefix]);
+        let mut left = lines("namespace", &output("ip", &["netns", "list"]), named);
+        left.extend(lines("link", &output("ip", &["-o", "link"]), named));
+        left.extend(lines("route", &output("ip", &["route"]), |line| line.contains(&subnet)));
+        left.extend(lines("mount", &mounts, here));
+        left.extend(lines("process", &output("ps", &["-eo", "pid,args"]), |line| {
+            here(line) && !line.trim_start().starts_with(&me)
+        }));
+        left.extend(lines("cgroup", &groups, |_| true));
+        left
     }
 
     /// The end of every daemon's log, for a test that failed.
@@ -212,34 +304,20 @@ fn docker_cli() -> PathBuf {
         .expect("the docker CLI is installed (scripts/install.sh does it)")
 }
 
-/// What a lab has left behind: namespaces, links, mounts, cgroups, processes, tables.
+/// What a program prints; nothing where it cannot be run.
 #[expect(clippy::disallowed_methods, reason = "tests run programs")]
-pub fn leftovers(folder: &Path) -> Vec<String> {
-    let run = |program: &str, arguments: &[&str]| -> String {
-        Command::new(program)
-            .args(arguments)
-            .output()
-            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-            .unwrap_or_default()
-    };
-    let mine = folder.display().to_string();
-    let lines = |what: &str, text: String, ours: &dyn Fn(&str) -> bool| -> Vec<String> {
-        text.lines().filter(|line| ours(line)).map(|line| format!("{what}: {line}")).collect()
-    };
-    let named = |line: &str| line.contains("skep");
-    let here = |line: &str| line.contains(&mine);
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let me = std::process::id().to_string();
-    let processes = run("ps", &["-eo", "pid,args"]);
-    let mut left = lines("namespace", run("ip", &["netns", "list"]), &named);
-    left.extend(lines("link", run("ip", &["-o", "link"]), &named));
-    left.extend(lines("route", run("ip", &["route"]), &|line| line.contains("192.168.100.")));
-    left.extend(lines("table", run("nft", &["list", "tables"]), &named));
-    left.extend(lines("mount", mounts, &here));
-    left.extend(lines("process", processes, &|line| {
-        here(line) && !line.trim_start().starts_with(&me)
-    }));
-    let groups = run("find", &["/sys/fs/cgroup", "-maxdepth", "3", "-name", "skep*"]);
-    left.extend(lines("cgroup", groups, &|_| true));
-    left
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+fn lines(what: &str, text: &str, ours: impl Fn(&str) -> bool) -> Vec<String> {
+    text.lines().filter(|line| ours(line)).map(|line| format!("{what}: {line}")).collect()
+}
+
+/// A name that no other lab of this machine has: the process's number and a letter.
+fn own_name() -> String {
+    static LABS: AtomicU8 = AtomicU8::new(b'a');
+    let letter = char::from(LABS.fetch_add(1, Ordering::Relaxed));
+    format!("t{}{letter}", std::process::id())
 }

@@ -1,7 +1,8 @@
 //! What end-to-end tests stand on: a lab of real daemons, the real docker CLI, an impatient client.
 //!
 //! A test brings a [`Lab`] up, drives it by [`Lab::docker`], and waits for what must come to pass
-//! with [`until`]. Dropping the lab takes it down. One lab fits on a machine at a time.
+//! with [`until`]. Dropping the lab takes it down. Every lab has a name of its own, so that tests and
+//! people on one machine do not meet.
 
 mod client;
 mod http;
@@ -9,7 +10,7 @@ mod lab;
 
 pub use client::{Client, Seen};
 pub use http::{Page, page};
-pub use lab::{Lab, Shown, images, leftovers};
+pub use lab::{Lab, Shown, images};
 
 use std::time::Duration;
 

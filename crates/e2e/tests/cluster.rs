@@ -8,16 +8,7 @@ fn secs(secs: u64) -> Duration {
 }
 
 fn replicas(lab: &Lab, service: &str, wanted: &str) {
-    until(&format!("{service} {wanted}"), secs(60), || {
-        let filter = format!("name={service}");
-        let shown =
-            lab.docker(&["service", "ls", "--filter", &filter, "--format", "{{.Replicas}}"]);
-        if shown.out.trim() == wanted {
-            Ok(())
-        } else {
-            Err(shown.out + &shown.err + &lab.docker(&["service", "ps", "--no-trunc", service]).out)
-        }
-    });
+    lab.converged(service, wanted, secs(60));
 }
 
 #[test]
@@ -68,8 +59,8 @@ fn services_come_and_scale(lab: &Lab) {
     let mut nodes: Vec<u8> = lab.containers(3, "web").into_iter().map(|(node, _)| node).collect();
     nodes.sort_unstable();
     assert_eq!(nodes, [1, 2, 3], "one task a node");
-    for address in ["127.0.0.1:8090", "192.168.100.2:8090", "192.168.100.4:8090"] {
-        until(address, secs(20), || match page(address, "/", secs(5)) {
+    for address in [lab.localhost(8090), lab.at(1, 8090), lab.at(3, 8090)] {
+        until(&address, secs(20), || match page(&address, "/", secs(5)) {
             Ok(page) if page.status == 200 => Ok(()),
             other => Err(format!("{other:?}")),
         });
@@ -152,13 +143,14 @@ fn plain_containers_run(lab: &Lab) {
 }
 
 fn clients_keep_their_address(lab: &Lab) {
-    // The machine is 192.168.100.1 on the underlay; it enters by a node whose task may be elsewhere.
+    // The machine is a client on the underlay; it enters by a node whose task may be elsewhere.
     for _ in 0..6 {
-        page("192.168.100.3:8090", "/", secs(5)).expect("it answers");
+        page(&lab.at(2, 8090), "/", secs(5)).expect("it answers");
     }
+    let client = format!("{} - ", lab.address(0));
     until("the client's own address in every log", secs(20), || {
         let shown = lab.docker(&["service", "logs", "--raw", "web"]);
-        let seen = shown.out.matches("192.168.100.1 - ").count();
+        let seen = shown.out.matches(&client).count();
         if seen >= 6 { Ok(()) } else { Err(shown.out) }
     });
 }
@@ -330,7 +322,8 @@ fn mistakes_are_told(lab: &Lab) {
     );
     said(&["service", "inspect", "nothing"], &["no such service"]);
     said(&["service", "rm", "nothing"], &["service nothing not found"]);
-    said(&["swarm", "init", "--advertise-addr", "192.168.100.2"], &["already part of a swarm"]);
+    let first = lab.address(1).to_string();
+    said(&["swarm", "init", "--advertise-addr", &first], &["already part of a swarm"]);
     said(&["swarm", "leave"], &["participating as a manager"]);
     said(&["secret", "create", "s", "/etc/hostname"], &["secrets", "not supported by skep"]);
 }
@@ -355,7 +348,8 @@ fn what_cannot_be_is_explained(lab: &Lab) {
 fn joins_are_guarded(lab: &Lab) {
     let token = lab.docker(&["swarm", "join-token", "-q", "worker"]).good().trim().to_owned();
     assert!(token.starts_with("SWMTKN-1-"), "{token}");
-    let again = lab.docker_at(2, &["swarm", "join", "--token", &token, "192.168.100.2:2377"]).bad();
+    let manager = lab.at(1, 2377);
+    let again = lab.docker_at(2, &["swarm", "join", "--token", &token, &manager]).bad();
     assert!(again.contains("already part of a swarm"), "{again}");
     lab.docker_at(3, &["swarm", "leave"]).good();
     until("node-3 is down", secs(30), || {
@@ -363,8 +357,7 @@ fn joins_are_guarded(lab: &Lab) {
         let down = table.lines().any(|line| line.contains("node-3") && line.contains("Down"));
         if down { Ok(()) } else { Err(table) }
     });
-    let join =
-        |token: &str| lab.docker_at(3, &["swarm", "join", "--token", token, "192.168.100.2:2377"]);
+    let join = |token: &str| lab.docker_at(3, &["swarm", "join", "--token", token, &manager]);
     assert!(join("SWMTKN-1-nonsense").bad().contains("invalid join token"));
     let mut wrong = token.clone();
     let last = if wrong.ends_with('0') { "1" } else { "0" };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 const NODES: u8 = 3;
-const SITE: &str = "127.0.0.1:8080";
+const PORT: u16 = 8080;
 const WORDPRESS: &str = "wordpress_wordpress";
 const DATABASE: &str = "wordpress_dbcluster";
 
@@ -19,17 +19,6 @@ fn secs(secs: u64) -> Duration {
 fn row(table: &str, name: &str) -> Option<Vec<String>> {
     let line = table.lines().find(|line| line.split_whitespace().any(|word| word == name))?;
     Some(line.split_whitespace().map(str::to_owned).collect())
-}
-
-/// Waits until a service shows these replicas.
-fn converged(lab: &Lab, service: &str, replicas: &str, limit: Duration) {
-    until(&format!("{service} {replicas}"), limit, || {
-        let table = lab.docker(&["service", "ls"]).good();
-        match row(&table, service) {
-            Some(words) if words.iter().any(|word| word == replicas) => Ok(()),
-            _ => Err(table + &lab.docker(&["service", "ps", service]).out),
-        }
-    });
 }
 
 /// The addresses that a name has inside a container.
@@ -117,8 +106,8 @@ fn application_waits_for_its_database(lab: &Lab) {
 fn stack_is_deployed(lab: &Lab) {
     let out = lab.docker(&["stack", "deploy", "--compose-file", &example(), "wordpress"]).good();
     assert!(out.contains("Updating service wordpress_dbcluster"), "{out}");
-    converged(lab, DATABASE, "1/1", secs(90));
-    converged(lab, WORDPRESS, "2/2", secs(60));
+    lab.converged(DATABASE, "1/1", secs(90));
+    lab.converged(WORDPRESS, "2/2", secs(60));
     let table = lab.docker(&["service", "ls"]).good();
     let line = row(&table, WORDPRESS).expect("it is listed").join(" ");
     assert!(line.contains("replicated 2/2") && line.ends_with("*:8080->80/tcp"), "{line}");
@@ -147,8 +136,8 @@ fn stack_is_deployed(lab: &Lab) {
 
 /// Row 5.
 fn site_answers_on_every_node(lab: &Lab) {
-    let places = [SITE, "192.168.100.2:8080", "192.168.100.3:8080", "192.168.100.4:8080"];
-    for place in places {
+    let places = [lab.localhost(PORT), lab.at(1, PORT), lab.at(2, PORT), lab.at(3, PORT)];
+    for place in &places {
         until(&format!("the installation page at {place}"), secs(60), || {
             match page(place, "/", secs(10)) {
                 Ok(page) if page.headers.contains("/wp-admin/install.php") => Ok(()),
@@ -169,7 +158,7 @@ fn site_answers_on_every_node(lab: &Lab) {
     };
     let shown = lab.inside(&container, &command);
     assert!(shown.out.contains("Success!"), "{}{}", shown.out, shown.err);
-    for place in places {
+    for place in &places {
         until(&format!("the site at {place}"), secs(30), || match page(place, "/", secs(10)) {
             Ok(page) if page.status == 200 && page.body.contains("Skep demo") => Ok(()),
             other => Err(format!("{other:?}").chars().take(500).collect()),
@@ -209,7 +198,7 @@ fn client(lab: &Lab) -> (u8, String) {
         "1000000",
     ])
     .good();
-    converged(lab, "client", "1/1", secs(60));
+    lab.converged("client", "1/1", secs(60));
     lab.containers(NODES, "client").remove(0)
 }
 
@@ -229,9 +218,9 @@ fn names_are_found(lab: &Lab, client: &(u8, String)) {
 
 /// Rows 8, 9 and 10, and a client that sees no failed request.
 fn database_scales_while_the_site_stays_up(lab: &Lab, client: &(u8, String)) {
-    let visitor = Client::start(SITE, "/", 200);
+    let visitor = Client::start(&lab.localhost(PORT), "/", 200);
     lab.docker(&["service", "scale", "wordpress_dbcluster=3"]).good();
-    converged(lab, DATABASE, "3/3", secs(120));
+    lab.converged(DATABASE, "3/3", secs(120));
     let databases = lab.containers(NODES, DATABASE);
     let nodes: BTreeSet<u8> = databases.iter().map(|(node, _)| *node).collect();
     assert_eq!(nodes.len(), 3, "three databases on three nodes");
@@ -264,7 +253,7 @@ fn database_scales_while_the_site_stays_up(lab: &Lab, client: &(u8, String)) {
 
     // Row 10.
     lab.docker(&["service", "scale", "wordpress_dbcluster=1"]).good();
-    converged(lab, DATABASE, "1/1", secs(60));
+    lab.converged(DATABASE, "1/1", secs(60));
     until("one database is left", secs(120), || {
         let left = lab.containers(NODES, DATABASE);
         if left.len() == 1 { Ok(()) } else { Err(format!("{left:?}")) }
@@ -295,7 +284,7 @@ fn daemons_die_and_the_site_stays_up(lab: &Lab) {
     for number in (1..=NODES).rev() {
         let name = format!("node-{number}");
         let before: Vec<_> = lab.containers(NODES, WORDPRESS);
-        let visitor = Client::start(SITE, "/", 200);
+        let visitor = Client::start(&lab.localhost(PORT), "/", 200);
         lab.lab(&["kill", &name]).good();
         // As long as managers take to notice, were the daemon to stay away.
         std::thread::sleep(secs(5));
@@ -335,9 +324,9 @@ fn a_container_dies_and_is_replaced(lab: &Lab, client: &(u8, String)) {
         let now = addresses(lab, client, "tasks.wordpress");
         if now.is_superset(&before) { Err(format!("{now:?}")) } else { Ok(()) }
     });
-    converged(lab, WORDPRESS, "2/2", secs(30));
+    lab.converged(WORDPRESS, "2/2", secs(30));
     assert_eq!(addresses(lab, client, "tasks.wordpress").len(), 2);
-    until("the site works on", secs(10), || match page(SITE, "/", secs(10)) {
+    until("the site works on", secs(10), || match page(&lab.localhost(PORT), "/", secs(10)) {
         Ok(page) if page.status == 200 => Ok(()),
         other => Err(format!("{other:?}").chars().take(200).collect()),
     });
@@ -351,9 +340,9 @@ fn a_node_is_unplugged(lab: &Lab, client: &(u8, String)) {
         let line = row(&table, "node-3").unwrap_or_default().join(" ");
         if line.contains("Down") { Ok(()) } else { Err(table) }
     });
-    converged(lab, WORDPRESS, "2/2", secs(60));
-    converged(lab, DATABASE, "1/1", secs(120));
-    until("the site works on", secs(60), || match page(SITE, "/", secs(10)) {
+    lab.converged(WORDPRESS, "2/2", secs(60));
+    lab.converged(DATABASE, "1/1", secs(120));
+    until("the site works on", secs(60), || match page(&lab.localhost(PORT), "/", secs(10)) {
         Ok(page) if page.status == 200 || page.status == 302 => Ok(()),
         other => Err(format!("{other:?}").chars().take(200).collect()),
     });

@@ -39,18 +39,6 @@ pub struct Underlay {
     pub subnet: Ipv4Net,
 }
 
-impl Default for Underlay {
-    fn default() -> Self {
-        let subnet = Ipv4Net::new(Ipv4Addr::new(192, 168, 100, 0), 24).unwrap_or_default();
-        Self {
-            folder: "/run/netns".into(),
-            name: "skep-lab".to_owned(),
-            node: "skep-node-".to_owned(),
-            subnet,
-        }
-    }
-}
-
 impl Underlay {
     /// Makes the switch, and the machine's interface on it in the caller's namespace.
     pub fn up(&self) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 //! It wires the rooms together and decides nothing itself. Start with `daemon`, which knows every
 //! implementation of every port; `cli` speaks the Engine API like any other client.
 
+mod cgroup;
 mod check;
 mod cli;
 mod client;

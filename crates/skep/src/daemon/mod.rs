@@ -14,6 +14,7 @@ mod state;
 
 pub(crate) use options::{GATEWAY_SUBNET, Options};
 
+use crate::cgroup;
 use anyhow::{Context, Result, bail};
 use engine_api::Api;
 use nix::fcntl::{Flock, FlockArg};
@@ -52,7 +53,12 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let node = node::start(options.clone(), about, rooms, &mut scope).await?;
     let api = engine_api::router(Api { engine, node: Arc::new(node) });
     serve::start(doors, &api, &mut scope);
-    scope.join().await.context("the daemon ends early")?;
+    let ended = scope.join().await.context("the daemon ends early");
+    // While containers go on, so does the cgroup above theirs.
+    if let Err(error) = cgroup::remove_unused(&options.cgroup_parent) {
+        tracing::warn!(%error, "a cgroup is left");
+    }
+    ended?;
     tracing::info!("skep ends; containers and their traffic go on");
     Ok(())
 }
@@ -161,8 +167,12 @@ fn raise_file_limit() {
     }
 }
 
-/// Keeps a second daemon away from the same data.
-fn lock(data: &Path) -> Result<Flock<File>> {
+/// Keeps a second daemon away from the same data. The kernel frees the lock with the last thread
+/// of the daemon, however it ends.
+///
+/// # Errors
+/// While another daemon has it.
+pub(crate) fn lock(data: &Path) -> Result<Flock<File>> {
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)

@@ -2,13 +2,13 @@
 
 use super::layout::{Layout, Place};
 use super::node;
+use crate::cgroup;
 use crate::process::{end, running};
 use anyhow::{Context, Result};
 use dataplane::Namespaces as _;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
 
 #[expect(clippy::print_stdout, reason = "progress for the user")]
 pub(super) async fn run(layout: &Layout) -> Result<()> {
@@ -33,9 +33,9 @@ pub(super) async fn run(layout: &Layout) -> Result<()> {
     for place in layout.places() {
         clean(&place).await.with_context(|| format!("cannot clean {}", place.name))?;
     }
-    linux::Underlay::default().down().context("cannot remove the lab's underlay")?;
+    layout.underlay().down().context("cannot remove the lab's underlay")?;
     println!("==> files");
-    remove_cgroups()?;
+    cgroup::remove(&layout.cgroup())?;
     for folder in [&layout.run, &layout.data] {
         match fs::remove_dir_all(folder) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -58,23 +58,4 @@ async fn clean(place: &Place) -> Result<()> {
         linux::run_in(&place.netns(), || linux::Kernel::clean(&config))??;
     }
     Ok(())
-}
-
-/// Removes the lab's cgroups from every hierarchy (one of v2, or many of v1).
-fn remove_cgroups() -> Result<()> {
-    let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    for hierarchy in hierarchies.chain([root.to_owned()]) {
-        remove_tree(&hierarchy.join("skep-lab"))?;
-    }
-    Ok(())
-}
-
-/// Removes a cgroup and those below it: only folders can be removed there, the deepest first.
-fn remove_tree(cgroup: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir(cgroup) else { return Ok(()) };
-    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-        remove_tree(&entry.path())?;
-    }
-    fs::remove_dir(cgroup).with_context(|| format!("cannot remove {}", cgroup.display()))
 }

@@ -1,6 +1,7 @@
-//! `localhost` of the machine leads to node-1's published ports.
+//! An address of the machine's loopback (`localhost` for the usual lab) leads to node-1's
+//! published ports.
 //!
-//! A process in the machine's own namespace listens on 127.0.0.1 for each port that the cluster
+//! A process in the machine's own namespace listens on that address for each port that the cluster
 //! publishes, and connects to node-1. Nothing is added to the host's firewall.
 
 use super::layout::Layout;
@@ -25,11 +26,18 @@ const UDP_CLIENTS_MAX: usize = 1024;
 
 type Port = (String, u16);
 
+/// From which of the machine's addresses to which node.
+#[derive(Clone, Copy)]
+struct Way {
+    here: Ipv4Addr,
+    there: Ipv4Addr,
+}
+
 /// Follows node-1's published ports for as long as the lab is up.
 pub(super) async fn run(layout: &Layout) -> Result<()> {
     let node = layout.place(1);
     let client = Client::unix(&node.socket());
-    let target = node.address;
+    let way = Way { here: layout.localhost(), there: node.address };
     let mut open: BTreeMap<Port, DropGuard> = BTreeMap::new();
     let mut period = tokio::time::interval(PERIOD);
     loop {
@@ -40,7 +48,7 @@ pub(super) async fn run(layout: &Layout) -> Result<()> {
         open.retain(|port, _| wanted.contains(port));
         for port in wanted {
             if !open.contains_key(&port)
-                && let Some(guard) = listen(&port, target).await
+                && let Some(guard) = listen(&port, way).await
             {
                 open.insert(port, guard);
             }
@@ -61,9 +69,9 @@ fn published(services: &[Value]) -> BTreeSet<Port> {
 }
 
 /// Opens one port; `None` while somebody else has it.
-async fn listen(port: &Port, target: Ipv4Addr) -> Option<DropGuard> {
-    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port.1));
-    let there = SocketAddr::from((target, port.1));
+async fn listen(port: &Port, way: Way) -> Option<DropGuard> {
+    let here = SocketAddr::from((way.here, port.1));
+    let there = SocketAddr::from((way.there, port.1));
     let token = CancellationToken::new();
     let tracker = TaskTracker::new();
     match port.0.as_str() {

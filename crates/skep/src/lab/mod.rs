@@ -3,7 +3,8 @@
 //! Every node is a daemon of its own in a namespace of its own, on an underlay switch that lives in
 //! yet another one (a bridge in the root namespace is at the mercy of the host's firewall). All
 //! nodes share one containerd, each with a containerd namespace of its own. Everything here is
-//! level-triggered: `up` makes what is missing, `down` removes what is there.
+//! level-triggered: `up` makes what is missing, `down` removes what is there. Labs of different
+//! names are up at the same time and share nothing (`layout` says what is called after the name).
 
 mod down;
 mod forward;
@@ -11,19 +12,24 @@ mod layout;
 mod node;
 mod up;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
-use layout::{Layout, Place};
+use ipnet::Ipv4Net;
+use layout::{DEFAULT, Layout, Place};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub(crate) struct Lab {
-    /// Where the nodes keep what survives
-    #[arg(long, default_value = "/var/lib/skep/lab", value_name = "DIR", global = true)]
-    data: PathBuf,
-    /// Where the nodes keep sockets and namespaces
-    #[arg(long, default_value = "/run/skep/lab", value_name = "DIR", global = true)]
-    run: PathBuf,
+    /// Which lab: each name has nodes, folders and a subnet of its own
+    #[arg(long, default_value = DEFAULT, value_parser = layout::name, global = true)]
+    name: String,
+    /// Where the nodes keep what survives [default: /var/lib/skep/lab, or lab-NAME]
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
+    /// Where the nodes keep sockets and namespaces [default: /run/skep/lab, or lab-NAME]
+    #[arg(long, value_name = "DIR", global = true)]
+    run: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -38,6 +44,10 @@ enum Verb {
         /// How many of them are managers (this version runs one)
         #[arg(long, default_value_t = 1)]
         managers: u8,
+        /// The network between the nodes [default: 192.168.100.0/24; for a lab of another name
+        /// the next that is free]
+        #[arg(long, value_parser = layout::subnet, value_name = "NET")]
+        subnet: Option<Ipv4Net>,
     },
     /// Take the cluster down and remove all that belongs to it
     Down,
@@ -69,14 +79,24 @@ pub(crate) async fn run(lab: Lab) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("skep lab needs root: it makes network namespaces (try sudo)");
     }
-    let layout = Layout { data: lab.data, run: lab.run };
+    let mut layout = Layout::new(lab.name, lab.data, lab.run);
+    let noted = noted_subnet(&layout)?;
+    layout.subnet = noted.or(layout.subnet);
     match lab.verb {
-        Verb::Up { nodes, managers } => up::run(&layout, nodes, managers).await,
+        Verb::Up { nodes, managers, subnet } => {
+            if let (Some(wanted), Some(noted)) = (subnet, noted)
+                && wanted != noted
+            {
+                bail!("the lab {} is on {noted}: take it down first", layout.name);
+            }
+            layout.subnet = subnet.or(layout.subnet);
+            up::run(layout, nodes, managers).await
+        }
         Verb::Down => down::run(&layout).await,
         Verb::Ls => node::list(&layout).await,
         Verb::Exec { node, command } => node::exec(&place(&layout, &node)?, &command),
-        Verb::Cut { node } => node::cut(&place(&layout, &node)?),
-        Verb::Heal { node } => node::heal(&place(&layout, &node)?),
+        Verb::Cut { node } => node::cut(&layout, &place(&layout, &node)?),
+        Verb::Heal { node } => node::heal(&layout, &place(&layout, &node)?),
         Verb::Kill { node } => node::kill(&place(&layout, &node)?).await,
         Verb::Start { node } => node::start(&layout, &place(&layout, &node)?).await,
         Verb::Load { files } => node::load(&layout, &files).await,
@@ -84,11 +104,23 @@ pub(crate) async fn run(lab: Lab) -> Result<()> {
     }
 }
 
+/// The subnet that the lab had when it was brought up.
+fn noted_subnet(layout: &Layout) -> Result<Option<Ipv4Net>> {
+    let file = layout.subnet_file();
+    match std::fs::read_to_string(&file) {
+        Ok(text) => layout::subnet(text.trim())
+            .map(Some)
+            .map_err(|why| anyhow!("{} is damaged: {why}", file.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
 /// Finds a node of the lab by its name.
 fn place(layout: &Layout, name: &str) -> Result<Place> {
     let places = layout.places();
     if places.is_empty() {
-        bail!("the lab is not up: run `skep lab up` first");
+        bail!("the lab {} is not up: run `skep lab up` first", layout.name);
     }
     let names: Vec<&str> = places.iter().map(|place| place.name.as_str()).collect();
     let known = names.join(", ");

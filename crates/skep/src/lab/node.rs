@@ -16,6 +16,8 @@ use std::time::Duration;
 /// How long a daemon may take until its API answers.
 const START_MAX: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(50);
+/// How long the kernel may take to free the lock of a daemon that was killed.
+const UNLOCK_MAX: Duration = Duration::from_secs(10);
 
 /// Starts this program in a session of its own and notes its pid.
 #[expect(clippy::disallowed_methods, reason = "the lab starts daemons")]
@@ -76,7 +78,7 @@ pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
             "--containerd-namespace".to_owned(),
             place.namespace.clone(),
             "--cgroup-parent".to_owned(),
-            place.cgroup_parent(),
+            place.cgroup_parent.clone(),
         ];
         launch(&arguments, &place.log(), &place.pid_file())?
     };
@@ -99,22 +101,30 @@ pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// Ends a node's daemon as a power cut would.
+/// Ends a node's daemon as a power cut would. Another one can start in its place at once.
 pub(super) async fn kill(place: &Place) -> Result<()> {
     let Some(pid) = daemon(place) else {
         bail!("the daemon of {} does not run", place.name);
     };
-    end(pid, Signal::SIGKILL).await
+    end(pid, Signal::SIGKILL).await?;
+    // The process looks dead while its other threads still end and hold its files.
+    let free = async {
+        while let Err(taken) = crate::daemon::lock(&place.data) {
+            tracing::debug!(%taken, "the lock is not free yet");
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    let in_time = tokio::time::timeout(UNLOCK_MAX, free).await;
+    in_time.with_context(|| format!("the killed daemon of {} keeps its lock", place.name))
 }
 
-pub(super) fn cut(place: &Place) -> Result<()> {
-    linux::Underlay::default()
-        .cut(place.number.into())
-        .with_context(|| format!("cannot cut {}", place.name))
+pub(super) fn cut(layout: &Layout, place: &Place) -> Result<()> {
+    layout.underlay().cut(place.number.into()).with_context(|| format!("cannot cut {}", place.name))
 }
 
-pub(super) fn heal(place: &Place) -> Result<()> {
-    linux::Underlay::default()
+pub(super) fn heal(layout: &Layout, place: &Place) -> Result<()> {
+    layout
+        .underlay()
         .heal(place.number.into())
         .with_context(|| format!("cannot heal {}", place.name))
 }
@@ -159,4 +169,41 @@ pub(super) async fn load(layout: &Layout, files: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::layout::Layout;
+
+    /// Something that looks like a node's daemon and ends at once; the test keeps the lock as a
+    /// thread that is slow to end would.
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn fake_daemon(place: &Place) -> std::process::Child {
+        let child =
+            Command::new("tail").args(["-f", "/dev/null"]).arg(&place.data).spawn().unwrap();
+        fs::write(place.pid_file(), child.id().to_string()).unwrap();
+        child
+    }
+
+    #[tokio::test]
+    async fn kill_returns_when_the_lock_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+        let place = Layout::new("t".to_owned(), Some(data), Some(run)).place(1);
+        for folder in [&place.data, &place.run] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let mut child = fake_daemon(&place);
+        let held = crate::daemon::lock(&place.data).unwrap();
+        let killed = kill(&place);
+        tokio::pin!(killed);
+        // The daemon is a zombie of this test, which counts as ended; the lock is not free.
+        let early = tokio::time::timeout(POLL * 4, &mut killed).await;
+        assert!(early.is_err(), "it returned while the lock was held");
+        child.wait().unwrap();
+        drop(held);
+        killed.await.unwrap();
+        crate::daemon::lock(&place.data).unwrap();
+    }
 }

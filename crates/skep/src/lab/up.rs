@@ -1,11 +1,15 @@
 //! `skep lab up`: makes what is missing until a cluster of the wanted size runs.
 
-use super::layout::{Layout, NODES_MAX};
+use super::layout::{Layout, NODES_MAX, free_subnet};
 use super::node;
 use crate::client::Client;
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
+use linux::Underlay;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
-use std::fs;
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// How long the nodes may take until all are ready.
@@ -13,7 +17,7 @@ const READY_MAX: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(100);
 
 #[expect(clippy::print_stdout, reason = "progress for the user")]
-pub(super) async fn run(layout: &Layout, nodes: u8, managers: u8) -> Result<()> {
+pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<()> {
     if nodes == 0 || nodes > NODES_MAX {
         bail!("a lab has from 1 to {NODES_MAX} nodes, not {nodes}");
     }
@@ -23,9 +27,9 @@ pub(super) async fn run(layout: &Layout, nodes: u8, managers: u8) -> Result<()> 
     println!("==> underlay");
     fs::create_dir_all(&layout.data).context("cannot make the lab's folder")?;
     fs::create_dir_all(&layout.run).context("cannot make the lab's folder")?;
+    let underlay = underlay(&mut layout)?;
+    let layout = &layout;
     let known = layout.places().last().map_or(0, |place| place.number);
-    let underlay = linux::Underlay::default();
-    underlay.up().context("cannot make the lab's underlay")?;
     fs::write(layout.resolv_conf(), "# The lab's nodes have no upstream name server.\n")?;
     println!("==> containerd");
     containerd::Owned::start(layout.containerd()).await.context("cannot start containerd")?;
@@ -40,9 +44,43 @@ pub(super) async fn run(layout: &Layout, nodes: u8, managers: u8) -> Result<()> 
     form(layout, nodes.max(known)).await?;
     forwarder(layout)?;
     let first = layout.place(1);
-    println!("==> the cluster is up: {} nodes\n", nodes.max(known));
+    println!("==> the cluster is up: {} nodes", nodes.max(known));
+    println!("==> published ports answer on {}\n", layout.localhost());
     println!("export DOCKER_HOST=unix://{}", first.socket().display());
     Ok(())
+}
+
+/// Makes the switch, on a subnet that nobody else has, and notes which.
+fn underlay(layout: &mut Layout) -> Result<Underlay> {
+    // Of two labs that come up at once, the second one sees what the first has taken.
+    let lock = File::create("/run/skep-labs.lock").context("cannot lock the labs' subnets")?;
+    let _one_at_a_time = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .context("cannot lock the labs' subnets")?;
+    if layout.subnet.is_none() {
+        let routes = fs::read_to_string("/proc/net/route").context("cannot read the routes")?;
+        layout.subnet = free_subnet(&subnets(&routes));
+    }
+    let subnet = layout.subnet.context("no subnet is free: choose one by --subnet")?;
+    let underlay = layout.underlay();
+    underlay.up().context("cannot make the lab's underlay")?;
+    fs::write(layout.subnet_file(), subnet.to_string()).context("cannot note the subnet")?;
+    Ok(underlay)
+}
+
+/// The subnets that the machine's routes lead to, as `/proc/net/route` has them.
+fn subnets(routes: &str) -> Vec<Ipv4Net> {
+    let address = |hex: &str| {
+        // The kernel writes the bytes as they lie in memory.
+        u32::from_str_radix(hex, 16).ok().map(|number| Ipv4Addr::from(number.to_ne_bytes()))
+    };
+    let subnet = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let net = Ipv4Net::with_netmask(address(words.get(1)?)?, address(words.get(7)?)?).ok()?;
+        // The default route leads everywhere and nowhere in particular.
+        (net.prefix_len() > 0).then_some(net)
+    };
+    routes.lines().skip(1).filter_map(subnet).collect()
 }
 
 /// Makes the first node a manager and lets the others join; waits until all are ready.
@@ -104,6 +142,8 @@ fn forwarder(layout: &Layout) -> Result<()> {
     let arguments = [
         "lab".to_owned(),
         "forward".to_owned(),
+        "--name".to_owned(),
+        layout.name.clone(),
         "--data".to_owned(),
         layout.data.display().to_string(),
         "--run".to_owned(),
@@ -121,5 +161,18 @@ impl Layout {
             state: self.containerd_run(),
             program: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_read_but_for_the_default_one() {
+        let routes = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\n\
+            eth0\t00000000\t010A0A0A\t0003\t0\t0\t0\t00000000\t0\n\
+            skep-lab0\t0064A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\n";
+        assert_eq!(subnets(routes), ["192.168.100.0/24".parse().unwrap()]);
     }
 }

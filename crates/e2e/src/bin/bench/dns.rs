@@ -1,6 +1,6 @@
 //! DNS answers through 127.0.0.11 against a plain UDP echo in the same namespace.
 
-use crate::{Figure, converged, in_turn, load, sandbox};
+use crate::{CONVERGE_MAX, Figure, in_turn, load, sandbox};
 use e2e::Lab;
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(crate) fn run(lab: &Lab) -> Figure {
         "1000000",
     ])
     .good();
-    converged(lab, "bench-dns", "1/1");
+    lab.converged("bench-dns", "1/1", CONVERGE_MAX);
     let (_, _, netns) = sandbox(lab, "bench-dns");
     let echo = linux::run_in(&netns, || UdpSocket::bind("127.0.0.1:0").expect("a socket"))
         .expect("the namespace is there");

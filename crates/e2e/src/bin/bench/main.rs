@@ -6,9 +6,11 @@ mod load;
 mod requests;
 mod scale;
 
-use e2e::{Lab, until};
+use e2e::Lab;
 use std::time::Duration;
 
+/// How long a service may take until all its tasks run.
+pub(crate) const CONVERGE_MAX: Duration = Duration::from_mins(3);
 /// Measurements of each side; the median counts.
 const ROUNDS: usize = 5;
 
@@ -47,16 +49,6 @@ pub(crate) fn in_turn(mut ours: impl FnMut() -> f64, mut peer: impl FnMut() -> f
         median(pairs.iter().map(|pair| pair.0).collect()),
         median(pairs.iter().map(|pair| pair.1).collect()),
     )
-}
-
-/// Waits until a service has these replicas.
-pub(crate) fn converged(lab: &Lab, service: &str, replicas: &str) {
-    until(&format!("{service} {replicas}"), Duration::from_mins(3), || {
-        let filter = format!("name={service}");
-        let shown =
-            lab.docker(&["service", "ls", "--filter", &filter, "--format", "{{.Replicas}}"]);
-        if shown.out.trim() == replicas { Ok(()) } else { Err(shown.out + &shown.err) }
-    });
 }
 
 /// A service's only container, and where its network namespace is.

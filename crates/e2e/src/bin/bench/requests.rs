@@ -1,6 +1,6 @@
 //! HTTP requests, each on a new connection, through the virtual address against the task's own.
 
-use crate::{Figure, converged, in_turn, load, sandbox};
+use crate::{CONVERGE_MAX, Figure, in_turn, load, sandbox};
 use e2e::{Lab, page};
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ pub(crate) fn run(lab: &Lab) -> Figure {
         arguments.extend(image);
         lab.docker(&arguments).good();
     }
-    converged(lab, "bench-web", "1/1");
-    converged(lab, "bench-client", "1/1");
+    lab.converged("bench-web", "1/1", CONVERGE_MAX);
+    lab.converged("bench-client", "1/1", CONVERGE_MAX);
     let (node, id, netns) = sandbox(lab, "bench-client");
     let container = (node, id);
     let address = |name: &str| {

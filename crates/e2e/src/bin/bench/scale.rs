@@ -1,7 +1,7 @@
 //! The time until a service of small containers is scaled from 1 to 30, against the time that the
 //! same containerd takes to start as many bare ones, without networks, names or a cluster.
 
-use crate::{Figure, converged};
+use crate::{CONVERGE_MAX, Figure};
 use e2e::Lab;
 use std::process::Command;
 use std::time::Instant;
@@ -27,10 +27,10 @@ pub(crate) fn run(lab: &Lab) -> Figure {
         "1000000",
     ])
     .good();
-    converged(lab, "bench-scale", "1/1");
+    lab.converged("bench-scale", "1/1", CONVERGE_MAX);
     let start = Instant::now();
     lab.docker(&["service", "scale", "--detach", "bench-scale=30"]).good();
-    converged(lab, "bench-scale", "30/30");
+    lab.converged("bench-scale", "30/30", CONVERGE_MAX);
     let ours = start.elapsed();
     lab.docker(&["service", "rm", "bench-scale"]).good();
 
@@ -46,7 +46,7 @@ pub(crate) fn run(lab: &Lab) -> Figure {
                             "--detach",
                             // Below what `skep lab down` removes.
                             "--cgroup",
-                            &format!("/skep-lab/bare-{number}"),
+                            &format!("{}/bare-{number}", lab.cgroup()),
                             "docker.io/library/busybox:latest",
                             &format!("bare-{number}"),
                             "sleep",
@@ -75,7 +75,7 @@ fn ctr(lab: &Lab, arguments: &[&str]) {
         .arg("--address")
         .arg(lab.containerd())
         // A namespace that no node of the lab looks into would lack the image.
-        .args(["--namespace", "skep-node-1"])
+        .args(["--namespace", &lab.namespace(1)])
         .args(arguments)
         .output()
         .expect("ctr is installed with containerd");
