@@ -11,7 +11,7 @@ use crate::tree::{Entry, Node, Value};
 use crate::volume::{self, Volumes};
 use crate::{Around, LABEL_IMAGE, deploy, health, port};
 use std::collections::BTreeMap;
-use types::{ContainerSpec, HostEntry, ServiceSpec, TaskSpec, Ulimit};
+use types::{ContainerSpec, HostEntry, ServiceSpec, TaskSpec, Ulimit, check_name};
 
 /// What the other parts of the file say.
 pub(crate) struct Stage<'a> {
@@ -98,25 +98,19 @@ pub(crate) fn service(entry: &Entry, stage: &mut Stage<'_>, log: &mut Log) -> Op
     fields.ignore(&IGNORED, log);
     fields.refuse(&REFUSED, log);
     fields.finish(log);
-    if !valid_name(&entry.key) {
-        let text = "a service's name should have letters, digits, '-' and '_' only, up to 63";
-        log.error_at(&entry.at, &entry.node.path, text);
-    }
     let image = spec.task.container.image.clone();
     if image.is_empty() {
         log.error_at(&entry.at, &entry.node.path, "a service needs an image");
         return None;
     }
     spec.name = scoped(around, &entry.key);
+    if let Err(fault) = check_name(&spec.name) {
+        log.error_at(&entry.at, &entry.node.path, format!("{:?}: {fault}", spec.name));
+    }
     spec.labels = stack_labels(spec.labels, around);
     spec.labels.insert(LABEL_IMAGE.into(), image);
     spec.task.container.labels = stack_labels(spec.task.container.labels, around);
     Some(spec)
-}
-
-fn valid_name(name: &str) -> bool {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    !name.is_empty() && name.len() <= 63 && name.bytes().all(known)
 }
 
 fn logging(fields: &mut Fields<'_>, task: &mut TaskSpec, log: &mut Log) {

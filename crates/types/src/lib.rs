@@ -14,6 +14,7 @@ mod container;
 mod fault;
 mod id;
 mod meta;
+mod name;
 mod network;
 mod node;
 mod placement;
@@ -30,6 +31,7 @@ pub use container::{
 pub use fault::{Fault, FaultKind, Retry};
 pub use id::{ClusterId, ConfigId, IdSource, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 pub use meta::{Meta, Timestamp, Version};
+pub use name::check_name;
 pub use network::{Network, NetworkSpec, Subnet};
 pub use node::{
     Availability, EngineInfo, Node, NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus,

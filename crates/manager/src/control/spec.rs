@@ -5,11 +5,9 @@ use std::collections::BTreeSet;
 use store::View;
 use types::{
     Constraint, ContainerSpec, EndpointMode, EndpointSpec, Fault, MountKind, NetworkAttachment,
-    PublishMode, Resources, ServiceMode, ServiceSpec, UpdateConfig,
+    PublishMode, Resources, ServiceMode, ServiceSpec, UpdateConfig, check_name,
 };
 
-/// The longest name that is a label of a DNS name.
-const NAME_MAX: usize = 63;
 /// Docker's smallest memory limit.
 const MEMORY_MIN: i64 = 4 * 1024 * 1024;
 /// Docker's smallest share of a CPU: 0.001.
@@ -48,21 +46,6 @@ pub(super) fn check_networks(view: &View, wanted: &[NetworkAttachment]) -> Resul
                 "Service is attached to network \"{name}\" more than once"
             )));
         }
-    }
-    Ok(())
-}
-
-/// Says what is wrong with the name of a service.
-pub(super) fn check_name(name: &str) -> Result<(), Fault> {
-    if name.is_empty() {
-        return Err(Fault::invalid("meta: name must be provided"));
-    }
-    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(inside) {
-        return Err(Fault::invalid("name must be valid as a DNS name component"));
-    }
-    if name.len() > NAME_MAX {
-        return Err(Fault::invalid("name must be 63 characters or fewer"));
     }
     Ok(())
 }
@@ -224,6 +207,8 @@ mod tests {
         check(|it| it.name.clear(), "meta: name must be provided");
         check(|it| it.name = "-web".into(), "name must be valid as a DNS name component");
         check(|it| it.name = "w b".into(), "name must be valid as a DNS name component");
+        check(|it| it.name = "a.b.c".into(), "name must be valid as a DNS name component");
+        check(|it| it.name = "web-".into(), "name must be valid as a DNS name component");
         check(|it| it.name = "a".repeat(64), "name must be 63 characters or fewer");
         let image = |it: &mut ServiceSpec, text: &str| it.task.container.image = text.into();
         check(|it| image(it, ""), "ContainerSpec: image reference must be provided");
