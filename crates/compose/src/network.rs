@@ -9,7 +9,7 @@ use crate::service::Stage;
 use crate::tree::{Node, Value};
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
-use types::{NetworkAttachment, NetworkSpec, Subnet};
+use types::{NetworkAttachment, NetworkSpec, Subnet, check_name};
 
 /// The network of services that name none.
 const DEFAULT: &str = "default";
@@ -57,7 +57,12 @@ fn network(key: &str, node: &Node, around: &Around<'_>, log: &mut Log) -> StackN
         log.error(node, "IPv6 networks are not supported by skep yet");
     }
     if let Some(node) = fields.take("ipam") {
-        spec.subnet = ipam(node, log);
+        ipam(node, spec, log);
+    }
+    if !part.external
+        && let Err(fault) = check_name(&spec.name)
+    {
+        log.error(node, format!("{:?}: {fault}", spec.name));
     }
     fields.finish(log);
     network
@@ -79,7 +84,7 @@ fn plain(part: &StackPart, around: &Around<'_>) -> StackNetwork {
     StackNetwork { spec, external: part.external }
 }
 
-fn ipam(node: &Node, log: &mut Log) -> Option<Subnet> {
+fn ipam(node: &Node, spec: &mut NetworkSpec, log: &mut Log) {
     let mut fields = Fields::of(node, log);
     if let Some(driver) = fields.take("driver")
         && text(driver, log) != "default"
@@ -89,30 +94,44 @@ fn ipam(node: &Node, log: &mut Log) -> Option<Subnet> {
     fields.refuse(&[("options", "options of IPAM drivers are not supported by skep")], log);
     let config = fields.take("config");
     fields.finish(log);
-    let config = config?;
+    let Some(config) = config else { return };
     let Value::List(items) = &config.value else {
         log.error(config, format!("this is {}, and should be a list", config.kind()));
-        return None;
+        return;
     };
     if let Some(second) = items.get(1) {
         log.error(second, "a network with more than one subnet is not supported by skep yet");
     }
-    subnet(items.first()?, log)
+    if let Some(first) = items.first() {
+        addresses(first, spec, log);
+    }
 }
 
-fn subnet(node: &Node, log: &mut Log) -> Option<Subnet> {
+fn addresses(node: &Node, spec: &mut NetworkSpec, log: &mut Log) {
     let mut fields = Fields::of(node, log);
-    let net_node = fields.take("subnet");
-    let gateway = fields.take("gateway");
-    fields.refuse(
-        &[
-            ("ip_range", "ip_range is not supported by skep yet"),
-            ("aux_addresses", "aux_addresses are not supported by skep yet"),
-        ],
-        log,
-    );
+    let (net, gateway) = (fields.take("subnet"), fields.take("gateway"));
+    if let Some(node) = fields.take("ip_range") {
+        spec.ip_range = text(node, log).parse().ok();
+        if spec.ip_range.is_none() {
+            log.error(node, "should be an IPv4 range such as 10.5.0.128/25");
+        }
+    }
+    if let Some(node) = fields.take("aux_addresses") {
+        for (name, value) in labels(node, log) {
+            match value.parse() {
+                Ok(address) => drop(spec.aux_addresses.insert(name, address)),
+                Err(_) => log.error(node, format!("{name} should be an IPv4 address")),
+            }
+        }
+    }
     fields.finish(log);
-    let net_node = net_node?;
+    spec.subnet = net.and_then(|net| subnet(net, gateway, log));
+    if let Err(fault) = spec.check_ipam() {
+        log.error(node, fault.message);
+    }
+}
+
+fn subnet(net_node: &Node, gateway: Option<&Node>, log: &mut Log) -> Option<Subnet> {
     let net = match text(net_node, log).parse::<Ipv4Net>() {
         Ok(net) if (8..=29).contains(&net.prefix_len()) => net.trunc(),
         Ok(_) => {

@@ -21,6 +21,7 @@ mod port;
 mod spec;
 mod system;
 
+pub use json::network::config_of as render_subnet;
 pub use port::{About, Init, Join, Member, Membership, Node};
 pub use spec::{parse_service_spec, render_service_spec};
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use store::{Change, Object, Tx, View, rules};
 use types::{
     Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction, IdSource,
-    Network, NetworkAttachment, Node, NodeState, Preference, PublishMode, PublishedPort,
+    Network, NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode, PublishedPort,
     RestartCondition, Service, ServiceMode, Subnet, Task, TaskState, Timestamp, UpdateOrder,
     UpdateState, UpdateStatus, Version, Vip,
 };
@@ -152,6 +152,7 @@ fn node(line: &mut Line<'_>, index: usize) -> Node {
         let last = u8::try_from(100 + index).expect("few lines");
         node.ingress_address = Some([10, 255, 0, last].into());
     }
+    node.description.platform.architecture = line.take("arch").unwrap_or("").to_owned();
     node.description.memory_bytes = line.number("memory").unwrap_or(0);
     node.description.nano_cpus = line.number("cpus").unwrap_or(0);
     for (name, value) in std::mem::take(&mut line.settings) {
@@ -170,6 +171,9 @@ fn network(line: &mut Line<'_>) -> Network {
     };
     network.subnet = subnet("subnet");
     network.spec.subnet = subnet("spec-subnet");
+    network.spec.ip_range = line.number("range");
+    let aux = line.list("aux").into_iter();
+    network.spec.aux_addresses = aux.map(|it| (it.to_owned(), it.parse().unwrap())).collect();
     network.vni = line.number("vni").unwrap_or(0);
     network.last_address = line.number("last");
     network
@@ -193,6 +197,8 @@ fn service(line: &mut Line<'_>) -> Service {
     let task = &mut spec.task;
     task.networks = line.list("networks").into_iter().map(wish).collect();
     task.placement.constraints = line.list("constraint").into_iter().map(str::to_owned).collect();
+    let platform = |arch: &str| Platform { architecture: arch.to_owned(), ..Platform::default() };
+    task.placement.platforms = line.list("platforms").into_iter().map(platform).collect();
     task.placement.max_replicas_per_node = line.number("max-per-node").unwrap_or(0);
     let preference = |spread: &str| Preference { spread: spread.to_owned() };
     task.placement.preferences = line.list("spread").into_iter().map(preference).collect();

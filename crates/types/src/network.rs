@@ -1,8 +1,9 @@
 //! Networks of the cluster.
 
-use crate::{Labels, Meta, NetworkId};
+use crate::{Fault, Labels, Meta, NetworkId};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// A network: the user's spec and what the allocator gave it.
@@ -35,6 +36,10 @@ pub struct NetworkSpec {
     pub ingress: bool,
     /// `None`: the allocator takes one from the cluster's pool.
     pub subnet: Option<Subnet>,
+    /// The part of the subnet that addresses are handed out from; `None`: all of it.
+    pub ip_range: Option<Ipv4Net>,
+    /// Addresses of the subnet that are never handed out, by the names that users gave them.
+    pub aux_addresses: BTreeMap<String, Ipv4Addr>,
 }
 
 /// An IPv4 network with its gateway address.
@@ -43,4 +48,82 @@ pub struct Subnet {
     pub net: Ipv4Net,
     /// The first address where the user names none.
     pub gateway: Ipv4Addr,
+}
+
+impl NetworkSpec {
+    /// Says what is wrong with the range and the addresses beside the subnet, in Docker's words.
+    ///
+    /// # Errors
+    /// [`Fault::invalid`] with all that is wrong, one a line.
+    pub fn check_ipam(&self) -> Result<(), Fault> {
+        let Some(Subnet { net, gateway }) = self.subnet else {
+            return match self.ip_range {
+                Some(range) => Err(Fault::invalid(format!("no matching subnet for range {range}"))),
+                None if self.aux_addresses.is_empty() => Ok(()),
+                None => Err(Fault::invalid("no matching subnet for aux-address")),
+            };
+        };
+        let mut wrong = Vec::new();
+        if let Some(range) = self.ip_range {
+            let text = format!("invalid ip-range {range}");
+            if range.prefix_len() < net.prefix_len() {
+                wrong.push(format!("{text}: CIDR block is bigger than its parent subnet {net}"));
+            }
+            if range != range.trunc() {
+                wrong.push(format!("{text}: it should be {}", range.trunc()));
+            }
+            if !net.contains(&range) && !range.contains(&net) {
+                wrong.push(format!("{text}: parent subnet {net} doesn't contain ip-range"));
+            }
+        }
+        for (name, address) in &self.aux_addresses {
+            let text = format!("invalid auxiliary address {name}");
+            if !net.contains(address) {
+                wrong.push(format!("{text}: parent subnet {net} doesn't contain this address"));
+            }
+            if *address == gateway {
+                wrong.push(format!("{text}: {address} is the gateway's"));
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::invalid(format!("invalid network config:\n{}", wrong.join("\n"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(subnet: &str, range: &str, aux: &[(&str, [u8; 4])]) -> String {
+        let net: Option<Ipv4Net> = subnet.parse().ok();
+        let spec = NetworkSpec {
+            subnet: net.and_then(|net| Some(Subnet { net, gateway: net.hosts().next()? })),
+            ip_range: range.parse().ok(),
+            aux_addresses: aux.iter().map(|(name, at)| ((*name).into(), (*at).into())).collect(),
+            ..NetworkSpec::default()
+        };
+        spec.check_ipam().map_or_else(|fault| fault.message, |()| "ok".into())
+    }
+
+    #[test]
+    fn ranges_and_addresses_must_lie_in_the_subnet() {
+        let own = [("router", [10, 5, 0, 200])];
+        assert_eq!(check("", "", &[]), "ok");
+        assert_eq!(check("10.5.0.0/24", "10.5.0.128/25", &own), "ok");
+        assert_eq!(check("", "10.5.0.0/25", &[]), "no matching subnet for range 10.5.0.0/25");
+        assert_eq!(check("", "", &own), "no matching subnet for aux-address");
+        for (range, aux, expected) in [
+            ("10.6.0.0/25", &[][..], "parent subnet 10.5.0.0/24 doesn't contain ip-range"),
+            ("10.5.0.0/16", &[], "CIDR block is bigger than its parent subnet 10.5.0.0/24"),
+            ("10.5.0.7/25", &[], "invalid ip-range 10.5.0.7/25: it should be 10.5.0.0/25"),
+            ("", &[("b", [10, 6, 0, 1])], "invalid auxiliary address b: parent subnet"),
+            ("", &[("b", [10, 5, 0, 1])], "invalid auxiliary address b: 10.5.0.1 is the gateway's"),
+        ] {
+            let said = check("10.5.0.0/24", range, aux);
+            assert!(said.starts_with("invalid network config:\n"), "{said}");
+            assert!(said.contains(expected), "{said}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Where tasks may run: constraints and preferences.
 
-use crate::{Node, NodeRole};
+use crate::{Node, NodeRole, Platform};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +11,33 @@ pub struct Placement {
     pub preferences: Vec<Preference>,
     /// 0: no limit.
     pub max_replicas_per_node: u64,
+    /// The platforms that the image is made for. Empty: any; an empty word in one: any, too.
+    pub platforms: Vec<Platform>,
+}
+
+impl Placement {
+    /// Says whether the image is made for the platform of a node.
+    pub fn suits(&self, node: &Node) -> bool {
+        let has = &node.description.platform;
+        self.platforms.is_empty() || self.platforms.iter().any(|wanted| wanted.suits(has))
+    }
+}
+
+impl Platform {
+    /// Says whether a node of the platform `has` runs what is made for this one.
+    fn suits(&self, has: &Self) -> bool {
+        let same = |wanted: &str, has: &str| wanted.is_empty() || wanted == has;
+        same(&self.os, &has.os) && same(machine(&self.architecture), machine(&has.architecture))
+    }
+}
+
+/// Go's word for a machine: kernels have others for the same.
+fn machine(word: &str) -> &str {
+    match word {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 /// Spread tasks evenly over the values of a node's label.
@@ -44,6 +71,8 @@ enum Key {
 pub enum ConstraintError {
     #[error("constraint expected one operator from ==, !=: {0}")]
     Operator(String),
+    #[error("key '{0}' is invalid in a constraint")]
+    Malformed(String),
     #[error(
         "invalid constraint key {0}: use node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, node.labels.* or engine.labels.*"
     )]
@@ -63,7 +92,10 @@ impl Constraint {
             return Err(ConstraintError::Operator(text.to_owned()));
         };
         let (key, value) = (key.trim(), value.trim());
-        if value.is_empty() || value.contains(char::is_whitespace) {
+        if !is_key(key) {
+            return Err(ConstraintError::Malformed(key.to_owned()));
+        }
+        if value.is_empty() || !value.chars().all(is_in_value) {
             return Err(ConstraintError::Value(value.to_owned()));
         }
         Ok(Self { key: Key::parse(key)?, equal, value: value.to_owned() })
@@ -99,6 +131,19 @@ impl Constraint {
     }
 }
 
+/// swarmkit's rule for keys: `[a-z_][a-z0-9\-_.]+`, whatever their case.
+fn is_key(text: &str) -> bool {
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.len() > 1
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(inside)
+}
+
+/// swarmkit's rule for values: room is left for operators that may come, such as `>` and `~`.
+fn is_in_value(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || ":-_.*()?+[]\\^$|/".contains(c)
+}
+
 impl Key {
     fn parse(text: &str) -> Result<Self, ConstraintError> {
         let lower = text.to_ascii_lowercase();
@@ -128,6 +173,7 @@ mod tests {
         let mut node = Node::default();
         node.description.hostname = "node-1".into();
         node.spec.labels.insert("disk".into(), "SSD".into());
+        node.spec.labels.insert("region".into(), "EU West".into());
         node.status.address = [192, 168, 100, 2].into();
         node.role = NodeRole::Manager;
         node
@@ -144,6 +190,9 @@ mod tests {
             ("node.labels.zone!=a", true),
             ("node.ip==192.168.100.0/24", true),
             ("node.ip==192.168.100.3", false),
+            ("node.labels.region == eu west", true),
+            ("node.labels.region!=EU West", false),
+            ("Node.Hostname==Node-1", true),
         ] {
             assert_eq!(Constraint::parse(text).unwrap().matches(&node()), holds, "{text}");
         }
@@ -156,6 +205,40 @@ mod tests {
             Err(ConstraintError::Operator(_))
         ));
         assert!(matches!(Constraint::parse("rack==1"), Err(ConstraintError::Key(_))));
-        assert!(matches!(Constraint::parse("node.role=="), Err(ConstraintError::Value(_))));
+        let said = |text: &str| Constraint::parse(text).unwrap_err().to_string();
+        assert!(said("node role==worker").starts_with("key 'node role' is invalid"));
+        assert!(said("==x").starts_with("key '' is invalid"));
+        assert!(said("node.role==").starts_with("value '' is invalid"));
+        assert!(said("node.labels.x==a,b").starts_with("value 'a,b' is invalid"));
+        assert!(said("node.labels.x==grün").starts_with("value 'grün' is invalid"));
+    }
+
+    #[test]
+    fn values_may_have_what_swarmkit_allows() {
+        for value in ["a b", "a:b", "a/b", "v1.2-3_4", "(a|b)*?+", "[x]^$\\"] {
+            let text = format!("node.labels.x == {value}");
+            let constraint = Constraint::parse(&text).unwrap();
+            let mut node = Node::default();
+            node.spec.labels.insert("x".into(), value.to_uppercase());
+            assert!(constraint.matches(&node), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_for_certain_platforms() {
+        let platform = |os: &str, architecture: &str| Platform {
+            os: os.into(),
+            architecture: architecture.into(),
+        };
+        let mut node = Node::default();
+        node.description.platform = platform("linux", "x86_64");
+        let suits = |platforms: &[Platform]| {
+            Placement { platforms: platforms.to_vec(), ..Placement::default() }.suits(&node)
+        };
+        assert!(suits(&[]));
+        assert!(suits(&[platform("linux", "amd64")]));
+        assert!(suits(&[platform("linux", "arm64"), platform("", "x86_64")]));
+        assert!(suits(&[platform("linux", "")]));
+        assert!(!suits(&[platform("linux", "arm64"), platform("windows", "amd64")]));
     }
 }

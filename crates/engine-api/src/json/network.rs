@@ -37,6 +37,10 @@ struct IpamJson {
 struct IpamConfigJson {
     subnet: String,
     gateway: String,
+    #[serde(rename = "IPRange")]
+    range: String,
+    #[serde(rename = "AuxiliaryAddresses", deserialize_with = "nullable")]
+    aux: Labels,
 }
 
 impl CreateJson {
@@ -63,7 +67,7 @@ impl CreateJson {
         if self.ipam.config.len() > 1 {
             return Err(Fault::not_implemented("a network with more than one subnet"));
         }
-        let subnet = self.ipam.config.first().map(subnet).transpose()?.flatten();
+        let config = self.ipam.config.into_iter().next().unwrap_or_default();
         Ok(NetworkSpec {
             name: self.name,
             labels: self.labels,
@@ -72,8 +76,25 @@ impl CreateJson {
             attachable: self.attachable,
             internal: self.internal,
             ingress: false,
-            subnet,
+            subnet: subnet(&config)?,
+            ip_range: range(&config.range)?,
+            aux_addresses: config.aux.into_iter().map(aux).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+fn range(text: &str) -> Result<Option<ipnet::Ipv4Net>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let range = text.parse();
+    range.map(Some).map_err(|_invalid| Fault::invalid(format!("invalid ip-range {text}")))
+}
+
+fn aux((name, text): (String, String)) -> Result<(String, std::net::Ipv4Addr), Fault> {
+    match text.parse() {
+        Ok(address) => Ok((name, address)),
+        Err(_) => Err(Fault::invalid(format!("invalid auxiliary address {name}: {text}"))),
     }
 }
 
@@ -101,12 +122,24 @@ fn subnet(config: &IpamConfigJson) -> Result<Option<Subnet>, Fault> {
     Ok(Some(Subnet { net, gateway }))
 }
 
+/// One subnet as requests and answers have it.
+pub fn config_of(spec: &NetworkSpec, subnet: &Subnet) -> Value {
+    let mut config = json!({ "Subnet": subnet.net, "Gateway": subnet.gateway });
+    if let Some(range) = spec.ip_range {
+        config["IPRange"] = json!(range);
+    }
+    if !spec.aux_addresses.is_empty() {
+        config["AuxiliaryAddresses"] = json!(spec.aux_addresses);
+    }
+    config
+}
+
 fn ipam(network: &Network) -> Value {
     let config: Vec<Value> = network
         .subnet
         .or(network.spec.subnet)
         .iter()
-        .map(|subnet| json!({ "Subnet": subnet.net, "Gateway": subnet.gateway }))
+        .map(|subnet| config_of(&network.spec, subnet))
         .collect();
     json!({ "Driver": "default", "Options": null, "Config": config })
 }
@@ -217,8 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn a_range_and_kept_addresses_come_back() {
+        let config = r#"{"Subnet":"10.9.0.0/24","Gateway":"10.9.0.9","IPRange":"10.9.0.128/25","AuxiliaryAddresses":{"a":"10.9.0.200"}}"#;
+        let spec = parse(&format!(r#"{{"Driver":"overlay","IPAM":{{"Config":[{config}]}}}}"#));
+        let network = Network { spec: spec.unwrap(), ..Network::default() };
+        assert_eq!(ipam(&network)["Config"][0], serde_json::from_str::<Value>(config).unwrap());
+    }
+
+    #[test]
     fn wrong_subnets_and_drivers_are_refused() {
         for text in [
+            r#"{"Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","IPRange":"x"}]}}"#,
+            r#"{"Driver":"overlay","IPAM":{"Config":[{"AuxiliaryAddresses":{"a":"b"}}]}}"#,
             r#"{"Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.0/33"}]}}"#,
             r#"{"Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","Gateway":"10.8.0.1"}]}}"#,
             r#"{"Driver":"macvlan"}"#,

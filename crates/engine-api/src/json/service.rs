@@ -340,7 +340,8 @@ mod tests {
             "Resources": {"Limits": {"NanoCPUs": 500000000}, "Reservations": null},
             "RestartPolicy": {"Condition": "on-failure", "Delay": 1000000000, "MaxAttempts": 3},
             "Placement": {"Constraints": ["node.role==worker"],
-                          "Preferences": [{"Spread": {"SpreadDescriptor": "node.labels.zone"}}]},
+                          "Preferences": [{"Spread": {"SpreadDescriptor": "node.labels.zone"}}],
+                          "Platforms": [{"Architecture": "amd64", "OS": "linux"}, {"OS": "linux"}]},
             "Networks": [{"Target": "net1", "Aliases": ["w"]}],
             "ForceUpdate": 2
         },
@@ -359,6 +360,7 @@ mod tests {
         assert_eq!(spec.mode, ServiceMode::Replicated { replicas: 3 });
         assert_eq!(spec.task.container.hosts[0].names, ["db", "database"]);
         assert_eq!(spec.endpoint.ports[0].published, 8080);
+        assert_eq!(spec.task.placement.platforms[0].architecture, "amd64");
         let text = serde_json::to_string(&ServiceSpecJson::render(&spec)).unwrap();
         assert_eq!(parse(&text).unwrap(), spec);
     }

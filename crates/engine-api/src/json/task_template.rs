@@ -5,7 +5,7 @@ use super::{duration, nanos, nullable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use types::{
-    Fault, Labels, NetworkAttachment, Placement, Preference, Resources, RestartCondition,
+    Fault, Labels, NetworkAttachment, Placement, Platform, Preference, Resources, RestartCondition,
     RestartPolicy, TaskSpec,
 };
 
@@ -90,6 +90,17 @@ struct PlacementJson {
     preferences: Vec<PreferenceJson>,
     #[serde(skip_serializing_if = "is_none_wanted")]
     max_replicas: u64,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    platforms: Vec<PlatformJson>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct PlatformJson {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    architecture: String,
+    #[serde(rename = "OS", skip_serializing_if = "String::is_empty")]
+    os: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -240,10 +251,12 @@ impl PlacementJson {
         let spread = |preference: PreferenceJson| {
             preference.spread.map(|spread| Preference { spread: spread.spread_descriptor })
         };
+        let platform = |it: PlatformJson| Platform { os: it.os, architecture: it.architecture };
         Placement {
             constraints: self.constraints,
             preferences: self.preferences.into_iter().filter_map(spread).collect(),
             max_replicas_per_node: self.max_replicas,
+            platforms: self.platforms.into_iter().map(platform).collect(),
         }
     }
 
@@ -251,10 +264,15 @@ impl PlacementJson {
         let spread = |preference: &Preference| PreferenceJson {
             spread: Some(SpreadJson { spread_descriptor: preference.spread.clone() }),
         };
+        let platform = |it: &Platform| PlatformJson {
+            architecture: it.architecture.clone(),
+            os: it.os.clone(),
+        };
         Self {
             constraints: placement.constraints.clone(),
             preferences: placement.preferences.iter().map(spread).collect(),
             max_replicas: placement.max_replicas_per_node,
+            platforms: placement.platforms.iter().map(platform).collect(),
         }
     }
 }

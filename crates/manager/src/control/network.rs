@@ -3,7 +3,7 @@
 use crate::clock::RandomIds;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
-use types::{Fault, Network, NetworkId, NetworkSpec, Subnet};
+use types::{Fault, Network, NetworkId, NetworkSpec, Subnet, check_name};
 
 /// Names that Docker keeps for networks of a node.
 const PREDEFINED: [&str; 5] = ["bridge", "host", "none", "default", "ingress"];
@@ -27,6 +27,7 @@ fn with_new(view: &View, id: NetworkId, mut spec: NetworkSpec) -> Result<Changes
     if let Some(subnet) = &mut spec.subnet {
         check_subnet(view, subnet)?;
     }
+    spec.check_ipam()?;
     "overlay".clone_into(&mut spec.driver);
     let mut tx = Tx::new(view);
     tx.put_network(Network { id, spec, ..Network::default() });
@@ -41,6 +42,7 @@ fn check(view: &View, spec: &NetworkSpec) -> Result<(), Fault> {
             "invalid network name \"{name}\": only [a-zA-Z0-9][a-zA-Z0-9_.-]* are allowed"
         )));
     }
+    check_name(name)?;
     match spec.driver.as_str() {
         "" | "overlay" => {}
         other => {
@@ -154,6 +156,9 @@ mod tests {
     #[test]
     fn names_drivers_and_gateways_must_be_possible() {
         assert!(refused(spec("a b", None)).message.starts_with("invalid network name"));
+        for name in ["a.b", "a-", &"a".repeat(64)] {
+            assert!(refused(spec(name, None)).message.starts_with("name must be"), "{name}");
+        }
         assert_eq!(
             refused(spec("host", None)).message,
             "operation is not permitted on predefined host network"

@@ -15,7 +15,7 @@ const INGRESS_NODES: u32 = 256;
 pub(super) enum Shortage {
     NoNetwork(NetworkId),
     NoSubnet(String),
-    Exhausted(Ipv4Net),
+    Exhausted(String, Ipv4Net),
 }
 
 impl std::fmt::Display for Shortage {
@@ -26,7 +26,7 @@ impl std::fmt::Display for Shortage {
                 f,
                 "network {name} has no subnet: no free subnet in the cluster's address pools"
             ),
-            Self::Exhausted(net) => write!(f, "no free address in {net}"),
+            Self::Exhausted(name, net) => write!(f, "no free address in {net} (network {name})"),
         }
     }
 }
@@ -46,9 +46,13 @@ pub(super) struct Mark(usize);
 
 #[derive(Debug)]
 struct Pool {
+    name: String,
     net: Ipv4Net,
-    /// Of the ingress network: from here on addresses are for tasks.
-    tasks_from: u32,
+    /// The user's choice of where addresses come from.
+    range: Option<Ipv4Net>,
+    /// The first and the last address for services and tasks.
+    first: u32,
+    end: u32,
     used: BTreeSet<u32>,
     last: Option<u32>,
 }
@@ -57,11 +61,11 @@ impl Ledger {
     /// Takes an address for a service or a task.
     pub(super) fn take(&mut self, view: &View, network: &NetworkId) -> Result<Ipv4Addr, Shortage> {
         let pool = self.pool(view, network)?;
-        let (first, last) = (pool.tasks_from, u32::from(pool.net.broadcast()) - 1);
-        let start = pool.last.filter(|at| (first..last).contains(at)).map_or(first, |at| at + 1);
+        let (first, end) = (pool.first, pool.end);
+        let start = pool.last.filter(|at| (first..end).contains(at)).map_or(first, |at| at + 1);
         // The next one after that handed out last: one that was just given back rests.
-        let free = (start..=last).chain(first..start).find(|it| !pool.used.contains(it));
-        let address = free.ok_or(Shortage::Exhausted(pool.net))?;
+        let free = (start..=end).chain(first..start).find(|it| !pool.used.contains(it));
+        let address = free.ok_or_else(|| pool.exhausted())?;
         pool.used.insert(address);
         let before = pool.last.replace(address);
         self.taken.push((network.clone(), address, before));
@@ -75,9 +79,9 @@ impl Ledger {
         network: &NetworkId,
     ) -> Result<Ipv4Addr, Shortage> {
         let pool = self.pool(view, network)?;
-        let mut range = u32::from(pool.net.network()) + 1..pool.tasks_from;
+        let mut range = u32::from(pool.net.network()) + 1..pool.first;
         let free = range.find(|address| !pool.used.contains(address));
-        let address = free.ok_or(Shortage::Exhausted(pool.net))?;
+        let address = free.ok_or_else(|| pool.exhausted())?;
         pool.used.insert(address);
         Ok(address.into())
     }
@@ -157,16 +161,26 @@ impl Pool {
         if net.prefix_len() > 30 {
             return None;
         }
-        let (first, broadcast) = (u32::from(net.network()), u32::from(net.broadcast()));
+        let (base, broadcast) = (u32::from(net.network()), u32::from(net.broadcast()));
         let mut used = BTreeSet::from([subnet.gateway.into()]);
-        let mut tasks_from = first + 1;
+        used.extend(network.spec.aux_addresses.values().map(|address| u32::from(*address)));
+        let (mut first, mut end) = (base + 1, broadcast - 1);
+        if let Some(range) = network.spec.ip_range {
+            first = first.max(range.network().into());
+            end = end.min(range.broadcast().into());
+        }
         if network.spec.ingress {
-            tasks_from = first + INGRESS_NODES.min((broadcast - first).div_ceil(2));
+            first = base + INGRESS_NODES.min((broadcast - base).div_ceil(2));
             // The next hop that the mesh's routes name; nobody has it.
             used.insert(broadcast - 1);
         }
         let last = network.last_address.map(u32::from);
-        Some(Self { net, tasks_from, used, last })
+        let (name, range) = (network.spec.name.clone(), network.spec.ip_range);
+        Some(Self { name, net, range, first, end, used, last })
+    }
+
+    fn exhausted(&self) -> Shortage {
+        Shortage::Exhausted(self.name.clone(), self.range.unwrap_or(self.net))
     }
 }
 
@@ -237,9 +251,26 @@ mod tests {
             service web replicas=1 networks=front
             ",
             &expect![[r#"
-                + web.1 new running - error: no free address in 10.0.1.0/30
+                + web.1 new running - error: no free address in 10.0.1.0/30 (network front)
                 ~ network front last 10.0.1.2
                 ~ web vip front=10.0.1.2
+            "#]],
+        );
+    }
+
+    #[test]
+    fn addresses_come_from_the_range_and_never_from_those_kept() {
+        check(
+            "
+            node n1
+            network front subnet=10.0.1.0/24 range=10.0.1.252/30 aux=10.0.1.253 vni=4097
+            service web replicas=2 networks=front
+            ",
+            &expect![[r#"
+                + web.1 assigned running n1 front=10.0.1.254
+                + web.2 new running - error: no free address in 10.0.1.252/30 (network front)
+                ~ network front last 10.0.1.254
+                ~ web vip front=10.0.1.252
             "#]],
         );
     }

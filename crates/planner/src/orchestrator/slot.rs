@@ -90,10 +90,10 @@ pub(crate) fn is_down(node: &Node) -> bool {
     }
 }
 
-/// Says whether a node fulfils all constraints. One that cannot be read is fulfilled by no node.
+/// Says whether a node is of a platform that the image is made for, and fulfils all constraints.
+/// One that cannot be read is fulfilled by no node.
 pub(crate) fn matches(node: &Node, placement: &Placement) -> bool {
-    placement
-        .constraints
-        .iter()
-        .all(|text| Constraint::parse(text).is_ok_and(|constraint| constraint.matches(node)))
+    let fulfils =
+        |text: &String| Constraint::parse(text).is_ok_and(|constraint| constraint.matches(node));
+    placement.suits(node) && placement.constraints.iter().all(fulfils)
 }

@@ -25,6 +25,7 @@ fn reason(misfit: Misfit, count: usize) -> String {
     match misfit {
         Misfit::Unavailable => format!("{count} {nodes} not available for new tasks"),
         Misfit::Constraints => format!("scheduling constraints not satisfied on {count} {nodes}"),
+        Misfit::Platform => format!("unsupported platform on {count} {nodes}"),
         Misfit::Cpus => format!("insufficient cpus on {count} {nodes}"),
         Misfit::Memory => format!("insufficient memory on {count} {nodes}"),
         Misfit::HostPort => format!("host-mode port already in use on {count} {nodes}"),

@@ -9,6 +9,7 @@ use types::{Constraint, Protocol, PublishMode, Task};
 pub(super) enum Misfit {
     Unavailable,
     Constraints,
+    Platform,
     Cpus,
     Memory,
     HostPort,
@@ -43,6 +44,9 @@ pub(super) fn fit(load: &Load, wish: &Wish<'_>) -> Result<(), Misfit> {
     let fulfils = |constraint: &Constraint| constraint.matches(&load.node);
     if !wish.constraints.as_ref().is_some_and(|them| them.iter().all(fulfils)) {
         return Err(Misfit::Constraints);
+    }
+    if !wish.task.spec.placement.suits(&load.node) {
+        return Err(Misfit::Platform);
     }
     let resources = &wish.task.spec.resources;
     let description = &load.node.description;
@@ -83,6 +87,25 @@ mod tests {
             &expect![[r#"
                 + db.1 assigned running n2
                 + db.2 pending running - error: no suitable node (insufficient memory on 2 nodes; scheduling constraints not satisfied on 1 node)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn an_image_goes_where_its_platform_is() {
+        check(
+            "
+            node n1 arch=aarch64
+            node n2 arch=x86_64
+            service one replicas=2 platforms=amd64
+            service all global platforms=arm64
+            service none replicas=1 platforms=s390x
+            ",
+            &expect![[r#"
+                + all.0 assigned running n1
+                + none.1 pending running - error: no suitable node (unsupported platform on 2 nodes)
+                + one.1 assigned running n2
+                + one.2 assigned running n2
             "#]],
         );
     }

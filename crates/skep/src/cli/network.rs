@@ -41,6 +41,12 @@ pub(crate) struct Create {
     /// Its address that is no task's; the first of the subnet where there is none
     #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
     gateway: String,
+    /// Hand out addresses of this part of the subnet only
+    #[arg(long, value_name = "NET", default_value = "", hide_default_value = true)]
+    ip_range: String,
+    /// Never hand out this address of the subnet
+    #[arg(long, value_name = "NAME=IP")]
+    aux_address: Vec<String>,
     /// Label the network
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -94,10 +100,12 @@ async fn create(client: &Client, verb: &Create) -> Result<()> {
         words.iter().map(pair).collect()
     };
     let mut config = Map::new();
-    for (key, value) in [("Subnet", &verb.subnet), ("Gateway", &verb.gateway)] {
-        if !value.is_empty() {
-            config.insert(key.into(), value.as_str().into());
-        }
+    let words = [("Subnet", &verb.subnet), ("Gateway", &verb.gateway), ("IPRange", &verb.ip_range)];
+    for (key, value) in words.into_iter().filter(|(_, value)| !value.is_empty()) {
+        config.insert(key.into(), value.as_str().into());
+    }
+    if !verb.aux_address.is_empty() {
+        config.insert("AuxiliaryAddresses".into(), pairs(&verb.aux_address).into());
     }
     let configs: Vec<Value> =
         if config.is_empty() { Vec::new() } else { vec![Value::Object(config)] };
@@ -118,11 +126,8 @@ async fn create(client: &Client, verb: &Create) -> Result<()> {
 
 /// Asks for a network that a spec describes.
 pub(super) async fn create_by_spec(client: &Client, spec: &NetworkSpec) -> Result<()> {
-    let config: Vec<Value> = spec
-        .subnet
-        .iter()
-        .map(|subnet| json!({ "Subnet": subnet.net, "Gateway": subnet.gateway }))
-        .collect();
+    let config: Vec<Value> =
+        spec.subnet.iter().map(|subnet| engine_api::render_subnet(spec, subnet)).collect();
     let request = json!({
         "Name": spec.name,
         "Driver": spec.driver,
