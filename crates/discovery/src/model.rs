@@ -177,8 +177,9 @@ pub struct MeshRules {
     pub peers: BTreeMap<Ipv4Addr, Ipv4Addr>,
     /// Tasks elsewhere: ingress address of the task -> ingress address of its node.
     pub remote_tasks: BTreeMap<Ipv4Addr, Ipv4Addr>,
-    /// Tasks here: ingress address -> address on the gateway bridge.
-    pub local_tasks: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// What tasks here publish: ingress address, protocol and target port -> address on the gateway
+    /// bridge. Other nodes reach nothing else of them by the mesh.
+    pub local_tasks: BTreeMap<(Ipv4Addr, Protocol, u16), Ipv4Addr>,
     /// Published port -> target port and back ends (a gateway-bridge address for a local task, an
     /// ingress address for a remote one). Without back ends: refused at once.
     pub ports: BTreeMap<(Protocol, u16), PortRules>,

@@ -140,7 +140,6 @@ fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
     for (id, task) in &mesh.tasks {
         let target = if task.node == here.node {
             let Some(gateway) = gateways.get(id) else { continue };
-            rules.local_tasks.insert(task.ingress, *gateway);
             *gateway
         } else {
             let Some(node) = mesh.nodes.get(&task.node) else { continue };
@@ -149,6 +148,14 @@ fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
         };
         if task.serving && !here.withdrawn.contains(id) {
             targets.insert(id, target);
+        }
+    }
+    for ((protocol, _), port) in &mesh.ports {
+        for id in &port.tasks {
+            // Also one that serves no longer: others may not have heard of it.
+            let Some(gateway) = gateways.get(id) else { continue };
+            let Some(task) = mesh.tasks.get(id) else { continue };
+            rules.local_tasks.insert((task.ingress, *protocol, port.target), *gateway);
         }
     }
     let seed = seed(here.node.as_str());

@@ -344,10 +344,35 @@ fn the_mesh_leads_to_own_tasks_by_gateway_and_to_others_by_ingress() {
             sandbox c1 on [] default route true vips {}
             sandbox c2 on [] default route true vips {}
             mesh 10.255.0.1 peers {10.255.0.2: 192.168.0.2}
-              local {10.255.1.1: 172.30.0.2} remote {10.255.1.2: 10.255.0.2, 10.255.1.3: 10.255.0.2}
+              local {(10.255.1.1, Tcp, 80): 172.30.0.2} remote {10.255.1.2: 10.255.0.2, 10.255.1.3: 10.255.0.2}
               port 8080 -> [10.255.1.2, 172.30.0.2]:80
               port 9090 -> []:90
             host port 5000 -> (172.30.0.3, 5)
+        "#]],
+    );
+}
+
+/// Its kernel may carry connections all the while: replies find their way back to it, and what is
+/// open to its tasks goes on.
+#[test]
+fn a_node_whose_tasks_serve_no_longer_keeps_its_place() {
+    check(
+        "
+        network net front 10.0.1.0/24
+        service net web 10.0.1.2
+        node n1
+        node n2
+        task net t2 web.1 10.0.1.3 n2 draining
+        mesh t2 10.255.1.2 n2 draining
+        port 8080 80 t2
+        sandbox c1 - net=10.0.1.4
+        ",
+        &expect![[r#"
+            overlay net vni 4097 peers {192.168.0.2} remotes {10.0.1.3: 192.168.0.2}
+            sandbox c1 on ["net"] default route true vips {10.0.1.2: []}
+            mesh 10.255.0.1 peers {10.255.0.2: 192.168.0.2}
+              local {} remote {10.255.1.2: 10.255.0.2}
+              port 8080 -> []:80
         "#]],
     );
 }

@@ -161,9 +161,10 @@ proptest! {
         let mesh = project(&known, &here).desired.mesh;
         let backends: BTreeSet<Ipv4Addr> =
             mesh.ports[&(Protocol::Tcp, 8080)].backends.iter().copied().collect();
+        let target = known.mesh.ports[&(Protocol::Tcp, 8080)].target;
         for (id, task) in &known.mesh.tasks {
             let target = if task.node == here.node {
-                mesh.local_tasks.get(&task.ingress).copied()
+                mesh.local_tasks.get(&(task.ingress, Protocol::Tcp, target)).copied()
             } else {
                 mesh.remote_tasks.get(&task.ingress).map(|_| task.ingress)
             };

@@ -122,8 +122,9 @@ fn stale_here(flow: &Flow, rules: &MeshRules, alive: &BTreeSet<Ipv4Addr>, subnet
         return !alive.contains(&flow.backend);
     }
     // From another node: the destination is a task's address on the ingress network.
-    if let Some(task) = rules.local_tasks.get(&flow.destination) {
-        return *task != flow.backend;
+    if ingress.is_some_and(|net| net.contains(&flow.destination)) {
+        let task = (flow.destination, flow.protocol, flow.port);
+        return rules.local_tasks.get(&task) != Some(&flow.backend);
     }
     let key = (flow.protocol, flow.port);
     let mesh = rules.ports.get(&key).is_some_and(|port| port.backends.contains(&flow.backend));
@@ -194,7 +195,7 @@ mod tests {
         let port = PortRules { target: 80, backends: vec![GATEWAY] };
         let rules = MeshRules {
             ingress: Some([10, 255, 0, 1].into()),
-            local_tasks: [(TASK, GATEWAY)].into(),
+            local_tasks: [((TASK, Protocol::Udp, 80), GATEWAY)].into(),
             ports: [((Protocol::Udp, 80), port)].into(),
             ..MeshRules::default()
         };
@@ -208,5 +209,6 @@ mod tests {
         assert!(stale(node, TASK));
         assert!(!stale(TASK, GATEWAY));
         assert!(stale(TASK, [172, 30, 0, 3].into()));
+        assert!(stale([10, 255, 1, 3].into(), GATEWAY));
     }
 }

@@ -1,13 +1,18 @@
 //! The gateway bridge: the way out of containers, and the way in from the routing mesh.
+//!
+//! Invariant: which container is behind which port, and where its address leads, follows from the
+//! port's name alone. Nothing is learnt from what containers send; a port takes frames from its own
+//! container's hardware address alone, and the rules match that to the container's own address.
 
 use super::Config;
 use crate::error::Error;
 use crate::namespace;
 use crate::netlink::{
-    Addresses, Bridge, LinkKind, Links, Socket, add_address, add_bridge, mac_of, set_isolated,
-    set_master, set_up,
+    Addresses, Bridge, LinkKind, Links, Mac, Message, Neighbours, Socket, add_address, add_bridge,
+    add_neighbour, add_station, delete_neighbour, mac_of, set_container_port, set_master, set_up,
 };
 use ipnet::Ipv4Net;
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 const MTU: u32 = 1500;
@@ -30,6 +35,8 @@ pub(super) struct Gateway {
     pub(super) index: u32,
     /// The bridge's own address with the subnet's prefix.
     pub(super) net: Ipv4Net,
+    /// The containers that it knows.
+    hosts: BTreeSet<Ipv4Addr>,
 }
 
 /// The name of the node's end of a container's interface on the gateway bridge.
@@ -37,10 +44,22 @@ pub(super) fn port_name(container: Ipv4Addr) -> String {
     format!("skep{:08x}", u32::from(container))
 }
 
+/// The container behind such an end; `None` where an interface is none.
+pub(super) fn container_of(name: &str) -> Option<Ipv4Addr> {
+    let digits = name.strip_prefix("skep").filter(|digits| digits.len() == 8)?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten().map(Ipv4Addr::from)
+}
+
 /// Says whether an interface is such an end.
 pub(super) fn is_port(name: &str) -> bool {
-    name.strip_prefix("skep")
-        .is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    container_of(name).is_some()
+}
+
+/// What makes an interface the port of the container with this hardware address, and of nobody
+/// else. Containers meet on their networks, not here.
+pub(super) fn guard(index: u32, mac: Mac) -> [Message; 2] {
+    [set_container_port(index, true), add_station(index, mac)]
 }
 
 /// Looks for mistakes in the configuration.
@@ -81,18 +100,18 @@ impl Gateway {
         if !Addresses::observe(&mut socket)?.of(index).any(|found| found == net) {
             messages.push(add_address(index, net));
         }
-        // Containers that were there before the bridge (was made anew) lost it.
-        let lost = links.0.iter().filter(|link| {
-            link.kind == LinkKind::Veth && is_port(&link.name) && link.master != Some(index)
-        });
-        for link in lost {
-            messages.extend([
-                set_master(link.index, index),
-                set_isolated(link.index),
-                set_up(link.index, true),
-            ]);
+        for link in links.0.iter().filter(|link| link.kind == LinkKind::Veth) {
+            let Some(container) = container_of(&link.name) else { continue };
+            // Containers that were there before the bridge (was made anew) lost it.
+            if link.master != Some(index) {
+                messages.extend([set_master(link.index, index), set_up(link.index, true)]);
+            }
+            messages.extend(guard(link.index, mac_of(container)));
         }
         socket.send(&messages)?;
+        let hosts = Neighbours::observe(&mut socket, index, index)?.hosts.into_iter();
+        let hosts = hosts.filter(|(address, mac)| *mac == mac_of(*address));
+        let hosts = hosts.map(|(address, _)| address).collect();
         // From the last on: each must not be lower than the one before it.
         NEIGHBOURS.iter().rev().try_for_each(|(name, least)| namespace::raise(name, *least))?;
         namespace::set("ipv4/ip_forward", "1")?;
@@ -103,6 +122,23 @@ impl Gateway {
         // The rules know IPv4 only; by a link-local address containers would reach the node past
         // them.
         namespace::set(&format!("ipv6/conf/{}/disable_ipv6", config.bridge), "1")?;
-        Ok(Self { index, net })
+        Ok(Self { index, net, hosts })
+    }
+
+    /// Lets the bridge know these containers, and no others: it asks none of them who it is.
+    pub(super) fn know(&mut self, containers: impl Iterator<Item = Ipv4Addr>) -> Result<(), Error> {
+        let wanted: BTreeSet<Ipv4Addr> = containers.collect();
+        if wanted == self.hosts {
+            return Ok(());
+        }
+        let come = wanted.difference(&self.hosts);
+        let gone = self.hosts.difference(&wanted);
+        let messages: Vec<Message> = come
+            .map(|address| add_neighbour(self.index, *address, mac_of(*address)))
+            .chain(gone.map(|address| delete_neighbour(self.index, *address)))
+            .collect();
+        Socket::route()?.send(&messages)?;
+        self.hosts = wanted;
+        Ok(())
     }
 }

@@ -9,10 +9,10 @@ use crate::netlink::{
     delete_steering, delete_tunnel, mac_of, set_up, steering_present,
 };
 use crate::nft::{Nftables, Rules};
-use crate::render::mesh as render;
+use crate::render::mesh::{self as render, Around};
 use discovery::{Desired, MeshRules};
 use ipnet::Ipv4Net;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// The tunnel's interface.
@@ -26,8 +26,9 @@ const REPLY_PRIORITY: u32 = 90;
 /// The mesh as it is there.
 pub(super) struct Mesh {
     rules: MeshRules,
-    /// Gateway addresses of containers that are on internal networks alone.
-    inside: BTreeSet<Ipv4Addr>,
+    around: Around,
+    /// The index of the gateway bridge.
+    bridge: u32,
     /// The index of the tunnel, where there is a mesh.
     tunnel: Option<u32>,
     table: Rules,
@@ -46,19 +47,19 @@ pub(super) fn steering(config: &Config) -> Steering<'_> {
 impl Mesh {
     /// Makes the mesh be as wanted. Without `observe`, what is held is believed.
     pub(super) fn hold(
-        config: &Config,
-        nftables: &Nftables,
+        (config, nftables, bridge): (&Config, &Nftables, u32),
         wanted: &Desired,
         held: Option<Self>,
         observe: bool,
     ) -> Result<Self, Error> {
+        let held = held.filter(|held| held.bridge == bridge);
         let held = held.filter(|held| !observe || held.tunnel_is_there());
         match held {
             Some(mut held) if held.same_frame(&wanted.mesh) => {
                 held.change(config, wanted, observe)?;
                 Ok(held)
             }
-            Some(_) | None => Self::build(config, nftables, wanted),
+            Some(_) | None => Self::build((config, nftables, bridge), wanted),
         }
     }
 
@@ -80,7 +81,7 @@ impl Mesh {
     }
 
     fn change(&mut self, config: &Config, wanted: &Desired, observe: bool) -> Result<(), Error> {
-        let inside = inside(wanted);
+        let around = around(wanted);
         let wanted = &wanted.mesh;
         if let Some(tunnel) = self.tunnel {
             let mut socket = Socket::route()?;
@@ -92,8 +93,8 @@ impl Mesh {
             };
             socket.send(&difference(&seen, wanted, tunnel))?;
         }
-        let held = tables(config, &self.rules, &self.inside);
-        let mesh = tables(config, wanted, &inside);
+        let held = tables(config, &self.rules, &self.around);
+        let mesh = tables(config, wanted, &around);
         let changed = if observe || !self.table.known() {
             if self.table.untouched()? {
                 render::difference(&held, &mesh)
@@ -108,13 +109,16 @@ impl Mesh {
             self.table.apply(&text).or_else(|_| self.table.apply(&render::whole(&mesh)))?;
         }
         self.rules = wanted.clone();
-        self.inside = inside;
+        self.around = around;
         Ok(())
     }
 
     /// Makes the tunnel fit, keeps one that does, and replaces the tables.
-    fn build(config: &Config, nftables: &Nftables, wanted: &Desired) -> Result<Self, Error> {
-        let inside = inside(wanted);
+    fn build(
+        (config, nftables, bridge): (&Config, &Nftables, u32),
+        wanted: &Desired,
+    ) -> Result<Self, Error> {
+        let around = around(wanted);
         let wanted = &wanted.mesh;
         let mut socket = Socket::route()?;
         let ends = wanted.ingress.zip(wanted.local);
@@ -127,24 +131,35 @@ impl Mesh {
             remove(&mut socket, config)?;
         }
         let mut table = nftables.open()?;
-        table.apply(&render::whole(&tables(config, wanted, &inside)))?;
-        Ok(Self { rules: wanted.clone(), inside, tunnel, table })
+        table.apply(&render::whole(&tables(config, wanted, &around)))?;
+        Ok(Self { rules: wanted.clone(), around, bridge, tunnel, table })
     }
 }
 
-/// Containers with no default route are on internal networks alone.
-fn inside(wanted: &Desired) -> BTreeSet<Ipv4Addr> {
-    let inner = wanted.sandboxes.values().filter(|sandbox| !sandbox.default_route);
-    inner.map(|sandbox| sandbox.gateway_address).collect()
+/// Containers with no default route are on internal networks alone. Every node is an end of tunnels,
+/// whether it has a place in the mesh or not.
+fn around(wanted: &Desired) -> Around {
+    let sandboxes = wanted.sandboxes.values();
+    let overlays = wanted.overlays.values();
+    let mesh = wanted.mesh.ingress.map(|_| VNI);
+    Around {
+        containers: sandboxes.clone().map(|sandbox| sandbox.gateway_address).collect(),
+        inside: sandboxes
+            .filter(|sandbox| !sandbox.default_route)
+            .map(|sandbox| sandbox.gateway_address)
+            .collect(),
+        vnis: overlays.clone().map(|overlay| overlay.vni).chain(mesh).collect(),
+        ends: overlays
+            .flat_map(|overlay| &overlay.peers)
+            .chain(wanted.mesh.peers.values())
+            .copied()
+            .collect(),
+    }
 }
 
-fn tables<'a>(
-    config: &'a Config,
-    rules: &'a MeshRules,
-    inside: &'a BTreeSet<Ipv4Addr>,
-) -> render::Mesh<'a> {
+fn tables<'a>(config: &'a Config, rules: &'a MeshRules, around: &'a Around) -> render::Mesh<'a> {
     let Config { bridge, gateway_subnet, .. } = config;
-    render::Mesh { rules, inside, bridge, subnet: *gateway_subnet, tunnel: TUNNEL }
+    render::Mesh { rules, around, bridge, subnet: *gateway_subnet, tunnel: TUNNEL }
 }
 
 /// Makes the tunnel, or keeps one that fits, and returns its index.

@@ -127,7 +127,7 @@ impl Holder {
         let observe = !self.settled || self.last.as_ref() == Some(&desired);
         self.settled = false;
         let mut troubles = Troubles::default();
-        troubles.note("gateway bridge", self.hold_gateway(observe));
+        troubles.note("gateway bridge", self.hold_gateway(&desired, observe));
         self.hold_overlays(&desired, observe, &mut troubles);
         self.hold_sandboxes(&desired, observe, &mut troubles);
         troubles.note("routing mesh", self.hold_mesh(&desired, observe));
@@ -139,12 +139,12 @@ impl Holder {
         troubles.0.map_or(Ok(()), Err)
     }
 
-    fn hold_gateway(&mut self, observe: bool) -> Result<(), Error> {
-        if observe || self.gateway.is_none() {
-            self.gateway = None;
-            self.gateway = Some(Gateway::hold(&self.config)?);
-        }
-        Ok(())
+    fn hold_gateway(&mut self, desired: &Desired, observe: bool) -> Result<(), Error> {
+        let held = self.gateway.take().filter(|_| !observe);
+        let mut gateway = held.map_or_else(|| Gateway::hold(&self.config), Ok)?;
+        let known = gateway.know(desired.sandboxes.values().map(|sandbox| sandbox.gateway_address));
+        self.gateway = Some(gateway);
+        known
     }
 
     fn hold_overlays(&mut self, desired: &Desired, observe: bool, troubles: &mut Troubles) {
@@ -195,8 +195,10 @@ impl Holder {
 
     fn hold_mesh(&mut self, desired: &Desired, observe: bool) -> Result<(), Error> {
         let held = self.mesh.take();
-        let mesh = Mesh::hold(&self.config, &self.nftables, desired, held, observe)?;
-        self.mesh = Some(mesh);
+        // Without the bridge there is nothing to lead to; its failure was noted.
+        let Some(gateway) = &self.gateway else { return Ok(()) };
+        let ground = (&self.config, &self.nftables, gateway.index);
+        self.mesh = Some(Mesh::hold(ground, desired, held, observe)?);
         Ok(())
     }
 

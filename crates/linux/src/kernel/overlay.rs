@@ -6,9 +6,9 @@ use crate::error::Error;
 use crate::namespace::{self, Place, Purpose};
 use crate::netlink::{
     Addresses, Bridge, LinkKind, Links, Mac, Message, Neighbours, Socket, Vxlan, add_address,
-    add_bridge, add_flood, add_forward, add_neighbour, delete_address, delete_flood,
-    delete_forward, delete_link, delete_neighbour, mac_of, move_link, set_master, set_mtu,
-    set_tunnel_port, set_up,
+    add_bridge, add_flood, add_forward, add_neighbour, add_station, delete_address, delete_flood,
+    delete_forward, delete_link, delete_neighbour, mac_of, move_link, set_container_port,
+    set_master, set_mtu, set_tunnel_port, set_up,
 };
 use discovery::Overlay as Wanted;
 use ipnet::Ipv4Net;
@@ -34,6 +34,23 @@ pub(super) struct Overlay {
 /// Where an overlay's namespace is mounted.
 pub(super) fn path(config: &Config, id: &NetworkId) -> PathBuf {
     config.overlays.join(format!("{PREFIX}{id}"))
+}
+
+/// The name of the near end of a container's interface.
+pub(super) fn port_name(container: Ipv4Addr) -> String {
+    format!("v{:08x}", u32::from(container))
+}
+
+/// The hardware address of the container behind such an end.
+fn mac_behind(name: &str) -> Option<Mac> {
+    let digits = name.strip_prefix('v').filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok().map(|address| mac_of(address.into()))
+}
+
+/// What makes an interface the port of the container with this hardware address: else a container
+/// could take over what is for another one, here or elsewhere, by sending from its address.
+pub(super) fn guard(index: u32, mac: Mac) -> [Message; 2] {
+    [set_container_port(index, false), add_station(index, mac)]
 }
 
 impl Overlay {
@@ -175,6 +192,9 @@ fn connect(socket: &mut Socket) -> Result<(u32, u32), Error> {
         }
         if port && !link.up {
             messages.push(set_up(link.index, true));
+        }
+        if let Some(mac) = mac_behind(&link.name).filter(|_| port) {
+            messages.extend(guard(link.index, mac));
         }
     }
     // Nothing is learnt from the tunnel: managers say who is behind it. The bridge answers ARP for

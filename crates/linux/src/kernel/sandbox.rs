@@ -1,13 +1,13 @@
 //! A container's interfaces and its balancer.
 
 use super::OVERLAY_MTU;
-use super::gateway::{Gateway, port_name};
-use super::overlay::Overlay;
+use super::gateway::{self, Gateway};
+use super::overlay::{self, Overlay};
 use crate::error::Error;
 use crate::namespace::Place;
 use crate::netlink::{
     Addresses, Link, LinkKind, Links, Mac, Route, Routes, Socket, TABLE_MAIN, Veth, add_address,
-    add_route, add_veth, delete_link, delete_route, mac_of, set_isolated, set_up,
+    add_route, add_veth, delete_link, delete_route, mac_of, set_up,
 };
 use crate::nft::{Nftables, Rules};
 use crate::render::sandbox as render;
@@ -183,11 +183,13 @@ fn plug(ground: &Ground<'_>, place: &Place, interface: &Interface<'_>) -> Result
             return Err(Error::system(&doing, std::io::ErrorKind::NotFound.into()));
         };
         let port = (name.as_str(), OVERLAY_MTU, overlay.bridge());
-        overlay.place().visit(|| pair(place, interface, port))?;
+        overlay.place().visit(|| {
+            let index = pair(place, interface, port)?;
+            Socket::route()?.send(&overlay::guard(index, interface.mac))
+        })?;
     } else {
         let index = pair(place, interface, (&name, GATEWAY_MTU, ground.gateway.index))?;
-        // Containers meet on their networks, not here.
-        Socket::route()?.send_one(set_isolated(index))?;
+        Socket::route()?.send(&gateway::guard(index, interface.mac))?;
     }
     ground.fresh.borrow_mut().push((interface.network.cloned(), name));
     Ok(())
@@ -229,8 +231,8 @@ fn near_is_there(ground: &Ground<'_>, interface: &Interface<'_>) -> Result<bool,
 fn near_name(interface: &Interface<'_>) -> String {
     let address = interface.net.addr();
     match interface.network {
-        Some(_) => format!("v{:08x}", u32::from(address)),
-        None => port_name(address),
+        Some(_) => overlay::port_name(address),
+        None => gateway::port_name(address),
     }
 }
 

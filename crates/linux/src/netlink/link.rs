@@ -32,8 +32,10 @@ const BRIDGE_SNOOPING: u16 = 23;
 const PORT_STATE: u16 = 1;
 const FORWARDING: u8 = 3;
 const PORT_LEARNING: u16 = 8;
+const PORT_FLOOD: u16 = 9;
 const PORT_SUPPRESSION: u16 = 32;
 const PORT_ISOLATED: u16 = 33;
+const PORT_LOCKED: u16 = 39;
 const VETH_PEER: u16 = 1;
 const VXLAN_ID: u16 = 1;
 const VXLAN_LOCAL: u16 = 4;
@@ -211,11 +213,19 @@ pub(crate) fn set_tunnel_port(index: u32) -> Message {
         .nest(PORT, |port| port.byte(PORT_LEARNING, 0).byte(PORT_SUPPRESSION, 1))
 }
 
-/// `bridge link set dev INDEX isolated on`: no bridging between isolated ports.
-pub(crate) fn set_isolated(index: u32) -> Message {
-    Message::new("isolate a bridge port", SET_LINK, 0)
-        .fixed(&fixed(FAMILY_BRIDGE, index, 0, 0))
-        .nest(PORT, |port| port.byte(PORT_ISOLATED, 1))
+/// `bridge link set dev INDEX learning off flood off locked on isolated ISOLATED`: a port takes
+/// frames from static stations alone, and gets what is for them. There is no bridging between
+/// isolated ports. Kernels before 5.16 know no locked ports and pass over the word.
+pub(crate) fn set_container_port(index: u32, isolated: bool) -> Message {
+    Message::new("guard a bridge port", SET_LINK, 0).fixed(&fixed(FAMILY_BRIDGE, index, 0, 0)).nest(
+        PORT,
+        |port| {
+            port.byte(PORT_LEARNING, 0)
+                .byte(PORT_FLOOD, 0)
+                .byte(PORT_ISOLATED, u8::from(isolated))
+                .byte(PORT_LOCKED, 1)
+        },
+    )
 }
 
 /// `struct ifinfomsg`

@@ -17,12 +17,12 @@ pub(crate) use conntrack::{Flow, delete_flows};
 pub(crate) use generation::generation;
 pub(crate) use link::{
     Bridge, Link, LinkKind, Links, Veth, Vxlan, add_bridge, add_veth, add_vxlan, delete_link,
-    move_link, set_isolated, set_master, set_mtu, set_tunnel_port, set_up,
+    move_link, set_container_port, set_master, set_mtu, set_tunnel_port, set_up,
 };
 pub(crate) use message::Message;
 pub(crate) use neighbour::{
-    Neighbours, add_flood, add_forward, add_neighbour, add_tunnel, delete_flood, delete_forward,
-    delete_neighbour, delete_tunnel,
+    Neighbours, add_flood, add_forward, add_neighbour, add_station, add_tunnel, delete_flood,
+    delete_forward, delete_neighbour, delete_tunnel,
 };
 pub(crate) use route::{
     Route, Routes, Steering, TABLE_MAIN, add_route, add_steering, delete_route, delete_steering,

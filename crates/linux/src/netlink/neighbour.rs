@@ -121,6 +121,13 @@ pub(crate) fn add_forward(index: u32, mac: Mac, node: Ipv4Addr) -> Message {
         .address(DESTINATION, node)
 }
 
+/// `bridge fdb replace MAC dev INDEX master static`: who is behind a port of a bridge.
+pub(crate) fn add_station(index: u32, mac: Mac) -> Message {
+    Message::new("add a station to a bridge", NEW_NEIGHBOUR, CREATE | REPLACE)
+        .fixed(&fixed(FAMILY_BRIDGE, index, STATE_NO_ARP | STATE_REACHABLE, FLAG_MASTER))
+        .bytes(ADDRESS, &mac)
+}
+
 /// `bridge fdb del MAC dev INDEX self`, and the same with `master`: if one half has gone, a single
 /// request would leave the other.
 pub(crate) fn delete_forward(index: u32, mac: Mac) -> [Message; 2] {

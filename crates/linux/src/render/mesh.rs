@@ -6,10 +6,12 @@
 //! sends the replies back there.
 //!
 //! There is no other way in: what is forwarded to a container, here or through the tunnel, is a
-//! connection to a published port, or an answer. Containers on internal networks alone answer, and
-//! begin nothing by the gateway. These tables are there without a mesh, too.
+//! connection to a published port, or an answer; and the tunnel leads nowhere else. Frames for our
+//! tunnels are taken from other nodes alone. A container sends by the gateway from its own address
+//! alone, and containers on internal networks alone answer, and begin nothing. These tables are
+//! there without a mesh, too.
 
-use super::{elements, list, removal, replacing, turns};
+use super::{elements, list, replacing, turns};
 use crate::netlink::{mac_of, mac_text};
 use discovery::MeshRules;
 use ipnet::Ipv4Net;
@@ -26,13 +28,24 @@ pub(crate) const MARK: u32 = 0x1_0000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mesh<'a> {
     pub(crate) rules: &'a MeshRules,
-    /// Gateway addresses of containers that are on internal networks alone.
-    pub(crate) inside: &'a BTreeSet<Ipv4Addr>,
+    pub(crate) around: &'a Around,
     /// The gateway bridge and its subnet.
     pub(crate) bridge: &'a str,
     pub(crate) subnet: Ipv4Net,
     /// The tunnel of the mesh.
     pub(crate) tunnel: &'a str,
+}
+
+/// What is around the mesh on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Around {
+    /// Gateway addresses of all containers here.
+    pub(crate) containers: BTreeSet<Ipv4Addr>,
+    /// Those of them that are on internal networks alone.
+    pub(crate) inside: BTreeSet<Ipv4Addr>,
+    /// The networks that tunnels here carry, and the nodes that they carry them to.
+    pub(crate) vnis: BTreeSet<u32>,
+    pub(crate) ends: BTreeSet<Ipv4Addr>,
 }
 
 /// The next hop of replies: an address that no node has, in the ingress network (10.255.255.254).
@@ -74,7 +87,7 @@ pub(crate) fn whole(mesh: &Mesh<'_>) -> String {
     gates(&mut text, mesh);
     translations(&mut text, mesh);
     text.push_str("}\n");
-    egress(&mut text, mesh);
+    interfaces(&mut text, mesh);
     text
 }
 
@@ -87,15 +100,17 @@ fn sets(text: &mut String, mesh: &Mesh<'_>, ports: &BTreeMap<(Protocol, u16), Po
     let _ = writeln!(
         text,
         "	map peers {{ type ether_addr : mark;{} }}
-	map tasks {{ type ipv4_addr : ipv4_addr;{} }}
+	map tasks {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr;{} }}
 	set nodes {{ type ipv4_addr;{} }}
+	set ends {{ type ipv4_addr;{} }}
 	set inside {{ type ipv4_addr;{} }}
 	map ports {{ type inet_proto . inet_service : verdict;{} }}
 	set refused {{ type inet_proto . inet_service;{} }}",
         elements(rules.peers.keys().map(|peer| format!("{} : {:#x}", mac(*peer), mark(*peer)))),
-        elements(rules.local_tasks.iter().map(|(task, to)| format!("{task} : {to}"))),
+        elements(rules.local_tasks.iter().map(|(task, to)| format!("{} : {to}", task_text(*task)))),
         elements(nodes),
-        elements(mesh.inside),
+        elements(&mesh.around.ends),
+        elements(&mesh.around.inside),
         elements(open.map(|(key, _)| element(*key))),
         elements(refused.map(|(key, _)| key_text(*key))),
     );
@@ -105,11 +120,17 @@ fn filters(text: &mut String, mesh: &Mesh<'_>) {
     let Mesh { rules, bridge, tunnel, .. } = mesh;
     // Port 0: there is no tunnel yet.
     let port = if rules.port == 0 { 4789 } else { rules.port };
-    // `route_localnet` is on for connections from the node itself; nobody else may use it.
+    let tunnels = strangers(mesh.around).map(|rule| format!(" {rule};")).unwrap_or_default();
+    // Whose frames are not ours may share the port. What a container sends there would leave with
+    // this node's address. `route_localnet` is on for connections from the node itself; nobody else
+    // may use it.
     let _ = writeln!(
         text,
-        "	chain raw {{
+        "	chain tunnels {{{tunnels} }}
+	chain raw {{
 		type filter hook prerouting priority -300; policy accept;
+		iifname \"{bridge}\" udp dport {port} drop
+		udp dport {port} fib daddr type local jump tunnels
 		udp dport {port} notrack
 		iifname {{ \"{tunnel}\", \"{bridge}\" }} ip daddr 127.0.0.0/8 drop"
     );
@@ -165,12 +186,25 @@ fn gates(text: &mut String, mesh: &Mesh<'_>) {
 	}}
 	chain entry {{
 		type filter hook forward priority 0; policy accept;
-		oifname != {{ \"{tunnel}\", \"{bridge}\" }} accept
+		iifname != \"{tunnel}\" oifname != {{ \"{tunnel}\", \"{bridge}\" }} accept
 		ct direction reply accept
 		ct status dnat accept
 		drop
+	}}
+	chain here {{
+		type filter hook input priority 0; policy accept;
+		iifname != \"{tunnel}\" accept
+		ct direction reply accept
+		drop
 	}}"
     );
+}
+
+/// Frames of our networks that no node has sent. The number of the network is the fourth word of
+/// what UDP carries (RFC 7348, 5).
+fn strangers(around: &Around) -> Option<String> {
+    let vnis = list(&around.vnis);
+    (!vnis.is_empty()).then(|| format!("@th,96,24 {{ {vnis} }} ip saddr != @ends drop"))
 }
 
 /// The client's address is not kept where the container has no route to answer it by: on internal
@@ -181,7 +215,7 @@ fn translations(text: &mut String, mesh: &Mesh<'_>) {
         text,
         "	chain pre {{
 		type nat hook prerouting priority -100; policy accept;
-		iifname \"{tunnel}\" dnat to ip daddr map @tasks
+		iifname \"{tunnel}\" dnat to ip daddr . meta l4proto . th dport map @tasks
 		fib daddr type local meta l4proto . th dport vmap @ports
 	}}
 	chain out {{
@@ -200,28 +234,40 @@ fn translations(text: &mut String, mesh: &Mesh<'_>) {
     );
 }
 
-/// Replies carry the mark of the node that they go back to; it becomes the hardware address.
-fn egress(text: &mut String, mesh: &Mesh<'_>) {
-    let Some(ingress) = mesh.rules.ingress else {
-        text.push_str(&removal("netdev", TABLE));
-        return;
-    };
-    let peers = mesh.rules.peers.keys();
-    let fake = mac(next_hop(ingress));
+/// The table at the node's own interfaces: what comes out of containers' ports of the bridge, and
+/// what goes into the tunnel. Replies carry the mark of the node that they go back to; it becomes
+/// the hardware address.
+fn interfaces(text: &mut String, mesh: &Mesh<'_>) {
+    let Mesh { rules, around, bridge, tunnel, .. } = mesh;
     let _ = write!(
         text,
         "{}table netdev {TABLE} {{
-	map macs {{ type mark : ether_addr;{} }}
-	chain egress {{
-		type filter hook egress device \"{}\" priority 0; policy accept;
-		ether daddr {fake} ether daddr set meta mark map @macs
+	set containers {{ type ether_addr . ipv4_addr;{} }}
+	chain gate {{
+		type filter hook ingress device \"{bridge}\" priority 0; policy accept;
+		ether saddr . ip saddr @containers accept
+		ether saddr . arp saddr ip @containers accept
+		drop
 	}}
-}}
 ",
         replacing("netdev", TABLE),
-        elements(peers.map(|peer| format!("{:#x} : {}", mark(*peer), mac(*peer)))),
-        mesh.tunnel,
+        elements(around.containers.iter().map(|address| container(*address))),
     );
+    if let Some(ingress) = rules.ingress {
+        let macs = rules.peers.keys().map(|peer| format!("{:#x} : {}", mark(*peer), mac(*peer)));
+        let _ = write!(
+            text,
+            "	map macs {{ type mark : ether_addr;{} }}
+	chain egress {{
+		type filter hook egress device \"{tunnel}\" priority 0; policy accept;
+		ether daddr {fake} ether daddr set meta mark map @macs
+	}}
+",
+            elements(macs),
+            fake = mac(next_hop(ingress)),
+        );
+    }
+    text.push_str("}\n");
 }
 
 /// Renders what leads from `old` to `new`; `None` where the tables are the same. Tasks and ports
@@ -238,20 +284,16 @@ pub(crate) fn difference(before: &Mesh<'_>, new: &Mesh<'_>) -> Option<String> {
     let mut text = String::new();
     for (task, to) in &old.local_tasks {
         if new.rules.local_tasks.get(task) != Some(to) {
-            let _ = writeln!(text, "delete element ip {TABLE} tasks {{ {task} }}");
+            let _ = writeln!(text, "delete element ip {TABLE} tasks {{ {} }}", task_text(*task));
         }
     }
     for (task, to) in &new.rules.local_tasks {
         if old.local_tasks.get(task) != Some(to) {
+            let task = task_text(*task);
             let _ = writeln!(text, "add element ip {TABLE} tasks {{ {task} : {to} }}");
         }
     }
-    for gone in before.inside.difference(new.inside) {
-        let _ = writeln!(text, "delete element ip {TABLE} inside {{ {gone} }}");
-    }
-    for come in new.inside.difference(before.inside) {
-        let _ = writeln!(text, "add element ip {TABLE} inside {{ {come} }}");
-    }
+    surroundings(&mut text, before.around, new.around);
     let (before, after) = (ports(old), ports(new.rules));
     for (key, port) in &after {
         if before.get(key) != Some(port) {
@@ -264,6 +306,30 @@ pub(crate) fn difference(before: &Mesh<'_>, new: &Mesh<'_>) -> Option<String> {
         }
     }
     (!text.is_empty()).then_some(text)
+}
+
+fn surroundings(text: &mut String, old: &Around, new: &Around) {
+    let addresses: fn(&Ipv4Addr) -> String = |address| address.to_string();
+    for (set, before, after, element) in [
+        (format!("ip {TABLE} ends"), &old.ends, &new.ends, addresses),
+        (format!("ip {TABLE} inside"), &old.inside, &new.inside, addresses),
+        (format!("netdev {TABLE} containers"), &old.containers, &new.containers, |address| {
+            container(*address)
+        }),
+    ] {
+        for gone in before.difference(after) {
+            let _ = writeln!(text, "delete element {set} {{ {} }}", element(gone));
+        }
+        for come in after.difference(before) {
+            let _ = writeln!(text, "add element {set} {{ {} }}", element(come));
+        }
+    }
+    if old.vnis != new.vnis {
+        let _ = writeln!(text, "flush chain ip {TABLE} tunnels");
+        if let Some(rule) = strangers(new) {
+            let _ = writeln!(text, "add rule ip {TABLE} tunnels {rule}");
+        }
+    }
 }
 
 fn change(text: &mut String, key: (Protocol, u16), before: Option<&Port>, after: &Port) {
@@ -316,8 +382,18 @@ fn element(key: (Protocol, u16)) -> String {
     format!("{} : jump {}", key_text(key), chain(key))
 }
 
-fn mac(ingress: Ipv4Addr) -> String {
-    mac_text(mac_of(ingress))
+/// `10.255.1.11 . tcp . 80`
+fn task_text((task, protocol, port): (Ipv4Addr, Protocol, u16)) -> String {
+    format!("{task} . {} . {port}", protocol.as_str())
+}
+
+/// The one address that a container may send from by the gateway.
+fn container(gateway_address: Ipv4Addr) -> String {
+    format!("{} . {gateway_address}", mac(gateway_address))
+}
+
+fn mac(address: Ipv4Addr) -> String {
+    mac_text(mac_of(address))
 }
 
 fn zone(ingress: Ipv4Addr) -> u16 {
@@ -347,7 +423,7 @@ mod tests {
             local: Some([192, 168, 100, 2].into()),
             port: 4789,
             peers: [([10, 255, 0, 2].into(), [192, 168, 100, 3].into())].into(),
-            local_tasks: [([10, 255, 1, 11].into(), HERE)].into(),
+            local_tasks: [(([10, 255, 1, 11].into(), Protocol::Tcp, 80), HERE)].into(),
             remote_tasks: [(THERE, [10, 255, 0, 2].into())].into(),
             ports: ports.collect(),
             ..MeshRules::default()
@@ -355,9 +431,14 @@ mod tests {
     }
 
     fn mesh(rules: &MeshRules) -> Mesh<'_> {
-        static NOBODY: BTreeSet<Ipv4Addr> = BTreeSet::new();
+        static NOTHING: Around = Around {
+            containers: BTreeSet::new(),
+            inside: BTreeSet::new(),
+            vnis: BTreeSet::new(),
+            ends: BTreeSet::new(),
+        };
         let subnet = "172.30.0.0/16".parse().unwrap();
-        Mesh { rules, inside: &NOBODY, bridge: "gw", subnet, tunnel: "mesh" }
+        Mesh { rules, around: &NOTHING, bridge: "gw", subnet, tunnel: "mesh" }
     }
 
     fn check(old: &MeshRules, new: &MeshRules, expected: &Expect) {
@@ -374,15 +455,19 @@ mod tests {
             delete table ip skep_mesh
             table ip skep_mesh {
             	map peers { type ether_addr : mark; elements = { 02:42:0a:ff:00:02 : 0x10002 }; }
-            	map tasks { type ipv4_addr : ipv4_addr; elements = { 10.255.1.11 : 172.30.0.11 }; }
+            	map tasks { type ipv4_addr . inet_proto . inet_service : ipv4_addr; elements = { 10.255.1.11 . tcp . 80 : 172.30.0.11 }; }
             	set nodes { type ipv4_addr; elements = { 192.168.100.2, 192.168.100.3 }; }
+            	set ends { type ipv4_addr; }
             	set inside { type ipv4_addr; }
             	map ports { type inet_proto . inet_service : verdict; elements = { tcp . 8080 : jump port_tcp_8080, udp . 53 : jump port_udp_53 }; }
             	set refused { type inet_proto . inet_service; elements = { tcp . 8081 }; }
             	chain port_tcp_8080 { meta l4proto tcp dnat to numgen inc mod 2 map { 0 : 172.30.0.11, 1 : 10.255.1.21 } : 80; }
             	chain port_udp_53 { meta l4proto udp dnat to numgen inc mod 1 map { 0 : 172.30.0.11 } : 5353; }
+            	chain tunnels { }
             	chain raw {
             		type filter hook prerouting priority -300; policy accept;
+            		iifname "gw" udp dport 4789 drop
+            		udp dport 4789 fib daddr type local jump tunnels
             		udp dport 4789 notrack
             		iifname { "mesh", "gw" } ip daddr 127.0.0.0/8 drop
             		iifname "mesh" ct original zone set ether saddr map { 02:42:0a:ff:00:02 : 2 }
@@ -417,14 +502,20 @@ mod tests {
             	}
             	chain entry {
             		type filter hook forward priority 0; policy accept;
-            		oifname != { "mesh", "gw" } accept
+            		iifname != "mesh" oifname != { "mesh", "gw" } accept
             		ct direction reply accept
             		ct status dnat accept
             		drop
             	}
+            	chain here {
+            		type filter hook input priority 0; policy accept;
+            		iifname != "mesh" accept
+            		ct direction reply accept
+            		drop
+            	}
             	chain pre {
             		type nat hook prerouting priority -100; policy accept;
-            		iifname "mesh" dnat to ip daddr map @tasks
+            		iifname "mesh" dnat to ip daddr . meta l4proto . th dport map @tasks
             		fib daddr type local meta l4proto . th dport vmap @ports
             	}
             	chain out {
@@ -443,6 +534,13 @@ mod tests {
             table netdev skep_mesh { }
             delete table netdev skep_mesh
             table netdev skep_mesh {
+            	set containers { type ether_addr . ipv4_addr; }
+            	chain gate {
+            		type filter hook ingress device "gw" priority 0; policy accept;
+            		ether saddr . ip saddr @containers accept
+            		ether saddr . arp saddr ip @containers accept
+            		drop
+            	}
             	map macs { type mark : ether_addr; elements = { 0x10002 : 02:42:0a:ff:00:02 }; }
             	chain egress {
             		type filter hook egress device "mesh" priority 0; policy accept;
@@ -464,7 +562,7 @@ mod tests {
             )
         );
         assert!(!text.contains("zone"));
-        assert!(text.ends_with("table netdev skep_mesh { }\ndelete table netdev skep_mesh\n"));
+        assert!(!text.contains("egress"));
     }
 
     #[test]
@@ -508,30 +606,50 @@ mod tests {
     #[test]
     fn a_task_moves_within_its_node_and_another_comes() {
         let mut after = rules(&[]);
-        after.local_tasks.insert([10, 255, 1, 11].into(), [172, 30, 0, 99].into());
-        after.local_tasks.insert([10, 255, 1, 12].into(), [172, 30, 0, 12].into());
+        let task = |host| (Ipv4Addr::new(10, 255, 1, host), Protocol::Tcp, 80);
+        after.local_tasks.insert(task(11), [172, 30, 0, 99].into());
+        after.local_tasks.insert(task(12), [172, 30, 0, 12].into());
         check(
             &rules(&[]),
             &after,
             &expect![[r"
-            delete element ip skep_mesh tasks { 10.255.1.11 }
-            add element ip skep_mesh tasks { 10.255.1.11 : 172.30.0.99 }
-            add element ip skep_mesh tasks { 10.255.1.12 : 172.30.0.12 }
-        "]],
+                delete element ip skep_mesh tasks { 10.255.1.11 . tcp . 80 }
+                add element ip skep_mesh tasks { 10.255.1.11 . tcp . 80 : 172.30.0.99 }
+                add element ip skep_mesh tasks { 10.255.1.12 . tcp . 80 : 172.30.0.12 }
+            "]],
         );
     }
 
     #[test]
-    fn a_container_on_internal_networks_alone_comes_and_another_goes() {
+    fn containers_networks_and_nodes_come_and_go() {
         let rules = rules(&[]);
-        let (before, after) = ([[172, 30, 0, 1].into()].into(), [[172, 30, 0, 2].into()].into());
-        let before = Mesh { inside: &before, ..mesh(&rules) };
-        let after = Mesh { inside: &after, ..mesh(&rules) };
+        let around = |host: u8| Around {
+            containers: [[172, 30, 0, host].into()].into(),
+            inside: [[172, 30, 0, host].into()].into(),
+            vnis: [4096, 4100 + u32::from(host)].into(),
+            ends: [[192, 168, 100, host].into()].into(),
+        };
+        let (before, after) = (around(1), around(2));
+        let before = Mesh { around: &before, ..mesh(&rules) };
+        let after = Mesh { around: &after, ..mesh(&rules) };
         let text = whole(&after);
-        assert!(text.contains("inside { type ipv4_addr; elements = { 172.30.0.2 }; }"), "{text}");
+        for line in [
+            "set ends { type ipv4_addr; elements = { 192.168.100.2 }; }",
+            "set inside { type ipv4_addr; elements = { 172.30.0.2 }; }",
+            "set containers { type ether_addr . ipv4_addr; elements = { 02:42:ac:1e:00:02 . 172.30.0.2 }; }",
+            "chain tunnels { @th,96,24 { 4096, 4102 } ip saddr != @ends drop; }",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
         expect![[r"
+            delete element ip skep_mesh ends { 192.168.100.1 }
+            add element ip skep_mesh ends { 192.168.100.2 }
             delete element ip skep_mesh inside { 172.30.0.1 }
             add element ip skep_mesh inside { 172.30.0.2 }
+            delete element netdev skep_mesh containers { 02:42:ac:1e:00:01 . 172.30.0.1 }
+            add element netdev skep_mesh containers { 02:42:ac:1e:00:02 . 172.30.0.2 }
+            flush chain ip skep_mesh tunnels
+            add rule ip skep_mesh tunnels @th,96,24 { 4096, 4102 } ip saddr != @ends drop
         "]]
         .assert_eq(&difference(&before, &after).unwrap_or_default());
     }

@@ -38,8 +38,10 @@ pub(crate) struct Lab {
     /// Those of them that are on internal networks alone.
     pub(crate) inside: BTreeSet<Name>,
     pub(crate) vips: BTreeMap<Ipv4Addr, Vec<Name>>,
-    /// Published port -> back ends; the target is [`PORT`].
+    /// Published port -> back ends.
     pub(crate) ports: BTreeMap<(Protocol, u16), Vec<Name>>,
+    /// Where published ports lead: [`PORT`].
+    pub(crate) target: u16,
     pub(crate) host_ports: BTreeMap<(Protocol, u16), Name>,
     pub(crate) data_path_port: u16,
     pub(crate) vni: u32,
@@ -80,6 +82,7 @@ impl Lab {
             inside: BTreeSet::new(),
             vips: BTreeMap::new(),
             ports: BTreeMap::new(),
+            target: PORT,
             host_ports: BTreeMap::new(),
             data_path_port: 4789,
             vni: 4097,
@@ -198,7 +201,7 @@ impl Lab {
         let (own, others): (BTreeSet<Name>, BTreeSet<Name>) =
             self.containers.iter().partition(|name| name.0 == host);
         let ports = self.ports.iter().map(|(key, names)| {
-            (*key, PortRules { target: PORT, backends: names.iter().map(backend).collect() })
+            (*key, PortRules { target: self.target, backends: names.iter().map(backend).collect() })
         });
         let host_ports = self.host_ports.iter().filter(|(_, name)| name.0 == host);
         MeshRules {
@@ -215,9 +218,14 @@ impl Lab {
                 .iter()
                 .map(|name| (ingress_address(*name), node_ingress(name.0)))
                 .collect(),
-            local_tasks: own
+            local_tasks: self
+                .ports
                 .iter()
-                .map(|name| (ingress_address(*name), gateway_address(*name)))
+                .flat_map(|((protocol, _), names)| names.iter().map(|name| (*protocol, *name)))
+                .filter(|(_, name)| own.contains(name))
+                .map(|(protocol, name)| {
+                    ((ingress_address(name), protocol, self.target), gateway_address(name))
+                })
                 .collect(),
             ports: ports.collect(),
             host_ports: host_ports
