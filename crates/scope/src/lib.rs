@@ -68,14 +68,14 @@ impl Scope {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let token = self.token.clone();
+        // Whoever is first to end takes the others along, also by a panic and while nobody joins.
+        let last = self.token.clone().drop_guard();
         self.loops.spawn(async move {
+            let _last = last;
             let result = run.await.map_err(Into::into);
             if let Err(error) = &result {
                 tracing::error!(name, error = error.as_ref(), "loop failed");
             }
-            // Whoever is first to end takes the others along, also while nobody joins.
-            token.cancel();
             (name, result)
         });
     }
@@ -116,6 +116,21 @@ mod tests {
         scope.spawn("fails", async { Err::<(), BoxError>("broken".into()) });
         let error = scope.join().await.unwrap_err();
         assert!(matches!(error, ScopeError::Failed { name: "fails", .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_panics_ends_its_scope_before_anybody_joins() {
+        let mut scope = Scope::new();
+        let token = scope.token();
+        scope.spawn("panics", async { bug() });
+        token.cancelled().await;
+        let error = scope.join().await.unwrap_err();
+        assert!(matches!(error, ScopeError::Panicked(_)), "{error}");
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "loops return results")]
+    fn bug() -> Result<(), BoxError> {
+        panic!("a bug");
     }
 
     #[tokio::test]
