@@ -38,8 +38,10 @@ pub struct Config {
     pub identity: Arc<Identity>,
     /// Managers' RPC addresses, `host:port`. The newest list is in [`Status`].
     pub managers: Vec<String>,
-    /// Where other nodes reach this one (also its VXLAN end point).
+    /// Where other nodes reach this one.
     pub address: Ipv4Addr,
+    /// Its VXLAN end point, where that is another address.
+    pub data_path_address: Option<Ipv4Addr>,
     pub description: NodeDescription,
 }
 

@@ -3,18 +3,24 @@
 use crate::{Error, Identity, JoinToken, connect, root_digest, tls};
 use std::time::Duration;
 use tonic::transport::Channel;
-use types::Fault;
+use types::{Availability, Fault};
 use wire::{IssueReply, IssueRequest, fault_of, membership_client};
 
 /// For the manager to answer.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
-/// Asks the manager at `address` for a certificate, with a join token.
-pub async fn join(address: &str, token: &str) -> Result<Identity, Fault> {
+/// Asks the manager at `address` for a certificate, with a join token. The new node takes tasks as
+/// `availability` says.
+pub async fn join(
+    address: &str,
+    token: &str,
+    availability: Availability,
+) -> Result<Identity, Fault> {
     let token = JoinToken::parse(token)?;
     let channel = connect(address, tls::bootstrap_client_config(token.digest())?).await?;
     let request = Identity::generate()?;
-    let reply = issue(channel, token.render(), request.csr().to_owned()).await?;
+    let wish = IssueRequest { token: token.render(), csr: request.csr().to_owned(), availability };
+    let reply = issue(channel, wish).await?;
     if root_digest(&reply.root)? != token.digest() {
         return Err(Error::Fingerprint { expected: token.digest().to_owned() }.into());
     }
@@ -23,13 +29,14 @@ pub async fn join(address: &str, token: &str) -> Result<Identity, Fault> {
 
 /// Asks a manager for a new certificate for `identity`, which takes it; it is not saved.
 pub async fn renew(channel: Channel, identity: &Identity) -> Result<(), Fault> {
-    let reply = issue(channel, String::new(), identity.renewal()?).await?;
+    let wish = IssueRequest { csr: identity.renewal()?, ..IssueRequest::default() };
+    let reply = issue(channel, wish).await?;
     Ok(identity.renewed(&reply.certificate)?)
 }
 
-async fn issue(channel: Channel, token: String, csr: String) -> Result<IssueReply, Fault> {
+async fn issue(channel: Channel, wish: IssueRequest) -> Result<IssueReply, Fault> {
     let mut client = membership_client(channel);
-    let call = client.issue(IssueRequest { token, csr });
+    let call = client.issue(wish);
     let late = |_| Fault::unavailable("the manager did not answer in time: try again");
     let reply = tokio::time::timeout(CALL_LIMIT, call).await.map_err(late)?;
     Ok(reply.map_err(fault_of)?.into_inner())

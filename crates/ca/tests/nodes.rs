@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tonic::{Response, Status};
-use types::{Fault, FaultKind, NodeRole, RootCa, Timestamp};
+use types::{Availability, Fault, FaultKind, NodeRole, RootCa, Timestamp};
 use wire::{
     Done, IssueReply, IssueRequest, LeaveRequest, Membership, RootReply, RootRequest, fault_of,
     membership_client, membership_server, status_of,
@@ -59,7 +59,7 @@ impl Membership for Entrance {
         request: tonic::Request<IssueRequest>,
     ) -> Result<Response<IssueReply>, Status> {
         let peer = ca::peer(&request);
-        let IssueRequest { token, csr } = request.into_inner();
+        let IssueRequest { token, csr, .. } = request.into_inner();
         let role = *self.role.lock().unwrap();
         let node = match peer {
             Some(Peer { node, .. }) if token.is_empty() => node,
@@ -131,7 +131,7 @@ impl Manager {
 #[tokio::test]
 async fn a_machine_joins_with_a_token_and_is_known_from_then_on() {
     let manager = manager().await;
-    let worker = ca::join(&manager.address(), &manager.token).await.unwrap();
+    let worker = ca::join(&manager.address(), &manager.token, Availability::Active).await.unwrap();
     assert_eq!(worker.node_id().as_str(), "joined");
     assert_eq!(worker.role(), NodeRole::Worker);
     assert_eq!(worker.cluster().as_str(), "cluster1");
@@ -144,16 +144,19 @@ async fn a_machine_joins_with_a_token_and_is_known_from_then_on() {
 async fn a_token_that_is_not_the_clusters_is_refused() {
     let manager = manager().await;
     let wrong_secret = JoinToken::draw(&manager.root).unwrap().render();
-    let fault = ca::join(&manager.address(), &wrong_secret).await.unwrap_err();
+    let fault =
+        ca::join(&manager.address(), &wrong_secret, Availability::Active).await.unwrap_err();
     assert_eq!(fault, Fault::forbidden("a valid join token is necessary to join this cluster"));
 
     let other = Authority::create(now()).unwrap();
     let other = JoinToken::draw(&other).unwrap();
-    let fault = ca::join(&manager.address(), &other.render()).await.unwrap_err();
+    let fault =
+        ca::join(&manager.address(), &other.render(), Availability::Active).await.unwrap_err();
     let text = format!("remote CA does not match fingerprint. Expected: {}", other.digest());
     assert_eq!(fault, Fault::invalid(text));
 
-    let fault = ca::join(&manager.address(), "SWMTKN-1-abc").await.unwrap_err();
+    let fault =
+        ca::join(&manager.address(), "SWMTKN-1-abc", Availability::Active).await.unwrap_err();
     assert_eq!(fault, Fault::invalid("invalid join token"));
 }
 
@@ -191,7 +194,7 @@ async fn certificates_of_another_cluster_are_not_taken_on_either_side() {
 #[tokio::test]
 async fn a_worker_cannot_pose_as_a_manager() {
     let fake = manager_with(NodeRole::Worker, DAY).await;
-    let fault = ca::join(&fake.address(), &fake.token).await.unwrap_err();
+    let fault = ca::join(&fake.address(), &fake.token, Availability::Active).await.unwrap_err();
     assert!(fault.message.contains("it is a worker's, not a manager's"), "{fault}");
     let node = identity(&fake.root, "n", NodeRole::Worker, DAY);
     let fault = fake.sees(&node).await.unwrap_err();
@@ -216,7 +219,7 @@ async fn an_expired_certificate_is_not_taken() {
 #[tokio::test]
 async fn a_renewed_certificate_is_shown_by_configurations_that_exist() {
     let manager = manager().await;
-    let node = ca::join(&manager.address(), &manager.token).await.unwrap();
+    let node = ca::join(&manager.address(), &manager.token, Availability::Active).await.unwrap();
     let config = tls::client_config(&node).unwrap();
     let channel = ca::connect(&manager.address(), Arc::clone(&config)).await.unwrap();
     let mut client = membership_client(channel.clone());
@@ -296,10 +299,10 @@ async fn nobody_at_an_address_is_said_so() {
     drop(listener);
     let root = Authority::create(now()).unwrap();
     let token = JoinToken::draw(&root).unwrap().render();
-    let fault = ca::join(&address, &token).await.unwrap_err();
+    let fault = ca::join(&address, &token, Availability::Active).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Unavailable);
     assert!(fault.message.contains("Connection refused"), "{fault}");
-    let fault = ca::join("no such host", &token).await.unwrap_err();
+    let fault = ca::join("no such host", &token, Availability::Active).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Invalid, "{fault}");
 }
 

@@ -9,7 +9,7 @@ use store::{Tx, View};
 use types::{
     Availability, Cluster, ClusterId, ClusterSpec, Fault, IdSource, JoinTokens, Network, NetworkId,
     NetworkSpec, Node, NodeDescription, NodeId, NodeRole, NodeSpec, NodeState, NodeStatus, RootCa,
-    Subnet, Version,
+    Subnet, Timestamp, Version,
 };
 
 /// The VXLAN network identifier of the routing mesh.
@@ -30,6 +30,8 @@ pub struct First {
     pub node: NodeId,
     pub description: NodeDescription,
     pub address: Ipv4Addr,
+    /// Its VXLAN end point, where that is another address.
+    pub data_path_address: Option<Ipv4Addr>,
     pub availability: Availability,
 }
 
@@ -42,12 +44,12 @@ pub async fn bootstrap(sequencer: &Sequencer, first: First) -> Result<Version, F
     };
     let network = NetworkId::draw(&mut RandomIds as &mut dyn IdSource);
     sequencer
-        .sequence(move |view: &View| {
+        .sequence(move |view: &View, now| {
             if view.cluster().is_some() {
                 return Err(Fault::unavailable("this node is already part of a swarm"));
             }
             let mut tx = Tx::new(view);
-            tx.put_node(first_node(&first));
+            tx.put_node(first_node(&first, now));
             tx.put_network(ingress(network));
             tx.put_cluster(first_cluster(first, tokens));
             Ok(tx.finish())
@@ -73,7 +75,7 @@ fn first_cluster(first: First, tokens: JoinTokens) -> Cluster {
     }
 }
 
-fn first_node(first: &First) -> Node {
+fn first_node(first: &First, now: Timestamp) -> Node {
     Node {
         id: first.node.clone(),
         spec: NodeSpec {
@@ -85,7 +87,9 @@ fn first_node(first: &First) -> Node {
         description: first.description.clone(),
         status: NodeStatus {
             state: NodeState::Ready,
+            since: now,
             address: first.address,
+            data_path_address: first.data_path_address,
             ..NodeStatus::default()
         },
         ..Node::default()

@@ -55,9 +55,10 @@ impl Entrance {
     }
 
     /// A machine with a token becomes a node.
-    async fn join(&self, token: &str, csr: &str) -> Result<IssueReply, Fault> {
+    async fn join(&self, request: IssueRequest) -> Result<IssueReply, Fault> {
+        let IssueRequest { token, csr, availability } = request;
         let cluster = cluster(&self.sequencer.view())?;
-        let role = role_of(&cluster, token)?;
+        let role = role_of(&cluster, &token)?;
         match role {
             NodeRole::Worker => {}
             NodeRole::Manager => {
@@ -67,15 +68,15 @@ impl Entrance {
             }
         }
         let node = NodeId::draw(&mut RandomIds);
-        let reply = sign(&cluster, csr, &node, role)?;
+        let reply = sign(&cluster, &csr, &node, role)?;
         let new = Node {
             id: node.clone(),
             role,
-            spec: NodeSpec { role, ..NodeSpec::default() },
+            spec: NodeSpec { role, availability, ..NodeSpec::default() },
             ..Node::default()
         };
         self.sequencer
-            .sequence(move |view: &View| {
+            .sequence(move |view: &View, _| {
                 let mut tx = Tx::new(view);
                 tx.put_node(new);
                 Ok(tx.finish())
@@ -142,15 +143,14 @@ impl Membership for Entrance {
             let reply = sign(&cluster, &request.get_ref().csr, &node, role);
             return reply.map(Response::new).map_err(status_of);
         }
-        let IssueRequest { token, csr } = request.into_inner();
-        self.join(&token, &csr).await.map(Response::new).map_err(status_of)
+        self.join(request.into_inner()).await.map(Response::new).map_err(status_of)
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
         let id = node.clone();
         self.sequencer
-            .sequence(move |view: &View| report::left(view, &id))
+            .sequence(move |view: &View, now| report::left(view, &id, now))
             .await
             .map_err(status_of)?;
         // From here on it opens no session; the one it has ends.

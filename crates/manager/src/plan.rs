@@ -1,6 +1,6 @@
 //! The loop that asks the planner and proposes what it says.
 
-use crate::clock::{RandomIds, now};
+use crate::clock::RandomIds;
 use planner::Plan;
 use raft::Sequencer;
 use scope::Scope;
@@ -51,7 +51,7 @@ async fn propose(
     views: &mut watch::Receiver<View>,
 ) -> Result<Duration, Fault> {
     let view = views.borrow_and_update().clone();
-    let now = now();
+    let now = sequencer.now();
     let plan = planner::plan(&view, now, &mut RandomIds);
     if plan.changes.is_empty() {
         return Ok(until(plan.wake, now));
@@ -59,14 +59,14 @@ async fn propose(
     // The closure plans anew on what the log holds by then, so it conflicts with nobody.
     let (sender, wake) = oneshot::channel();
     sequencer
-        .sequence(move |view: &View| {
+        .sequence(move |view: &View, now| {
             let Plan { changes, wake, .. } = planner::plan(view, now, &mut RandomIds);
             // Nobody waits for it only when the loop ends.
             sender.send(wake).ok();
             Ok(changes)
         })
         .await?;
-    Ok(until(wake.await.unwrap_or_default(), now))
+    Ok(until(wake.await.unwrap_or_default(), sequencer.now()))
 }
 
 fn until(wake: Option<Timestamp>, now: Timestamp) -> Duration {

@@ -64,6 +64,7 @@ async fn cluster_with(heartbeat: Duration) -> Cluster {
         node: id,
         description: NodeDescription::default(),
         address: [127, 0, 0, 1].into(),
+        data_path_address: None,
         availability: Availability::Drain,
     };
     manager::bootstrap(&sequencer, objects).await.unwrap();
@@ -91,7 +92,11 @@ impl Cluster {
     }
 
     async fn join(&self) -> Identity {
-        ca::join(&self.address(), &self.worker_token()).await.unwrap()
+        self.join_as(Availability::Active).await
+    }
+
+    async fn join_as(&self, availability: Availability) -> Identity {
+        ca::join(&self.address(), &self.worker_token(), availability).await.unwrap()
     }
 
     /// Waits until the store is as wanted.
@@ -134,7 +139,8 @@ impl Scripted {
         let mut client = dispatcher_client(channel);
         let description =
             NodeDescription { hostname: format!("node-{last}"), ..NodeDescription::default() };
-        let request = SessionRequest { description, address: [192, 168, 0, last].into() };
+        let address = [192, 168, 0, last].into();
+        let request = SessionRequest { description, address, data_path_address: None };
         let messages = client.session(request).await.map_err(fault_of)?.into_inner();
         let mut node = Self {
             id: identity.node_id(),
@@ -192,7 +198,7 @@ impl Scripted {
         let status = TaskStatus { state, container: Some(container), ..TaskStatus::default() };
         let statuses = BTreeMap::from([(task.clone(), status)]);
         let session = self.session.clone();
-        self.client.report(Report { session, statuses }).await.unwrap();
+        self.client.report(Report { session, statuses, sent_at: now() }).await.unwrap();
     }
 
     async fn beat(&mut self) -> Result<Duration, Fault> {
@@ -320,16 +326,17 @@ async fn a_newer_session_takes_the_place_of_an_older_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_wrong_tokens_and_removed_nodes_are_refused() {
     let cluster = cluster().await;
-    let malformed = ca::join(&cluster.address(), "SWMTKN-1-nonsense").await.unwrap_err();
+    let malformed =
+        ca::join(&cluster.address(), "SWMTKN-1-nonsense", Availability::Active).await.unwrap_err();
     assert_eq!(malformed, Fault::invalid("invalid join token"));
     // A token of the right cluster with a wrong secret.
     let token = cluster.worker_token();
     let (start, _) = token.rsplit_once('-').unwrap();
     let wrong = format!("{start}-{}", "0".repeat(25));
-    let refused = ca::join(&cluster.address(), &wrong).await.unwrap_err();
+    let refused = ca::join(&cluster.address(), &wrong, Availability::Active).await.unwrap_err();
     assert_eq!(refused, Fault::forbidden(ca::TOKEN_REFUSED));
     let manager = cluster.manager.view().cluster().unwrap().tokens.manager.clone();
-    let refused = ca::join(&cluster.address(), &manager).await.unwrap_err();
+    let refused = ca::join(&cluster.address(), &manager, Availability::Active).await.unwrap_err();
     assert_eq!(refused.kind, FaultKind::NotImplemented);
     assert!(refused.message.contains("one manager"), "{refused}");
 
@@ -554,5 +561,17 @@ async fn tasks_of_a_node_that_leaves_are_replaced_at_once() {
     let starts = |task: &Task| task.desired == DesiredState::Running && task.not_before.is_none();
     two.read_until("its task", |node| node.has.tasks.values().any(starts)).await;
     assert_eq!(cluster.tasks(&web).len(), 2, "the old one is remembered");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_with_the_availability_that_it_asks_for() {
+    let cluster = cluster().await;
+    let drained = cluster.join_as(Availability::Drain).await;
+    let active = cluster.join().await;
+    let view = cluster.manager.view();
+    let availability = |node: &Identity| view.node(&node.node_id()).unwrap().spec.availability;
+    assert_eq!(availability(&drained), Availability::Drain);
+    assert_eq!(availability(&active), Availability::Active);
     cluster.end().await;
 }

@@ -9,11 +9,13 @@
 //! Start with `sequencer`, then `log` (what is written when) and `disk` (the file).
 //!
 //! Invariants: a change is acknowledged only after it is on disk; a closure sees every change that
-//! comes before its own; a batch of changes is one entry of the log, so all of it is kept or none.
+//! comes before its own; a batch of changes is one entry of the log, so all of it is kept or none;
+//! entries' times never go back, also where a clock does.
 //!
 //! The log holds everything the store holds, the key of the root CA and secrets included, and is
 //! not encrypted: its directory is readable by its owner alone (0700, the file 0600).
 
+mod clock;
 mod consensus;
 mod disk;
 mod log;

@@ -1,6 +1,7 @@
 //! The one writer: puts everybody's changes in one order and into the log.
 
 use crate::RaftError;
+use crate::clock::{Clock, time_of_day};
 use crate::consensus::{Consensus, Member, Record};
 use crate::disk::{Disk, Found};
 use crate::log::Log;
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use store::{Changes, View, rules};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -42,18 +43,20 @@ pub struct Config {
     pub directory: PathBuf,
     /// Changes are refused while the disk has less room than this.
     pub reserve_bytes: u64,
+    /// Reads the time of day.
+    pub wall: fn() -> Timestamp,
 }
 
 impl Config {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), reserve_bytes: RESERVE_BYTES }
+        Self { directory: directory.into(), reserve_bytes: RESERVE_BYTES, wall: time_of_day }
     }
 }
 
 type Metrics = WatchReceiverOf<Consensus, RaftMetrics<Consensus>>;
 type Node = Raft<Consensus, Machine>;
 type Outcome = Result<Version, Fault>;
-type Decide = Box<dyn FnOnce(&View) -> Result<Changes, Fault> + Send>;
+type Decide = Box<dyn FnOnce(&View, Timestamp) -> Result<Changes, Fault> + Send>;
 
 struct Request {
     decide: Decide,
@@ -66,6 +69,7 @@ pub struct Sequencer {
     requests: mpsc::Sender<Request>,
     views: watch::Receiver<View>,
     metrics: Metrics,
+    clock: Arc<Clock>,
 }
 
 impl std::fmt::Debug for Sequencer {
@@ -76,14 +80,15 @@ impl std::fmt::Debug for Sequencer {
 
 impl Sequencer {
     /// Lets `decide` say what shall change and changes it. Closures run one after the other, each
-    /// sees what those before it changed; what they change together becomes one entry of the log.
+    /// sees what those before it changed, and the time of the record; what they change together
+    /// becomes one entry of the log.
     ///
     /// Returns the version that holds the change, after it is on disk and in [`view`](Self::view).
     /// A fault of `decide`, or a change against the [`rules`], changes nothing and fails nobody
     /// else. `decide` must not block.
     pub async fn sequence<F>(&self, decide: F) -> Result<Version, Fault>
     where
-        F: FnOnce(&View) -> Result<Changes, Fault> + Send + 'static,
+        F: FnOnce(&View, Timestamp) -> Result<Changes, Fault> + Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
         let request = Request { decide: Box::new(decide), reply };
@@ -99,6 +104,12 @@ impl Sequencer {
     /// The newest view.
     pub fn view(&self) -> View {
         self.views.borrow().clone()
+    }
+
+    /// The cluster's time, by which changes are decided. It never goes back; certificates, which
+    /// other machines check by their own clocks, do not go by it.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Follows the views. Steps in between may be skipped, the newest never is.
@@ -135,14 +146,20 @@ pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftEr
 
     let (requests, queue) = mpsc::channel(QUEUE);
     let metrics = raft.metrics();
-    let sequencer = Sequencer { requests, views: views.clone(), metrics: metrics.clone() };
+    let clock = Arc::new(Clock::new(config.wall, views.borrow().time()));
+    let sequencer = Sequencer {
+        requests,
+        views: views.clone(),
+        metrics: metrics.clone(),
+        clock: Arc::clone(&clock),
+    };
     let writer = Writer {
         raft,
         views,
         metrics,
         queue,
         room: Room { directory: config.directory, reserve: config.reserve_bytes },
-        time: Timestamp::default(),
+        clock,
         snapshot_index,
         token: scope.token(),
     };
@@ -200,8 +217,7 @@ struct Writer {
     metrics: Metrics,
     queue: mpsc::Receiver<Request>,
     room: Room,
-    /// The time of the last entry: entries' times never go back, though clocks do.
-    time: Timestamp,
+    clock: Arc<Clock>,
     snapshot_index: u64,
     token: CancellationToken,
 }
@@ -252,8 +268,7 @@ impl Writer {
 
     async fn take(&mut self, requests: Vec<Request>) -> Result<(), RaftError> {
         let view = self.views.borrow().clone();
-        self.time = self.time.max(now());
-        let batch = decide(requests, view, self.time);
+        let batch = decide(requests, view, self.clock.now());
         if batch.record.changes.is_empty() {
             return Ok(());
         }
@@ -335,7 +350,7 @@ fn decide(requests: Vec<Request>, mut view: View, time: Timestamp) -> Batch {
             continue;
         }
         let decided =
-            decide(&view).and_then(|changes| rules::check(&view, &changes).map(|()| changes));
+            decide(&view, time).and_then(|changes| rules::check(&view, &changes).map(|()| changes));
         match decided {
             Ok(changes) if changes.is_empty() && record.changes.is_empty() => {
                 answer([reply], &Ok(present));
@@ -368,10 +383,4 @@ fn slow_disk() -> Fault {
 
 fn busy_disk() -> Fault {
     Fault::unavailable("this manager waits for its disk: try again")
-}
-
-#[expect(clippy::disallowed_methods, reason = "entries carry the time at which they were decided")]
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::default().after(since)
 }

@@ -7,7 +7,7 @@ mod numbered;
 use numbered::{close, holds, node, open, pair, put, snapshot_every};
 use std::os::unix::fs::PermissionsExt;
 use store::Tx;
-use types::{Fault, FaultKind, Version};
+use types::{Fault, FaultKind, Timestamp, Version};
 
 #[tokio::test]
 async fn a_change_is_in_the_view_when_it_is_acknowledged() {
@@ -33,7 +33,7 @@ async fn changes_run_one_after_the_other() {
     for _ in 0..CHANGES {
         let sequencer = sequencer.clone();
         calls.spawn(async move {
-            let count = sequencer.sequence(|view| {
+            let count = sequencer.sequence(|view, _| {
                 let mut tx = Tx::new(view);
                 let mut node = view
                     .node(&"counter".into())
@@ -61,17 +61,17 @@ async fn a_refused_change_fails_nobody_else() {
     let (sequencer, scope) = open(directory.path()).await;
     let (one, refused, against_the_rules, empty, two) = tokio::join!(
         put(&sequencer, 1),
-        sequencer.sequence(|view| {
+        sequencer.sequence(|view, _| {
             assert!(holds(view, 1));
             Err(Fault::not_found("no such thing"))
         }),
         // The network of this number has the name of another.
-        sequencer.sequence(|view| {
+        sequencer.sequence(|view, _| {
             let mut changes = pair(view, 2);
             changes.changes.extend(pair(view, 3).changes.into_iter().map(rename));
             Ok(changes)
         }),
-        sequencer.sequence(|_| Ok(store::Changes::default())),
+        sequencer.sequence(|_, _| Ok(store::Changes::default())),
         put(&sequencer, 4),
     );
     assert_eq!(refused.unwrap_err(), Fault::not_found("no such thing"));
@@ -185,7 +185,7 @@ async fn a_full_disk_refuses_changes_and_loses_none() {
     assert_eq!(fault.kind, FaultKind::Unavailable);
     assert!(fault.message.starts_with("this manager's disk is full"), "{fault}");
     assert!(holds(&sequencer.view(), 1) && !holds(&sequencer.view(), 2));
-    let nothing = sequencer.sequence(|_view| Ok(store::Changes::default())).await;
+    let nothing = sequencer.sequence(|_, _| Ok(store::Changes::default())).await;
     assert_eq!(nothing, Ok(sequencer.view().version()), "what changes nothing needs no room");
     close(sequencer, scope).await;
 
@@ -193,4 +193,38 @@ async fn a_full_disk_refuses_changes_and_loses_none() {
     assert!(put(&sequencer, 2).await.unwrap() > Version(0));
     assert!(holds(&sequencer.view(), 1) && holds(&sequencer.view(), 2));
     close(sequencer, scope).await;
+}
+
+/// What closures are told is what the record says, and a clock that was set back while the manager
+/// was away takes nothing back.
+#[tokio::test]
+async fn the_time_of_records_never_goes_back_over_a_restart() {
+    const LATE: Timestamp = Timestamp(4_000_000_000_000_000_000);
+    let directory = tempfile::tempdir().unwrap();
+    for (round, wall) in
+        [(|| LATE) as fn() -> Timestamp, || Timestamp(1_000)].into_iter().enumerate()
+    {
+        let mut scope = scope::Scope::new();
+        let config = raft::Config { wall, ..raft::Config::new(directory.path()) };
+        let sequencer = raft::open(config, &mut scope).await.unwrap();
+        assert!(sequencer.now() >= LATE);
+        let name = format!("n{round}");
+        let put = name.clone();
+        let (sender, told) = tokio::sync::oneshot::channel();
+        let write = sequencer.sequence(move |view, time| {
+            sender.send(time).unwrap();
+            let mut tx = Tx::new(view);
+            tx.put_node(node(&put));
+            Ok(tx.finish())
+        });
+        write.await.unwrap();
+        let meta = sequencer.view().node(&name.as_str().into()).unwrap().meta;
+        assert!(meta.updated_at >= LATE, "round {round}: {meta:?}");
+        assert_eq!(meta.updated_at, told.await.unwrap());
+        if round == 0 {
+            // The time is kept by a snapshot as well.
+            snapshot_every(&sequencer, 1).await;
+        }
+        close(sequencer, scope).await;
+    }
 }

@@ -13,6 +13,7 @@ use types::{
 #[derive(Clone, Debug, Default)]
 pub struct View {
     version: Version,
+    time: Timestamp,
     cluster: Option<Arc<Cluster>>,
     nodes: OrdMap<NodeId, Arc<Node>>,
     networks: OrdMap<NetworkId, Arc<Network>>,
@@ -29,6 +30,11 @@ impl View {
     /// The index of the last log entry that this view holds.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// The time of the newest log entry that this view holds.
+    pub fn time(&self) -> Timestamp {
+        self.time
     }
 
     /// `None` before the first entry of the log.
@@ -121,6 +127,7 @@ impl View {
             }
         }
         self.version = index;
+        self.time = self.time.max(now);
     }
 
     /// Stores an object as it is and keeps the indexes.
@@ -218,6 +225,7 @@ fn forget_entry<I: Clone + Ord>(
 #[serde(default)]
 pub struct Snapshot {
     pub version: Version,
+    pub time: Timestamp,
     pub cluster: Option<Arc<Cluster>>,
     pub nodes: Vec<Arc<Node>>,
     pub networks: Vec<Arc<Network>>,
@@ -229,6 +237,7 @@ impl From<&View> for Snapshot {
     fn from(view: &View) -> Self {
         Self {
             version: view.version,
+            time: view.time,
             cluster: view.cluster.clone(),
             nodes: view.nodes.values().cloned().collect(),
             networks: view.networks.values().cloned().collect(),
@@ -240,7 +249,7 @@ impl From<&View> for Snapshot {
 
 impl From<Snapshot> for View {
     fn from(snapshot: Snapshot) -> Self {
-        let mut view = Self { version: snapshot.version, ..Self::default() };
+        let mut view = Self { version: snapshot.version, time: snapshot.time, ..Self::default() };
         view.cluster = snapshot.cluster;
         for node in snapshot.nodes {
             view.insert(Object::Node(node));

@@ -18,6 +18,13 @@ impl Timestamp {
         Self(self.0.saturating_add(delay))
     }
 
+    /// The time `age` earlier.
+    #[must_use]
+    pub fn before(self, age: Duration) -> Self {
+        let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(age))
+    }
+
     /// How long ago `earlier` was; zero if it is in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

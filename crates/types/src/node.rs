@@ -1,6 +1,6 @@
 //! Nodes: the machines of the cluster.
 
-use crate::{Labels, Meta, NodeId};
+use crate::{Labels, Meta, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -102,14 +102,40 @@ pub struct EngineInfo {
 #[serde(default)]
 pub struct NodeStatus {
     pub state: NodeState,
+    /// When the state was entered; zero where an older manager wrote it.
+    pub since: Timestamp,
     pub message: String,
-    /// The address other nodes reach it at; also its VXLAN end point.
+    /// The address other nodes reach it at.
     pub address: Ipv4Addr,
+    /// Its VXLAN end point, where that is another address.
+    pub data_path_address: Option<Ipv4Addr>,
 }
 
 impl Default for NodeStatus {
     fn default() -> Self {
-        Self { state: NodeState::Unknown, message: String::new(), address: Ipv4Addr::UNSPECIFIED }
+        Self {
+            state: NodeState::Unknown,
+            since: Timestamp::default(),
+            message: String::new(),
+            address: Ipv4Addr::UNSPECIFIED,
+            data_path_address: None,
+        }
+    }
+}
+
+impl NodeStatus {
+    /// The node's VXLAN end point.
+    pub fn vtep(&self) -> Ipv4Addr {
+        self.data_path_address.unwrap_or(self.address)
+    }
+
+    /// Notes what is so as of `now`; a state that goes on keeps its beginning.
+    pub fn enter(&mut self, state: NodeState, message: &str, now: Timestamp) {
+        if self.state != state {
+            self.state = state;
+            self.since = now;
+        }
+        message.clone_into(&mut self.message);
     }
 }
 

@@ -75,6 +75,32 @@ pub struct TaskStatus {
     pub container: Option<ContainerStatus>,
 }
 
+/// Bytes of a text in a [`TaskStatus`] that are kept.
+const TEXT_MAX: usize = 1024;
+/// Bytes of a container's id that are kept; it has 64.
+const CONTAINER_ID_MAX: usize = 128;
+
+impl TaskStatus {
+    /// The same with texts of limited length: it is kept in the cluster's log.
+    #[must_use]
+    pub fn limited(mut self) -> Self {
+        cut(&mut self.message, TEXT_MAX);
+        cut(&mut self.error, TEXT_MAX);
+        if let Some(container) = &mut self.container {
+            cut(&mut container.id, CONTAINER_ID_MAX);
+        }
+        self
+    }
+}
+
+fn cut(text: &mut String, max: usize) {
+    const MORE: &str = "…";
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max - MORE.len()));
+        text.push_str(MORE);
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerStatus {
@@ -90,4 +116,25 @@ pub struct Attachment {
     pub address: Ipv4Addr,
     pub prefix: u8,
     pub aliases: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_a_status_are_cut_between_characters() {
+        let long = "ä".repeat(10_000);
+        let container = Some(ContainerStatus { id: long.clone(), ..ContainerStatus::default() });
+        let status = TaskStatus {
+            error: long,
+            message: "started".into(),
+            container,
+            ..TaskStatus::default()
+        };
+        let status = status.limited();
+        assert!(status.error.len() <= TEXT_MAX && status.error.ends_with("ä…"));
+        assert_eq!(status.message, "started");
+        assert!(status.container.unwrap().id.len() <= CONTAINER_ID_MAX);
+    }
 }

@@ -7,7 +7,9 @@ use discovery::Knowledge;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use types::{Fault, NodeDescription, NodeId, NodeRole, Task, TaskId, TaskStatus, Timestamp};
+use types::{
+    Availability, Fault, NodeDescription, NodeId, NodeRole, Task, TaskId, TaskStatus, Timestamp,
+};
 
 /// A machine asks to become a node. The only calls that need no client certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,8 @@ pub struct IssueRequest {
     pub token: String,
     /// PEM of the certificate signing request.
     pub csr: String,
+    /// What a node that joins is to take; nothing to one that renews.
+    pub availability: Availability,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +49,11 @@ pub struct RootReply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRequest {
     pub description: NodeDescription,
-    /// Where other nodes reach it (also its VXLAN end point).
+    /// Where other nodes reach it.
     pub address: Ipv4Addr,
+    /// Its VXLAN end point, where that is another address.
+    #[serde(default)]
+    pub data_path_address: Option<Ipv4Addr>,
 }
 
 /// What a session's stream carries. The first message is a `Welcome`, the second `Whole`.
@@ -128,6 +135,9 @@ pub struct Acknowledge {
 pub struct Report {
     pub session: String,
     pub statuses: BTreeMap<TaskId, TaskStatus>,
+    /// By the node's clock, as the times in `statuses` are: managers take from them how long ago
+    /// something was. Zero where the node does not say.
+    pub sent_at: Timestamp,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

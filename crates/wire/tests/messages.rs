@@ -19,8 +19,8 @@ use std::fmt::Debug;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use types::{
-    Attachment, ContainerStatus, DesiredState, NodeDescription, NodeRole, Protocol, PublishMode,
-    PublishedPort, Subnet, Task, TaskState, TaskStatus, Timestamp, Version,
+    Attachment, Availability, ContainerStatus, DesiredState, NodeDescription, NodeRole, Protocol,
+    PublishMode, PublishedPort, Subnet, Task, TaskState, TaskStatus, Timestamp, Version,
 };
 use wire::{
     Acknowledge, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
@@ -136,11 +136,16 @@ fn membership() {
         }"#]],
     );
     check(
-        IssueRequest { token: "SWMTKN-1-a-b".into(), csr: "PEM".into() },
+        IssueRequest {
+            token: "SWMTKN-1-a-b".into(),
+            csr: "PEM".into(),
+            availability: Availability::Drain,
+        },
         expect![[r#"
         {
           "token": "SWMTKN-1-a-b",
           "csr": "PEM",
+          "availability": "drain",
         }"#]],
     );
     check(
@@ -166,7 +171,11 @@ fn membership() {
 fn session() {
     let description = NodeDescription { hostname: "node-1".into(), ..NodeDescription::default() };
     check(
-        SessionRequest { description, address: Ipv4Addr::new(192, 168, 100, 2) },
+        SessionRequest {
+            description,
+            address: Ipv4Addr::new(192, 168, 100, 2),
+            data_path_address: Some(Ipv4Addr::new(10, 9, 0, 2)),
+        },
         expect![[r#"
         {
           "description": {
@@ -184,6 +193,7 @@ fn session() {
             "trust_root": "",
           },
           "address": [192, 168, 100, 2],
+          "data_path_address": [10, 9, 0, 2],
         }"#]],
     );
     check(
@@ -480,7 +490,7 @@ fn difference() {
 fn reports_and_logs() {
     let statuses = BTreeMap::from([("t1".into(), status())]);
     check(
-        Report { session: "x".into(), statuses },
+        Report { session: "x".into(), statuses, sent_at: Timestamp(7) },
         expect![[r#"
         {
           "session": "x",
@@ -497,6 +507,7 @@ fn reports_and_logs() {
               },
             },
           },
+          "sent_at": 7,
         }"#]],
     );
     let options = LogOptions {

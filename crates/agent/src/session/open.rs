@@ -70,6 +70,7 @@ impl Session {
         let request = SessionRequest {
             description: line.config.description.clone(),
             address: line.config.address,
+            data_path_address: line.config.data_path_address,
         };
         let call = tokio::time::timeout(ANSWER_MAX, client.session(request)).await;
         let late = |_| Fault::unavailable(format!("the manager {address} does not answer"));
@@ -167,7 +168,7 @@ impl Session {
         self.calls.spawn(async move { Answered::Heartbeat(heart.await) });
         let identity = dataplane::Identity {
             node: welcome.node.clone(),
-            address: line.config.address,
+            address: line.config.data_path_address.unwrap_or(line.config.address),
             data_path_port: welcome.data_path_port,
         };
         line.dataplane.identify(Some(identity)).await.map_err(|error| error.to_string())?;
@@ -256,7 +257,8 @@ impl Session {
         self.busy.insert(Call::Report);
         self.unsent.clone_from(&statuses);
         let mut client = self.client.clone();
-        let report = Report { session: self.id.clone(), statuses: statuses.clone() };
+        let report =
+            Report { session: self.id.clone(), statuses: statuses.clone(), sent_at: now() };
         self.calls.spawn(async move {
             let answer = within(client.report(report)).await;
             Answered::Report(answer.map(|_| ()).map_err(|fault| (statuses, fault)))

@@ -79,6 +79,7 @@ impl Machine {
             identity: Arc::new(self.desk.worker().clone()),
             managers: vec![self.desk.address()],
             address: [192, 168, 0, 1].into(),
+            data_path_address: None,
             description: NodeDescription::default(),
         };
         let agent = Agent::start(config, engine, dataplane, &mut self.scope).await.unwrap();

@@ -18,7 +18,7 @@ pub(crate) async fn update(
 ) -> Result<(), Fault> {
     check(&spec)?;
     sequencer
-        .sequence(move |view: &View| {
+        .sequence(move |view: &View, _| {
             let mut cluster = Cluster::clone(
                 view.cluster().ok_or_else(|| Fault::unavailable("there is no cluster yet"))?,
             );

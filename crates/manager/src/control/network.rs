@@ -13,12 +13,12 @@ const PREFIX_MAX: u8 = 29;
 pub(crate) async fn create(sequencer: &Sequencer, spec: NetworkSpec) -> Result<NetworkId, Fault> {
     let id = NetworkId::draw(&mut RandomIds);
     let created = id.clone();
-    sequencer.sequence(move |view: &View| with_new(view, id, spec)).await?;
+    sequencer.sequence(move |view: &View, _| with_new(view, id, spec)).await?;
     Ok(created)
 }
 
 pub(crate) async fn remove(sequencer: &Sequencer, id: NetworkId) -> Result<(), Fault> {
-    sequencer.sequence(move |view: &View| without(view, &id)).await?;
+    sequencer.sequence(move |view: &View, _| without(view, &id)).await?;
     Ok(())
 }
 

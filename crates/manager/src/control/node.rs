@@ -4,8 +4,8 @@ use super::check_version;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
 use types::{
-    DesiredState, Fault, Node, NodeId, NodeRole, NodeSpec, NodeState, Task, TaskState, Version,
-    Writer,
+    DesiredState, Fault, Node, NodeId, NodeRole, NodeSpec, NodeState, Task, TaskState, Timestamp,
+    Version, Writer,
 };
 
 pub(crate) async fn update(
@@ -14,12 +14,12 @@ pub(crate) async fn update(
     version: Version,
     spec: NodeSpec,
 ) -> Result<(), Fault> {
-    sequencer.sequence(move |view: &View| with_updated(view, &id, version, spec)).await?;
+    sequencer.sequence(move |view: &View, _| with_updated(view, &id, version, spec)).await?;
     Ok(())
 }
 
 pub(crate) async fn remove(sequencer: &Sequencer, id: NodeId, force: bool) -> Result<(), Fault> {
-    sequencer.sequence(move |view: &View| without(view, &id, force)).await?;
+    sequencer.sequence(move |view: &View, now| without(view, &id, (force, now))).await?;
     Ok(())
 }
 
@@ -43,7 +43,7 @@ fn with_updated(
     Ok(tx.finish())
 }
 
-fn without(view: &View, id: &NodeId, force: bool) -> Result<Changes, Fault> {
+fn without(view: &View, id: &NodeId, (force, now): (bool, Timestamp)) -> Result<Changes, Fault> {
     let node = node(view, id)?;
     match node.role {
         NodeRole::Manager => {
@@ -63,7 +63,7 @@ fn without(view: &View, id: &NodeId, force: bool) -> Result<Changes, Fault> {
         return Err(Fault::invalid(format!("node {id} is not down and can't be removed")));
     }
     let mut tx = Tx::new(view);
-    give_up_tasks(&mut tx, view, id, "node was removed");
+    give_up_tasks(&mut tx, id, ("node was removed", now));
     tx.remove_node(id);
     Ok(tx.finish())
 }
@@ -78,10 +78,12 @@ fn may_be_given_up(task: &Task) -> bool {
 }
 
 /// Nobody will report on the tasks of this node any more.
-pub(crate) fn give_up_tasks(tx: &mut Tx, view: &View, node: &NodeId, why: &str) {
-    for task in view.tasks_of_node(node).filter(|task| may_be_given_up(task)) {
-        tx.edit_task(&task.id, |task| {
+pub(crate) fn give_up_tasks(tx: &mut Tx, node: &NodeId, (why, now): (&str, Timestamp)) {
+    let tasks = tx.tasks_of_node(node).filter(|task| may_be_given_up(task));
+    for id in tasks.map(|task| task.id.clone()).collect::<Vec<_>>() {
+        tx.edit_task(&id, |task| {
             task.status.state = TaskState::Orphaned;
+            task.status.since = now;
             why.clone_into(&mut task.status.message);
             task.desired = task.desired.max(DesiredState::Shutdown);
         });
@@ -96,7 +98,9 @@ fn node<'a>(view: &'a View, id: &NodeId) -> Result<&'a Node, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{Availability, FaultKind, NodeStatus, Timestamp};
+    use types::{Availability, FaultKind, NodeStatus};
+
+    const NOW: Timestamp = Timestamp(2);
 
     fn view(state: NodeState, role: NodeRole) -> View {
         let mut tx = Tx::new(&View::default());
@@ -116,24 +120,24 @@ mod tests {
         let id = NodeId::from("n");
         let up = view(NodeState::Ready, NodeRole::Worker);
         assert_eq!(
-            without(&up, &id, false).unwrap_err(),
+            without(&up, &id, (false, NOW)).unwrap_err(),
             Fault::invalid("node n is not down and can't be removed")
         );
-        assert!(without(&up, &id, true).is_ok());
-        assert!(without(&view(NodeState::Down, NodeRole::Worker), &id, false).is_ok());
-        assert!(without(&view(NodeState::Unknown, NodeRole::Worker), &id, false).is_ok());
-        assert!(without(&view(NodeState::Down, NodeRole::Manager), &id, true).is_err());
+        assert!(without(&up, &id, (true, NOW)).is_ok());
+        assert!(without(&view(NodeState::Down, NodeRole::Worker), &id, (false, NOW)).is_ok());
+        assert!(without(&view(NodeState::Unknown, NodeRole::Worker), &id, (false, NOW)).is_ok());
+        assert!(without(&view(NodeState::Down, NodeRole::Manager), &id, (true, NOW)).is_err());
     }
 
     #[test]
     fn tasks_of_a_removed_node_are_given_up() {
         let mut view = view(NodeState::Down, NodeRole::Worker);
-        let changes = without(&view, &"n".into(), false).unwrap();
+        let changes = without(&view, &"n".into(), (false, NOW)).unwrap();
         view.apply(&changes, Version(2), Timestamp(2));
         let task = view.task(&"t".into()).unwrap();
         assert_eq!(
-            (task.status.state, task.desired),
-            (TaskState::Orphaned, DesiredState::Shutdown)
+            (task.status.state, task.status.since, task.desired),
+            (TaskState::Orphaned, NOW, DesiredState::Shutdown)
         );
     }
 

@@ -1,7 +1,7 @@
 //! Services.
 
 use super::{check_version, spec};
-use crate::clock::{RandomIds, now};
+use crate::clock::RandomIds;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
 use types::{
@@ -12,7 +12,7 @@ use types::{
 pub(crate) async fn create(sequencer: &Sequencer, spec: ServiceSpec) -> Result<ServiceId, Fault> {
     let id = ServiceId::draw(&mut RandomIds);
     let created = id.clone();
-    sequencer.sequence(move |view: &View| with_new(view, id, spec)).await?;
+    sequencer.sequence(move |view: &View, _| with_new(view, id, spec)).await?;
     Ok(created)
 }
 
@@ -24,14 +24,14 @@ pub(crate) async fn update(
     version: Version,
     spec: Option<ServiceSpec>,
 ) -> Result<(), Fault> {
-    let decide = move |view: &View| with_updated(view, &id, version, (spec, now()));
+    let decide = move |view: &View, now| with_updated(view, &id, version, (spec, now));
     sequencer.sequence(decide).await?;
     Ok(())
 }
 
 pub(crate) async fn remove(sequencer: &Sequencer, id: ServiceId) -> Result<(), Fault> {
     sequencer
-        .sequence(move |view: &View| {
+        .sequence(move |view: &View, _| {
             service(view, &id)?;
             let mut tx = Tx::new(view);
             tx.remove_service(&id);

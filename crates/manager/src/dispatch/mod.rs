@@ -117,7 +117,7 @@ impl Desk {
         let views = sequencer.watch();
         let view = views.borrow().clone();
         Self {
-            liveness: Liveness::new(heartbeat(&view), uptime()),
+            liveness: Liveness::new(heartbeat(&view), uptime(), sequencer.now()),
             sessions: Sessions::default(),
             subscriptions: Subscriptions::new(sinks),
             refreshed: uptime(),
@@ -245,7 +245,7 @@ impl Desk {
         let absence = self.liveness.period() * ABSENCE;
         self.sessions.catch_up(uptime(), absence);
         self.subscriptions.refresh(&self.view, &mut self.sessions);
-        let mut lost = self.liveness.check(&self.view, uptime());
+        let mut lost = self.liveness.check(&self.view, uptime(), self.sequencer.now());
         for node in &lost.down {
             // If it is there after all, it opens another one.
             self.sessions.close(node);
@@ -257,7 +257,9 @@ impl Desk {
         }
         let (sequencer, checked) = (self.sequencer.clone(), self.view.clone());
         self.writes.spawn(async move {
-            sequencer.sequence(move |view: &View| Ok(noted(view, &checked, &lost))).await
+            sequencer
+                .sequence(move |view: &View, now| Ok(noted((view, &checked), &lost, now)))
+                .await
         });
     }
 }
@@ -270,25 +272,19 @@ fn ticks(interval: Duration) -> tokio::time::Interval {
 
 /// Writes down who is lost and who is there after all, as it was when it was `checked`: of a node
 /// that changed since, something newer is known.
-fn noted(view: &View, checked: &View, lost: &Lost) -> Changes {
+fn noted((view, checked): (&View, &View), lost: &Lost, now: Timestamp) -> Changes {
     let version = |view: &View, id: &NodeId| view.node(id).map(|node| node.meta.version);
     let same = |id: &&NodeId| version(view, id) == version(checked, id);
     let mut tx = Tx::new(view);
     for id in lost.down.iter().filter(same) {
         tracing::warn!(node = %id, "node is down: three heartbeats missed");
-        tx.edit_node(id, |node| {
-            node.status.state = NodeState::Down;
-            "heartbeat failure".clone_into(&mut node.status.message);
-        });
+        tx.edit_node(id, |node| node.status.enter(NodeState::Down, "heartbeat failure", now));
     }
     for id in lost.back.iter().filter(same) {
-        tx.edit_node(id, |node| {
-            node.status.state = NodeState::Ready;
-            node.status.message.clear();
-        });
+        tx.edit_node(id, |node| node.status.enter(NodeState::Ready, "", now));
     }
     for id in lost.given_up.iter().filter(same) {
-        give_up_tasks(&mut tx, view, id, "node is lost");
+        give_up_tasks(&mut tx, id, ("node is lost", now));
     }
     tx.finish()
 }

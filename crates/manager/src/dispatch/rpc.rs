@@ -64,14 +64,13 @@ impl Rpc {
     /// Writes down that a node is there; a disk that is slow or full holds up no node that is
     /// known to be there already.
     async fn register(&self, node: &NodeId, request: SessionRequest) -> Result<(), Fault> {
-        let SessionRequest { description, address } = request;
         let view = self.sequencer.view();
-        if report::registered(&view, node, description.clone(), address)?.is_empty() {
+        if report::registered(&view, node, &request, self.sequencer.now())?.is_empty() {
             return Ok(());
         }
         let id = node.clone();
         self.sequencer
-            .sequence(move |view: &View| report::registered(view, &id, description, address))
+            .sequence(move |view: &View, now| report::registered(view, &id, &request, now))
             .await?;
         Ok(())
     }
@@ -176,13 +175,13 @@ impl Dispatcher for Rpc {
 
     async fn report(&self, request: Request<Report>) -> Result<Response<Done>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
-        let statuses = request.into_inner().statuses;
-        if statuses.len() > STATUSES {
+        let report = request.into_inner();
+        if report.statuses.len() > STATUSES {
             let fault = format!("a report holds at most {STATUSES} tasks");
             return Err(status_of(Fault::invalid(fault)));
         }
         self.sequencer
-            .sequence(move |view: &View| Ok(report::reported(view, &node, statuses)))
+            .sequence(move |view: &View, now| Ok(report::reported(view, &node, report, now)))
             .await
             .map_err(status_of)?;
         Ok(Response::new(Done {}))

@@ -33,11 +33,11 @@ pub(crate) fn pair(view: &View, number: u64) -> Changes {
 }
 
 pub(crate) async fn put(sequencer: &Sequencer, number: u64) -> Result<Version, Fault> {
-    sequencer.sequence(move |view| Ok(pair(view, number))).await
+    sequencer.sequence(move |view, _| Ok(pair(view, number))).await
 }
 
 pub(crate) async fn snapshot_every(sequencer: &Sequencer, interval: u64) {
-    let put = sequencer.sequence(move |view| {
+    let put = sequencer.sequence(move |view, _| {
         let mut tx = Tx::new(view);
         let mut cluster = Cluster { id: "c1".into(), ..Cluster::default() };
         cluster.spec.snapshot_interval = interval;
