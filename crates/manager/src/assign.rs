@@ -4,8 +4,11 @@
 //! as it was in the picture before is the same object, so that nobody compares or copies it.
 //!
 //! Invariants: what a node knows of endpoints and what it is told of tasks come from the same view;
-//! nothing of a node that is down is known to others.
+//! nothing of a node that is down serves. Its place in the mesh and the routes to what is on it
+//! stay, because its kernel may well carry on while its daemon is away: only a node that left or
+//! was removed is forgotten.
 
+use crate::dispatch::report::has_left;
 use discovery::{
     Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, ServiceView,
 };
@@ -69,7 +72,7 @@ impl Picture {
             };
             picture.networks.insert(network.id.clone(), Arc::new(seen));
         }
-        for node in view.nodes().filter(|node| is_reachable(node)) {
+        for node in view.nodes().filter(|node| has_place(node)) {
             picture.add_node(node);
         }
         for task in view.tasks() {
@@ -99,27 +102,28 @@ impl Picture {
 
     fn add_node(&mut self, node: &Node) {
         let Some(ingress) = node.ingress_address else { return };
-        let seen = MeshNode { address: node.status.address, ingress };
+        let seen = MeshNode { address: node.status.vtep(), ingress };
         self.mesh_mut().nodes.insert(node.id.clone(), seen);
     }
 
     fn add_task(&mut self, task: &Task, node: &Node) {
+        let serving = task.serves() && node.status.state != NodeState::Down;
         for attachment in &task.attachments {
             // The network may have been removed under a task that still stops.
             let Some(network) = self.networks.get_mut(&attachment.network) else { continue };
             let endpoint = Endpoint {
                 address: attachment.address,
                 node: node.id.clone(),
-                vtep: node.status.address,
+                vtep: node.status.vtep(),
                 service: task.service.clone(),
                 name: task.name(),
                 aliases: short_id(task).into_iter().collect(),
-                serving: task.serves(),
+                serving,
             };
             Arc::make_mut(network).endpoints.insert(task.id.clone(), endpoint);
         }
         if let Some(ingress) = task.ingress_address {
-            let seen = MeshTask { node: node.id.clone(), ingress, serving: task.serves() };
+            let seen = MeshTask { node: node.id.clone(), ingress, serving };
             self.mesh_mut().tasks.insert(task.id.clone(), seen);
         }
     }
@@ -189,17 +193,12 @@ impl Picture {
 fn host<'a>(view: &'a View, task: &Task) -> Option<&'a Node> {
     let there = TaskState::Assigned <= task.status.state && task.occupies();
     let node = view.node(task.node.as_ref()?)?;
-    (there && is_reachable(node)).then_some(node)
+    (there && has_place(node)).then_some(node)
 }
 
-/// Says whether others may lead traffic to a node.
-fn is_reachable(node: &Node) -> bool {
-    match node.status.state {
-        NodeState::Down => false,
-        NodeState::Unknown | NodeState::Ready | NodeState::Disconnected => {
-            !node.status.address.is_unspecified()
-        }
-    }
+/// Says whether a node has a place in the mesh: it opened a session once and has not left since.
+fn has_place(node: &Node) -> bool {
+    !node.status.address.is_unspecified() && !has_left(node)
 }
 
 fn short_id(task: &Task) -> Option<String> {

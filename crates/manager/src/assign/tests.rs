@@ -131,18 +131,44 @@ fn a_node_without_tasks_knows_the_mesh_alone() {
 }
 
 #[test]
-fn tasks_of_a_node_that_is_down_are_left_out() {
-    let view = view("t1 n1 running running\nt2 n2 running running", &["n2"]);
+fn a_node_that_is_down_serves_nothing_and_keeps_its_place() {
+    let tasks = "t1 n1 running running\nt2 n2 running running";
+    let view = view(tasks, &["n2"]);
     check(
         "n1",
         &view,
         &expect![[r#"
             task t1
             front: t1 10.0.1.1 by 192.168.0.1 serves
+            front: t2 10.0.1.2 by 192.168.0.2 silent
             front: web {"www"} Some(10.0.1.2)
-            mesh: tcp/8080 {TaskId("t1")}
+            mesh: tcp/8080 {TaskId("t1"), TaskId("t2")}
         "#]],
     );
+    let mesh = given(&view, "n1").mesh;
+    assert_eq!(mesh.nodes, given(&self::view(tasks, &[]), "n1").mesh.nodes);
+    assert!(mesh.tasks[&"t1".into()].serving && !mesh.tasks[&"t2".into()].serving);
+}
+
+#[test]
+fn a_node_that_left_is_forgotten() {
+    let mut view = view("t1 n1 running running\nt2 n2 running running", &[]);
+    let left = crate::dispatch::report::left(&view, &"n2".into(), Timestamp(2)).unwrap();
+    view.apply(&left, Version(2), Timestamp(2));
+    let mesh = given(&view, "n1").mesh;
+    assert_eq!(mesh.nodes.keys().collect::<Vec<_>>(), [&NodeId::from("n1"), &NodeId::from("n3")]);
+    assert_eq!(mesh.tasks.keys().collect::<Vec<_>>(), [&TaskId::from("t1")]);
+}
+
+#[test]
+fn others_reach_a_node_at_its_data_path_address() {
+    let mut view = view("t1 n1 running running\nt2 n2 running running", &[]);
+    let (mut tx, apart) = (Tx::new(&view), [10, 9, 0, 2].into());
+    tx.edit_node(&"n2".into(), |node| node.status.data_path_address = Some(apart));
+    view.apply(&tx.finish(), Version(2), Timestamp(2));
+    let share = given(&view, "n1");
+    assert_eq!(share.mesh.nodes[&"n2".into()].address, apart);
+    assert_eq!(share.networks[&"front".into()].endpoints[&"t2".into()].vtep, apart);
 }
 
 #[test]
