@@ -71,6 +71,8 @@ pub struct Member {
 pub struct Init {
     pub listen: String,
     pub advertise: String,
+    /// An address or interface for the overlays' traffic; empty: the advertised one.
+    pub data_path: String,
     pub data_path_port: u16,
     pub address_pools: Vec<ipnet::Ipv4Net>,
     pub subnet_prefix: u8,
@@ -84,6 +86,8 @@ pub struct Init {
 pub struct Join {
     pub listen: String,
     pub advertise: String,
+    /// An address or interface for the overlays' traffic; empty: the advertised one.
+    pub data_path: String,
     /// `host:port` of managers.
     pub remotes: Vec<String>,
     pub token: String,

@@ -35,6 +35,7 @@ async fn inspect(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
 struct InitJson {
     listen_addr: String,
     advertise_addr: String,
+    data_path_addr: String,
     data_path_port: u32,
     #[serde(deserialize_with = "json::nullable")]
     default_addr_pool: Vec<String>,
@@ -75,6 +76,7 @@ async fn init(
     let init = Init {
         listen: request.listen_addr,
         advertise: request.advertise_addr,
+        data_path: request.data_path_addr,
         data_path_port,
         address_pools: request.default_addr_pool.iter().map(pool).collect::<Result<_, Fault>>()?,
         subnet_prefix,
@@ -91,6 +93,7 @@ async fn init(
 struct JoinJson {
     listen_addr: String,
     advertise_addr: String,
+    data_path_addr: String,
     #[serde(deserialize_with = "json::nullable")]
     remote_addrs: Vec<String>,
     join_token: String,
@@ -107,6 +110,7 @@ async fn join(
     let join = Join {
         listen: request.listen_addr,
         advertise: request.advertise_addr,
+        data_path: request.data_path_addr,
         remotes: request.remote_addrs,
         token: request.join_token,
         availability: json::node::availability(&request.availability)?,

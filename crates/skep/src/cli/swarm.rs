@@ -27,6 +27,9 @@ pub(crate) struct Init {
     /// The address that other nodes reach this one at
     #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
     advertise_addr: String,
+    /// The address or interface for the traffic of overlay networks [default: the advertised one]
+    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
+    data_path_addr: String,
     /// Where to listen for other nodes
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:2377")]
     listen_addr: String,
@@ -59,6 +62,9 @@ pub(crate) struct Join {
     /// The address that other nodes reach this one at
     #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
     advertise_addr: String,
+    /// The address or interface for the traffic of overlay networks [default: the advertised one]
+    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
+    data_path_addr: String,
     /// Where to listen for other nodes
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:2377")]
     listen_addr: String,
@@ -193,6 +199,7 @@ async fn init(client: &Client, verb: Init) -> Result<()> {
     let request = json!({
         "ListenAddr": verb.listen_addr,
         "AdvertiseAddr": verb.advertise_addr,
+        "DataPathAddr": verb.data_path_addr,
         "DataPathPort": verb.data_path_port,
         "DefaultAddrPool": verb.default_addr_pool,
         "SubnetSize": verb.default_addr_pool_mask_length,
@@ -213,6 +220,7 @@ async fn join(client: &Client, verb: Join) -> Result<()> {
     let request = json!({
         "ListenAddr": verb.listen_addr,
         "AdvertiseAddr": verb.advertise_addr,
+        "DataPathAddr": verb.data_path_addr,
         "RemoteAddrs": [verb.remote],
         "JoinToken": verb.token,
         "Availability": verb.availability.as_str(),

@@ -97,6 +97,22 @@ pub(crate) fn advertise(
     }
 }
 
+/// Where the overlays' traffic goes, if that is not where other nodes reach this one.
+pub(crate) fn data_path(
+    text: &str,
+    advertised: Ipv4Addr,
+    interfaces: &[Interface],
+) -> Result<Option<Ipv4Addr>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = host(text, interfaces)?;
+    if address.is_unspecified() {
+        return Err(Fault::invalid("data path address must be a non-zero IP address"));
+    }
+    Ok(Some(address).filter(|address| *address != advertised))
+}
+
 /// A manager's RPC address with its port.
 pub(crate) fn remote(text: &str) -> Result<String, Fault> {
     let (host, port) = split(text)?;
@@ -135,6 +151,18 @@ mod tests {
         assert_eq!(advertise("eth1", listen, &two).unwrap(), ([10, 1, 0, 5].into(), 3000));
         assert_eq!(advertise("1.2.3.4:99", listen, &two).unwrap(), ([1, 2, 3, 4].into(), 99));
         assert!(advertise("0.0.0.0", listen, &two).is_err());
+    }
+
+    #[test]
+    fn overlays_may_have_an_address_of_their_own() {
+        let (advertised, other) = (Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 1, 0, 5));
+        let two = interfaces(&[("eth0", advertised.octets()), ("eth1", other.octets())]);
+        assert_eq!(data_path("", advertised, &two).unwrap(), None);
+        assert_eq!(data_path("eth0", advertised, &two).unwrap(), None);
+        assert_eq!(data_path("eth1", advertised, &two).unwrap(), Some(other));
+        assert_eq!(data_path("10.1.0.5", advertised, &two).unwrap(), Some(other));
+        assert!(data_path("0.0.0.0", advertised, &two).is_err());
+        assert!(data_path("eth7", advertised, &two).is_err());
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Ground {
     pub(super) async fn found(
         &self,
         init: Init,
-        (address, port): (Ipv4Addr, u16),
+        ((address, port), data_path_address): ((Ipv4Addr, u16), Option<Ipv4Addr>),
         listen: SocketAddr,
     ) -> Result<(State, Halves)> {
         // What a membership left that was never finished, or that is over.
@@ -80,11 +80,13 @@ impl Ground {
             node,
             description: facts::description(&self.about, identity.root().to_owned()),
             address,
+            data_path_address,
             availability: init.availability,
         };
         manager::bootstrap(&sequencer, first).await?;
         let state = State {
             address,
+            data_path_address,
             listen,
             managers: vec![format!("{address}:{port}")],
             data_path_port: init.data_path_port,
@@ -129,7 +131,7 @@ impl Ground {
         let identity = Arc::new(identity);
         let member = dataplane::Identity {
             node: identity.node_id(),
-            address: state.address,
+            address: state.vtep(),
             data_path_port: state.data_path_port,
         };
         self.rooms.dataplane.identify(Some(member)).await?;
@@ -147,6 +149,7 @@ impl Ground {
             identity: Arc::clone(&identity),
             managers: state.managers.clone(),
             address: state.address,
+            data_path_address: state.data_path_address,
             description: facts::description(&self.about, identity.root().to_owned()),
         };
         let (engine, dataplane) = (self.rooms.engine.clone(), self.rooms.dataplane.clone());

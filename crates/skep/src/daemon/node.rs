@@ -185,8 +185,12 @@ impl Keeper {
         let interfaces = address::interfaces()?;
         let listen = address::listen(&init.listen, &interfaces)?;
         let advertise = address::advertise(&init.advertise, listen, &interfaces)?;
-        let (state, halves) =
-            self.ground.found(init, advertise, listen).await.map_err(|error| fault(&error))?;
+        let data_path = address::data_path(&init.data_path, advertise.0, &interfaces)?;
+        let (state, halves) = self
+            .ground
+            .found(init, (advertise, data_path), listen)
+            .await
+            .map_err(|error| fault(&error))?;
         let node = halves.identity.node_id();
         self.state = Some(state);
         self.halves = Some(halves);
@@ -198,6 +202,7 @@ impl Keeper {
         let interfaces = address::interfaces()?;
         let listen = address::listen(&join.listen, &interfaces)?;
         let (address, _) = address::advertise(&join.advertise, listen, &interfaces)?;
+        let data_path_address = address::data_path(&join.data_path, address, &interfaces)?;
         let managers = join
             .remotes
             .iter()
@@ -205,13 +210,20 @@ impl Keeper {
             .collect::<Result<Vec<_>, _>>()?;
         let mut identity = Err(Fault::invalid("at least one remote manager is needed"));
         for manager in &managers {
-            identity = ca::join(manager, &join.token).await;
+            identity = ca::join(manager, &join.token, join.availability).await;
             if identity.is_ok() {
                 break;
             }
         }
         let identity = identity?;
-        let state = State { address, listen, managers, data_path_port: 4789, manager: false };
+        let state = State {
+            address,
+            data_path_address,
+            listen,
+            managers,
+            data_path_port: 4789,
+            manager: false,
+        };
         let halves = self.ground.begin(&state, identity).await.map_err(|error| fault(&error))?;
         let mut status = halves.agent.status();
         self.state = Some(state);

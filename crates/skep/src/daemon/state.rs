@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 pub(crate) struct State {
     /// Where other nodes reach this one.
     pub(crate) address: Ipv4Addr,
+    /// Where the overlays' traffic goes, if that is another address.
+    #[serde(default)]
+    pub(crate) data_path_address: Option<Ipv4Addr>,
     /// Where a manager listens for nodes.
     pub(crate) listen: SocketAddr,
     /// RPC addresses of managers, as last heard.
@@ -24,6 +27,13 @@ pub(crate) struct State {
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     data: PathBuf,
+}
+
+impl State {
+    /// This node's VXLAN end point.
+    pub(crate) fn vtep(&self) -> Ipv4Addr {
+        self.data_path_address.unwrap_or(self.address)
+    }
 }
 
 impl Files {
@@ -101,6 +111,7 @@ mod tests {
         assert_eq!(files.load().unwrap(), None);
         let state = State {
             address: [192, 168, 100, 2].into(),
+            data_path_address: Some([10, 9, 0, 2].into()),
             listen: "0.0.0.0:2377".parse().unwrap(),
             managers: vec!["192.168.100.2:2377".into()],
             data_path_port: 4789,
