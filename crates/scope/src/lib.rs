@@ -128,7 +128,6 @@ mod tests {
         assert!(matches!(error, ScopeError::Panicked(_)), "{error}");
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "loops return results")]
     fn bug() -> Result<(), BoxError> {
         panic!("a bug");
     }
