@@ -12,6 +12,7 @@ pub struct Placement {
     /// 0: no limit.
     pub max_replicas_per_node: u64,
     /// The platforms that the image is made for. Empty: any; an empty word in one: any, too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<Platform>,
 }
 
