@@ -38,7 +38,7 @@ mod usage;
 pub use error::Error;
 pub use process::{Owned, Place};
 pub use registry::Mirror;
-pub use teardown::stop;
+pub use teardown::{mounts_below, stop, unmount_below};
 
 use client::Client;
 use std::path::{Path, PathBuf};

@@ -64,7 +64,7 @@ impl Lab {
         let name = own_name();
         let folder = std::env::temp_dir().join(format!("skep-e2e-{name}"));
         std::fs::create_dir_all(&folder).expect("a folder for the lab");
-        let (skep, docker) = (binary("skep"), docker_cli());
+        let (skep, docker) = (program("skep"), docker_cli());
         let mut lab = Self { skep, name, folder, machine: Ipv4Addr::UNSPECIFIED, docker };
         // A process of the same number that was aborted may have left one behind.
         lab.lab(&["down"]).good();
@@ -282,7 +282,10 @@ impl Drop for Lab {
 }
 
 /// A program of this build.
-fn binary(name: &str) -> PathBuf {
+///
+/// # Panics
+/// Where the caller is no test.
+pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a file");
     let folder = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
     let inner = folder.join(name);

@@ -10,7 +10,7 @@ mod lab;
 
 pub use client::{Client, Seen};
 pub use http::{Page, page};
-pub use lab::{Lab, Shown, images};
+pub use lab::{Lab, Shown, images, program};
 
 use std::time::Duration;
 

@@ -12,6 +12,8 @@ mod daemon;
 mod images;
 mod lab;
 mod process;
+mod remains;
+mod uninstall;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,6 +35,8 @@ enum Verb {
     Resolver(daemon::resolver::Options),
     /// Check whether this machine has what skep needs
     Check,
+    /// Take everything of this machine's node off it; its data stays unless asked for
+    Uninstall(uninstall::Options),
     /// Run a cluster of several nodes on this machine
     Lab(lab::Lab),
     #[command(flatten)]
@@ -64,6 +68,7 @@ fn run(skep: Skep) -> Result<ExitCode> {
                 daemon::resolver::run(options).await.map(|()| ExitCode::SUCCESS)
             }
             Verb::Check => Ok(check::run()),
+            Verb::Uninstall(options) => uninstall::run(options).await.map(|()| ExitCode::SUCCESS),
             Verb::Lab(lab) => lab::run(lab).await.map(|()| ExitCode::SUCCESS),
             Verb::Docker(verb) => cli::run(verb).await,
         }

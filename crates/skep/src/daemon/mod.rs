@@ -4,10 +4,12 @@
 //! leaves containers and traffic running; started again it takes them over.
 
 mod address;
+pub(crate) mod docker_socket;
 mod facts;
 mod member;
 mod node;
 mod options;
+mod ready;
 pub(crate) mod resolver;
 mod serve;
 mod state;
@@ -53,10 +55,17 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let node = node::start(options.clone(), about, rooms, &mut scope).await?;
     let api = engine_api::router(Api { engine, node: Arc::new(node) });
     serve::start(doors, &api, &mut scope);
+    if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {
+        docker_socket::place(path, &socket);
+    }
+    ready::tell().context("cannot tell the service manager that skep is ready")?;
     let ended = scope.join().await.context("the daemon ends early");
     // While containers go on, so does the cgroup above theirs.
     if let Err(error) = cgroup::remove_unused(&options.cgroup_parent) {
         tracing::warn!(%error, "a cgroup is left");
+    }
+    if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {
+        docker_socket::remove(path, &socket)?;
     }
     ended?;
     tracing::info!("skep ends; containers and their traffic go on");
@@ -101,11 +110,7 @@ impl Rooms {
         let (socket, runc_root) = if let Some(socket) = &options.containerd {
             (socket.clone(), options.runc_root.clone())
         } else {
-            let place = containerd::Place {
-                root: options.data.join("containerd"),
-                state: options.run.join("containerd"),
-                program: None,
-            };
+            let place = own_containerd(&options.data, &options.run);
             let runc_root = place.runc_root();
             let owned = containerd::Owned::start(place).await.context("cannot start containerd")?;
             let socket = owned.socket();
@@ -125,6 +130,20 @@ impl Rooms {
             .await
             .with_context(|| format!("cannot use the containerd at {}", socket.display()))
     }
+}
+
+/// Where a node's own containerd is.
+pub(crate) fn own_containerd(data: &Path, run: &Path) -> containerd::Place {
+    containerd::Place {
+        root: data.join("containerd"),
+        state: run.join("containerd"),
+        program: None,
+    }
+}
+
+/// Says whether the node that has this data is in a cluster.
+pub(crate) fn is_member(data: &Path) -> bool {
+    matches!(state::Files::new(data).load(), Ok(Some(_)))
 }
 
 /// Where the kernel's things of a node are.

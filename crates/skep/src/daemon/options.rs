@@ -21,6 +21,10 @@ pub(crate) struct Options {
     /// [default: unix://RUN/docker.sock]
     #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
     pub(crate) hosts: Vec<String>,
+    /// Where programs look for Docker, e.g. /var/run/docker.sock: made a link to the API's socket,
+    /// where nobody else has one
+    #[arg(long, value_name = "PATH")]
+    pub(crate) docker_socket: Option<PathBuf>,
     /// The certificate of the API's TCP server (PEM)
     #[arg(long, value_name = "FILE")]
     pub(crate) tlscert: Option<PathBuf>,
@@ -72,5 +76,12 @@ impl Options {
             return vec![format!("unix://{}", self.run.join("docker.sock").display())];
         }
         self.hosts.clone()
+    }
+
+    /// The API's first unix socket.
+    pub(crate) fn unix_socket(&self) -> Option<PathBuf> {
+        self.addresses()
+            .iter()
+            .find_map(|address| address.strip_prefix("unix://").map(PathBuf::from))
     }
 }

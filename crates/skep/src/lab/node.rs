@@ -2,7 +2,6 @@
 
 use super::layout::{Layout, Place};
 use crate::client::Client;
-use crate::daemon::resolver;
 use crate::process::{alive, end, running};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -39,11 +38,6 @@ pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Resul
     fs::write(pid_file, child.id().to_string())
         .with_context(|| format!("cannot write {}", pid_file.display()))?;
     Ok(Pid::from_raw(i32::try_from(child.id()).context("a pid is a small number")?))
-}
-
-/// The pid of a node's name server, which outlives its daemon.
-pub(super) fn resolver(place: &Place) -> Option<Pid> {
-    running(&resolver::pid_file(&place.run), &place.run.display().to_string())
 }
 
 /// The pid of a node's daemon.
@@ -195,6 +189,10 @@ mod tests {
             fs::create_dir_all(folder).unwrap();
         }
         let mut child = fake_daemon(&place);
+        // Its arguments are seen a moment after it has started.
+        while daemon(&place).is_none() {
+            tokio::time::sleep(POLL).await;
+        }
         let held = crate::daemon::lock(&place.data).unwrap();
         let killed = kill(&place);
         tokio::pin!(killed);

@@ -1,0 +1,235 @@
+//! What a machine holds: labs beside each other, a daemon of its own, and nothing afterwards.
+
+use e2e::{Lab, Shown, images, page, program, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// Waits until a page answers there.
+fn answers(address: &str) {
+    until(address, secs(20), || match page(address, "/", secs(5)) {
+        Ok(page) if page.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn two_labs_are_up_at_once_and_share_nothing() {
+    let labs = [Lab::up(2, &["nginx"]), Lab::up(1, &["nginx"])];
+    for lab in &labs {
+        let publish = ["--name", "web", "--publish", "8080:80", "--replicas", "2"];
+        let create = [&["service", "create", "--detach"], &publish[..], &["nginx:latest"]].concat();
+        lab.docker(&create).good();
+    }
+    for lab in &labs {
+        lab.converged("web", "2/2", secs(60));
+        assert_eq!(lab.containers(2, "web").len(), 2, "each lab has its own containers");
+        answers(&lab.localhost(8080));
+        answers(&lab.at(1, 8080));
+    }
+    let [one, other] = labs;
+    assert_ne!(one.localhost(8080), other.localhost(8080));
+    let gone = one.localhost(8080);
+    let left = one.down();
+    assert!(left.is_empty(), "{left:#?}");
+    assert!(page(&gone, "/", secs(5)).is_err(), "nobody forwards for a lab that is down");
+    answers(&other.localhost(8080));
+    answers(&other.at(1, 8080));
+    let left = other.down();
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests run programs")]
+fn run(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Shown {
+    let output = Command::new(program).args(arguments).output();
+    output.expect("it starts").into()
+}
+
+/// A network namespace, folders and a cgroup, which stand for a machine.
+struct Machine {
+    name: String,
+    folder: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let name = format!("skep-m{}", std::process::id());
+        run("ip", &["netns", "add", &name]).good();
+        run("ip", &["-n", &name, "link", "set", "lo", "up"]).good();
+        let folder = tempfile::Builder::new().prefix(&name).tempdir().expect("a folder");
+        Self { name, folder, daemon: None }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// The options that the daemon and its removal have in common.
+    fn options(&self) -> Vec<String> {
+        let netns = format!("/run/netns/{}", self.name);
+        let options = [
+            ("--data", self.path("data")),
+            ("--run", self.path("run")),
+            ("--docker-socket", self.path("docker.sock")),
+            ("--netns", netns),
+            ("--cgroup-parent", format!("/{}", self.name)),
+        ];
+        options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn start(&mut self) {
+        let log = std::fs::File::create(self.path("log")).expect("a log");
+        let daemon = Command::new(program("skep"))
+            .arg("daemon")
+            .args(self.options())
+            .stderr(log)
+            .process_group(0)
+            .spawn();
+        self.daemon = Some(daemon.expect("it starts"));
+        until("the daemon answers", secs(60), || {
+            let shown = self.docker(&["info"]);
+            let log = || std::fs::read_to_string(self.path("log")).unwrap_or_default();
+            if shown.ok { Ok(()) } else { Err(shown.err + &log()) }
+        });
+    }
+
+    /// Ends the daemon as a service manager does.
+    fn stop(&mut self) {
+        let mut daemon = self.daemon.take().expect("it runs");
+        let pid = Pid::from_raw(daemon.id().try_into().expect("a small number"));
+        kill(pid, Signal::SIGTERM).expect("it runs");
+        assert!(daemon.wait().expect("it is ours").success());
+    }
+
+    fn uninstall(&self, more: &[&str]) -> Shown {
+        let options = self.options();
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        run(program("skep"), &[&["uninstall"], &options[..], more].concat())
+    }
+
+    fn docker(&self, arguments: &[&str]) -> Shown {
+        let host = format!("unix://{}", self.path("docker.sock"));
+        run("docker", &[&["--host", &host], arguments].concat())
+    }
+
+    /// What the kernel holds: in the namespace, of cgroups, of mounts, of processes.
+    fn held(&self) -> Vec<String> {
+        let here = |text: &str| -> Vec<String> {
+            let mine = |line: &&str| line.contains(&self.name) && !line.contains("netns");
+            text.lines().filter(mine).map(str::to_owned).collect()
+        };
+        let netns = |arguments: &[&str]| {
+            run("ip", &[&["netns", "exec", &self.name], arguments].concat()).good()
+        };
+        let mut held = vec![
+            netns(&["ip", "-o", "link"]),
+            netns(&["ip", "rule"]),
+            netns(&["ip", "route", "show", "table", "all"]),
+            netns(&["nft", "list", "tables"]),
+        ];
+        held.extend(self.cgroups());
+        held.extend(here(&std::fs::read_to_string("/proc/self/mountinfo").expect("mounts")));
+        held.extend(here(&run("ps", &["-eo", "args"]).good()));
+        held
+    }
+
+    fn cgroups(&self) -> Vec<String> {
+        let find = ["/sys/fs/cgroup", "-maxdepth", "3", "-name", &self.name];
+        run("find", &find).out.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().ok();
+            daemon.wait().ok();
+        }
+        self.uninstall(&["--purge"]);
+        run("ip", &["netns", "del", &self.name]);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_node_that_is_taken_off() {
+    let mut machine = Machine::new();
+    let before = machine.held();
+    machine.start();
+    let tar = images().join("nginx.tar").display().to_string();
+    machine.docker(&["load", "--input", &tar]).good();
+
+    // While nothing runs, a daemon that ends leaves no cgroup, and no link where Docker's would be.
+    let socket = machine.path("docker.sock");
+    let see = ["run", "--rm", "--volume", &[&socket, ":/docker.sock"].concat(), "nginx:latest"];
+    machine.docker(&[&see[..], &["test", "-S", "/docker.sock"]].concat()).good();
+    assert!(!machine.cgroups().is_empty(), "the container was in a cgroup");
+    machine.stop();
+    assert_eq!(machine.cgroups(), Vec::<String>::new());
+    assert!(std::fs::symlink_metadata(&socket).is_err());
+
+    machine.start();
+    machine.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1"]).good();
+    let web = ["service", "create", "--name", "web", "--publish", "8080:80", "nginx:latest"];
+    machine.docker(&web).good();
+    machine.docker(&["run", "--detach", "nginx:latest"]).good();
+    let refused = machine.uninstall(&[]).bad();
+    assert!(refused.contains("stop the daemon first"), "{refused}");
+
+    machine.stop();
+    assert!(!machine.cgroups().is_empty(), "containers go on while the daemon is away");
+    let said = machine.uninstall(&[]).good();
+    assert!(said.contains("--purge") && said.contains("still in a cluster"), "{said}");
+    assert_eq!(machine.held(), before);
+    assert!(!Path::new(&machine.path("run")).exists());
+    assert!(PathBuf::from(machine.path("data/state.json")).exists(), "data stays");
+
+    // What stays is used again.
+    machine.start();
+    assert!(machine.docker(&["images"]).good().contains("nginx"));
+    until("the service runs again", secs(60), || {
+        let shown = machine.docker(&["service", "ls", "--format", "{{.Replicas}}"]);
+        if shown.out.trim() == "1/1" { Ok(()) } else { Err(shown.out + &shown.err) }
+    });
+    machine.stop();
+    machine.uninstall(&["--purge"]).good();
+    assert_eq!(machine.held(), before);
+    assert!(!Path::new(&machine.path("data")).exists());
+    machine.uninstall(&["--purge"]).good();
+}
+
+#[test]
+fn the_service_unit_is_one_that_systemd_understands() {
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/skep.service"),
+    );
+    let text = text.expect("the unit");
+    // Else systemd ends the containers with the daemon, or bounds how many there may be.
+    for line in ["KillMode=process", "TasksMax=infinity", "Delegate=yes", "Type=notify"] {
+        assert!(text.lines().any(|have| have == line), "{line} is missing");
+    }
+    let start = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+    let (program, options) = start.split_once(" daemon ").expect("the daemon");
+    // `--help` is not printed for options that are not there.
+    let options: Vec<&str> = options.split(' ').collect();
+    let shown = run(e2e::program("skep"), &[&["daemon"], &options[..], &["--help"]].concat());
+    assert!(shown.good().contains("--docker-socket"));
+    if !Path::new("/usr/bin/systemd-analyze").exists() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let unit = folder.path().join("skep.service");
+    let here = e2e::program("skep").display().to_string();
+    std::fs::write(&unit, text.replace(program, &here)).expect("a unit");
+    let shown = run("systemd-analyze", &["verify", "--man=no", &unit.display().to_string()]);
+    let complaints: Vec<&str> = shown.err.lines().filter(|line| line.contains("skep")).collect();
+    assert!(shown.ok && complaints.is_empty(), "{}", shown.err);
+}
