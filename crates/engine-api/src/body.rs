@@ -1,41 +1,15 @@
-//! Request bodies and streamed answers.
+//! Streamed answers, and requests that nobody reads.
 
 use crate::error::ApiError;
+use crate::request::BODY_MAX;
 use axum::body::Body;
-use axum::extract::{FromRequest, Request};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::header::CONTENT_TYPE;
-use serde::de::DeserializeOwned;
 use types::{Fault, Timestamp};
-
-/// The largest JSON body that is read.
-const BODY_MAX: usize = 8 << 20;
-
-/// A JSON body. An empty one is the default; the content type does not matter, as with Docker.
-pub(crate) struct JsonBody<T>(pub(crate) T);
-
-impl<S, T> FromRequest<S> for JsonBody<T>
-where
-    S: Send + Sync,
-    T: DeserializeOwned + Default,
-{
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let bytes = axum::body::to_bytes(request.into_body(), BODY_MAX)
-            .await
-            .map_err(|error| Fault::invalid(format!("cannot read the request's body: {error}")))?;
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Self(T::default()));
-        }
-        let value = serde_json::from_slice::<Option<T>>(&bytes)
-            .map_err(|error| Fault::invalid(format!("invalid JSON: {error}")))?;
-        Ok(Self(value.unwrap_or_default()))
-    }
-}
 
 /// Reads a request to its end before it is refused: a client that still sends would see a broken
 /// connection rather than the reason.

@@ -1,19 +1,15 @@
 //! What a registry is told comes in a header, for images and services alike.
 
-use crate::json::nullable;
 use axum::http::HeaderMap;
 use base64::Engine as _;
 use serde::Deserialize;
 use types::{Fault, PullCredentials};
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename = "AuthConfig", default)]
 struct AuthJson {
-    #[serde(deserialize_with = "nullable")]
     username: String,
-    #[serde(deserialize_with = "nullable")]
     password: String,
-    #[serde(deserialize_with = "nullable")]
     identitytoken: String,
 }
 
@@ -27,7 +23,7 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<PullCredentials>
         .decode(text)
         .or_else(|_other_alphabet| base64::engine::general_purpose::STANDARD.decode(text))
         .map_err(|_neither| wrong())?;
-    let auth: AuthJson = serde_json::from_slice(&bytes).map_err(|_syntax| wrong())?;
+    let auth: AuthJson = crate::request::read(&bytes).map_err(|_syntax| wrong())?.value;
     let some = !auth.username.is_empty() || !auth.identitytoken.is_empty();
     Ok(some.then_some(PullCredentials {
         username: auth.username,

@@ -18,6 +18,7 @@ mod filters;
 mod json;
 mod local;
 mod port;
+mod request;
 mod spec;
 mod system;
 

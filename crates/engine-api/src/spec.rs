@@ -11,8 +11,6 @@ pub fn render_service_spec(spec: &ServiceSpec) -> Value {
 }
 
 /// Reads a spec as `GET /services/{id}` shows it.
-pub fn parse_service_spec(spec: Value) -> Result<ServiceSpec, Fault> {
-    serde_json::from_value::<ServiceSpecJson>(spec)
-        .map_err(|error| Fault::invalid(format!("invalid service spec: {error}")))?
-        .parse()
+pub fn parse_service_spec(spec: &Value) -> Result<ServiceSpec, Fault> {
+    crate::request::read::<ServiceSpecJson>(spec.to_string().as_bytes())?.value.parse()
 }

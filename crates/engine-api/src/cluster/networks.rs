@@ -1,9 +1,9 @@
 //! `/networks`: the cluster's networks, and the few that every node has of its own.
 
-use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::network::{CreateJson, render, render_local};
+use crate::request::JsonBody;
 use crate::{Api, ListQuery, port::Membership};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -77,11 +77,11 @@ async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<
 
 async fn create(
     State(api): State<Api>,
-    JsonBody(request): JsonBody<CreateJson>,
+    JsonBody(request, warnings): JsonBody<CreateJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let spec = request.parse()?;
     let id = api.manager()?.create_network(spec).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "Id": id, "Warning": "" }))))
+    Ok((StatusCode::CREATED, Json(json!({ "Id": id, "Warning": warnings.join("; ") }))))
 }
 
 async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {

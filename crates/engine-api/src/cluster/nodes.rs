@@ -1,9 +1,9 @@
 //! `/nodes`: the machines of the cluster.
 
-use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::node::{ManagerView, NodeSpecJson, render, role_word};
+use crate::request::JsonBody;
 use crate::{Api, ListQuery};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -76,7 +76,7 @@ async fn update(
     State(api): State<Api>,
     Path(id): Path<String>,
     Query(query): Query<UpdateQuery>,
-    JsonBody(spec): JsonBody<NodeSpecJson>,
+    JsonBody(spec, _): JsonBody<NodeSpecJson>,
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
     let node = find::node(&manager.view(), own(&api.member()?.node, &id))?;

@@ -2,11 +2,11 @@
 
 use super::logs::{self, LogQuery};
 use crate::Api;
-use crate::body::JsonBody;
 use crate::credentials::credentials;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::service::{Counts, ServiceSpecJson, render};
+use crate::request::JsonBody;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -87,7 +87,7 @@ fn resolve_networks(view: &View, spec: &mut ServiceSpec) -> Result<(), Fault> {
 async fn create(
     State(api): State<Api>,
     headers: HeaderMap,
-    JsonBody(spec): JsonBody<ServiceSpecJson>,
+    JsonBody(spec, warnings): JsonBody<ServiceSpecJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let manager = api.manager()?;
     let mut spec = spec.parse()?;
@@ -98,7 +98,12 @@ async fn create(
         spec.name = engine::draw_name(|name| view.service_named(name).is_some());
     }
     let id = manager.create_service(spec).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "ID": id, "Warnings": null }))))
+    Ok((StatusCode::CREATED, Json(json!({ "ID": id, "Warnings": some(&warnings) }))))
+}
+
+/// Go's form of a list: null where there is nothing in it.
+fn some(warnings: &[String]) -> Option<&[String]> {
+    (!warnings.is_empty()).then_some(warnings)
 }
 
 async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
@@ -139,7 +144,7 @@ async fn update(
     Path(id): Path<String>,
     Query(query): Query<UpdateQuery>,
     headers: HeaderMap,
-    JsonBody(spec): JsonBody<ServiceSpecJson>,
+    JsonBody(spec, warnings): JsonBody<ServiceSpecJson>,
 ) -> Result<Json<Value>, ApiError> {
     let manager = api.manager()?;
     let view = manager.view();
@@ -160,7 +165,7 @@ async fn update(
     };
     resolve_networks(&view, &mut spec)?;
     manager.update_service(&service.id, version, spec, rollback).await?;
-    Ok(Json(json!({ "Warnings": null })))
+    Ok(Json(json!({ "Warnings": some(&warnings) })))
 }
 
 async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {

@@ -1,10 +1,10 @@
 //! `/swarm`: create, join, leave, look at and change the cluster.
 
 use crate::Api;
-use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::json;
 use crate::port::{Init, Join};
+use crate::request::JsonBody;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -31,17 +31,15 @@ async fn inspect(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "InitRequest", rename_all = "PascalCase", default)]
 struct InitJson {
     listen_addr: String,
     advertise_addr: String,
     data_path_addr: String,
     data_path_port: u32,
-    #[serde(deserialize_with = "json::nullable")]
     default_addr_pool: Vec<String>,
     subnet_size: u32,
     force_new_cluster: bool,
-    #[serde(deserialize_with = "json::nullable")]
     spec: json::cluster::ClusterSpecJson,
     auto_lock_managers: bool,
     availability: String,
@@ -49,7 +47,7 @@ struct InitJson {
 
 async fn init(
     State(api): State<Api>,
-    JsonBody(request): JsonBody<InitJson>,
+    JsonBody(request, _): JsonBody<InitJson>,
 ) -> Result<Json<Value>, ApiError> {
     if request.auto_lock_managers {
         return Err(Fault::not_implemented("autolock").into());
@@ -89,12 +87,11 @@ async fn init(
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "JoinRequest", rename_all = "PascalCase", default)]
 struct JoinJson {
     listen_addr: String,
     advertise_addr: String,
     data_path_addr: String,
-    #[serde(deserialize_with = "json::nullable")]
     remote_addrs: Vec<String>,
     join_token: String,
     availability: String,
@@ -102,7 +99,7 @@ struct JoinJson {
 
 async fn join(
     State(api): State<Api>,
-    JsonBody(request): JsonBody<JoinJson>,
+    JsonBody(request, _): JsonBody<JoinJson>,
 ) -> Result<StatusCode, ApiError> {
     if request.remote_addrs.is_empty() {
         return Err(Fault::invalid("at least 1 RemoteAddr is required to join").into());
@@ -144,7 +141,7 @@ struct UpdateQuery {
 async fn update(
     State(api): State<Api>,
     Query(query): Query<UpdateQuery>,
-    JsonBody(spec): JsonBody<json::cluster::ClusterSpecJson>,
+    JsonBody(spec, _): JsonBody<json::cluster::ClusterSpecJson>,
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
     if crate::flag(query.rotate_manager_unlock_key.as_deref()) {

@@ -1,56 +1,51 @@
 //! The cluster: `SwarmSpec`, `GET /swarm` and the cluster part of `GET /info`.
 
-use super::{duration, nanos, nullable, with_meta};
+use super::{duration, nanos, with_meta};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{Cluster, ClusterSpec, Fault, Labels};
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "SwarmSpec", rename_all = "PascalCase", default)]
 pub(crate) struct ClusterSpecJson {
     name: String,
-    #[serde(deserialize_with = "nullable")]
     labels: Labels,
-    #[serde(deserialize_with = "nullable")]
     orchestration: OrchestrationJson,
-    #[serde(deserialize_with = "nullable")]
     raft: RaftJson,
-    #[serde(deserialize_with = "nullable")]
     dispatcher: DispatcherJson,
-    #[serde(rename = "CAConfig", deserialize_with = "nullable")]
+    #[serde(rename = "CAConfig")]
     ca: CaJson,
-    #[serde(deserialize_with = "nullable")]
     encryption_config: EncryptionJson,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "OrchestrationConfig", rename_all = "PascalCase", default)]
 struct OrchestrationJson {
     task_history_retention_limit: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "RaftConfig", rename_all = "PascalCase", default)]
 struct RaftJson {
     snapshot_interval: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "DispatcherConfig", rename_all = "PascalCase", default)]
 struct DispatcherJson {
     heartbeat_period: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "CAConfig", rename_all = "PascalCase", default)]
 struct CaJson {
     node_cert_expiry: i64,
-    #[serde(rename = "ExternalCAs", deserialize_with = "nullable")]
+    #[serde(rename = "ExternalCAs")]
     external: Vec<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "EncryptionConfig", rename_all = "PascalCase", default)]
 struct EncryptionJson {
     auto_lock_managers: bool,
 }

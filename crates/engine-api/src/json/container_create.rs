@@ -1,7 +1,7 @@
 //! Plain containers: `POST /containers/create` in.
 
 use super::container_spec::{HealthJson, MountJson, UlimitJson};
-use super::{duration, nullable};
+use super::{Words, duration};
 use engine::{ContainerConfig, HostPort, LogConfig, NetworkMode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,136 +11,97 @@ use types::{
 };
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "ContainerCreate", rename_all = "PascalCase", default)]
 pub(crate) struct CreateJson {
-    #[serde(deserialize_with = "nullable")]
     hostname: String,
-    #[serde(deserialize_with = "nullable")]
     user: String,
     tty: bool,
     open_stdin: bool,
     stdin_once: bool,
-    #[serde(deserialize_with = "nullable")]
     env: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
-    cmd: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
-    entrypoint: Vec<String>,
+    cmd: Words,
+    entrypoint: Words,
     image: String,
-    #[serde(deserialize_with = "nullable")]
     working_dir: String,
-    #[serde(deserialize_with = "nullable")]
     labels: Labels,
-    #[serde(deserialize_with = "nullable")]
     stop_signal: String,
     stop_timeout: Option<i64>,
     healthcheck: Option<HealthJson>,
-    #[serde(deserialize_with = "nullable")]
     volumes: BTreeMap<String, Value>,
-    #[serde(deserialize_with = "nullable")]
     host_config: HostConfigJson,
-    #[serde(deserialize_with = "nullable")]
     networking_config: NetworkingJson,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "NetworkingConfig", rename_all = "PascalCase", default)]
 struct NetworkingJson {
-    #[serde(deserialize_with = "nullable")]
     endpoints_config: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "HostConfig", rename_all = "PascalCase", default)]
 #[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
 struct HostConfigJson {
-    #[serde(deserialize_with = "nullable")]
     binds: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     mounts: Vec<MountJson>,
-    #[serde(deserialize_with = "nullable")]
     tmpfs: Labels,
-    #[serde(deserialize_with = "nullable")]
     network_mode: String,
-    #[serde(deserialize_with = "nullable")]
     port_bindings: BTreeMap<String, Option<Vec<BindingJson>>>,
     publish_all_ports: bool,
-    #[serde(deserialize_with = "nullable")]
     restart_policy: RestartJson,
     auto_remove: bool,
     privileged: bool,
     readonly_rootfs: bool,
     init: Option<bool>,
-    #[serde(deserialize_with = "nullable")]
     cap_add: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     cap_drop: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     dns: Vec<std::net::IpAddr>,
-    #[serde(deserialize_with = "nullable")]
     dns_options: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     dns_search: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     extra_hosts: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     group_add: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     sysctls: Labels,
-    #[serde(deserialize_with = "nullable")]
     ulimits: Vec<UlimitJson>,
-    #[serde(deserialize_with = "nullable")]
     log_config: LogJson,
     memory: i64,
     nano_cpus: i64,
     pids_limit: Option<i64>,
     shm_size: i64,
     oom_score_adj: i64,
-    #[serde(deserialize_with = "nullable")]
     devices: Vec<Value>,
-    #[serde(deserialize_with = "nullable")]
     device_requests: Vec<Value>,
-    #[serde(deserialize_with = "nullable")]
     pid_mode: String,
-    #[serde(deserialize_with = "nullable")]
     ipc_mode: String,
-    #[serde(rename = "UTSMode", deserialize_with = "nullable")]
+    #[serde(rename = "UTSMode")]
     uts_mode: String,
-    #[serde(deserialize_with = "nullable")]
     userns_mode: String,
-    #[serde(deserialize_with = "nullable")]
     cgroup_parent: String,
-    #[serde(deserialize_with = "nullable")]
     volumes_from: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     security_opt: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     links: Vec<String>,
     cpu_quota: i64,
     cpu_shares: i64,
-    #[serde(deserialize_with = "nullable")]
     cpuset_cpus: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "PortBinding", rename_all = "PascalCase", default)]
 struct BindingJson {
     host_ip: String,
     host_port: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "RestartPolicy", rename_all = "PascalCase", default)]
 struct RestartJson {
     name: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "LogConfig", rename_all = "PascalCase", default)]
 struct LogJson {
     #[serde(rename = "Type")]
     kind: String,
-    #[serde(deserialize_with = "nullable")]
     config: Labels,
 }
 
@@ -169,8 +130,8 @@ impl CreateJson {
         let spec = ContainerSpec {
             image: self.image,
             labels: self.labels,
-            command: self.entrypoint,
-            args: self.cmd,
+            command: self.entrypoint.0,
+            args: self.cmd.0,
             hostname: self.hostname,
             env: self.env,
             dir: self.working_dir,
@@ -378,7 +339,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ContainerConfig, Fault> {
-        serde_json::from_str::<CreateJson>(text).unwrap().parse("c".into())
+        crate::request::read::<CreateJson>(text.as_bytes()).unwrap().value.parse("c".into())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `ContainerSpec`: what runs in a task's container.
 
-use super::{duration, nanos, nullable};
+use super::{duration, nanos};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use types::{
@@ -8,24 +8,24 @@ use types::{
 };
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "ContainerSpec", rename_all = "PascalCase", default)]
 pub(crate) struct ContainerSpecJson {
     pub(crate) image: String,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Labels::is_empty")]
+    #[serde(skip_serializing_if = "Labels::is_empty")]
     labels: Labels,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     command: Vec<String>,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     args: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     hostname: String,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     env: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     dir: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     user: String,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     groups: Vec<String>,
     #[serde(rename = "TTY", skip_serializing_if = "is_false")]
     tty: bool,
@@ -41,42 +41,34 @@ pub(crate) struct ContainerSpecJson {
     stop_grace_period: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     healthcheck: Option<HealthJson>,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     hosts: Vec<String>,
     #[serde(rename = "DNSConfig", skip_serializing_if = "Option::is_none")]
     dns: Option<DnsJson>,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     mounts: Vec<MountJson>,
-    #[serde(
-        rename = "CapabilityAdd",
-        deserialize_with = "nullable",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(rename = "CapabilityAdd", skip_serializing_if = "Vec::is_empty")]
     cap_add: Vec<String>,
-    #[serde(
-        rename = "CapabilityDrop",
-        deserialize_with = "nullable",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(rename = "CapabilityDrop", skip_serializing_if = "Vec::is_empty")]
     cap_drop: Vec<String>,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Labels::is_empty")]
+    #[serde(skip_serializing_if = "Labels::is_empty")]
     sysctls: Labels,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     ulimits: Vec<UlimitJson>,
     #[serde(skip_serializing_if = "is_zero")]
     oom_score_adj: i64,
     /// Docker's CLI reads it without asking whether it is there.
     isolation: String,
-    #[serde(deserialize_with = "nullable", skip_serializing)]
+    #[serde(skip_serializing)]
     secrets: Vec<Value>,
-    #[serde(deserialize_with = "nullable", skip_serializing)]
+    #[serde(skip_serializing)]
     configs: Vec<Value>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "HealthConfig", rename_all = "PascalCase", default)]
 pub(crate) struct HealthJson {
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     test: Vec<String>,
     #[serde(skip_serializing_if = "is_zero")]
     interval: i64,
@@ -91,18 +83,18 @@ pub(crate) struct HealthJson {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "DNSConfig", rename_all = "PascalCase", default)]
 struct DnsJson {
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     nameservers: Vec<std::net::IpAddr>,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     search: Vec<String>,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     options: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "Mount", rename_all = "PascalCase", default)]
 pub(crate) struct MountJson {
     #[serde(rename = "Type")]
     kind: String,
@@ -120,36 +112,33 @@ pub(crate) struct MountJson {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "VolumeOptions", rename_all = "PascalCase", default)]
 struct VolumeOptionsJson {
     #[serde(skip_serializing)]
     no_copy: bool,
-    #[serde(deserialize_with = "nullable", skip_serializing)]
+    #[serde(skip_serializing)]
     driver_config: DriverConfigJson,
-    #[serde(deserialize_with = "nullable", skip_serializing)]
+    #[serde(skip_serializing)]
     subpath: String,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Labels::is_empty")]
+    #[serde(skip_serializing_if = "Labels::is_empty")]
     labels: Labels,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "Driver", rename_all = "PascalCase", default)]
 struct DriverConfigJson {
-    #[serde(deserialize_with = "nullable")]
     name: String,
-    #[serde(deserialize_with = "nullable")]
     options: Labels,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "BindOptions", rename_all = "PascalCase", default)]
 struct BindOptionsJson {
-    #[serde(deserialize_with = "nullable")]
     propagation: String,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "TmpfsOptions", rename_all = "PascalCase", default)]
 struct TmpfsOptionsJson {
     #[serde(skip_serializing_if = "is_zero")]
     size_bytes: i64,
@@ -158,7 +147,7 @@ struct TmpfsOptionsJson {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "Ulimit", rename_all = "PascalCase", default)]
 pub(crate) struct UlimitJson {
     pub(crate) name: String,
     pub(crate) soft: i64,

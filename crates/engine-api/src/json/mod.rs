@@ -1,7 +1,7 @@
 //! Docker's JSON: parsed into the cluster's words and rendered from them. Pure.
 //!
-//! It lives here and nowhere else. Fields that Skep does not know are ignored on the way in, as
-//! Docker does; features that it knows but does not have are refused by name.
+//! It lives here and nowhere else. A field that a struct has is honoured; what becomes of Docker's
+//! other fields stands in [`crate::request`]'s table.
 
 pub(crate) mod cluster;
 pub(crate) mod container;
@@ -14,18 +14,47 @@ pub(crate) mod service;
 pub(crate) mod task;
 pub(crate) mod task_template;
 
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use std::fmt;
 use std::time::Duration;
 use types::Meta;
 
-/// Reads `null` as the default, as Go does.
-pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+/// A command as Docker reads it: a list of words, or one word alone.
+#[derive(Debug, Default)]
+pub(crate) struct Words(pub(crate) Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_unit<E>(self) -> Result<Words, E> {
+                Ok(Words::default())
+            }
+
+            fn visit_str<E>(self, word: &str) -> Result<Words, E> {
+                Ok(Words(vec![word.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut words: A) -> Result<Words, A::Error> {
+                let mut list = Vec::new();
+                while let Some(word) = words.next_element()? {
+                    list.push(word);
+                }
+                Ok(Words(list))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
 }
 
 /// A duration from Go's nanoseconds; negative ones are zero.

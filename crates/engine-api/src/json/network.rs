@@ -1,12 +1,11 @@
 //! Networks: `POST /networks/create` in, network resources out.
 
-use super::nullable;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{Fault, Labels, Network, NetworkSpec, Subnet};
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "NetworkCreate", rename_all = "PascalCase", default)]
 #[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
 pub(crate) struct CreateJson {
     name: String,
@@ -15,31 +14,28 @@ pub(crate) struct CreateJson {
     internal: bool,
     attachable: bool,
     ingress: bool,
-    #[serde(rename = "EnableIPv6", deserialize_with = "nullable")]
+    #[serde(rename = "EnableIPv6")]
     ipv6: bool,
-    #[serde(deserialize_with = "nullable")]
     options: Labels,
-    #[serde(deserialize_with = "nullable")]
     labels: Labels,
-    #[serde(rename = "IPAM", deserialize_with = "nullable")]
+    #[serde(rename = "IPAM")]
     ipam: IpamJson,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "IPAM", rename_all = "PascalCase", default)]
 struct IpamJson {
-    #[serde(deserialize_with = "nullable")]
     config: Vec<IpamConfigJson>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "IPAMConfig", rename_all = "PascalCase", default)]
 struct IpamConfigJson {
     subnet: String,
     gateway: String,
     #[serde(rename = "IPRange")]
     range: String,
-    #[serde(rename = "AuxiliaryAddresses", deserialize_with = "nullable")]
+    #[serde(rename = "AuxiliaryAddresses")]
     aux: Labels,
 }
 
@@ -233,7 +229,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<NetworkSpec, Fault> {
-        serde_json::from_str::<CreateJson>(text).unwrap().parse()
+        crate::request::read::<CreateJson>(text.as_bytes()).unwrap().value.parse()
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Nodes: `NodeSpec` both ways, `Node` on the way out.
 
-use super::{nullable, with_meta};
+use super::with_meta;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{Availability, Fault, Labels, Node, NodeRole, NodeSpec, NodeState};
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "NodeSpec", rename_all = "PascalCase", default)]
 pub(crate) struct NodeSpecJson {
     name: String,
-    #[serde(deserialize_with = "nullable")]
     labels: Labels,
     role: String,
     availability: String,

@@ -1,7 +1,7 @@
 //! Services: `ServiceSpec` both ways, `Service` on the way out.
 
 use super::task_template::{AttachmentJson, TaskTemplateJson};
-use super::{duration, nanos, nullable, with_meta};
+use super::{duration, nanos, with_meta};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use types::{
@@ -10,26 +10,24 @@ use types::{
 };
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "ServiceSpec", rename_all = "PascalCase", default)]
 pub(crate) struct ServiceSpecJson {
     name: String,
-    #[serde(deserialize_with = "nullable")]
     labels: Labels,
     task_template: TaskTemplateJson,
-    #[serde(deserialize_with = "nullable")]
     mode: ModeJson,
     #[serde(skip_serializing_if = "Option::is_none")]
     update_config: Option<UpdateJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rollback_config: Option<UpdateJson>,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     networks: Vec<AttachmentJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint_spec: Option<EndpointJson>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "ServiceMode", rename_all = "PascalCase", default)]
 struct ModeJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     replicated: Option<ReplicatedJson>,
@@ -42,22 +40,22 @@ struct ModeJson {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "ReplicatedService", rename_all = "PascalCase", default)]
 struct ReplicatedJson {
     replicas: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "EndpointSpec", rename_all = "PascalCase", default)]
 struct EndpointJson {
     #[serde(skip_serializing_if = "String::is_empty")]
     mode: String,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     ports: Vec<PortJson>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "PortConfig", rename_all = "PascalCase", default)]
 pub(crate) struct PortJson {
     #[serde(skip_serializing_if = "String::is_empty")]
     name: String,
@@ -74,7 +72,7 @@ fn is_no_port(port: &u32) -> bool {
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "UpdateConfig", rename_all = "PascalCase", default)]
 struct UpdateJson {
     parallelism: u64,
     delay: i64,
@@ -351,7 +349,7 @@ mod tests {
     }"#;
 
     fn parse(text: &str) -> Result<ServiceSpec, Fault> {
-        serde_json::from_str::<ServiceSpecJson>(text).unwrap().parse()
+        crate::request::read::<ServiceSpecJson>(text.as_bytes()).unwrap().value.parse()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `TaskTemplate`: what every task of a service is made from.
 
 use super::container_spec::ContainerSpecJson;
-use super::{duration, nanos, nullable};
+use super::{duration, nanos};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use types::{
@@ -10,20 +10,18 @@ use types::{
 };
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "TaskSpec", rename_all = "PascalCase", default)]
 pub(crate) struct TaskTemplateJson {
     container_spec: Option<ContainerSpecJson>,
     #[serde(skip_serializing)]
     plugin_spec: Option<Value>,
     #[serde(skip_serializing)]
     network_attachment_spec: Option<Value>,
-    #[serde(deserialize_with = "nullable")]
     resources: ResourcesJson,
     #[serde(skip_serializing_if = "Option::is_none")]
     restart_policy: Option<RestartJson>,
-    #[serde(deserialize_with = "nullable")]
     placement: PlacementJson,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) networks: Vec<AttachmentJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_driver: Option<LogDriverJson>,
@@ -32,23 +30,23 @@ pub(crate) struct TaskTemplateJson {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "LogDriver", rename_all = "PascalCase", default)]
 struct LogDriverJson {
     name: String,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Labels::is_empty")]
+    #[serde(skip_serializing_if = "Labels::is_empty")]
     options: Labels,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "NetworkAttachmentConfig", rename_all = "PascalCase", default)]
 pub(crate) struct AttachmentJson {
     pub(crate) target: String,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     aliases: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "ResourceRequirements", rename_all = "PascalCase", default)]
 struct ResourcesJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<AmountsJson>,
@@ -57,7 +55,7 @@ struct ResourcesJson {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "Resources", rename_all = "PascalCase", default)]
 struct AmountsJson {
     #[serde(rename = "NanoCPUs", skip_serializing_if = "Option::is_none")]
     nano_cpus: Option<i64>,
@@ -65,12 +63,12 @@ struct AmountsJson {
     memory_bytes: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pids: Option<i64>,
-    #[serde(deserialize_with = "nullable", skip_serializing)]
+    #[serde(skip_serializing)]
     generic_resources: Vec<Value>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "TaskRestartPolicy", rename_all = "PascalCase", default)]
 struct RestartJson {
     condition: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,20 +80,20 @@ struct RestartJson {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "Placement", rename_all = "PascalCase", default)]
 struct PlacementJson {
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     constraints: Vec<String>,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     preferences: Vec<PreferenceJson>,
     #[serde(skip_serializing_if = "is_none_wanted")]
     max_replicas: u64,
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     platforms: Vec<PlatformJson>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "Platform", rename_all = "PascalCase", default)]
 struct PlatformJson {
     #[serde(skip_serializing_if = "String::is_empty")]
     architecture: String,
@@ -109,13 +107,13 @@ fn is_none_wanted(replicas: &u64) -> bool {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "PlacementPreference", rename_all = "PascalCase", default)]
 struct PreferenceJson {
     spread: Option<SpreadJson>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "SpreadOver", rename_all = "PascalCase", default)]
 struct SpreadJson {
     spread_descriptor: String,
 }

@@ -1,12 +1,13 @@
 //! `/containers`: this node's containers, of tasks and plain ones.
 
 use super::{attach, now};
-use crate::body::{self, JsonBody, LogForm};
+use crate::body::{self, LogForm};
 use crate::cluster::LogQuery;
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::json::container::{render, render_item};
 use crate::json::container_create::CreateJson;
+use crate::request::JsonBody;
 use crate::{Api, flag};
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
@@ -95,11 +96,12 @@ struct CreateQuery {
 async fn create(
     State(api): State<Api>,
     Query(query): Query<CreateQuery>,
-    JsonBody(request): JsonBody<CreateJson>,
+    JsonBody(request, warnings): JsonBody<CreateJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let name = query.name.unwrap_or_default().trim_start_matches('/').to_owned();
     make_bind_sources(&request).await?;
-    let created = api.engine.create(request.parse(name)?).await?;
+    let mut created = api.engine.create(request.parse(name)?).await?;
+    created.warnings.extend(warnings);
     let body = json!({ "Id": created.id, "Warnings": created.warnings });
     Ok((StatusCode::CREATED, Json(body)))
 }

@@ -3,9 +3,8 @@
 use super::attach;
 use super::containers::SizeQuery;
 use crate::Api;
-use crate::body::JsonBody;
 use crate::error::ApiError;
-use crate::json::nullable;
+use crate::request::JsonBody;
 use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -25,7 +24,7 @@ pub(crate) fn routes() -> Router<Api> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "ExecOptions", rename_all = "PascalCase", default)]
 #[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
 struct CreateJson {
     attach_stdin: bool,
@@ -33,9 +32,7 @@ struct CreateJson {
     attach_stderr: bool,
     tty: bool,
     privileged: bool,
-    #[serde(deserialize_with = "nullable")]
     env: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
     cmd: Vec<String>,
     user: String,
     working_dir: String,
@@ -44,7 +41,7 @@ struct CreateJson {
 async fn create(
     State(api): State<Api>,
     Path(id): Path<String>,
-    JsonBody(request): JsonBody<CreateJson>,
+    JsonBody(request, _): JsonBody<CreateJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     if request.cmd.is_empty() {
         return Err(Fault::invalid("No exec command specified").into());
@@ -65,7 +62,7 @@ async fn create(
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "ExecStartOptions", rename_all = "PascalCase", default)]
 struct StartJson {
     detach: bool,
 }
@@ -79,7 +76,7 @@ async fn start(
     let (parts, body) = request.into_parts();
     let (mut head, extensions) = (Request::new(axum::body::Body::empty()), parts.extensions);
     *head.headers_mut() = parts.headers;
-    let JsonBody(options) = JsonBody::<StartJson>::from_request(Request::new(body), &()).await?;
+    let JsonBody(options, _) = JsonBody::<StartJson>::from_request(Request::new(body), &()).await?;
     *head.extensions_mut() = extensions;
     let attached = api.engine.exec_start(&id, options.detach).await?;
     if options.detach {

@@ -1,9 +1,8 @@
 //! `/volumes`: this node's volumes.
 
-use crate::body::JsonBody;
 use crate::error::ApiError;
 use crate::filters::Filters;
-use crate::json::nullable;
+use crate::request::JsonBody;
 use crate::{Api, ListQuery};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -49,19 +48,17 @@ async fn list(
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename = "VolumeCreate", rename_all = "PascalCase", default)]
 struct CreateJson {
     name: String,
     driver: String,
-    #[serde(deserialize_with = "nullable")]
     driver_opts: Labels,
-    #[serde(deserialize_with = "nullable")]
     labels: Labels,
 }
 
 async fn create(
     State(api): State<Api>,
-    JsonBody(request): JsonBody<CreateJson>,
+    JsonBody(request, _): JsonBody<CreateJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     if !matches!(request.driver.as_str(), "" | "local") || !request.driver_opts.is_empty() {
         return Err(Fault::not_implemented("a volume with a driver or driver options").into());

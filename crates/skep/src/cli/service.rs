@@ -139,8 +139,7 @@ async fn read(client: &Client, name: &str) -> Result<Value> {
 
 /// A service's spec in the cluster's words.
 pub(crate) fn spec(service: &Value) -> Result<ServiceSpec> {
-    engine_api::parse_service_spec(service["Spec"].clone())
-        .context("cannot read the service's spec")
+    engine_api::parse_service_spec(&service["Spec"]).context("cannot read the service's spec")
 }
 
 /// Writes a changed spec back.

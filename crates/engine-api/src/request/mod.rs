@@ -1,0 +1,38 @@
+//! What clients send, read in one place: JSON by Go's rules, queries by Docker's.
+
+mod reader;
+mod table;
+mod tree;
+
+pub(crate) use reader::read;
+
+use crate::error::ApiError;
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+use types::Fault;
+
+/// The largest JSON body that is read.
+pub(crate) const BODY_MAX: usize = 8 << 20;
+
+/// A JSON body, and what the user is told of its fields that have no effect. An empty body is the
+/// default; the content type does not matter.
+pub(crate) struct JsonBody<T>(pub(crate) T, pub(crate) Vec<String>);
+
+impl<S, T> FromRequest<S> for JsonBody<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned + Default,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let bytes = axum::body::to_bytes(request.into_body(), BODY_MAX)
+            .await
+            .map_err(|error| Fault::invalid(format!("cannot read the request's body: {error}")))?;
+        let read = read(&bytes)?;
+        Ok(Self(read.value, read.warnings))
+    }
+}
+
+#[cfg(test)]
+mod tests;
