@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use store::View;
-use types::{DesiredState, NetworkId, NodeId, Task, TaskId, Version};
+use types::{NetworkId, NodeId, Task, TaskId, Version};
 
 /// Messages of a session that are remembered until they are acknowledged.
 const UNACKNOWLEDGED: usize = 256;
@@ -86,7 +86,7 @@ impl Ceased {
     pub(crate) fn observe(&mut self, view: &View) {
         let stopping: BTreeMap<&TaskId, &Task> = view
             .tasks()
-            .filter(|task| task.desired > DesiredState::Running && task.occupies())
+            .filter(|task| task.is_stopping() && task.occupies())
             .map(|task| (&task.id, AsRef::as_ref(task)))
             .collect();
         self.0.retain(|id, _| stopping.contains_key(id));
@@ -151,7 +151,7 @@ fn audience(task: &Task, hosts: &BTreeMap<&NetworkId, BTreeSet<&NodeId>>) -> Aud
 mod tests {
     use super::*;
     use store::Tx;
-    use types::{Attachment, TaskState, Timestamp};
+    use types::{Attachment, DesiredState, TaskState, Timestamp};
 
     /// Running tasks on nodes with networks; the first one is wanted shut down.
     fn view(version: u64, tasks: &[(&str, &str)], mesh: bool) -> View {
@@ -201,6 +201,20 @@ mod tests {
         let view = view(7, &[("a", "front"), ("b", "front"), ("c", "back")], false);
         assert!(is_withdrawn(&view, &[("a", 7), ("b", 7), ("c", 0), ("d", 0)]));
         assert!(!is_withdrawn(&view, &[("a", 7), ("b", 6), ("c", 7), ("d", 7)]));
+    }
+
+    #[test]
+    fn an_unhealthy_task_is_withdrawn_as_one_that_is_not_wanted() {
+        let mut unhealthy = view(7, &[("a", "front")], true);
+        let mut tx = Tx::new(&unhealthy);
+        tx.edit_task(&"t0".into(), |task| {
+            task.desired = DesiredState::Running;
+            task.status.unhealthy = true;
+        });
+        let changes = tx.finish();
+        unhealthy.apply(&changes, Version(8), Timestamp(2));
+        assert!(!is_withdrawn(&unhealthy, &[("b", 7)]));
+        assert!(is_withdrawn(&unhealthy, &[("b", 8)]));
     }
 
     #[test]

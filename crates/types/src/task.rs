@@ -50,9 +50,14 @@ impl Task {
         }
     }
 
-    /// Says whether names and balancers may lead to this task: it runs, and is wanted to.
+    /// Says whether names and balancers may lead to this task: it runs, and is not to be stopped.
     pub fn serves(&self) -> bool {
-        self.status.state == TaskState::Running && self.desired == DesiredState::Running
+        self.status.state == TaskState::Running && !self.is_stopping()
+    }
+
+    /// Says whether this task is about to be stopped: the cluster wants it, or it is unhealthy.
+    pub fn is_stopping(&self) -> bool {
+        self.desired > DesiredState::Running || self.status.unhealthy
     }
 
     /// Says whether this task still takes room on its node: it is there and has not ended.
@@ -73,6 +78,9 @@ pub struct TaskStatus {
     /// Why it failed, or why it waits; empty otherwise.
     pub error: String,
     pub container: Option<ContainerStatus>,
+    /// Its health check has failed: it is about to be stopped, and nobody may lead traffic to it,
+    /// although it runs. It stays so until it has ended.
+    pub unhealthy: bool,
 }
 
 /// Bytes of a text in a [`TaskStatus`] that are kept.

@@ -50,6 +50,7 @@ fn status() -> TaskStatus {
         message: "started".into(),
         error: String::new(),
         container: Some(ContainerStatus { id: "c1".into(), pid: 42, exit_code: -1 }),
+        unhealthy: false,
     }
 }
 
@@ -347,6 +348,7 @@ fn assignments() {
                         "pid": 42,
                         "exit_code": -1,
                       },
+                      "unhealthy": false,
                     },
                     "not_before": 5,
                     "restarts": [],
@@ -505,6 +507,7 @@ fn reports_and_logs() {
                 "pid": 42,
                 "exit_code": -1,
               },
+              "unhealthy": false,
             },
           },
           "sent_at": 7,

@@ -128,6 +128,9 @@ impl Local {
         if found.running || found.exit.is_some() {
             self.process = Process::Started;
         }
+        if self.status.unhealthy {
+            self.process = Process::Unhealthy;
+        }
         if found.running && (!found.has_health_check || found.healthy) {
             self.rise(TaskState::Running, "started", now, effects);
         }
@@ -169,7 +172,9 @@ impl Local {
 
     /// Says whether managers know less than this node.
     pub(super) fn is_news(&self) -> bool {
-        !self.leaving && self.task.status.state < self.status.state
+        let known = &self.task.status;
+        let unhealthy = self.status.unhealthy && !known.unhealthy;
+        !self.leaving && (known.state < self.status.state || unhealthy)
     }
 
     pub(super) fn report(&self) -> Effect {
@@ -261,14 +266,18 @@ impl Local {
         self.exit.get_or_insert(exit);
     }
 
+    /// What its health check says, as long as it is not to be stopped. An unhealthy task is stopped
+    /// also when it becomes healthy again meanwhile, as in Docker.
     pub(super) fn health(&mut self, healthy: bool, now: Timestamp, effects: &mut Vec<Effect>) {
-        let is_ending = self.doing == Some(Doing::Stop) || self.broken.is_some();
-        if self.process == Process::NotStarted || is_ending {
+        if self.process != Process::Started || self.stop.is_some() || self.broken.is_some() {
             return;
         }
-        self.process = if healthy { Process::Started } else { Process::Unhealthy };
-        if healthy && self.status.state == TaskState::Starting {
+        if healthy {
             self.rise(TaskState::Running, "started", now, effects);
+        } else if !self.status.state.is_terminal() {
+            self.process = Process::Unhealthy;
+            self.status.unhealthy = true;
+            effects.push(self.report());
         }
     }
 
@@ -326,7 +335,8 @@ impl Local {
         effects: &mut Vec<Effect>,
     ) {
         let want = self.want();
-        if want == Want::Stopped && self.stop.is_none() && !self.status.state.is_terminal() {
+        let is_stopping = want == Want::Stopped || self.is_unhealthy();
+        if is_stopping && self.stop.is_none() && !self.status.state.is_terminal() {
             self.stop = Some(Stop { since: now, is_drained: false, failures: 0 });
             if self.status.state == TaskState::Running {
                 effects.push(Effect::Withdraw { task: self.task.id.clone() });
@@ -348,7 +358,7 @@ impl Local {
         if self.status.state.is_terminal() {
             self.clean_up(effects);
             self.end_stray(effects);
-        } else if want == Want::Stopped || self.is_unhealthy() || self.broken.is_some() {
+        } else if is_stopping || self.broken.is_some() {
             self.advance_stop(is_withdrawn, now, effects);
         } else {
             self.advance_start(want, now, effects);
@@ -389,7 +399,7 @@ impl Local {
             self.clean_up(effects);
             return;
         };
-        if self.broken.is_some() || (self.is_unhealthy() && self.stop.is_none()) {
+        if self.broken.is_some() {
             let grace = Duration::ZERO;
             self.begin(Doing::Stop, Operation::Stop { container, grace }, effects);
             return;

@@ -33,7 +33,8 @@ fn render(effect: &Effect) -> String {
         Effect::Report { status, .. } => {
             let TaskStatus { state, message, error, .. } = status;
             let error = if error.is_empty() { String::new() } else { format!(" ({error})") };
-            format!("report {} {message}{error}", state.as_str())
+            let unhealthy = if status.unhealthy { " unhealthy" } else { "" };
+            format!("report {} {message}{unhealthy}{error}", state.as_str())
         }
     }
 }
@@ -153,18 +154,47 @@ fn a_task_with_a_health_check_runs_once_it_is_healthy() {
 }
 
 #[test]
-fn an_unhealthy_task_is_killed_and_has_failed() {
+fn an_unhealthy_task_is_withdrawn_and_stopped_in_order_and_has_failed() {
     check(
-        "run\npulled\ncreated\nstarted with-health\nhealthy\nunhealthy\nstopped",
+        "run\npulled\ncreated\nstarted with-health\nhealthy\nunhealthy\nhealthy\nwithdrawn\ndrained\nstopped",
         &expect![[r"
             run: report accepted accepted, report preparing preparing, pull
             pulled: create
             created: report ready prepared, report starting starting, start c
             started with-health: report starting starting
             healthy: report running started
-            unhealthy: stop c within 0s
-            stopped: withdraw, report failed started (task: non-zero exit (137): dockerexec: unhealthy container)
+            unhealthy: report running started unhealthy, withdraw
+            healthy: 
+            withdrawn: drain c within 10s
+            drained: stop c within 10s
+            stopped: withdraw, report failed started unhealthy (task: non-zero exit (137): dockerexec: unhealthy container)
         "]],
+    );
+}
+
+#[test]
+fn a_task_that_never_became_healthy_gets_its_stop_signal_and_its_grace() {
+    let start = "run\npulled\ncreated\nstarted with-health\nunhealthy";
+    let trace = Story::new().tell(start);
+    let last = trace.lines().last().unwrap();
+    assert_eq!(last, "unhealthy: report starting starting unhealthy, stop c within 10s");
+}
+
+#[test]
+fn a_task_that_was_unhealthy_when_the_daemon_died_is_still_withdrawn_first() {
+    let mut entry = Entry { task: task("t", DesiredState::Running), ..Entry::default() };
+    entry.status.state = TaskState::Running;
+    entry.status.unhealthy = true;
+    entry.status.container = Some(ContainerStatus { id: "c".into(), ..Default::default() });
+    let found = Observed { pid: 7, running: true, has_health_check: true, ..Observed::default() };
+    let found = [("c".to_owned(), found)].into();
+    let (worker, effects) = Worker::restore([("t".into(), entry)].into(), &found, Timestamp(0));
+    assert_eq!(effects, []);
+    let mut story = Story { worker, seconds: 0 };
+    let trace = story.tell("run\nwithdrawn\ndrained");
+    assert_eq!(
+        trace,
+        "run: report running  unhealthy, withdraw\nwithdrawn: drain c within 10s\ndrained: stop c within 10s\n"
     );
 }
 
