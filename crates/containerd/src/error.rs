@@ -43,6 +43,8 @@ pub enum Error {
     NoImage(String),
     #[error("No such container: {0}")]
     NoContainer(String),
+    #[error("containerd cannot tell how container {0} is")]
+    Unknown(String),
     #[error("{0}")]
     User(String),
     /// A registry said no, in the words Docker uses.
@@ -72,7 +74,10 @@ impl Error {
                     | tonic::Code::DeadlineExceeded
                     | tonic::Code::Cancelled
             ),
-            Error::TimedOut { .. } | Error::NoAnswer { .. } | Error::Start { .. } => true,
+            Error::TimedOut { .. }
+            | Error::NoAnswer { .. }
+            | Error::Start { .. }
+            | Error::Unknown(_) => true,
             Error::File { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ResourceBusy)
             }
@@ -124,9 +129,10 @@ impl From<Error> for Fault {
                 tonic::Code::Unavailable => FaultKind::Unavailable,
                 _ => FaultKind::Internal,
             },
-            Error::TimedOut { .. } | Error::NoAnswer { .. } | Error::Start { .. } => {
-                FaultKind::Unavailable
-            }
+            Error::TimedOut { .. }
+            | Error::NoAnswer { .. }
+            | Error::Start { .. }
+            | Error::Unknown(_) => FaultKind::Unavailable,
             Error::File { .. } | Error::Digest { .. } | Error::Registry { .. } => {
                 FaultKind::Internal
             }

@@ -34,11 +34,11 @@ impl Containerd {
         mut spec: Value,
         stdio: &Stdio,
     ) -> Result<u32, Error> {
-        if let Some(task) = self.find_task(id).await? {
-            if let State::Running { pid } = state_of(&task) {
-                return Ok(pid);
-            }
-            self.remove_task(id).await?;
+        match self.task_state(id).await? {
+            Some(State::Running { pid }) => return Ok(pid),
+            Some(State::Unknown) => return Err(Error::Unknown(id.to_owned())),
+            Some(State::Prepared | State::Ended(_)) => self.remove_task(id).await?,
+            None => {}
         }
         let rootfs = self.mounts_of(id).await?;
         // In the bundle; the shim mounts the snapshot there.
@@ -130,7 +130,7 @@ impl Containerd {
                 if error.is_not_found() || error.code() == Some(Code::FailedPrecondition) =>
             {
                 match self.container_state(id).await? {
-                    Some(State::Running { .. }) if exec.is_empty() => Err(error),
+                    Some(State::Running { .. } | State::Unknown) if exec.is_empty() => Err(error),
                     Some(_) => Ok(()),
                     None => Err(Error::NoContainer(id.to_owned())),
                 }
@@ -305,7 +305,8 @@ fn state_of(task: &Process) -> State {
         // It was made, but whoever made it died before it was started.
         Status::Created => State::Prepared,
         Status::Stopped => State::Ended(exit(task.exit_status, task.exited_at)),
-        Status::Unknown => State::Ended(Exit { code: UNKNOWN_CODE, ..Exit::default() }),
+        // The shim did not answer in time, or said something that containerd does not know.
+        Status::Unknown => State::Unknown,
     }
 }
 
@@ -323,4 +324,16 @@ fn plain(error: Error) -> Error {
     let Some(start) = status.message().find("OCI runtime") else { return error };
     let message = status.message()[start..].trim_end_matches(": unknown").to_owned();
     Error::Refused { kind: FaultKind::Invalid, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_containerd_does_not_know_is_no_end() {
+        let task = |status: Status| Process { status: status.into(), ..Process::default() };
+        assert_eq!(state_of(&task(Status::Unknown)), State::Unknown);
+        assert!(matches!(state_of(&task(Status::Stopped)), State::Ended(_)));
+    }
 }

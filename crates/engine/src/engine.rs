@@ -8,6 +8,7 @@ use crate::exec::Exec;
 use crate::info::{ContainerInfo, ContainerState, Status};
 use crate::keeper::Turn;
 use crate::logs::{self, LogOptions, LogStream};
+use crate::looks::Looks;
 use crate::registry::Registry;
 use crate::runtime::{Exit, Runtime, Size, Usage};
 use crate::spec::Machine;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) machine: Machine,
     pub(crate) events: Events,
     pub(crate) volumes: Volumes,
+    pub(crate) looks: Looks,
     registry: Mutex<Registry>,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Exec>>>,
     /// Pulls in flight, by complete name: whoever wants the same image waits for the first.
@@ -81,6 +83,7 @@ pub async fn start(
     let inner = Inner {
         turn: Mutex::new(blocking(move || take_turn(&run)).await?),
         volumes: Volumes::new(config.data.join("volumes")),
+        looks: Looks::default(),
         config,
         runtime,
         dataplane,

@@ -42,6 +42,8 @@ struct Held {
     scripts: BTreeMap<String, Script>,
     /// Calls fail as if the runtime's daemon were away.
     away: bool,
+    /// The runtime cannot tell how containers are that were started.
+    puzzled: bool,
     /// What starts fail with.
     broken: Option<Fault>,
     /// Containers end at SIGTERM unless told otherwise.
@@ -150,6 +152,11 @@ impl Fake {
         self.change(|held| held.away = away);
     }
 
+    /// Whether the runtime cannot tell how containers are that were started.
+    pub fn set_puzzled(&self, puzzled: bool) {
+        self.change(|held| held.puzzled = puzzled);
+    }
+
     /// Whether containers ignore SIGTERM.
     pub fn set_stubborn(&self, stubborn: bool) {
         self.change(|held| held.stubborn = stubborn);
@@ -230,9 +237,10 @@ fn key(id: &str, exec: &str) -> String {
     format!("{id}/{exec}")
 }
 
-fn state(kept: &Kept) -> State {
+fn state(kept: &Kept, puzzled: bool) -> State {
     match kept.run.as_ref().map(|run| run.exit) {
         None => State::Prepared,
+        Some(_) if puzzled => State::Unknown,
         Some(None) => State::Running { pid: PID },
         Some(Some(exit)) => State::Ended(exit),
     }
@@ -363,12 +371,13 @@ impl Runtime for Fake {
     }
 
     fn state(&self, id: String) -> Answer<'_, Option<State>> {
-        self.call(|held| Ok(held.containers.get(&id).map(state)))
+        self.call(|held| Ok(held.containers.get(&id).map(|kept| state(kept, held.puzzled))))
     }
 
     fn list(&self) -> Answer<'_, BTreeMap<String, State>> {
         self.call(|held| {
-            Ok(held.containers.iter().map(|(id, kept)| (id.clone(), state(kept))).collect())
+            let all = held.containers.iter();
+            Ok(all.map(|(id, kept)| (id.clone(), state(kept, held.puzzled))).collect())
         })
     }
 

@@ -32,6 +32,7 @@ mod info;
 mod keeper;
 mod life;
 mod logs;
+mod looks;
 mod names;
 mod pump;
 mod record;

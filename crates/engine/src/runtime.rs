@@ -208,6 +208,9 @@ pub enum State {
     },
     /// It has ended and was not reaped.
     Ended(Exit),
+    /// The runtime has a task and cannot tell how it is, e.g. while whatever holds the process
+    /// does not answer. It says nothing of the process; whoever must know asks again.
+    Unknown,
 }
 
 /// How a process ended.

@@ -75,6 +75,7 @@ impl Engine {
         let (folder, run) = (self.folder(&config.id), self.run_folder(&config.id));
         let volumes = self.inner.volumes.clone();
         let planned = mounts::plan(&config.spec, image_config)?;
+        mounts::check_binds(&self.inner.looks, planned.iter()).await?;
         let points = blocking(move || mounts::resolve(&volumes, planned)).await?;
         let record = Record {
             id: config.id.clone(),

@@ -62,15 +62,23 @@ impl Engine {
     /// Looks again where the end is in doubt: it may have been started anew. True also when the
     /// engine stops meanwhile: then the next one looks.
     async fn still_runs(&self, container: &Container) -> bool {
+        match self.known_state(container).await {
+            None | Some(Some(State::Running { .. } | State::Unknown)) => true,
+            Some(Some(State::Prepared | State::Ended(_)) | None) => false,
+        }
+    }
+
+    /// Asks how a container is until the runtime can tell; nothing of it is there where the answer
+    /// is a fault. `None` when the engine stops meanwhile.
+    pub(super) async fn known_state(&self, container: &Container) -> Option<Option<State>> {
         loop {
             match self.inner.runtime.state(container.id().to_owned()).await {
-                Err(fault) if fault.kind == FaultKind::Unavailable => {
+                Ok(state) if state != Some(State::Unknown) => return Some(state),
+                Err(fault) if fault.kind != FaultKind::Unavailable => return Some(None),
+                Ok(_) | Err(_) => {
                     let pause = tokio::time::sleep(PAUSE);
-                    if self.inner.token.run_until_cancelled(pause).await.is_none() {
-                        return true;
-                    }
+                    self.inner.token.run_until_cancelled(pause).await?;
                 }
-                state => return matches!(state, Ok(Some(State::Running { .. }))),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a container wants mounted: checked, and volumes made.
 
 use crate::info::MountPoint;
+use crate::looks::Looks;
 use crate::spec::ImageConfig;
 use crate::volumes::Volumes;
 use std::collections::BTreeSet;
@@ -61,10 +62,7 @@ pub(super) fn resolve(volumes: &Volumes, mounts: Vec<Mount>) -> Result<Vec<Mount
 fn resolve_one(volumes: &Volumes, mut mount: Mount) -> Result<MountPoint, Fault> {
     let mut anonymous = false;
     let source = match mount.kind {
-        MountKind::Bind => {
-            check_bind(&mount)?;
-            PathBuf::from(&mount.source)
-        }
+        MountKind::Bind => PathBuf::from(&mount.source),
         MountKind::Volume => {
             let (volume, _) = volumes.make(&mount.source, mount.labels.clone())?;
             anonymous = volume.anonymous;
@@ -77,14 +75,21 @@ fn resolve_one(volumes: &Volumes, mut mount: Mount) -> Result<MountPoint, Fault>
 }
 
 /// Refuses a bind of what is not there, in Docker's words.
-pub(super) fn check_bind(mount: &Mount) -> Result<(), Fault> {
-    if mount.kind != MountKind::Bind || Path::new(&mount.source).exists() {
-        return Ok(());
+pub(super) async fn check_binds(
+    looks: &Looks,
+    mounts: impl Iterator<Item = &Mount>,
+) -> Result<(), Fault> {
+    for mount in mounts.filter(|mount| mount.kind == MountKind::Bind) {
+        let invalid = "invalid mount config for type \"bind\"";
+        let found = looks.exists(Path::new(&mount.source)).await;
+        if !found.map_err(|fault| Fault::new(fault.kind, format!("{invalid}: {fault}")))? {
+            let source = &mount.source;
+            return Err(Fault::invalid(format!(
+                "{invalid}: bind source path does not exist: {source}"
+            )));
+        }
     }
-    Err(Fault::invalid(format!(
-        "invalid mount config for type \"bind\": bind source path does not exist: {}",
-        mount.source
-    )))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -98,9 +98,8 @@ impl Engine {
     }
 
     async fn bring_up(&self, container: &Arc<Container>) -> Result<u32, Fault> {
-        for point in &container.fixed.mounts {
-            mounts::check_bind(&point.mount)?;
-        }
+        let points = container.fixed.mounts.iter();
+        mounts::check_binds(&self.inner.looks, points.map(|point| &point.mount)).await?;
         let id = container.id().to_owned();
         self.inner.runtime.prepare(id.clone(), container.fixed.image.clone()).await?;
         let user = self.look_inside(container).await?;

@@ -86,13 +86,33 @@ impl Engine {
     }
 
     async fn take_over_one(&self, container: &Arc<Container>, state: Option<State>) {
-        let recorded = container.status();
-        let runs = matches!(state, Some(State::Running { .. } | State::Ended(_)));
-        if runs && let Err(fault) = self.carry(container) {
+        let has_task =
+            matches!(state, Some(State::Running { .. } | State::Ended(_) | State::Unknown));
+        if has_task && let Err(fault) = self.carry(container) {
             // After the machine was restarted, or when the run directory was emptied.
             tracing::warn!(id = container.id(), %fault, "output of a container is lost");
         }
-        match (state, recorded) {
+        self.conclude(container, state).await;
+    }
+
+    /// Asks the runtime until it can tell how a container is: nothing is concluded before.
+    fn ask_again(&self, container: &Arc<Container>) {
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        self.inner.tracker.spawn(async move {
+            if let Some(state) = engine.known_state(&container).await {
+                let _turn = container.operation.lock().await;
+                Box::pin(engine.conclude(&container, state)).await;
+            }
+        });
+    }
+
+    /// Brings what is recorded of a container and how it is together.
+    async fn conclude(&self, container: &Arc<Container>, state: Option<State>) {
+        match (state, container.status()) {
+            (_, Status::Removing) => self.remove_beside(container),
+            (Some(State::Unknown), Status::Created | Status::Running | Status::Exited) => {
+                self.ask_again(container);
+            }
             (Some(State::Running { pid }), Status::Running) => {
                 container.update(|state| state.pid = pid).await;
                 self.end_old_execs(container);
@@ -115,7 +135,6 @@ impl Engine {
                 self.note_end(container.id(), None);
             }
             (Some(State::Prepared) | None, Status::Running) => self.note_end(container.id(), None),
-            (_, Status::Removing) => self.remove_beside(container),
             // The engine died between its end and its removal.
             (Some(State::Prepared) | None, Status::Exited)
                 if container.fixed.config.auto_remove =>
@@ -173,7 +192,9 @@ impl Engine {
                 Some(State::Running { .. }) => {}
                 Some(State::Ended(exit)) => self.note_end(container.id(), Some(*exit)),
                 // Looked at again before it is believed: it may have started after the list.
-                Some(State::Prepared) | None => self.note_end(container.id(), None),
+                Some(State::Prepared | State::Unknown) | None => {
+                    self.note_end(container.id(), None);
+                }
             }
         }
     }

@@ -220,6 +220,29 @@ async fn volumes_are_filled_from_the_image_and_stay_while_they_are_used() {
 }
 
 #[tokio::test]
+async fn a_bind_of_what_is_not_there_is_refused_in_dockers_words() {
+    let stage = Stage::new().await;
+    let source = stage.dir.path().join("host").display().to_string();
+    let mount = Mount {
+        kind: types::MountKind::Bind,
+        source: source.clone(),
+        target: "/data".to_owned(),
+        ..Mount::default()
+    };
+    let bind = |config: &mut ContainerConfig| config.spec.mounts = vec![mount.clone()];
+    let refused = format!(
+        "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+    );
+    assert_eq!(stage.try_create(bind).await.unwrap_err(), Fault::invalid(refused.clone()));
+    std::fs::create_dir(&source).unwrap();
+    let id = stage.created(bind).await;
+    std::fs::remove_dir(&source).unwrap();
+    assert_eq!(stage.engine.start(&id).await.unwrap_err(), Fault::invalid(refused));
+    std::fs::create_dir(&source).unwrap();
+    assert!(stage.engine.start(&id).await.unwrap());
+}
+
+#[tokio::test]
 async fn what_is_kept_of_containers_is_roots_alone_except_what_they_read() {
     let stage = Stage::new().await;
     let id = stage.running(|_| {}).await;
@@ -375,6 +398,24 @@ async fn ends_are_found_after_the_runtime_was_away() {
     stage.fake.tell(&Happening::Resubscribed);
     stage.fake.set_away(false);
     assert_eq!(stage.ended(&id).await.code, 5);
+}
+
+#[tokio::test]
+async fn a_runtime_that_cannot_tell_how_a_container_is_has_not_said_that_it_ended() {
+    let stage = Stage::new().await;
+    let (runs, ends) = (stage.running(|_| {}).await, stage.running(|_| {}).await);
+    stage.fake.set_puzzled(true);
+    stage.fake.tell(&Happening::Resubscribed);
+    let stage = stage.restart_while(|fake| fake.end_unseen(&ends, 3)).await;
+    assert_eq!(stage.status(&runs).await, Status::Running);
+    assert_eq!(stage.status(&ends).await, Status::Running, "nobody has said otherwise");
+    stage.fake.set_puzzled(false);
+    assert_eq!(stage.ended(&ends).await.code, 3);
+    assert_eq!(stage.status(&runs).await, Status::Running);
+    stage.fake.write(&runs, "still here\n", false);
+    stage.fake.end(&runs, 0);
+    stage.ended(&runs).await;
+    assert_eq!(stage.log(&runs).await, "O still here\n");
 }
 
 #[tokio::test]

@@ -108,7 +108,10 @@ impl LogFile {
 
     /// Nothing more will come: readers that follow end when they have read all.
     pub(crate) fn close(&self) {
-        self.writer().file = None;
+        // Whoever still writes waits for the disk, and nobody waits for him.
+        if let Ok(mut writer) = self.writer.try_lock() {
+            writer.file = None;
+        }
         self.progress.send_modify(|progress| progress.closed = true);
     }
 

@@ -1,0 +1,114 @@
+//! Looks at files that users name, which may lie on a file system that never answers: while the
+//! server of an NFS mount is gone, the kernel keeps whoever asks for a file there, for ever.
+//!
+//! Invariants: nobody waits longer than [`LOOK_MAX`]; a path holds one thread, however often it is
+//! asked for; no more than [`LOOKS_MAX`] threads are held.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use types::Fault;
+
+/// For one answer of the file system.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+/// Paths that are being looked at. When it is full, further looks fail at once.
+const LOOKS_MAX: usize = 64;
+
+/// What was found at a path; `None` until it is known.
+type Answer = watch::Receiver<Option<bool>>;
+
+/// The looks that go on. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Looks(Arc<Mutex<BTreeMap<PathBuf, Answer>>>);
+
+impl Looks {
+    /// Says whether there is anything at `path`; a fault where nobody can tell in time.
+    pub(crate) async fn exists(&self, path: &Path) -> Result<bool, Fault> {
+        self.ask(path, LOOK_MAX, |path| path.exists()).await
+    }
+
+    async fn ask(
+        &self,
+        path: &Path,
+        limit: Duration,
+        look: impl FnOnce(&Path) -> bool + Send + 'static,
+    ) -> Result<bool, Fault> {
+        let mut answer = self.begin(path, look)?;
+        let told = tokio::time::timeout(limit, answer.wait_for(Option::is_some)).await;
+        told.ok().and_then(Result::ok).and_then(|found| *found).ok_or_else(|| {
+            Fault::internal(format!("{} does not answer within {limit:?}", path.display()))
+        })
+    }
+
+    /// Looks on a thread of its own, or joins whoever looks there already.
+    fn begin(
+        &self,
+        path: &Path,
+        look: impl FnOnce(&Path) -> bool + Send + 'static,
+    ) -> Result<Answer, Fault> {
+        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = looks.get(path) {
+            return Ok(answer.clone());
+        }
+        if LOOKS_MAX <= looks.len() {
+            let path = path.display();
+            return Err(Fault::internal(format!(
+                "cannot look at {path}: {LOOKS_MAX} other paths do not answer"
+            )));
+        }
+        let (tell, answer) = watch::channel(None);
+        looks.insert(path.to_owned(), answer.clone());
+        drop(looks);
+        let (own, path) = (self.clone(), path.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let found = look(&path);
+            own.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
+            tell.send_replace(Some(found));
+        });
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_path_that_does_not_answer_holds_one_thread_and_nobody_for_long() {
+        let (looks, short) = (Looks::default(), Duration::from_millis(10));
+        let (answer, hangs) = mpsc::channel::<bool>();
+        let dead = Path::new("/net/dead");
+        let fault = looks.ask(dead, short, move |_| hangs.recv().unwrap()).await.unwrap_err();
+        assert_eq!(fault.message, "/net/dead does not answer within 10ms");
+        for _ in 0..1000 {
+            looks.begin(dead, |_| panic!("a second thread")).unwrap();
+        }
+        assert!(looks.exists(Path::new("/")).await.unwrap(), "others are not held up");
+        let waiting = looks.ask(dead, LOOK_MAX, |_| panic!("a second thread"));
+        let (found, sent) = tokio::join!(waiting, async { answer.send(true) });
+        sent.unwrap();
+        assert!(found.unwrap());
+        assert!(!looks.ask(dead, LOOK_MAX, |_| false).await.unwrap(), "it is asked anew");
+    }
+
+    #[tokio::test]
+    async fn there_are_so_many_threads_and_no_more() {
+        let looks = Looks::default();
+        let (hold, held) = mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for number in 0..LOOKS_MAX {
+            let held = Arc::clone(&held);
+            let wait = move |_: &Path| held.lock().unwrap().recv().is_ok();
+            looks.begin(&PathBuf::from(number.to_string()), wait).unwrap();
+        }
+        let fault = looks.exists(Path::new("/")).await.unwrap_err();
+        assert_eq!(fault.message, "cannot look at /: 64 other paths do not answer");
+        drop(hold);
+        while looks.exists(Path::new("/")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
