@@ -32,6 +32,7 @@ mod runtime;
 mod spool;
 mod tasks;
 mod teardown;
+mod turns;
 mod unpack;
 mod usage;
 
@@ -44,6 +45,7 @@ use client::Client;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use turns::Turns;
 use unpack::Snapshots;
 
 /// Which containerd to use, and how.
@@ -75,6 +77,7 @@ struct Inner {
     snapshots: Snapshots,
     /// Images are unpacked one at a time.
     unpacking: Semaphore,
+    turns: Turns,
 }
 
 impl Containerd {
@@ -84,7 +87,8 @@ impl Containerd {
         client.make_namespace().await?;
         let name = client.choose_snapshotter().await?;
         let snapshots = Snapshots { client: client.clone(), name };
-        let inner = Inner { config, client, snapshots, unpacking: Semaphore::new(1) };
+        let (unpacking, turns) = (Semaphore::new(1), Turns::default());
+        let inner = Inner { config, client, snapshots, unpacking, turns };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -112,6 +116,10 @@ impl Containerd {
 
     fn mirrors(&self) -> &[Mirror] {
         &self.inner.config.mirrors
+    }
+
+    fn turns(&self) -> &Turns {
+        &self.inner.turns
     }
 
     /// Waits for the turn to unpack. The semaphore is never closed, so there is always a turn.

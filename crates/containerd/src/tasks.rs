@@ -205,7 +205,11 @@ impl Containerd {
             Err(error) if error.is_not_found() => return Err(Error::NoContainer(id.to_owned())),
             other => other?,
         }
-        match self.start_process(id, exec).await {
+        let started = {
+            let _turn = self.turns().wait(id).await;
+            self.start_process(id, exec).await
+        };
+        match started {
             Ok(pid) => Ok(pid),
             Err(error) => {
                 let _gone = self.forget_process(id, exec).await;

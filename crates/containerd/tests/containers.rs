@@ -287,3 +287,75 @@ async fn making_and_starting_takes_a_moment_only() {
     assert!(times[0].as_millis() < 1000, "{times:?}");
     until("all gone", || async { bench.shims() == 0 }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_processes_at_once_are_as_quick_as_one_after_the_other() {
+    if !trial::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let id = "host".to_owned();
+    let pipes = bench.pipes("host");
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    let one = |number: usize| {
+        let (runtime, id, exec) = (runtime.clone(), id.clone(), format!("e{number}"));
+        let own = bench.pipes(&exec);
+        async move {
+            let stdio = own.stdio.clone();
+            runtime.exec(id.clone(), exec.clone(), process("true"), stdio).await.unwrap();
+            assert_eq!(runtime.exec_wait(id, exec).await.unwrap().code, 0);
+            drop(own);
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "the test measures time")]
+    let begin = Instant::now();
+    for number in 0..50 {
+        one(number).await;
+    }
+    let in_turn = begin.elapsed();
+    for round in 1..=3 {
+        #[expect(clippy::disallowed_methods, reason = "the test measures time")]
+        let begin = Instant::now();
+        futures_util::future::join_all((0..50).map(|number| one(round * 50 + number))).await;
+        let at_once = begin.elapsed();
+        println!("fifty in turn: {in_turn:?}, at once: {at_once:?}");
+        // A stalled shim needs half a minute.
+        assert!(at_once < in_turn * 2, "{at_once:?} at once, {in_turn:?} in turn");
+    }
+    runtime.delete(id).await.unwrap();
+    bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_that_does_not_answer_has_not_said_that_its_container_ended() {
+    if !trial::ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let id = "mute".to_owned();
+    let pipes = bench.pipes("mute");
+    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
+    let pid =
+        runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    let shim = nix::unistd::Pid::from_raw(shim.trim().parse().unwrap());
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let state = runtime.state(id.clone()).await;
+    let listed = runtime.list().await;
+    let again = runtime.start(id.clone(), spec(&id, "sleep 1"), pipes.stdio.clone()).await;
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert_eq!(state.unwrap(), Some(State::Unknown));
+    assert_eq!(listed.unwrap()[&id], State::Unknown);
+    assert_eq!(again.unwrap_err().kind, FaultKind::Unavailable, "nothing is made in its place");
+    assert_eq!(runtime.state(id.clone()).await.unwrap(), Some(State::Running { pid }));
+    runtime.delete(id).await.unwrap();
+    bench.check_nothing_left();
+}

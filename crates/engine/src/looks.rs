@@ -26,7 +26,7 @@ pub(crate) struct Looks(Arc<Mutex<BTreeMap<PathBuf, Answer>>>);
 impl Looks {
     /// Says whether there is anything at `path`; a fault where nobody can tell in time.
     pub(crate) async fn exists(&self, path: &Path) -> Result<bool, Fault> {
-        self.ask(path, LOOK_MAX, |path| path.exists()).await
+        self.ask(path, LOOK_MAX, Path::exists).await
     }
 
     async fn ask(

@@ -2,6 +2,7 @@
 //! machines are noisy and differ. `make bench` runs it on a lab of its own.
 
 mod dns;
+mod exec;
 mod load;
 mod requests;
 mod scale;
@@ -19,6 +20,7 @@ fn main() {
     lab.docker(&["network", "create", "--driver", "overlay", "bench"]).good();
     report(&dns::run(&lab));
     report(&requests::run(&lab));
+    report(&exec::run(&lab));
     report(&scale::run(&lab));
 }
 
