@@ -97,16 +97,16 @@ mod tests {
     #[tokio::test]
     async fn there_are_so_many_threads_and_no_more() {
         let looks = Looks::default();
-        let (hold, held) = mpsc::channel::<()>();
-        let held = Arc::new(Mutex::new(held));
+        let (end, waits) = mpsc::channel::<()>();
+        let waits = Arc::new(Mutex::new(waits));
         for number in 0..LOOKS_MAX {
-            let held = Arc::clone(&held);
-            let wait = move |_: &Path| held.lock().unwrap().recv().is_ok();
+            let waits = Arc::clone(&waits);
+            let wait = move |_: &Path| waits.lock().unwrap().recv().is_ok();
             looks.begin(&PathBuf::from(number.to_string()), wait).unwrap();
         }
         let fault = looks.exists(Path::new("/")).await.unwrap_err();
         assert_eq!(fault.message, "cannot look at /: 64 other paths do not answer");
-        drop(hold);
+        drop(end);
         while looks.exists(Path::new("/")).await.is_err() {
             tokio::task::yield_now().await;
         }
