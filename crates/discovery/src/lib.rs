@@ -20,4 +20,4 @@ pub use model::{
 };
 pub use names::Names;
 pub use project::{Projection, project};
-pub use zone::{Answer, Kind, Question, TTL, Zone, answer};
+pub use zone::{Answer, Kind, Question, TTL, Upstream, Zone, answer};

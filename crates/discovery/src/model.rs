@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use types::{NetworkId, NodeId, Protocol, ServiceId, Subnet, TaskId};
 
 /// Everything a node must know to carry its networks: pushed whole by managers.
@@ -34,6 +34,8 @@ pub struct NetworkView {
 #[serde(default)]
 pub struct ServiceView {
     pub name: String,
+    /// The stack that it belongs to; empty for none.
+    pub stack: String,
     pub aliases: BTreeSet<String>,
     /// `None` in DNS round-robin mode.
     pub vip: Option<Ipv4Addr>,
@@ -119,6 +121,10 @@ pub struct Sandbox {
     pub dns_port: u16,
     /// Ports published in host mode: (protocol, published on the node, target).
     pub host_ports: Vec<(Protocol, u16, u16)>,
+    /// DNS servers that the container wants asked, from within its namespace, for what is not ours.
+    /// Empty: the node's.
+    #[serde(default)]
+    pub nameservers: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,6 +46,9 @@ pub struct Names {
     network: String,
     /// By name in lower case.
     addresses: BTreeMap<String, Vec<Ipv4Addr>>,
+    /// By stack, the names of its services, also of those that nobody serves yet: these have no
+    /// address.
+    stacks: BTreeMap<String, BTreeMap<String, Vec<Ipv4Addr>>>,
     reverse: BTreeMap<Ipv4Addr, String>,
 }
 
@@ -58,18 +61,31 @@ impl Names {
         for (task, endpoint) in &served.view.endpoints {
             draft.endpoint(task, endpoint, served);
         }
-        let addresses = draft.addresses.into_iter();
         Self {
             network: served.view.name.to_lowercase(),
-            addresses: addresses.map(|(name, set)| (name, set.into_iter().collect())).collect(),
+            addresses: draft.addresses.done(),
+            stacks: draft.stacks.into_iter().map(|(stack, table)| (stack, table.done())).collect(),
             reverse: draft.reverse,
         }
     }
 
-    /// The addresses of a name, which is in lower case and without a dot at its end.
+    /// The addresses of a name, which is in lower case and without a dot at its end; at least one.
     pub fn addresses(&self, name: &str) -> Option<&[Ipv4Addr]> {
+        self.find(&self.addresses, name)
+    }
+
+    /// The same, of what a stack's own services are called; empty while nobody serves.
+    pub(crate) fn in_stack(&self, stack: &str, name: &str) -> Option<&[Ipv4Addr]> {
+        self.find(self.stacks.get(stack)?, name)
+    }
+
+    fn find<'n>(
+        &self,
+        table: &'n BTreeMap<String, Vec<Ipv4Addr>>,
+        name: &str,
+    ) -> Option<&'n [Ipv4Addr]> {
         let short = || name.strip_suffix(self.network.as_str())?.strip_suffix('.');
-        let found = self.addresses.get(name).or_else(|| self.addresses.get(short()?));
+        let found = table.get(name).or_else(|| table.get(short()?));
         found.map(Vec::as_slice)
     }
 
@@ -79,25 +95,48 @@ impl Names {
     }
 }
 
-/// Names while they are collected. Whoever shares a name shares its addresses.
+/// Addresses by name, while they are collected. Whoever shares a name shares its addresses.
+#[derive(Default)]
+struct Table(BTreeMap<String, BTreeSet<Ipv4Addr>>);
+
+impl Table {
+    fn add(&mut self, name: &str, addresses: impl IntoIterator<Item = Ipv4Addr>) {
+        if !name.is_empty() {
+            self.0.entry(name.to_lowercase()).or_default().extend(addresses);
+        }
+    }
+
+    fn done(self) -> BTreeMap<String, Vec<Ipv4Addr>> {
+        self.0.into_iter().map(|(name, set)| (name, set.into_iter().collect())).collect()
+    }
+}
+
+/// Names while they are collected.
 #[derive(Default)]
 struct Draft {
-    addresses: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    addresses: Table,
+    stacks: BTreeMap<String, Table>,
     reverse: BTreeMap<Ipv4Addr, String>,
 }
 
 impl Draft {
     fn service(&mut self, id: &ServiceId, service: &ServiceView, served: &Served<'_>) {
+        let members = served.services.get(id);
         // Without any task nobody will serve soon: the name is not known yet.
-        let Some(members) = served.services.get(id) else { return };
+        let vip = service.vip.filter(|_| members.is_some());
+        let members: Vec<Ipv4Addr> = members.into_iter().flatten().copied().collect();
         for name in std::iter::once(&service.name).chain(&service.aliases) {
-            match service.vip {
-                Some(vip) => self.add(name, [vip]),
-                None => self.add(name, members.iter().copied()),
+            let own = vip.map_or_else(|| members.clone(), |vip| vec![vip]);
+            let names = [(name.clone(), own), (format!("tasks.{name}"), members.clone())];
+            for (name, addresses) in names {
+                if !service.stack.is_empty() {
+                    let stack = self.stacks.entry(service.stack.clone()).or_default();
+                    stack.add(&name, addresses.iter().copied());
+                }
+                self.add(&name, addresses);
             }
-            self.add(&format!("tasks.{name}"), members.iter().copied());
         }
-        if let Some(vip) = service.vip {
+        if let Some(vip) = vip {
             self.reverse.insert(vip, format!("{}.{}", service.name, served.view.name));
         }
     }
@@ -108,19 +147,18 @@ impl Draft {
         if !served.serving.contains(task) {
             return;
         }
-        self.add(&endpoint.name, [endpoint.address]);
+        self.add(&endpoint.name, vec![endpoint.address]);
         let slot =
             endpoint.name.strip_suffix(task.as_str()).and_then(|name| name.strip_suffix('.'));
         for name in endpoint.aliases.iter().map(String::as_str).chain(slot) {
-            self.add(name, [endpoint.address]);
+            self.add(name, vec![endpoint.address]);
         }
     }
 
     /// A name without an address is not a name: it would be answered with nothing.
-    fn add(&mut self, name: &str, addresses: impl IntoIterator<Item = Ipv4Addr>) {
-        let mut addresses = addresses.into_iter().peekable();
-        if !name.is_empty() && addresses.peek().is_some() {
-            self.addresses.entry(name.to_lowercase()).or_default().extend(addresses);
+    fn add(&mut self, name: &str, addresses: Vec<Ipv4Addr>) {
+        if !addresses.is_empty() {
+            self.addresses.add(name, addresses);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::model::{
     SandboxAttachment, SandboxRules,
 };
 use crate::names::{Names, Served};
-use crate::zone::Zone;
+use crate::zone::{Upstream, Zone};
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -55,12 +55,15 @@ pub fn project(known: &Knowledge, here: &Here) -> Projection {
             .iter()
             .filter_map(|attachment| Some((attachment, attached.get(&attachment.network)?)))
             .collect();
+        let rules = rules(id, sandbox, &networks);
         let zone = Zone {
             networks: networks.iter().map(|(_, network)| Arc::clone(&network.names)).collect(),
+            stack: stack(sandbox, &networks).to_owned(),
             subnets: Arc::clone(&subnets),
+            upstream: upstream(sandbox, &rules),
         };
         projection.zones.insert(id.clone(), zone);
-        projection.desired.sandboxes.insert(id.clone(), rules(id, sandbox, &networks));
+        projection.desired.sandboxes.insert(id.clone(), rules);
     }
     projection.desired.overlays = overlays;
     projection.desired.mesh = mesh(&known.mesh, here);
@@ -112,6 +115,22 @@ fn rules(
         dns_port: sandbox.dns_port,
         vips: vips.map(|(vip, backends)| (*vip, rotated(backends.clone(), seed))).collect(),
     }
+}
+
+/// The stack of a task's service; empty for none.
+fn stack<'a>(sandbox: &Sandbox, networks: &[(&SandboxAttachment, &Attached<'a>)]) -> &'a str {
+    let service = |view: &'a NetworkView| {
+        let service = &view.endpoints.get(sandbox.task.as_ref()?)?.service;
+        Some(view.services.get(service)?.stack.as_str())
+    };
+    networks.iter().find_map(|(_, network)| service(network.view)).unwrap_or_default()
+}
+
+fn upstream(sandbox: &Sandbox, rules: &SandboxRules) -> Upstream {
+    if !sandbox.nameservers.is_empty() {
+        return Upstream::Own(sandbox.nameservers.clone());
+    }
+    if rules.default_route { Upstream::Node } else { Upstream::Nobody }
 }
 
 /// The routing mesh: own tasks are reached by their gateway address, others by their address on

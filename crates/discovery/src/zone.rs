@@ -2,7 +2,7 @@
 
 use crate::names::Names;
 use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// Seconds that an answer may be kept. Back ends change often, and asking again is cheap: the
@@ -13,8 +13,52 @@ pub const TTL: u32 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Zone {
     pub(crate) networks: Vec<Arc<Names>>,
+    /// The stack that it belongs to; empty for none.
+    pub(crate) stack: String,
     /// The subnets of the cluster, also of networks that this sandbox is not on.
     pub(crate) subnets: Arc<[Ipv4Net]>,
+    pub(crate) upstream: Upstream,
+}
+
+/// Whom to ask what is not ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Upstream {
+    /// The node's servers, from its own namespace.
+    #[default]
+    Node,
+    /// The container's own servers, from its namespace: what it cannot reach, it cannot ask.
+    Own(Vec<IpAddr>),
+    /// Nobody: a container on internal networks alone has no way out, nor has a question of it,
+    /// which could carry anything.
+    Nobody,
+}
+
+impl Zone {
+    /// Whom to ask what is not ours.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// The addresses of a name. A service of the own stack comes before others of the same name,
+    /// on whatever network, and also while nobody serves it.
+    fn addresses(&self, name: &str) -> Found<'_> {
+        let mut own =
+            self.networks.iter().filter_map(|names| names.in_stack(&self.stack, name)).peekable();
+        if own.peek().is_some() {
+            let served = own.find(|addresses| !addresses.is_empty());
+            return served.map_or(Found::Nobody, Found::Addresses);
+        }
+        let found = self.networks.iter().find_map(|names| names.addresses(name));
+        found.map_or(Found::Unknown, Found::Addresses)
+    }
+}
+
+/// What is found of a name.
+enum Found<'z> {
+    Addresses(&'z [Ipv4Addr]),
+    /// It is ours, and nobody serves it.
+    Nobody,
+    Unknown,
 }
 
 /// A question of class IN.
@@ -48,8 +92,10 @@ pub enum Answer<'z> {
     /// The name is there, but nothing of this kind.
     NoData,
     NxDomain,
-    /// Not ours to know.
+    /// Not ours to know: ask [`Zone::upstream`].
     Forward,
+    /// Not ours to know, and there is nobody to ask.
+    Fail,
     Refuse,
 }
 
@@ -64,14 +110,22 @@ pub fn answer<'z>(zone: &'z Zone, question: Question<'_>) -> Answer<'z> {
     if let Some(address) = reversed(question.name) {
         return pointer(zone, address, question.kind);
     }
-    match zone.networks.iter().find_map(|names| names.addresses(question.name)) {
-        Some(addresses) => match question.kind {
+    match zone.addresses(question.name) {
+        Found::Addresses(addresses) => match question.kind {
             Kind::Address | Kind::Any => Answer::Addresses(addresses),
             // Resolvers ask for A and AAAA at once; NXDOMAIN to one would hide the other.
             Kind::Pointer | Kind::Other | Kind::Transfer => Answer::NoData,
         },
-        None if is_for_us_alone(question.name) => Answer::NxDomain,
-        None => Answer::Forward,
+        Found::Nobody => Answer::NxDomain,
+        Found::Unknown if is_for_us_alone(question.name) => Answer::NxDomain,
+        Found::Unknown => forward(zone),
+    }
+}
+
+fn forward(zone: &Zone) -> Answer<'_> {
+    match zone.upstream {
+        Upstream::Node | Upstream::Own(_) => Answer::Forward,
+        Upstream::Nobody => Answer::Fail,
     }
 }
 
@@ -89,7 +143,7 @@ fn pointer(zone: &Zone, address: Ipv4Addr, kind: Kind) -> Answer<'_> {
             Kind::Address | Kind::Other | Kind::Transfer => Answer::NoData,
         },
         None if ours() => Answer::NxDomain,
-        None => Answer::Forward,
+        None => forward(zone),
     }
 }
 

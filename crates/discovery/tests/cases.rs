@@ -61,8 +61,13 @@ fn learn(known: &mut Knowledge, words: &[&str]) {
             view.internal = rest == ["internal"];
         }
         ["service", network, name, vip, aliases @ ..] => {
+            let (stack, aliases) = match aliases {
+                ["of", stack, aliases @ ..] => (*stack, aliases),
+                aliases => ("", aliases),
+            };
             let service = ServiceView {
                 name: (*name).to_owned(),
+                stack: stack.to_owned(),
                 aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
                 vip: vip.parse().ok(),
             };
@@ -112,8 +117,13 @@ fn sandbox(here: &mut Here, words: &[&str]) {
         attachments: Vec::new(),
         dns_port: 40000,
         host_ports: Vec::new(),
+        nameservers: Vec::new(),
     };
     for word in &words[3..] {
+        if let Some(server) = word.strip_prefix("dns=") {
+            sandbox.nameservers.push(server.parse().unwrap());
+            continue;
+        }
         if let Some((network, address)) = word.split_once('=') {
             let address = address.parse().unwrap();
             let attachment = SandboxAttachment { network: network.into(), address, prefix: 24 };
@@ -348,6 +358,92 @@ fn the_mesh_leads_to_own_tasks_by_gateway_and_to_others_by_ingress() {
               port 8080 -> [10.255.1.2, 172.30.0.2]:80
               port 9090 -> []:90
             host port 5000 -> (172.30.0.3, 5)
+        "#]],
+    );
+}
+
+#[test]
+fn a_short_name_is_the_own_stacks_service_where_the_own_stack_has_one() {
+    check(
+        "
+        network shared shared 10.0.1.0/24
+        network one one_default 10.0.2.0/24
+        service shared one_app 10.0.1.2 of one app
+        service shared one_db 10.0.1.3 of one db
+        service shared two_db 10.0.1.4 of two db
+        service shared two_idle - of two only
+        service shared one_idle - of one only
+        service shared one_only 10.0.1.5 of one only2
+        service one one_cache 10.0.2.2 of one cache
+        service shared two_cache 10.0.1.6 of two cache
+        task shared t1 one_app.1 10.0.1.11 n1 serving
+        task shared t2 one_db.1 10.0.1.12 n1 serving
+        task shared t3 two_db.1 10.0.1.13 n1 serving
+        task shared t4 two_idle.1 10.0.1.14 n1 serving
+        task one t5 one_cache.1 10.0.2.11 n1 serving
+        task shared t6 two_cache.1 10.0.1.15 n1 serving
+        sandbox c1 t1 shared=10.0.1.11 one=10.0.2.12
+        sandbox c2 t3 shared=10.0.1.13
+        sandbox c3 - shared=10.0.1.20
+        ask c1 A db
+        ask c1 A tasks.db
+        ask c1 A db.shared
+        ask c1 A two_db
+        ask c1 A only
+        ask c1 A cache
+        ask c2 A db
+        ask c2 A one_db
+        ask c2 A only
+        ask c2 A cache
+        ask c3 A db
+        ",
+        &expect![[r#"
+            overlay one vni 4097 peers {} remotes {}
+            overlay shared vni 4097 peers {} remotes {}
+            sandbox c1 on ["shared", "one"] default route true vips {10.0.1.2: [10.0.1.11], 10.0.1.3: [10.0.1.12], 10.0.1.4: [10.0.1.13], 10.0.1.5: [], 10.0.1.6: [10.0.1.15], 10.0.2.2: [10.0.2.11]}
+            sandbox c2 on ["shared"] default route true vips {10.0.1.2: [10.0.1.11], 10.0.1.3: [10.0.1.12], 10.0.1.4: [10.0.1.13], 10.0.1.5: [], 10.0.1.6: [10.0.1.15]}
+            sandbox c3 on ["shared"] default route true vips {10.0.1.2: [10.0.1.11], 10.0.1.3: [10.0.1.12], 10.0.1.4: [10.0.1.13], 10.0.1.5: [], 10.0.1.6: [10.0.1.15]}
+            c1 db: [10.0.1.3]
+            c1 tasks.db: [10.0.1.12]
+            c1 db.shared: [10.0.1.3]
+            c1 two_db: [10.0.1.4]
+            c1 only: NxDomain
+            c1 cache: [10.0.2.2]
+            c2 db: [10.0.1.4]
+            c2 one_db: [10.0.1.3]
+            c2 only: [10.0.1.14]
+            c2 cache: [10.0.1.6]
+            c3 db: [10.0.1.3, 10.0.1.4]
+        "#]],
+    );
+}
+
+#[test]
+fn questions_that_are_not_ours_go_to_whom_the_container_names_and_from_inside_to_nobody() {
+    check(
+        "
+        network net front 10.0.1.0/24
+        network in back 10.0.2.0/24 internal
+        sandbox c1 - net=10.0.1.3 in=10.0.2.3
+        sandbox c2 - in=10.0.2.4
+        sandbox c3 - in=10.0.2.5 dns=10.0.2.9
+        ask c1 A example.org
+        ask c2 A example.org
+        ask c2 PTR 8.8.8.8.in-addr.arpa
+        ask c2 A example
+        ask c3 A example.org
+        ",
+        &expect![[r#"
+            overlay in vni 4097 peers {} remotes {}
+            overlay net vni 4097 peers {} remotes {}
+            sandbox c1 on ["net", "in"] default route true vips {}
+            sandbox c2 on ["in"] default route false vips {}
+            sandbox c3 on ["in"] default route false vips {}
+            c1 example.org: Forward
+            c2 example.org: Fail
+            c2 8.8.8.8.in-addr.arpa: Fail
+            c2 example: NxDomain
+            c3 example.org: Forward
         "#]],
     );
 }

@@ -32,7 +32,12 @@ fn build(tasks: &BTreeMap<u8, Raw>, modes: &[bool], plain: u8) -> (Knowledge, He
         NetworkView { name: "net".to_owned(), vni: 4097, subnet, ..NetworkView::default() };
     for (number, mode) in (0_u8..).zip(modes) {
         let vip = mode.then(|| Ipv4Addr::new(10, 0, 1, 2 + number));
-        let service = ServiceView { name: format!("s{number}"), aliases: BTreeSet::new(), vip };
+        let service = ServiceView {
+            name: format!("s{number}"),
+            stack: String::new(),
+            aliases: BTreeSet::new(),
+            vip,
+        };
         view.services.insert(service.name.as_str().into(), service);
     }
     let mut known = Knowledge::default();
@@ -89,6 +94,7 @@ fn sandbox(task: Option<&TaskId>, address: Ipv4Addr, number: u8) -> Sandbox {
         attachments: vec![SandboxAttachment { network: "net".into(), address, prefix: 24 }],
         dns_port: 40000,
         host_ports: Vec::new(),
+        nameservers: Vec::new(),
     }
 }
 
