@@ -4,7 +4,7 @@ use crate::Config;
 use crate::container::{attachments, config, host_ports};
 use crate::template::Context;
 use crate::worker::{Event, Exit, Observed, Operation, Outcome};
-use dataplane::Dataplane;
+use dataplane::{Dataplane, Wanted};
 use engine::{ContainerState, Engine, HealthStatus, Reference, Status, WaitFor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -121,9 +121,13 @@ impl Executor {
     }
 
     async fn start(&self, task: &Task, container: &str) -> Result<Outcome, Fault> {
-        let (networks, ports) = (attachments(task), host_ports(task));
-        let attached =
-            self.dataplane.attach(container, Some(task.id.clone()), networks, ports).await;
+        let wanted = Wanted {
+            task: Some(task.id.clone()),
+            attachments: attachments(task),
+            host_ports: host_ports(task),
+            nameservers: task.spec.container.dns.nameservers.clone(),
+        };
+        let attached = self.dataplane.attach(container, wanted).await;
         attached.map_err(|error| Fault::internal(format!("cannot attach its network: {error}")))?;
         if let Err(fault) = self.engine.start(container).await {
             self.detach(container).await;

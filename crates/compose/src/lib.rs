@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The label of everything that belongs to a stack.
-pub const LABEL_NAMESPACE: &str = "com.docker.stack.namespace";
+pub const LABEL_NAMESPACE: &str = types::STACK_LABEL;
 /// The label of a service that keeps the image as the user wrote it.
 pub const LABEL_IMAGE: &str = "com.docker.stack.image";
 

@@ -5,7 +5,7 @@
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a measurement for people")]
 
 use anyhow::{Context, Result, ensure};
-use dataplane::{Config, Identity, Names, fake, start};
+use dataplane::{Config, Identity, Names, Wanted, fake, start};
 use discovery::{Endpoint, Knowledge, NetworkView, SandboxAttachment, ServiceView};
 use scope::Scope;
 use std::collections::BTreeSet;
@@ -45,7 +45,9 @@ async fn main() -> Result<()> {
     dataplane.learn(knowledge()?, 1).await?;
     let attachment =
         SandboxAttachment { network: "net".into(), address: [10, 0, 1, 9].into(), prefix: 16 };
-    let sandbox = dataplane.attach("c1", None, vec![attachment], Vec::new()).await?;
+    let sandbox = dataplane
+        .attach("c1", Wanted { attachments: vec![attachment], ..Wanted::default() })
+        .await?;
 
     for (what, port, name) in [
         ("udp echo", echo_port, "service77"),
@@ -70,7 +72,7 @@ fn knowledge() -> Result<Knowledge> {
     for service in 0..100_u8 {
         let name = format!("service{service}");
         let vip = Some([10, 0, 2, service].into());
-        let shown = ServiceView { name: name.clone(), aliases: BTreeSet::new(), vip };
+        let shown = ServiceView { name: name.clone(), vip, ..ServiceView::default() };
         view.services.insert(name.as_str().into(), shown);
         for slot in 0..10_u8 {
             let task = format!("{name}t{slot}");

@@ -6,8 +6,8 @@ use crate::port;
 use discovery::Desired;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,7 +98,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// The ports that were bound in a namespace.
+    /// The ports that were bound in a namespace; 0 where others were asked from there.
     pub fn ports(&self, path: &Path) -> BTreeSet<u16> {
         locked(&self.state).get(path).cloned().unwrap_or_default()
     }
@@ -144,22 +144,32 @@ impl port::Namespaces for Namespaces {
         let state = locked(&self.state);
         Ok(state.keys().filter(|path| path.parent() == Some(folder)).cloned().collect())
     }
+}
 
-    async fn bind_udp(&self, path: &Path, address: SocketAddrV4) -> io::Result<UdpSocket> {
+impl port::Sockets for Namespaces {
+    async fn bind_udp(&self, path: &Path, address: SocketAddr) -> io::Result<UdpSocket> {
         let socket = if self.failing.swap(false, Ordering::Relaxed) {
             // Receiving from a listener is an error, once there is something to receive.
             OwnedFd::from(TcpListener::bind((FAILING, address.port()))?).into()
         } else {
             UdpSocket::bind((Ipv4Addr::LOCALHOST, address.port()))?
         };
-        self.bound(path, socket.local_addr()?.port())?;
+        // Who asks others is noted at port 0.
+        let asks = address.ip().is_unspecified();
+        self.bound(path, if asks { 0 } else { socket.local_addr()?.port() })?;
         Ok(socket)
     }
 
-    async fn bind_tcp(&self, path: &Path, address: SocketAddrV4) -> io::Result<TcpListener> {
+    async fn bind_tcp(&self, path: &Path, address: SocketAddr) -> io::Result<TcpListener> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, address.port()))?;
         self.bound(path, listener.local_addr()?.port())?;
         Ok(listener)
+    }
+
+    async fn open_tcp(&self, path: &Path, _to: SocketAddr) -> io::Result<TcpStream> {
+        self.bound(path, 0)?;
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        Ok(socket.as_fd().try_clone_to_owned()?.into())
     }
 }
 

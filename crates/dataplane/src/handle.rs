@@ -8,7 +8,7 @@ use discovery::{Kernel, Knowledge, Sandbox, SandboxAttachment};
 use ipnet::Ipv4Net;
 use scope::Scope;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,13 +41,17 @@ pub struct Identity {
 /// What a caller waits for.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-/// A container that wants a namespace and its networks.
-#[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) id: String,
-    pub(crate) task: Option<TaskId>,
-    pub(crate) attachments: Vec<SandboxAttachment>,
-    pub(crate) host_ports: Vec<(Protocol, u16, u16)>,
+/// What a container wants of the network.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The task that it belongs to; `None` for a plain container.
+    pub task: Option<TaskId>,
+    /// Its addresses on cluster networks, in the order of eth0, eth1, …
+    pub attachments: Vec<SandboxAttachment>,
+    /// Ports published in host mode: (protocol, published on the node, target).
+    pub host_ports: Vec<(Protocol, u16, u16)>,
+    /// Its own DNS servers; empty: the node's.
+    pub nameservers: Vec<IpAddr>,
 }
 
 /// Everything that can be asked of the loop.
@@ -55,7 +59,7 @@ pub(crate) struct Wanted {
 pub(crate) enum Command {
     Identify(Option<Identity>, Reply<()>),
     Learn(Arc<Knowledge>, u64, Reply<()>),
-    Attach(Wanted, Reply<Sandbox>),
+    Attach(String, Wanted, Reply<Sandbox>),
     Detach(String, Reply<()>),
     Withdraw(TaskId, Reply<()>),
     Sandboxes(Reply<BTreeMap<String, Sandbox>>),
@@ -123,15 +127,8 @@ impl Dataplane {
     /// Makes a container's namespace, interfaces, balancer and DNS server. When it returns, the
     /// container may be started in `Sandbox::netns`. Attaching again changes what differs. All its
     /// networks must be known here. Who gives up waiting must detach.
-    pub async fn attach(
-        &self,
-        id: &str,
-        task: Option<TaskId>,
-        attachments: Vec<SandboxAttachment>,
-        host_ports: Vec<(Protocol, u16, u16)>,
-    ) -> Result<Sandbox, Error> {
-        let wanted = Wanted { id: id.to_owned(), task, attachments, host_ports };
-        self.ask(|reply| Command::Attach(wanted, reply)).await
+    pub async fn attach(&self, id: &str, wanted: Wanted) -> Result<Sandbox, Error> {
+        self.ask(|reply| Command::Attach(id.to_owned(), wanted, reply)).await
     }
 
     /// Takes a container's network down, and its task out of names and balancers of this node.

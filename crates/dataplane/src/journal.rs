@@ -106,6 +106,7 @@ mod tests {
             attachments: Vec::new(),
             dns_port: 40000,
             host_ports: vec![(Protocol::Udp, 53, 53)],
+            nameservers: vec![[192, 0, 2, 53].into()],
         };
         let local = Local {
             identity: Some(identity),

@@ -2,7 +2,7 @@
 //! answers.
 //!
 //! It does not know netlink or nftables (that is behind [`discovery::Kernel`]), nor how namespaces
-//! are made ([`Namespaces`]), nor who pushes [`discovery::Knowledge`]. Start with [`start`] and
+//! are made ([`Namespaces`], [`Sockets`]), nor who pushes [`discovery::Knowledge`]. Start with [`start`] and
 //! [`Dataplane`]; `run` is the one loop, [`Names`] its way to the name server, which `nameserver`
 //! is: one `resolver` for each container.
 //!
@@ -33,6 +33,6 @@ mod tests;
 mod upstream;
 
 pub use error::Error;
-pub use handle::{Config, Dataplane, Identity, start};
+pub use handle::{Config, Dataplane, Identity, Wanted, start};
 pub use names::{Names, Process, serve};
-pub use port::Namespaces;
+pub use port::{Namespaces, Sockets};

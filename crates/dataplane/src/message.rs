@@ -78,6 +78,7 @@ pub(crate) fn respond(
         Answer::NoData => write(&query, Rcode::NOERROR, out, |_| Ok(())),
         Answer::NxDomain => write(&query, Rcode::NXDOMAIN, out, |_| Ok(())),
         Answer::Refuse => write(&query, Rcode::REFUSED, out, |_| Ok(())),
+        Answer::Fail => write(&query, Rcode::SERVFAIL, out, |_| Ok(())),
         Answer::Forward => return Verdict::Forward,
     };
     if written.is_err() {

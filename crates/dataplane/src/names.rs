@@ -13,7 +13,7 @@ pub use client::Process;
 pub use process::serve;
 
 use crate::nameserver::NameServer;
-use crate::port::Namespaces;
+use crate::port::Sockets;
 use discovery::{Here, Knowledge};
 use scope::Scope;
 use serde::{Deserialize, Serialize};
@@ -65,10 +65,10 @@ pub struct Names {
 
 impl Names {
     /// Runs a name server in this process, in `scope`.
-    pub async fn here<N: Namespaces>(namespaces: N, resolv_conf: &Path, scope: &mut Scope) -> Self {
+    pub async fn here<S: Sockets>(sockets: S, resolv_conf: &Path, scope: &mut Scope) -> Self {
         let (wanted, orders) = watch::channel(None);
         let (report, held) = watch::channel(Held::default());
-        let server = NameServer::open(namespaces, resolv_conf, scope.token()).await;
+        let server = NameServer::open(sockets, resolv_conf, scope.token()).await;
         scope.spawn("name server", server.run(orders, report));
         Self { author: rand::random(), wanted, held }
     }

@@ -4,7 +4,7 @@
 //! while nobody tells it anything, it goes on with what it was told last.
 
 use crate::names::{Held, Stamp, State};
-use crate::port::Namespaces;
+use crate::port::Sockets;
 use crate::resolver::{self, Server};
 use crate::upstream::Upstreams;
 use discovery::{Sandbox, Zone, project};
@@ -28,9 +28,8 @@ const ENDED: Duration = Duration::from_millis(50);
 /// The upstream servers are read anew this often, and each container's server is looked after.
 const REPAIR: Duration = Duration::from_secs(30);
 
-pub(crate) struct NameServer<N> {
-    namespaces: N,
-    upstreams: Arc<Upstreams>,
+pub(crate) struct NameServer<S> {
+    upstreams: Arc<Upstreams<S>>,
     token: CancellationToken,
     /// A server has ended of itself.
     ended: Arc<Notify>,
@@ -56,11 +55,10 @@ impl Serving {
     }
 }
 
-impl<N: Namespaces> NameServer<N> {
-    pub(crate) async fn open(namespaces: N, resolv_conf: &Path, token: CancellationToken) -> Self {
-        let upstreams = Arc::new(Upstreams::open(resolv_conf).await);
+impl<S: Sockets> NameServer<S> {
+    pub(crate) async fn open(sockets: S, resolv_conf: &Path, token: CancellationToken) -> Self {
+        let upstreams = Arc::new(Upstreams::open(sockets, resolv_conf).await);
         Self {
-            namespaces,
             upstreams,
             token,
             ended: Arc::default(),
@@ -142,10 +140,11 @@ impl<N: Namespaces> NameServer<N> {
     /// Opens a container's sockets and answers on them.
     async fn serve(&self, sandbox: &Sandbox, zone: Zone, since: Stamp) -> io::Result<Serving> {
         let netns = Path::new(&sandbox.netns);
-        let sockets = resolver::open(&self.namespaces, netns, sandbox.dns_port);
+        let sockets = resolver::open(self.upstreams.sockets(), netns, sandbox.dns_port);
         let sockets = timeout(OPEN, sockets).await.unwrap_or_else(|late| Err(late.into()))?;
         let port = sockets.port;
-        let server = Server::start(sockets, zone, &self.upstreams, &self.ended, &self.token)?;
+        let (upstreams, ended) = (&self.upstreams, &self.ended);
+        let server = Server::start((sockets, netns), zone, upstreams, ended, &self.token)?;
         Ok(Serving { server, netns: sandbox.netns.clone(), port, since })
     }
 }

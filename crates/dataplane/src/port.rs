@@ -1,8 +1,8 @@
-//! The port to this machine's network namespaces.
+//! The ports to this machine's network namespaces and to the sockets in them.
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 
 /// Network namespaces of containers, each bind-mounted at a path.
@@ -30,13 +30,16 @@ pub trait Namespaces: Send + Sync + 'static {
             }
         }
     }
+}
 
-    /// Binds a UDP socket inside the namespace. Port 0 asks for any free one. The socket stays in
-    /// its namespace, and keeps it alive, until it is closed.
+/// What the name server needs of the machine: sockets in containers' namespaces. Each stays in its
+/// namespace, and keeps it alive, until it is closed.
+pub trait Sockets: Send + Sync + 'static {
+    /// Binds a UDP socket inside the namespace at `path`. Port 0 asks for any free one.
     fn bind_udp(
         &self,
         path: &Path,
-        address: SocketAddrV4,
+        address: SocketAddr,
     ) -> impl Future<Output = io::Result<UdpSocket>> + Send;
 
     /// Binds and listens on TCP inside the namespace, with SO_REUSEADDR: after a restart of the
@@ -44,6 +47,18 @@ pub trait Namespaces: Send + Sync + 'static {
     fn bind_tcp(
         &self,
         path: &Path,
-        address: SocketAddrV4,
+        address: SocketAddr,
     ) -> impl Future<Output = io::Result<TcpListener>> + Send;
+
+    /// Opens a TCP socket inside the namespace that can be connected to `to`, and is not yet.
+    fn open_tcp(
+        &self,
+        path: &Path,
+        to: SocketAddr,
+    ) -> impl Future<Output = io::Result<TcpStream>> + Send;
+
+    /// Reads the node's list of DNS servers.
+    fn resolv_conf(&self, path: &Path) -> impl Future<Output = io::Result<String>> + Send {
+        tokio::fs::read_to_string(path.to_owned())
+    }
 }

@@ -5,15 +5,15 @@
 //! only after all of them are closed.
 
 use crate::message::{QUERY_MAX, Transport, Verdict, refuse, respond};
-use crate::port::Namespaces;
-use crate::upstream::{Upstreams, framed};
+use crate::port;
+use crate::upstream::{Upstreams, Way, framed};
 use arc_swap::ArcSwap;
-use discovery::Zone;
+use discovery::{Upstream, Zone};
 use domain::base::iana::OptRcode;
 use scope::Scope;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,7 +53,7 @@ pub(crate) struct Sockets {
 /// Opens a container's sockets, on the wanted port if that is free, else (or if it is 0) on
 /// another.
 pub(crate) async fn open(
-    namespaces: &impl Namespaces,
+    namespaces: &impl port::Sockets,
     netns: &Path,
     wanted: u16,
 ) -> io::Result<Sockets> {
@@ -78,10 +78,10 @@ fn is_taken(attempt: &io::Result<Sockets>) -> bool {
     attempt.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
-async fn open_at(namespaces: &impl Namespaces, netns: &Path, port: u16) -> io::Result<Sockets> {
-    let udp = namespaces.bind_udp(netns, SocketAddrV4::new(ADDRESS, port)).await?;
+async fn open_at(namespaces: &impl port::Sockets, netns: &Path, port: u16) -> io::Result<Sockets> {
+    let udp = namespaces.bind_udp(netns, (ADDRESS, port).into()).await?;
     let port = udp.local_addr()?.port();
-    let tcp = namespaces.bind_tcp(netns, SocketAddrV4::new(ADDRESS, port)).await?;
+    let tcp = namespaces.bind_tcp(netns, (ADDRESS, port).into()).await?;
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     Ok(Sockets { udp, tcp, port })
@@ -96,24 +96,25 @@ pub(crate) struct Server {
 
 impl Server {
     /// Answers on these sockets. `ended` is told when it ends of itself.
-    pub(crate) fn start(
-        sockets: Sockets,
+    pub(crate) fn start<S: port::Sockets>(
+        (sockets, netns): (Sockets, &Path),
         zone: Zone,
-        upstreams: &Arc<Upstreams>,
+        upstreams: &Arc<Upstreams<S>>,
         ended: &Arc<Notify>,
         parent: &CancellationToken,
     ) -> io::Result<Self> {
         let mut scope = Scope::with_token(parent.child_token());
         let zone = Arc::new(ArcSwap::from_pointee(zone));
-        let source = Source {
+        let source = Arc::new(Source {
+            netns: netns.to_owned(),
             zone: Arc::clone(&zone),
             upstreams: Arc::clone(upstreams),
             slots: Arc::new(Semaphore::new(FORWARDS)),
-        };
+        });
         let udp = UdpSocket::from_std(sockets.udp)?;
         let tcp = TcpListener::from_std(sockets.tcp)?;
         let end = || End { token: scope.token(), ended: Arc::clone(ended) };
-        let udp = end().follows(serve_udp(udp, source.clone(), scope.token()));
+        let udp = end().follows(serve_udp(udp, Arc::clone(&source), scope.token()));
         let tcp = end().follows(serve_tcp(tcp, source, scope.token()));
         scope.spawn("dns over udp", udp);
         scope.spawn("dns over tcp", tcp);
@@ -162,10 +163,10 @@ impl Drop for End {
 }
 
 /// Where answers come from.
-#[derive(Clone)]
-struct Source {
+struct Source<S> {
+    netns: PathBuf,
     zone: Arc<ArcSwap<Zone>>,
-    upstreams: Arc<Upstreams>,
+    upstreams: Arc<Upstreams<S>>,
     /// This container's own.
     slots: Arc<Semaphore>,
 }
@@ -173,10 +174,11 @@ struct Source {
 /// Room for one question that waits for upstream: among the container's own, and among all.
 type Slot = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
-impl Source {
+impl<S: port::Sockets> Source<S> {
     /// Says whether a question can wait for upstream; if not, writes the answer.
-    fn slot(&self, packet: &[u8], out: &mut Vec<u8>) -> Option<Slot> {
-        if self.upstreams.is_empty() {
+    fn slot(&self, zone: &Zone, packet: &[u8], out: &mut Vec<u8>) -> Option<Slot> {
+        let way = self.way(zone.upstream());
+        if way.is_none_or(|way| self.upstreams.is_empty(way)) {
             refuse(packet, OptRcode::NXDOMAIN, out);
             return None;
         }
@@ -187,27 +189,37 @@ impl Source {
         }
         slot
     }
-}
 
-/// Asks upstream and keeps the slot until there is an answer.
-async fn forward(
-    upstreams: &Upstreams,
-    packet: &[u8],
-    transport: Transport,
-    _slot: Slot,
-) -> Vec<u8> {
-    if let Some(reply) = upstreams.ask(packet, transport).await {
-        return reply;
+    fn way<'a>(&'a self, upstream: &'a Upstream) -> Option<Way<'a>> {
+        match upstream {
+            Upstream::Node => Some(Way::Node),
+            Upstream::Own(servers) => Some(Way::Own { netns: &self.netns, servers }),
+            Upstream::Nobody => None,
+        }
     }
-    let mut out = Vec::new();
-    refuse(packet, OptRcode::SERVFAIL, &mut out);
-    out
+
+    /// Asks upstream and keeps the slot until there is an answer.
+    async fn forward(&self, packet: &[u8], transport: Transport, _slot: Slot) -> Vec<u8> {
+        let zone = self.zone.load_full();
+        if let Some(way) = self.way(zone.upstream())
+            && let Some(reply) = self.upstreams.ask(way, packet, transport).await
+        {
+            return reply;
+        }
+        let mut out = Vec::new();
+        refuse(packet, OptRcode::SERVFAIL, &mut out);
+        out
+    }
 }
 
 /// Questions on their way upstream. They come back to the loop, which alone has the socket.
 type Forwards = JoinSet<(SocketAddr, Vec<u8>)>;
 
-async fn serve_udp(socket: UdpSocket, source: Source, token: CancellationToken) -> io::Result<()> {
+async fn serve_udp<S: port::Sockets>(
+    socket: UdpSocket,
+    source: Arc<Source<S>>,
+    token: CancellationToken,
+) -> io::Result<()> {
     let mut forwards = Forwards::new();
     let mut buffers = Buffers { packet: vec![0; QUERY_MAX], out: Vec::new(), turn: 0 };
     loop {
@@ -234,9 +246,9 @@ struct Buffers {
 }
 
 /// Answers what has arrived, all from the same zone.
-fn answer_waiting(
+fn answer_waiting<S: port::Sockets>(
     socket: &UdpSocket,
-    source: &Source,
+    source: &Arc<Source<S>>,
     forwards: &mut Forwards,
     buffers: &mut Buffers,
 ) -> io::Result<()> {
@@ -254,12 +266,12 @@ fn answer_waiting(
         match respond(packet, Transport::Udp, &zone, buffers.turn, &mut buffers.out) {
             Verdict::Reply => send(socket, &buffers.out, asker),
             Verdict::Drop => {}
-            Verdict::Forward => match source.slot(packet, &mut buffers.out) {
+            Verdict::Forward => match source.slot(&zone, packet, &mut buffers.out) {
                 None => send(socket, &buffers.out, asker),
                 Some(slot) => {
-                    let (upstreams, packet) = (Arc::clone(&source.upstreams), packet.to_vec());
+                    let (source, packet) = (Arc::clone(source), packet.to_vec());
                     forwards.spawn(async move {
-                        (asker, forward(&upstreams, &packet, Transport::Udp, slot).await)
+                        (asker, source.forward(&packet, Transport::Udp, slot).await)
                     });
                 }
             },
@@ -286,9 +298,9 @@ fn is_about_a_peer(error: &io::Error) -> bool {
     )
 }
 
-async fn serve_tcp(
+async fn serve_tcp<S: port::Sockets>(
     listener: TcpListener,
-    source: Source,
+    source: Arc<Source<S>>,
     token: CancellationToken,
 ) -> io::Result<()> {
     let mut connections = JoinSet::new();
@@ -299,7 +311,7 @@ async fn serve_tcp(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(converse(stream, source.clone()));
+                    connections.spawn(converse(stream, Arc::clone(&source)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a DNS connection");
@@ -314,19 +326,23 @@ async fn serve_tcp(
 }
 
 /// Answers the questions of one connection, one after the other.
-async fn converse(mut stream: TcpStream, source: Source) -> io::Result<()> {
+async fn converse<S: port::Sockets>(
+    mut stream: TcpStream,
+    source: Arc<Source<S>>,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut out = Vec::new();
     let mut turn = 0_usize;
     while let Some(packet) = timeout(IDLE, receive(&mut stream)).await?? {
         turn = turn.wrapping_add(1);
-        let verdict = respond(&packet, Transport::Tcp, &source.zone.load(), turn, &mut out);
+        let zone = source.zone.load_full();
+        let verdict = respond(&packet, Transport::Tcp, &zone, turn, &mut out);
         match verdict {
             Verdict::Reply => {}
             Verdict::Drop => break,
             Verdict::Forward => {
-                if let Some(slot) = source.slot(&packet, &mut out) {
-                    out = forward(&source.upstreams, &packet, Transport::Tcp, slot).await;
+                if let Some(slot) = source.slot(&zone, &packet, &mut out) {
+                    out = source.forward(&packet, Transport::Tcp, slot).await;
                 }
             }
         }

@@ -182,13 +182,12 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 self.learn(known, version);
                 drop(reply.send(Ok(())));
             }
-            Command::Attach(wanted, reply) => {
-                if self.leaving.iter().any(|(id, _)| *id == wanted.id) {
+            Command::Attach(id, wanted, reply) => {
+                if self.leaving.iter().any(|(leaving, _)| *leaving == id) {
                     // The old namespace goes first, else it would take the new one along.
                     self.settle().await;
                 }
-                let id = wanted.id.clone();
-                match self.attach(wanted).await {
+                match self.attach(&id, wanted).await {
                     Ok(()) => self.wait(WaiterReply::Attached(id, reply)),
                     Err(error) => drop(reply.send(Err(error))),
                 }

@@ -10,7 +10,7 @@ mod names;
 mod upstream;
 
 use crate::fake::{Kernel, Namespaces};
-use crate::handle::{Config, Dataplane, Identity, start_at};
+use crate::handle::{Config, Dataplane, Identity, Wanted, start_at};
 use crate::names::{Names, Process, serve};
 use crate::run::Pace;
 use discovery::{Endpoint, Knowledge, NetworkView, Sandbox, SandboxAttachment, ServiceView};
@@ -112,12 +112,12 @@ impl Host {
         let address = [10, 0, 1, host].into();
         let attachment = SandboxAttachment { network: "net".into(), address, prefix: 24 };
         let task = task.map(Into::into);
-        self.dataplane.attach(id, task, vec![attachment], Vec::new()).await.unwrap()
+        self.dataplane.attach(id, Wanted { task, ..on(vec![attachment]) }).await.unwrap()
     }
 
     /// Attaches a plain container that is on no network.
     async fn attach_alone(&self, id: &str) -> Sandbox {
-        self.dataplane.attach(id, None, Vec::new(), Vec::new()).await.unwrap()
+        self.dataplane.attach(id, Wanted::default()).await.unwrap()
     }
 
     async fn learn(&self, known: Knowledge, version: u64) {
@@ -126,6 +126,11 @@ impl Host {
         let reached = applied.wait_for(|applied| *applied >= version);
         tokio::time::timeout(Duration::from_secs(10), reached).await.unwrap().unwrap();
     }
+}
+
+/// A plain container on these networks.
+fn on(attachments: Vec<SandboxAttachment>) -> Wanted {
+    Wanted { attachments, ..Wanted::default() }
 }
 
 fn config(dir: &TempDir) -> Config {
@@ -209,7 +214,7 @@ fn knowledge(tasks: &[(&str, u8, bool)]) -> Knowledge {
     let mut view =
         NetworkView { name: "front".to_owned(), vni: 4097, subnet, ..NetworkView::default() };
     let vip = Some([10, 0, 1, 2].into());
-    let service = ServiceView { name: "web".to_owned(), aliases: BTreeSet::new(), vip };
+    let service = ServiceView { name: "web".to_owned(), vip, ..ServiceView::default() };
     view.services.insert("web".into(), service);
     for (id, host, serving) in tasks {
         let node = if *host < 100 { 1 } else { 2 };

@@ -1,6 +1,8 @@
-//! Questions that are not ours go to the name servers of this machine, from its own namespace.
+//! Questions that are not ours go to the DNS servers of this machine, from its own namespace, or to
+//! those that the container names, from its namespace: there it is known who can be reached.
 
 use crate::message::{Transport, fit};
+use crate::port::Sockets;
 use arc_swap::ArcSwap;
 use domain::base::Message;
 use domain::base::iana::Rcode;
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -24,15 +26,27 @@ const ROUNDS: usize = 2;
 const SERVERS: usize = 3;
 const DNS_PORT: u16 = 53;
 
-pub(crate) struct Upstreams {
+pub(crate) struct Upstreams<S> {
+    sockets: S,
     resolv_conf: PathBuf,
+    /// The node's.
     servers: ArcSwap<Vec<SocketAddr>>,
     slots: Arc<Semaphore>,
 }
 
-impl Upstreams {
-    pub(crate) async fn open(resolv_conf: &Path) -> Self {
+/// Whom a container's questions go to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way<'a> {
+    /// The node's servers, from the namespace of this process.
+    Node,
+    /// The container's own, from its namespace.
+    Own { netns: &'a Path, servers: &'a [IpAddr] },
+}
+
+impl<S: Sockets> Upstreams<S> {
+    pub(crate) async fn open(sockets: S, resolv_conf: &Path) -> Self {
         let upstreams = Self {
+            sockets,
             resolv_conf: resolv_conf.to_owned(),
             servers: ArcSwap::default(),
             slots: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -41,9 +55,14 @@ impl Upstreams {
         upstreams
     }
 
-    /// Reads the list of servers again. A file that is not there lists none.
+    /// Opens sockets for the name server itself, too.
+    pub(crate) fn sockets(&self) -> &S {
+        &self.sockets
+    }
+
+    /// Reads the node's list of servers again. A file that is not there lists none.
     pub(crate) async fn reload(&self) {
-        match tokio::fs::read_to_string(&self.resolv_conf).await {
+        match self.sockets.resolv_conf(&self.resolv_conf).await {
             Ok(text) => self.servers.store(Arc::new(servers(&text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.servers.store(Arc::default());
@@ -55,8 +74,12 @@ impl Upstreams {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.servers.load().is_empty()
+    /// Says whether there is nobody to ask.
+    pub(crate) fn is_empty(&self, way: Way<'_>) -> bool {
+        match way {
+            Way::Node => self.servers.load().is_empty(),
+            Way::Own { servers, .. } => servers.is_empty(),
+        }
     }
 
     /// Takes one of the slots; none is free when upstream is slow and many ask.
@@ -65,16 +88,27 @@ impl Upstreams {
     }
 
     /// Asks one server after the other. `None`: none of them answered.
-    pub(crate) async fn ask(&self, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    pub(crate) async fn ask(
+        &self,
+        way: Way<'_>,
+        packet: &[u8],
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
         // An id of our own: a guesser of answers must guess it together with the port.
         let mut query = packet.to_vec();
         query.get_mut(..2)?.copy_from_slice(&rand::random::<u16>().to_be_bytes());
-        let servers = self.servers.load_full();
+        let servers: Vec<SocketAddr> = match way {
+            Way::Node => self.servers.load().to_vec(),
+            Way::Own { servers, .. } => {
+                let servers = servers.iter().take(SERVERS);
+                servers.map(|server| SocketAddr::new(*server, DNS_PORT)).collect()
+            }
+        };
         let mut failure = None;
         for server in std::iter::repeat_n(servers.iter(), ROUNDS).flatten() {
             let reply = match transport {
-                Transport::Udp => timeout(PATIENCE, ask_udp(*server, &query)).await,
-                Transport::Tcp => timeout(PATIENCE, ask_tcp(*server, &query)).await,
+                Transport::Udp => timeout(PATIENCE, self.ask_udp(way, *server, &query)).await,
+                Transport::Tcp => timeout(PATIENCE, self.ask_tcp(way, *server, &query)).await,
             };
             let mut reply = match reply {
                 Ok(Ok(reply)) => reply,
@@ -93,6 +127,52 @@ impl Upstreams {
         }
         failure
     }
+
+    async fn ask_udp(&self, way: Way<'_>, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+        let any: IpAddr = match server {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // A new socket has a new port; connected, it hears this server only.
+        let socket = match way {
+            Way::Node => UdpSocket::bind((any, 0)).await?,
+            Way::Own { netns, .. } => {
+                let socket = self.sockets.bind_udp(netns, (any, 0).into()).await?;
+                socket.set_nonblocking(true)?;
+                UdpSocket::from_std(socket)?
+            }
+        };
+        socket.connect(server).await?;
+        socket.send(query).await?;
+        let mut reply = vec![0; usize::from(u16::MAX)];
+        loop {
+            let len = socket.recv(&mut reply).await?;
+            if is_answer(&reply[..len], query) {
+                reply.truncate(len);
+                return Ok(reply);
+            }
+        }
+    }
+
+    async fn ask_tcp(&self, way: Way<'_>, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+        let mut stream = match way {
+            Way::Node => TcpStream::connect(server).await?,
+            Way::Own { netns, .. } => {
+                let socket = self.sockets.open_tcp(netns, server).await?;
+                socket.set_nonblocking(true)?;
+                TcpSocket::from_std_stream(socket).connect(server).await?
+            }
+        };
+        stream.set_nodelay(true)?;
+        stream.write_all(&framed(query)?).await?;
+        let len = stream.read_u16().await?;
+        let mut reply = vec![0; len.into()];
+        stream.read_exact(&mut reply).await?;
+        if is_answer(&reply, query) {
+            return Ok(reply);
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is to another question"))
+    }
 }
 
 /// Says whether another server may know better.
@@ -100,38 +180,6 @@ fn failed(reply: &[u8]) -> bool {
     Message::from_slice(reply).map_or(true, |message| {
         matches!(message.header().rcode(), Rcode::SERVFAIL | Rcode::REFUSED | Rcode::NOTIMP)
     })
-}
-
-async fn ask_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    // A new socket has a new port; connected, it hears this server only.
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    socket.send(query).await?;
-    let mut reply = vec![0; usize::from(u16::MAX)];
-    loop {
-        let len = socket.recv(&mut reply).await?;
-        if is_answer(&reply[..len], query) {
-            reply.truncate(len);
-            return Ok(reply);
-        }
-    }
-}
-
-async fn ask_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
-    stream.set_nodelay(true)?;
-    stream.write_all(&framed(query)?).await?;
-    let len = stream.read_u16().await?;
-    let mut reply = vec![0; len.into()];
-    stream.read_exact(&mut reply).await?;
-    if is_answer(&reply, query) {
-        return Ok(reply);
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is to another question"))
 }
 
 /// A message as it goes over TCP: behind its length.

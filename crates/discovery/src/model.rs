@@ -35,6 +35,7 @@ pub struct NetworkView {
 pub struct ServiceView {
     pub name: String,
     /// The stack that it belongs to; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub stack: String,
     pub aliases: BTreeSet<String>,
     /// `None` in DNS round-robin mode.

@@ -1,10 +1,11 @@
-//! The data plane's port to namespaces: each call is a thread of its own that ends with it.
+//! The data plane's ports to namespaces and to sockets in them: each call is a thread of its own
+//! that ends with it.
 
 use crate::error::Error;
-use crate::namespace::{self, Purpose};
+use crate::namespace;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 
 /// Connections that may wait for the DNS server to accept them.
@@ -17,7 +18,7 @@ pub struct Namespaces;
 impl dataplane::Namespaces for Namespaces {
     async fn create(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || namespace::create(&path, Purpose::Container)).await
+        blocking(move || namespace::create(&path, namespace::Purpose::Container)).await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
@@ -28,36 +29,58 @@ impl dataplane::Namespaces for Namespaces {
     async fn exists(&self, path: &Path) -> bool {
         namespace::exists(path)
     }
+}
 
-    async fn bind_udp(&self, path: &Path, address: SocketAddrV4) -> io::Result<UdpSocket> {
-        bind(path, Type::DGRAM, address).await.map(Into::into)
+impl dataplane::Sockets for Namespaces {
+    async fn bind_udp(&self, path: &Path, address: SocketAddr) -> io::Result<UdpSocket> {
+        open_in(path, Purpose::Datagrams, address).await.map(Into::into)
     }
 
-    async fn bind_tcp(&self, path: &Path, address: SocketAddrV4) -> io::Result<TcpListener> {
-        bind(path, Type::STREAM, address).await.map(Into::into)
+    async fn bind_tcp(&self, path: &Path, address: SocketAddr) -> io::Result<TcpListener> {
+        open_in(path, Purpose::Listen, address).await.map(Into::into)
+    }
+
+    async fn open_tcp(&self, path: &Path, to: SocketAddr) -> io::Result<TcpStream> {
+        open_in(path, Purpose::Connect, to).await.map(Into::into)
     }
 }
 
-async fn bind(path: &Path, kind: Type, address: SocketAddrV4) -> io::Result<Socket> {
+async fn open_in(path: &Path, purpose: Purpose, address: SocketAddr) -> io::Result<Socket> {
     let path = path.to_owned();
     blocking(move || {
-        let bound = namespace::run_in(&path, || open(kind, address))?;
-        bound.map_err(|source| Error::system(&format!("bind {address}"), source))
+        let opened = namespace::run_in(&path, || open(purpose, address))?;
+        opened.map_err(|source| Error::system(&format!("open a socket for {address}"), source))
     })
     .await
 }
 
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// UDP, bound.
+    Datagrams,
+    /// TCP, bound and listening.
+    Listen,
+    /// TCP, to be connected.
+    Connect,
+}
+
 /// Opens a socket in the thread's namespace, ready for the asynchronous runtime.
-fn open(kind: Type, address: SocketAddrV4) -> io::Result<Socket> {
-    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
-    let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
-    if kind == Type::STREAM {
-        // Two UDP sockets with this option would share a port, so only TCP has it.
-        socket.set_reuse_address(true)?;
-    }
-    socket.bind(&SocketAddr::V4(address).into())?;
-    if kind == Type::STREAM {
-        socket.listen(BACKLOG)?;
+pub(crate) fn open(purpose: Purpose, address: SocketAddr) -> io::Result<Socket> {
+    let (kind, protocol) = match purpose {
+        Purpose::Datagrams => (Type::DGRAM, Protocol::UDP),
+        Purpose::Listen | Purpose::Connect => (Type::STREAM, Protocol::TCP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    match purpose {
+        Purpose::Datagrams => socket.bind(&address.into())?,
+        Purpose::Listen => {
+            // Two UDP sockets with this option would share a port, so only TCP has it.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+        }
+        Purpose::Connect => {}
     }
     socket.set_nonblocking(true)?;
     Ok(socket)

@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::View;
 use types::{
-    EndpointMode, NetworkId, Node, NodeId, NodeState, PublishMode, Service, Task, TaskId, TaskState,
+    EndpointMode, NetworkId, Node, NodeId, NodeState, PublishMode, STACK_LABEL, Service, Task,
+    TaskId, TaskState,
 };
 use wire::{Assignments, Difference};
 
@@ -139,8 +140,10 @@ impl Picture {
                     .map(|vip| vip.address),
                 EndpointMode::Dnsrr => None,
             };
+            let stack = service.spec.labels.get(STACK_LABEL).cloned();
             let seen = ServiceView {
                 name: service.spec.name.clone(),
+                stack: stack.unwrap_or_default(),
                 aliases: attachment.aliases.iter().cloned().collect(),
                 vip,
             };

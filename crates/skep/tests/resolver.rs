@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use dataplane::{Config, Dataplane, Names, Process, fake};
+use dataplane::{Config, Dataplane, Names, Process, Wanted, fake};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getsid};
@@ -118,7 +118,7 @@ async fn it_outlives_the_daemon_and_comes_back_when_it_is_killed() {
     let node = Node::new();
     let mut scope = Scope::new();
     let daemon = node.start(&mut scope).await;
-    let port = daemon.attach("c1", None, Vec::new(), Vec::new()).await.unwrap().dns_port;
+    let port = daemon.attach("c1", Wanted::default()).await.unwrap().dns_port;
     assert!(answers(&node.netns(), port));
     let first = node.pid().unwrap();
     assert_eq!(getsid(Some(first)).unwrap(), first, "a session of its own");

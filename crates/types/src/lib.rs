@@ -40,8 +40,8 @@ pub use node::{
 pub use placement::{Constraint, ConstraintError, Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};
 pub use service::{
-    EndpointMode, EndpointSpec, FailureAction, NetworkAttachment, Service, ServiceMode,
-    ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
+    EndpointMode, EndpointSpec, FailureAction, NetworkAttachment, STACK_LABEL, Service,
+    ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use state::{DesiredState, TaskState, Writer};
 pub use task::{Attachment, ContainerStatus, TASK_LABEL, Task, TaskStatus};

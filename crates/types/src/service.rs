@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+/// The label of everything that belongs to a stack; its value is the stack's name.
+pub const STACK_LABEL: &str = "com.docker.stack.namespace";
+
 /// A service: the user's spec and what the allocator gave it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

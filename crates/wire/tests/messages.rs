@@ -100,6 +100,7 @@ fn network() -> NetworkView {
         name: "web".into(),
         aliases: BTreeSet::from(["www".into()]),
         vip: Some(address(2)),
+        ..ServiceView::default()
     };
     NetworkView {
         name: "front".into(),

@@ -3,7 +3,7 @@
 use super::frame::{read, write};
 use super::{Held, State};
 use crate::nameserver::NameServer;
-use crate::port::Namespaces;
+use crate::port::Sockets;
 use scope::Scope;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Changes with every change of what is said on the socket.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 /// A pause after the machine could not accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a daemon may take to read what it is told.
@@ -40,15 +40,15 @@ impl Hello {
 /// Serves the containers of this node until `scope` is cancelled, as the daemon that connected last
 /// wants it; while none is connected, as the last one wanted it. Questions that are not ours go
 /// upstream from the namespace of this process.
-pub async fn serve<N: Namespaces>(
+pub async fn serve<S: Sockets>(
     listener: UnixListener,
-    namespaces: N,
+    sockets: S,
     resolv_conf: &Path,
     scope: &mut Scope,
 ) {
     let (wanted, orders) = watch::channel(None);
     let (report, held) = watch::channel(Held::default());
-    let server = NameServer::open(namespaces, resolv_conf, scope.token()).await;
+    let server = NameServer::open(sockets, resolv_conf, scope.token()).await;
     scope.spawn("name server", server.run(orders, report));
     scope.spawn("daemons", listen(listener, wanted, held, scope.token()));
 }

@@ -12,15 +12,15 @@ use std::path::Path;
 use tokio::time::timeout;
 
 impl<K: Kernel, N: Namespaces> Run<K, N> {
-    pub(super) async fn attach(&mut self, wanted: Wanted) -> Result<(), Error> {
+    pub(super) async fn attach(&mut self, id: &str, wanted: Wanted) -> Result<(), Error> {
         for attachment in &wanted.attachments {
             let known = self.known.networks.get(&attachment.network);
             if known.is_none_or(|view| view.subnet.is_none() || view.vni == 0) {
                 return Err(Error::UnknownNetwork(attachment.network.clone()));
             }
         }
-        let netns = self.netns(&wanted.id);
-        let mut sandbox = match self.here.sandboxes.get(&wanted.id) {
+        let netns = self.netns(id);
+        let mut sandbox = match self.here.sandboxes.get(id) {
             Some(sandbox) => sandbox.clone(),
             None => self.fresh(&netns)?,
         };
@@ -31,8 +31,8 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         let created = flatten(timeout(NAMESPACE, self.namespaces.create(&netns)).await);
         if let Err(source) = created {
             // Not to be left half made; what is here already stays and is tried again.
-            if !self.here.sandboxes.contains_key(&wanted.id) {
-                self.leaving.push((wanted.id, None));
+            if !self.here.sandboxes.contains_key(id) {
+                self.leaving.push((id.to_owned(), None));
             }
             return Err(Error::Namespace { path: netns, source });
         }
@@ -43,7 +43,8 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         sandbox.task = wanted.task;
         sandbox.attachments = wanted.attachments;
         sandbox.host_ports = wanted.host_ports;
-        self.here.sandboxes.insert(wanted.id, sandbox);
+        sandbox.nameservers = wanted.nameservers;
+        self.here.sandboxes.insert(id.to_owned(), sandbox);
         self.local_is_saved = false;
         // The namespace may be new although the rules look the same.
         self.held = None;
@@ -64,6 +65,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             attachments: Vec::new(),
             dns_port: 0,
             host_ports: Vec::new(),
+            nameservers: Vec::new(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! A name server that is a process of its own: daemons come and go, and it comes and goes itself.
 
 use super::client::{exchange, lookup, query};
-use super::{Host, PACE, Place, Program, addresses, knowledge, namespaces, until};
+use super::{Host, PACE, Place, Program, Wanted, addresses, knowledge, namespaces, until};
 use crate::names::{Names, Process};
 use crate::port::Namespaces as _;
 use discovery::{Here, Sandbox};
@@ -166,6 +166,7 @@ async fn a_port_that_is_noted_needs_no_new_state() {
         attachments: Vec::new(),
         dns_port: 0,
         host_ports: Vec::new(),
+        nameservers: Vec::new(),
     };
     let mut here = Here {
         node: "n1".into(),
@@ -204,7 +205,7 @@ async fn without_a_name_server_the_kernel_is_served_all_the_same() {
         crate::handle::start_at(super::config(&dir), ports, &mut scope, PACE).await.unwrap();
     dataplane.learn(knowledge(&[]), 7).await.unwrap();
     dataplane.applied().wait_for(|applied| *applied == 7).await.unwrap();
-    let failed = dataplane.attach("c1", None, Vec::new(), Vec::new()).await;
+    let failed = dataplane.attach("c1", Wanted::default()).await;
     assert!(matches!(failed, Err(crate::error::Error::Resolver { .. })), "{failed:?}");
     until(true, async || kernel.held().sandboxes.is_empty()).await;
 }

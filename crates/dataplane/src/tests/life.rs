@@ -1,7 +1,7 @@
 //! Attach, learn, withdraw, detach, restart.
 
 use super::client::{exchange, lookup, query};
-use super::{Host, PACE, Place, addresses, config, knowledge, namespaces, until};
+use super::{Host, PACE, Place, Wanted, addresses, config, knowledge, namespaces, on, until};
 use crate::error::Error;
 use crate::handle::start_at;
 use crate::names::Names;
@@ -114,7 +114,11 @@ async fn a_container_can_be_attached_again_with_other_networks(host: Host) {
     host.learn(knowledge(&[]), 1).await;
     let before = host.attach("c1", None, 11).await;
     let ports = vec![(Protocol::Tcp, 8080, 80)];
-    let after = host.dataplane.attach("c1", None, Vec::new(), ports).await.unwrap();
+    let after = host
+        .dataplane
+        .attach("c1", Wanted { host_ports: ports, ..Wanted::default() })
+        .await
+        .unwrap();
     assert_eq!(before.gateway_address, after.gateway_address);
     assert_eq!(before.dns_port, after.dns_port);
     let held = host.kernel.held();
@@ -125,7 +129,7 @@ async fn a_container_can_be_attached_again_with_other_networks(host: Host) {
 async fn a_network_that_is_not_known_cannot_be_attached_to(host: Host) {
     let attachment =
         SandboxAttachment { network: "net".into(), address: [10, 0, 1, 9].into(), prefix: 24 };
-    let failed = host.dataplane.attach("c1", None, vec![attachment], Vec::new()).await;
+    let failed = host.dataplane.attach("c1", on(vec![attachment])).await;
     assert!(matches!(failed, Err(Error::UnknownNetwork(_))), "{failed:?}");
     assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
 }
@@ -175,7 +179,7 @@ async fn a_container_whose_namespace_was_lost_is_served_in_its_new_one(host: Hos
 
 async fn an_attach_fails_in_time_where_no_name_server_can_be_opened(host: Host) {
     host.namespaces.refuse_sockets(true);
-    let failed = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await;
+    let failed = host.dataplane.attach("c1", Wanted::default()).await;
     assert!(matches!(failed, Err(Error::Resolver { .. })), "{failed:?}");
     assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
     host.namespaces.refuse_sockets(false);
@@ -213,13 +217,13 @@ async fn who_this_node_is_is_noted_also_while_the_kernel_refuses(host: Host) {
 
 async fn an_attach_that_cannot_be_applied_fails_in_time_and_leaves_nothing(host: Host) {
     host.kernel.fail(usize::MAX);
-    let failed = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await;
+    let failed = host.dataplane.attach("c1", Wanted::default()).await;
     assert!(matches!(failed, Err(Error::Kernel(_))), "{failed:?}");
     assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
 }
 
 async fn rules_that_somebody_flushed_come_back(host: Host) {
-    host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
+    host.dataplane.attach("c1", Wanted::default()).await.unwrap();
     let before = host.kernel.applied();
     // Nothing changes, so only the clock can wake the loop.
     until(true, async || host.kernel.applied() > before).await;
@@ -263,11 +267,11 @@ async fn a_name_is_known_only_after_the_kernel_leads_it_somewhere() {
         address: [10, 0, 1, host].into(),
         prefix: 24,
     };
-    let sandbox = dataplane.attach("c1", None, vec![attachment(11)], Vec::new()).await.unwrap();
+    let sandbox = dataplane.attach("c1", on(vec![attachment(11)])).await.unwrap();
     curious.port.store(sandbox.dns_port, Ordering::Relaxed);
     // It comes together with another container.
     dataplane.learn(knowledge(&[("t2", 111, true)]), 2).await.unwrap();
-    dataplane.attach("c2", None, vec![attachment(12)], Vec::new()).await.unwrap();
+    dataplane.attach("c2", on(vec![attachment(12)])).await.unwrap();
     applied.wait_for(|applied| *applied == 2).await.unwrap();
     assert_eq!(lookup(sandbox.dns_port, "web").await, [VIP]);
     assert_eq!(curious.known.lock().unwrap().first(), Some(&false));

@@ -1,12 +1,13 @@
 //! Questions that go upstream, to a name server of the test.
 
-use super::client::{ask, exchange_tcp, lookup, query, rcode};
-use super::{Host, Place, own_network};
+use super::client::{ask, exchange, exchange_tcp, lookup, query, rcode};
+use super::{Host, Place, Wanted, addresses, knowledge, own_network};
 use crate::upstream::framed;
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Rtype};
 use domain::rdata::A;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -15,8 +16,12 @@ use tokio::time::timeout;
 
 /// Answers everything with 192.0.2.7 after a packet with a wrong id, or with a failure.
 async fn upstream(tasks: &mut JoinSet<()>, rcode: Rcode) -> u16 {
+    upstream_at(tasks, 0, rcode).await
+}
+
+async fn upstream_at(tasks: &mut JoinSet<()>, port: u16, rcode: Rcode) -> u16 {
     own_network();
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     let port = udp.local_addr().unwrap().port();
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     tasks.spawn(async move {
@@ -56,7 +61,7 @@ async fn unknown_names_of_several_labels_are_asked_upstream() {
     let port = upstream(&mut tasks, Rcode::NOERROR).await;
     let host =
         Host::with_resolv_conf(Place::Apart, &format!("nameserver 127.0.0.1:{port}\n")).await;
-    let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
+    let sandbox = host.dataplane.attach("c1", Wanted::default()).await.unwrap();
     let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
     assert_eq!(reply.header().id(), 4711);
     assert_eq!(lookup(sandbox.dns_port, "example.org").await, [Ipv4Addr::new(192, 0, 2, 7)]);
@@ -69,13 +74,63 @@ async fn unknown_names_of_several_labels_are_asked_upstream() {
 }
 
 #[tokio::test]
+async fn a_containers_own_servers_are_asked_from_within_and_no_others() {
+    let mut tasks = JoinSet::new();
+    let wrong = upstream(&mut tasks, Rcode::REFUSED).await;
+    upstream_at(&mut tasks, 53, Rcode::NOERROR).await;
+    let resolv_conf = format!("nameserver 127.0.0.1:{wrong}\n");
+    let mut host = Host::with_resolv_conf(Place::Apart, &resolv_conf).await;
+    let nameservers = vec![Ipv4Addr::LOCALHOST.into()];
+    let wanted = Wanted { nameservers, ..Wanted::default() };
+    let sandbox = host.dataplane.attach("c1", wanted).await.unwrap();
+    let inside = |host: &Host| host.namespaces.ports(Path::new(&sandbox.netns)).contains(&0);
+    assert!(!inside(&host));
+    let check = async || {
+        let found = lookup(sandbox.dns_port, "example.org").await;
+        assert_eq!(found, [Ipv4Addr::new(192, 0, 2, 7)]);
+        let packet = query("example.org", Rtype::A).finish();
+        let reply = exchange_tcp(sandbox.dns_port, &packet).await.unwrap();
+        assert_eq!(super::client::addresses_of(&reply), [Ipv4Addr::new(192, 0, 2, 8)]);
+    };
+    check().await;
+    assert!(inside(&host));
+    // Another daemon knows of them, too.
+    host.restart().await;
+    check().await;
+    // Who names none is answered by the node's.
+    let other = host.attach_alone("c2").await;
+    assert_eq!(rcode(&ask(other.dns_port, "example.org", Rtype::A).await), Rcode::REFUSED);
+    assert!(!host.namespaces.ports(Path::new(&other.netns)).contains(&0));
+}
+
+#[tokio::test]
+async fn nothing_is_asked_for_a_container_on_internal_networks_alone() {
+    let mut tasks = JoinSet::new();
+    let port = upstream(&mut tasks, Rcode::NOERROR).await;
+    let host = Host::with_resolv_conf(Place::Here, &format!("nameserver 127.0.0.1:{port}\n")).await;
+    host.identify().await;
+    let mut known = knowledge(&[("t2", 111, true)]);
+    known.networks.values_mut().for_each(|network| network.internal = true);
+    host.learn(known, 1).await;
+    let inside = host.attach("c1", None, 11).await.dns_port;
+    assert_eq!(lookup(inside, "tasks.web").await, addresses(&[111]));
+    let packet = query("secret.example.org", Rtype::A).finish();
+    for reply in [exchange(inside, &packet).await, exchange_tcp(inside, &packet).await] {
+        assert_eq!(rcode(&reply.unwrap()), Rcode::SERVFAIL);
+    }
+    // It is a question of networks, and changes with them.
+    host.learn(knowledge(&[]), 2).await;
+    assert_eq!(lookup(inside, "example.org").await, [Ipv4Addr::new(192, 0, 2, 7)]);
+}
+
+#[tokio::test]
 async fn the_next_server_is_asked_when_one_fails() {
     let mut tasks = JoinSet::new();
     let failing = upstream(&mut tasks, Rcode::SERVFAIL).await;
     let good = upstream(&mut tasks, Rcode::NOERROR).await;
     let list = format!("nameserver 127.0.0.1:{failing}\nnameserver 127.0.0.1:{good}\n");
     let host = Host::with_resolv_conf(Place::Apart, &list).await;
-    let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
+    let sandbox = host.dataplane.attach("c1", Wanted::default()).await.unwrap();
     let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
     assert_eq!(rcode(&reply), Rcode::NOERROR);
 }
@@ -89,7 +144,7 @@ async fn without_an_answer_from_upstream_the_question_fails() {
     drop(closed);
     let host =
         Host::with_resolv_conf(Place::Apart, &format!("nameserver 127.0.0.1:{port}\n")).await;
-    let sandbox = host.dataplane.attach("c1", None, Vec::new(), Vec::new()).await.unwrap();
+    let sandbox = host.dataplane.attach("c1", Wanted::default()).await.unwrap();
     let reply = ask(sandbox.dns_port, "example.org", Rtype::A).await;
     assert_eq!(rcode(&reply), Rcode::SERVFAIL);
 }

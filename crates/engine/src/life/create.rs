@@ -2,7 +2,7 @@
 
 use super::mounts;
 use crate::blocking::{blocking, cannot};
-use crate::config::{ContainerConfig, NetworkMode};
+use crate::config::ContainerConfig;
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::info::ContainerState;
@@ -102,9 +102,6 @@ impl Engine {
         let mut warnings = Vec::new();
         if config.spec.init == Some(true) && self.inner.machine.init.is_none() {
             warnings.push("no init is installed (docker-init or tini): it is left out".to_owned());
-        }
-        if !config.spec.dns.nameservers.is_empty() && config.network != NetworkMode::Host {
-            warnings.push("name servers of one's own are not used yet: the node's are".to_owned());
         }
         warnings
     }

@@ -135,8 +135,12 @@ impl Engine {
                 self.check_ports(container)?;
                 let ports = container.fixed.config.host_ports.iter();
                 let ports = ports.map(|port| (port.protocol, port.published, port.target));
-                let attached =
-                    dataplane.attach(container.id(), None, Vec::new(), ports.collect()).await;
+                let wanted = dataplane::Wanted {
+                    host_ports: ports.collect(),
+                    nameservers: container.fixed.config.spec.dns.nameservers.clone(),
+                    ..dataplane::Wanted::default()
+                };
+                let attached = dataplane.attach(container.id(), wanted).await;
                 attached.map_err(|error| unconnected(&error))?
             }
             NetworkMode::Attached => find_sandbox(dataplane, container.id()).await?,

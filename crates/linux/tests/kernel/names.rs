@@ -1,13 +1,13 @@
 //! Namespaces as the data plane uses them, and what a machine needs.
 
 use crate::support::wait;
-use dataplane::Namespaces as _;
+use dataplane::{Namespaces as _, Sockets as _};
 use linux::Namespaces;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::time::Duration;
 
-const LOCALHOST: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(127, 0, 0, 11), 0);
+const LOCALHOST: SocketAddr = at(0);
 
 #[test]
 fn a_namespace_is_made_found_and_removed_and_each_twice() {
@@ -69,8 +69,8 @@ fn sockets_live_in_the_namespace_that_they_were_bound_in() {
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
-fn at(port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(*LOCALHOST.ip(), port)
+const fn at(port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 11), port))
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn view(tasks: &str, down: &[&str]) -> View {
         tx.put_network(network);
     }
     let mut spec = ServiceSpec { name: "web".into(), ..ServiceSpec::default() };
+    spec.labels.insert(STACK_LABEL.into(), "shop".into());
     spec.task.networks =
         vec![NetworkAttachment { target: "front".into(), aliases: vec!["www".into()] }];
     let port = PublishedPort { published: 8080, target: 80, ..PublishedPort::default() };
@@ -86,7 +87,9 @@ fn check(node: &str, view: &View, expected: &Expect) {
                 .unwrap();
         }
         for it in network.services.values() {
-            writeln!(text, "{}: {} {:?} {:?}", network.name, it.name, it.aliases, it.vip).unwrap();
+            let (name, stack) = (&it.name, &it.stack);
+            writeln!(text, "{}: {name} of {stack} {:?} {:?}", network.name, it.aliases, it.vip)
+                .unwrap();
         }
     }
     for ((protocol, port), it) in &given.knowledge.mesh.ports {
@@ -112,7 +115,7 @@ fn a_node_knows_all_that_is_on_its_networks_and_only_running_tasks_serve() {
             front: t1 10.0.1.1 by 192.168.0.1 serves
             front: t2 10.0.1.2 by 192.168.0.2 silent
             front: t3 10.0.1.3 by 192.168.0.2 silent
-            front: web {"www"} Some(10.0.1.2)
+            front: web of shop {"www"} Some(10.0.1.2)
             mesh: tcp/8080 {TaskId("t1"), TaskId("t2"), TaskId("t3")}
         "#]],
     );
@@ -141,7 +144,7 @@ fn a_node_that_is_down_serves_nothing_and_keeps_its_place() {
             task t1
             front: t1 10.0.1.1 by 192.168.0.1 serves
             front: t2 10.0.1.2 by 192.168.0.2 silent
-            front: web {"www"} Some(10.0.1.2)
+            front: web of shop {"www"} Some(10.0.1.2)
             mesh: tcp/8080 {TaskId("t1"), TaskId("t2")}
         "#]],
     );
