@@ -5,8 +5,9 @@
 //! does not know how either works, nor where it is served. Start with [`router`]; what the API
 //! needs of the node besides is the port [`Node`].
 //!
-//! Invariant: an endpoint or option that Skep does not have answers 404 or 501 with a message that
-//! names it; nothing is accepted and forgotten.
+//! Invariant: nothing is accepted and forgotten. A field of a request is honoured, refused by name,
+//! or of no effect by design: [`request`] reads all requests and has the table, which `docs/api.md`
+//! shows.
 
 #![recursion_limit = "256"]
 
@@ -14,7 +15,6 @@ mod body;
 mod cluster;
 mod credentials;
 mod error;
-mod filters;
 mod json;
 mod local;
 mod port;
@@ -30,10 +30,11 @@ use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
 use axum::middleware::from_fn;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use engine::Engine;
 use error::ApiError;
-use http::Uri;
+use http::{Method, Uri};
+use request::table::operations;
 use serde::Deserialize;
 use std::sync::Arc;
 use tower::util::MapRequestLayer;
@@ -52,7 +53,8 @@ pub struct Api {
 }
 
 /// The query of lists.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "ListQuery", default)]
 pub(crate) struct ListQuery {
     pub(crate) filters: Option<String>,
 }
@@ -77,9 +79,12 @@ pub fn router(
 }
 
 /// Answers what Skep does not have: it says what was asked for.
-async fn unknown(request: Request) -> Response {
-    let text = format!("{} {} is not supported by skep", request.method(), request.uri().path());
-    ApiError(Fault::not_found(text)).into_response()
+pub(crate) async fn unknown(method: Method, uri: Uri) -> ApiError {
+    let (method, path) = (method.as_str(), uri.path());
+    ApiError(match operations::refused(method, path) {
+        Some(feature) => Fault::not_implemented(feature),
+        None => Fault::not_found(format!("{method} {path} is not supported by skep")),
+    })
 }
 
 /// Adds the headers by which clients know the API.
@@ -113,12 +118,6 @@ fn stripped(uri: &Uri) -> Option<Uri> {
     format!("/{path}{query}").parse().ok()
 }
 
-/// A boolean of a query as Docker reads it: anything but nothing, `0`, `no`, `false`, `none`.
-pub(crate) fn flag(text: Option<&str>) -> bool {
-    let text = text.unwrap_or_default().trim().to_ascii_lowercase();
-    !matches!(text.as_str(), "" | "0" | "no" | "false" | "none")
-}
-
 /// The object version that an update must name.
 pub(crate) fn version(version: Option<u64>) -> Result<u64, Fault> {
     version.ok_or_else(|| {
@@ -140,15 +139,6 @@ mod tests {
         ] {
             let uri = stripped(&path.parse().unwrap()).map(|uri| uri.to_string());
             assert_eq!(uri.as_deref(), stripped_path, "{path}");
-        }
-    }
-
-    #[test]
-    fn flags_are_read_as_docker_does() {
-        for (text, on) in
-            [(None, false), (Some("1"), true), (Some("True"), true), (Some("0"), false)]
-        {
-            assert_eq!(flag(text), on, "{text:?}");
         }
     }
 }

@@ -16,7 +16,6 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/_ping", get(ping).head(ping))
         .route("/version", get(version))
         .route("/info", get(info))
-        .route("/auth", axum::routing::post(auth))
 }
 
 async fn ping(State(api): State<Api>) -> impl IntoResponse {
@@ -53,7 +52,7 @@ async fn version(State(api): State<Api>) -> Json<Value> {
 }
 
 /// Go's word for an architecture.
-fn go_arch(architecture: &str) -> &str {
+pub(crate) fn go_arch(architecture: &str) -> &str {
     match architecture {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -151,8 +150,4 @@ fn swarm(membership: &Membership) -> Value {
         }
     }
     object
-}
-
-async fn auth() -> Result<Json<Value>, ApiError> {
-    Err(types::Fault::not_implemented("docker login").into())
 }

@@ -111,6 +111,8 @@ pub struct Mount {
     pub tmpfs_mode: u32,
     /// Labels of a volume that is made for this mount.
     pub labels: Labels,
+    /// The driver of a volume as the user named it; empty: the default one.
+    pub volume_driver: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,31 +13,33 @@ use wire::{LogLine, LogOptions};
 
 /// The query of every logs endpoint.
 #[derive(Debug, Default, Deserialize)]
+#[serde(rename = "LogQuery", default)]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's query has them")]
 pub(crate) struct LogQuery {
-    pub(crate) follow: Option<String>,
-    pub(crate) stdout: Option<String>,
-    pub(crate) stderr: Option<String>,
-    pub(crate) since: Option<String>,
-    pub(crate) until: Option<String>,
-    pub(crate) timestamps: Option<String>,
-    pub(crate) tail: Option<String>,
-    pub(crate) details: Option<String>,
+    follow: bool,
+    stdout: bool,
+    stderr: bool,
+    since: Option<String>,
+    until: Option<String>,
+    pub(crate) timestamps: bool,
+    tail: Option<String>,
+    details: bool,
 }
 
 impl LogQuery {
     /// Reads the options; refuses a query that wants neither stream.
     pub(crate) fn options(&self) -> Result<LogOptions, Fault> {
         let options = LogOptions {
-            follow: crate::flag(self.follow.as_deref()),
-            stdout: crate::flag(self.stdout.as_deref()),
-            stderr: crate::flag(self.stderr.as_deref()),
+            follow: self.follow,
+            stdout: self.stdout,
+            stderr: self.stderr,
             tail: match self.tail.as_deref() {
                 None | Some("" | "all") => None,
                 // Docker takes what is no number for "all".
                 Some(text) => text.parse().ok(),
             },
-            since: time(self.since.as_deref())?,
-            until: time(self.until.as_deref())?,
+            since: unix_time(self.since.as_deref())?,
+            until: unix_time(self.until.as_deref())?,
         };
         if !options.stdout && !options.stderr {
             return Err(Fault::invalid("Bad parameters: you must choose at least one stream"));
@@ -47,7 +49,7 @@ impl LogQuery {
 }
 
 /// Reads a Unix time with an optional fraction; 0 and nothing mean no bound.
-fn time(text: Option<&str>) -> Result<Option<Timestamp>, Fault> {
+pub(crate) fn unix_time(text: Option<&str>) -> Result<Option<Timestamp>, Fault> {
     let Some(text) = text.filter(|text| !text.is_empty() && *text != "0") else {
         return Ok(None);
     };
@@ -67,8 +69,8 @@ pub(crate) async fn answer(
     framed: bool,
 ) -> Result<Response, ApiError> {
     let options = query.options()?;
-    let form = LogForm { framed, timestamps: crate::flag(query.timestamps.as_deref()) };
-    let with_details = crate::flag(query.details.as_deref());
+    let form = LogForm { framed, timestamps: query.timestamps };
+    let with_details = query.details;
     let view = manager.view();
     let content_type = form.content_type();
     let lines = manager.logs(selector, options).await?;
@@ -103,15 +105,15 @@ mod tests {
 
     #[test]
     fn times_are_seconds_with_a_fraction() {
-        assert_eq!(time(Some("12.5")).unwrap(), Some(Timestamp(12_500_000_000)));
-        assert_eq!(time(Some("0")).unwrap(), None);
-        assert!(time(Some("yesterday")).is_err());
+        assert_eq!(unix_time(Some("12.5")).unwrap(), Some(Timestamp(12_500_000_000)));
+        assert_eq!(unix_time(Some("0")).unwrap(), None);
+        assert!(unix_time(Some("yesterday")).is_err());
     }
 
     #[test]
     fn a_query_must_choose_a_stream() {
         assert!(LogQuery::default().options().is_err());
-        let query = LogQuery { stdout: Some("1".into()), ..LogQuery::default() };
+        let query = LogQuery { stdout: true, ..LogQuery::default() };
         assert!(query.options().unwrap().stdout);
     }
 }

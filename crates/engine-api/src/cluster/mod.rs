@@ -7,7 +7,7 @@ mod services;
 mod swarm;
 mod tasks;
 
-pub(crate) use logs::LogQuery;
+pub(crate) use logs::{LogQuery, unix_time};
 
 use crate::{Api, port::Member, port::Membership};
 use axum::Router;
@@ -39,4 +39,11 @@ impl Api {
             }
         }
     }
+}
+
+#[cfg(test)]
+pub(crate) fn served() -> Vec<crate::request::coverage::Served> {
+    let parts =
+        [swarm::served(), nodes::served(), services::served(), tasks::served(), networks::served()];
+    parts.into_iter().flatten().collect()
 }

@@ -1,27 +1,27 @@
 //! `/networks`: the cluster's networks, and the few that every node has of its own.
 
 use crate::error::ApiError;
-use crate::filters::Filters;
 use crate::json::network::{CreateJson, render, render_local};
-use crate::request::JsonBody;
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::table::filters::Filters;
+use crate::request::{JsonBody, Query};
 use crate::{Api, ListQuery, port::Membership};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use manager::find;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use store::View;
-use types::{Fault, Labels};
+use types::{Fault, Labels, Service};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
         .route("/networks", get(list))
         .route("/networks/create", post(create))
-        .route("/networks/prune", post(prune))
         .route("/networks/{id}", get(inspect).delete(remove))
-        .route("/networks/{id}/connect", post(connect))
-        .route("/networks/{id}/disconnect", post(connect))
 }
 
 /// The networks that a node has of its own.
@@ -46,32 +46,69 @@ async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
-    let allowed = ["dangling", "driver", "id", "label", "name", "scope", "type"];
-    let filters = Filters::parse(query.filters.as_deref(), &allowed)?;
+    let filters = Filters::parse(query.filters.as_deref(), "GET /networks")?;
+    let dangling = filters.flag("dangling")?;
     let mut networks = local(&api);
-    if let Some(view) = view(&api) {
+    let view = view(&api);
+    if let Some(view) = &view {
         networks.extend(view.networks().map(|network| render(network, &json!({}))));
     }
-    let word = |network: &Value, key: &str| network[key].as_str().unwrap_or_default().to_owned();
     networks.retain(|network| {
-        let labels: Labels = serde_json::from_value(network["Labels"].clone()).unwrap_or_default();
-        filters.any("driver", |driver| word(network, "Driver") == driver)
-            && filters.any("id", |id| word(network, "Id").starts_with(id))
-            && filters.any("name", |name| word(network, "Name").contains(name))
-            && filters.any("scope", |scope| word(network, "Scope") == scope)
-            && filters.any("type", |kind| (kind == "custom") == (word(network, "Scope") == "swarm"))
-            && filters.labels("label", &labels)
+        matches(network, &filters, || {
+            dangling == Some(view.as_ref().is_some_and(|view| is_dangling(view, network)))
+        })
     });
     Ok(Json(networks))
 }
 
-async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    if let Some(view) = view(&api)
+/// Says whether no service has a network: those of the node's own and the ingress network never
+/// dangle.
+fn is_dangling(view: &View, network: &Value) -> bool {
+    let id = network["Id"].as_str().unwrap_or_default();
+    let used = |service: &Service| {
+        service.spec.task.networks.iter().any(|attached| attached.target.as_str() == id)
+    };
+    network["Scope"] == "swarm"
+        && network["Ingress"] != true
+        && !view.services().any(|service| used(service))
+}
+
+/// `dangles` says whether the network is as the filter `dangling` wants it.
+fn matches(network: &Value, filters: &Filters, dangles: impl Fn() -> bool) -> bool {
+    let word = |key: &str| network[key].as_str().unwrap_or_default();
+    let labels: Labels = serde_json::from_value(network["Labels"].clone()).unwrap_or_default();
+    filters.all(|name, wanted| match name {
+        "driver" => wanted.is(word("Driver")),
+        "id" => wanted.any(|id| word("Id").starts_with(id)),
+        "name" => wanted.any(|name| word("Name").contains(name)),
+        "scope" => wanted.is(word("Scope")),
+        "type" => wanted.any(|kind| (kind == "custom") == (word("Scope") == "swarm")),
+        "label" => wanted.labels(&labels),
+        "dangling" => dangles(),
+        _ => false,
+    })
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /networks/{id}", default)]
+struct InspectQuery {
+    scope: Option<String>,
+}
+
+async fn inspect(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(query): Query<InspectQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let of = |scope: &str| query.scope.as_ref().is_none_or(|wanted| wanted == scope);
+    if of("swarm")
+        && let Some(view) = view(&api)
         && let Ok(network) = find::network(&view, &id)
     {
         return Ok(Json(render(&network, &json!({}))));
     }
     let own = local(&api).into_iter().find(|network| network["Name"] == id.as_str());
+    let own = own.filter(|_| of("local"));
     Ok(Json(own.ok_or_else(|| Fault::not_found(format!("network {id} not found")))?))
 }
 
@@ -95,10 +132,14 @@ async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<Status
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn prune() -> Result<Json<Value>, ApiError> {
-    Err(Fault::not_implemented("pruning networks").into())
-}
-
-async fn connect() -> Result<StatusCode, ApiError> {
-    Err(Fault::not_implemented("connecting a container to a network after it was made").into())
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    vec![
+        Served::new("GET /networks").query::<ListQuery>(),
+        Served::new("POST /networks/create")
+            .body(include_str!("../request/coverage/network.json"), CreateJson::parse),
+        Served::new("GET /networks/{id}").query::<InspectQuery>(),
+        Served::new("DELETE /networks/{id}"),
+    ]
 }

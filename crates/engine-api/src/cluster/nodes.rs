@@ -1,11 +1,13 @@
 //! `/nodes`: the machines of the cluster.
 
 use crate::error::ApiError;
-use crate::filters::Filters;
 use crate::json::node::{ManagerView, NodeSpecJson, render, role_word};
-use crate::request::JsonBody;
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::table::filters::Filters;
+use crate::request::{JsonBody, Query};
 use crate::{Api, ListQuery};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -45,19 +47,23 @@ async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
-    let allowed = ["id", "label", "node.label", "membership", "name", "role"];
-    let filters = Filters::parse(query.filters.as_deref(), &allowed)?;
+    let filters = Filters::parse(query.filters.as_deref(), "GET /nodes")?;
     let view = api.manager()?.view();
     let managers = api.member()?.managers;
-    let shown = view.nodes().filter(|node| {
-        filters.any("id", |id| node.id.as_str().starts_with(id))
-            && filters.any("name", |name| node.description.hostname.starts_with(name))
-            && filters.any("role", |role| role_word(node.role) == role)
-            && filters.any("membership", |word| word == "accepted")
-            && filters.labels("node.label", &node.spec.labels)
-            && filters.labels("label", &node.description.engine.labels)
-    });
+    let shown = view.nodes().filter(|node| matches(node, &filters));
     Ok(Json(shown.map(|node| render(node, manager_view(node, &managers).as_ref())).collect()))
+}
+
+fn matches(node: &Node, filters: &Filters) -> bool {
+    filters.all(|name, wanted| match name {
+        "id" => wanted.any(|id| node.id.as_str().starts_with(id)),
+        "name" => wanted.any(|name| node.description.hostname.starts_with(name)),
+        "role" => wanted.is(role_word(node.role)),
+        "membership" => wanted.is("accepted"),
+        "node.label" => wanted.labels(&node.spec.labels),
+        "label" => wanted.labels(&node.description.engine.labels),
+        _ => false,
+    })
 }
 
 async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
@@ -67,7 +73,8 @@ async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<
     Ok(Json(render(&node, manager_view(&node, &member.managers).as_ref())))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /nodes/{id}/update", default)]
 struct UpdateQuery {
     version: Option<u64>,
 }
@@ -85,9 +92,10 @@ async fn update(
     Ok(StatusCode::OK)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "DELETE /nodes/{id}", default)]
 struct RemoveQuery {
-    force: Option<String>,
+    force: bool,
 }
 
 async fn remove(
@@ -97,6 +105,20 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
     let node = find::node(&manager.view(), own(&api.member()?.node, &id))?;
-    manager.remove_node(&node.id, crate::flag(query.force.as_deref())).await?;
+    manager.remove_node(&node.id, query.force).await?;
     Ok(StatusCode::OK)
+}
+
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    vec![
+        Served::new("GET /nodes").query::<ListQuery>(),
+        Served::new("GET /nodes/{id}"),
+        Served::new("DELETE /nodes/{id}").query::<RemoveQuery>(),
+        Served::new("POST /nodes/{id}/update").query::<UpdateQuery>().body(
+            r#"{"Name":"a","Labels":{"a":"b"},"Role":"manager","Availability":"drain"}"#,
+            NodeSpecJson::parse,
+        ),
+    ]
 }

@@ -4,10 +4,12 @@ use super::logs::{self, LogQuery};
 use crate::Api;
 use crate::credentials::credentials;
 use crate::error::ApiError;
-use crate::filters::Filters;
 use crate::json::service::{Counts, ServiceSpecJson, render};
-use crate::request::JsonBody;
-use axum::extract::{Path, Query, State};
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::table::filters::Filters;
+use crate::request::{JsonBody, Query};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -29,29 +31,33 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/services/{id}/logs", get(service_logs))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /services", default)]
 struct ListQuery {
     filters: Option<String>,
-    status: Option<String>,
+    status: bool,
 }
 
 async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
-    let allowed = ["id", "label", "mode", "name", "runtime"];
-    let filters = Filters::parse(query.filters.as_deref(), &allowed)?;
+    let filters = Filters::parse(query.filters.as_deref(), "GET /services")?;
     let view = api.manager()?.view();
-    let with_status = crate::flag(query.status.as_deref());
-    let shown = view.services().filter(|service| {
-        filters.any("id", |id| service.id.as_str().starts_with(id))
-            && filters.any("name", |name| service.spec.name.starts_with(name))
-            && filters.any("mode", |mode| mode_word(service.spec.mode) == mode)
-            && filters.labels("label", &service.spec.labels)
-    });
-    Ok(Json(
-        shown.map(|service| render(service, with_status.then(|| counts(&view, service)))).collect(),
-    ))
+    let shown = view.services().filter(|service| matches(service, &filters));
+    let status = |service: &Service| query.status.then(|| counts(&view, service));
+    Ok(Json(shown.map(|service| render(service, status(service))).collect()))
+}
+
+fn matches(service: &Service, filters: &Filters) -> bool {
+    filters.all(|name, wanted| match name {
+        "id" => wanted.any(|id| service.id.as_str().starts_with(id)),
+        "name" => wanted.any(|name| service.spec.name.starts_with(name)),
+        "mode" => wanted.is(mode_word(service.spec.mode)),
+        "runtime" => wanted.is("container"),
+        "label" => wanted.labels(&service.spec.labels),
+        _ => false,
+    })
 }
 
 fn mode_word(mode: ServiceMode) -> &'static str {
@@ -106,14 +112,22 @@ fn some(warnings: &[String]) -> Option<&[String]> {
     (!warnings.is_empty()).then_some(warnings)
 }
 
-async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /services/{id}", default)]
+struct InspectQuery {}
+
+async fn inspect(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(InspectQuery {}): Query<InspectQuery>,
+) -> Result<Json<Value>, ApiError> {
     let view = api.manager()?.view();
     let service = find::service(&view, &id)?;
     Ok(Json(render(&service, None)))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /services/{id}/update", rename_all = "camelCase", default)]
 struct UpdateQuery {
     version: Option<u64>,
     rollback: Option<String>,
@@ -184,6 +198,22 @@ async fn service_logs(
     let service = find::service(&manager.view(), &id)?;
     let framed = !service.spec.task.container.tty;
     logs::answer(&manager, manager::LogSelector::Service(service.id.clone()), &query, framed).await
+}
+
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    const FULL: &str = include_str!("../request/coverage/service.json");
+    vec![
+        Served::new("GET /services").query::<ListQuery>(),
+        Served::new("POST /services/create").body(FULL, ServiceSpecJson::parse),
+        Served::new("GET /services/{id}").query::<InspectQuery>(),
+        Served::new("DELETE /services/{id}"),
+        Served::new("POST /services/{id}/update")
+            .query::<UpdateQuery>()
+            .body(FULL, ServiceSpecJson::parse),
+        Served::new("GET /services/{id}/logs").query::<LogQuery>(),
+    ]
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use crate::Api;
 use crate::error::ApiError;
 use crate::json;
 use crate::port::{Init, Join};
-use crate::request::JsonBody;
-use axum::extract::{Query, State};
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::{JsonBody, Query};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -41,48 +43,50 @@ struct InitJson {
     subnet_size: u32,
     force_new_cluster: bool,
     spec: json::cluster::ClusterSpecJson,
-    auto_lock_managers: bool,
     availability: String,
+}
+
+impl InitJson {
+    fn parse(self) -> Result<Init, Fault> {
+        let pool = |text: &String| {
+            text.parse().map_err(|_invalid| Fault::invalid(format!("invalid CIDR address: {text}")))
+        };
+        let data_path_port = match self.data_path_port {
+            0 => 4789,
+            port @ 1024..=49151 => u16::try_from(port).unwrap_or(4789),
+            port => {
+                let text =
+                    format!("invalid data path port {port}: use a number from 1024 to 49151");
+                return Err(Fault::invalid(text));
+            }
+        };
+        let subnet_prefix = match self.subnet_size {
+            0 => 24,
+            size @ 8..=29 => u8::try_from(size).unwrap_or(24),
+            size => {
+                let text = format!("invalid subnet size {size}: use a prefix length from 8 to 29");
+                return Err(Fault::invalid(text));
+            }
+        };
+        Ok(Init {
+            listen: self.listen_addr,
+            advertise: self.advertise_addr,
+            data_path: self.data_path_addr,
+            data_path_port,
+            address_pools: self.default_addr_pool.iter().map(pool).collect::<Result<_, Fault>>()?,
+            subnet_prefix,
+            force_new_cluster: self.force_new_cluster,
+            spec: self.spec.parse()?,
+            availability: json::node::availability(&self.availability)?,
+        })
+    }
 }
 
 async fn init(
     State(api): State<Api>,
     JsonBody(request, _): JsonBody<InitJson>,
 ) -> Result<Json<Value>, ApiError> {
-    if request.auto_lock_managers {
-        return Err(Fault::not_implemented("autolock").into());
-    }
-    let pool = |text: &String| {
-        text.parse().map_err(|_invalid| Fault::invalid(format!("invalid CIDR address: {text}")))
-    };
-    let data_path_port = match request.data_path_port {
-        0 => 4789,
-        port @ 1024..=49151 => u16::try_from(port).unwrap_or(4789),
-        port => {
-            let text = format!("invalid data path port {port}: use a number from 1024 to 49151");
-            return Err(Fault::invalid(text).into());
-        }
-    };
-    let subnet_prefix = match request.subnet_size {
-        0 => 24,
-        size @ 8..=29 => u8::try_from(size).unwrap_or(24),
-        size => {
-            let text = format!("invalid subnet size {size}: use a prefix length from 8 to 29");
-            return Err(Fault::invalid(text).into());
-        }
-    };
-    let init = Init {
-        listen: request.listen_addr,
-        advertise: request.advertise_addr,
-        data_path: request.data_path_addr,
-        data_path_port,
-        address_pools: request.default_addr_pool.iter().map(pool).collect::<Result<_, Fault>>()?,
-        subnet_prefix,
-        force_new_cluster: request.force_new_cluster,
-        spec: request.spec.parse()?,
-        availability: json::node::availability(&request.availability)?,
-    };
-    let node = api.node.init(init).await?;
+    let node = api.node.init(request.parse()?).await?;
     Ok(Json(Value::String(node.to_string())))
 }
 
@@ -97,45 +101,50 @@ struct JoinJson {
     availability: String,
 }
 
+impl JoinJson {
+    fn parse(self) -> Result<Join, Fault> {
+        if self.remote_addrs.is_empty() {
+            return Err(Fault::invalid("at least 1 RemoteAddr is required to join"));
+        }
+        Ok(Join {
+            listen: self.listen_addr,
+            advertise: self.advertise_addr,
+            data_path: self.data_path_addr,
+            remotes: self.remote_addrs,
+            token: self.join_token,
+            availability: json::node::availability(&self.availability)?,
+        })
+    }
+}
+
 async fn join(
     State(api): State<Api>,
     JsonBody(request, _): JsonBody<JoinJson>,
 ) -> Result<StatusCode, ApiError> {
-    if request.remote_addrs.is_empty() {
-        return Err(Fault::invalid("at least 1 RemoteAddr is required to join").into());
-    }
-    let join = Join {
-        listen: request.listen_addr,
-        advertise: request.advertise_addr,
-        data_path: request.data_path_addr,
-        remotes: request.remote_addrs,
-        token: request.join_token,
-        availability: json::node::availability(&request.availability)?,
-    };
-    api.node.join(join).await?;
+    api.node.join(request.parse()?).await?;
     Ok(StatusCode::OK)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /swarm/leave", default)]
 struct LeaveQuery {
-    force: Option<String>,
+    force: bool,
 }
 
 async fn leave(
     State(api): State<Api>,
     Query(query): Query<LeaveQuery>,
 ) -> Result<StatusCode, ApiError> {
-    api.node.leave(crate::flag(query.force.as_deref())).await?;
+    api.node.leave(query.force).await?;
     Ok(StatusCode::OK)
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /swarm/update", rename_all = "camelCase", default)]
 struct UpdateQuery {
     version: Option<u64>,
-    rotate_worker_token: Option<String>,
-    rotate_manager_token: Option<String>,
-    rotate_manager_unlock_key: Option<String>,
+    rotate_worker_token: bool,
+    rotate_manager_token: bool,
 }
 
 async fn update(
@@ -144,14 +153,9 @@ async fn update(
     JsonBody(spec, _): JsonBody<json::cluster::ClusterSpecJson>,
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
-    if crate::flag(query.rotate_manager_unlock_key.as_deref()) {
-        return Err(Fault::not_implemented("autolock").into());
-    }
     let version = crate::version(query.version)?;
-    let rotate = manager::Rotate {
-        worker: crate::flag(query.rotate_worker_token.as_deref()),
-        manager: crate::flag(query.rotate_manager_token.as_deref()),
-    };
+    let rotate =
+        manager::Rotate { worker: query.rotate_worker_token, manager: query.rotate_manager_token };
     manager.update_cluster(Version(version), spec.parse()?, rotate).await?;
     Ok(StatusCode::OK)
 }
@@ -161,6 +165,32 @@ async fn unlock_key(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     Ok(Json(serde_json::json!({ "UnlockKey": "" })))
 }
 
-async fn unlock() -> Result<StatusCode, ApiError> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "UnlockRequest", rename_all = "PascalCase", default)]
+struct UnlockJson {}
+
+async fn unlock(JsonBody(UnlockJson {}, _): JsonBody<UnlockJson>) -> Result<StatusCode, ApiError> {
     Err(Fault::conflict("swarm is not locked").into())
+}
+
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    vec![
+        Served::new("GET /swarm"),
+        Served::new("POST /swarm/init")
+            .body(include_str!("../request/coverage/init.json"), InitJson::parse),
+        Served::new("POST /swarm/join").body(
+            r#"{"ListenAddr":"a","AdvertiseAddr":"b","DataPathAddr":"c","RemoteAddrs":["d"],
+                "JoinToken":"e","Availability":"drain"}"#,
+            JoinJson::parse,
+        ),
+        Served::new("POST /swarm/leave").query::<LeaveQuery>(),
+        Served::new("POST /swarm/update").query::<UpdateQuery>().body(
+            include_str!("../request/coverage/cluster.json"),
+            json::cluster::ClusterSpecJson::parse,
+        ),
+        Served::new("GET /swarm/unlockkey"),
+        Served::new("POST /swarm/unlock").body("{}", |it: UnlockJson| Ok(it)),
+    ]
 }

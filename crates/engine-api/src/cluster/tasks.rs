@@ -2,10 +2,13 @@
 
 use super::logs::{self, LogQuery};
 use crate::error::ApiError;
-use crate::filters::Filters;
 use crate::json::task::render;
+use crate::request::Query;
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::table::filters::Filters;
 use crate::{Api, ListQuery};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -25,14 +28,11 @@ async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
-    let allowed =
-        ["desired-state", "id", "label", "name", "node", "service", "runtime", "_up-to-date"];
-    let filters = Filters::parse(query.filters.as_deref(), &allowed)?;
+    let filters = Filters::parse(query.filters.as_deref(), "GET /tasks")?;
     let view = api.manager()?.view();
     let here = api.member()?.node;
     let fresh = filters.flag("_up-to-date")?;
-    let shown = view.tasks().filter(|task| matches(&view, &here, task, &filters));
-    let shown = shown.filter(|task| fresh.is_none_or(|fresh| up_to_date(&view, task) == fresh));
+    let shown = view.tasks().filter(|task| matches(&view, &here, task, &filters, fresh));
     Ok(Json(shown.map(|task| show(&view, task)).collect()))
 }
 
@@ -45,7 +45,13 @@ fn up_to_date(view: &View, task: &Task) -> bool {
     view.service(&task.service).is_some_and(|service| service.spec.task.makes_same(&task.spec))
 }
 
-fn matches(view: &View, here: &NodeId, task: &Task, filters: &Filters) -> bool {
+fn matches(
+    view: &View,
+    here: &NodeId,
+    task: &Task,
+    filters: &Filters,
+    fresh: Option<bool>,
+) -> bool {
     let service =
         |wanted: &str| task.service_name == wanted || task.service.as_str().starts_with(wanted);
     let node = |wanted: &str| {
@@ -62,12 +68,17 @@ fn matches(view: &View, here: &NodeId, task: &Task, filters: &Filters) -> bool {
         DesiredState::Shutdown | DesiredState::Remove => wanted == "shutdown",
     };
     let labels: &Labels = &task.service_labels;
-    filters.any("id", |id| task.id.as_str().starts_with(id))
-        && filters.any("name", |name| task.name().starts_with(name))
-        && filters.any("service", service)
-        && filters.any("node", node)
-        && filters.any("desired-state", desired)
-        && filters.labels("label", labels)
+    filters.all(|name, wanted| match name {
+        "id" => wanted.any(|id| task.id.as_str().starts_with(id)),
+        "name" => wanted.any(|name| task.name().starts_with(name)),
+        "service" => wanted.any(service),
+        "node" => wanted.any(node),
+        "desired-state" => wanted.any(desired),
+        "runtime" => wanted.is("container"),
+        "label" => wanted.labels(labels),
+        "_up-to-date" => Some(up_to_date(view, task)) == fresh,
+        _ => false,
+    })
 }
 
 async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
@@ -85,4 +96,14 @@ async fn task_logs(
     let task = find::task(&manager.view(), &id)?;
     let framed = !task.spec.container.tty;
     logs::answer(&manager, manager::LogSelector::Task(task.id.clone()), &query, framed).await
+}
+
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    vec![
+        Served::new("GET /tasks").query::<ListQuery>(),
+        Served::new("GET /tasks/{id}"),
+        Served::new("GET /tasks/{id}/logs").query::<LogQuery>(),
+    ]
 }

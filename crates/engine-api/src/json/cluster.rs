@@ -40,25 +40,16 @@ struct DispatcherJson {
 #[serde(rename = "CAConfig", rename_all = "PascalCase", default)]
 struct CaJson {
     node_cert_expiry: i64,
-    #[serde(rename = "ExternalCAs")]
-    external: Vec<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "EncryptionConfig", rename_all = "PascalCase", default)]
-struct EncryptionJson {
-    auto_lock_managers: bool,
-}
+struct EncryptionJson {}
 
 impl ClusterSpecJson {
     /// Reads a spec; zeroes and what is missing mean Docker's defaults.
     pub(crate) fn parse(self) -> Result<ClusterSpec, Fault> {
-        if self.encryption_config.auto_lock_managers {
-            return Err(Fault::not_implemented("autolock"));
-        }
-        if !self.ca.external.is_empty() {
-            return Err(Fault::not_implemented("an external CA"));
-        }
+        let EncryptionJson {} = self.encryption_config;
         let normal = ClusterSpec::default();
         let or = |nanos: i64, default| if nanos == 0 { default } else { duration(nanos) };
         let history = match self.orchestration.task_history_retention_limit {

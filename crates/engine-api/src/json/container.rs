@@ -84,12 +84,17 @@ fn mounts(info: &ContainerInfo) -> Vec<Value> {
         .collect()
 }
 
-fn networks(info: &ContainerInfo) -> Value {
-    let name = match info.config.network {
+/// The network of a container.
+pub(crate) fn network_name(network: &NetworkMode) -> &'static str {
+    match network {
         NetworkMode::Bridge | NetworkMode::Attached => "bridge",
         NetworkMode::Host => "host",
         NetworkMode::None => "none",
-    };
+    }
+}
+
+fn networks(info: &ContainerInfo) -> Value {
+    let name = network_name(&info.config.network);
     let address = info.address.map(|address| address.to_string()).unwrap_or_default();
     json!({ name: { "IPAddress": address, "NetworkID": "", "EndpointID": "", "Gateway": "",
                     "IPPrefixLen": 0, "MacAddress": "", "Aliases": null } })

@@ -35,22 +35,25 @@ pub(crate) struct CreateJson {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "NetworkingConfig", rename_all = "PascalCase", default)]
 struct NetworkingJson {
-    endpoints_config: BTreeMap<String, Value>,
+    #[expect(clippy::zero_sized_map_values, reason = "its fields are refused one by one")]
+    endpoints_config: BTreeMap<String, EndpointJson>,
 }
+
+/// How a container is on a network: nothing of it can be chosen yet.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "EndpointSettings", default)]
+struct EndpointJson {}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "HostConfig", rename_all = "PascalCase", default)]
-#[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
 struct HostConfigJson {
     binds: Vec<String>,
     mounts: Vec<MountJson>,
     tmpfs: Labels,
     network_mode: String,
     port_bindings: BTreeMap<String, Option<Vec<BindingJson>>>,
-    publish_all_ports: bool,
     restart_policy: RestartJson,
     auto_remove: bool,
-    privileged: bool,
     readonly_rootfs: bool,
     init: Option<bool>,
     cap_add: Vec<String>,
@@ -68,34 +71,17 @@ struct HostConfigJson {
     pids_limit: Option<i64>,
     shm_size: i64,
     oom_score_adj: i64,
-    devices: Vec<Value>,
-    device_requests: Vec<Value>,
-    pid_mode: String,
-    ipc_mode: String,
-    #[serde(rename = "UTSMode")]
-    uts_mode: String,
-    userns_mode: String,
-    cgroup_parent: String,
-    volumes_from: Vec<String>,
-    security_opt: Vec<String>,
-    links: Vec<String>,
-    cpu_quota: i64,
-    cpu_shares: i64,
-    cpuset_cpus: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "PortBinding", rename_all = "PascalCase", default)]
 struct BindingJson {
-    host_ip: String,
     host_port: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "RestartPolicy", rename_all = "PascalCase", default)]
-struct RestartJson {
-    name: String,
-}
+struct RestartJson {}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "LogConfig", rename_all = "PascalCase", default)]
@@ -115,7 +101,7 @@ impl CreateJson {
     /// Reads a container; refuses what Skep does not have.
     pub(crate) fn parse(self, name: String) -> Result<ContainerConfig, Fault> {
         let host = &self.host_config;
-        host.refuse()?;
+        let RestartJson {} = host.restart_policy;
         let network = network_mode(host, &self.networking_config)?;
         let mut mounts = plain_mounts(host, &self.volumes)?;
         let hosts =
@@ -180,50 +166,21 @@ impl CreateJson {
     }
 }
 
-impl HostConfigJson {
-    /// Refuses what would otherwise be forgotten in silence.
-    fn refuse(&self) -> Result<(), Fault> {
-        for (wanted, feature) in [
-            (self.privileged, "a privileged container"),
-            (!self.devices.is_empty(), "a container with devices"),
-            (self.publish_all_ports, "publishing all ports"),
-            (!self.device_requests.is_empty(), "a container with GPUs"),
-            (!self.pid_mode.is_empty(), "a container in another's PID namespace"),
-            (
-                !matches!(self.ipc_mode.as_str(), "" | "private" | "shareable"),
-                "a container in another's IPC namespace",
-            ),
-            (!self.uts_mode.is_empty(), "a container in the node's UTS namespace"),
-            (!self.userns_mode.is_empty(), "a container's user namespace"),
-            (!self.cgroup_parent.is_empty(), "a container's cgroup parent"),
-            (!self.volumes_from.is_empty(), "volumes from another container"),
-            (!self.security_opt.is_empty(), "security options"),
-            (!self.links.is_empty(), "links (containers find each other by name)"),
-            (self.cpu_quota != 0, "a CPU quota (use --cpus)"),
-            (self.cpu_shares != 0, "CPU shares (use --cpus)"),
-            (!self.cpuset_cpus.is_empty(), "pinning a container to CPUs"),
-            (
-                !matches!(self.restart_policy.name.as_str(), "" | "no"),
-                "restarting a plain container (use a service)",
-            ),
-        ] {
-            if wanted {
-                return Err(Fault::not_implemented(feature));
-            }
-        }
-        Ok(())
-    }
-}
-
 fn network_mode(host: &HostConfigJson, networking: &NetworkingJson) -> Result<NetworkMode, Fault> {
-    let named = networking.endpoints_config.keys().next().map_or("", String::as_str);
-    let mode = if host.network_mode.is_empty() { named } else { &host.network_mode };
-    match mode {
+    let read = |mode: &str| match mode {
         "" | "default" | "bridge" => Ok(NetworkMode::Bridge),
         "host" => Ok(NetworkMode::Host),
         "none" => Ok(NetworkMode::None),
         other => Err(Fault::not_implemented(&format!("a plain container on the network {other}"))),
+    };
+    let named = networking.endpoints_config.keys().next().map_or("", String::as_str);
+    let mode = read(if host.network_mode.is_empty() { named } else { &host.network_mode })?;
+    for name in networking.endpoints_config.keys() {
+        if read(name)? != mode {
+            return Err(Fault::not_implemented("a plain container on more than one network"));
+        }
     }
+    Ok(mode)
 }
 
 /// What `-v`, `--tmpfs` and the volumes of the request mount; `--mount` comes on top.
@@ -257,9 +214,26 @@ fn parse_bind(bind: &str) -> Result<types::Mount, Fault> {
         kind: if source.starts_with('/') { MountKind::Bind } else { MountKind::Volume },
         source: source.to_owned(),
         target: target.to_owned(),
-        read_only: options.split(',').any(|option| option == "ro"),
+        read_only: bind_options(options)?,
         ..types::Mount::default()
     })
+}
+
+/// Reads the options of a bind; says whether it is read-only.
+fn bind_options(options: &str) -> Result<bool, Fault> {
+    let mut read_only = false;
+    for option in options.split(',') {
+        match option {
+            "ro" => read_only = true,
+            // What is so in any case, or a matter of SELinux and of Docker Desktop.
+            "" | "rw" | "rprivate" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
+            "nocopy" | "volume-nocopy" | "shared" | "rshared" | "slave" | "rslave" | "private" => {
+                return Err(Fault::not_implemented(&format!("the bind option '{option}'")));
+            }
+            other => return Err(Fault::invalid(format!("invalid mode: {other}"))),
+        }
+    }
+    Ok(read_only)
 }
 
 /// Reads `--tmpfs TARGET:OPTIONS`.
@@ -321,9 +295,6 @@ fn host_ports(
             other => return Err(Fault::not_implemented(&format!("publishing {other} ports"))),
         };
         for binding in bindings.iter().flatten() {
-            if !matches!(binding.host_ip.as_str(), "" | "0.0.0.0" | "::") {
-                return Err(Fault::not_implemented("publishing a port on one address"));
-            }
             let published = match binding.host_port.as_str() {
                 "" => 0,
                 number => number.parse().map_err(|_invalid| wrong())?,
@@ -339,7 +310,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ContainerConfig, Fault> {
-        crate::request::read::<CreateJson>(text.as_bytes()).unwrap().value.parse("c".into())
+        crate::request::read::<CreateJson>(text.as_bytes())?.value.parse("c".into())
     }
 
     #[test]
@@ -362,16 +333,23 @@ mod tests {
     #[test]
     fn what_skep_does_not_have_is_refused_by_name() {
         for (text, word) in [
-            (r#"{"HostConfig":{"Privileged":true}}"#, "privileged"),
-            (r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#, "restarting"),
+            (r#"{"HostConfig":{"Privileged":true}}"#, "HostConfig.Privileged=true"),
+            (r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#, "RestartPolicy.Name=always"),
             (r#"{"HostConfig":{"NetworkMode":"mynet"}}"#, "mynet"),
-            (r#"{"HostConfig":{"SecurityOpt":["no-new-privileges"]}}"#, "security"),
-            (r#"{"HostConfig":{"VolumesFrom":["other"]}}"#, "another container"),
+            (r#"{"HostConfig":{"Binds":["/a:/b:rshared"]}}"#, "rshared"),
+            (r#"{"HostConfig":{"VolumesFrom":["other"]}}"#, r#"HostConfig.VolumesFrom=["other"]"#),
+            (r#"{"HostConfig":{"MaskedPaths":[]}}"#, "HostConfig.MaskedPaths=[]"),
             (r#"{"HostConfig":{"Tmpfs":{"/t":"uid=5"}}}"#, "uid=5"),
+            (
+                r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{"Aliases":["a"]}}}}"#,
+                r#"NetworkingConfig.EndpointsConfig.Aliases=["a"]"#,
+            ),
         ] {
             let fault = parse(text).unwrap_err();
+            assert_eq!(fault.kind, types::FaultKind::NotImplemented, "{fault}");
             assert!(fault.message.contains(word), "{fault}");
         }
+        assert!(parse(r#"{"HostConfig":{"Binds":["/a:/b:odd"]}}"#).is_err());
         assert!(parse(r#"{"HostConfig":{"Binds":["/a"]}}"#).is_err());
     }
 }

@@ -2,7 +2,6 @@
 
 use super::{duration, nanos};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use types::{
     ContainerSpec, DnsConfig, Fault, HealthCheck, HostEntry, Labels, Mount, MountKind, Ulimit,
 };
@@ -58,11 +57,8 @@ pub(crate) struct ContainerSpecJson {
     #[serde(skip_serializing_if = "is_zero")]
     oom_score_adj: i64,
     /// Docker's CLI reads it without asking whether it is there.
+    #[serde(skip_deserializing)]
     isolation: String,
-    #[serde(skip_serializing)]
-    secrets: Vec<Value>,
-    #[serde(skip_serializing)]
-    configs: Vec<Value>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -114,28 +110,21 @@ pub(crate) struct MountJson {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename = "VolumeOptions", rename_all = "PascalCase", default)]
 struct VolumeOptionsJson {
-    #[serde(skip_serializing)]
-    no_copy: bool,
-    #[serde(skip_serializing)]
-    driver_config: DriverConfigJson,
-    #[serde(skip_serializing)]
-    subpath: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver_config: Option<DriverConfigJson>,
     #[serde(skip_serializing_if = "Labels::is_empty")]
     labels: Labels,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename = "Driver", rename_all = "PascalCase", default)]
 struct DriverConfigJson {
     name: String,
-    options: Labels,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "BindOptions", rename_all = "PascalCase", default)]
-struct BindOptionsJson {
-    propagation: String,
-}
+struct BindOptionsJson {}
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename = "TmpfsOptions", rename_all = "PascalCase", default)]
@@ -167,12 +156,6 @@ fn is_zero(value: &i64) -> bool {
 impl ContainerSpecJson {
     /// Reads the spec; refuses what Skep does not have.
     pub(crate) fn parse(self) -> Result<ContainerSpec, Fault> {
-        if !self.secrets.is_empty() {
-            return Err(Fault::not_implemented("a service with secrets"));
-        }
-        if !self.configs.is_empty() {
-            return Err(Fault::not_implemented("a service with configs"));
-        }
         let mounts = self.mounts.into_iter().map(MountJson::parse).collect::<Result<_, _>>()?;
         let hosts = self.hosts.iter().map(|line| host(line)).collect::<Result<_, _>>()?;
         let dns = self.dns.unwrap_or_default();
@@ -246,8 +229,6 @@ impl ContainerSpecJson {
             ulimits: spec.ulimits.iter().map(render_ulimit).collect(),
             oom_score_adj: spec.oom_score_adj,
             isolation: "default".into(),
-            secrets: Vec::new(),
-            configs: Vec::new(),
         }
     }
 }
@@ -308,18 +289,10 @@ impl MountJson {
         }
         let tmpfs = self.tmpfs_options.unwrap_or_default();
         let volume = self.volume_options.unwrap_or_default();
-        let driver = &volume.driver_config;
-        let propagation = self.bind_options.unwrap_or_default().propagation;
-        for (wanted, feature) in [
-            (!matches!(driver.name.as_str(), "" | "local"), "a volume driver"),
-            (!driver.options.is_empty(), "options of a volume"),
-            (volume.no_copy, "a volume without the image's files (nocopy)"),
-            (!volume.subpath.is_empty(), "a part of a volume (subpath)"),
-            (!matches!(propagation.as_str(), "" | "rprivate"), "bind propagation"),
-        ] {
-            if wanted {
-                return Err(Fault::not_implemented(feature));
-            }
+        let BindOptionsJson {} = self.bind_options.unwrap_or_default();
+        let driver = volume.driver_config.unwrap_or_default().name;
+        if !matches!(driver.as_str(), "" | "local") {
+            return Err(Fault::not_implemented(&format!("the volume driver '{driver}'")));
         }
         Ok(Mount {
             kind,
@@ -329,10 +302,13 @@ impl MountJson {
             tmpfs_size: u64::try_from(tmpfs.size_bytes).unwrap_or(0),
             tmpfs_mode: u32::try_from(tmpfs.mode).unwrap_or(0),
             labels: volume.labels,
+            volume_driver: driver,
         })
     }
 
     pub(crate) fn render(mount: &Mount) -> Self {
+        let driver = (!mount.volume_driver.is_empty())
+            .then(|| DriverConfigJson { name: mount.volume_driver.clone() });
         let tmpfs = TmpfsOptionsJson {
             size_bytes: i64::try_from(mount.tmpfs_size).unwrap_or(i64::MAX),
             mode: i64::from(mount.tmpfs_mode),
@@ -347,10 +323,8 @@ impl MountJson {
             source: mount.source.clone(),
             target: mount.target.clone(),
             read_only: mount.read_only,
-            volume_options: (!mount.labels.is_empty()).then(|| VolumeOptionsJson {
-                labels: mount.labels.clone(),
-                ..VolumeOptionsJson::default()
-            }),
+            volume_options: (!mount.labels.is_empty() || driver.is_some())
+                .then(|| VolumeOptionsJson { driver_config: driver, labels: mount.labels.clone() }),
             bind_options: None,
             tmpfs_options: (mount.kind == MountKind::Tmpfs).then_some(tmpfs),
         }

@@ -20,7 +20,7 @@ fn names(image: &Image) -> (Vec<String>, Vec<String>) {
 }
 
 /// When the image was made, in seconds since 1970.
-fn created(image: &Image) -> i64 {
+pub(crate) fn created(image: &Image) -> i64 {
     let text = image.config["created"].as_str().unwrap_or_default();
     time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
         .map_or(0, time::OffsetDateTime::unix_timestamp)

@@ -6,16 +6,12 @@ use types::{Fault, Labels, Network, NetworkSpec, Subnet};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "NetworkCreate", rename_all = "PascalCase", default)]
-#[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
 pub(crate) struct CreateJson {
     name: String,
     driver: String,
     scope: String,
     internal: bool,
     attachable: bool,
-    ingress: bool,
-    #[serde(rename = "EnableIPv6")]
-    ipv6: bool,
     options: Labels,
     labels: Labels,
     #[serde(rename = "IPAM")]
@@ -42,20 +38,17 @@ struct IpamConfigJson {
 impl CreateJson {
     pub(crate) fn parse(self) -> Result<NetworkSpec, Fault> {
         match self.driver.as_str() {
-            "overlay" => {}
-            // Where no driver is named, the CLI says bridge.
-            "" | "bridge" if self.scope == "swarm" => {}
+            "overlay" if matches!(self.scope.as_str(), "" | "swarm") => {}
+            "overlay" => {
+                let text = format!("an overlay network of scope '{}'", self.scope);
+                return Err(Fault::not_implemented(&text));
+            }
+            "" if self.scope == "swarm" => {}
             other => {
                 return Err(Fault::not_implemented(&format!(
                     "a network of driver '{other}' (use --driver overlay)"
                 )));
             }
-        }
-        if self.ipv6 {
-            return Err(Fault::not_implemented("an IPv6 network"));
-        }
-        if self.ingress {
-            return Err(Fault::not_implemented("a second ingress network"));
         }
         if self.options.contains_key("encrypted") {
             return Err(Fault::not_implemented("an encrypted overlay"));
@@ -97,6 +90,9 @@ fn aux((name, text): (String, String)) -> Result<(String, std::net::Ipv4Addr), F
 /// Reads one subnet; `None` where the user leaves it to the cluster.
 fn subnet(config: &IpamConfigJson) -> Result<Option<Subnet>, Fault> {
     if config.subnet.is_empty() {
+        if !config.gateway.is_empty() || !config.range.is_empty() || !config.aux.is_empty() {
+            return Err(Fault::invalid("invalid IPAM config: it needs a Subnet"));
+        }
         return Ok(None);
     }
     let net: ipnet::Ipv4Net = config
@@ -229,7 +225,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<NetworkSpec, Fault> {
-        crate::request::read::<CreateJson>(text.as_bytes()).unwrap().value.parse()
+        crate::request::read::<CreateJson>(text.as_bytes())?.value.parse()
     }
 
     #[test]
@@ -262,6 +258,9 @@ mod tests {
             r#"{"Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","Gateway":"10.8.0.1"}]}}"#,
             r#"{"Driver":"macvlan"}"#,
             r#"{"Driver":"overlay","EnableIPv6":true}"#,
+            r#"{"Driver":"overlay","EnableIPv4":false}"#,
+            r#"{"Driver":"overlay","IPAM":{"Config":[{"Gateway":"10.8.0.1"}]}}"#,
+            r#"{"Driver":"bridge","Scope":"swarm"}"#,
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

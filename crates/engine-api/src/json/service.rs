@@ -33,10 +33,6 @@ struct ModeJson {
     replicated: Option<ReplicatedJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     global: Option<Value>,
-    #[serde(skip_serializing)]
-    replicated_job: Option<Value>,
-    #[serde(skip_serializing)]
-    global_job: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -135,8 +131,8 @@ impl ServiceSpecJson {
 
 impl ModeJson {
     fn parse(self) -> Result<ServiceMode, Fault> {
-        if self.replicated_job.is_some() || self.global_job.is_some() {
-            return Err(Fault::not_implemented("a service in job mode"));
+        if self.global.is_some() && self.replicated.is_some() {
+            return Err(Fault::invalid("must specify only one service mode"));
         }
         if self.global.is_some() {
             return Ok(ServiceMode::Global);
@@ -349,7 +345,7 @@ mod tests {
     }"#;
 
     fn parse(text: &str) -> Result<ServiceSpec, Fault> {
-        crate::request::read::<ServiceSpecJson>(text.as_bytes()).unwrap().value.parse()
+        crate::request::read::<ServiceSpecJson>(text.as_bytes())?.value.parse()
     }
 
     #[test]
@@ -366,9 +362,9 @@ mod tests {
     #[test]
     fn what_skep_does_not_have_is_refused_by_name() {
         for (text, word) in [
-            (r#"{"TaskTemplate":{"ContainerSpec":{"Secrets":[{}]}}}"#, "secrets"),
-            (r#"{"TaskTemplate":{"PluginSpec":{}}}"#, "plugin"),
-            (r#"{"TaskTemplate":{"ContainerSpec":{}},"Mode":{"GlobalJob":{}}}"#, "job"),
+            (r#"{"TaskTemplate":{"ContainerSpec":{"Secrets":[{"SecretName":"s"}]}}}"#, "Secrets"),
+            (r#"{"TaskTemplate":{"PluginSpec":{}}}"#, "PluginSpec"),
+            (r#"{"TaskTemplate":{"ContainerSpec":{}},"Mode":{"GlobalJob":{}}}"#, "GlobalJob"),
         ] {
             let fault = parse(text).unwrap_err();
             assert!(fault.message.contains(word), "{fault}");

@@ -3,7 +3,6 @@
 use super::container_spec::ContainerSpecJson;
 use super::{duration, nanos};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use types::{
     Fault, Labels, NetworkAttachment, Placement, Platform, Preference, Resources, RestartCondition,
     RestartPolicy, TaskSpec,
@@ -13,10 +12,6 @@ use types::{
 #[serde(rename = "TaskSpec", rename_all = "PascalCase", default)]
 pub(crate) struct TaskTemplateJson {
     container_spec: Option<ContainerSpecJson>,
-    #[serde(skip_serializing)]
-    plugin_spec: Option<Value>,
-    #[serde(skip_serializing)]
-    network_attachment_spec: Option<Value>,
     resources: ResourcesJson,
     #[serde(skip_serializing_if = "Option::is_none")]
     restart_policy: Option<RestartJson>,
@@ -26,7 +21,8 @@ pub(crate) struct TaskTemplateJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     log_driver: Option<LogDriverJson>,
     force_update: u64,
-    runtime: String,
+    #[serde(skip_deserializing)]
+    runtime: &'static str,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -49,22 +45,29 @@ pub(crate) struct AttachmentJson {
 #[serde(rename = "ResourceRequirements", rename_all = "PascalCase", default)]
 struct ResourcesJson {
     #[serde(skip_serializing_if = "Option::is_none")]
-    limits: Option<AmountsJson>,
+    limits: Option<LimitsJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reservations: Option<AmountsJson>,
+    reservations: Option<ReservationsJson>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename = "Resources", rename_all = "PascalCase", default)]
-struct AmountsJson {
+#[serde(rename = "Limit", rename_all = "PascalCase", default)]
+struct LimitsJson {
     #[serde(rename = "NanoCPUs", skip_serializing_if = "Option::is_none")]
     nano_cpus: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_bytes: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pids: Option<i64>,
-    #[serde(skip_serializing)]
-    generic_resources: Vec<Value>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename = "Resources", rename_all = "PascalCase", default)]
+struct ReservationsJson {
+    #[serde(rename = "NanoCPUs", skip_serializing_if = "Option::is_none")]
+    nano_cpus: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -120,19 +123,13 @@ struct SpreadJson {
 
 impl TaskTemplateJson {
     pub(crate) fn parse(self) -> Result<TaskSpec, Fault> {
-        if self.plugin_spec.is_some() || self.runtime == "plugin" {
-            return Err(Fault::not_implemented("a service of the plugin runtime"));
-        }
-        if self.network_attachment_spec.is_some() {
-            return Err(Fault::not_implemented("a network attachment task"));
-        }
         let Some(container) = self.container_spec else {
             return Err(Fault::invalid("TaskSpec: missing container spec"));
         };
         let log = self.log_driver.unwrap_or_default();
         Ok(TaskSpec {
             container: container.parse()?,
-            resources: self.resources.parse()?,
+            resources: self.resources.parse(),
             restart: self
                 .restart_policy
                 .map_or(Ok(RestartPolicy::default()), RestartJson::parse)?,
@@ -148,8 +145,6 @@ impl TaskTemplateJson {
         let has_log = !spec.log_driver.is_empty() || !spec.log_options.is_empty();
         Self {
             container_spec: Some(ContainerSpecJson::render(&spec.container)),
-            plugin_spec: None,
-            network_attachment_spec: None,
             resources: ResourcesJson::render(&spec.resources),
             restart_policy: Some(RestartJson::render(&spec.restart)),
             placement: PlacementJson::render(&spec.placement),
@@ -159,7 +154,7 @@ impl TaskTemplateJson {
                 options: spec.log_options.clone(),
             }),
             force_update: spec.force_update,
-            runtime: "container".into(),
+            runtime: "container",
         }
     }
 }
@@ -175,40 +170,35 @@ impl AttachmentJson {
 }
 
 impl ResourcesJson {
-    fn parse(self) -> Result<Resources, Fault> {
+    fn parse(self) -> Resources {
         let (limits, kept) =
             (self.limits.unwrap_or_default(), self.reservations.unwrap_or_default());
-        if !kept.generic_resources.is_empty() {
-            return Err(Fault::not_implemented("reserving generic resources"));
-        }
-        Ok(Resources {
+        Resources {
             limit_nano_cpus: limits.nano_cpus.unwrap_or(0),
             limit_memory: limits.memory_bytes.unwrap_or(0),
             limit_pids: limits.pids.unwrap_or(0),
             reserve_nano_cpus: kept.nano_cpus.unwrap_or(0),
             reserve_memory: kept.memory_bytes.unwrap_or(0),
-        })
+        }
     }
 
     fn render(resources: &Resources) -> Self {
         let some = |amount: i64| (amount != 0).then_some(amount);
-        let amounts = |nano_cpus, memory_bytes, pids| {
-            let amounts = AmountsJson {
-                nano_cpus: some(nano_cpus),
-                memory_bytes: some(memory_bytes),
-                pids: some(pids),
-                generic_resources: Vec::new(),
-            };
-            (nano_cpus != 0 || memory_bytes != 0 || pids != 0).then_some(amounts)
+        let limits = LimitsJson {
+            nano_cpus: some(resources.limit_nano_cpus),
+            memory_bytes: some(resources.limit_memory),
+            pids: some(resources.limit_pids),
         };
-        Self {
-            limits: amounts(
-                resources.limit_nano_cpus,
-                resources.limit_memory,
-                resources.limit_pids,
-            ),
-            reservations: amounts(resources.reserve_nano_cpus, resources.reserve_memory, 0),
-        }
+        let kept = ReservationsJson {
+            nano_cpus: some(resources.reserve_nano_cpus),
+            memory_bytes: some(resources.reserve_memory),
+        };
+        let none = Resources::default();
+        let is_limited = (resources.limit_nano_cpus, resources.limit_memory, resources.limit_pids)
+            != (none.limit_nano_cpus, none.limit_memory, none.limit_pids);
+        let keeps = (resources.reserve_nano_cpus, resources.reserve_memory)
+            != (none.reserve_nano_cpus, none.reserve_memory);
+        Self { limits: is_limited.then_some(limits), reservations: keeps.then_some(kept) }
     }
 }
 

@@ -1,16 +1,19 @@
 //! `/containers`: this node's containers, of tasks and plain ones.
 
-use super::{attach, now};
+use super::time::{Bounds, now, until};
+use super::{attach, of_this_platform};
+use crate::Api;
 use crate::body::{self, LogForm};
 use crate::cluster::LogQuery;
 use crate::error::ApiError;
-use crate::filters::Filters;
-use crate::json::container::{render, render_item};
+use crate::json::container::{network_name, render, render_item};
 use crate::json::container_create::CreateJson;
-use crate::request::JsonBody;
-use crate::{Api, flag};
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::table::filters::Filters;
+use crate::request::{JsonBody, Query};
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
@@ -20,7 +23,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
-use types::Fault;
+use types::{Fault, Timestamp};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -41,9 +44,10 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/containers/{id}/stats", get(stats))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /containers/json", default)]
 struct ListQuery {
-    all: Option<String>,
+    all: bool,
     limit: Option<i64>,
     filters: Option<String>,
 }
@@ -52,34 +56,55 @@ async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
-    let allowed = ["ancestor", "exited", "health", "id", "is-task", "label", "name", "status"];
-    let filters = Filters::parse(query.filters.as_deref(), &allowed)?;
+    let filters = Filters::parse(query.filters.as_deref(), "GET /containers/json")?;
     let limit =
         query.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
-    let all = flag(query.all.as_deref()) || limit.is_some() || filters.values("status").is_some();
-    let containers = api.engine.list(all).await;
+    let all = ["before", "exited", "since", "status"].iter().any(|name| filters.has(name));
+    let containers = api.engine.list(all || query.all || limit.is_some()).await;
     let now = now();
     let is_task = filters.flag("is-task")?;
-    let shown = containers.iter().filter(|info| matches(info, &filters)).filter(|info| {
-        let task = info.config.spec.labels.contains_key(types::TASK_LABEL);
-        is_task.is_none_or(|wanted| wanted == task)
-    });
+    let mut bounds = Bounds::default();
+    for id in filters.get("before").iter().flat_map(|wanted| wanted.values()) {
+        bounds.before(api.engine.inspect(id).await?.created);
+    }
+    for id in filters.get("since").iter().flat_map(|wanted| wanted.values()) {
+        bounds.since(api.engine.inspect(id).await?.created);
+    }
+    let shown = containers.iter().filter(|info| matches(info, &filters, is_task, bounds));
     Ok(Json(shown.take(limit.unwrap_or(usize::MAX)).map(|info| render_item(info, now)).collect()))
 }
 
-fn matches(info: &ContainerInfo, filters: &Filters) -> bool {
-    let health = info.state.health.as_ref().map_or("none", |health| health.status.as_str());
-    filters.any("id", |id| info.id.starts_with(id))
-        && filters.any("name", |name| info.name.contains(name.trim_start_matches('/')))
-        && filters.any("status", |status| info.state.status.as_str() == status)
-        && filters.any("exited", |code| info.state.exit_code.to_string() == code)
-        && filters.any("health", |wanted| wanted == health)
-        && filters.any("ancestor", |image| {
-            info.image == image
-                || engine::Reference::parse(image)
-                    .is_ok_and(|image| image.familiar() == short(&info.config.spec.image))
-        })
-        && filters.labels("label", &info.config.spec.labels)
+fn matches(info: &ContainerInfo, filters: &Filters, is_task: Option<bool>, bounds: Bounds) -> bool {
+    let (state, labels) = (&info.state, &info.config.spec.labels);
+    filters.all(|name, wanted| match name {
+        "id" => wanted.any(|id| info.id.starts_with(id)),
+        "name" => wanted.any(|name| info.name.contains(name.trim_start_matches('/'))),
+        "status" => wanted.is(state.status.as_str()),
+        "exited" => {
+            state.status == engine::Status::Exited && wanted.is(&state.exit_code.to_string())
+        }
+        "health" => {
+            wanted.is(state.health.as_ref().map_or("none", |health| health.status.as_str()))
+        }
+        "ancestor" => wanted.any(|image| is_of(info, image)),
+        "label" => wanted.labels(labels),
+        "is-task" => Some(labels.contains_key(types::TASK_LABEL)) == is_task,
+        "isolation" => wanted.is("default"),
+        "network" => wanted.is(network_name(&info.config.network)),
+        "volume" => wanted.any(|volume| {
+            let mut mounts = info.mounts.iter().map(|point| &point.mount);
+            mounts.any(|mount| mount.source == volume || mount.target == volume)
+        }),
+        "before" | "since" => bounds.holds(info.created),
+        _ => false,
+    })
+}
+
+/// Says whether a container was made of an image, by its id or name.
+fn is_of(info: &ContainerInfo, image: &str) -> bool {
+    info.image == image
+        || engine::Reference::parse(image)
+            .is_ok_and(|image| image.familiar() == short(&info.config.spec.image))
 }
 
 /// The name of an image as Docker shows it.
@@ -88,9 +113,11 @@ fn short(image: &str) -> String {
     parsed.map_or_else(|_| image.to_owned(), |image| image.familiar().to_owned())
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /containers/create", default)]
 struct CreateQuery {
     name: Option<String>,
+    platform: Option<String>,
 }
 
 async fn create(
@@ -99,6 +126,7 @@ async fn create(
     JsonBody(request, warnings): JsonBody<CreateJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let name = query.name.unwrap_or_default().trim_start_matches('/').to_owned();
+    of_this_platform(&api, query.platform.as_deref())?;
     make_bind_sources(&request).await?;
     let mut created = api.engine.create(request.parse(name)?).await?;
     created.warnings.extend(warnings);
@@ -117,7 +145,15 @@ async fn make_bind_sources(request: &CreateJson) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /containers/{id}/json", default)]
+struct InspectQuery {}
+
+async fn inspect(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(InspectQuery {}): Query<InspectQuery>,
+) -> Result<Json<Value>, ApiError> {
     Ok(Json(render(&api.engine.inspect(&id).await?)))
 }
 
@@ -126,11 +162,20 @@ fn changed(done: bool) -> StatusCode {
     if done { StatusCode::NO_CONTENT } else { StatusCode::NOT_MODIFIED }
 }
 
-async fn start(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /containers/{id}/start", default)]
+struct StartQuery {}
+
+async fn start(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(StartQuery {}): Query<StartQuery>,
+) -> Result<StatusCode, ApiError> {
     Ok(changed(api.engine.start(&id).await?))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "StopQuery", default)]
 struct StopQuery {
     signal: Option<String>,
     t: Option<i64>,
@@ -163,19 +208,26 @@ async fn restart(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /containers/{id}/kill", default)]
+struct KillQuery {
+    signal: Option<String>,
+}
+
 async fn kill(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Query(query): Query<StopQuery>,
+    Query(query): Query<KillQuery>,
 ) -> Result<StatusCode, ApiError> {
     api.engine.kill(&id, query.signal.as_deref().unwrap_or_default()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "DELETE /containers/{id}", default)]
 struct RemoveQuery {
-    force: Option<String>,
-    v: Option<String>,
+    force: bool,
+    v: bool,
 }
 
 async fn remove(
@@ -183,11 +235,12 @@ async fn remove(
     Path(id): Path<String>,
     Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode, ApiError> {
-    api.engine.remove(&id, flag(query.force.as_deref()), flag(query.v.as_deref())).await?;
+    api.engine.remove(&id, query.force, query.v).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /containers/{id}/wait", default)]
 struct WaitQuery {
     condition: Option<String>,
 }
@@ -230,8 +283,7 @@ async fn logs(
         since: wanted.since,
         until: wanted.until,
     };
-    let form =
-        LogForm { framed: !info.config.spec.tty, timestamps: flag(query.timestamps.as_deref()) };
+    let form = LogForm { framed: !info.config.spec.tty, timestamps: query.timestamps };
     let content_type = form.content_type();
     let lines = api.engine.logs(&id, options)?;
     let bytes = lines.map(move |entry| match entry {
@@ -241,13 +293,15 @@ async fn logs(
     Ok(body::stream(content_type, Body::from_stream(bytes)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /containers/{id}/attach", default)]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's query has them")]
 struct AttachQuery {
-    logs: Option<String>,
-    stream: Option<String>,
-    stdin: Option<String>,
-    stdout: Option<String>,
-    stderr: Option<String>,
+    logs: bool,
+    stream: bool,
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
 }
 
 async fn attach_streams(
@@ -257,18 +311,19 @@ async fn attach_streams(
     request: Request,
 ) -> Result<Response, ApiError> {
     let options = AttachOptions {
-        logs: flag(query.logs.as_deref()),
-        stream: flag(query.stream.as_deref()),
-        stdin: flag(query.stdin.as_deref()),
-        stdout: flag(query.stdout.as_deref()),
-        stderr: flag(query.stderr.as_deref()),
+        logs: query.logs,
+        stream: query.stream,
+        stdin: query.stdin,
+        stdout: query.stdout,
+        stderr: query.stderr,
     };
     let attached = api.engine.attach(&id, options).await?;
     Ok(attach::answer(request, attached))
 }
 
 /// The size of a terminal in a query.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "SizeQuery", default)]
 pub(crate) struct SizeQuery {
     h: u16,
     w: u16,
@@ -289,14 +344,23 @@ async fn resize(
     Ok(StatusCode::OK)
 }
 
-async fn top(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /containers/{id}/top", default)]
+struct TopQuery {}
+
+async fn top(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Query(TopQuery {}): Query<TopQuery>,
+) -> Result<Json<Value>, ApiError> {
     let (titles, processes) = api.engine.top(&id).await?;
     Ok(Json(json!({ "Titles": titles, "Processes": processes })))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /containers/{id}/stats", default)]
 struct StatsQuery {
-    stream: Option<String>,
+    stream: bool,
 }
 
 async fn stats(
@@ -304,7 +368,7 @@ async fn stats(
     Path(id): Path<String>,
     Query(query): Query<StatsQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    if flag(query.stream.as_deref()) {
+    if query.stream {
         return Err(Fault::not_implemented("a stream of stats (use --no-stream)").into());
     }
     let info = api.engine.inspect(&id).await?;
@@ -323,14 +387,62 @@ async fn stats(
     })))
 }
 
-async fn prune(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /containers/prune", default)]
+struct PruneQuery {
+    filters: Option<String>,
+}
+
+async fn prune(
+    State(api): State<Api>,
+    Query(query): Query<PruneQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let filters = Filters::parse(query.filters.as_deref(), "POST /containers/prune")?;
+    let until = until(&filters)?;
     let mut deleted = Vec::new();
     for info in api.engine.list(true).await {
-        let of_a_task = info.config.spec.labels.contains_key(types::TASK_LABEL);
-        if info.state.status != engine::Status::Running && !of_a_task {
+        let ended = info.state.status != engine::Status::Running
+            && !info.config.spec.labels.contains_key(types::TASK_LABEL);
+        if ended && is_pruned(&info, &filters, until) {
             api.engine.remove(&info.id, false, false).await?;
             deleted.push(info.id);
         }
     }
     Ok(Json(json!({ "ContainersDeleted": deleted, "SpaceReclaimed": 0 })))
+}
+
+fn is_pruned(info: &ContainerInfo, filters: &Filters, until: Option<Timestamp>) -> bool {
+    let labels = &info.config.spec.labels;
+    filters.all(|name, wanted| match name {
+        "label" => wanted.labels(labels),
+        "label!" => !wanted.labels(labels),
+        "until" => until.is_some_and(|until| info.created < until),
+        _ => false,
+    })
+}
+
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    vec![
+        Served::new("GET /containers/json").query::<ListQuery>(),
+        Served::new("POST /containers/create")
+            .query::<CreateQuery>()
+            .body(include_str!("../request/coverage/container.json"), |it: CreateJson| {
+                it.parse(String::new())
+            }),
+        Served::new("POST /containers/prune").query::<PruneQuery>(),
+        Served::new("DELETE /containers/{id}").query::<RemoveQuery>(),
+        Served::new("GET /containers/{id}/json").query::<InspectQuery>(),
+        Served::new("POST /containers/{id}/start").query::<StartQuery>(),
+        Served::new("POST /containers/{id}/stop").query::<StopQuery>(),
+        Served::new("POST /containers/{id}/restart").query::<StopQuery>(),
+        Served::new("POST /containers/{id}/kill").query::<KillQuery>(),
+        Served::new("POST /containers/{id}/wait").query::<WaitQuery>(),
+        Served::new("GET /containers/{id}/logs").query::<LogQuery>(),
+        Served::new("POST /containers/{id}/attach").query::<AttachQuery>(),
+        Served::new("POST /containers/{id}/resize").query::<SizeQuery>(),
+        Served::new("GET /containers/{id}/top").query::<TopQuery>(),
+        Served::new("GET /containers/{id}/stats").query::<StatsQuery>(),
+    ]
 }

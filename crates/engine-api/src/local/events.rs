@@ -3,9 +3,12 @@
 use crate::Api;
 use crate::body::json_lines;
 use crate::error::ApiError;
-use crate::filters::Filters;
+use crate::request::Query;
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::table::filters::Filters;
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use engine::Event;
@@ -18,7 +21,8 @@ pub(crate) fn routes() -> Router<Api> {
     Router::new().route("/events", get(events))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /events", default)]
 struct EventsQuery {
     since: Option<String>,
     until: Option<String>,
@@ -35,34 +39,30 @@ async fn events(
     State(api): State<Api>,
     Query(query): Query<EventsQuery>,
 ) -> Result<Response, ApiError> {
-    let allowed = ["container", "event", "image", "label", "scope", "type", "volume"];
-    let filters = Filters::parse(query.filters.as_deref(), &allowed)?;
+    let filters = Filters::parse(query.filters.as_deref(), "GET /events")?;
     let events = api.engine.events(seconds(query.since.as_deref()));
     let shown = events
         .filter(move |event| std::future::ready(matches(event, &filters)))
         .map(|event| render(&event));
     let Some(until) = seconds(query.until.as_deref()) else { return Ok(json_lines(shown)) };
-    let left = until.since(super::now());
+    let left = until.since(super::time::now());
     Ok(json_lines(shown.take_until(tokio::time::sleep(left))))
 }
 
 fn matches(event: &Event, filters: &Filters) -> bool {
-    let of = |kind: &'static str| {
-        move |wanted: &str| {
-            event.kind.as_str() == kind
-                && (event.id.starts_with(wanted)
-                    || event.attributes.get("name").is_some_and(|name| name == wanted))
-        }
+    let of = |wanted: &str| {
+        event.id.starts_with(wanted)
+            || event.attributes.get("name").is_some_and(|name| name == wanted)
     };
-    filters.any("type", |kind| event.kind.as_str() == kind)
-        && filters.any("event", |action| {
-            event.action == action || event.action.split(':').next() == Some(action)
-        })
-        && filters.any("scope", |scope| scope == "local")
-        && filters.any("container", of("container"))
-        && filters.any("image", of("image"))
-        && filters.any("volume", of("volume"))
-        && filters.labels("label", &event.attributes)
+    filters.all(|name, wanted| match name {
+        "type" => wanted.is(event.kind.as_str()),
+        "event" => wanted
+            .any(|action| event.action == action || event.action.split(':').next() == Some(action)),
+        "scope" => wanted.is("local"),
+        "container" | "image" | "volume" => event.kind.as_str() == name && wanted.any(of),
+        "label" => wanted.labels(&event.attributes),
+        _ => false,
+    })
 }
 
 fn render(event: &Event) -> Value {
@@ -78,4 +78,10 @@ fn render(event: &Event) -> Value {
     object["status"] = event.action.clone().into();
     object["id"] = event.id.clone().into();
     object
+}
+
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    vec![Served::new("GET /events").query::<EventsQuery>()]
 }

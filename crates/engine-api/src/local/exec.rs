@@ -4,8 +4,10 @@ use super::attach;
 use super::containers::SizeQuery;
 use crate::Api;
 use crate::error::ApiError;
-use crate::request::JsonBody;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::{JsonBody, Query};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -38,26 +40,31 @@ struct CreateJson {
     working_dir: String,
 }
 
+impl CreateJson {
+    fn parse(self) -> Result<ExecConfig, Fault> {
+        if self.cmd.is_empty() {
+            return Err(Fault::invalid("No exec command specified"));
+        }
+        Ok(ExecConfig {
+            command: self.cmd,
+            env: self.env,
+            dir: self.working_dir,
+            user: self.user,
+            tty: self.tty,
+            stdin: self.attach_stdin,
+            stdout: self.attach_stdout,
+            stderr: self.attach_stderr,
+            privileged: self.privileged,
+        })
+    }
+}
+
 async fn create(
     State(api): State<Api>,
     Path(id): Path<String>,
     JsonBody(request, _): JsonBody<CreateJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    if request.cmd.is_empty() {
-        return Err(Fault::invalid("No exec command specified").into());
-    }
-    let config = ExecConfig {
-        command: request.cmd,
-        env: request.env,
-        dir: request.working_dir,
-        user: request.user,
-        tty: request.tty,
-        stdin: request.attach_stdin,
-        stdout: request.attach_stdout,
-        stderr: request.attach_stderr,
-        privileged: request.privileged,
-    };
-    let exec = api.engine.exec_create(&id, config).await?;
+    let exec = api.engine.exec_create(&id, request.parse()?).await?;
     Ok((StatusCode::CREATED, Json(json!({ "Id": exec }))))
 }
 
@@ -117,4 +124,19 @@ async fn resize(
 ) -> Result<StatusCode, ApiError> {
     api.engine.exec_resize(&id, query.size()).await?;
     Ok(StatusCode::OK)
+}
+
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    vec![
+        Served::new("POST /containers/{id}/exec").body(
+            r#"{"AttachStdin":true,"AttachStdout":true,"AttachStderr":true,"Tty":true,
+                "Privileged":true,"Env":["A=b"],"Cmd":["a"],"User":"u","WorkingDir":"/w"}"#,
+            CreateJson::parse,
+        ),
+        Served::new("POST /exec/{id}/start").body(r#"{"Detach":true}"#, |it: StartJson| Ok(it)),
+        Served::new("GET /exec/{id}/json"),
+        Served::new("POST /exec/{id}/resize").query::<SizeQuery>(),
+    ]
 }

@@ -1,12 +1,17 @@
 //! `/images`: this node's images.
 
+use super::of_this_platform;
+use super::time::{Bounds, until};
 use crate::body::json_lines;
 use crate::credentials::credentials;
 use crate::error::ApiError;
-use crate::filters::Filters;
-use crate::json::image::{render, render_item, render_progress, render_removed};
-use crate::{Api, ListQuery, flag};
-use axum::extract::{Path, Query, Request, State};
+use crate::json::image::{created, render, render_item, render_progress, render_removed};
+use crate::request::Query;
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::table::filters::Filters;
+use crate::{Api, unknown};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
@@ -16,40 +21,56 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::io::StreamReader;
-use types::{Fault, Labels};
+use types::{Fault, Labels, Timestamp};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
         .route("/images/json", get(list))
         .route("/images/create", post(create))
         .route("/images/load", post(load))
-        .route("/images/prune", post(prune))
         // Names of images have slashes in them, so that what follows is taken off by hand.
         .route("/images/{*rest}", get(inspect).post(tag))
         .route("/images/{*rest}", delete(remove))
-        .route("/distribution/{*rest}", get(distribution))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /images/json", default)]
+struct ListQuery {
+    filters: Option<String>,
+}
+
+fn created_at(image: &Image) -> Timestamp {
+    Timestamp(created(image).saturating_mul(1_000_000_000))
 }
 
 async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
-    let allowed = ["before", "dangling", "label", "reference", "since", "until"];
-    let filters = Filters::parse(query.filters.as_deref(), &allowed)?;
-    for name in ["before", "since", "until"] {
-        if filters.values(name).is_some() {
-            return Err(Fault::not_implemented(&format!("the image filter '{name}'")).into());
-        }
-    }
+    let filters = Filters::parse(query.filters.as_deref(), "GET /images/json")?;
     let dangling = filters.flag("dangling")?;
+    let mut bounds = Bounds::default();
+    for name in filters.get("before").iter().flat_map(|wanted| wanted.values()) {
+        bounds.before(created_at(&api.engine.image(name).await?));
+    }
+    for name in filters.get("since").iter().flat_map(|wanted| wanted.values()) {
+        bounds.since(created_at(&api.engine.image(name).await?));
+    }
+    if let Some(until) = until(&filters)? {
+        bounds.before(until);
+    }
     let containers = api.engine.list(true).await;
     let images = api.engine.images().await?;
     let shown = images.iter().filter(|image| {
         let labels: Labels =
             serde_json::from_value(image.config["config"]["Labels"].clone()).unwrap_or_default();
-        dangling.is_none_or(|dangling| image.names.is_empty() == dangling)
-            && filters.any("reference", |wanted| is_named(image, wanted))
-            && filters.labels("label", &labels)
+        filters.all(|name, wanted| match name {
+            "dangling" => Some(image.names.is_empty()) == dangling,
+            "reference" => wanted.any(|wanted| is_named(image, wanted)),
+            "label" => wanted.labels(&labels),
+            "before" | "since" | "until" => bounds.holds(created_at(image)),
+            _ => false,
+        })
     });
     let used = |image: &Image| containers.iter().filter(|info| info.image == image.id).count();
     Ok(Json(shown.map(|image| render_item(image, used(image))).collect()))
@@ -62,9 +83,10 @@ fn is_named(image: &Image, wanted: &str) -> bool {
     })
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /images/create", rename_all = "camelCase", default)]
 struct CreateQuery {
+    platform: Option<String>,
     from_image: Option<String>,
     from_src: Option<String>,
     repo: Option<String>,
@@ -82,6 +104,7 @@ async fn create(
     if query.changes.is_some_and(|changes| !changes.is_empty()) {
         return Err(Fault::not_implemented("changes to an imported image (--change)").into());
     }
+    of_this_platform(&api, query.platform.as_deref())?;
     let tag = query.tag.unwrap_or_default();
     let with_tag = |name: &str| match tag.as_str() {
         "" => name.to_owned(),
@@ -113,7 +136,20 @@ fn archive(request: Request) -> Archive {
     Box::pin(StreamReader::new(bytes))
 }
 
-async fn load(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /images/load", default)]
+struct LoadQuery {
+    platform: Vec<String>,
+}
+
+async fn load(
+    State(api): State<Api>,
+    Query(query): Query<LoadQuery>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    for platform in &query.platform {
+        of_this_platform(&api, Some(platform))?;
+    }
     let images = api.engine.load(archive(request)).await?;
     let lines: Vec<Value> = images
         .iter()
@@ -130,20 +166,28 @@ async fn load(State(api): State<Api>, request: Request) -> Result<Response, ApiE
     Ok(json_lines(futures_util::stream::iter(lines)))
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "GET /images/{name}/json", default)]
+struct InspectQuery {
+    platform: Option<String>,
+}
+
 /// `GET /images/{name}/json`, and what else hangs below a name.
 async fn inspect(
     State(api): State<Api>,
     Path(rest): Path<String>,
+    Query(query): Query<InspectQuery>,
+    request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    match rest.rsplit_once('/') {
-        Some((name, "json")) => Ok(Json(render(&api.engine.image(name).await?))),
-        Some((_, "history")) => Err(Fault::not_implemented("docker history").into()),
-        Some((_, "get")) => Err(Fault::not_implemented("docker save").into()),
-        _ => Err(Fault::not_found(format!("/images/{rest} is not supported by skep")).into()),
-    }
+    let Some(name) = rest.strip_suffix("/json") else {
+        return Err(unknown(request.method().clone(), request.uri().clone()).await);
+    };
+    of_this_platform(&api, query.platform.as_deref())?;
+    Ok(Json(render(&api.engine.image(name).await?)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "POST /images/{name}/tag", default)]
 struct TagQuery {
     repo: Option<String>,
     tag: Option<String>,
@@ -154,22 +198,21 @@ async fn tag(
     State(api): State<Api>,
     Path(rest): Path<String>,
     Query(query): Query<TagQuery>,
+    request: Request,
 ) -> Result<StatusCode, ApiError> {
-    match rest.rsplit_once('/') {
-        Some((name, "tag")) => {
-            let repository = query.repo.unwrap_or_default();
-            let tag = query.tag.filter(|tag| !tag.is_empty()).unwrap_or_else(|| "latest".into());
-            api.engine.tag(name, &format!("{repository}:{tag}")).await?;
-            Ok(StatusCode::CREATED)
-        }
-        Some((_, "push")) => Err(Fault::not_implemented("docker push").into()),
-        _ => Err(Fault::not_found(format!("/images/{rest} is not supported by skep")).into()),
-    }
+    let Some(name) = rest.strip_suffix("/tag") else {
+        return Err(unknown(request.method().clone(), request.uri().clone()).await);
+    };
+    let repository = query.repo.unwrap_or_default();
+    let tag = query.tag.unwrap_or_else(|| "latest".into());
+    api.engine.tag(name, &format!("{repository}:{tag}")).await?;
+    Ok(StatusCode::CREATED)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "DELETE /images/{name}", default)]
 struct RemoveQuery {
-    force: Option<String>,
+    force: bool,
 }
 
 async fn remove(
@@ -177,17 +220,19 @@ async fn remove(
     Path(name): Path<String>,
     Query(query): Query<RemoveQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
-    let removed = api.engine.remove_image(&name, flag(query.force.as_deref())).await?;
+    let removed = api.engine.remove_image(&name, query.force).await?;
     Ok(Json(removed.iter().map(render_removed).collect()))
 }
 
-async fn prune() -> Result<Json<Value>, ApiError> {
-    Err(Fault::not_implemented("pruning images").into())
-}
-
-/// The CLI asks a registry for a digest before it makes a service; without an answer it goes on
-/// with the tag and says so.
-async fn distribution(Path(rest): Path<String>) -> Result<Json<Value>, ApiError> {
-    let name = rest.trim_end_matches("/json");
-    Err(Fault::not_implemented(&format!("resolving {name} to a digest")).into())
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    vec![
+        Served::new("GET /images/json").query::<ListQuery>(),
+        Served::new("POST /images/create").query::<CreateQuery>(),
+        Served::new("POST /images/load").query::<LoadQuery>(),
+        Served::new("GET /images/{name}/json").query::<InspectQuery>(),
+        Served::new("POST /images/{name}/tag").query::<TagQuery>(),
+        Served::new("DELETE /images/{name}").query::<RemoveQuery>(),
+    ]
 }

@@ -2,15 +2,17 @@
 
 mod attach;
 mod containers;
+mod empty;
 mod events;
 mod exec;
 mod images;
-mod unsupported;
+mod time;
 mod volumes;
 
 use crate::Api;
 use axum::Router;
-use types::Timestamp;
+use serde::Deserialize;
+use types::Fault;
 
 /// The routes of this part.
 pub(crate) fn routes() -> Router<Api> {
@@ -20,13 +22,70 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(images::routes())
         .merge(volumes::routes())
         .merge(events::routes())
-        .merge(unsupported::routes())
+        .merge(empty::routes())
 }
 
-/// The time, for "3 minutes ago".
-#[expect(clippy::disallowed_methods, reason = "the edge reads the clock")]
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let nanos = since.map_or(0, |since| since.as_nanos());
-    Timestamp(i64::try_from(nanos).unwrap_or(i64::MAX))
+/// Refuses another platform than this node's: `OS[/ARCHITECTURE[/VARIANT]]`, or an object in JSON.
+fn of_this_platform(api: &Api, wanted: Option<&str>) -> Result<(), Fault> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let here = crate::system::go_arch(&api.node.about().architecture);
+    if is_platform(wanted, here)? {
+        return Ok(());
+    }
+    Err(Fault::not_implemented(&format!("platform={wanted} (this node is linux/{here})")))
+}
+
+fn is_platform(wanted: &str, architecture: &str) -> Result<bool, Fault> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename = "Platform", rename_all = "lowercase", default)]
+    struct Platform {
+        os: String,
+        architecture: String,
+    }
+    let platform = if wanted.starts_with('{') {
+        crate::request::read::<Platform>(wanted.as_bytes())?.value
+    } else {
+        let mut words = wanted.split('/').map(str::to_owned);
+        let (os, architecture) = (words.next(), words.next());
+        Platform { os: os.unwrap_or_default(), architecture: architecture.unwrap_or_default() }
+    };
+    let is = |word: &str, own: &str| word.is_empty() || word == own;
+    let named = match platform.architecture.as_str() {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    Ok(is(&platform.os, "linux") && is(named, architecture))
+}
+
+#[cfg(test)]
+pub(crate) fn served() -> Vec<crate::request::coverage::Served> {
+    let parts = [
+        containers::served(),
+        exec::served(),
+        images::served(),
+        volumes::served(),
+        events::served(),
+        empty::served(),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_is_this_nodes_or_another() {
+        for (wanted, own) in [
+            ("linux/amd64", true),
+            ("linux", true),
+            ("linux/x86_64", true),
+            (r#"{"architecture":"amd64","os":"linux"}"#, true),
+            ("linux/arm64", false),
+            ("windows/amd64", false),
+        ] {
+            assert_eq!(is_platform(wanted, "amd64"), Ok(own), "{wanted}");
+        }
+    }
 }

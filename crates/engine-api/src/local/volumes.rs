@@ -1,23 +1,24 @@
 //! `/volumes`: this node's volumes.
 
 use crate::error::ApiError;
-use crate::filters::Filters;
-use crate::request::JsonBody;
+#[cfg(test)]
+use crate::request::coverage::Served;
+use crate::request::table::filters::Filters;
+use crate::request::{JsonBody, Query};
 use crate::{Api, ListQuery};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use engine::Volume;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::{Fault, Labels};
+use types::{FaultKind, Labels, MountKind};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
         .route("/volumes", get(list))
         .route("/volumes/create", post(create))
-        .route("/volumes/prune", post(prune))
         .route("/volumes/{name}", get(inspect).delete(remove))
 }
 
@@ -37,22 +38,36 @@ async fn list(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let filters = Filters::parse(query.filters.as_deref(), &["driver", "label", "name"])?;
+    let filters = Filters::parse(query.filters.as_deref(), "GET /volumes")?;
+    let dangling = filters.flag("dangling")?;
+    let containers = api.engine.list(true).await;
+    let used = |volume: &Volume| {
+        let mounts = containers.iter().flat_map(|info| &info.mounts).map(|point| &point.mount);
+        let mut volumes = mounts.filter(|mount| mount.kind == MountKind::Volume);
+        volumes.any(|mount| mount.source == volume.name)
+    };
     let volumes = api.engine.volumes().await?;
-    let shown = volumes.iter().filter(|volume| {
-        filters.any("name", |name| volume.name.contains(name))
-            && filters.any("driver", |driver| driver == "local")
-            && filters.labels("label", &volume.labels)
-    });
+    let shown = volumes
+        .iter()
+        .filter(|volume| matches(volume, &filters, || dangling == Some(!used(volume))));
     Ok(Json(json!({ "Volumes": shown.map(render).collect::<Vec<_>>(), "Warnings": null })))
+}
+
+/// `dangles` says whether the volume is as the filter `dangling` wants it.
+fn matches(volume: &Volume, filters: &Filters, dangles: impl Fn() -> bool) -> bool {
+    filters.all(|name, wanted| match name {
+        "name" => wanted.any(|name| volume.name.contains(name)),
+        "driver" => wanted.is("local"),
+        "label" => wanted.labels(&volume.labels),
+        "dangling" => dangles(),
+        _ => false,
+    })
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "VolumeCreate", rename_all = "PascalCase", default)]
 struct CreateJson {
     name: String,
-    driver: String,
-    driver_opts: Labels,
     labels: Labels,
 }
 
@@ -60,9 +75,6 @@ async fn create(
     State(api): State<Api>,
     JsonBody(request, _): JsonBody<CreateJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    if !matches!(request.driver.as_str(), "" | "local") || !request.driver_opts.is_empty() {
-        return Err(Fault::not_implemented("a volume with a driver or driver options").into());
-    }
     let volume = api.engine.create_volume(&request.name, request.labels).await?;
     Ok((StatusCode::CREATED, Json(render(&volume))))
 }
@@ -74,11 +86,32 @@ async fn inspect(
     Ok(Json(render(&api.engine.volume(&name).await?)))
 }
 
-async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
-    api.engine.remove_volume(&name).await?;
-    Ok(StatusCode::NO_CONTENT)
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "DELETE /volumes/{name}", default)]
+struct RemoveQuery {
+    force: bool,
 }
 
-async fn prune() -> Result<Json<Value>, ApiError> {
-    Err(Fault::not_implemented("pruning volumes").into())
+async fn remove(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(query): Query<RemoveQuery>,
+) -> Result<StatusCode, ApiError> {
+    match api.engine.remove_volume(&name).await {
+        // Forced, it is enough that the volume is gone.
+        Err(fault) if !(query.force && fault.kind == FaultKind::NotFound) => Err(fault.into()),
+        _ => Ok(StatusCode::NO_CONTENT),
+    }
+}
+
+/// What the operations here read.
+#[cfg(test)]
+pub(super) fn served() -> Vec<Served> {
+    vec![
+        Served::new("GET /volumes").query::<ListQuery>(),
+        Served::new("POST /volumes/create")
+            .body(r#"{"Name":"a","Labels":{"a":"b"}}"#, |it: CreateJson| Ok(it)),
+        Served::new("GET /volumes/{name}"),
+        Served::new("DELETE /volumes/{name}").query::<RemoveQuery>(),
+    ]
 }

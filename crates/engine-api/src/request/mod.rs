@@ -1,13 +1,15 @@
 //! What clients send, read in one place: JSON by Go's rules, queries by Docker's.
 
+mod params;
 mod reader;
-mod table;
+pub(crate) mod table;
 mod tree;
 
 pub(crate) use reader::read;
 
 use crate::error::ApiError;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use http::request::Parts;
 use serde::de::DeserializeOwned;
 use types::Fault;
 
@@ -34,5 +36,22 @@ where
     }
 }
 
+/// The query of a request.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S, T> FromRequestParts<S> for Query<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        Ok(Self(params::read(parts.uri.query().unwrap_or_default())?))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod coverage;
 #[cfg(test)]
 mod tests;

@@ -134,12 +134,13 @@ impl<'a> Reader<'a> {
     /// Gives a field that the struct does not have to the table.
     fn leftover(&self, owner: &'static str, name: &str, value: &Json) -> Result<(), Wrong> {
         let Some(row) = table::find(owner, name) else { return Ok(()) };
-        if value.is_zero() || row.passes(value) {
+        if row.passes(value) {
             return Ok(());
         }
         let (path, value) = first_set(&self.place.field(owner, row.field).path, value);
         match row.class {
             Class::Refused(advice) => Err(Wrong(table::refusal(&path, &value, advice))),
+            Class::NoEffect(_) if row.quiet => Ok(()),
             Class::NoEffect(reason) => {
                 self.place.warnings.borrow_mut().push(format!("{path} has no effect: {reason}"));
                 Ok(())

@@ -2,7 +2,15 @@
 //!
 //! One row a field, by Docker's name of the object that has it: it is *refused*, or *of no effect*
 //! by design. A field that a struct of ours reads is honoured and has no row; one that is unknown
-//! to Docker has none either, and is ignored as Docker ignores it.
+//! to Docker has none either, and is ignored as Docker ignores it. Whoever honours a field gives
+//! it to the struct and takes its row away. `docs/api.md` is printed from here.
+
+mod cluster;
+mod containers;
+pub(crate) mod filters;
+pub(crate) mod operations;
+mod queries;
+mod services;
 
 use super::tree::Json;
 use types::Fault;
@@ -16,35 +24,31 @@ pub(crate) enum Class {
     NoEffect(&'static str),
 }
 
-/// A field that is not honoured. Its zero value always passes.
+/// A field that is not honoured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
-    /// Docker's name of the object, or of the operation where it is a parameter of a query.
+    /// Docker's name of the object; the operation or the name of its query, for a parameter.
     pub(crate) owner: &'static str,
     pub(crate) field: &'static str,
     pub(crate) class: Class,
-    /// Values that say what is so in any case.
+    /// Values that ask for what is so in any case.
     pub(crate) but: &'static [&'static str],
-}
-
-impl Row {
-    /// Says whether a value asks for what is so in any case.
-    pub(crate) fn passes(&self, value: &Json) -> bool {
-        match value {
-            Json::Text(text) => self.but.contains(&text.as_str()),
-            other => !self.but.is_empty() && self.but.contains(&other.to_string().as_str()),
-        }
-    }
+    /// Says whether a zero value means something, too.
+    pub(crate) zero_counts: bool,
+    /// Says whether clients send it always, so that a warning would be noise.
+    pub(crate) quiet: bool,
 }
 
 /// A field that is refused, with what to do instead.
 const fn refused(owner: &'static str, field: &'static str, advice: &'static str) -> Row {
-    Row { owner, field, class: Class::Refused(advice), but: &[] }
+    let class = Class::Refused(advice);
+    Row { owner, field, class, but: &[], zero_counts: false, quiet: false }
 }
 
 /// A field that has no effect, with the reason.
 const fn idle(owner: &'static str, field: &'static str, reason: &'static str) -> Row {
-    Row { owner, field, class: Class::NoEffect(reason), but: &[] }
+    let class = Class::NoEffect(reason);
+    Row { owner, field, class, but: &[], zero_counts: false, quiet: false }
 }
 
 impl Row {
@@ -53,18 +57,38 @@ impl Row {
         self.but = values;
         self
     }
+
+    /// The row, for a field whose zero value means something.
+    const fn when_given(mut self) -> Self {
+        self.zero_counts = true;
+        self
+    }
+
+    /// The row, without a warning.
+    const fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Says whether a value asks for nothing, or for what is so in any case.
+    pub(crate) fn passes(&self, value: &Json) -> bool {
+        let plain = match value {
+            Json::Null => return true,
+            Json::Text(text) => text.clone(),
+            other => other.to_string(),
+        };
+        self.but.contains(&plain.as_str()) || (value.is_zero() && !self.zero_counts)
+    }
 }
 
-const ROWS: &[Row] = &[
-    refused("ContainerSpec", "Privileges", ""),
-    refused("ResourceRequirements", "SwapBytes", ""),
-    refused("ResourceRequirements", "MemorySwappiness", "").but(&["-1"]),
-    idle("Mount", "Consistency", "only Docker Desktop knows it").but(&["default"]),
-];
+/// Every row, by area.
+pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
+    [services::ROWS, containers::ROWS, cluster::ROWS, queries::ROWS].into_iter().flatten()
+}
 
 /// The row of a field, found as Go finds fields.
 pub(crate) fn find(owner: &str, field: &str) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.owner == owner && row.field.eq_ignore_ascii_case(field))
+    rows().find(|row| row.owner == owner && row.field.eq_ignore_ascii_case(field))
 }
 
 /// How much of a value is told: it may be long, or a key.

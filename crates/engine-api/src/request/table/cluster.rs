@@ -1,0 +1,32 @@
+//! Fields of the cluster, its networks and volumes.
+
+use super::{Row, idle, refused};
+
+const ROOT: &str = "the root certificate cannot be rotated yet";
+
+pub(super) const ROWS: &[Row] = &[
+    refused("SwarmSpec", "TaskDefaults", "name the log driver in each service"),
+    refused("RaftConfig", "KeepOldSnapshots", "the newest snapshot alone is kept"),
+    refused("RaftConfig", "LogEntriesForSlowFollowers", "it is fixed").but(&["500"]),
+    refused("RaftConfig", "ElectionTick", "it is fixed").but(&["10"]),
+    refused("RaftConfig", "HeartbeatTick", "it is fixed").but(&["1"]),
+    refused("CAConfig", "ExternalCAs", "the cluster has a root certificate of its own"),
+    refused("CAConfig", "SigningCACert", ROOT),
+    refused("CAConfig", "SigningCAKey", ROOT),
+    refused("CAConfig", "ForceRotate", ROOT),
+    refused("EncryptionConfig", "AutoLockManagers", "autolock"),
+    refused("InitRequest", "AutoLockManagers", "autolock"),
+    idle("UnlockRequest", "UnlockKey", "no cluster is locked").quiet(),
+    idle("NetworkCreate", "CheckDuplicate", "names are always unique").quiet(),
+    refused("NetworkCreate", "ConfigFrom", "give the configuration itself"),
+    refused("NetworkCreate", "ConfigOnly", "give the configuration to each network"),
+    refused("NetworkCreate", "EnableIPv4", "networks are of IPv4").when_given().but(&["true"]),
+    refused("NetworkCreate", "EnableIPv6", "networks are of IPv4"),
+    refused("NetworkCreate", "Ingress", "the cluster has an ingress network"),
+    refused("IPAM", "Driver", "").but(&["default"]),
+    refused("IPAM", "Options", ""),
+    refused("VolumeCreate", "ClusterVolumeSpec", "only plain local volumes are there yet")
+        .when_given(),
+    refused("VolumeCreate", "Driver", "only plain local volumes are there yet").but(&["local"]),
+    refused("VolumeCreate", "DriverOpts", "only plain local volumes are there yet"),
+];

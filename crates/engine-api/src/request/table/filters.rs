@@ -1,0 +1,187 @@
+//! The `filters` parameter: which objects a list shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use types::{Fault, Labels};
+
+/// What lists can be filtered by: the operation, filters that are honoured, filters that Docker
+/// has and Skep does not.
+pub(crate) const FILTERS: &[(&str, &[&str], &[&str])] = &[
+    (
+        "GET /containers/json",
+        &[
+            "ancestor",
+            "before",
+            "exited",
+            "health",
+            "id",
+            "is-task",
+            "isolation",
+            "label",
+            "name",
+            "network",
+            "since",
+            "status",
+            "volume",
+        ],
+        &["expose", "publish"],
+    ),
+    ("POST /containers/prune", &["label", "label!", "until"], &[]),
+    ("GET /images/json", &["before", "dangling", "label", "reference", "since", "until"], &[]),
+    ("GET /networks", &["dangling", "driver", "id", "label", "name", "scope", "type"], &[]),
+    ("GET /volumes", &["dangling", "driver", "label", "name"], &[]),
+    ("GET /nodes", &["id", "label", "membership", "name", "node.label", "role"], &[]),
+    ("GET /services", &["id", "label", "mode", "name", "runtime"], &[]),
+    (
+        "GET /tasks",
+        &["_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service"],
+        &[],
+    ),
+    (
+        "GET /events",
+        &["container", "event", "image", "label", "scope", "type", "volume"],
+        &["config", "daemon", "network", "node", "plugin", "secret", "service"],
+    ),
+    ("GET /secrets", &["id", "label", "name", "names"], &[]),
+    ("GET /configs", &["id", "label", "name", "names"], &[]),
+    ("GET /plugins", &["capability", "enable"], &[]),
+];
+
+/// Wanted values by filter name. Values of one name are alternatives, names are conditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filters(BTreeMap<String, Wanted>);
+
+/// What is wanted of one thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted(BTreeSet<String>);
+
+impl Filters {
+    /// Reads `{"name":{"a":true}}`, or the older `{"name":["a"]}`, for an operation of [`FILTERS`].
+    pub(crate) fn parse(text: Option<&str>, operation: &str) -> Result<Self, Fault> {
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return Ok(Self::default());
+        };
+        let known = FILTERS.iter().find(|(name, ..)| *name == operation);
+        let (honoured, refused) = known.map_or((&[][..], &[][..]), |(_, yes, no)| (*yes, *no));
+        let wrong = || Fault::invalid("invalid filters: use a JSON object of names and values");
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(text).map_err(|_syntax| wrong())?;
+        let mut filters = BTreeMap::new();
+        for (name, values) in object {
+            let values: BTreeSet<String> = match values {
+                serde_json::Value::Object(map) => {
+                    map.into_iter().filter(|(_, on)| on != false).map(|(value, _)| value).collect()
+                }
+                serde_json::Value::Array(list) => list
+                    .into_iter()
+                    .map(|value| value.as_str().map(str::to_owned).ok_or_else(wrong))
+                    .collect::<Result<_, _>>()?,
+                serde_json::Value::Null => BTreeSet::new(),
+                _ => return Err(wrong()),
+            };
+            if refused.contains(&name.as_str()) {
+                return Err(Fault::not_implemented(&format!("the filter '{name}'")));
+            }
+            if !honoured.contains(&name.as_str()) {
+                return Err(Fault::invalid(format!("invalid filter '{name}'")));
+            }
+            if !values.is_empty() {
+                filters.insert(name, Wanted(values));
+            }
+        }
+        Ok(Self(filters))
+    }
+
+    /// Says whether a filter is set.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Says whether `holds` for every filter that is set: one that it does not know shows nothing.
+    pub(crate) fn all(&self, holds: impl Fn(&str, &Wanted) -> bool) -> bool {
+        self.0.iter().all(|(name, wanted)| holds(name, wanted))
+    }
+
+    /// What is wanted by a filter; `None` where it is not set.
+    pub(crate) fn get(&self, name: &str) -> Option<&Wanted> {
+        self.0.get(name)
+    }
+
+    /// The boolean value of a filter, as Docker reads it.
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, Fault> {
+        let Some(wanted) = self.get(name) else { return Ok(None) };
+        let read = |value: &String| match value.as_str() {
+            "1" | "t" | "true" | "True" | "TRUE" => Ok(true),
+            "0" | "f" | "false" | "False" | "FALSE" => Ok(false),
+            other => Err(Fault::invalid(format!("invalid filter '{name}={other}'"))),
+        };
+        wanted.0.iter().next().map(read).transpose()
+    }
+}
+
+impl Wanted {
+    /// Says whether `holds` for one of the values.
+    pub(crate) fn any(&self, holds: impl Fn(&str) -> bool) -> bool {
+        self.0.iter().any(|value| holds(value))
+    }
+
+    /// Says whether one of the values is `word`.
+    pub(crate) fn is(&self, word: &str) -> bool {
+        self.0.contains(word)
+    }
+
+    /// The values, in order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Says whether all wanted `KEY` or `KEY=VALUE` are among `labels`.
+    pub(crate) fn labels(&self, labels: &Labels) -> bool {
+        self.0.iter().all(|wanted| match wanted.split_once('=') {
+            Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
+            None => labels.contains_key(wanted),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Filters, Fault> {
+        Filters::parse(Some(text), "GET /containers/json")
+    }
+
+    #[test]
+    fn both_forms_are_read_and_unknown_names_are_refused() {
+        let map = parse(r#"{"name":{"a":true,"b":true,"c":false}}"#).unwrap();
+        let list = parse(r#"{"name":["a","b"]}"#).unwrap();
+        assert_eq!(map, list);
+        let name = map.get("name").unwrap();
+        assert!(name.is("b") && !name.is("c"));
+        let fault = parse(r#"{"colour":["red"]}"#).unwrap_err();
+        assert_eq!(fault, Fault::invalid("invalid filter 'colour'"));
+        let fault = parse(r#"{"publish":["80"]}"#).unwrap_err();
+        assert_eq!(fault, Fault::not_implemented("the filter 'publish'"));
+        assert!(parse("[").is_err());
+        assert!(!parse(r#"{"name":null}"#).unwrap().has("name"));
+    }
+
+    #[test]
+    fn a_filter_that_nobody_carries_out_shows_nothing() {
+        let filters = parse(r#"{"id":["a"],"name":["b"]}"#).unwrap();
+        assert!(!filters.all(|name, _| name == "id"));
+        assert!(filters.all(|name, _| matches!(name, "id" | "name")));
+    }
+
+    #[test]
+    fn labels_must_all_be_there() {
+        let filters = parse(r#"{"label":["a=1","b"]}"#).unwrap();
+        let wanted = filters.get("label").unwrap();
+        let labels = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect::<Labels>()
+        };
+        assert!(wanted.labels(&labels(&[("a", "1"), ("b", "x")])));
+        assert!(!wanted.labels(&labels(&[("a", "1")])));
+        assert!(!wanted.labels(&labels(&[("a", "2"), ("b", "x")])));
+    }
+}

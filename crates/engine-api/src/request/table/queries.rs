@@ -1,0 +1,28 @@
+//! Parameters of queries.
+
+use super::{Row, idle, refused};
+
+pub(super) const ROWS: &[Row] = &[
+    refused("GET /containers/json", "size", ""),
+    refused("GET /containers/{id}/json", "size", ""),
+    refused("GET /containers/{id}/top", "ps_args", "it answers what 'ps -ef' does").but(&["-ef"]),
+    idle("POST /containers/{id}/start", "detachKeys", "attaching is a request of its own"),
+    refused("POST /containers/{id}/start", "checkpoint", ""),
+    refused("POST /containers/{id}/start", "checkpoint-dir", ""),
+    refused("POST /containers/{id}/attach", "detachKeys", ""),
+    idle("GET /containers/{id}/stats", "one-shot", "one sample is answered, at once"),
+    refused("DELETE /containers/{id}", "link", "there are no links"),
+    idle("GET /images/json", "all", "there are no images but those that are listed"),
+    idle("GET /images/json", "digests", "they are always in the answer"),
+    refused("GET /images/json", "shared-size", ""),
+    refused("GET /images/json", "manifests", ""),
+    refused("GET /images/json", "identity", ""),
+    refused("POST /images/create", "message", ""),
+    refused("GET /images/{name}/json", "manifests", ""),
+    idle("DELETE /images/{name}", "noprune", "an image has no parents that could be removed"),
+    refused("DELETE /images/{name}", "platforms", "remove the whole image"),
+    idle("POST /images/load", "quiet", "there are no lines of progress"),
+    refused("GET /networks/{id}", "verbose", ""),
+    idle("GET /services/{id}", "insertDefaults", "defaults are always in the answer"),
+    refused("POST /swarm/update", "rotateManagerUnlockKey", "autolock"),
+];
