@@ -43,6 +43,10 @@ pub enum Error {
     Detached(String),
     #[error("cannot set up the network: {0}")]
     Kernel(String),
+    #[error("{0}; stop that process, or publish another port")]
+    PortTaken(String),
+    #[error("the way to the kernel's network is lost: {0}")]
+    Lost(String),
 }
 
 impl Error {
@@ -55,6 +59,8 @@ impl Error {
             | Self::Kernel(_)
             | Self::GatewayExhausted(_) => Retry::Transient,
             Self::Stopped
+            | Self::PortTaken(_)
+            | Self::Lost(_)
             | Self::Detached(_)
             | Self::Journal { .. }
             | Self::JournalWrite { .. } => Retry::Permanent,

@@ -3,7 +3,7 @@
 //! Namespaces are names only: their sockets are bound on the loopback of the test's own namespace.
 
 use crate::port;
-use discovery::Desired;
+use discovery::{Depth, Desired, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// A kernel that stalls looks this often whether it may go on.
 const STALL: Duration = Duration::from_millis(10);
@@ -23,13 +24,17 @@ const FAILING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 pub struct Kernel {
     state: Arc<Mutex<KernelState>>,
     stalled: Arc<AtomicBool>,
+    disturbed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct KernelState {
     held: Desired,
     applied: usize,
+    repaired: usize,
     failures: usize,
+    outcome: Outcome,
+    is_lost: bool,
 }
 
 /// The kernel was told to fail.
@@ -48,9 +53,29 @@ impl Kernel {
         locked(&self.state).applied
     }
 
-    /// Lets the next `times` applies fail.
+    /// How often it was asked to look at everything.
+    pub fn repaired(&self) -> usize {
+        locked(&self.state).repaired
+    }
+
+    /// Lets the next `times` applies fail as a whole.
     pub fn fail(&self, times: usize) {
         locked(&self.state).failures = times;
+    }
+
+    /// Says from now on that these cannot be made.
+    pub fn fail_alone(&self, outcome: Outcome) {
+        locked(&self.state).outcome = outcome;
+    }
+
+    /// Says that others have touched what is held.
+    pub fn disturb(&self) {
+        self.disturbed.notify_one();
+    }
+
+    /// Is of no use from now on.
+    pub fn lose(&self) {
+        locked(&self.state).is_lost = true;
     }
 
     /// Lets applies wait, or lets them go on.
@@ -62,18 +87,27 @@ impl Kernel {
 impl discovery::Kernel for Kernel {
     type Error = KernelFailure;
 
-    async fn apply(&mut self, desired: &Desired) -> Result<(), KernelFailure> {
+    async fn apply(&mut self, desired: &Desired, depth: Depth) -> Result<Outcome, KernelFailure> {
         while self.stalled.load(Ordering::Relaxed) {
             tokio::time::sleep(STALL).await;
         }
         let mut state = locked(&self.state);
-        state.applied += 1;
-        if state.failures > 0 {
-            state.failures -= 1;
+        if state.is_lost {
             return Err(KernelFailure);
         }
+        state.applied += 1;
+        state.repaired += usize::from(depth == Depth::Repair);
+        if state.failures > 0 {
+            state.failures -= 1;
+            let node = Some(KernelFailure.to_string());
+            return Ok(Outcome { node, ..Outcome::default() });
+        }
         state.held = desired.clone();
-        Ok(())
+        Ok(state.outcome.clone())
+    }
+
+    async fn disturbed(&mut self) {
+        self.disturbed.notified().await;
     }
 }
 

@@ -1,8 +1,9 @@
 //! The loop that owns what is known and what is here, and makes kernel and names follow.
 //!
 //! Commands only change what is known; [`Run::settle`] then makes everything so, once for all
-//! commands that had arrived. News of the name server wake it as well: its ports are in the rules. What fails is tried again with a growing pause, and every half minute
-//! all is applied anew, in case somebody else has flushed our rules.
+//! commands that had arrived. News of the name server wake it as well: its ports are in the
+//! rules. What fails, fails alone and is tried again with a growing pause. All is looked at anew when the kernel says
+//! that somebody else has touched it, and every half minute.
 
 mod attach;
 mod settle;
@@ -12,7 +13,7 @@ use crate::handle::{Command, Config, Identity, Reply};
 use crate::journal::Journal;
 use crate::names::Names;
 use crate::port::Namespaces;
-use discovery::{Desired, Here, Kernel, Knowledge, Sandbox};
+use discovery::{Depth, Desired, Here, Kernel, Knowledge, Outcome, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use types::TaskId;
 /// How long things may take. Tests are less patient.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// All is applied anew this often.
+    /// All is looked at anew this often.
     pub(crate) repair: Duration,
     /// How long a caller waits for an apply that keeps failing.
     pub(crate) patience: Duration,
@@ -65,8 +66,10 @@ pub(crate) struct Run<K, N> {
     version: u64,
     applied: watch::Sender<u64>,
     last_gateway: Option<Ipv4Addr>,
-    /// What the kernel is known to hold.
+    /// What the kernel was told last, how that went, and how much of it is to be believed.
     held: Option<Desired>,
+    outcome: Outcome,
+    depth: Depth,
     local_is_saved: bool,
     knowledge_is_saved: bool,
     /// Namespaces to remove once the kernel has let them go.
@@ -112,6 +115,8 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             applied,
             last_gateway: local.sandboxes.values().map(|sandbox| sandbox.gateway_address).max(),
             held: None,
+            outcome: Outcome::default(),
+            depth: Depth::Repair,
             local_is_saved: true,
             knowledge_is_saved: true,
             leaving: Vec::new(),
@@ -151,22 +156,23 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                         token.cancelled().await;
                         break;
                     };
-                    self.handle(command).await;
+                    self.handle(command).await?;
                     for _ in 0..BATCH {
                         let Ok(command) = commands.try_recv() else { break };
-                        self.handle(command).await;
+                        self.handle(command).await?;
                     }
                 }
                 Ok(()) = news.changed() => {}
                 () = sleep_until(retry), if self.retry.is_some() => {}
-                _ = repair.tick() => self.held = None,
+                () = self.kernel.disturbed() => self.depth = Depth::Repair,
+                _ = repair.tick() => self.depth = Depth::Repair,
             }
-            self.settle().await;
+            self.settle().await?;
         }
         Ok(())
     }
 
-    async fn handle(&mut self, command: Command) {
+    async fn handle(&mut self, command: Command) -> Result<(), Error> {
         match command {
             Command::Identify(identity, reply) => {
                 let is_over = identity.is_none();
@@ -185,7 +191,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             Command::Attach(id, wanted, reply) => {
                 if self.leaving.iter().any(|(leaving, _)| *leaving == id) {
                     // The old namespace goes first, else it would take the new one along.
-                    self.settle().await;
+                    self.settle().await?;
                 }
                 match self.attach(&id, wanted).await {
                     Ok(()) => self.wait(WaiterReply::Attached(id, reply)),
@@ -202,6 +208,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             }
             Command::Sandboxes(reply) => drop(reply.send(Ok(self.here.sandboxes.clone()))),
         }
+        Ok(())
     }
 
     fn wait(&mut self, reply: WaiterReply) {

@@ -15,8 +15,9 @@ mod project;
 mod zone;
 
 pub use model::{
-    Desired, Endpoint, Here, Kernel, Knowledge, Mesh, MeshNode, MeshPort, MeshRules, MeshTask,
-    NetworkView, Overlay, PortRules, Sandbox, SandboxAttachment, SandboxRules, ServiceView,
+    Depth, Desired, Endpoint, Here, Kernel, Knowledge, Mesh, MeshNode, MeshPort, MeshRules,
+    MeshTask, NetworkView, Outcome, Overlay, PortRules, Sandbox, SandboxAttachment, SandboxRules,
+    ServiceView,
 };
 pub use names::Names;
 pub use project::{Projection, project};

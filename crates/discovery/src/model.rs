@@ -24,9 +24,17 @@ pub struct NetworkView {
     pub subnet: Option<Subnet>,
     /// No way out to other networks.
     pub internal: bool,
+    /// The MTU of the underlay as the network's creator said it, in bytes; 0: as each node finds it.
+    #[serde(skip_serializing_if = "is_unsaid")]
+    pub mtu: u32,
     pub endpoints: BTreeMap<TaskId, Endpoint>,
     /// Services in VIP mode, also those without a task that serves.
     pub services: BTreeMap<ServiceId, ServiceView>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_unsaid(mtu: &u32) -> bool {
+    *mtu == 0
 }
 
 /// A service on one network.
@@ -62,6 +70,9 @@ pub struct Endpoint {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mesh {
+    /// As [`NetworkView::mtu`], of the ingress network.
+    #[serde(skip_serializing_if = "is_unsaid")]
+    pub mtu: u32,
     /// Every node's addresses.
     pub nodes: BTreeMap<NodeId, MeshNode>,
     pub tasks: BTreeMap<TaskId, MeshTask>,
@@ -152,6 +163,8 @@ pub struct Overlay {
     /// The bridge's own address.
     pub gateway: Ipv4Addr,
     pub prefix: u8,
+    /// The underlay's MTU as the network's creator said it, in bytes; 0: as this node finds it.
+    pub mtu: u32,
     /// Remote nodes with an endpoint: all-zeros FDB entries (broadcast, multicast).
     pub peers: BTreeSet<Ipv4Addr>,
     /// Remote endpoints: address -> VTEP.
@@ -180,6 +193,8 @@ pub struct MeshRules {
     pub ingress: Option<Ipv4Addr>,
     pub local: Option<Ipv4Addr>,
     pub port: u16,
+    /// As [`Overlay::mtu`].
+    pub mtu: u32,
     /// Other nodes: ingress address -> underlay address.
     pub peers: BTreeMap<Ipv4Addr, Ipv4Addr>,
     /// Tasks elsewhere: ingress address of the task -> ingress address of its node.
@@ -201,11 +216,54 @@ pub struct PortRules {
     pub backends: Vec<Ipv4Addr>,
 }
 
+/// What of a [`Desired`] could not be made: for each object the reason, in plain words. All the rest
+/// is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The gateway bridge, which every container of this node stands on.
+    pub node: Option<String>,
+    /// The routing mesh: published ports do not work here.
+    pub mesh: Option<String>,
+    pub networks: BTreeMap<NetworkId, String>,
+    /// By container id.
+    pub sandboxes: BTreeMap<String, String>,
+    /// Published ports that are left to somebody else on this node.
+    pub ports: BTreeMap<(Protocol, u16), String>,
+    /// A balancer that was there could not be changed: it may still lead to what was taken out.
+    pub is_behind: bool,
+}
+
+impl Outcome {
+    /// Says whether all of it is there.
+    pub fn is_whole(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How much an application believes of what is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Touch what differs from what was applied last, and what failed then.
+    Change,
+    /// Look at everything: others may have meddled with it.
+    Repair,
+}
+
 /// The part of the kernel that carries the cluster's networks on this node.
 pub trait Kernel: Send {
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Makes the kernel hold `desired`, whatever it holds now. Doing it twice changes nothing.
-    /// A sandbox whose namespace has gone is skipped.
-    fn apply(&mut self, desired: &Desired) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// A sandbox whose namespace has gone is skipped. What cannot be made fails alone. An error
+    /// means that this kernel is of no use any more.
+    fn apply(
+        &mut self,
+        desired: &Desired,
+        depth: Depth,
+    ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
+
+    /// Waits until somebody else has touched what is held, so that it must be repaired. Cancel-safe.
+    fn disturbed(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }

@@ -94,6 +94,7 @@ fn overlay(id: &NetworkId, view: &NetworkView, here: &Here) -> Option<Overlay> {
         port: here.data_path_port,
         gateway: subnet.gateway,
         prefix: subnet.net.prefix_len(),
+        mtu: view.mtu,
         peers: remotes.values().copied().collect(),
         remotes,
     })
@@ -149,6 +150,7 @@ fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
         ingress: Some(me.ingress),
         local: Some(here.address),
         port: here.data_path_port,
+        mtu: mesh.mtu,
         host_ports,
         ..MeshRules::default()
     };

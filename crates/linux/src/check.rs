@@ -1,6 +1,6 @@
 //! What a machine needs, found out by doing it in a namespace that is thrown away.
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::namespace::{Place, in_thread};
 use crate::netlink::{Bridge, Socket, Veth, Vxlan, add_bridge, add_veth, add_vxlan};
 use crate::nft::Nftables;
@@ -90,7 +90,7 @@ fn kernel_needs() -> Vec<Need> {
         "libnftables",
         "to balance services and publish ports",
         "install the package libnftables1 (nftables)",
-        rules.as_ref().map(drop).map_err(text),
+        rules.as_ref().map(drop).map_err(chain),
     );
     vec![
         need(
@@ -179,7 +179,7 @@ fn probe(work: impl FnOnce() -> Result<(), Error> + Send) -> Result<(), String> 
             .map_err(|errno| Error::system("make a network namespace", errno.into()))?;
         work()
     })
-    .map_err(|error| text(&error))
+    .map_err(|error| chain(&error))
 }
 
 fn probe_veth() -> Result<(), Error> {
@@ -208,7 +208,7 @@ fn probe_vxlan() -> Result<(), Error> {
 }
 
 fn probe_rules(library: Result<&Nftables, &Error>, rules: &str) -> Result<(), String> {
-    let library = library.map_err(text)?.clone();
+    let library = library.map_err(chain)?.clone();
     probe(move || library.open()?.run(rules).map(drop))
 }
 
@@ -238,7 +238,7 @@ fn overlayfs() -> Result<(), String> {
             .map_err(failed)?;
         umount2(&all, MntFlags::empty()).map_err(failed)
     })
-    .map_err(|error| text(&error))
+    .map_err(|error| chain(&error))
 }
 
 fn program(name: &str) -> Result<(), String> {
@@ -250,10 +250,4 @@ fn program(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err("not found in the path".to_owned())
-}
-
-/// An error with its cause.
-fn text(error: &Error) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-    format!("{error}{}", cause.unwrap_or_default())
 }

@@ -76,6 +76,12 @@ impl Error {
     }
 }
 
+/// An error with its cause, in one line.
+pub(crate) fn chain(error: &Error) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let source = std::error::Error::source(&error);

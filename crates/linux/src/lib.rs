@@ -10,6 +10,7 @@
 #![expect(unsafe_code, reason = "system calls and libnftables; no other crate may")]
 
 mod check;
+mod descriptors;
 mod error;
 mod kernel;
 mod namespace;
@@ -20,6 +21,7 @@ mod sandboxes;
 mod underlay;
 
 pub use check::{Need, check};
+pub use descriptors::sealed;
 pub use error::Error;
 pub use kernel::{Config, Kernel};
 pub use namespace::{Place, enter, run_in, start_in};

@@ -5,9 +5,10 @@
 //! socket there, and keeps the namespace alive. All contexts are used by the one thread that owns
 //! the kernel.
 
+use crate::descriptors;
 use crate::error::Error;
 use crate::namespace::Place;
-use crate::netlink::{Socket, generation};
+use crate::netlink::{Balance, Socket, balance, generation};
 use libloading::Library;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr::NonNull;
@@ -84,6 +85,8 @@ impl Nftables {
     /// Opens a context in the thread's namespace.
     pub(crate) fn open(&self) -> Result<Rules, Error> {
         let open = Open { context: Context::open(&self.functions)?, socket: Socket::netfilter()? };
+        // The library's socket would be inherited by every program that is started.
+        descriptors::mark()?;
         Ok(Rules { open: Some(open), closing: self.closing.clone(), generation: None })
     }
 }
@@ -99,6 +102,16 @@ impl Rules {
         // Exactly one more: nobody else changed anything in between.
         let after = generation(&mut open.socket)?;
         self.generation = (after == before.wrapping_add(1)).then_some(after);
+        Ok(())
+    }
+
+    /// Gives chains of `table` other back ends, unless somebody else has changed rules meanwhile.
+    /// The thread may be anywhere.
+    pub(crate) fn balance(&mut self, table: &str, changes: &[Balance]) -> Result<(), Error> {
+        let before = self.generation.take().ok_or(Error::Context)?;
+        balance(self.socket()?, table, changes, before)?;
+        // The kernel passes over 0.
+        self.generation = Some(before.wrapping_add(1).max(1));
         Ok(())
     }
 

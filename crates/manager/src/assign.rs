@@ -63,12 +63,19 @@ impl Picture {
     /// Takes the picture of a view.
     pub fn of(view: &View) -> Self {
         let mut picture = Self::default();
-        for network in view.networks().filter(|network| !network.spec.ingress) {
+        for network in view.networks() {
+            if network.spec.ingress {
+                if network.spec.mtu() != 0 {
+                    picture.mesh_mut().mtu = network.spec.mtu();
+                }
+                continue;
+            }
             let seen = NetworkView {
                 name: network.spec.name.clone(),
                 vni: network.vni,
                 subnet: network.subnet,
                 internal: network.spec.internal,
+                mtu: network.spec.mtu(),
                 ..NetworkView::default()
             };
             picture.networks.insert(network.id.clone(), Arc::new(seen));

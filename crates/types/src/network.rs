@@ -42,6 +42,17 @@ pub struct NetworkSpec {
     pub aux_addresses: BTreeMap<String, Ipv4Addr>,
 }
 
+impl NetworkSpec {
+    /// Docker's option for the MTU of the underlay.
+    pub const MTU: &str = "com.docker.network.driver.mtu";
+
+    /// The underlay's MTU as the creator said it, in bytes; 0 where nothing was said. As in Docker,
+    /// an interface on the network has the tunnel's 50 bytes less.
+    pub fn mtu(&self) -> u32 {
+        self.driver_options.get(Self::MTU).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
 /// An IPv4 network with its gateway address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {

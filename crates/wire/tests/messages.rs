@@ -103,6 +103,7 @@ fn network() -> NetworkView {
         ..ServiceView::default()
     };
     NetworkView {
+        mtu: 0,
         name: "front".into(),
         vni: 4097,
         subnet: Some(Subnet { net: "10.0.1.0/24".parse().unwrap(), gateway: address(1) }),
@@ -118,6 +119,7 @@ fn mesh() -> Mesh {
     let task = MeshTask { node: "n1".into(), ingress, serving: true };
     let port = |tasks| MeshPort { service: "s1".into(), target: 80, tasks };
     Mesh {
+        mtu: 0,
         nodes: BTreeMap::from([("n1".into(), node)]),
         tasks: BTreeMap::from([("t1".into(), task)]),
         ports: BTreeMap::from([

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::gateway;
 use crate::handle::Wanted;
 use crate::port::Namespaces;
-use discovery::{Kernel, Sandbox};
+use discovery::{Depth, Kernel, Sandbox};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -25,8 +25,12 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             None => self.fresh(&netns)?,
         };
         if !self.namespaces.exists(&netns).await {
-            // What is open in its name, is in one that has gone.
+            // What is open in its name, is in one that has gone. The new one looks the same to the
+            // rules.
             sandbox.dns_port = 0;
+            if self.here.sandboxes.contains_key(id) {
+                self.depth = Depth::Repair;
+            }
         }
         let created = flatten(timeout(NAMESPACE, self.namespaces.create(&netns)).await);
         if let Err(source) = created {
@@ -46,8 +50,6 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         sandbox.nameservers = wanted.nameservers;
         self.here.sandboxes.insert(id.to_owned(), sandbox);
         self.local_is_saved = false;
-        // The namespace may be new although the rules look the same.
-        self.held = None;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::{NAMESPACE, PAUSE_FIRST, Run, Waiter, WaiterReply, flatten, now};
 use crate::error::Error;
 use crate::journal::Local;
 use crate::port::Namespaces;
-use discovery::{Desired, Kernel, Knowledge, project};
+use discovery::{Depth, Desired, Kernel, Knowledge, Outcome, Sandbox, project};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -15,34 +15,38 @@ const APPLY: Duration = Duration::from_secs(30);
 const PAUSE_LONGEST: Duration = Duration::from_secs(8);
 
 impl<K: Kernel, N: Namespaces> Run<K, N> {
-    /// Makes kernel and names follow what is known and what is here.
-    pub(super) async fn settle(&mut self) {
+    /// Makes kernel and names follow what is known and what is here. Fails when the kernel is of no
+    /// use any more.
+    pub(super) async fn settle(&mut self) -> Result<(), Error> {
         // Who comes has its DNS port before rules lead there, and who goes has no socket open when
         // its namespace goes. What is new of others waits: a name shall not lead to a VIP that the
         // kernel does not have yet.
         let published = self.names.published().unwrap_or_else(|| Arc::clone(&self.known));
         self.name(published).await;
         let desired = project(&self.known, &self.here).desired;
-        let outcome = self.apply(&desired).await;
+        let saved = self.apply(&desired).await?;
         let moved = self.name(Arc::clone(&self.known)).await;
-        match outcome {
-            // Rules lead to ports of before.
-            Ok(()) if moved => self.retry = Some(now()),
-            Ok(()) => {
-                self.retry = None;
-                let version = self.version;
-                self.applied
-                    .send_if_modified(|applied| std::mem::replace(applied, version) != version);
-                self.content();
-                if self.waiting.is_empty() {
-                    self.pause = PAUSE_FIRST;
-                } else {
-                    self.try_again("the name server is not there");
-                }
-            }
-            Err(error) => {
-                tracing::warn!(error, "network state not applied, trying again");
-                self.try_again(&error);
+        if let Err(error) = &saved {
+            tracing::warn!(error, "cannot write the journal, trying again");
+        }
+        let done = match saved {
+            Ok(()) => self.done(),
+            Err(error) => Err(error),
+        };
+        if done.is_ok() && !moved {
+            let version = self.version;
+            self.applied.send_if_modified(|applied| std::mem::replace(applied, version) != version);
+        }
+        // Rules lead to ports of before.
+        if moved {
+            self.retry = Some(now());
+        } else {
+            self.answer(&done);
+            if done.is_ok() && self.outcome.is_whole() && self.waiting.is_empty() {
+                (self.retry, self.pause) = (None, PAUSE_FIRST);
+            } else {
+                self.retry = Some(now() + self.pause);
+                self.pause = (self.pause * 2).min(PAUSE_LONGEST);
             }
         }
         for (id, reply) in std::mem::take(&mut self.leaving) {
@@ -53,11 +57,12 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 tracing::warn!(container = id, %error, "namespace left behind");
             }
         }
+        Ok(())
     }
 
     /// Writes the journal and the kernel's state, side by side, as far as they changed. Nobody
-    /// hears of success before both are done.
-    async fn apply(&mut self, desired: &Desired) -> Result<(), String> {
+    /// hears of success before both are done. The inner failure is the journal's.
+    async fn apply(&mut self, desired: &Desired) -> Result<Result<(), String>, Error> {
         let local = (!self.local_is_saved).then(|| Local {
             identity: self.identity.clone(),
             sandboxes: self.here.sandboxes.clone(),
@@ -72,24 +77,41 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             }
             Ok::<(), Error>(())
         };
-        let changed = self.held.as_ref() != Some(desired);
+        let is_held = self.held.as_ref() == Some(desired) && self.outcome.is_whole();
+        let depth = std::mem::replace(&mut self.depth, Depth::Change);
         let apply = async {
-            if !changed {
-                return Ok(());
+            if is_held && depth == Depth::Change {
+                return Ok(None);
             }
-            match timeout(APPLY, self.kernel.apply(desired)).await {
-                Ok(outcome) => outcome.map_err(|error| chain(&error)),
-                Err(_) => Err("the kernel took too long".to_owned()),
+            match timeout(APPLY, self.kernel.apply(desired, depth)).await {
+                Ok(outcome) => outcome.map(Some).map_err(|error| Error::Lost(chain(&error))),
+                Err(_) => Ok(Some(Outcome {
+                    node: Some("the kernel took too long".to_owned()),
+                    is_behind: true,
+                    ..Outcome::default()
+                })),
             }
         };
         let (saved, applied) = tokio::join!(save, apply);
         if saved.is_ok() {
             (self.local_is_saved, self.knowledge_is_saved) = (true, true);
         }
-        if changed {
-            self.held = applied.is_ok().then(|| desired.clone());
+        if let Some(outcome) = applied? {
+            self.outcome = outcome;
+            self.held = Some(desired.clone());
         }
-        saved.map_err(|error| chain(&error)).and(applied)
+        Ok(saved.map_err(|error| chain(&error)))
+    }
+
+    /// Says whether nothing leads any more to what was taken out.
+    fn done(&self) -> Result<(), String> {
+        match &self.outcome {
+            Outcome { node: Some(reason), .. } => Err(reason.clone()),
+            Outcome { is_behind: true, sandboxes, .. } => {
+                Err(sandboxes.values().next().cloned().unwrap_or_default())
+            }
+            Outcome { .. } => Ok(()),
+        }
     }
 
     /// Lets the name server hold `known` and what is here, and takes its ports over. While it is
@@ -119,61 +141,62 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         moved
     }
 
-    fn try_again(&mut self, error: &str) {
-        self.retry = Some(now() + self.pause);
-        self.pause = (self.pause * 2).min(PAUSE_LONGEST);
-        self.disappoint(error);
-    }
-
-    /// Tells everybody that it is done, but those whose container has no name server yet.
-    fn content(&mut self) {
+    /// Tells those who wait how it went, or lets them wait on.
+    fn answer(&mut self, done: &Result<(), String>) {
+        let now = now();
         for waiter in std::mem::take(&mut self.waiting) {
+            let is_over = waiter.until <= now;
             match waiter.reply {
-                WaiterReply::Done(reply) => drop(reply.send(Ok(()))),
-                WaiterReply::Attached(id, reply) => match self.here.sandboxes.get(&id) {
-                    None => drop(reply.send(Err(Error::Detached(id)))),
-                    Some(sandbox) if sandbox.dns_port != 0 => {
-                        drop(reply.send(Ok(sandbox.clone())));
+                WaiterReply::Done(reply) => match done {
+                    Ok(()) => drop(reply.send(Ok(()))),
+                    Err(error) if is_over => {
+                        drop(reply.send(Err(Error::Kernel(error.clone()))));
                     }
-                    Some(_) => {
-                        let reply = WaiterReply::Attached(id, reply);
-                        self.waiting.push(Waiter { until: waiter.until, reply });
+                    Err(_) => self.wait_on(waiter.until, WaiterReply::Done(reply)),
+                },
+                WaiterReply::Attached(id, reply) => match self.attached(&id, done) {
+                    Ok(sandbox) => drop(reply.send(Ok(sandbox))),
+                    Err(error) if is_over || error.retry() == types::Retry::Permanent => {
+                        drop(reply.send(Err(error)));
+                        // What could not be attached is taken away again.
+                        self.part(&id);
+                        self.leaving.push((id, None));
                     }
+                    Err(_) => self.wait_on(waiter.until, WaiterReply::Attached(id, reply)),
                 },
             }
         }
     }
 
-    /// Tells those who have waited long enough that it failed. What could not be attached is taken
-    /// away again.
-    fn disappoint(&mut self, error: &str) {
-        let now = now();
-        let (over, waiting): (Vec<Waiter>, Vec<Waiter>) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiter| waiter.until <= now);
-        self.waiting = waiting;
-        for waiter in over {
-            match waiter.reply {
-                WaiterReply::Done(reply) => {
-                    drop(reply.send(Err(Error::Kernel(error.to_owned()))));
-                }
-                WaiterReply::Attached(id, reply) => {
-                    drop(reply.send(Err(self.failure(&id, error))));
-                    self.part(&id);
-                    self.leaving.push((id, None));
-                }
-            }
-        }
+    fn wait_on(&mut self, until: tokio::time::Instant, reply: WaiterReply) {
+        self.waiting.push(Waiter { until, reply });
     }
 
-    /// Why a container is not attached.
-    fn failure(&mut self, id: &str, error: &str) -> Error {
-        let is_named = self.here.sandboxes.get(id).is_none_or(|sandbox| sandbox.dns_port != 0);
-        if is_named {
-            return Error::Kernel(error.to_owned());
+    /// Says whether a container may start, or what is missing yet.
+    fn attached(&mut self, id: &str, done: &Result<(), String>) -> Result<Sandbox, Error> {
+        let Some(sandbox) = self.here.sandboxes.get(id) else {
+            return Err(Error::Detached(id.to_owned()));
+        };
+        let ports = sandbox.host_ports.iter();
+        let taken = ports.filter_map(|(protocol, published, _)| {
+            self.outcome.ports.get(&(*protocol, *published))
+        });
+        if let Some(reason) = taken.into_iter().next() {
+            return Err(Error::PortTaken(reason.clone()));
         }
-        let reason = self.names.held().and_then(|mut held| held.failed.remove(id));
-        let source = std::io::Error::other(reason.unwrap_or_else(|| error.to_owned()));
-        Error::Resolver { path: self.netns(id), source }
+        if let Some(reason) = self.outcome.sandboxes.get(id) {
+            return Err(Error::Kernel(reason.clone()));
+        }
+        if self.outcome.node.is_some() || !self.local_is_saved {
+            return Err(Error::Kernel(done.clone().err().unwrap_or_default()));
+        }
+        if sandbox.dns_port == 0 {
+            let reason = self.names.held().and_then(|mut held| held.failed.remove(id));
+            let reason = reason.unwrap_or_else(|| "the name server is not there".to_owned());
+            let source = std::io::Error::other(reason);
+            return Err(Error::Resolver { path: self.netns(id), source });
+        }
+        Ok(sandbox.clone())
     }
 
     async fn remove(&mut self, id: &str) -> Result<(), Error> {

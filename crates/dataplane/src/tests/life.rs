@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::handle::start_at;
 use crate::names::Names;
 use crate::port::Namespaces;
-use discovery::{Desired, SandboxAttachment};
+use discovery::{Depth, Desired, Outcome, SandboxAttachment};
 use domain::base::Rtype;
 use scope::Scope;
 use std::convert::Infallible;
@@ -53,6 +53,10 @@ wherever_the_name_server_is![
     who_this_node_is_is_noted_also_while_the_kernel_refuses,
     an_attach_that_cannot_be_applied_fails_in_time_and_leaves_nothing,
     rules_that_somebody_flushed_come_back,
+    a_container_that_cannot_be_connected_fails_alone_and_says_why,
+    a_balancer_that_may_lead_to_what_was_taken_out_holds_no_version,
+    a_port_that_the_node_itself_uses_is_refused_at_once,
+    what_others_touched_is_repaired_at_once,
 ];
 
 async fn an_attached_container_has_its_rules_in_the_kernel_and_its_names(host: Host) {
@@ -229,6 +233,70 @@ async fn rules_that_somebody_flushed_come_back(host: Host) {
     until(true, async || host.kernel.applied() > before).await;
 }
 
+/// What fails for one container.
+fn only(container: &str) -> Outcome {
+    let reason = "VNI 4097 is in use by another program".to_owned();
+    Outcome { sandboxes: [(container.to_owned(), reason)].into(), ..Outcome::default() }
+}
+
+async fn a_container_that_cannot_be_connected_fails_alone_and_says_why(host: Host) {
+    host.identify().await;
+    host.kernel.fail_alone(only("c1"));
+    let failing = host.dataplane.attach("c1", Wanted::default());
+    let others = async {
+        host.attach_alone("c2").await;
+        // Also what managers say is held, since nothing of it leads anywhere in c1.
+        host.learn(knowledge(&[("t2", 111, true)]), 3).await;
+        host.dataplane.withdraw(TaskId::from("t2")).await.unwrap();
+    };
+    let (failed, ()) = tokio::join!(failing, others);
+    let error = failed.unwrap_err().to_string();
+    assert!(error.contains("VNI 4097 is in use by another program"), "{error}");
+    let left = host.dataplane.sandboxes().await.unwrap();
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["c2"]);
+}
+
+async fn a_balancer_that_may_lead_to_what_was_taken_out_holds_no_version(host: Host) {
+    host.kernel.fail_alone(Outcome { is_behind: true, ..only("c1") });
+    host.dataplane.learn(knowledge(&[]), 3).await.unwrap();
+    let failed = host.dataplane.withdraw(TaskId::from("t1")).await;
+    assert!(matches!(failed, Err(Error::Kernel(_))), "{failed:?}");
+    assert_ne!(*host.dataplane.applied().borrow(), 3);
+    host.kernel.fail_alone(Outcome::default());
+    host.dataplane.applied().wait_for(|applied| *applied == 3).await.unwrap();
+}
+
+async fn a_port_that_the_node_itself_uses_is_refused_at_once(host: Host) {
+    let reason = "port 80/tcp is in use on this node by nginx".to_owned();
+    let ports = [((Protocol::Tcp, 80), reason)].into();
+    host.kernel.fail_alone(Outcome { ports, ..Outcome::default() });
+    let wanted = Wanted { host_ports: vec![(Protocol::Tcp, 80, 8080)], ..Wanted::default() };
+    let failed = host.dataplane.attach("c1", wanted).await.unwrap_err();
+    assert!(matches!(failed, Error::PortTaken(_)), "{failed:?}");
+    assert!(failed.to_string().starts_with("port 80/tcp is in use on this node by nginx"));
+    host.attach_alone("c2").await;
+    assert_eq!(host.dataplane.sandboxes().await.unwrap().len(), 1);
+}
+
+async fn what_others_touched_is_repaired_at_once(host: Host) {
+    host.attach_alone("c1").await;
+    until(true, async || host.kernel.repaired() > 0).await;
+    let (repaired, applied) = (host.kernel.repaired(), host.kernel.applied());
+    host.kernel.disturb();
+    until(repaired + 1, async || host.kernel.repaired()).await;
+    assert_eq!(host.kernel.applied(), applied + 1);
+}
+
+#[tokio::test]
+async fn a_kernel_that_is_lost_ends_the_scope() {
+    let mut host = Host::new(Place::Here).await;
+    host.kernel.lose();
+    drop(host.dataplane.attach("c1", Wanted::default()).await);
+    let ended = std::mem::take(&mut host.scope).join().await.unwrap_err();
+    let text = format!("{ended:?}");
+    assert!(text.contains("Lost"), "{text}");
+}
+
 /// Notes for each change that has the VIP whether its name was known before.
 #[derive(Clone, Default)]
 struct Curious {
@@ -239,13 +307,13 @@ struct Curious {
 impl discovery::Kernel for Curious {
     type Error = Infallible;
 
-    async fn apply(&mut self, desired: &Desired) -> Result<(), Infallible> {
+    async fn apply(&mut self, desired: &Desired, _: Depth) -> Result<Outcome, Infallible> {
         if desired.sandboxes.values().any(|rules| rules.vips.contains_key(&VIP)) {
             let port = self.port.load(Ordering::Relaxed);
             let known = !lookup(port, "web").await.is_empty();
             self.known.lock().unwrap().push(known);
         }
-        Ok(())
+        Ok(Outcome::default())
     }
 }
 

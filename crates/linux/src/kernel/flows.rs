@@ -5,97 +5,135 @@
 //! back end is no more: then the client shall hear of it at once (its next packet goes to another
 //! back end, which resets it) rather than wait.
 
-use super::Config;
-use super::mesh::Mesh;
-use super::sandbox::Sandbox;
 use crate::error::Error;
-use crate::netlink::{Flow, delete_flows};
+use crate::netlink::{Flow, Gone, Socket, forget};
 use discovery::{Desired, MeshRules, SandboxRules};
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use types::{NetworkId, Protocol};
 
-/// A change of what is desired.
-#[derive(Clone, Copy)]
-pub(super) struct Change<'a> {
-    /// `None` after a start.
-    pub(super) before: Option<&'a Desired>,
-    pub(super) after: &'a Desired,
+/// Who is there at all, whether it serves or not.
+pub(super) struct Alive<'a> {
+    desired: &'a Desired,
+    local: BTreeSet<(&'a NetworkId, Ipv4Addr)>,
+    gateways: BTreeSet<Ipv4Addr>,
 }
 
-impl Change<'_> {
-    /// Forgets connections of a container, if the change took a back end from it.
-    pub(super) fn forget_in_sandbox(&self, id: &str, sandbox: &mut Sandbox) -> Result<(), Error> {
-        let Some(rules) = self.after.sandboxes.get(id) else { return Ok(()) };
-        let needed = self.before.is_none_or(|before| {
-            // A new container has no connections.
-            before.sandboxes.get(id).is_some_and(|old| {
-                lost_backend(old, rules) || !known(old, before).is_subset(&known(rules, self.after))
-            })
-        });
-        if !needed {
-            return Ok(());
+impl<'a> Alive<'a> {
+    pub(super) fn new(desired: &'a Desired) -> Self {
+        let sandboxes = desired.sandboxes.values();
+        let attachments = sandboxes.clone().flat_map(|sandbox| &sandbox.attachments);
+        Self {
+            desired,
+            local: attachments.map(|to| (&to.network, to.address)).collect(),
+            gateways: sandboxes.map(|sandbox| sandbox.gateway_address).collect(),
         }
-        let alive = known(rules, self.after);
-        let socket = sandbox.socket()?;
-        delete_flows(socket, |flow| stale_in_sandbox(flow, rules, &alive)).map(drop)
     }
 
-    /// Forgets connections through this node's published ports, likewise.
-    pub(super) fn forget_here(&self, config: &Config, mesh: &mut Mesh) -> Result<(), Error> {
-        let rules = &self.after.mesh;
-        let needed = self.before.is_none_or(|before| {
-            !targets(before).is_subset(&targets(self.after)) || lost_port(&before.mesh, rules)
-        });
-        if !needed {
-            return Ok(());
-        }
-        let alive = targets(self.after);
-        let subnet = config.gateway_subnet.trunc();
-        delete_flows(mesh.socket()?, |flow| stale_here(flow, rules, &alive, subnet)).map(drop)
+    /// Says whether a container can reach an endpoint of this address on its networks.
+    pub(super) fn beside(&self, rules: &SandboxRules, address: Ipv4Addr) -> bool {
+        rules.attachments.iter().any(|attachment| {
+            let overlay = self.desired.overlays.get(&attachment.network);
+            overlay.is_some_and(|overlay| overlay.remotes.contains_key(&address))
+                || self.local.contains(&(&attachment.network, address))
+        })
+    }
+
+    /// Says whether published ports may lead to this address.
+    pub(super) fn published(&self, address: Ipv4Addr) -> bool {
+        self.gateways.contains(&address) || self.desired.mesh.remote_tasks.contains_key(&address)
     }
 }
 
-fn lost_backend(old: &SandboxRules, new: &SandboxRules) -> bool {
-    old.vips.iter().any(|(vip, backends)| {
-        let kept = new.vips.get(vip).map(Vec::as_slice).unwrap_or_default();
-        backends.iter().any(|backend| !kept.contains(backend))
-    })
+/// What is still tracked of back ends that were taken out.
+#[derive(Debug, Default)]
+pub(super) struct Leavings {
+    /// To be forgotten now.
+    due: BTreeSet<Gone>,
+    /// Back ends that may still have TCP connections.
+    draining: BTreeSet<Ipv4Addr>,
 }
 
-fn lost_port(old: &MeshRules, new: &MeshRules) -> bool {
-    let ports = old.ports.iter().any(|(key, port)| {
-        let kept = new.ports.get(key).map(|port| port.backends.as_slice()).unwrap_or_default();
-        port.backends.iter().any(|backend| !kept.contains(backend))
-    });
-    ports || old.host_ports.iter().any(|(key, to)| new.host_ports.get(key) != Some(to))
+impl Leavings {
+    /// Notes which back ends a change takes from a container's VIPs.
+    pub(super) fn note_vips(&mut self, old: &SandboxRules, new: &SandboxRules) {
+        if old.vips == new.vips {
+            return;
+        }
+        for (vip, backends) in &old.vips {
+            let kept = new.vips.get(vip).map(Vec::as_slice).unwrap_or_default();
+            for backend in backends.iter().filter(|backend| !kept.contains(*backend)) {
+                self.due.insert(udp(Some(*vip), None, *backend));
+                self.draining.insert(*backend);
+            }
+        }
+        for backend in new.vips.values().flatten() {
+            self.draining.remove(backend);
+        }
+    }
+
+    /// Notes which back ends a change takes from published ports, and which tasks here have moved.
+    pub(super) fn note_ports(&mut self, old: &MeshRules, new: &MeshRules) {
+        for ((protocol, port), rules) in &old.ports {
+            let kept = new.ports.get(&(*protocol, *port));
+            let kept = kept.map(|rules| rules.backends.as_slice()).unwrap_or_default();
+            let lost = rules.backends.iter().filter(|backend| !kept.contains(*backend));
+            lost.for_each(|backend| self.note(*protocol, None, Some(*port), *backend));
+        }
+        for ((protocol, port), to) in &old.host_ports {
+            if new.host_ports.get(&(*protocol, *port)) != Some(to) {
+                self.note(*protocol, None, Some(*port), to.0);
+            }
+        }
+        for (key, gateway) in &old.local_tasks {
+            if new.local_tasks.get(key) != Some(gateway) {
+                let (task, protocol, port) = *key;
+                self.note(protocol, Some(task), Some(port), *gateway);
+            }
+        }
+    }
+
+    fn note(
+        &mut self,
+        protocol: Protocol,
+        to: Option<Ipv4Addr>,
+        port: Option<u16>,
+        backend: Ipv4Addr,
+    ) {
+        match protocol {
+            Protocol::Udp => self.due.insert(udp(to, port, backend)),
+            Protocol::Tcp => self.draining.insert(backend),
+        };
+    }
+
+    /// Forgets what is due, TCP connections to those who are no more among it.
+    pub(super) fn forget<'s>(
+        &mut self,
+        socket: impl FnOnce() -> Result<&'s mut Socket, Error>,
+        alive: impl Fn(Ipv4Addr) -> bool,
+    ) -> Result<(), Error> {
+        for backend in self.draining.extract_if(.., |backend| !alive(*backend)) {
+            let protocol = Protocol::Tcp;
+            self.due.insert(Gone { protocol, destination: None, port: None, backend });
+        }
+        if self.due.is_empty() {
+            return Ok(());
+        }
+        let due: Vec<Gone> = self.due.iter().copied().collect();
+        forget(socket()?, &due)?;
+        self.due.clear();
+        Ok(())
+    }
 }
 
-/// All endpoints on a container's networks.
-fn known(rules: &SandboxRules, desired: &Desired) -> BTreeSet<Ipv4Addr> {
-    let networks: BTreeSet<&NetworkId> =
-        rules.attachments.iter().map(|attachment| &attachment.network).collect();
-    let remote = networks
-        .iter()
-        .filter_map(|id| desired.overlays.get(*id))
-        .flat_map(|overlay| overlay.remotes.keys().copied());
-    let local = desired
-        .sandboxes
-        .values()
-        .flat_map(|sandbox| &sandbox.attachments)
-        .filter(|attachment| networks.contains(&attachment.network))
-        .map(|attachment| attachment.address);
-    remote.chain(local).collect()
+fn udp(destination: Option<Ipv4Addr>, port: Option<u16>, backend: Ipv4Addr) -> Gone {
+    Gone { protocol: Protocol::Udp, destination, port, backend }
 }
 
-/// All that published ports may lead to.
-fn targets(desired: &Desired) -> BTreeSet<Ipv4Addr> {
-    let here = desired.sandboxes.values().map(|sandbox| sandbox.gateway_address);
-    here.chain(desired.mesh.remote_tasks.keys().copied()).collect()
-}
-
-fn stale_in_sandbox(flow: &Flow, rules: &SandboxRules, alive: &BTreeSet<Ipv4Addr>) -> bool {
+/// Says whether a connection that is found in a container leads to where it shall not. For those of
+/// former times, of which nobody noted what was taken out.
+pub(super) fn stale_in_sandbox(flow: &Flow, rules: &SandboxRules, alive: &Alive<'_>) -> bool {
     let ours = |address: Ipv4Addr| {
         rules.attachments.iter().any(|attachment| {
             Ipv4Net::new(attachment.address, attachment.prefix)
@@ -107,19 +145,25 @@ fn stale_in_sandbox(flow: &Flow, rules: &SandboxRules, alive: &BTreeSet<Ipv4Addr
     }
     let balanced = rules.vips.get(&flow.destination).is_some_and(|to| to.contains(&flow.backend));
     match flow.protocol {
-        Protocol::Tcp => !alive.contains(&flow.backend),
+        Protocol::Tcp => !alive.beside(rules, flow.backend),
         Protocol::Udp => !balanced,
     }
 }
 
-fn stale_here(flow: &Flow, rules: &MeshRules, alive: &BTreeSet<Ipv4Addr>, subnet: Ipv4Net) -> bool {
+/// The same for a connection through this node's published ports.
+pub(super) fn stale_here(
+    flow: &Flow,
+    rules: &MeshRules,
+    alive: &Alive<'_>,
+    subnet: Ipv4Net,
+) -> bool {
     let ingress = rules.ingress.and_then(|ingress| Ipv4Net::new(ingress, 16).ok());
     let elsewhere = ingress.is_some_and(|net| net.contains(&flow.backend));
     if !elsewhere && !subnet.contains(&flow.backend) {
         return false;
     }
     if flow.protocol == Protocol::Tcp {
-        return !alive.contains(&flow.backend);
+        return !alive.published(flow.backend);
     }
     // From another node: the destination is a task's address on the ingress network.
     if ingress.is_some_and(|net| net.contains(&flow.destination)) {
@@ -135,7 +179,8 @@ fn stale_here(flow: &Flow, rules: &MeshRules, alive: &BTreeSet<Ipv4Addr>, subnet
 #[cfg(test)]
 mod tests {
     use super::*;
-    use discovery::{PortRules, SandboxAttachment};
+    use discovery::{Overlay, PortRules, SandboxAttachment};
+    use std::collections::BTreeMap;
 
     const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 200);
     const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 12);
@@ -162,25 +207,67 @@ mod tests {
         }
     }
 
+    fn desired(remotes: &[Ipv4Addr]) -> Desired {
+        let node = Ipv4Addr::new(192, 168, 100, 2);
+        let overlay = Overlay {
+            vni: 4097,
+            local: node,
+            port: 4789,
+            gateway: [10, 0, 1, 1].into(),
+            prefix: 24,
+            mtu: 0,
+            peers: BTreeSet::new(),
+            remotes: remotes.iter().map(|remote| (*remote, node)).collect(),
+        };
+        Desired {
+            overlays: BTreeMap::from([("net".into(), overlay)]),
+            sandboxes: BTreeMap::from([("c".into(), rules(&[]))]),
+            ..Desired::default()
+        }
+    }
+
     #[test]
     fn udp_leaves_a_back_end_that_is_taken_out_and_tcp_one_that_is_no_more() {
+        let (both, one) = (desired(&[BACKEND, OTHER]), desired(&[OTHER]));
         let (udp, tcp) = (flow(Protocol::Udp, VIP, BACKEND), flow(Protocol::Tcp, VIP, BACKEND));
-        let alive = BTreeSet::from([BACKEND, OTHER]);
-        for (backends, alive, stale) in [
-            (&[BACKEND, OTHER][..], &alive, (false, false)),
-            (&[OTHER], &alive, (true, false)),
-            (&[], &BTreeSet::from([OTHER]), (true, true)),
+        for (backends, desired, stale) in [
+            (&[BACKEND, OTHER][..], &both, (false, false)),
+            (&[OTHER], &both, (true, false)),
+            (&[], &one, (true, true)),
         ] {
-            let rules = rules(backends);
+            let (rules, alive) = (rules(backends), Alive::new(desired));
             let found =
-                (stale_in_sandbox(&udp, &rules, alive), stale_in_sandbox(&tcp, &rules, alive));
+                (stale_in_sandbox(&udp, &rules, &alive), stale_in_sandbox(&tcp, &rules, &alive));
             assert_eq!(found, stale, "{backends:?}");
         }
     }
 
     #[test]
+    fn a_change_notes_what_it_takes_out_and_what_comes_back_drains_no_more() {
+        let mut leavings = Leavings::default();
+        leavings.note_vips(&rules(&[BACKEND, OTHER]), &rules(&[OTHER]));
+        assert_eq!(leavings.due, BTreeSet::from([udp(Some(VIP), None, BACKEND)]));
+        assert_eq!(leavings.draining, BTreeSet::from([BACKEND]));
+        leavings.note_vips(&rules(&[OTHER]), &rules(&[OTHER, BACKEND]));
+        assert!(leavings.draining.is_empty());
+        let port = |backends: &[Ipv4Addr]| MeshRules {
+            ports: [Protocol::Tcp, Protocol::Udp]
+                .map(|protocol| {
+                    ((protocol, 80), PortRules { target: 8, backends: backends.to_vec() })
+                })
+                .into(),
+            ..MeshRules::default()
+        };
+        let mut leavings = Leavings::default();
+        leavings.note_ports(&port(&[GATEWAY, TASK]), &port(&[GATEWAY]));
+        assert_eq!(leavings.due, BTreeSet::from([udp(None, Some(80), TASK)]));
+        assert_eq!(leavings.draining, BTreeSet::from([TASK]));
+    }
+
+    #[test]
     fn connections_that_others_rewrite_are_left_alone() {
-        let none = BTreeSet::new();
+        let desired = Desired::default();
+        let none = Alive::new(&desired);
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let dns = flow(protocol, [127, 0, 0, 11].into(), [127, 0, 0, 12].into());
             assert!(!stale_in_sandbox(&dns, &rules(&[]), &none));
@@ -199,9 +286,10 @@ mod tests {
             ports: [((Protocol::Udp, 80), port)].into(),
             ..MeshRules::default()
         };
+        let desired = desired(&[]);
         let stale = |destination, backend| {
             let subnet = "172.30.0.0/16".parse().unwrap();
-            let alive = BTreeSet::from([GATEWAY, TASK]);
+            let alive = Alive::new(&desired);
             stale_here(&flow(Protocol::Udp, destination, backend), &rules, &alive, subnet)
         };
         let node = Ipv4Addr::new(192, 168, 100, 2);

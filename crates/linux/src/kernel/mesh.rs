@@ -1,12 +1,13 @@
 //! The routing mesh on this node: its tunnel, what it knows of other nodes and tasks, the rules.
 
-use super::{Config, OVERLAY_MTU, tunnel};
+use super::flows::{self, Alive, Leavings};
+use super::{Config, mtu, tunnel};
 use crate::error::Error;
 use crate::namespace;
 use crate::netlink::{
     Addresses, LinkKind, Links, Mac, Message, Neighbours, Route, Socket, Steering, Vxlan,
-    add_address, add_neighbour, add_route, add_steering, add_tunnel, delete_link, delete_neighbour,
-    delete_steering, delete_tunnel, mac_of, set_up, steering_present,
+    add_address, add_neighbour, add_route, add_steering, add_tunnel, delete_flows, delete_link,
+    delete_neighbour, delete_steering, delete_tunnel, mac_of, set_mtu, set_up, steering_present,
 };
 use crate::nft::{Nftables, Rules};
 use crate::render::mesh::{self as render, Around};
@@ -23,15 +24,32 @@ const VNI: u32 = 4096;
 const REPLY_TABLE: u32 = 100;
 const REPLY_PRIORITY: u32 = 90;
 
+/// The mesh as it shall be.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) rules: MeshRules,
+    pub(super) around: Around,
+}
+
+impl Wanted {
+    /// What remains where the tunnel cannot be made.
+    pub(super) fn without_tunnel(self) -> Self {
+        let rules = MeshRules { host_ports: self.rules.host_ports, ..MeshRules::default() };
+        Self { rules, around: self.around }
+    }
+}
+
 /// The mesh as it is there.
 pub(super) struct Mesh {
-    rules: MeshRules,
-    around: Around,
+    is: Wanted,
     /// The index of the gateway bridge.
     bridge: u32,
     /// The index of the tunnel, where there is a mesh.
     tunnel: Option<u32>,
     table: Rules,
+    leavings: Leavings,
+    /// Nobody has looked at the tracked connections since this daemon started.
+    unseen: bool,
 }
 
 /// `ip rule add iif BRIDGE fwmark 0x10000/0x10000 lookup 100 priority 90`
@@ -45,32 +63,45 @@ pub(super) fn steering(config: &Config) -> Steering<'_> {
 }
 
 impl Mesh {
-    /// Makes the mesh be as wanted. Without `observe`, what is held is believed.
+    /// Makes the mesh be as wanted. Without `repair`, what is held is believed.
     pub(super) fn hold(
         (config, nftables, bridge): (&Config, &Nftables, u32),
-        wanted: &Desired,
+        wanted: Wanted,
         held: Option<Self>,
-        observe: bool,
+        repair: bool,
     ) -> Result<Self, Error> {
         let held = held.filter(|held| held.bridge == bridge);
-        let held = held.filter(|held| !observe || held.tunnel_is_there());
+        let held = held.filter(|held| !repair || held.tunnel_is_there());
         match held {
-            Some(mut held) if held.same_frame(&wanted.mesh) => {
-                held.change(config, wanted, observe)?;
+            Some(mut held) if held.same_frame(&wanted.rules) => {
+                held.change(config, wanted, repair)?;
                 Ok(held)
             }
             Some(_) | None => Self::build((config, nftables, bridge), wanted),
         }
     }
 
-    /// A socket to netfilter in the node's namespace.
-    pub(super) fn socket(&mut self) -> Result<&mut Socket, Error> {
-        self.table.socket()
+    /// Forgets connections to back ends that were taken out.
+    pub(super) fn forget(&mut self, alive: &Alive<'_>) -> Result<(), Error> {
+        let Self { table, leavings, .. } = self;
+        leavings.forget(|| table.socket(), |address| alive.published(address))
+    }
+
+    pub(super) fn is_unseen(&self) -> bool {
+        self.unseen
+    }
+
+    /// Forgets connections of former times that lead to where they shall not.
+    pub(super) fn look(&mut self, alive: &Alive<'_>, subnet: Ipv4Net) -> Result<(), Error> {
+        self.unseen = false;
+        let Self { is, table, .. } = self;
+        let stale = |flow: &_| flows::stale_here(flow, &is.rules, alive, subnet);
+        delete_flows(table.socket()?, stale).map(drop)
     }
 
     fn same_frame(&self, wanted: &MeshRules) -> bool {
-        let frame = |rules: &MeshRules| (rules.ingress, rules.local, rules.port);
-        frame(&self.rules) == frame(wanted)
+        let frame = |rules: &MeshRules| (rules.ingress, rules.local, rules.port, rules.mtu);
+        frame(&self.is.rules) == frame(wanted)
     }
 
     /// Says whether the tunnel has not been removed by others; the rules at its exit go with it.
@@ -80,27 +111,21 @@ impl Mesh {
         found == self.tunnel
     }
 
-    fn change(&mut self, config: &Config, wanted: &Desired, observe: bool) -> Result<(), Error> {
-        let around = around(wanted);
-        let wanted = &wanted.mesh;
+    fn change(&mut self, config: &Config, wanted: Wanted, repair: bool) -> Result<(), Error> {
         if let Some(tunnel) = self.tunnel {
             let mut socket = Socket::route()?;
-            let seen = if observe {
-                settle(&mut socket, config, wanted, tunnel)?;
+            let seen = if repair {
+                settle(&mut socket, config, &wanted.rules, tunnel)?;
                 Neighbours::observe(&mut socket, tunnel, tunnel)?
             } else {
-                expected(&self.rules)
+                expected(&self.is.rules)
             };
-            socket.send(&difference(&seen, wanted, tunnel))?;
+            socket.send(&difference(&seen, &wanted.rules, tunnel))?;
         }
-        let held = tables(config, &self.rules, &self.around);
-        let mesh = tables(config, wanted, &around);
-        let changed = if observe || !self.table.known() {
-            if self.table.untouched()? {
-                render::difference(&held, &mesh)
-            } else {
-                Some(render::whole(&mesh))
-            }
+        let held = tables(config, &self.is);
+        let mesh = tables(config, &wanted);
+        let changed = if !self.table.known() || repair && !self.table.untouched()? {
+            Some(render::whole(&mesh))
         } else {
             render::difference(&held, &mesh)
         };
@@ -108,37 +133,36 @@ impl Mesh {
             // A change can fail on a table that somebody else has emptied; the whole cannot.
             self.table.apply(&text).or_else(|_| self.table.apply(&render::whole(&mesh)))?;
         }
-        self.rules = wanted.clone();
-        self.around = around;
+        self.leavings.note_ports(&self.is.rules, &wanted.rules);
+        self.is = wanted;
         Ok(())
     }
 
     /// Makes the tunnel fit, keeps one that does, and replaces the tables.
     fn build(
         (config, nftables, bridge): (&Config, &Nftables, u32),
-        wanted: &Desired,
+        wanted: Wanted,
     ) -> Result<Self, Error> {
-        let around = around(wanted);
-        let wanted = &wanted.mesh;
         let mut socket = Socket::route()?;
-        let ends = wanted.ingress.zip(wanted.local);
-        let tunnel = ends.map(|ends| frame(&mut socket, wanted.port, ends)).transpose()?;
+        let ends = wanted.rules.ingress.zip(wanted.rules.local);
+        let tunnel = ends.map(|ends| frame(&mut socket, &wanted.rules, ends)).transpose()?;
         if let Some(tunnel) = tunnel {
-            settle(&mut socket, config, wanted, tunnel)?;
+            settle(&mut socket, config, &wanted.rules, tunnel)?;
             let seen = Neighbours::observe(&mut socket, tunnel, tunnel)?;
-            socket.send(&difference(&seen, wanted, tunnel))?;
+            socket.send(&difference(&seen, &wanted.rules, tunnel))?;
         } else {
             remove(&mut socket, config)?;
         }
         let mut table = nftables.open()?;
-        table.apply(&render::whole(&tables(config, wanted, &around)))?;
-        Ok(Self { rules: wanted.clone(), around, bridge, tunnel, table })
+        table.apply(&render::whole(&tables(config, &wanted)))?;
+        let leavings = Leavings::default();
+        Ok(Self { is: wanted, bridge, tunnel, table, leavings, unseen: true })
     }
 }
 
 /// Containers with no default route are on internal networks alone. Every node is an end of tunnels,
 /// whether it has a place in the mesh or not.
-fn around(wanted: &Desired) -> Around {
+pub(super) fn around(wanted: &Desired) -> Around {
     let sandboxes = wanted.sandboxes.values();
     let overlays = wanted.overlays.values();
     let mesh = wanted.mesh.ingress.map(|_| VNI);
@@ -157,7 +181,8 @@ fn around(wanted: &Desired) -> Around {
     }
 }
 
-fn tables<'a>(config: &'a Config, rules: &'a MeshRules, around: &'a Around) -> render::Mesh<'a> {
+fn tables<'a>(config: &'a Config, wanted: &'a Wanted) -> render::Mesh<'a> {
+    let Wanted { rules, around } = wanted;
     let Config { bridge, gateway_subnet, .. } = config;
     render::Mesh { rules, around, bridge, subnet: *gateway_subnet, tunnel: TUNNEL }
 }
@@ -165,10 +190,10 @@ fn tables<'a>(config: &'a Config, rules: &'a MeshRules, around: &'a Around) -> r
 /// Makes the tunnel, or keeps one that fits, and returns its index.
 fn frame(
     socket: &mut Socket,
-    port: u16,
+    rules: &MeshRules,
     (ingress, local): (Ipv4Addr, Ipv4Addr),
 ) -> Result<u32, Error> {
-    let mac = mac_of(ingress);
+    let (mac, port) = (mac_of(ingress), rules.port);
     let links = Links::observe(socket)?;
     if let Some(link) = links.named(TUNNEL) {
         let kind = LinkKind::Vxlan { vni: VNI, local: Some(local), port };
@@ -177,7 +202,8 @@ fn frame(
         }
         socket.send_one(delete_link(link.index))?;
     }
-    let vxlan = Vxlan { name: TUNNEL, vni: VNI, local, port, mac: Some(mac), mtu: OVERLAY_MTU };
+    let mtu = mtu::of_overlay(socket, local, rules.mtu)?;
+    let vxlan = Vxlan { name: TUNNEL, vni: VNI, local, port, mac: Some(mac), mtu };
     tunnel::make(socket, &vxlan)
 }
 
@@ -188,9 +214,10 @@ fn settle(
     wanted: &MeshRules,
     tunnel: u32,
 ) -> Result<(), Error> {
-    let Some(ingress) = wanted.ingress else { return Ok(()) };
+    let Some((ingress, local)) = wanted.ingress.zip(wanted.local) else { return Ok(()) };
     let net = Ipv4Net::new(ingress, PREFIX).unwrap_or_default();
-    let mut messages = vec![set_up(tunnel, true)];
+    let mtu = mtu::of_overlay(socket, local, wanted.mtu)?;
+    let mut messages = vec![set_mtu(tunnel, mtu), set_up(tunnel, true)];
     if !Addresses::observe(socket)?.of(tunnel).any(|found| found == net) {
         messages.push(add_address(tunnel, net));
     }

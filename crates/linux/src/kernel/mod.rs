@@ -1,38 +1,39 @@
 //! Makes the kernel hold what is desired.
 //!
-//! One thread owns all of it. What it holds is remembered, and an `apply` works out the difference
-//! to that; when the same is asked for twice, or after a failure or a start, the kernel is observed
-//! first. So a change costs what changed, and what others broke is repaired on the next repetition.
+//! One thread owns all of it. What it holds is remembered, and a change costs what differs from
+//! that; a repair looks at everything, in case others have meddled. What cannot be made fails alone
+//! and is tried again with the next application.
 
 mod clean;
 mod flows;
 mod gateway;
 mod mesh;
+mod mtu;
 mod overlay;
+mod ports;
 mod sandbox;
 mod tunnel;
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::namespace;
 use crate::nft::Nftables;
-use discovery::Desired;
+use discovery::{Depth, Desired, Outcome, SandboxRules};
+use flows::Alive;
 use gateway::Gateway;
 use ipnet::Ipv4Net;
 use mesh::Mesh;
 use overlay::Overlay;
+use ports::Ports;
 use sandbox::Sandbox;
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::thread;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use types::NetworkId;
 
 /// Applications that may wait for the thread: its owner waits for each.
 const REQUESTS: usize = 1;
-
-/// What an interface on an overlay may carry: 1500 less the tunnel's headers.
-const OVERLAY_MTU: u32 = 1450;
 
 /// Where things are on this machine.
 #[derive(Clone, Debug)]
@@ -54,7 +55,8 @@ pub struct Kernel {
 #[derive(Debug)]
 struct Request {
     desired: Box<Desired>,
-    reply: oneshot::Sender<Result<(), Error>>,
+    depth: Depth,
+    reply: oneshot::Sender<Outcome>,
 }
 
 impl Kernel {
@@ -67,9 +69,9 @@ impl Kernel {
         thread::Builder::new()
             .name("kernel".to_owned())
             .spawn(move || {
-                while let Some(request) = inbox.blocking_recv() {
-                    let outcome = holder.apply(*request.desired);
-                    // Nobody waits any more: the next application repairs what failed.
+                while let Some(request) = next(&mut inbox, &mut holder) {
+                    let outcome = holder.apply(*request.desired, request.depth);
+                    // Nobody waits any more: the next application tries again what failed.
                     drop(request.reply.send(outcome));
                 }
             })
@@ -84,14 +86,27 @@ impl Kernel {
     }
 }
 
+/// The next request. While there is none, what was tracked before this daemon is looked at, bit by
+/// bit, since one look takes 10 ms.
+fn next(inbox: &mut mpsc::Receiver<Request>, holder: &mut Holder) -> Option<Request> {
+    while holder.has_unseen() {
+        match inbox.try_recv() {
+            Ok(request) => return Some(request),
+            Err(TryRecvError::Empty) => holder.look(),
+            Err(TryRecvError::Disconnected) => return None,
+        }
+    }
+    inbox.blocking_recv()
+}
+
 impl discovery::Kernel for Kernel {
     type Error = Error;
 
-    async fn apply(&mut self, desired: &Desired) -> Result<(), Error> {
+    async fn apply(&mut self, desired: &Desired, depth: Depth) -> Result<Outcome, Error> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { desired: Box::new(desired.clone()), reply };
+        let request = Request { desired: Box::new(desired.clone()), depth, reply };
         self.requests.send(request).await.map_err(|_ended| Error::Ended)?;
-        answer.await.map_err(|_ended| Error::Ended)?
+        answer.await.map_err(|_ended| Error::Ended)
     }
 }
 
@@ -102,11 +117,15 @@ struct Holder {
     gateway: Option<Gateway>,
     overlays: BTreeMap<NetworkId, Overlay>,
     sandboxes: BTreeMap<String, Sandbox>,
+    ports: Ports,
     mesh: Option<Mesh>,
-    /// The last that was applied without a failure.
-    last: Option<Desired>,
-    /// The last application went well, so that what is remembered is true unless others meddled.
-    settled: bool,
+    last: Desired,
+    /// Containers whose tracked connections nobody has looked at since this daemon started.
+    unseen: BTreeSet<String>,
+    /// What failed last time, so that it is noted once.
+    told: Outcome,
+    /// Nothing was applied yet: nothing is known.
+    fresh: bool,
 }
 
 impl Holder {
@@ -117,121 +136,188 @@ impl Holder {
             gateway: None,
             overlays: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
+            ports: Ports::default(),
             mesh: None,
-            last: None,
-            settled: false,
+            last: Desired::default(),
+            unseen: BTreeSet::new(),
+            told: Outcome::default(),
+            fresh: true,
         }
     }
 
-    fn apply(&mut self, desired: Desired) -> Result<(), Error> {
-        let observe = !self.settled || self.last.as_ref() == Some(&desired);
-        self.settled = false;
-        let mut troubles = Troubles::default();
-        troubles.note("gateway bridge", self.hold_gateway(&desired, observe));
-        self.hold_overlays(&desired, observe, &mut troubles);
-        self.hold_sandboxes(&desired, observe, &mut troubles);
-        troubles.note("routing mesh", self.hold_mesh(&desired, observe));
-        self.forget_flows(&desired, &mut troubles);
-        if troubles.0.is_none() {
-            self.settled = true;
-            self.last = Some(desired);
-        }
-        troubles.0.map_or(Ok(()), Err)
+    fn apply(&mut self, desired: Desired, depth: Depth) -> Outcome {
+        let repair = depth == Depth::Repair || self.fresh;
+        self.fresh = false;
+        let mut outcome = Outcome::default();
+        let gateway = self.hold_gateway(&desired, repair);
+        let remade = self.hold_overlays(&desired, repair, &mut outcome);
+        let is_remade = |rules: &SandboxRules| {
+            rules.attachments.iter().any(|attachment| remade.contains(&attachment.network))
+        };
+        self.hold_sandboxes(&desired, |rules| repair || is_remade(rules), &mut outcome);
+        self.hold_mesh(&desired, repair, &mut outcome);
+        self.forget_flows(&desired, &mut outcome);
+        outcome.is_behind |= gateway.is_err() || self.mesh.is_none();
+        outcome.node = gateway.err().as_ref().map(chain);
+        self.last = desired;
+        self.tell(&outcome);
+        outcome
     }
 
-    fn hold_gateway(&mut self, desired: &Desired, observe: bool) -> Result<(), Error> {
-        let held = self.gateway.take().filter(|_| !observe);
+    fn hold_gateway(&mut self, desired: &Desired, repair: bool) -> Result<(), Error> {
+        let held = self.gateway.take().filter(|_| !repair);
         let mut gateway = held.map_or_else(|| Gateway::hold(&self.config), Ok)?;
         let known = gateway.know(desired.sandboxes.values().map(|sandbox| sandbox.gateway_address));
         self.gateway = Some(gateway);
         known
     }
 
-    fn hold_overlays(&mut self, desired: &Desired, observe: bool, troubles: &mut Troubles) {
+    /// Returns the networks that are another than before, for those who are on them.
+    fn hold_overlays<'d>(
+        &mut self,
+        desired: &'d Desired,
+        repair: bool,
+        outcome: &mut Outcome,
+    ) -> BTreeSet<&'d NetworkId> {
         // What goes makes room first: a VNI can be there only once.
-        let gone: Vec<NetworkId> = self
-            .overlays
-            .keys()
-            .filter(|id| !desired.overlays.contains_key(*id))
-            .cloned()
-            .collect();
-        for id in gone {
-            self.overlays.remove(&id);
-            let path = overlay::path(&self.config, &id);
-            troubles.note(id.as_str(), overlay::dismantle(&path));
+        let over = |id: &NetworkId, _: &mut Overlay| !desired.overlays.contains_key(id);
+        let over: Vec<NetworkId> = self.overlays.extract_if(.., over).map(|(id, _)| id).collect();
+        for id in over {
+            note(&mut outcome.networks, &id, overlay::dismantle(&overlay::path(&self.config, &id)));
         }
-        if observe {
-            troubles.note("overlays", overlay::dismantle_others(&self.config, &desired.overlays));
+        if repair && let Err(error) = overlay::dismantle_others(&self.config, &desired.overlays) {
+            tracing::warn!(error = chain(&error), "cannot remove networks of former times");
         }
+        let mut remade = BTreeSet::new();
         for (id, wanted) in &desired.overlays {
-            let path = overlay::path(&self.config, id);
             let held = self.overlays.remove(id);
-            if let Some(held) =
-                troubles.take(id.as_str(), Overlay::hold(&path, wanted, held, observe))
-            {
-                self.overlays.insert(id.clone(), held);
+            if held.as_ref().is_none_or(|held| !held.same_frame(wanted)) {
+                remade.insert(id);
+            }
+            let path = overlay::path(&self.config, id);
+            match Overlay::hold(&path, wanted, held, repair) {
+                Ok(held) => drop(self.overlays.insert(id.clone(), held)),
+                Err(error) => note(&mut outcome.networks, id, Err(error)),
             }
         }
+        remade
     }
 
-    fn hold_sandboxes(&mut self, desired: &Desired, observe: bool, troubles: &mut Troubles) {
+    fn hold_sandboxes(
+        &mut self,
+        desired: &Desired,
+        repair: impl Fn(&SandboxRules) -> bool,
+        outcome: &mut Outcome,
+    ) {
         self.sandboxes.retain(|id, _| desired.sandboxes.contains_key(id));
         let Some(gateway) = &self.gateway else { return };
-        let ground = sandbox::Ground {
-            nftables: &self.nftables,
-            gateway,
-            overlays: &self.overlays,
-            fresh: RefCell::default(),
-        };
+        let ground = sandbox::Ground::new(&self.nftables, gateway, &self.overlays);
         for (id, wanted) in &desired.sandboxes {
-            let held = self.sandboxes.remove(id);
-            let outcome = Sandbox::hold(&ground, wanted, held, observe);
-            if let Some(Some(held)) = troubles.take(id, outcome) {
+            let repair = repair(wanted);
+            if !repair && self.sandboxes.get(id).is_some_and(|held| held.is(wanted)) {
+                continue;
+            }
+            let is_new = !self.sandboxes.contains_key(id);
+            let (held, done) = Sandbox::hold(&ground, wanted, self.sandboxes.remove(id), repair);
+            if let Some(held) = held {
                 self.sandboxes.insert(id.clone(), held);
+                if is_new {
+                    self.unseen.insert(id.clone());
+                }
+            }
+            if let Err(error) = done {
+                let mut networks = wanted.attachments.iter().map(|to| &to.network);
+                let cause = networks.find_map(|network| outcome.networks.get(network));
+                let text = cause.cloned().unwrap_or_else(|| chain(&error));
+                outcome.is_behind |= self.sandboxes.get(id).is_some_and(|held| !held.leads(wanted));
+                outcome.sandboxes.insert(id.clone(), text);
             }
         }
-        troubles.note("new interfaces", ground.wait());
+        ground.wait();
     }
 
-    fn hold_mesh(&mut self, desired: &Desired, observe: bool) -> Result<(), Error> {
+    fn hold_mesh(&mut self, desired: &Desired, repair: bool, outcome: &mut Outcome) {
+        let mut rules = desired.mesh.clone();
+        self.ports.hold(rules.ports.keys().chain(rules.host_ports.keys()).copied());
+        outcome.ports.clone_from(&self.ports.refused);
+        rules.ports.retain(|key, _| !self.ports.refused.contains_key(key));
+        rules.host_ports.retain(|key, _| !self.ports.refused.contains_key(key));
+        let wanted = mesh::Wanted { rules, around: mesh::around(desired) };
         let held = self.mesh.take();
-        // Without the bridge there is nothing to lead to; its failure was noted.
-        let Some(gateway) = &self.gateway else { return Ok(()) };
+        // Without the bridge there is nothing to lead to; its failure is told.
+        let Some(gateway) = &self.gateway else { return };
         let ground = (&self.config, &self.nftables, gateway.index);
-        self.mesh = Some(Mesh::hold(ground, desired, held, observe)?);
-        Ok(())
+        let mesh = Mesh::hold(ground, wanted.clone(), held, repair).or_else(|error| {
+            outcome.mesh = Some(chain(&error));
+            // Without its tunnel, ports in host mode and the way out remain.
+            Mesh::hold(ground, wanted.without_tunnel(), None, repair)
+        });
+        match mesh {
+            Ok(mesh) => self.mesh = Some(mesh),
+            Err(error) => outcome.mesh = Some(chain(&error)),
+        }
     }
 
     /// Takes tracked connections off back ends that are no more.
-    fn forget_flows(&mut self, desired: &Desired, troubles: &mut Troubles) {
-        let change = flows::Change { before: self.last.as_ref(), after: desired };
+    fn forget_flows(&mut self, desired: &Desired, outcome: &mut Outcome) {
+        let alive = Alive::new(desired);
         for (id, sandbox) in &mut self.sandboxes {
-            troubles.note(id, change.forget_in_sandbox(id, sandbox));
+            note(&mut outcome.sandboxes, id, sandbox.forget(&alive));
         }
-        if let Some(mesh) = &mut self.mesh {
-            troubles.note("routing mesh", change.forget_here(&self.config, mesh));
+        let forgotten = self.mesh.as_mut().map(|mesh| mesh.forget(&alive));
+        if let Some(Err(error)) = forgotten {
+            tracing::warn!(error = chain(&error), "cannot forget connections to published ports");
         }
+    }
+
+    fn has_unseen(&self) -> bool {
+        !self.unseen.is_empty() || self.mesh.as_ref().is_some_and(Mesh::is_unseen)
+    }
+
+    /// Looks at the tracked connections of one container, or of the node.
+    fn look(&mut self) {
+        let alive = Alive::new(&self.last);
+        let looked = if let Some(id) = self.unseen.pop_first() {
+            self.sandboxes.get_mut(&id).map(|sandbox| sandbox.look(&alive))
+        } else {
+            let subnet = self.config.gateway_subnet.trunc();
+            self.mesh.as_mut().map(|mesh| mesh.look(&alive, subnet))
+        };
+        if let Some(Err(error)) = looked {
+            tracing::warn!(error = chain(&error), "cannot look at tracked connections");
+        }
+    }
+
+    /// Notes what has failed since last time.
+    fn tell(&mut self, outcome: &Outcome) {
+        let told = &self.told;
+        if let Some(reason) = outcome.node.as_ref().filter(|_| told.node != outcome.node) {
+            tracing::warn!(reason, "cannot set up the node's network; it is tried again");
+        }
+        if let Some(reason) = outcome.mesh.as_ref().filter(|_| told.mesh != outcome.mesh) {
+            tracing::warn!(reason, "cannot set up the routing mesh; it is tried again");
+        }
+        for (network, reason) in &outcome.networks {
+            if told.networks.get(network) != Some(reason) {
+                tracing::warn!(%network, reason, "cannot make a network; it is tried again");
+            }
+        }
+        for (container, reason) in &outcome.sandboxes {
+            if told.sandboxes.get(container) != Some(reason) {
+                tracing::warn!(container, reason, "cannot connect a container; it is tried again");
+            }
+        }
+        for (key, reason) in &outcome.ports {
+            if !told.ports.contains_key(key) {
+                tracing::warn!(reason, "this node does not publish a port");
+            }
+        }
+        self.told.clone_from(outcome);
     }
 }
 
-/// Goes on after a failure: one broken sandbox must not keep the others from changing.
-#[derive(Debug, Default)]
-struct Troubles(Option<Error>);
-
-impl Troubles {
-    fn note(&mut self, what: &str, outcome: Result<(), Error>) {
-        let _: Option<()> = self.take(what, outcome);
-    }
-
-    fn take<T>(&mut self, what: &str, outcome: Result<T, Error>) -> Option<T> {
-        match outcome {
-            Ok(value) => Some(value),
-            Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(what, %error, cause, "cannot apply; it is tried again");
-                self.0.get_or_insert(error);
-                None
-            }
-        }
+fn note<K: Clone + Ord>(failed: &mut BTreeMap<K, String>, what: &K, outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        failed.entry(what.clone()).or_insert_with(|| chain(&error));
     }
 }

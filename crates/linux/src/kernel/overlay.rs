@@ -1,7 +1,7 @@
 //! An overlay on this node: a namespace with a bridge and a VXLAN tunnel, and what they know of
 //! endpoints on other nodes.
 
-use super::{Config, OVERLAY_MTU, tunnel};
+use super::{Config, mtu, tunnel};
 use crate::error::Error;
 use crate::namespace::{self, Place, Purpose};
 use crate::netlink::{
@@ -29,6 +29,7 @@ pub(super) struct Overlay {
     wanted: Wanted,
     bridge: u32,
     tunnel: u32,
+    mtu: u32,
 }
 
 /// Where an overlay's namespace is mounted.
@@ -76,9 +77,15 @@ impl Overlay {
         self.bridge
     }
 
-    fn same_frame(&self, wanted: &Wanted) -> bool {
+    /// The MTU of interfaces on it.
+    pub(super) fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    /// Says whether only what it knows of others differs.
+    pub(super) fn same_frame(&self, wanted: &Wanted) -> bool {
         let frame = |overlay: &Wanted| {
-            (overlay.vni, overlay.local, overlay.port, overlay.gateway, overlay.prefix)
+            (overlay.vni, overlay.local, overlay.port, overlay.gateway, overlay.prefix, overlay.mtu)
         };
         frame(&self.wanted) == frame(wanted)
     }
@@ -97,35 +104,36 @@ impl Overlay {
     fn build(path: &Path, wanted: &Wanted) -> Result<Self, Error> {
         namespace::create(path, Purpose::Switch)?;
         let place = Place::require(path)?;
-        let fits = place.visit(|| frame(wanted))?;
+        let mtu = mtu::of_overlay(&mut Socket::route()?, wanted.local, wanted.mtu)?;
+        let fits = place.visit(|| frame(wanted, mtu))?;
         if !fits {
-            make_tunnel(&place, wanted)?;
+            make_tunnel(&place, wanted, mtu)?;
         }
         let (bridge, tunnel) = place.visit(|| {
             let mut socket = Socket::route()?;
-            let (bridge, tunnel) = connect(&mut socket)?;
+            let (bridge, tunnel) = connect(&mut socket, mtu)?;
             let seen = Neighbours::observe(&mut socket, bridge, tunnel)?;
             socket.send(&difference(&seen, wanted, (bridge, tunnel)))?;
             Ok((bridge, tunnel))
         })?;
-        Ok(Self { place, wanted: wanted.clone(), bridge, tunnel })
+        Ok(Self { place, wanted: wanted.clone(), bridge, tunnel, mtu })
     }
 }
 
 /// Makes the bridge, in the overlay's namespace. Says whether there is a tunnel that fits, and
 /// removes one that does not.
-fn frame(wanted: &Wanted) -> Result<bool, Error> {
+fn frame(wanted: &Wanted, mtu: u32) -> Result<bool, Error> {
     let mut socket = Socket::route()?;
     let mut links = Links::observe(&mut socket)?;
     if links.named(BRIDGE).is_none() {
         let mac = mac_of(wanted.gateway);
-        socket.send_one(add_bridge(Bridge { name: BRIDGE, mac, mtu: OVERLAY_MTU }))?;
+        socket.send_one(add_bridge(Bridge { name: BRIDGE, mac, mtu }))?;
         links = Links::observe(&mut socket)?;
     }
     let mut messages = Vec::new();
     if let Some(bridge) = links.named(BRIDGE) {
         // Given once more, the MTU does not follow that of the ports.
-        messages.extend([set_mtu(bridge.index, OVERLAY_MTU), set_up(bridge.index, true)]);
+        messages.extend([set_mtu(bridge.index, mtu), set_up(bridge.index, true)]);
         messages.extend(address(&mut socket, bridge.index, wanted)?);
     }
     let kind = LinkKind::Vxlan { vni: wanted.vni, local: Some(wanted.local), port: wanted.port };
@@ -152,7 +160,7 @@ fn address(socket: &mut Socket, bridge: u32, wanted: &Wanted) -> Result<Vec<Mess
 }
 
 /// Makes the tunnel in the node's namespace, where its UDP socket stays, and moves it.
-fn make_tunnel(place: &Place, wanted: &Wanted) -> Result<(), Error> {
+fn make_tunnel(place: &Place, wanted: &Wanted, mtu: u32) -> Result<(), Error> {
     let mut socket = Socket::route()?;
     let vxlan = Vxlan {
         name: &format!("skep{}", wanted.vni),
@@ -160,7 +168,7 @@ fn make_tunnel(place: &Place, wanted: &Wanted) -> Result<(), Error> {
         local: wanted.local,
         port: wanted.port,
         mac: None,
-        mtu: OVERLAY_MTU,
+        mtu,
     };
     let index = tunnel::make(&mut socket, &vxlan)?;
     let moved = socket.send_one(move_link(index, place.as_fd(), TUNNEL));
@@ -172,7 +180,7 @@ fn make_tunnel(place: &Place, wanted: &Wanted) -> Result<(), Error> {
 
 /// Makes the tunnel and containers' interfaces ports of the bridge; all are up. Returns the indexes
 /// of bridge and tunnel.
-fn connect(socket: &mut Socket) -> Result<(u32, u32), Error> {
+fn connect(socket: &mut Socket, mtu: u32) -> Result<(u32, u32), Error> {
     let links = Links::observe(socket)?;
     let index = |name: &str| {
         let missing = || {
@@ -187,6 +195,9 @@ fn connect(socket: &mut Socket) -> Result<(u32, u32), Error> {
     let mut messages = Vec::new();
     for link in &links.0 {
         let port = link.kind == LinkKind::Veth || link.index == tunnel;
+        if port && link.mtu != mtu {
+            messages.push(set_mtu(link.index, mtu));
+        }
         if port && link.master != Some(bridge) {
             messages.push(set_master(link.index, bridge));
         }

@@ -1,20 +1,21 @@
 //! A container's interfaces and its balancer.
 
-use super::OVERLAY_MTU;
+use super::flows::{self, Alive, Leavings};
 use super::gateway::{self, Gateway};
 use super::overlay::{self, Overlay};
 use crate::error::Error;
 use crate::namespace::Place;
 use crate::netlink::{
     Addresses, Link, LinkKind, Links, Mac, Route, Routes, Socket, TABLE_MAIN, Veth, add_address,
-    add_route, add_veth, delete_link, delete_route, mac_of, set_up,
+    add_route, add_veth, delete_flows, delete_link, delete_route, find_link, mac_of, set_mtu,
+    set_up,
 };
 use crate::nft::{Nftables, Rules};
 use crate::render::sandbox as render;
 use discovery::SandboxRules;
 use ipnet::Ipv4Net;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -26,15 +27,17 @@ const GATEWAY_MTU: u32 = 1500;
 
 /// What sandboxes stand on.
 pub(super) struct Ground<'a> {
-    pub(super) nftables: &'a Nftables,
-    pub(super) gateway: &'a Gateway,
-    pub(super) overlays: &'a BTreeMap<NetworkId, Overlay>,
+    nftables: &'a Nftables,
+    gateway: &'a Gateway,
+    overlays: &'a BTreeMap<NetworkId, Overlay>,
     /// Interfaces that were made just now.
-    pub(super) fresh: RefCell<Vec<Near>>,
+    fresh: RefCell<Vec<Near>>,
+    /// The near ends that were there when this began, once somebody has asked.
+    seen: RefCell<BTreeMap<Option<NetworkId>, BTreeSet<String>>>,
 }
 
 /// The near end of a container's interface: on an overlay, or (`None`) on the gateway bridge.
-pub(super) type Near = (Option<NetworkId>, String);
+type Near = (Option<NetworkId>, String);
 
 /// How long a bridge may take until it lets frames through to a new port: the kernel notices that
 /// both ends are up some milliseconds later.
@@ -46,6 +49,9 @@ pub(super) struct Sandbox {
     place: Place,
     rules: SandboxRules,
     table: Rules,
+    /// All interfaces, addresses and routes are there.
+    wired: bool,
+    leavings: Leavings,
 }
 
 /// An interface that a container shall have.
@@ -58,59 +64,102 @@ struct Interface<'a> {
 }
 
 impl Sandbox {
-    /// Makes a sandbox be as wanted; `None` if its namespace has gone. Without `observe`, what is
-    /// held is believed.
+    /// Makes a sandbox be as wanted; there is none if its namespace has gone. Without `repair`, what
+    /// is held is believed. What fails keeps nothing else from being made.
     pub(super) fn hold(
         ground: &Ground<'_>,
         wanted: &SandboxRules,
         held: Option<Self>,
-        observe: bool,
-    ) -> Result<Option<Self>, Error> {
-        let Some(place) = Place::open(Path::new(&wanted.netns))? else { return Ok(None) };
+        repair: bool,
+    ) -> (Option<Self>, Result<(), Error>) {
+        let place = match Place::open(Path::new(&wanted.netns)) {
+            Ok(Some(place)) => place,
+            Ok(None) => return (None, Ok(())),
+            Err(error) => return (held, Err(error)),
+        };
         // Another namespace at the same path knows nothing of what was done in the former.
         let held = held.filter(|held| held.place.inode() == place.inode());
-        let wired = held.as_ref().is_some_and(|held| !observe && same_wires(&held.rules, wanted));
-        if !wired {
-            wire(ground, &place, wanted)?;
-        }
-        match held {
+        let same = |held: &Self| held.wired && !repair && same_wires(&held.rules, wanted);
+        let wired =
+            if held.as_ref().is_some_and(same) { Ok(()) } else { wire(ground, &place, wanted) };
+        let balanced = match held {
             Some(mut held) => {
-                held.balance(wanted, observe)?;
-                Ok(Some(held))
+                let balanced = held.balance(wanted, repair);
+                (Some(held), balanced)
             }
-            None => place
-                .visit(|| {
-                    let mut table = ground.nftables.open()?;
-                    table.apply(&render::whole(wanted))?;
-                    Ok(table)
-                })
-                .map(|table| Some(Self { place, rules: wanted.clone(), table })),
+            None => Self::begin(ground, place, wanted),
+        };
+        let (mut held, balanced) = balanced;
+        if let Some(held) = &mut held {
+            held.wired = wired.is_ok();
+            // Also what is not there yet is what is wanted now.
+            held.rules.attachments.clone_from(&wanted.attachments);
+            held.rules.gateway_address = wanted.gateway_address;
+            held.rules.default_route = wanted.default_route;
+        }
+        (held, wired.and(balanced))
+    }
+
+    fn begin(
+        ground: &Ground<'_>,
+        place: Place,
+        wanted: &SandboxRules,
+    ) -> (Option<Self>, Result<(), Error>) {
+        let table = place.visit(|| {
+            let mut table = ground.nftables.open()?;
+            table.apply(&render::whole(wanted))?;
+            Ok(table)
+        });
+        let leavings = Leavings::default();
+        match table {
+            Ok(table) => {
+                let rules = wanted.clone();
+                (Some(Self { place, rules, table, wired: false, leavings }), Ok(()))
+            }
+            Err(error) => (None, Err(error)),
         }
     }
 
-    /// A socket to netfilter in its namespace.
-    pub(super) fn socket(&mut self) -> Result<&mut Socket, Error> {
-        self.table.socket()
+    /// Says whether it is known to be as wanted.
+    pub(super) fn is(&self, wanted: &SandboxRules) -> bool {
+        self.wired && self.table.known() && self.rules == *wanted
+    }
+
+    /// Says whether its balancer leads where it is wanted.
+    pub(super) fn leads(&self, wanted: &SandboxRules) -> bool {
+        self.table.known() && self.rules.vips == wanted.vips
+    }
+
+    /// Forgets connections to back ends that were taken out.
+    pub(super) fn forget(&mut self, alive: &Alive<'_>) -> Result<(), Error> {
+        let Self { rules, table, leavings, .. } = self;
+        leavings.forget(|| table.socket(), |address| alive.beside(rules, address))
+    }
+
+    /// Forgets connections of former times that lead to where they shall not.
+    pub(super) fn look(&mut self, alive: &Alive<'_>) -> Result<(), Error> {
+        let Self { rules, table, .. } = self;
+        let stale = |flow: &_| flows::stale_in_sandbox(flow, rules, alive);
+        delete_flows(table.socket()?, stale).map(drop)
     }
 
     /// Changes the table where it differs, or all of it where that is not known.
-    fn balance(&mut self, wanted: &SandboxRules, observe: bool) -> Result<(), Error> {
-        let Self { place, rules, table } = self;
-        let change = if observe || !table.known() {
-            if table.untouched()? {
-                render::difference(rules, wanted)
-            } else {
-                Some(render::whole(wanted))
-            }
+    fn balance(&mut self, wanted: &SandboxRules, repair: bool) -> Result<(), Error> {
+        let Self { place, rules, table, leavings, .. } = self;
+        let whole = !table.known() || repair && !table.untouched()?;
+        let change = if whole {
+            render::Change::Text(render::whole(wanted))
         } else {
             render::difference(rules, wanted)
         };
-        if let Some(text) = change {
-            place.visit(|| {
-                // A change can fail on a table that somebody else has emptied; the whole cannot.
-                table.apply(&text).or_else(|_| table.apply(&render::whole(wanted)))
-            })?;
-        }
+        let done = match &change {
+            render::Change::Nothing => Ok(()),
+            render::Change::Balance(list) => table.balance(render::TABLE, list),
+            render::Change::Text(text) => place.visit(|| table.apply(text)),
+        };
+        // A change can fail on a table that somebody else has touched; the whole cannot.
+        done.or_else(|_| place.visit(|| table.apply(&render::whole(wanted))))?;
+        leavings.note_vips(rules, wanted);
         *rules = wanted.clone();
         Ok(())
     }
@@ -137,22 +186,33 @@ fn interfaces<'a>(gateway: &Gateway, wanted: &'a SandboxRules) -> Vec<Interface<
     .collect()
 }
 
-/// Makes interfaces, addresses and routes be there.
+/// Makes interfaces, addresses and routes be there. One that cannot be made keeps no other away.
 fn wire(ground: &Ground<'_>, place: &Place, wanted: &SandboxRules) -> Result<(), Error> {
     let interfaces = interfaces(ground.gateway, wanted);
     let links = place.visit(|| remove_others(&interfaces))?;
+    let mut outcome = Ok(());
     for interface in &interfaces {
-        let far = links.named(&interface.name);
-        if far.is_some() && near_is_there(ground, interface)? {
-            continue;
-        }
-        // Its other end is in a namespace that is no more ours and about to end, and it with it.
-        if let Some(link) = far {
-            place.visit(|| Socket::route()?.send_one(delete_link(link.index)))?;
-        }
-        plug(ground, place, interface)?;
+        let done = connect(ground, place, interface, links.named(&interface.name));
+        outcome = outcome.and(done);
     }
-    place.visit(|| address(ground.gateway, &interfaces, wanted.default_route))
+    outcome.and(place.visit(|| address(ground, &interfaces, wanted.default_route)))
+}
+
+/// Makes an interface, or keeps the one that is there.
+fn connect(
+    ground: &Ground<'_>,
+    place: &Place,
+    interface: &Interface<'_>,
+    far: Option<&Link>,
+) -> Result<(), Error> {
+    if far.is_some() && near_is_there(ground, interface)? {
+        return Ok(());
+    }
+    // Its other end is in a namespace that is no more ours and about to end, and it with it.
+    if let Some(link) = far {
+        place.visit(|| Socket::route()?.send_one(delete_link(link.index)))?;
+    }
+    plug(ground, place, interface)
 }
 
 /// Removes interfaces that we made for something else, and says what is left.
@@ -182,7 +242,7 @@ fn plug(ground: &Ground<'_>, place: &Place, interface: &Interface<'_>) -> Result
             let doing = format!("attach a container to network {network}, which is not here");
             return Err(Error::system(&doing, std::io::ErrorKind::NotFound.into()));
         };
-        let port = (name.as_str(), OVERLAY_MTU, overlay.bridge());
+        let port = (name.as_str(), overlay.mtu(), overlay.bridge());
         overlay.place().visit(|| {
             let index = pair(place, interface, port)?;
             Socket::route()?.send(&overlay::guard(index, interface.mac))
@@ -195,36 +255,58 @@ fn plug(ground: &Ground<'_>, place: &Place, interface: &Interface<'_>) -> Result
     Ok(())
 }
 
-impl Ground<'_> {
-    /// Waits until bridges let frames through to all interfaces that were made just now.
-    pub(super) fn wait(&self) -> Result<(), Error> {
-        let mut fresh = self.fresh.take();
-        for _ in 0..PORT_CHECKS {
-            let Some((network, _)) = fresh.first().cloned() else { return Ok(()) };
-            let links = self.links(network.as_ref())?;
-            fresh.retain(|(other, name)| {
-                *other != network || links.named(name).is_some_and(|link| !link.forwarding)
-            });
-            if fresh.first().is_some_and(|(other, _)| *other == network) {
-                thread::sleep(PORT_PAUSE);
-            }
-        }
-        tracing::warn!(?fresh, "bridges do not let frames through to new interfaces yet");
-        Ok(())
+impl<'a> Ground<'a> {
+    pub(super) fn new(
+        nftables: &'a Nftables,
+        gateway: &'a Gateway,
+        overlays: &'a BTreeMap<NetworkId, Overlay>,
+    ) -> Self {
+        let (fresh, seen) = (RefCell::default(), RefCell::default());
+        Self { nftables, gateway, overlays, fresh, seen }
     }
 
-    /// The interfaces where near ends are; none where the overlay is not here.
-    fn links(&self, network: Option<&NetworkId>) -> Result<Links, Error> {
-        let observe = || Links::observe(&mut Socket::route()?);
-        let Some(network) = network else { return observe() };
-        let overlay = self.overlays.get(network);
-        overlay.map_or(Ok(Links::default()), |overlay| overlay.place().visit(observe))
+    /// Waits until bridges let frames through to all interfaces that were made just now.
+    pub(super) fn wait(&self) {
+        let mut fresh = self.fresh.take();
+        for _ in 0..PORT_CHECKS {
+            // One that cannot be found is waited for by nobody.
+            fresh.retain(|near| {
+                let found = self.at(near.0.as_ref(), |socket| find_link(socket, &near.1));
+                matches!(found, Ok(Some(link)) if !link.forwarding)
+            });
+            if fresh.is_empty() {
+                return;
+            }
+            thread::sleep(PORT_PAUSE);
+        }
+        tracing::warn!(?fresh, "bridges do not let frames through to new interfaces yet");
+    }
+
+    /// Asks where near ends are.
+    fn at<T: Default>(
+        &self,
+        network: Option<&NetworkId>,
+        ask: impl FnOnce(&mut Socket) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Some(network) = network else { return ask(&mut Socket::route()?) };
+        match self.overlays.get(network) {
+            Some(overlay) => overlay.place().visit(|| ask(&mut Socket::route()?)),
+            // The overlay is not here.
+            None => Ok(T::default()),
+        }
     }
 }
 
 /// Says whether the near end of an interface is where it would be made now.
 fn near_is_there(ground: &Ground<'_>, interface: &Interface<'_>) -> Result<bool, Error> {
-    Ok(ground.links(interface.network)?.named(&near_name(interface)).is_some())
+    let mut seen = ground.seen.borrow_mut();
+    let network = interface.network.cloned();
+    if !seen.contains_key(&network) {
+        let links = ground.at(interface.network, Links::observe)?;
+        let names = links.0.into_iter().map(|link| link.name).collect();
+        seen.insert(network.clone(), names);
+    }
+    Ok(seen.get(&network).is_some_and(|names| names.contains(&near_name(interface))))
 }
 
 /// The name of the near end of a container's interface.
@@ -253,21 +335,20 @@ fn pair(
     let mut socket = Socket::route()?;
     if let Err(error) = socket.send_one(add_veth(&veth)) {
         // The end of an earlier container with this address, whose namespace has not ended yet.
-        let links = Links::observe(&mut socket)?;
-        let Some(link) = links.named(name).filter(|_| error.code() == Some(libc::EEXIST)) else {
+        let taken = error.code() == Some(libc::EEXIST);
+        let Some(link) = find_link(&mut socket, name)?.filter(|_| taken) else {
             return Err(error);
         };
         socket.send(&[delete_link(link.index), add_veth(&veth)])?;
     }
-    let links = Links::observe(&mut socket)?;
-    links.named(name).map(|link| link.index).ok_or_else(|| {
+    find_link(&mut socket, name)?.map(|link| link.index).ok_or_else(|| {
         Error::system("find an interface that was just made", std::io::ErrorKind::NotFound.into())
     })
 }
 
 /// Gives interfaces their addresses, and sets the routes; in the container's namespace.
 fn address(
-    gateway: &Gateway,
+    ground: &Ground<'_>,
     interfaces: &[Interface<'_>],
     default_route: bool,
 ) -> Result<(), Error> {
@@ -279,6 +360,10 @@ fn address(
     for interface in interfaces {
         let Some(link) = links.named(&interface.name) else { continue };
         let index = link.index;
+        let overlay = interface.network.and_then(|network| ground.overlays.get(network));
+        if let Some(mtu) = overlay.map(Overlay::mtu).filter(|mtu| *mtu != link.mtu) {
+            messages.push(set_mtu(index, mtu));
+        }
         if !link.up {
             messages.push(set_up(index, true));
         }
@@ -286,7 +371,7 @@ fn address(
             messages.push(add_address(index, interface.net));
         }
         if interface.network.is_none() {
-            let via = Some(gateway.net.addr());
+            let via = Some(ground.gateway.net.addr());
             routes.push((to(Ipv4Addr::UNSPECIFIED, 0, via, index), default_route));
         } else if routes.is_empty() {
             // Groups are on the first network; else they would leave by the default route.

@@ -46,6 +46,11 @@ impl Addresses {
         Ok(Self(list))
     }
 
+    /// The index of the interface that has this address.
+    pub(crate) fn holder(&self, address: Ipv4Addr) -> Option<u32> {
+        self.0.iter().find(|(_, net)| net.addr() == address).map(|(index, _)| *index)
+    }
+
     /// The addresses of one interface.
     pub(crate) fn of(&self, index: u32) -> impl Iterator<Item = Ipv4Net> {
         self.0.iter().filter(move |(at, _)| *at == index).map(|(_, net)| *net)

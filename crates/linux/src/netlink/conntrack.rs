@@ -20,6 +20,14 @@ const REPLY: u16 = 2;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 
+const FILTER: u16 = 25;
+const FILTER_ORIGINAL: u16 = 1;
+const FILTER_REPLY: u16 = 2;
+const FILTER_SOURCE: u32 = 1;
+const FILTER_DESTINATION: u32 = 1 << 1;
+const FILTER_PROTOCOL: u32 = 1 << 3;
+const FILTER_DESTINATION_PORT: u32 = 1 << 5;
+
 const COUNT_ENTRIES: u16 = 1;
 
 const TUPLE_IP: u16 = 1;
@@ -61,6 +69,77 @@ pub(crate) fn delete_flows(
         .collect();
     socket.send(&deletions)?;
     Ok(deletions.len())
+}
+
+/// Connections that lead to a back end which is no more, or takes no more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Gone {
+    pub(crate) protocol: Protocol,
+    /// Where clients sent to; `None`: anywhere.
+    pub(crate) destination: Option<Ipv4Addr>,
+    pub(crate) port: Option<u16>,
+    pub(crate) backend: Ipv4Addr,
+}
+
+impl Gone {
+    fn covers(&self, flow: &Flow) -> bool {
+        self.protocol == flow.protocol
+            && self.backend == flow.backend
+            && self.destination.is_none_or(|to| to == flow.destination)
+            && self.port.is_none_or(|port| port == flow.port)
+    }
+}
+
+/// Deletes entries: `conntrack -D -p PROTOCOL -d DESTINATION --dport PORT --reply-src BACKEND`. The
+/// kernel finds them by itself, since 6.9 or so; an older one is asked for the list.
+pub(crate) fn forget(socket: &mut Socket, gone: &[Gone]) -> Result<(), Error> {
+    if gone.is_empty() || entries(socket)? == 0 {
+        return Ok(());
+    }
+    let deletions: Vec<Message> = gone.iter().map(filter).collect();
+    match socket.send(&deletions) {
+        Err(error) if error.code().is_some_and(|code| FILTER_UNKNOWN.contains(&code)) => {
+            delete_flows(socket, |flow| gone.iter().any(|gone| gone.covers(flow))).map(drop)
+        }
+        outcome => outcome,
+    }
+}
+
+/// A kernel without filters for deletions takes the tuple for that of one entry, and finds it
+/// incomplete.
+const FILTER_UNKNOWN: [i32; 3] = [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOENT];
+
+fn filter(gone: &Gone) -> Message {
+    let protocol = match gone.protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    };
+    let mut flags = FILTER_PROTOCOL;
+    if gone.destination.is_some() {
+        flags |= FILTER_DESTINATION;
+    }
+    if gone.port.is_some() {
+        flags |= FILTER_DESTINATION_PORT;
+    }
+    Message::new("forget tracked connections", DELETE, 0)
+        .fixed(&FIXED)
+        .nest(ORIGINAL, |tuple| {
+            let tuple = match gone.destination {
+                Some(to) => tuple.nest(TUPLE_IP, |ip| ip.address(IP_DESTINATION, to)),
+                None => tuple,
+            };
+            tuple.nest(TUPLE_PROTO, |proto| {
+                let proto = proto.byte(PROTO_NUMBER, protocol);
+                match gone.port {
+                    Some(port) => proto.port(PROTO_DESTINATION_PORT, port),
+                    None => proto,
+                }
+            })
+        })
+        .nest(REPLY, |tuple| tuple.nest(TUPLE_IP, |ip| ip.address(IP_SOURCE, gone.backend)))
+        .nest(FILTER, |filter| {
+            filter.number(FILTER_ORIGINAL, flags).number(FILTER_REPLY, FILTER_SOURCE)
+        })
 }
 
 /// Counts the entries of the socket's namespace. A list takes some 10 ms even if it is empty, since

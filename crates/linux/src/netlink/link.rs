@@ -83,6 +83,17 @@ impl Links {
     }
 }
 
+/// Finds one interface of the socket's namespace by its name.
+pub(crate) fn find_link(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
+    let doing = format!("find the interface {name}");
+    let question = Message::new(doing, SHOW_LINK, 0).fixed(&fixed(0, 0, 0, 0)).text(NAME, name);
+    match socket.ask(question) {
+        Ok(answer) => Ok(Some(read(&answer))),
+        Err(error) if error.code() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// A bridge to be made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bridge<'a> {

@@ -11,13 +11,14 @@ mod message;
 mod neighbour;
 mod route;
 mod socket;
+mod transaction;
 
 pub(crate) use address::{Addresses, add_address, delete_address};
-pub(crate) use conntrack::{Flow, delete_flows};
+pub(crate) use conntrack::{Flow, Gone, delete_flows, forget};
 pub(crate) use generation::generation;
 pub(crate) use link::{
     Bridge, Link, LinkKind, Links, Veth, Vxlan, add_bridge, add_veth, add_vxlan, delete_link,
-    move_link, set_container_port, set_master, set_mtu, set_tunnel_port, set_up,
+    find_link, move_link, set_container_port, set_master, set_mtu, set_tunnel_port, set_up,
 };
 pub(crate) use message::Message;
 pub(crate) use neighbour::{
@@ -29,6 +30,7 @@ pub(crate) use route::{
     steering_present,
 };
 pub(crate) use socket::Socket;
+pub(crate) use transaction::{Balance, balance};
 
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];

@@ -111,6 +111,41 @@ impl Socket {
         Ok(failed.map_or(Ok(()), |(_, error)| Err(error)))
     }
 
+    /// Sends a transaction of nftables: its frame is not acknowledged, a failure of any request ends
+    /// all of it.
+    pub(crate) fn transact(&mut self, messages: &[Message]) -> Result<(), Error> {
+        let first = self.sequence.wrapping_add(1);
+        let last = messages.len().saturating_sub(2);
+        let mut bytes = Vec::with_capacity(messages.len() * 128);
+        for (index, message) in messages.iter().enumerate() {
+            self.sequence = self.sequence.wrapping_add(1);
+            let mut message = message.clone();
+            message.flags |= if index == last { REQUEST | ACK } else { REQUEST };
+            message.write(self.sequence, &mut bytes);
+        }
+        let about = messages.get(last).map_or("", |message| message.doing.as_str());
+        self.raw.send(&bytes).map_err(|source| Error::system(about, source))?;
+        loop {
+            for received in self.receive(about)? {
+                let index = usize::try_from(received.sequence.wrapping_sub(first)).ok();
+                let Some((index, message)) =
+                    index.and_then(|index| Some((index, messages.get(index)?)))
+                else {
+                    continue;
+                };
+                if received.kind != KIND_ERROR {
+                    continue;
+                }
+                if let Some(error) = refusal(&received, message) {
+                    return Err(error);
+                }
+                if index == last {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
     /// Asks for a list.
     pub(crate) fn dump(&mut self, mut message: Message) -> Result<Vec<Received>, Error> {
         message.flags |= REQUEST | DUMP;

@@ -1,6 +1,7 @@
 //! The table in a container's namespace: VIPs to back ends, DNS to this node's server.
 
 use super::{elements, replacing, turns};
+use crate::netlink::Balance;
 use discovery::SandboxRules;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -8,20 +9,26 @@ use std::net::Ipv4Addr;
 pub(crate) const FAMILY: &str = "ip";
 pub(crate) const TABLE: &str = "skep";
 
+/// What leads from one table to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Nothing,
+    /// The same VIPs with other back ends.
+    Balance(Vec<Balance>),
+    /// Commands of nft.
+    Text(String),
+}
+
 /// Renders the whole table, replacing what is there.
 pub(crate) fn whole(rules: &SandboxRules) -> String {
-    let vips = elements(with_backends(rules).map(|(vip, _)| element(vip)));
-    let gone = elements(without_backends(rules));
+    let vips = elements(rules.vips.keys().map(|vip| element(*vip)));
     let mut text = replacing(FAMILY, TABLE);
     // Writing to a String cannot fail.
-    let _ = writeln!(
-        text,
-        "table ip {TABLE} {{
-	map vips {{ type ipv4_addr : verdict;{vips} }}
-	set gone {{ type ipv4_addr;{gone} }}"
-    );
-    for (vip, backends) in with_backends(rules) {
-        let _ = writeln!(text, "\tchain {} {{ dnat to {}; }}", chain(vip), turns(backends));
+    let _ = writeln!(text, "table ip {TABLE} {{\n\tmap vips {{ type ipv4_addr : verdict;{vips} }}");
+    for (vip, backends) in &rules.vips {
+        let list: Vec<String> = lines(backends).collect();
+        let list = list.join("\n\t\t");
+        let _ = writeln!(text, "\tchain {} {{\n\t\t{list}\n\t}}", chain(*vip));
     }
     let _ = writeln!(
         text,
@@ -39,78 +46,55 @@ pub(crate) fn whole(rules: &SandboxRules) -> String {
             );
         }
     }
-    text.push_str(
-        "	}
-	chain refuse {
-		type filter hook output priority 0; policy accept;
-		ip daddr @gone meta l4proto tcp reject with tcp reset
-		ip daddr @gone reject with icmp port-unreachable
-	}
-}
-",
-    );
+    text.push_str("\t}\n}\n");
     text
 }
 
-/// Renders what leads from `old` to `new`; `None` where they are the same, as far as the table is
-/// concerned.
-pub(crate) fn difference(old: &SandboxRules, new: &SandboxRules) -> Option<String> {
+/// Works out what leads from `old` to `new`, as far as the table is concerned.
+pub(crate) fn difference(old: &SandboxRules, new: &SandboxRules) -> Change {
     if old.dns_port != new.dns_port {
-        return Some(whole(new));
+        return Change::Text(whole(new));
+    }
+    let changed: Vec<_> =
+        new.vips.iter().filter(|(vip, backends)| old.vips.get(*vip) != Some(*backends)).collect();
+    if old.vips.keys().eq(new.vips.keys()) {
+        let balance = changed
+            .into_iter()
+            .map(|(vip, backends)| Balance { chain: chain(*vip), backends: backends.clone() });
+        let balance: Vec<Balance> = balance.collect();
+        return if balance.is_empty() { Change::Nothing } else { Change::Balance(balance) };
     }
     let mut text = String::new();
-    for (vip, backends) in &new.vips {
-        let before = old.vips.get(vip);
-        if before != Some(backends) {
-            change(&mut text, *vip, before.map(Vec::as_slice), backends);
+    for (vip, backends) in changed {
+        let chain = chain(*vip);
+        let verb = if old.vips.contains_key(vip) { "flush" } else { "add" };
+        let _ = writeln!(text, "{verb} chain ip {TABLE} {chain}");
+        for line in lines(backends) {
+            let _ = writeln!(text, "add rule ip {TABLE} {chain} {line}");
+        }
+        if verb == "add" {
+            let _ = writeln!(text, "add element ip {TABLE} vips {{ {} }}", element(*vip));
         }
     }
-    for (vip, before) in &old.vips {
-        if !new.vips.contains_key(vip) {
-            forget(&mut text, *vip, before);
-        }
+    for vip in old.vips.keys().filter(|vip| !new.vips.contains_key(*vip)) {
+        let chain = chain(*vip);
+        let _ = writeln!(text, "delete element ip {TABLE} vips {{ {vip} }}");
+        let _ = writeln!(text, "flush chain ip {TABLE} {chain}");
+        let _ = writeln!(text, "delete chain ip {TABLE} {chain}");
     }
-    (!text.is_empty()).then_some(text)
+    Change::Text(text)
 }
 
-/// A VIP gets other back ends, or its first, or loses its last.
-fn change(text: &mut String, vip: Ipv4Addr, before: Option<&[Ipv4Addr]>, after: &[Ipv4Addr]) {
-    let chain = chain(vip);
-    if let Some(before) = before {
-        if !before.is_empty() && !after.is_empty() {
-            let _ = writeln!(text, "flush chain ip {TABLE} {chain}");
-            let _ = writeln!(text, "add rule ip {TABLE} {chain} dnat to {}", turns(after));
-            return;
-        }
-        forget(text, vip, before);
-    }
-    if after.is_empty() {
-        let _ = writeln!(text, "add element ip {TABLE} gone {{ {vip} }}");
-        return;
-    }
-    let _ = writeln!(text, "add chain ip {TABLE} {chain}");
-    let _ = writeln!(text, "add rule ip {TABLE} {chain} dnat to {}", turns(after));
-    let _ = writeln!(text, "add element ip {TABLE} vips {{ {} }}", element(vip));
-}
-
-fn forget(text: &mut String, vip: Ipv4Addr, before: &[Ipv4Addr]) {
-    if before.is_empty() {
-        let _ = writeln!(text, "delete element ip {TABLE} gone {{ {vip} }}");
-        return;
-    }
-    let chain = chain(vip);
-    let _ = writeln!(text, "delete element ip {TABLE} vips {{ {vip} }}");
-    let _ = writeln!(text, "flush chain ip {TABLE} {chain}");
-    let _ = writeln!(text, "delete chain ip {TABLE} {chain}");
-}
-
-fn with_backends(rules: &SandboxRules) -> impl Iterator<Item = (Ipv4Addr, &[Ipv4Addr])> {
-    let vips = rules.vips.iter().filter(|(_, backends)| !backends.is_empty());
-    vips.map(|(vip, backends)| (*vip, backends.as_slice()))
-}
-
-fn without_backends(rules: &SandboxRules) -> impl Iterator<Item = Ipv4Addr> {
-    rules.vips.iter().filter(|(_, backends)| backends.is_empty()).map(|(vip, _)| *vip)
+/// The rules of a VIP: its first packet of each connection comes here.
+fn lines(backends: &[Ipv4Addr]) -> impl Iterator<Item = String> {
+    let lines = if backends.is_empty() {
+        ["meta l4proto tcp reject with tcp reset", "reject with icmp port-unreachable"]
+            .map(str::to_owned)
+            .to_vec()
+    } else {
+        vec![format!("dnat to {}", turns(backends))]
+    };
+    lines.into_iter()
 }
 
 fn element(vip: Ipv4Addr) -> String {
@@ -145,7 +129,14 @@ mod tests {
     }
 
     fn check(old: &[(u8, &[Ipv4Addr])], new: &[(u8, &[Ipv4Addr])], expected: &Expect) {
-        expected.assert_eq(&difference(&rules(old), &rules(new)).unwrap_or_default());
+        let text = match difference(&rules(old), &rules(new)) {
+            Change::Nothing => String::new(),
+            Change::Balance(list) => list.iter().fold(String::new(), |text, change| {
+                format!("{text}{} {:?}\n", change.chain, change.backends)
+            }),
+            Change::Text(text) => text,
+        };
+        expected.assert_eq(&text);
     }
 
     #[test]
@@ -154,19 +145,19 @@ mod tests {
             table ip skep { }
             delete table ip skep
             table ip skep {
-            	map vips { type ipv4_addr : verdict; elements = { 10.0.1.200 : jump vip_10_0_1_200 }; }
-            	set gone { type ipv4_addr; elements = { 10.0.1.201 }; }
-            	chain vip_10_0_1_200 { dnat to numgen inc mod 2 map { 0 : 10.0.1.11, 1 : 10.0.1.12 }; }
+            	map vips { type ipv4_addr : verdict; elements = { 10.0.1.200 : jump vip_10_0_1_200, 10.0.1.201 : jump vip_10_0_1_201 }; }
+            	chain vip_10_0_1_200 {
+            		dnat to numgen inc mod 2 map { 0 : 10.0.1.11, 1 : 10.0.1.12 }
+            	}
+            	chain vip_10_0_1_201 {
+            		meta l4proto tcp reject with tcp reset
+            		reject with icmp port-unreachable
+            	}
             	chain output {
             		type nat hook output priority -100; policy accept;
             		ip daddr vmap @vips
             		ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053
             		ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40053
-            	}
-            	chain refuse {
-            		type filter hook output priority 0; policy accept;
-            		ip daddr @gone meta l4proto tcp reject with tcp reset
-            		ip daddr @gone reject with icmp port-unreachable
             	}
             }
         "]]
@@ -179,56 +170,56 @@ mod tests {
             &[(200, &[A, B]), (201, &[A])],
             &[(200, &[B]), (201, &[A])],
             &expect![[r"
-                flush chain ip skep vip_10_0_1_200
-                add rule ip skep vip_10_0_1_200 dnat to numgen inc mod 1 map { 0 : 10.0.1.12 }
-            "]],
+            vip_10_0_1_200 [10.0.1.12]
+        "]],
         );
     }
 
     #[test]
-    fn a_vip_that_loses_its_last_back_end_is_refused_from_then_on() {
+    fn a_vip_that_loses_its_last_back_end_or_has_its_first_keeps_its_chain() {
         check(
             &[(200, &[A])],
             &[(200, &[])],
             &expect![[r"
-                delete element ip skep vips { 10.0.1.200 }
-                flush chain ip skep vip_10_0_1_200
-                delete chain ip skep vip_10_0_1_200
-                add element ip skep gone { 10.0.1.200 }
-            "]],
+            vip_10_0_1_200 []
+        "]],
         );
         check(
             &[(200, &[])],
             &[(200, &[A])],
             &expect![[r"
-                delete element ip skep gone { 10.0.1.200 }
-                add chain ip skep vip_10_0_1_200
-                add rule ip skep vip_10_0_1_200 dnat to numgen inc mod 1 map { 0 : 10.0.1.11 }
-                add element ip skep vips { 10.0.1.200 : jump vip_10_0_1_200 }
-            "]],
+            vip_10_0_1_200 [10.0.1.11]
+        "]],
         );
     }
 
     #[test]
     fn vips_come_and_go_in_one_transaction() {
         check(
-            &[(200, &[A]), (201, &[])],
-            &[(202, &[B]), (203, &[])],
+            &[(200, &[A]), (201, &[]), (204, &[A])],
+            &[(202, &[B]), (203, &[]), (204, &[B])],
             &expect![[r"
                 add chain ip skep vip_10_0_1_202
                 add rule ip skep vip_10_0_1_202 dnat to numgen inc mod 1 map { 0 : 10.0.1.12 }
                 add element ip skep vips { 10.0.1.202 : jump vip_10_0_1_202 }
-                add element ip skep gone { 10.0.1.203 }
+                add chain ip skep vip_10_0_1_203
+                add rule ip skep vip_10_0_1_203 meta l4proto tcp reject with tcp reset
+                add rule ip skep vip_10_0_1_203 reject with icmp port-unreachable
+                add element ip skep vips { 10.0.1.203 : jump vip_10_0_1_203 }
+                flush chain ip skep vip_10_0_1_204
+                add rule ip skep vip_10_0_1_204 dnat to numgen inc mod 1 map { 0 : 10.0.1.12 }
                 delete element ip skep vips { 10.0.1.200 }
                 flush chain ip skep vip_10_0_1_200
                 delete chain ip skep vip_10_0_1_200
-                delete element ip skep gone { 10.0.1.201 }
+                delete element ip skep vips { 10.0.1.201 }
+                flush chain ip skep vip_10_0_1_201
+                delete chain ip skep vip_10_0_1_201
             "]],
         );
     }
 
     #[test]
     fn equal_rules_need_no_transaction() {
-        assert_eq!(difference(&rules(&[(200, &[A])]), &rules(&[(200, &[A])])), None);
+        assert_eq!(difference(&rules(&[(200, &[A])]), &rules(&[(200, &[A])])), Change::Nothing);
     }
 }

@@ -86,7 +86,7 @@ fn an_outsider_with_a_route_reaches_published_ports_alone() {
     ip(&lab.host(1), "nft flush ruleset");
     assert!(!silent(&outsider, gateway_address(TASK), PORT), "the rules are what keeps out");
     assert!(!silent(&outsider, ingress_address(FAR_TASK), PORT), "the rules are what keeps out");
-    lab.apply();
+    lab.repair();
     check(&lab);
     // The node itself reaches its containers.
     assert_eq!(ask_tcp(&lab.host(1), gateway_address(TASK), PORT).unwrap(), "c1-1 172.30.0.1");
@@ -117,7 +117,6 @@ fn containers_meet_on_their_networks_and_not_by_the_gateway() {
 
 #[test]
 fn a_node_without_a_mesh_keeps_outsiders_out_as_well() {
-    use discovery::Kernel as _;
     let mut lab = lab();
     let mut desired = lab.desired(1);
     desired.mesh = discovery::MeshRules {
@@ -125,7 +124,7 @@ fn a_node_without_a_mesh_keeps_outsiders_out_as_well() {
         ..discovery::MeshRules::default()
     };
     desired.sandboxes.get_mut("c1-2").unwrap().default_route = false;
-    crate::support::wait(lab.hosts.get_mut(&1).unwrap().kernel.apply(&desired)).unwrap();
+    assert!(lab.hosts.get_mut(&1).unwrap().apply(&desired).is_whole());
     let node = lab.node_address(1);
     ip(&lab.machine(), &format!("ip route add 172.30.0.0/16 via {node}"));
     assert!(silent(&lab.machine(), gateway_address(TASK), PORT));

@@ -256,7 +256,7 @@ fn a_container_that_others_have_let_loose_is_guarded_again() {
     ip(&host, &format!("bridge link set dev {port} locked off learning on isolated off flood on"));
     ip(&host, &format!("ip neigh del {} dev skep_gwbridge", gateway_address(TASK)));
     ip(&host, &format!("bridge fdb del {} dev {port} master", mac_text(gateway_address(TASK))));
-    lab.apply();
+    lab.repair();
     let flags = run(&host, &["bridge", "-d", "link", "show", "dev", &port]);
     for flag in ["locked on", "learning off", "isolated on", " flood off"] {
         assert!(flags.contains(flag), "{flag}: {flags}");

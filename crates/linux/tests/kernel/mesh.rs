@@ -4,8 +4,9 @@ use crate::support::{
     Held, Lab, PORT, ask_all, ask_by, ask_tcp, ask_udp, serve, survey, udp_client,
 };
 use expect_test::{Expect, expect};
+use linux::run_in;
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use types::Protocol::{Tcp, Udp};
 
@@ -108,9 +109,6 @@ fn one_client_port_by_way_of_two_nodes_is_two_connections() {
 #[test]
 fn a_published_port_without_back_ends_refuses_at_once() {
     let mut lab = published();
-    // Not even the node's own server at that port is reached.
-    serve(&lab.host(2), PUBLISHED, "node");
-    assert!(!survey(&lab.machine(), lab.node_address(2), PUBLISHED, 4).contains("node"));
     for protocol in [Tcp, Udp] {
         lab.ports.insert((protocol, PUBLISHED), Vec::new());
     }
@@ -128,9 +126,44 @@ fn a_published_port_without_back_ends_refuses_at_once() {
         let error = socket.recv(&mut [0; 10]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "from {}", from.display());
     }
+}
+
+#[test]
+fn a_published_port_is_kept_from_the_nodes_own_processes_until_it_is_free() {
+    let mut lab = published();
+    let taken = run_in(&lab.host(2), || {
+        let udp = UdpSocket::bind(("0.0.0.0", PUBLISHED)).map(drop);
+        TcpListener::bind(("0.0.0.0", PUBLISHED)).map(drop).and(udp)
+    });
+    assert_eq!(taken.unwrap().unwrap_err().kind(), ErrorKind::AddrInUse);
     lab.ports.clear();
     lab.apply();
+    serve(&lab.host(2), PUBLISHED, "node");
     assert_eq!(ask_tcp(&lab.machine(), lab.node_address(2), PUBLISHED).unwrap(), "node 10.250.0.1");
+}
+
+#[test]
+fn a_port_that_a_process_of_the_node_has_is_left_to_it_and_told() {
+    let mut lab = published();
+    let server = run_in(&lab.host(1), || TcpListener::bind((LOCALHOST, 9090)).unwrap()).unwrap();
+    // By name, not by chance: the process is this one.
+    let own = std::process::id().to_string();
+    lab.ports.insert((Tcp, 9090), BACKENDS.to_vec());
+    lab.host_ports.insert((Udp, 9090), (1, 2));
+    let (first, second) = (lab.desired(1), lab.desired(2));
+    assert!(lab.hosts.get_mut(&2).unwrap().apply(&second).is_whole());
+    let outcome = lab.hosts.get_mut(&1).unwrap().apply(&first);
+    let told: Vec<&String> = outcome.ports.values().collect();
+    assert_eq!(outcome.ports.keys().collect::<Vec<_>>(), [&(Tcp, 9090)]);
+    assert!(told[0].contains("9090/tcp is in use") && told[0].contains(&own), "{told:?}");
+    // The server is reached, other ports of this node and the port on other nodes are published.
+    let stream = run_in(&lab.host(1), || TcpStream::connect((LOCALHOST, 9090)).unwrap());
+    assert_eq!(server.accept().unwrap().1, stream.unwrap().local_addr().unwrap());
+    assert!(ask_tcp(&lab.machine(), lab.node_address(2), 9090).is_ok());
+    assert!(ask_udp(&lab.machine(), lab.node_address(1), 9090).unwrap().starts_with("c1-2"));
+    drop(server);
+    lab.apply();
+    assert!(ask_tcp(&lab.machine(), lab.node_address(1), 9090).is_ok());
 }
 
 #[test]
@@ -146,14 +179,13 @@ fn a_host_mode_port_leads_to_the_container_of_that_node_alone() {
 
 #[test]
 fn host_mode_ports_and_the_way_out_work_without_a_mesh() {
-    use discovery::Kernel as _;
     let mut lab = published();
     let mut desired = lab.desired(2);
     desired.mesh = discovery::MeshRules {
         host_ports: [((Tcp, 9090), (crate::support::gateway_address((2, 1)), PORT))].into(),
         ..discovery::MeshRules::default()
     };
-    crate::support::wait(lab.hosts.get_mut(&2).unwrap().kernel.apply(&desired)).unwrap();
+    assert!(lab.hosts.get_mut(&2).unwrap().apply(&desired).is_whole());
     assert_eq!(ask_tcp(&lab.machine(), lab.node_address(2), 9090).unwrap(), "c2-1 10.250.0.1");
     assert!(!crate::support::run(&lab.host(2), &["ip", "link"]).contains("skep_mesh"));
     serve(&lab.machine(), 80, "outside");
@@ -201,8 +233,7 @@ fn a_udp_client_leaves_a_task_that_is_taken_out() {
 #[test]
 fn containers_cannot_reach_what_a_node_serves_on_localhost() {
     let lab = published();
-    let server =
-        linux::run_in(&lab.host(1), || std::net::TcpListener::bind("127.0.0.1:9099").unwrap());
+    let server = run_in(&lab.host(1), || TcpListener::bind("127.0.0.1:9099").unwrap());
     let container = lab.container((1, 1));
     crate::support::run(&container, &["sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1"]);
     crate::support::run(

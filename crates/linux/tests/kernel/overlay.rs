@@ -105,8 +105,7 @@ fn a_container_that_moves_is_found_on_its_new_node() {
 }
 
 fn apply(lab: &mut Lab, host: u8, desired: &discovery::Desired) {
-    use discovery::Kernel as _;
-    crate::support::wait(lab.hosts.get_mut(&host).unwrap().kernel.apply(desired)).unwrap();
+    assert!(lab.hosts.get_mut(&host).unwrap().apply(desired).is_whole());
 }
 
 fn wait_gone(path: &std::path::Path) {
@@ -203,5 +202,46 @@ fn an_endpoint_that_is_not_known_here_yet_is_reached_by_flooding() {
     let mut desired = lab.desired(1);
     desired.overlays.values_mut().next().unwrap().remotes.clear();
     apply(&mut lab, 1, &desired);
+    assert!(ping(&lab.container((1, 1)), address((2, 1))));
+}
+
+/// The MTU of an interface.
+fn mtu(place: &std::path::Path, link: &str) -> String {
+    let text = run(place, &["ip", "-o", "link", "show", link]);
+    text.split("mtu ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn interfaces_follow_the_mtu_of_the_underlay_or_what_the_networks_creator_said() {
+    let mut lab = Lab::new(2, 1);
+    let check = |lab: &Lab, wanted: &str| {
+        let overlay = lab.hosts[&1].config.overlays.join("overlay-net1");
+        for (place, link) in [
+            (&lab.container((1, 1)), "eth0"),
+            (&overlay, "vx0"),
+            (&overlay, "br0"),
+            (&overlay, "v0a00010b"),
+            (&lab.host(1), "skep_mesh"),
+        ] {
+            assert_eq!(mtu(place, link), wanted, "{link}");
+        }
+        assert_eq!(mtu(&lab.container((1, 1)), "eth1"), "1500");
+    };
+    let underlay = |lab: &Lab, mtu: &str| {
+        run(&lab.host(1), &["ip", "link", "set", "eth0", "mtu", mtu]);
+    };
+    underlay(&lab, "1400");
+    lab.apply();
+    check(&lab, "1350");
+    underlay(&lab, "1300");
+    lab.repair();
+    check(&lab, "1250");
+    underlay(&lab, "1500");
+    lab.repair();
+    check(&lab, "1450");
+    // As in Docker, the tunnel's headers come off what was said.
+    lab.mtu = 1280;
+    lab.apply();
+    check(&lab, "1230");
     assert!(ping(&lab.container((1, 1)), address((2, 1))));
 }

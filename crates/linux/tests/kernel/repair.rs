@@ -70,6 +70,7 @@ fn applying_twice_changes_nothing() {
     let before = pictures(&lab);
     for _ in 0..2 {
         lab.apply();
+        lab.repair();
         for (before, after) in before.iter().zip(pictures(&lab)) {
             expect_test::expect![[""]].assert_eq(&difference(before, &after));
         }
@@ -121,7 +122,7 @@ fn what_others_break_is_repaired() {
     for (place, command) in breakages {
         println!("{command}");
         run(place, &command.split(' ').collect::<Vec<_>>());
-        lab.apply();
+        lab.repair();
         check_all(&lab);
     }
 }
@@ -157,7 +158,6 @@ fn another_daemon_takes_over_without_breaking_connections() {
 
 #[test]
 fn a_sandbox_that_has_gone_is_skipped_and_one_without_networks_has_the_way_out() {
-    use discovery::Kernel as _;
     let mut lab = lab();
     let mut desired = lab.desired(1);
     let mut plain = desired.sandboxes.remove("c1-1").unwrap();
@@ -166,7 +166,7 @@ fn a_sandbox_that_has_gone_is_skipped_and_one_without_networks_has_the_way_out()
     desired.sandboxes.insert("plain".into(), plain.clone());
     plain.netns = "/nowhere".into();
     desired.sandboxes.insert("gone".into(), plain);
-    crate::support::wait(lab.hosts.get_mut(&1).unwrap().kernel.apply(&desired)).unwrap();
+    assert!(lab.hosts.get_mut(&1).unwrap().apply(&desired).is_whole());
     let links = run(&lab.container((1, 1)), &["ip", "-o", "-4", "addr"]);
     assert!(links.contains("eth0    inet 172.30.0.11/16"), "{links}");
     assert!(!links.contains("eth1"), "{links}");
@@ -199,7 +199,6 @@ fn cleaning_leaves_nothing() {
 
 #[test]
 fn a_tunnel_that_a_crash_left_behind_is_replaced_and_a_foreign_one_is_named() {
-    use discovery::Kernel as _;
     let mut lab = Lab::new(2, 1);
     let tunnel = |name: &str, host: u8| {
         let local = lab.node_address(host).to_string();
@@ -209,9 +208,11 @@ fn a_tunnel_that_a_crash_left_behind_is_replaced_and_a_foreign_one_is_named() {
     tunnel("skep4097", 1);
     tunnel("foreign", 2);
     let desired = lab.desired(2);
-    let outcome =
-        crate::support::wait(lab.hosts.get_mut(&2).unwrap().kernel.apply(&desired)).unwrap_err();
-    assert!(outcome.to_string().contains("VNI 4097 is in use"), "{outcome}");
+    let outcome = lab.hosts.get_mut(&2).unwrap().apply(&desired);
+    let named =
+        |reason: Option<&String>| reason.is_some_and(|it| it.contains("VNI 4097 is in use"));
+    assert!(named(outcome.networks.get(&"net1".into())), "{outcome:?}");
+    assert!(named(outcome.sandboxes.get("c2-1")), "{outcome:?}");
     run(&lab.host(2), &["ip", "link", "del", "foreign"]);
     lab.apply();
     assert!(ping(&lab.container((1, 1)), address((2, 1))));
@@ -219,12 +220,63 @@ fn a_tunnel_that_a_crash_left_behind_is_replaced_and_a_foreign_one_is_named() {
 }
 
 #[test]
+fn what_cannot_be_made_fails_alone() {
+    let mut lab = lab();
+    let add = "ip link add foreign type vxlan id 5000 dstport 4789 local 10.250.0.2";
+    run(&lab.host(1), &add.split(' ').collect::<Vec<_>>());
+    for own in [3, 4, 5] {
+        lab.add((1, own));
+    }
+    lab.vips.insert([10, 0, 1, 201].into(), vec![(1, 2)]);
+    let mut desired = lab.desired(1);
+    let mut taken = desired.overlays[&"net1".into()].clone();
+    (taken.vni, taken.gateway) = (5000, [10, 0, 2, 1].into());
+    desired.overlays.insert("taken".into(), taken);
+    // One on a network that cannot be made, one on that and another, one whose namespace is none.
+    let attach = |desired: &mut discovery::Desired, id: &str| {
+        let attachments = &mut desired.sandboxes.get_mut(id).unwrap().attachments;
+        let mut second = attachments[0].clone();
+        (second.network, second.address) = ("taken".into(), [10, 0, 2, 9].into());
+        attachments.push(second);
+    };
+    attach(&mut desired, "c1-3");
+    attach(&mut desired, "c1-1");
+    desired.sandboxes.get_mut("c1-5").unwrap().netns = "/proc/sys".to_owned();
+    let host = lab.hosts.get_mut(&1).unwrap();
+    for _ in 0..2 {
+        let outcome = host.apply(&desired);
+        assert_eq!(outcome.networks.len(), 1, "{outcome:?}");
+        assert!(outcome.networks[&"taken".into()].contains("VNI 5000 is in use"), "{outcome:?}");
+        let failed: Vec<_> = outcome.sandboxes.keys().map(String::as_str).collect();
+        assert_eq!(failed, ["c1-1", "c1-3"]);
+        assert_eq!(outcome.sandboxes["c1-3"], outcome.networks[&"taken".into()]);
+        assert!(!outcome.is_behind && outcome.node.is_none() && outcome.mesh.is_none());
+    }
+    // All the rest goes on and changes.
+    check_all(&lab);
+    assert_eq!(
+        ask_tcp(&lab.container((1, 1)), [10, 0, 1, 201].into(), PORT).unwrap(),
+        "c1-2 10.0.1.11"
+    );
+    assert!(ping(&lab.container((1, 4)), address((2, 1))));
+    run(&lab.host(1), &["ip", "link", "del", "foreign"]);
+    let outcome = lab.hosts.get_mut(&1).unwrap().apply(&desired);
+    assert!(outcome.is_whole(), "{outcome:?}");
+}
+
+#[test]
+fn programs_that_are_started_inherit_nothing() {
+    let lab = lab();
+    let open = run(&lab.host(1), &["ls", "-l", "/proc/self/fd"]);
+    assert!(!open.contains("socket:"), "{open}");
+}
+
+#[test]
 fn a_node_that_leaves_the_cluster_keeps_only_the_way_out() {
-    use discovery::Kernel as _;
     let mut lab = lab();
     let left = discovery::Desired::default();
     for _ in 0..2 {
-        crate::support::wait(lab.hosts.get_mut(&1).unwrap().kernel.apply(&left)).unwrap();
+        assert!(lab.hosts.get_mut(&1).unwrap().apply(&left).is_whole());
         let host = lab.host(1);
         let links = run(&host, &["ip", "-o", "link"]);
         assert!(links.contains("skep_gwbridge") && !links.contains("skep_mesh"), "{links}");

@@ -1,7 +1,8 @@
 //! A lab for tests: nodes, containers, and small servers and clients in them.
 
 use discovery::{
-    Desired, Kernel as _, MeshRules, Overlay, PortRules, SandboxAttachment, SandboxRules,
+    Depth, Desired, Kernel as _, MeshRules, Outcome, Overlay, PortRules, SandboxAttachment,
+    SandboxRules,
 };
 use linux::{Config, Kernel, Namespaces, Underlay, run_in};
 use socket2::{Domain, Socket, Type};
@@ -45,7 +46,15 @@ pub(crate) struct Lab {
     pub(crate) host_ports: BTreeMap<(Protocol, u16), Name>,
     pub(crate) data_path_port: u16,
     pub(crate) vni: u32,
+    /// The underlay's as the network's creator said it.
+    pub(crate) mtu: u32,
     pub(crate) network: NetworkId,
+}
+
+impl Host {
+    pub(crate) fn apply(&mut self, desired: &Desired) -> Outcome {
+        wait(self.kernel.apply(desired, Depth::Change)).unwrap()
+    }
 }
 
 pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
@@ -86,6 +95,7 @@ impl Lab {
             host_ports: BTreeMap::new(),
             data_path_port: 4789,
             vni: 4097,
+            mtu: 0,
             network: "net1".into(),
             folder,
         };
@@ -138,7 +148,16 @@ impl Lab {
     pub(crate) fn apply(&mut self) {
         let desired: Vec<Desired> = self.hosts.keys().map(|host| self.desired(*host)).collect();
         for (host, desired) in self.hosts.values_mut().zip(desired) {
-            wait(host.kernel.apply(&desired)).unwrap();
+            assert_eq!(host.apply(&desired), Outcome::default());
+        }
+    }
+
+    /// Looks at everything, as the data plane does each half minute.
+    pub(crate) fn repair(&mut self) {
+        let desired: Vec<Desired> = self.hosts.keys().map(|host| self.desired(*host)).collect();
+        for (host, desired) in self.hosts.values_mut().zip(desired) {
+            let outcome = wait(host.kernel.apply(&desired, Depth::Repair)).unwrap();
+            assert_eq!(outcome, Outcome::default());
         }
     }
 
@@ -161,6 +180,7 @@ impl Lab {
             port: self.data_path_port,
             gateway: [10, 0, 1, 1].into(),
             prefix: 24,
+            mtu: self.mtu,
             peers: others.iter().map(|name| self.node_address(name.0)).collect(),
             remotes: others
                 .iter()
@@ -208,6 +228,7 @@ impl Lab {
             ingress: Some(node_ingress(host)),
             local: Some(self.node_address(host)),
             port: self.data_path_port,
+            mtu: self.mtu,
             peers: self
                 .hosts
                 .keys()

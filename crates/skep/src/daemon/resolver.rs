@@ -96,7 +96,10 @@ impl Program {
     fn start(&self) -> Result<Child> {
         let log = open_log(&self.0.log)?;
         // The very program that runs here, also when its file was replaced meanwhile.
-        Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        // It outlives us, and whatever it inherited would live on with it.
+        linux::sealed(command.as_std_mut());
+        command
             .arg0("skep")
             .arg("resolver")
             .arg("--run")
