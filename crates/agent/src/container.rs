@@ -1,17 +1,23 @@
 //! From a task to the container that carries it out. Pure.
 
-use crate::template::Context;
 use discovery::SandboxAttachment;
 use engine::{ContainerConfig, LogConfig, NetworkMode};
-use types::{ContainerSpec, Labels, Protocol, PublishMode, TASK_LABEL, Task};
+use types::{Labels, NodeDescription, NodeId, Protocol, PublishMode, TASK_LABEL, Task, template};
 
-/// What the engine is asked to make. Says which placeholder is wrong otherwise.
-pub(crate) fn config(id: String, context: &Context<'_>) -> Result<ContainerConfig, String> {
-    let task = context.task;
+/// What the engine is asked to make. Says which template is wrong otherwise.
+pub(crate) fn config(
+    id: String,
+    task: &Task,
+    (node, description): (&NodeId, &NodeDescription),
+) -> Result<ContainerConfig, String> {
+    let mut spec = template::expand(task, node, description)?;
+    // For pulling only: the engine writes down what it makes, and shows it.
+    spec.pull_credentials = None;
+    spec.labels.extend(labels(task, node));
     Ok(ContainerConfig {
         id,
         name: task.name(),
-        spec: expanded(context)?,
+        spec,
         resources: task.spec.resources,
         network: NetworkMode::Attached,
         log: LogConfig {
@@ -22,27 +28,10 @@ pub(crate) fn config(id: String, context: &Context<'_>) -> Result<ContainerConfi
     })
 }
 
-fn expanded(context: &Context<'_>) -> Result<ContainerSpec, String> {
-    let mut spec = context.task.spec.container.clone();
-    // For pulling only: the engine writes down what it makes, and shows it.
-    spec.pull_credentials = None;
-    for variable in &mut spec.env {
-        *variable = context.expand(variable)?;
-    }
-    spec.hostname = context.expand(&spec.hostname)?;
-    for mount in &mut spec.mounts {
-        mount.source = context.expand(&mount.source)?;
-        mount.target = context.expand(&mount.target)?;
-    }
-    spec.labels.extend(labels(context));
-    Ok(spec)
-}
-
 /// Docker's labels: tools find a service's containers by them.
-fn labels(context: &Context<'_>) -> Labels {
-    let task = context.task;
+fn labels(task: &Task, node: &NodeId) -> Labels {
     let pairs = [
-        ("com.docker.swarm.node.id", context.node.to_string()),
+        ("com.docker.swarm.node.id", node.to_string()),
         ("com.docker.swarm.service.id", task.service.to_string()),
         ("com.docker.swarm.service.name", task.service_name.clone()),
         ("com.docker.swarm.task", String::new()),
@@ -74,7 +63,7 @@ pub(crate) fn host_ports(task: &Task) -> Vec<(Protocol, u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{NodeDescription, PublishedPort, PullCredentials};
+    use types::{PublishedPort, PullCredentials};
 
     #[test]
     fn a_container_has_the_tasks_name_dockers_labels_and_expanded_texts() {
@@ -84,9 +73,8 @@ mod tests {
         task.spec.container.hostname = "{{.Service.Name}}-{{.Task.Slot}}".into();
         task.spec.container.labels.insert("own".into(), "label".into());
         task.spec.container.pull_credentials = Some(PullCredentials::default());
-        let description = NodeDescription::default();
-        let context = Context { task: &task, node: &"n".into(), description: &description };
-        let config = config("c".into(), &context).unwrap();
+        let here = (&"n".into(), &NodeDescription::default());
+        let config = config("c".into(), &task, here).unwrap();
         assert_eq!((config.id.as_str(), config.name.as_str()), ("c", "web.1.t"));
         assert_eq!(config.spec.env, ["NAME=web.1.t"]);
         assert_eq!(config.spec.hostname, "web-1");

@@ -2,7 +2,6 @@
 
 use crate::Config;
 use crate::container::{attachments, config, host_ports};
-use crate::template::Context;
 use crate::worker::{Event, Exit, Observed, Operation, Outcome};
 use dataplane::{Dataplane, Wanted};
 use engine::{ContainerState, Engine, HealthStatus, Reference, Status, WaitFor};
@@ -111,8 +110,8 @@ impl Executor {
             self.engine.remove(&task.name(), true, true).await?;
         }
         let node = self.config.identity.node_id();
-        let context = Context { task, node: &node, description: &self.config.description };
-        let config = config(Engine::draw_id(), &context).map_err(Fault::invalid)?;
+        let here = (&node, &self.config.description);
+        let config = config(Engine::draw_id(), task, here).map_err(Fault::invalid)?;
         let created = self.engine.create(config).await?;
         for warning in created.warnings {
             tracing::warn!(task = %task.id, warning, "container was made with a warning");

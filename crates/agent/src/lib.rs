@@ -16,7 +16,6 @@ mod leave;
 mod logs;
 mod report;
 mod session;
-mod template;
 mod work;
 pub mod worker;
 

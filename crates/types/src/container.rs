@@ -39,6 +39,7 @@ pub struct ContainerSpec {
     pub sysctls: Labels,
     pub ulimits: Vec<Ulimit>,
     pub oom_score_adj: i64,
+    pub security: Security,
     /// For nodes to pull the image with. No part of what runs: see [`crate::TaskSpec::makes_same`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_credentials: Option<PullCredentials>,
@@ -81,6 +82,42 @@ pub struct HealthCheck {
     pub retries: u32,
 }
 
+/// How a container's processes are confined, beside their capabilities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Security {
+    pub seccomp: Seccomp,
+    pub apparmor: AppArmor,
+    /// No program gives its process more rights than it has, setuid or not.
+    pub no_new_privileges: bool,
+    /// Said by the user. Nothing follows from it: containers get no SELinux labels in any case.
+    pub selinux_disabled: bool,
+}
+
+/// Which system calls processes may make.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seccomp {
+    /// Docker's own policy.
+    #[default]
+    Default,
+    Unconfined,
+    /// A profile in Docker's JSON.
+    Custom(String),
+}
+
+/// An AppArmor profile, where the node's kernel has AppArmor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppArmor {
+    /// The node's profile for containers.
+    #[default]
+    Default,
+    Unconfined,
+    /// One that was loaded on the node.
+    Named(String),
+}
+
 /// A line of /etc/hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEntry {
@@ -100,19 +137,68 @@ pub struct DnsConfig {
 /// Something mounted into a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "as many switches as Docker has")]
 pub struct Mount {
     pub kind: MountKind,
     /// A host path (bind), a volume's name (volume; empty: anonymous), nothing (tmpfs).
     pub source: String,
     pub target: String,
     pub read_only: bool,
+    /// What a read-only mount has mounted below it can be written to all the same.
+    pub read_only_not_below: bool,
+    /// A read-only mount fails where what is mounted below it cannot be read-only, too.
+    pub read_only_or_fail: bool,
+    /// Between a bind and its source: which mounts that are made later are seen.
+    pub propagation: Propagation,
+    /// A bind without what is mounted below its source.
+    pub not_below: bool,
+    /// Makes a bind's source, a directory, where it is missing.
+    pub make_source: bool,
+    /// A volume begins empty, without what the image has at its place.
+    pub no_copy: bool,
     /// Size of a tmpfs in bytes; 0: no limit.
     pub tmpfs_size: u64,
     pub tmpfs_mode: u32,
+    /// Further options of a tmpfs, e.g. `exec` or `uid=7`.
+    pub tmpfs_options: Vec<String>,
     /// Labels of a volume that is made for this mount.
     pub labels: Labels,
     /// The driver of a volume as the user named it; empty: the default one.
     pub volume_driver: String,
+}
+
+/// mount_namespaces(7): with `R`, also for mounts below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    #[default]
+    Rprivate,
+    Private,
+    Rshared,
+    Shared,
+    Rslave,
+    Slave,
+}
+
+impl Propagation {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rprivate => "rprivate",
+            Self::Private => "private",
+            Self::Rshared => "rshared",
+            Self::Shared => "shared",
+            Self::Rslave => "rslave",
+            Self::Slave => "slave",
+        }
+    }
+
+    /// Reads Docker's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all =
+            [Self::Rprivate, Self::Private, Self::Rshared, Self::Shared, Self::Rslave, Self::Slave];
+        all.into_iter().find(|one| one.as_str() == text)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +227,10 @@ pub struct Resources {
     pub limit_pids: i64,
     pub reserve_nano_cpus: i64,
     pub reserve_memory: i64,
+    /// Bytes of swap besides a limit of memory; -1: no limit; `None`: as much again as memory.
+    pub swap: Option<i64>,
+    /// 0 to 100: how gladly the kernel swaps; `None`: the node's own setting.
+    pub swappiness: Option<i64>,
 }
 
 /// When a task that ended is replaced.

@@ -22,11 +22,12 @@ mod port;
 mod service;
 mod state;
 mod task;
+pub mod template;
 
 pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCa};
 pub use container::{
-    ContainerSpec, DnsConfig, HealthCheck, HostEntry, Mount, MountKind, PullCredentials, Resources,
-    RestartCondition, RestartPolicy, Ulimit,
+    AppArmor, ContainerSpec, DnsConfig, HealthCheck, HostEntry, Mount, MountKind, Propagation,
+    PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp, Security, Ulimit,
 };
 pub use fault::{Fault, FaultKind, Retry};
 pub use id::{ClusterId, ConfigId, IdSource, NetworkId, NodeId, SecretId, ServiceId, TaskId};

@@ -310,6 +310,12 @@ fn assignments() {
                         "sysctls": {},
                         "ulimits": [],
                         "oom_score_adj": 0,
+                        "security": {
+                          "seccomp": "default",
+                          "apparmor": "default",
+                          "no_new_privileges": false,
+                          "selinux_disabled": false,
+                        },
                       },
                       "resources": {
                         "limit_nano_cpus": 0,
@@ -317,6 +323,8 @@ fn assignments() {
                         "limit_pids": 0,
                         "reserve_nano_cpus": 0,
                         "reserve_memory": 0,
+                        "swap": nil,
+                        "swappiness": nil,
                       },
                       "restart": {
                         "condition": "any",

@@ -16,7 +16,9 @@ const NANO_CPUS_MIN: i64 = 1_000_000;
 /// Says what is wrong with a service's spec taken by itself.
 pub(super) fn check_service(spec: &ServiceSpec) -> Result<(), Fault> {
     check_name(&spec.name)?;
-    check_container(&spec.task.container)?;
+    // What templates yield is checked; the nodes fill them anew.
+    let filled = types::template::check(spec).map_err(Fault::invalid)?;
+    check_container(&filled)?;
     check_resources(&spec.task.resources)?;
     for constraint in &spec.task.placement.constraints {
         Constraint::parse(constraint).map_err(|error| Fault::invalid(error.to_string()))?;
@@ -138,7 +140,15 @@ fn check_resources(resources: &Resources) -> Result<(), Fault> {
             )));
         }
     }
-    Ok(())
+    match resources.swap {
+        Some(_) if resources.limit_memory == 0 => {
+            Err(Fault::invalid("memory swap provided, but no memory-limit was set"))
+        }
+        Some(swap) if swap < -1 => Err(Fault::invalid(format!(
+            "invalid swap value {swap}: Must be -1 (no limit), 0 or more bytes"
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn check_mode(spec: &ServiceSpec) -> Result<(), Fault> {
@@ -228,6 +238,14 @@ mod tests {
             |it| it.task.resources.limit_nano_cpus = 100_000,
             "invalid cpu value 0.0001: Must be at least 0.001",
         );
+        let swap = |it: &mut ServiceSpec, memory, swap| {
+            (it.task.resources.limit_memory, it.task.resources.swap) = (memory, Some(swap));
+        };
+        check(|it| swap(it, 0, 0), "memory swap provided, but no memory-limit was set");
+        check(
+            |it| swap(it, 8 << 20, -2),
+            "invalid swap value -2: Must be -1 (no limit), 0 or more bytes",
+        );
         check(
             |it| it.update.max_failure_ratio = 2.0,
             "TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1",
@@ -240,6 +258,22 @@ mod tests {
         check(
             |it| it.task.container.mounts = vec![mount.clone(), mount],
             "ContainerSpec: duplicate mount point: /data",
+        );
+    }
+
+    #[test]
+    fn a_template_is_wrong_when_the_service_is_made_not_on_every_node() {
+        let mut wrong = spec();
+        wrong.task.container.env = vec!["X={{.Nope}}".into()];
+        let fault = check_service(&wrong).unwrap_err();
+        assert!(fault.kind == types::FaultKind::Invalid && fault.message.contains("Nope"));
+        // What templates yield is checked, too.
+        check(
+            |it| {
+                it.task.container.mounts =
+                    vec![Mount { target: "{{.Task.Slot}}".into(), ..Mount::default() }];
+            },
+            "invalid mount target, must be an absolute path: 1",
         );
     }
 
