@@ -18,6 +18,8 @@ use wire::{DispatcherClient, LogChunk, LogLine, LogRequest, dispatcher_client};
 
 /// Lines in one message; fewer where they come slowly.
 const LINES: usize = 256;
+/// Bytes of text after which a message is full. The manager takes much longer ones.
+const BYTES: usize = 1 << 20;
 /// Messages that wait to be sent. Reading waits when it is full.
 const CHUNKS: usize = 8;
 /// For a manager to hear that a log cannot be sent.
@@ -102,9 +104,28 @@ fn chunks(
     missing: String,
 ) -> BoxStream<'static, LogChunk> {
     let last = name.clone();
-    let lines = entries.ready_chunks(LINES).map(move |batch| chunk(&name, &node, batch));
+    let lines = entries
+        .ready_chunks(LINES)
+        .flat_map(|batch| stream::iter(portions(batch)))
+        .map(move |batch| chunk(&name, &node, batch));
     let end = LogChunk { subscription: last, end: true, error: missing, ..LogChunk::default() };
     lines.chain(stream::once(async { end })).boxed()
+}
+
+/// Cuts lines into as many messages as their length asks for.
+fn portions<T>(batch: Vec<(T, Result<LogEntry, Fault>)>) -> Vec<Vec<(T, Result<LogEntry, Fault>)>> {
+    let (mut portions, mut bytes) = (Vec::new(), BYTES);
+    for line in batch {
+        if BYTES <= bytes {
+            portions.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += line.1.as_ref().map_or(0, |entry| entry.bytes.len());
+        if let Some(portion) = portions.last_mut() {
+            portion.push(line);
+        }
+    }
+    portions
 }
 
 /// Opens the logs; says which are missing.
@@ -159,4 +180,22 @@ fn chunk(
         }
     }
     chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_make_more_messages_and_none_is_lost() {
+        let line = |length| {
+            let bytes = vec![b'x'; length].into();
+            let time = types::Timestamp::default();
+            ((), Ok(LogEntry { stderr: false, time, bytes }))
+        };
+        let batch = (0..20).map(|_| line(256 << 10)).chain([line(1)]).collect();
+        let sizes: Vec<usize> = portions::<()>(batch).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [4, 4, 4, 4, 4, 1]);
+        assert!(portions::<()>(Vec::new()).is_empty());
+    }
 }

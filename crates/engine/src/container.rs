@@ -5,7 +5,7 @@ use crate::events::{EventKind, Events};
 use crate::exec::Chunk;
 use crate::health::Check;
 use crate::info::{ContainerInfo, ContainerState, Status};
-use crate::logs::{Limits, LogFile};
+use crate::logs::{About, LogFile, Options};
 use crate::record::{self, Record};
 use crate::runtime::Stdio;
 use crate::signals;
@@ -76,10 +76,22 @@ impl Container {
         let log = if record.config.log.driver == "none" {
             None
         } else {
-            let limits = Limits::parse(&record.config.log.options)?;
+            let options = Options::parse(&record.config.log)?;
+            let spec = &record.config.spec;
+            let mut labels = image.labels.clone();
+            labels.extend(spec.labels.clone());
+            let attributes = options.attributes(&About {
+                id: &record.id,
+                name: &record.name,
+                image: &spec.image,
+                image_id: &record.image,
+                labels: &labels,
+                env: &spec::merge(image.env.clone(), &spec.env),
+            })?;
             let path = folder.join(format!("{}-json.log", record.id));
             let closed = record.state.status == Status::Exited;
-            Some(Arc::new(LogFile::new(path, limits, closed)))
+            let log = LogFile::new(path, options.limits, closed, attributes);
+            Some(Arc::new(log))
         };
         Ok(Self {
             image,

@@ -70,6 +70,8 @@ impl Machine {
             run: dir.join("run"),
             cgroup_parent: "/skep-test".to_owned(),
             resolv_conf: dir.join("resolv.conf"),
+            init: None,
+            apparmor: None,
         };
         let runtime = Arc::new(self.containers.clone());
         let engine: Engine =

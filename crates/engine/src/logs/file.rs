@@ -7,58 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
-use types::{Fault, Labels};
-
-const SIZE_MAX: u64 = 10 << 20;
-const FILES_MAX: u32 = 3;
-/// Nobody wants more files for one container.
-const FILES_LIMIT: u32 = 1000;
+use types::Labels;
 
 /// When files rotate, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) size: u64,
     pub(crate) files: u32,
-}
-
-impl Limits {
-    /// Reads `max-size` and `max-file`. Docker's own default has no limit; here there is one.
-    pub(crate) fn parse(options: &Labels) -> Result<Self, Fault> {
-        let mut limits = Self { size: SIZE_MAX, files: FILES_MAX };
-        for (name, value) in options {
-            let invalid = || Fault::invalid(format!("invalid value for {name}: {value}"));
-            match name.as_str() {
-                "max-size" if value == "-1" => {}
-                "max-size" => limits.size = size(value).ok_or_else(invalid)?,
-                "max-file" => {
-                    let files = value.parse().ok().filter(|n| (1..=FILES_LIMIT).contains(n));
-                    limits.files = files.ok_or_else(invalid)?;
-                }
-                // Known to Docker; they change nothing that is read through the API.
-                "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode"
-                | "max-buffer-size" => {}
-                _ => {
-                    let reason = format!("unknown log opt '{name}' for json-file log driver");
-                    return Err(Fault::invalid(reason));
-                }
-            }
-        }
-        Ok(limits)
-    }
-}
-
-/// `10m`, `1g`, `100kb`, `4096`.
-fn size(text: &str) -> Option<u64> {
-    let text = text.trim().to_lowercase();
-    let text = text.strip_suffix('b').unwrap_or(&text);
-    let (number, shift) = match text.chars().last()? {
-        'k' => (&text[..text.len() - 1], 10),
-        'm' => (&text[..text.len() - 1], 20),
-        'g' => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = number.trim().parse().ok()?;
-    number.checked_mul(1 << shift).filter(|size| 0 < *size)
 }
 
 /// How far a log is. Readers wait for it to change.
@@ -75,6 +30,8 @@ pub(super) struct Progress {
 pub(crate) struct LogFile {
     path: PathBuf,
     limits: Limits,
+    /// Go with each line.
+    attributes: Labels,
     writer: Mutex<Writer>,
     progress: watch::Sender<Progress>,
 }
@@ -91,14 +48,19 @@ struct Writer {
 
 impl LogFile {
     /// A log that may be there already; `closed` unless more may come before the next start.
-    pub(crate) fn new(path: PathBuf, limits: Limits, closed: bool) -> Self {
+    pub(crate) fn new(path: PathBuf, limits: Limits, closed: bool, attributes: Labels) -> Self {
         let writer = Writer { file: None, size: 0, number: u64::from(limits.files), lost: 0 };
         let (progress, _) = watch::channel(Progress { appended: 0, closed });
-        Self { path, limits, writer: Mutex::new(writer), progress }
+        Self { path, limits, attributes, writer: Mutex::new(writer), progress }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What goes with each line.
+    pub(crate) fn attributes(&self) -> &Labels {
+        &self.attributes
     }
 
     /// More will come: the container starts.
@@ -119,7 +81,7 @@ impl LogFile {
     pub(crate) fn append(&self, entries: &[LogEntry]) {
         let mut text = Vec::with_capacity(entries.len() * 128);
         for entry in entries {
-            line::render(entry, &mut text);
+            line::render(entry, &self.attributes, &mut text);
         }
         let mut writer = self.writer();
         match self.write(&mut writer, &text) {
@@ -231,26 +193,5 @@ impl LogFile {
     /// What a panic left behind is still a writer: its file and size are set together at the end.
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_of_the_driver_are_read_and_unknown_ones_refused() {
-        let parse = |options: &[(&str, &str)]| {
-            let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-            Limits::parse(&options.collect()).map_err(|fault| fault.message)
-        };
-        assert_eq!(parse(&[]), Ok(Limits { size: SIZE_MAX, files: 3 }));
-        assert_eq!(
-            parse(&[("max-size", "4k"), ("max-file", "2")]),
-            Ok(Limits { size: 4096, files: 2 })
-        );
-        for bad in [("max-size", "much"), ("max-size", "0"), ("max-file", "0"), ("max-fil", "1")] {
-            assert!(parse(&[bad]).is_err(), "{bad:?}");
-        }
     }
 }

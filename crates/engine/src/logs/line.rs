@@ -5,20 +5,24 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use types::Timestamp;
+use types::{Labels, Timestamp};
 
 #[derive(Serialize, Deserialize)]
 struct Line {
     log: String,
     stream: String,
+    /// As Docker's: what the driver's options ask for.
+    #[serde(rename = "attrs", default, skip_serializing_if = "Labels::is_empty")]
+    attributes: Labels,
     time: String,
 }
 
 /// Appends a line to `text`. Bytes that are no UTF-8 are replaced, as Docker does.
-pub(super) fn render(entry: &LogEntry, text: &mut Vec<u8>) {
+pub(super) fn render(entry: &LogEntry, attributes: &Labels, text: &mut Vec<u8>) {
     let line = Line {
         log: String::from_utf8_lossy(&entry.bytes).into_owned(),
         stream: if entry.stderr { "stderr" } else { "stdout" }.to_owned(),
+        attributes: attributes.clone(),
         time: entry.time.rfc3339(),
     };
     if serde_json::to_writer(&mut *text, &line).is_ok() {
@@ -55,12 +59,16 @@ mod tests {
             bytes: Bytes::from_static(b"a \"quoted\" line\n"),
         };
         let mut text = Vec::new();
-        render(&entry, &mut text);
+        render(&entry, &Labels::new(), &mut text);
         expect![[r#"
             {"log":"a \"quoted\" line\n","stream":"stderr","time":"2023-11-14T22:13:20.123456789Z"}
         "#]]
         .assert_eq(std::str::from_utf8(&text).unwrap());
-        assert_eq!(parse(&text), Some(entry));
+        assert_eq!(parse(&text).as_ref(), Some(&entry));
         assert_eq!(parse(b"{\"log\":\"half"), None);
+        text.clear();
+        render(&entry, &[("tag".to_owned(), "web".to_owned())].into(), &mut text);
+        assert!(std::str::from_utf8(&text).unwrap().contains(r#""attrs":{"tag":"web"},"time""#));
+        assert_eq!(parse(&text).as_ref(), Some(&entry));
     }
 }

@@ -8,6 +8,7 @@
 
 mod file;
 mod line;
+mod options;
 mod read;
 mod split;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 pub(crate) use file::{Limits, LogFile};
 pub(crate) use line::stamp;
+pub(crate) use options::{About, Options};
 pub(crate) use read::read;
 pub(crate) use split::Lines;
 

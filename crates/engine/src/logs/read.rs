@@ -1,15 +1,19 @@
 //! Reads a log, over all its files, and goes on as it grows.
 
-use super::{LogEntry, LogFile, LogOptions, line};
-use std::collections::VecDeque;
+use super::{LogEntry, LogFile, LogOptions, line, split};
+use bytes::BytesMut;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use types::Fault;
 
-/// Lines that are read at once.
+/// Lines that are read at once, and their bytes.
 const BATCH: usize = 256;
+const BATCH_BYTES: usize = 1 << 20;
+/// The pieces of a longer line are not put together any further.
+const JOINED_MAX: usize = 256 << 10;
 /// What is buffered of a file.
 const BUFFER: usize = 64 << 10;
 /// A damaged line may be as long as a file; no line that is written is longer than this.
@@ -22,8 +26,17 @@ struct Cursor {
     file: Option<(u64, BufReader<File>)>,
     /// The next file.
     next: u64,
-    /// What has come of a line whose end was not written yet.
+    /// What has come of a line of the file whose end was not written yet.
     partial: Vec<u8>,
+    /// Pieces of long lines whose last one is not here yet, of stdout and of stderr.
+    pieces: BTreeMap<bool, LogEntry>,
+}
+
+/// What was read at once.
+struct Batch {
+    entries: Vec<LogEntry>,
+    /// There is no more for now.
+    at_end: bool,
 }
 
 /// Sends the lines that `options` want, until the end of the log, or until nobody listens.
@@ -33,7 +46,8 @@ pub(crate) async fn read(
     sink: mpsc::Sender<Result<LogEntry, Fault>>,
 ) {
     let mut progress = log.progress();
-    let mut cursor = Cursor { log, file: None, next: 0, partial: Vec::new() };
+    let (partial, pieces) = (Vec::new(), BTreeMap::new());
+    let mut cursor = Cursor { log, file: None, next: 0, partial, pieces };
     let mut tail = options.tail.map(|count| (count, VecDeque::new()));
     loop {
         // Looked at before reading: what comes later is read in the next round.
@@ -44,7 +58,7 @@ pub(crate) async fn read(
         });
         let Ok((returned, batch)) = reading.await else { return };
         cursor = returned;
-        let batch = match batch {
+        let Batch { mut entries, at_end } = match batch {
             Ok(batch) => batch,
             Err(error) => {
                 let fault = Fault::internal(format!("cannot read the log: {error}"));
@@ -52,9 +66,13 @@ pub(crate) async fn read(
                 return;
             }
         };
-        let at_end = batch.is_empty();
-        let past = batch.iter().any(|entry| options.is_past(entry));
-        let wanted = batch.into_iter().filter(|entry| options.wants(entry));
+        let last = at_end && (closed || !options.follow);
+        if last {
+            // A line that is not ended is shown as far as it has come.
+            entries.extend(std::mem::take(&mut cursor.pieces).into_values());
+        }
+        let past = entries.iter().any(|entry| options.is_past(entry));
+        let wanted = entries.into_iter().filter(|entry| options.wants(entry));
         match &mut tail {
             Some((count, last)) => keep(*count, last, wanted),
             None => {
@@ -69,7 +87,7 @@ pub(crate) async fn read(
             {
                 return;
             }
-            if past || closed || !options.follow {
+            if past || last {
                 return;
             }
             tokio::select! {
@@ -104,12 +122,16 @@ async fn send(
 }
 
 impl Cursor {
-    /// Reads the next lines; none at the end of what is written.
-    fn batch(&mut self) -> io::Result<Vec<LogEntry>> {
-        let mut batch = Vec::new();
-        while batch.len() < BATCH {
+    /// Reads the next lines.
+    fn batch(&mut self) -> io::Result<Batch> {
+        let mut batch = Batch { entries: Vec::new(), at_end: false };
+        let mut bytes = 0;
+        while batch.entries.len() < BATCH && bytes < BATCH_BYTES {
             let Some((number, file)) = &mut self.file else {
-                let Some((number, file)) = self.log.open_from(self.next) else { break };
+                let Some((number, file)) = self.log.open_from(self.next) else {
+                    batch.at_end = true;
+                    break;
+                };
                 self.next = number + 1;
                 self.file = Some((number, BufReader::with_capacity(BUFFER, file)));
                 continue;
@@ -119,17 +141,38 @@ impl Cursor {
             if 0 < file.read_until(b'\n', &mut self.partial)? {
                 let whole = self.partial.ends_with(b"\n");
                 if whole || LINE_MAX < self.partial.len() {
-                    batch.extend(line::parse(&self.partial));
+                    bytes += self.partial.len();
+                    let entry = line::parse(&self.partial);
                     self.partial.clear();
+                    batch.entries.extend(entry.and_then(|entry| self.join(entry)));
                 }
                 continue;
             }
             if !old {
+                batch.at_end = true;
                 break;
             }
             self.partial.clear();
             self.file = None;
         }
         Ok(batch)
+    }
+
+    /// Puts the pieces of a long line together: it is one entry with the time of its beginning.
+    fn join(&mut self, entry: LogEntry) -> Option<LogEntry> {
+        let goes_on = split::is_piece(&entry.bytes);
+        let joined = match self.pieces.remove(&entry.stderr) {
+            Some(begun) => {
+                let mut bytes = BytesMut::from(begun.bytes);
+                bytes.extend_from_slice(&entry.bytes);
+                LogEntry { bytes: bytes.freeze(), ..begun }
+            }
+            None => entry,
+        };
+        if goes_on && joined.bytes.len() < JOINED_MAX {
+            self.pieces.insert(joined.stderr, joined);
+            return None;
+        }
+        Some(joined)
     }
 }

@@ -13,7 +13,7 @@ fn all() -> LogOptions {
 
 fn log(limits: Limits) -> (tempfile::TempDir, Arc<LogFile>) {
     let dir = tempfile::tempdir().unwrap();
-    let log = LogFile::new(dir.path().join("log"), limits, false);
+    let log = LogFile::new(dir.path().join("log"), limits, false, types::Labels::new());
     (dir, Arc::new(log))
 }
 
@@ -92,7 +92,39 @@ async fn half_a_line_of_a_daemon_that_died_is_skipped() {
 #[tokio::test]
 async fn a_disk_that_is_full_does_not_hold_the_writer_up() {
     let limits = Limits { size: 1 << 20, files: 1 };
-    let log = Arc::new(LogFile::new("/dev/full".into(), limits, false));
+    let log = Arc::new(LogFile::new("/dev/full".into(), limits, false, types::Labels::new()));
     append(&log, 0..3);
     log.close();
+}
+
+/// Appends output as the pump does, in pieces.
+fn write(log: &LogFile, output: &[u8], stderr: bool, time: i64) {
+    log.append(&stamp(Lines::default().feed(output), stderr, Timestamp(time)));
+}
+
+#[tokio::test]
+async fn a_long_line_is_one_entry_with_the_time_of_its_beginning() {
+    let (_dir, log) = log(Limits { size: 20_000, files: 9 });
+    write(&log, &[b'x'; 16 << 10], false, 1);
+    write(&log, b"between\n", true, 2);
+    write(&log, &[b'x'; 16 << 10], false, 3);
+    let mut stream = follow(&log, LogOptions { follow: true, ..all() });
+    assert_eq!(next(&mut stream).await, Some(2));
+    write(&log, b"END\n", false, 4);
+    let entry = tokio::time::timeout(PATIENCE, stream.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!((entry.time.0, entry.stderr, entry.bytes.len()), (1, false, (32 << 10) + 4));
+    // It counts as one line.
+    assert_eq!(collect(&log, LogOptions { tail: Some(1), ..all() }).await, [1]);
+}
+
+#[tokio::test]
+async fn a_line_that_does_not_end_is_shown_in_bounded_parts_and_to_its_last_byte() {
+    let (_dir, log) = log(Limits { size: 1 << 20, files: 9 });
+    for time in 0..40 {
+        write(&log, &[b'x'; 16 << 10], false, time);
+    }
+    log.close();
+    let entries: Vec<LogEntry> = follow(&log, all()).map(Result::unwrap).collect().await;
+    assert_eq!(entries.iter().map(|entry| entry.bytes.len()).sum::<usize>(), 40 * (16 << 10));
+    assert_eq!(entries.iter().map(|entry| entry.time.0).collect::<Vec<_>>(), [0, 16, 32]);
 }
