@@ -72,19 +72,17 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// The user's check over the image's, as Docker merges them; `None` where there is none.
+    /// The user's check over the image's, field by field, as Docker merges them; `None` where there
+    /// is none.
     pub(crate) fn resolve(own: Option<&HealthCheck>, image: Option<&HealthCheck>) -> Option<Self> {
         let nothing = HealthCheck::default();
         let (own, image) = (own.unwrap_or(&nothing), image.unwrap_or(&nothing));
-        // With a test of one's own the image's figures do not apply.
-        let inherits = own.test.is_empty();
-        let test = if inherits { &image.test } else { &own.test };
+        let test = if own.test.is_empty() { &image.test } else { &own.test };
         let choose = |own: Duration, image: Duration, default: u64| {
-            let figures = [own, if inherits { image } else { Duration::ZERO }];
-            let set = figures.into_iter().find(|figure| !figure.is_zero());
+            let set = [own, image].into_iter().find(|figure| !figure.is_zero());
             set.unwrap_or(Duration::from_secs(default))
         };
-        let retries = [own.retries, if inherits { image.retries } else { 0 }, 3];
+        let retries = [own.retries, image.retries, 3];
         Some(Self {
             command: command(test)?,
             interval: choose(own.interval, image.interval, 30),

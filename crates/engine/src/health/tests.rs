@@ -65,6 +65,9 @@ fn the_users_check_goes_over_the_images() {
     let merged = Check::resolve(Some(&slower), Some(&image)).unwrap();
     assert_eq!((merged.interval.as_secs(), merged.timeout.as_secs()), (7, 9));
     assert_eq!((merged.command, merged.retries), (test(&["probe"]), 3));
-    let own = HealthCheck { test: test(&["CMD", "own"]), ..HealthCheck::default() };
-    assert_eq!(Check::resolve(Some(&own), Some(&image)).unwrap().interval.as_secs(), 30);
+    // Each field for itself: a test of one's own keeps the image's figures.
+    let own = HealthCheck { test: test(&["CMD", "own"]), retries: 9, ..HealthCheck::default() };
+    let merged = Check::resolve(Some(&own), Some(&image)).unwrap();
+    assert_eq!((merged.interval.as_secs(), merged.retries), (7, 9));
+    assert_eq!(merged.command, test(&["own"]));
 }
