@@ -15,6 +15,11 @@ pub struct Config {
     pub cgroup_parent: String,
     /// The daemon's own list of name servers; its search domains are given to containers.
     pub resolv_conf: PathBuf,
+    /// A static program that starts the command after its `--`, hands signals on to it, reaps
+    /// processes that lost their parent, and ends as the command does.
+    pub init: Option<&'static [u8]>,
+    /// The AppArmor profile of containers, which is loaded; `None` where the kernel has none.
+    pub apparmor: Option<String>,
 }
 
 /// A container to make.
@@ -37,6 +42,10 @@ pub struct ContainerConfig {
     pub stdin_once: bool,
     /// Bytes of /dev/shm; 0: 64 MiB.
     pub shm_size: u64,
+    /// What of /proc and /sys is hidden; `None`: as Docker does.
+    pub masked_paths: Option<Vec<String>>,
+    /// What of /proc and /sys cannot be written; `None`: as Docker does.
+    pub readonly_paths: Option<Vec<String>>,
 }
 
 /// How a container is connected.
@@ -68,8 +77,8 @@ pub struct HostPort {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogConfig {
-    /// `json-file` (also where empty) or `none`.
+    /// `json-file` (also where empty), `local`, which is the same with other defaults, or `none`.
     pub driver: String,
-    /// `max-size` (10m) and `max-file` (3).
+    /// `max-size` (10m), `max-file` (3), `labels`, `env`, `tag`: see [`LogConfig::check`].
     pub options: Labels,
 }

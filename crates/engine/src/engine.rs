@@ -13,7 +13,7 @@ use crate::registry::Registry;
 use crate::runtime::{Exit, Runtime, Size, Usage};
 use crate::spec::Machine;
 use crate::volumes::{Volume, Volumes};
-use crate::{clock, connections, keeper, life};
+use crate::{clock, connections, files, keeper, life};
 use dataplane::Dataplane;
 use scope::Scope;
 use std::collections::BTreeMap;
@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Fault, Labels, Timestamp};
 
-/// Lines that wait for a reader of a log.
-const LINES: usize = 256;
+/// Lines that wait for a reader of a log. Each may be long.
+const LINES: usize = 32;
 
 /// The engine of this node. Clones are the same engine.
 #[derive(Clone)]
@@ -79,15 +79,17 @@ pub async fn start(
     dataplane: Dataplane,
     scope: &mut Scope,
 ) -> Result<Engine, Fault> {
-    let run = config.run.clone();
+    let (run, data, init) = (config.run.clone(), config.data.clone(), config.init);
+    let mut machine = Machine::observe(config.apparmor.clone());
+    machine.init = blocking(move || files::init(&data, init)).await?;
     let inner = Inner {
         turn: Mutex::new(blocking(move || take_turn(&run)).await?),
         volumes: Volumes::new(config.data.join("volumes")),
         looks: Looks::default(),
+        machine,
         config,
         runtime,
         dataplane,
-        machine: blocking(|| Ok(Machine::observe())).await?,
         events: Events::new(),
         registry: Mutex::default(),
         execs: Mutex::default(),
@@ -204,6 +206,12 @@ impl Engine {
         let token = self.inner.token.clone();
         self.inner.tracker.spawn(async move { token.run_until_cancelled(reading).await });
         Ok(ReceiverStream::new(lines))
+    }
+
+    /// What goes with each line of the log: labels, variables and a tag that its options name.
+    pub fn log_attributes(&self, name: &str) -> Result<Labels, Fault> {
+        let container = self.find(name)?;
+        Ok(container.log.as_ref().map(|log| log.attributes().clone()).unwrap_or_default())
     }
 
     /// Sets the size of the container's terminal.

@@ -1,11 +1,32 @@
-//! Text of the files that the engine writes for every container.
+//! The files that the engine writes for containers.
 
+use crate::blocking::cannot;
 use std::fmt::Write as _;
+use std::fs;
 use std::net::Ipv4Addr;
-use types::{DnsConfig, HostEntry};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use types::{DnsConfig, Fault, HostEntry};
 
 /// The built-in name server.
 const RESOLVER: &str = "127.0.0.11";
+
+/// Puts the small init of containers where they mount it from, and returns the place.
+pub(crate) fn init(folder: &Path, program: Option<&[u8]>) -> Result<Option<PathBuf>, Fault> {
+    let Some(program) = program else { return Ok(None) };
+    let path = folder.join("init");
+    // One that is there may be running.
+    if fs::read(&path).is_ok_and(|known| known == program) {
+        return Ok(Some(path));
+    }
+    let new = path.with_extension("new");
+    let written = fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&new, program))
+        .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| fs::rename(&new, &path));
+    written.map_err(cannot("write the init of containers"))?;
+    Ok(Some(path))
+}
 
 /// Renders /etc/hosts. The first of its own addresses is what its name leads to.
 pub(crate) fn hosts(own: &[Ipv4Addr], hostname: &str, further: &[HostEntry]) -> String {

@@ -62,4 +62,5 @@ pub use runtime::{
     Answer, Archive, Credentials, Exit, Happening, Image, Progress, Runtime, Size, State, Stdio,
     Usage,
 };
+pub use spec::check_profile as check_seccomp_profile;
 pub use volumes::Volume;

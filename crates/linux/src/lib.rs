@@ -9,6 +9,7 @@
 //! `skep` and `skep_mesh`, interfaces `skep…`, files in folders that the configuration names).
 #![expect(unsafe_code, reason = "system calls and libnftables; no other crate may")]
 
+mod apparmor;
 mod check;
 mod descriptors;
 mod error;
@@ -20,6 +21,7 @@ mod render;
 mod sandboxes;
 mod underlay;
 
+pub use apparmor::load_apparmor;
 pub use check::{Need, check};
 pub use descriptors::sealed;
 pub use error::Error;
@@ -27,3 +29,9 @@ pub use kernel::{Config, Kernel};
 pub use namespace::{Place, enter, run_in, start_in};
 pub use sandboxes::Namespaces;
 pub use underlay::Underlay;
+
+/// The small static init of containers; `None` on architectures for which there is none.
+pub fn init() -> Option<&'static [u8]> {
+    const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+    Some(PROGRAM).filter(|program| !program.is_empty())
+}

@@ -1,5 +1,7 @@
 //! Containers: lists and inspections out.
 
+use super::memory::memory_swap;
+use super::privileges::render_options;
 use engine::{ContainerInfo, HostPort, NetworkMode, Reference, Status};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -162,6 +164,47 @@ fn state(info: &ContainerInfo) -> Value {
     object
 }
 
+fn log_driver(info: &ContainerInfo) -> &str {
+    match info.config.log.driver.as_str() {
+        "" => "json-file",
+        driver => driver,
+    }
+}
+
+/// Published ports by the container's own: `{"80/tcp": [{"HostIp": …, "HostPort": …}]}`.
+fn bindings(info: &ContainerInfo) -> BTreeMap<String, Value> {
+    info.config
+        .host_ports
+        .iter()
+        .map(|port| {
+            let key = format!("{}/{}", port.target, port.protocol.as_str());
+            (key, json!([{ "HostIp": "0.0.0.0", "HostPort": port.published.to_string() }]))
+        })
+        .collect()
+}
+
+/// Renders `HostConfig`.
+fn host_config(info: &ContainerInfo) -> Value {
+    let (spec, resources) = (&info.config.spec, &info.config.resources);
+    json!({
+        "NetworkMode": "default",
+        "PortBindings": bindings(info),
+        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "AutoRemove": info.config.auto_remove,
+        "LogConfig": { "Type": log_driver(info), "Config": info.config.log.options },
+        "Memory": resources.limit_memory,
+        "MemoryReservation": resources.reserve_memory,
+        "MemorySwap": memory_swap(
+            resources.limit_memory, resources.swap),
+        "MemorySwappiness": resources.swappiness,
+        "SecurityOpt": render_options(&spec.security),
+        "Init": spec.init,
+        "NanoCpus": resources.limit_nano_cpus,
+        "CapAdd": spec.cap_add, "CapDrop": spec.cap_drop,
+        "ReadonlyRootfs": spec.read_only,
+    })
+}
+
 /// Renders `GET /containers/{id}/json`.
 pub(crate) fn render(info: &ContainerInfo) -> Value {
     let spec = &info.config.spec;
@@ -172,15 +215,6 @@ pub(crate) fn render(info: &ContainerInfo) -> Value {
         .host_ports
         .iter()
         .map(|port| (format!("{}/{}", port.target, port.protocol.as_str()), json!({})))
-        .collect();
-    let bindings: BTreeMap<String, Value> = info
-        .config
-        .host_ports
-        .iter()
-        .map(|port| {
-            let key = format!("{}/{}", port.target, port.protocol.as_str());
-            (key, json!([{ "HostIp": "0.0.0.0", "HostPort": port.published.to_string() }]))
-        })
         .collect();
     json!({
         "Id": info.id,
@@ -197,17 +231,7 @@ pub(crate) fn render(info: &ContainerInfo) -> Value {
         "Platform": "linux",
         "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": null,
-        "HostConfig": {
-            "NetworkMode": "default",
-            "PortBindings": bindings,
-            "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
-            "AutoRemove": info.config.auto_remove,
-            "LogConfig": { "Type": "json-file", "Config": info.config.log.options },
-            "Memory": info.config.resources.limit_memory,
-            "NanoCpus": info.config.resources.limit_nano_cpus,
-            "CapAdd": spec.cap_add, "CapDrop": spec.cap_drop,
-            "ReadonlyRootfs": spec.read_only,
-        },
+        "HostConfig": host_config(info),
         "Mounts": mounts(info),
         "Config": {
             "Hostname": info.hostname,
@@ -229,7 +253,7 @@ pub(crate) fn render(info: &ContainerInfo) -> Value {
         },
         "NetworkSettings": {
             "SandboxKey": info.netns,
-            "Ports": bindings,
+            "Ports": bindings(info),
             "IPAddress": info.address.map(|address| address.to_string()).unwrap_or_default(),
             "Networks": networks(info),
         },

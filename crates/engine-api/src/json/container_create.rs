@@ -1,13 +1,16 @@
 //! Plain containers: `POST /containers/create` in.
 
 use super::container_spec::{HealthJson, MountJson, UlimitJson};
+use super::memory;
+use super::privileges::security_options;
 use super::{Words, duration};
 use engine::{ContainerConfig, HostPort, LogConfig, NetworkMode};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use types::{
-    ContainerSpec, DnsConfig, Fault, HostEntry, Labels, MountKind, Protocol, Resources, Ulimit,
+    ContainerSpec, DnsConfig, Fault, HostEntry, Labels, MountKind, Propagation, Protocol,
+    Resources, Ulimit,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -65,8 +68,14 @@ struct HostConfigJson {
     group_add: Vec<String>,
     sysctls: Labels,
     ulimits: Vec<UlimitJson>,
+    security_opt: Vec<String>,
     log_config: LogJson,
     memory: i64,
+    memory_reservation: i64,
+    memory_swap: i64,
+    memory_swappiness: Option<i64>,
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
     nano_cpus: i64,
     pids_limit: Option<i64>,
     shm_size: i64,
@@ -144,6 +153,7 @@ impl CreateJson {
             sysctls: host.sysctls,
             ulimits: host.ulimits.into_iter().map(limit).collect(),
             oom_score_adj: host.oom_score_adj,
+            security: security_options(&host.security_opt)?,
             pull_credentials: None,
         };
         Ok(ContainerConfig {
@@ -154,11 +164,16 @@ impl CreateJson {
                 limit_nano_cpus: host.nano_cpus,
                 limit_memory: host.memory,
                 limit_pids: host.pids_limit.unwrap_or(0).max(0),
+                reserve_memory: host.memory_reservation,
+                swap: memory::swap(host.memory, host.memory_swap)?,
+                swappiness: memory::swappiness(host.memory_swappiness)?,
                 ..Resources::default()
             },
             network,
             host_ports,
             log: LogConfig { driver: host.log_config.kind, options: host.log_config.config },
+            masked_paths: host.masked_paths,
+            readonly_paths: host.readonly_paths,
             auto_remove: host.auto_remove,
             stdin_once: self.stdin_once,
             shm_size: u64::try_from(host.shm_size).unwrap_or(0),
@@ -209,32 +224,51 @@ fn parse_bind(bind: &str) -> Result<types::Mount, Fault> {
     if !target.starts_with('/') {
         return Err(wrong());
     }
-    let options = parts.next().unwrap_or_default();
-    Ok(types::Mount {
+    let mut mount = types::Mount {
         kind: if source.starts_with('/') { MountKind::Bind } else { MountKind::Volume },
         source: source.to_owned(),
         target: target.to_owned(),
-        read_only: bind_options(options)?,
         ..types::Mount::default()
-    })
-}
-
-/// Reads the options of a bind; says whether it is read-only.
-fn bind_options(options: &str) -> Result<bool, Fault> {
-    let mut read_only = false;
-    for option in options.split(',') {
+    };
+    for option in parts.next().unwrap_or_default().split(',') {
+        let bind = mount.kind == MountKind::Bind;
         match option {
-            "ro" => read_only = true,
-            // What is so in any case, or a matter of SELinux and of Docker Desktop.
-            "" | "rw" | "rprivate" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
-            "nocopy" | "volume-nocopy" | "shared" | "rshared" | "slave" | "rslave" | "private" => {
-                return Err(Fault::not_implemented(&format!("the bind option '{option}'")));
-            }
-            other => return Err(Fault::invalid(format!("invalid mode: {other}"))),
+            // The last three are for file systems of other machines, and labels of SELinux, which
+            // containers do not get.
+            "" | "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
+            "ro" => mount.read_only = true,
+            "nocopy" if !bind => mount.no_copy = true,
+            word => match Propagation::parse(word).filter(|_| bind) {
+                Some(propagation) => mount.propagation = propagation,
+                None => return Err(Fault::invalid(format!("invalid mode: {word}"))),
+            },
         }
     }
-    Ok(read_only)
+    Ok(mount)
 }
+
+/// Of the options of tmpfs(5) and mount(8) those that Docker takes, besides size, mode and ro.
+const TMPFS_FLAGS: [&str; 18] = [
+    "rw",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "sync",
+    "async",
+    "dirsync",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+];
+const TMPFS_VALUES: [&str; 5] = ["uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
 
 /// Reads `--tmpfs TARGET:OPTIONS`.
 fn tmpfs(target: &str, options: &str) -> Result<types::Mount, Fault> {
@@ -251,8 +285,10 @@ fn tmpfs(target: &str, options: &str) -> Result<types::Mount, Fault> {
                 mount.tmpfs_mode = u32::from_str_radix(mode, 8).map_err(|_invalid| wrong())?;
             }
             None if option == "ro" => mount.read_only = true,
-            // What every tmpfs of a container is in any case.
-            None if matches!(option, "rw" | "nosuid" | "nodev" | "noexec") => {}
+            None if TMPFS_FLAGS.contains(&option) => mount.tmpfs_options.push(option.to_owned()),
+            Some((name, _)) if TMPFS_VALUES.contains(&name) => {
+                mount.tmpfs_options.push(option.to_owned());
+            }
             _ => return Err(Fault::not_implemented(&format!("the tmpfs option '{option}'"))),
         }
     }
@@ -328,6 +364,16 @@ mod tests {
         let mounts = parse(text).unwrap().spec.mounts;
         assert_eq!((mounts[0].tmpfs_size, mounts[0].tmpfs_mode), (65536, 0o1777));
         assert_eq!((mounts[1].kind, mounts[1].target.as_str()), (MountKind::Volume, "/v"));
+        let text = r#"{"HostConfig":{"Memory":8388608,"MemorySwap":-1,"MemorySwappiness":10,
+            "Binds":["/a:/b:rslave,Z","v:/c:nocopy"],"Tmpfs":{"/t":"exec,uid=5"},
+            "SecurityOpt":["no-new-privileges"],"MaskedPaths":[]}}"#;
+        let config = parse(text).unwrap();
+        assert_eq!((config.resources.swap, config.resources.swappiness), (Some(-1), Some(10)));
+        let mounts = &config.spec.mounts;
+        assert_eq!(mounts[0].propagation, Propagation::Rslave);
+        assert!(mounts[1].no_copy && config.spec.security.no_new_privileges);
+        assert_eq!(mounts[2].tmpfs_options, ["exec", "uid=5"]);
+        assert_eq!(config.masked_paths, Some(Vec::new()));
     }
 
     #[test]
@@ -336,10 +382,9 @@ mod tests {
             (r#"{"HostConfig":{"Privileged":true}}"#, "HostConfig.Privileged=true"),
             (r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#, "RestartPolicy.Name=always"),
             (r#"{"HostConfig":{"NetworkMode":"mynet"}}"#, "mynet"),
-            (r#"{"HostConfig":{"Binds":["/a:/b:rshared"]}}"#, "rshared"),
+            (r#"{"HostConfig":{"SecurityOpt":["label=type:t"]}}"#, "SELinux"),
             (r#"{"HostConfig":{"VolumesFrom":["other"]}}"#, r#"HostConfig.VolumesFrom=["other"]"#),
-            (r#"{"HostConfig":{"MaskedPaths":[]}}"#, "HostConfig.MaskedPaths=[]"),
-            (r#"{"HostConfig":{"Tmpfs":{"/t":"uid=5"}}}"#, "uid=5"),
+            (r#"{"HostConfig":{"Tmpfs":{"/t":"huge=always"}}}"#, "huge=always"),
             (
                 r#"{"NetworkingConfig":{"EndpointsConfig":{"bridge":{"Aliases":["a"]}}}}"#,
                 r#"NetworkingConfig.EndpointsConfig.Aliases=["a"]"#,

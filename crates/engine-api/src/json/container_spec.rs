@@ -1,9 +1,11 @@
 //! `ContainerSpec`: what runs in a task's container.
 
+use super::privileges::PrivilegesJson;
 use super::{duration, nanos};
 use serde::{Deserialize, Serialize};
 use types::{
-    ContainerSpec, DnsConfig, Fault, HealthCheck, HostEntry, Labels, Mount, MountKind, Ulimit,
+    ContainerSpec, DnsConfig, Fault, HealthCheck, HostEntry, Labels, Mount, MountKind, Propagation,
+    Security, Ulimit,
 };
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -56,6 +58,8 @@ pub(crate) struct ContainerSpecJson {
     ulimits: Vec<UlimitJson>,
     #[serde(skip_serializing_if = "is_zero")]
     oom_score_adj: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    privileges: Option<PrivilegesJson>,
     /// Docker's CLI reads it without asking whether it is there.
     #[serde(skip_deserializing)]
     isolation: String,
@@ -99,7 +103,7 @@ pub(crate) struct MountJson {
     target: String,
     #[serde(skip_serializing_if = "is_false")]
     read_only: bool,
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     bind_options: Option<BindOptionsJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     volume_options: Option<VolumeOptionsJson>,
@@ -110,6 +114,8 @@ pub(crate) struct MountJson {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename = "VolumeOptions", rename_all = "PascalCase", default)]
 struct VolumeOptionsJson {
+    #[serde(skip_serializing_if = "is_false")]
+    no_copy: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     driver_config: Option<DriverConfigJson>,
     #[serde(skip_serializing_if = "Labels::is_empty")]
@@ -122,9 +128,21 @@ struct DriverConfigJson {
     name: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename = "BindOptions", rename_all = "PascalCase", default)]
-struct BindOptionsJson {}
+#[expect(clippy::struct_excessive_bools, reason = "Docker's JSON has them")]
+struct BindOptionsJson {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    propagation: String,
+    #[serde(skip_serializing_if = "is_false")]
+    non_recursive: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    create_mountpoint: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    read_only_non_recursive: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    read_only_force_recursive: bool,
+}
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename = "TmpfsOptions", rename_all = "PascalCase", default)]
@@ -133,6 +151,9 @@ struct TmpfsOptionsJson {
     size_bytes: i64,
     #[serde(skip_serializing_if = "is_zero")]
     mode: i64,
+    /// Each is a name, or a name and a value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    options: Vec<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -192,6 +213,7 @@ impl ContainerSpecJson {
                 .map(|limit| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard })
                 .collect(),
             oom_score_adj: self.oom_score_adj,
+            security: self.privileges.map_or(Ok(Security::default()), PrivilegesJson::parse)?,
             // They come in a header.
             pull_credentials: None,
         })
@@ -228,6 +250,7 @@ impl ContainerSpecJson {
             sysctls: spec.sysctls.clone(),
             ulimits: spec.ulimits.iter().map(render_ulimit).collect(),
             oom_score_adj: spec.oom_score_adj,
+            privileges: PrivilegesJson::render(&spec.security),
             isolation: "default".into(),
         }
     }
@@ -250,6 +273,16 @@ fn host(line: &str) -> Result<HostEntry, Fault> {
 
 fn render_host(entry: &HostEntry) -> String {
     format!("{} {}", entry.address, entry.names.join(" "))
+}
+
+/// Docker's two: of a tmpfs that services and `--mount` ask for, programs can be made executable.
+fn tmpfs_options(options: &[Vec<String>]) -> Result<Vec<String>, Fault> {
+    let one = |option: &Vec<String>| match option.as_slice() {
+        [name] if matches!(name.as_str(), "exec" | "noexec") => Ok(name.clone()),
+        [name] | [name, _] => Err(Fault::invalid(format!("invalid option: {name}"))),
+        _ => Err(Fault::invalid("invalid option array length")),
+    };
+    options.iter().map(one).collect()
 }
 
 impl HealthJson {
@@ -289,16 +322,29 @@ impl MountJson {
         }
         let tmpfs = self.tmpfs_options.unwrap_or_default();
         let volume = self.volume_options.unwrap_or_default();
-        let BindOptionsJson {} = self.bind_options.unwrap_or_default();
         let driver = volume.driver_config.unwrap_or_default().name;
         if !matches!(driver.as_str(), "" | "local") {
             return Err(Fault::not_implemented(&format!("the volume driver '{driver}'")));
+        }
+        let bind = self.bind_options.unwrap_or_default();
+        let mut propagation = Propagation::default();
+        if !bind.propagation.is_empty() {
+            let word = &bind.propagation;
+            let wrong = || Fault::invalid(format!("invalid propagation mode: {word}"));
+            propagation = Propagation::parse(word).ok_or_else(wrong)?;
         }
         Ok(Mount {
             kind,
             source: self.source,
             target: self.target,
             read_only: self.read_only,
+            read_only_not_below: bind.read_only_non_recursive,
+            read_only_or_fail: bind.read_only_force_recursive,
+            propagation,
+            not_below: bind.non_recursive,
+            make_source: bind.create_mountpoint,
+            no_copy: volume.no_copy,
+            tmpfs_options: tmpfs_options(&tmpfs.options)?,
             tmpfs_size: u64::try_from(tmpfs.size_bytes).unwrap_or(0),
             tmpfs_mode: u32::try_from(tmpfs.mode).unwrap_or(0),
             labels: volume.labels,
@@ -312,6 +358,19 @@ impl MountJson {
         let tmpfs = TmpfsOptionsJson {
             size_bytes: i64::try_from(mount.tmpfs_size).unwrap_or(i64::MAX),
             mode: i64::from(mount.tmpfs_mode),
+            options: mount
+                .tmpfs_options
+                .iter()
+                .map(|option| option.splitn(2, '=').map(str::to_owned).collect())
+                .collect(),
+        };
+        let private = mount.propagation == Propagation::default();
+        let bind = BindOptionsJson {
+            propagation: if private { "" } else { mount.propagation.as_str() }.to_owned(),
+            non_recursive: mount.not_below,
+            create_mountpoint: mount.make_source,
+            read_only_non_recursive: mount.read_only_not_below,
+            read_only_force_recursive: mount.read_only_or_fail,
         };
         let kind = match mount.kind {
             MountKind::Bind => "bind",
@@ -323,9 +382,14 @@ impl MountJson {
             source: mount.source.clone(),
             target: mount.target.clone(),
             read_only: mount.read_only,
-            volume_options: (!mount.labels.is_empty() || driver.is_some())
-                .then(|| VolumeOptionsJson { driver_config: driver, labels: mount.labels.clone() }),
-            bind_options: None,
+            volume_options: (!mount.labels.is_empty() || mount.no_copy || driver.is_some()).then(
+                || VolumeOptionsJson {
+                    no_copy: mount.no_copy,
+                    driver_config: driver,
+                    labels: mount.labels.clone(),
+                },
+            ),
+            bind_options: Some(bind).filter(|bind| *bind != BindOptionsJson::default()),
             tmpfs_options: (mount.kind == MountKind::Tmpfs).then_some(tmpfs),
         }
     }

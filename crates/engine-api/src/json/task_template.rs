@@ -1,7 +1,7 @@
 //! `TaskTemplate`: what every task of a service is made from.
 
 use super::container_spec::ContainerSpecJson;
-use super::{duration, nanos};
+use super::{duration, memory, nanos};
 use serde::{Deserialize, Serialize};
 use types::{
     Fault, Labels, NetworkAttachment, Placement, Platform, Preference, Resources, RestartCondition,
@@ -48,6 +48,10 @@ struct ResourcesJson {
     limits: Option<LimitsJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reservations: Option<ReservationsJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    swap_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_swappiness: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -127,9 +131,11 @@ impl TaskTemplateJson {
             return Err(Fault::invalid("TaskSpec: missing container spec"));
         };
         let log = self.log_driver.unwrap_or_default();
+        // Else it is every task that is refused, one node after another.
+        engine::LogConfig { driver: log.name.clone(), options: log.options.clone() }.check()?;
         Ok(TaskSpec {
             container: container.parse()?,
-            resources: self.resources.parse(),
+            resources: self.resources.parse()?,
             restart: self
                 .restart_policy
                 .map_or(Ok(RestartPolicy::default()), RestartJson::parse)?,
@@ -170,16 +176,18 @@ impl AttachmentJson {
 }
 
 impl ResourcesJson {
-    fn parse(self) -> Resources {
+    fn parse(self) -> Result<Resources, Fault> {
         let (limits, kept) =
             (self.limits.unwrap_or_default(), self.reservations.unwrap_or_default());
-        Resources {
+        Ok(Resources {
             limit_nano_cpus: limits.nano_cpus.unwrap_or(0),
             limit_memory: limits.memory_bytes.unwrap_or(0),
             limit_pids: limits.pids.unwrap_or(0),
             reserve_nano_cpus: kept.nano_cpus.unwrap_or(0),
             reserve_memory: kept.memory_bytes.unwrap_or(0),
-        }
+            swap: self.swap_bytes,
+            swappiness: memory::swappiness(self.memory_swappiness)?,
+        })
     }
 
     fn render(resources: &Resources) -> Self {
@@ -198,7 +206,12 @@ impl ResourcesJson {
             != (none.limit_nano_cpus, none.limit_memory, none.limit_pids);
         let keeps = (resources.reserve_nano_cpus, resources.reserve_memory)
             != (none.reserve_nano_cpus, none.reserve_memory);
-        Self { limits: is_limited.then_some(limits), reservations: keeps.then_some(kept) }
+        Self {
+            limits: is_limited.then_some(limits),
+            reservations: keeps.then_some(kept),
+            swap_bytes: resources.swap,
+            memory_swappiness: resources.swappiness,
+        }
     }
 }
 

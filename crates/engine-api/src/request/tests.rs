@@ -132,11 +132,12 @@ fn a_field_that_is_not_honoured_is_refused_by_name_or_warned_of() {
         let body = format!(r#"{{"TaskTemplate":{{"ContainerSpec":{text}}}}}"#);
         read::<crate::json::service::ServiceSpecJson>(body.as_bytes())
     };
-    let fault = spec(r#"{"privileges":{"SELinuxContext":null,"NoNewPrivileges":true}}"#);
+    let fault = spec(r#"{"privileges":{"SELinuxContext":{"type":"t"},"Seccomp":null}}"#);
     let fault = fault.unwrap_err();
     assert_eq!(fault.kind, types::FaultKind::NotImplemented);
-    let path = "TaskTemplate.ContainerSpec.Privileges.NoNewPrivileges";
-    assert_eq!(fault.message, format!("not supported by skep yet: {path}=true"));
+    let path = "TaskTemplate.ContainerSpec.Privileges.SELinuxContext.Type";
+    let advice = "containers get no SELinux labels";
+    assert_eq!(fault.message, format!("not supported by skep yet: {path}=t ({advice})"));
     // What says nothing is not refused.
     let zero = r#"{"Privileges":{"CredentialSpec":null,"Seccomp":{"Mode":""}}}"#;
     assert!(spec(zero).unwrap().warnings.is_empty());

@@ -6,14 +6,13 @@ use crate::config::ContainerConfig;
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::info::ContainerState;
-use crate::logs::Limits;
 use crate::record::{self, Record};
 use crate::runtime::Image;
 use crate::spec::{self, ImageConfig};
 use crate::{clock, names, signals};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use types::{Fault, Protocol};
+use types::{AppArmor, Fault, Protocol};
 
 /// A container that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +32,7 @@ impl Engine {
         let image = self.image(&config.spec.image).await?;
         let image_config = ImageConfig::of(&image.config);
         check(&config, &image_config)?;
+        self.check_machine(&config)?;
         let warnings = self.warnings(&config);
         config.host_ports = free_ports(config.host_ports)?;
         if config.id.is_empty() {
@@ -98,10 +98,58 @@ impl Engine {
         Ok(container)
     }
 
+    /// Refuses what this machine does not have.
+    fn check_machine(&self, config: &ContainerConfig) -> Result<(), Fault> {
+        let (machine, spec) = (&self.inner.machine, &config.spec);
+        if spec.init == Some(true) && machine.init.is_none() {
+            let message = format!("there is no init for {} machines", std::env::consts::ARCH);
+            return Err(Fault::invalid(message));
+        }
+        if let AppArmor::Named(profile) = &spec.security.apparmor
+            && machine.apparmor.is_none()
+        {
+            let message = format!("the kernel has no AppArmor: cannot use the profile {profile}");
+            return Err(Fault::invalid(message));
+        }
+        if spec.mounts.iter().any(|mount| mount.read_only_or_fail) && !machine.read_only_below() {
+            let message = "the kernel cannot make a mount and all below it read-only (5.12 can)";
+            return Err(Fault::invalid(message));
+        }
+        spec::check_seccomp(&spec.security.seccomp, machine)
+    }
+
+    /// What this machine does to confine containers, in Docker's words.
+    pub fn security_options(&self) -> Vec<&'static str> {
+        let machine = &self.inner.machine;
+        let options = [
+            (machine.apparmor.is_some(), "name=apparmor"),
+            (machine.seccomp, "name=seccomp,profile=builtin"),
+            (machine.cgroup2, "name=cgroupns"),
+        ];
+        options.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
+    }
+
+    /// Says whether this machine limits swap.
+    pub fn limits_swap(&self) -> bool {
+        self.inner.machine.swap
+    }
+
     fn warnings(&self, config: &ContainerConfig) -> Vec<String> {
+        let (machine, resources) = (&self.inner.machine, &config.resources);
         let mut warnings = Vec::new();
-        if config.spec.init == Some(true) && self.inner.machine.init.is_none() {
-            warnings.push("no init is installed (docker-init or tini): it is left out".to_owned());
+        if 0 < resources.limit_memory && resources.swap != Some(-1) && !machine.swap {
+            warnings.push(
+                "Your kernel does not support swap limit capabilities or the cgroup is not \
+                 mounted. Memory limited without swap."
+                    .to_owned(),
+            );
+        }
+        if resources.swappiness.is_some() && !machine.swappiness {
+            warnings.push(
+                "Your kernel does not support memory swappiness capabilities or the cgroup is not \
+                 mounted. Memory swappiness discarded."
+                    .to_owned(),
+            );
         }
         warnings
     }
@@ -124,11 +172,7 @@ fn check(config: &ContainerConfig, image: &ImageConfig) -> Result<(), Fault> {
     if !config.id.is_empty() && !is_id(&config.id) {
         return Err(Fault::invalid("a container's id has 64 hex digits"));
     }
-    match config.log.driver.as_str() {
-        "" | "json-file" | "local" => Limits::parse(&config.log.options).map(|_| ()),
-        "none" => Ok(()),
-        other => Err(Fault::not_implemented(&format!("the log driver {other:?}"))),
-    }
+    config.log.check()
 }
 
 fn is_id(text: &str) -> bool {

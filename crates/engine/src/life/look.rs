@@ -56,7 +56,7 @@ async fn look(container: &Container, root: PathBuf, volumes: Volumes) -> Result<
         .fixed
         .mounts
         .iter()
-        .filter(|point| point.mount.kind == MountKind::Volume)
+        .filter(|point| point.mount.kind == MountKind::Volume && !point.mount.no_copy)
         .cloned()
         .collect();
     blocking(move || {

@@ -1,12 +1,13 @@
 //! What a container wants mounted: checked, and volumes made.
 
+use crate::blocking::{blocking, cannot};
 use crate::info::MountPoint;
 use crate::looks::Looks;
 use crate::spec::ImageConfig;
 use crate::volumes::Volumes;
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
-use types::{ContainerSpec, Fault, Mount, MountKind};
+use types::{ContainerSpec, Fault, Mount, MountKind, Propagation};
 
 /// The user's mounts, and an anonymous volume for each of the image's that is not among them.
 pub(super) fn plan(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Mount>, Fault> {
@@ -17,6 +18,7 @@ pub(super) fn plan(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Moun
         if !targets.insert(mount.target.clone()) {
             return Err(Fault::invalid(format!("Duplicate mount point: {}", mount.target)));
         }
+        check_options(&mount)?;
         if mount.kind == MountKind::Bind && !mount.source.starts_with('/') {
             return Err(Fault::invalid(format!(
                 "invalid mount config for type \"bind\": invalid mount path: '{}' mount path must \
@@ -74,7 +76,24 @@ fn resolve_one(volumes: &Volumes, mut mount: Mount) -> Result<MountPoint, Fault>
     Ok(MountPoint { mount, source, anonymous })
 }
 
-/// Refuses a bind of what is not there, in Docker's words.
+/// Refuses options that contradict each other.
+fn check_options(mount: &Mount) -> Result<(), Fault> {
+    let conflict = |why: &str| Err(Fault::invalid(format!("mount options conflict: {why}")));
+    if !mount.read_only && (mount.read_only_not_below || mount.read_only_or_fail) {
+        return conflict("ReadOnlyNonRecursive and ReadOnlyForceRecursive need ReadOnly");
+    }
+    if mount.read_only_not_below && mount.read_only_or_fail {
+        return conflict("ReadOnlyNonRecursive && ReadOnlyForceRecursive");
+    }
+    let private = mount.propagation == Propagation::Rprivate;
+    if mount.read_only_or_fail && !private {
+        return conflict("ReadOnlyForceRecursive needs the propagation rprivate");
+    }
+    Ok(())
+}
+
+/// Refuses a bind of what is not there, or that cannot pass mounts on as it should, in Docker's
+/// words.
 pub(super) async fn check_binds(
     looks: &Looks,
     mounts: impl Iterator<Item = &Mount>,
@@ -82,14 +101,67 @@ pub(super) async fn check_binds(
     for mount in mounts.filter(|mount| mount.kind == MountKind::Bind) {
         let invalid = "invalid mount config for type \"bind\"";
         let found = looks.exists(Path::new(&mount.source)).await;
-        if !found.map_err(|fault| Fault::new(fault.kind, format!("{invalid}: {fault}")))? {
+        let found = found.map_err(|fault| Fault::new(fault.kind, format!("{invalid}: {fault}")))?;
+        if !found && !mount.make_source {
             let source = &mount.source;
             return Err(Fault::invalid(format!(
                 "{invalid}: bind source path does not exist: {source}"
             )));
         }
+        let private = matches!(mount.propagation, Propagation::Rprivate | Propagation::Private);
+        if !found || !private {
+            let mount = mount.clone();
+            blocking(move || prepare_source(&mount)).await?;
+        }
     }
     Ok(())
+}
+
+/// Makes a bind's source where the user wants it, and sees whether it shares its mounts.
+fn prepare_source(mount: &Mount) -> Result<(), Fault> {
+    if mount.make_source && !Path::new(&mount.source).exists() {
+        std::fs::create_dir_all(&mount.source).map_err(cannot("make a bind's source"))?;
+    }
+    let real = Path::new(&mount.source).canonicalize();
+    let real = real.map_err(cannot("look at a bind's source"))?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(cannot("read mounts"))?;
+    check_propagation(mount, &real, &table)
+}
+
+/// What a bind shares with its source must be shared there. `table` is /proc/PID/mountinfo.
+fn check_propagation(mount: &Mount, source: &Path, table: &str) -> Result<(), Fault> {
+    let Some((at, options)) = mounted_at(source, table) else { return Ok(()) };
+    let has = |kind: &str| options.iter().any(|option| option.starts_with(kind));
+    let wanted = match mount.propagation {
+        Propagation::Rprivate | Propagation::Private => return Ok(()),
+        Propagation::Rshared | Propagation::Shared if !has("shared:") => "shared",
+        Propagation::Rslave | Propagation::Slave if !has("shared:") && !has("master:") => {
+            "shared or slave"
+        }
+        Propagation::Rshared | Propagation::Shared | Propagation::Rslave | Propagation::Slave => {
+            return Ok(());
+        }
+    };
+    Err(Fault::invalid(format!(
+        "path {} is mounted on {at} but it is not a {wanted} mount",
+        mount.source
+    )))
+}
+
+/// The mount that a path lies on, and its optional fields: `ID PARENT DEV ROOT AT OPTIONS FIELD… -`,
+/// proc_pid_mountinfo(5). The last of several at one place is what is seen.
+fn mounted_at<'a>(path: &Path, table: &'a str) -> Option<(&'a str, Vec<&'a str>)> {
+    let mut found: Option<(&str, Vec<&str>)> = None;
+    for line in table.lines() {
+        let mut words = line.split(' ');
+        let Some(at) = words.nth(4) else { continue };
+        let closer = found.as_ref().is_none_or(|(known, _)| known.len() <= at.len());
+        if path.starts_with(at) && closer {
+            let fields = words.skip(1).take_while(|word| *word != "-");
+            found = Some((at, fields.collect()));
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -111,5 +183,61 @@ mod tests {
             spec.mounts = vec![own(bad)];
             assert!(plan(&spec, &image).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let refused = |change: fn(&mut Mount)| {
+            let mut mount = Mount { target: "/a".to_owned(), ..Mount::default() };
+            change(&mut mount);
+            let spec = ContainerSpec { mounts: vec![mount], ..ContainerSpec::default() };
+            plan(&spec, &ImageConfig::default()).is_err()
+        };
+        assert!(refused(|it| it.read_only_not_below = true));
+        assert!(refused(|it| {
+            (it.read_only, it.read_only_not_below, it.read_only_or_fail) = (true, true, true);
+        }));
+        assert!(refused(|it| {
+            (it.read_only, it.read_only_or_fail) = (true, true);
+            it.propagation = Propagation::Slave;
+        }));
+        assert!(!refused(|it| (it.read_only, it.read_only_or_fail) = (true, true)));
+    }
+
+    #[test]
+    fn mounts_pass_only_where_the_source_shares_them() {
+        let table = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+            22 21 0:5 / /mnt rw - tmpfs tmpfs rw\n\
+            23 21 0:6 / /srv rw master:7 - tmpfs tmpfs rw\n";
+        let check = |source: &str, propagation| {
+            let mount = Mount { source: source.to_owned(), propagation, ..Mount::default() };
+            check_propagation(&mount, Path::new(source), table).map_err(|fault| fault.message)
+        };
+        assert_eq!(check("/var/x", Propagation::Rshared), Ok(()));
+        assert_eq!(check("/mntx", Propagation::Rshared), Ok(()));
+        assert_eq!(
+            check("/mnt/x", Propagation::Shared).unwrap_err(),
+            "path /mnt/x is mounted on /mnt but it is not a shared mount"
+        );
+        assert_eq!(check("/srv", Propagation::Rslave), Ok(()));
+        assert!(check("/srv", Propagation::Rshared).is_err());
+        assert!(check("/mnt", Propagation::Rslave).unwrap_err().contains("shared or slave"));
+    }
+
+    #[tokio::test]
+    async fn a_bind_makes_its_source_where_the_user_wants_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("new/deep");
+        let mut mount = Mount {
+            kind: MountKind::Bind,
+            source: source.to_string_lossy().into_owned(),
+            ..Mount::default()
+        };
+        let looks = Looks::default();
+        let refused = check_binds(&looks, [&mount].into_iter()).await.unwrap_err();
+        assert!(refused.message.contains("does not exist"));
+        mount.make_source = true;
+        check_binds(&looks, [&mount].into_iter()).await.unwrap();
+        assert!(source.is_dir());
     }
 }

@@ -85,7 +85,10 @@ pub(crate) fn plan(
         (false, false) => DEFAULT.into_iter().collect(),
     };
     set.retain(|name| !drop.names.contains(name));
-    set.extend(add.names);
+    // Beside ALL, what is dropped stays dropped.
+    if !add.all {
+        set.extend(add.names);
+    }
     Ok(set.intersection(daemon).copied().collect())
 }
 

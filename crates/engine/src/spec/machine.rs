@@ -1,11 +1,12 @@
 //! What the daemon itself may do, which is the most it can give.
 
-use super::capabilities;
+use super::{capabilities, seccomp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What the daemon found on its machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "as many things as a kernel may lack")]
 pub(crate) struct Machine {
     pub(crate) capabilities: BTreeSet<&'static str>,
     /// Hard limits by Docker's names, e.g. `nofile`; one that is missing is unlimited.
@@ -15,6 +16,16 @@ pub(crate) struct Machine {
     pub(crate) cgroup2: bool,
     /// The kernel knows the settings that Docker makes in every network namespace.
     pub(crate) network_sysctls: bool,
+    /// Of the kernel: major and minor.
+    pub(crate) kernel: (u32, u32),
+    /// The kernel can filter system calls.
+    pub(crate) seccomp: bool,
+    /// The AppArmor profile of containers; `None` where the kernel has no AppArmor.
+    pub(crate) apparmor: Option<String>,
+    /// Swap can be limited.
+    pub(crate) swap: bool,
+    /// How gladly the kernel swaps can be set for a container; with cgroup v2 it cannot.
+    pub(crate) swappiness: bool,
     /// A small init, for those who ask for one.
     pub(crate) init: Option<PathBuf>,
 }
@@ -41,20 +52,42 @@ pub(super) const LIMITS: [(&str, &str); 16] = [
 
 impl Machine {
     /// Looks at this process and its machine. What cannot be read is taken for unlimited.
-    pub(crate) fn observe() -> Self {
+    pub(crate) fn observe(apparmor: Option<String>) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-        let inits = ["docker-init", "tini-static", "tini"];
-        let mut found = inits.iter().flat_map(|name| folders.iter().map(move |dir| dir.join(name)));
+        let there = |path: &str| Path::new(path).exists();
+        let cgroup2 = there("/sys/fs/cgroup/cgroup.controllers");
+        let memory = "/sys/fs/cgroup/memory";
         Self {
             capabilities: bounding(&read("/proc/self/status")),
             limits: limits(&read("/proc/self/limits")),
             oom_score_adj: read("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
-            cgroup2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
-            network_sysctls: Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start").exists(),
-            init: found.find(|path| path.is_file()),
+            cgroup2,
+            network_sysctls: there("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
+            kernel: seccomp::version(&read("/proc/sys/kernel/osrelease")).unwrap_or_default(),
+            seccomp: there("/proc/sys/kernel/seccomp/actions_avail"),
+            apparmor,
+            swap: if cgroup2 {
+                limits_swap(&read("/proc/self/cgroup"))
+            } else {
+                there(&format!("{memory}/memory.memsw.limit_in_bytes"))
+            },
+            swappiness: !cgroup2 && there(&format!("{memory}/memory.swappiness")),
+            init: None,
         }
+    }
+
+    /// Says whether a mount and all below it can be made read-only at once: mount_setattr(2).
+    pub(crate) fn read_only_below(&self) -> bool {
+        (5, 12) <= self.kernel
+    }
+}
+
+/// The root cgroup has no limits, so the daemon's own is asked; in the root, the kernel.
+fn limits_swap(cgroup: &str) -> bool {
+    let own = cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    match own.trim_end_matches('/') {
+        "" => Path::new("/proc/swaps").exists(),
+        own => Path::new(&format!("/sys/fs/cgroup{own}/memory.swap.max")).exists(),
     }
 }
 

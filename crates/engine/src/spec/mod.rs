@@ -14,6 +14,7 @@ mod machine;
 mod mounts;
 mod process;
 mod resources;
+mod seccomp;
 #[cfg(test)]
 mod tests;
 
@@ -22,13 +23,16 @@ pub(crate) use environment::{environment, merge};
 pub(crate) use image::ImageConfig;
 pub(crate) use machine::Machine;
 pub(crate) use process::{ExecPlan, arguments, exec, working_dir};
+pub(crate) use seccomp::check as check_seccomp;
+pub use seccomp::check_profile;
 
 use crate::config::ContainerConfig;
 use crate::info::MountPoint;
 use crate::users::User;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use types::Fault;
+use types::{AppArmor, Fault, Propagation};
 
 /// The network namespace of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,24 @@ pub(crate) struct Plan<'a> {
     pub(crate) cgroup_parent: &'a str,
 }
 
+impl Plan<'_> {
+    /// The bounding set.
+    fn capabilities(&self) -> Result<BTreeSet<&'static str>, Fault> {
+        let spec = &self.config.spec;
+        capabilities::plan(&spec.cap_add, &spec.cap_drop, &self.machine.capabilities)
+    }
+}
+
+/// The AppArmor profile of a container's processes, `None` where they have none.
+fn apparmor(wanted: &AppArmor, machine: &Machine) -> Option<String> {
+    let own = machine.apparmor.clone()?;
+    match wanted {
+        AppArmor::Default => Some(own),
+        AppArmor::Unconfined => Some("unconfined".to_owned()),
+        AppArmor::Named(name) => Some(name.clone()),
+    }
+}
+
 /// Renders the specification. The runtime writes `root.path`.
 pub(crate) fn render(plan: &Plan<'_>) -> Result<Value, Fault> {
     let spec = &plan.config.spec;
@@ -65,17 +87,41 @@ pub(crate) fn render(plan: &Plan<'_>) -> Result<Value, Fault> {
         "mounts": mounts::render(plan),
         "linux": {
             "cgroupsPath": cgroup(plan.cgroup_parent, plan.id),
-            "resources": resources::render(&plan.config.resources),
+            "resources": resources::render(&plan.config.resources, plan.machine),
             "namespaces": namespaces(plan),
-            "maskedPaths": MASKED,
-            "readonlyPaths": READONLY,
+            "maskedPaths": paths(plan.config.masked_paths.as_ref(), &MASKED),
+            "readonlyPaths": paths(plan.config.readonly_paths.as_ref(), &READONLY),
         },
     });
+    let linux = &mut rendered["linux"];
+    if let Some(profile) =
+        seccomp::render(&spec.security.seccomp, plan.machine, &plan.capabilities()?)?
+    {
+        linux["seccomp"] = profile;
+    }
+    if let Some(propagation) = propagation(plan.mounts) {
+        linux["rootfsPropagation"] = json!(propagation);
+    }
     let sysctls = sysctls(plan)?;
     if !sysctls.is_empty() {
         rendered["linux"]["sysctl"] = json!(sysctls);
     }
     Ok(rendered)
+}
+
+fn paths(own: Option<&Vec<String>>, default: &[&str]) -> Value {
+    own.map_or_else(|| json!(default), |own| json!(own))
+}
+
+/// How mounts pass between the container's root and the node: as far as one of its binds needs it.
+fn propagation(mounts: &[MountPoint]) -> Option<&'static str> {
+    let wants = |wanted: &[Propagation]| {
+        mounts.iter().any(|point| wanted.contains(&point.mount.propagation))
+    };
+    if wants(&[Propagation::Shared, Propagation::Rshared]) {
+        return Some("shared");
+    }
+    wants(&[Propagation::Slave, Propagation::Rslave]).then_some("rslave")
 }
 
 /// What of /proc and /sys is hidden, as Docker does.

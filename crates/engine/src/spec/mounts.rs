@@ -20,7 +20,7 @@ pub(super) fn render(plan: &Plan<'_>) -> Value {
     mounts.retain(|mount| plan.mounts.iter().all(|own| mount["destination"] != own.mount.target));
     let mut own: Vec<&MountPoint> = plan.mounts.iter().collect();
     own.sort_by_key(|point| Path::new(&point.mount.target).components().count());
-    mounts.extend(own.into_iter().map(user));
+    mounts.extend(own.into_iter().map(|point| user(point, plan.machine.read_only_below())));
     Value::Array(mounts)
 }
 
@@ -54,14 +54,26 @@ fn files(plan: &Plan<'_>) -> impl Iterator<Item = Value> {
     })
 }
 
-fn user(point: &MountPoint) -> Value {
+fn user(point: &MountPoint, read_only_below: bool) -> Value {
     let mount = &point.mount;
     match mount.kind {
         MountKind::Bind | MountKind::Volume => {
-            bind(&point.source.to_string_lossy(), &mount.target, mount.read_only)
+            let access = match mount.read_only {
+                true if read_only_below && !mount.read_only_not_below => "rro",
+                true => "ro",
+                false => "rw",
+            };
+            let bind = if mount.not_below { "bind" } else { "rbind" };
+            json!({
+                "destination": mount.target,
+                "type": "bind",
+                "source": point.source.to_string_lossy(),
+                "options": [bind, mount.propagation.as_str(), access],
+            })
         }
         MountKind::Tmpfs => {
             let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned()];
+            options.extend(mount.tmpfs_options.clone());
             if mount.read_only {
                 options.push("ro".to_owned());
             }

@@ -1,6 +1,6 @@
 //! Processes: what is executed, as whom, and what it may do.
 
-use super::{ImageConfig, Machine, Plan, capabilities, environment, merge, resources};
+use super::{ImageConfig, Machine, Plan, apparmor, capabilities, environment, merge, resources};
 use crate::config::ContainerConfig;
 use crate::users::User;
 use serde_json::{Value, json};
@@ -34,11 +34,11 @@ pub(crate) fn working_dir(spec: &ContainerSpec, image: &ImageConfig) -> String {
 pub(super) fn main(plan: &Plan<'_>) -> Result<Value, Fault> {
     let spec = &plan.config.spec;
     let mut args = arguments(spec, plan.image)?;
-    if spec.init == Some(true) && plan.machine.init.is_some() {
+    if spec.init == Some(true) {
         args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
     }
-    let set = capabilities::plan(&spec.cap_add, &spec.cap_drop, &plan.machine.capabilities)?;
-    Ok(json!({
+    let set = plan.capabilities()?;
+    let mut rendered = json!({
         "terminal": spec.tty,
         "user": user(plan.user),
         "args": args,
@@ -46,9 +46,13 @@ pub(super) fn main(plan: &Plan<'_>) -> Result<Value, Fault> {
         "cwd": working_dir(spec, plan.image),
         "capabilities": capability_sets(&set, plan.user),
         "rlimits": resources::rlimits(plan)?,
-        "noNewPrivileges": false,
+        "noNewPrivileges": spec.security.no_new_privileges,
         "oomScoreAdj": spec.oom_score_adj.clamp(plan.machine.oom_score_adj.min(1000), 1000),
-    }))
+    });
+    if let Some(profile) = apparmor(&spec.security.apparmor, plan.machine) {
+        rendered["apparmorProfile"] = json!(profile);
+    }
+    Ok(rendered)
 }
 
 /// What a further process is rendered from.
@@ -77,15 +81,21 @@ pub(crate) fn exec(plan: &ExecPlan<'_>) -> Result<Value, Fault> {
         capabilities::plan(&spec.cap_add, &spec.cap_drop, &plan.machine.capabilities)?
     };
     let dir = &plan.exec.dir;
-    Ok(json!({
+    let mut rendered = json!({
         "terminal": plan.exec.tty,
         "user": user(plan.user),
         "args": plan.exec.command,
         "env": merge(env, &plan.exec.env),
         "cwd": if dir.is_empty() { working_dir(spec, plan.image) } else { dir.clone() },
         "capabilities": capability_sets(&set, plan.user),
-        "noNewPrivileges": false,
-    }))
+        "noNewPrivileges": spec.security.no_new_privileges,
+    });
+    // A privileged one is not confined, as with Docker. System calls are filtered all the same.
+    let confined = apparmor(&spec.security.apparmor, plan.machine);
+    if let Some(profile) = confined.filter(|_| !plan.exec.privileged) {
+        rendered["apparmorProfile"] = json!(profile);
+    }
+    Ok(rendered)
 }
 
 fn user(user: &User) -> Value {

@@ -9,13 +9,19 @@ use types::{Fault, Resources};
 const CPU_PERIOD: i64 = 100_000;
 
 /// Renders `linux.resources`.
-pub(super) fn render(resources: &Resources) -> Value {
+pub(super) fn render(resources: &Resources, machine: &Machine) -> Value {
     let mut rendered = Map::new();
     // runc adds what every container needs: null, zero, full, random, urandom, tty, console, pts.
     rendered.insert("devices".to_owned(), json!([{ "allow": false, "access": "rwm" }]));
     let mut memory = Map::new();
     if 0 < resources.limit_memory {
         memory.insert("limit".to_owned(), json!(resources.limit_memory));
+        if machine.swap {
+            memory.insert("swap".to_owned(), json!(memory_and_swap(resources)));
+        }
+    }
+    if let Some(swappiness) = resources.swappiness.filter(|_| machine.swappiness) {
+        memory.insert("swappiness".to_owned(), json!(swappiness));
     }
     if 0 < resources.reserve_memory {
         memory.insert("reservation".to_owned(), json!(resources.reserve_memory));
@@ -33,6 +39,16 @@ pub(super) fn render(resources: &Resources) -> Value {
         rendered.insert("pids".to_owned(), json!({ "limit": resources.limit_pids }));
     }
     Value::Object(rendered)
+}
+
+/// The limit of memory and swap together, as the OCI counts for both cgroup versions; -1: none.
+/// Unless the user says otherwise, there may be as much swap as memory.
+fn memory_and_swap(resources: &Resources) -> i64 {
+    match resources.swap {
+        Some(unlimited) if unlimited < 0 => -1,
+        Some(swap) => resources.limit_memory.saturating_add(swap),
+        None => resources.limit_memory.saturating_mul(2),
+    }
 }
 
 /// Renders `process.rlimits`, none above the daemon's own.

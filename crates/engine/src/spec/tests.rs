@@ -15,7 +15,13 @@ fn machine() -> Machine {
         oom_score_adj: -100,
         cgroup2: false,
         network_sysctls: true,
-        init: None,
+        kernel: (6, 1),
+        // `seccomp` has tests of its own.
+        seccomp: false,
+        apparmor: None,
+        swap: true,
+        swappiness: true,
+        init: Some("/lib/init".into()),
     }
 }
 
@@ -31,13 +37,22 @@ fn render_with(
     user: &User,
     mounts: &[MountPoint],
 ) -> Result<Value, Fault> {
+    render_on(&machine(), change, user, mounts)
+}
+
+fn render_on(
+    machine: &Machine,
+    change: impl FnOnce(&mut ContainerConfig),
+    user: &User,
+    mounts: &[MountPoint],
+) -> Result<Value, Fault> {
     let mut config = ContainerConfig { network: NetworkMode::Attached, ..Default::default() };
     change(&mut config);
     render(&Plan {
         id: "c0ffee",
         config: &config,
         image: &image(),
-        machine: &machine(),
+        machine,
         user,
         hostname: "web",
         netns: &Netns::Path("/run/netns/c0ffee".into()),
@@ -144,7 +159,7 @@ fn resources_and_limits_stay_within_the_daemons() {
     check(
         &spec["linux"]["resources"],
         &expect![[
-            r#"{"devices":[{"allow":false,"access":"rwm"}],"memory":{"limit":67108864,"reservation":33554432},"cpu":{"quota":150000,"period":100000},"pids":{"limit":100}}"#
+            r#"{"devices":[{"allow":false,"access":"rwm"}],"memory":{"limit":67108864,"swap":134217728,"reservation":33554432},"cpu":{"quota":150000,"period":100000},"pids":{"limit":100}}"#
         ]],
     );
     check(
@@ -166,6 +181,9 @@ fn capabilities_are_added_dropped_and_never_more_than_the_daemon_has() {
     assert!(all.contains("CAP_NET_ADMIN"));
     assert!(!all.contains("CAP_SYS_ADMIN") && !all.contains("CAP_SYS_RESOURCE"));
     assert!(!plan(&[], &["NET_RAW"]).unwrap().contains("CAP_NET_RAW"));
+    // What is dropped beside ALL stays dropped, also where it is added by name.
+    let mixed = plan(&["ALL", "SYS_ADMIN"], &["SYS_ADMIN"]).unwrap();
+    assert!(!mixed.contains("CAP_SYS_ADMIN") && mixed.contains("CAP_NET_ADMIN"));
     assert_eq!(plan(&["FLY"], &[]).unwrap_err(), "invalid capability: unknown capability: \"FLY\"");
 }
 
@@ -197,9 +215,9 @@ fn the_users_mounts_come_after_ours_and_replace_them() {
         mqueue /dev/mqueue nosuid,noexec,nodev
         /data/c0ffee/resolv.conf /etc/resolv.conf rbind,rprivate,rw
         /data/c0ffee/hostname /etc/hostname rbind,rprivate,rw
-        /vol /a rbind,rprivate,ro
+        /vol /a rbind,rprivate,rro
         tmpfs /dev/shm nosuid,nodev,noexec,mode=1777
-        /my/hosts /etc/hosts rbind,rprivate,ro
+        /my/hosts /etc/hosts rbind,rprivate,rro
         /src/deep /a/b/c rbind,rprivate,rw"]]
     .assert_eq(&mounts[5..].join("\n"));
 }
@@ -237,4 +255,103 @@ fn a_further_process_runs_in_the_containers_environment() {
     let env = &process["env"];
     check(env, &expect![[r#"["PATH=/bin","HOSTNAME=web","LANG=fr","DROP=1","TERM=xterm"]"#]]);
     assert_eq!((&process["cwd"], &process["args"][0]), (&json!("/srv"), &json!("id")));
+}
+
+#[test]
+fn memory_and_swap_are_limited_as_docker_counts_them() {
+    let memory = |machine: &Machine, limit: i64, swap, swappiness| {
+        let resources = Resources { limit_memory: limit, swap, swappiness, ..Resources::default() };
+        let spec = render_on(machine, |config| config.resources = resources, &User::default(), &[]);
+        spec.unwrap()["linux"]["resources"]["memory"].to_string()
+    };
+    let here = machine();
+    assert_eq!(memory(&here, 100, None, None), r#"{"limit":100,"swap":200}"#);
+    assert_eq!(memory(&here, 100, Some(0), None), r#"{"limit":100,"swap":100}"#);
+    assert_eq!(memory(&here, 100, Some(50), Some(0)), r#"{"limit":100,"swap":150,"swappiness":0}"#);
+    assert_eq!(memory(&here, 100, Some(-1), None), r#"{"limit":100,"swap":-1}"#);
+    assert_eq!(memory(&here, 0, None, Some(60)), r#"{"swappiness":60}"#);
+    // With cgroup v2, the OCI's sum is the same and there is no swappiness.
+    let second = Machine { cgroup2: true, swappiness: false, ..machine() };
+    assert_eq!(memory(&second, 100, Some(50), Some(60)), r#"{"limit":100,"swap":150}"#);
+    let without = Machine { swap: false, swappiness: false, ..machine() };
+    assert_eq!(memory(&without, 100, Some(50), Some(60)), r#"{"limit":100}"#);
+}
+
+#[test]
+fn processes_are_confined_as_the_user_and_the_machine_say() {
+    let confined = Machine { seccomp: true, apparmor: Some("own".to_owned()), ..machine() };
+    let render = |change: fn(&mut types::Security)| {
+        let edit = |config: &mut ContainerConfig| change(&mut config.spec.security);
+        let spec = render_on(&confined, edit, &User::default(), &[]).unwrap();
+        let _parsed: oci_spec::runtime::Spec = serde_json::from_value(spec.clone()).unwrap();
+        spec
+    };
+    let usual = render(|_| {});
+    assert_eq!(usual["process"]["apparmorProfile"], "own");
+    assert_eq!(usual["process"]["noNewPrivileges"], false);
+    assert_eq!(usual["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+    let free = render(|security| {
+        security.seccomp = types::Seccomp::Unconfined;
+        security.apparmor = AppArmor::Unconfined;
+    });
+    assert_eq!(free["process"]["apparmorProfile"], "unconfined");
+    assert!(free["linux"].get("seccomp").is_none());
+    let strict = render(|security| {
+        security.no_new_privileges = true;
+        security.apparmor = AppArmor::Named("mine".to_owned());
+    });
+    assert_eq!(strict["process"]["noNewPrivileges"], true);
+    assert_eq!(strict["process"]["apparmorProfile"], "mine");
+    // A machine without either runs containers all the same.
+    let plain = rendered(|_| {});
+    assert!(plain["process"].get("apparmorProfile").is_none());
+}
+
+#[test]
+fn hidden_and_read_only_paths_are_the_users_where_he_says_so() {
+    let spec = rendered(|config| {
+        config.masked_paths = Some(Vec::new());
+        config.readonly_paths = Some(words(&["/proc/sys"]));
+    });
+    assert_eq!(spec["linux"]["maskedPaths"], json!([]));
+    assert_eq!(spec["linux"]["readonlyPaths"], json!(["/proc/sys"]));
+}
+
+#[test]
+fn a_small_init_runs_first_where_it_is_wanted() {
+    let spec = rendered(|config| config.spec.init = Some(true));
+    check(&spec["process"]["args"], &expect![[r#"["/sbin/docker-init","--","/entry","serve"]"#]]);
+    let mounts: Vec<String> = spec["mounts"].as_array().unwrap().iter().map(line).collect();
+    assert!(mounts.contains(&"/lib/init /sbin/docker-init rbind,rprivate,ro".to_owned()));
+}
+
+#[test]
+fn options_of_mounts_are_rendered() {
+    let mount = |change: fn(&mut Mount)| {
+        let mut point = MountPoint { source: "/src".into(), ..MountPoint::default() };
+        point.mount.kind = MountKind::Bind;
+        point.mount.target = "/t".to_owned();
+        change(&mut point.mount);
+        let spec = render_with(|_| {}, &User::default(), &[point]).unwrap();
+        let root = spec["linux"]["rootfsPropagation"].as_str().unwrap_or("-").to_owned();
+        let last = spec["mounts"].as_array().unwrap().last().unwrap().clone();
+        format!("{} {root}", line(&last))
+    };
+    assert_eq!(mount(|_| {}), "/src /t rbind,rprivate,rw -");
+    assert_eq!(mount(|it| it.not_below = true), "/src /t bind,rprivate,rw -");
+    assert_eq!(mount(|it| it.read_only = true), "/src /t rbind,rprivate,rro -");
+    assert_eq!(
+        mount(|it| (it.read_only, it.read_only_not_below) = (true, true)),
+        "/src /t rbind,rprivate,ro -"
+    );
+    assert_eq!(
+        mount(|it| it.propagation = Propagation::Rshared),
+        "/src /t rbind,rshared,rw shared"
+    );
+    assert_eq!(mount(|it| it.propagation = Propagation::Slave), "/src /t rbind,slave,rw rslave");
+    let tmpfs = mount(|it| {
+        it.kind = MountKind::Tmpfs;
+        it.tmpfs_options = vec!["exec".to_owned(), "uid=7".to_owned()];
+    });
+    assert_eq!(tmpfs, "tmpfs /t nosuid,nodev,noexec,exec,uid=7,mode=1777 -");
 }

@@ -98,6 +98,8 @@ impl Rooms {
             run: options.run.join("containers"),
             cgroup_parent: options.cgroup_parent.clone(),
             resolv_conf: options.resolv_conf.clone(),
+            init: linux::init(),
+            apparmor: apparmor().await?,
         };
         let engine = engine::start(config, Arc::new(runtime), dataplane.clone(), scope)
             .await
@@ -175,6 +177,13 @@ fn private_folder(path: &Path, mode: u32) -> Result<()> {
         .create(path)
         .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
         .with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// The AppArmor profile of containers, loaded. One that cannot be loaded is no reason to leave
+/// containers unconfined.
+async fn apparmor() -> Result<Option<String>> {
+    let loaded = tokio::task::spawn_blocking(linux::load_apparmor).await?;
+    Ok(loaded.context("cannot confine containers with AppArmor")?.map(str::to_owned))
 }
 
 /// Allows as many open files as root may have: each container takes a few.
