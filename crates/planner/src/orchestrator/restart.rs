@@ -19,6 +19,11 @@ pub(crate) fn restart(draft: &mut Draft<'_>, service: &Service) {
             if is_superseded(&draft.tx, service, &held, task) {
                 draft.want(&task.id, DesiredState::Shutdown);
             } else if may_restart(task) && has_place(&draft.tx, service, &slot) {
+                // One that could not even be prepared ended before its own delay was over. The
+                // next one waits for that (`release` wakes): there is one try for each delay.
+                if task.not_before.is_some_and(|time| draft.now < time) {
+                    continue;
+                }
                 let start = restart_of(draft, service, task);
                 draft.want(&task.id, DesiredState::Shutdown);
                 create(draft, service, &slot, start);
@@ -155,6 +160,33 @@ mod tests {
                 ~ web.1 ready running n1 at 99s
                 wake 101s
             "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_that_is_rejected_while_it_waits_keeps_the_delay() {
+        let case = |at: u32| {
+            format!(
+                "
+                node n1
+                service web replicas=1 delay=4
+                task web.1 rejected n1 desired=ready at={at} since=98
+                "
+            )
+        };
+        check(
+            &case(102),
+            &expect![[r#"
+            wake 102s
+        "#]],
+        );
+        check(
+            &case(100),
+            &expect![[r#"
+            + web.1 assigned ready n1 at 104s
+            ~ web.1 rejected shutdown n1 at 100s since 98s
+            wake 104s
+        "#]],
         );
     }
 
