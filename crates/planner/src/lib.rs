@@ -52,5 +52,6 @@ pub fn plan(view: &View, now: Timestamp, ids: &mut dyn IdSource) -> Plan {
     orchestrator::orchestrate(&mut draft);
     allocator::allocate(&mut draft);
     scheduler::schedule(&mut draft);
+    orchestrator::update::watch(&mut draft);
     draft.finish()
 }

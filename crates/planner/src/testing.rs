@@ -19,13 +19,13 @@ use store::{Change, Object, Tx, View, rules};
 use types::{
     Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction, IdSource,
     Network, NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode, PublishedPort,
-    RestartCondition, Service, ServiceMode, Subnet, Task, TaskState, Timestamp, UpdateOrder,
-    UpdateState, UpdateStatus, Version, Vip,
+    RestartCondition, Service, ServiceMode, ServiceSpec, Slot, Subnet, Task, TaskState, Timestamp,
+    UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
 
-const NOW: u32 = 100;
+const NOW: i32 = 100;
 /// Since when tasks are in their state if the case does not say.
-const SINCE: u32 = 60;
+const SINCE: i32 = 60;
 
 pub(crate) struct Count(pub(crate) u128);
 
@@ -56,7 +56,7 @@ pub(crate) fn check(case: &str, expected: &Expect) {
     expected.assert_eq(&text);
 }
 
-fn seconds(seconds: u32) -> Timestamp {
+fn seconds(seconds: i32) -> Timestamp {
     Timestamp(i64::from(seconds) * 1_000_000_000)
 }
 
@@ -98,16 +98,18 @@ impl<'a> Line<'a> {
 pub(crate) fn read(case: &str) -> View {
     let mut view = View::default();
     let mut tx = Tx::new(&view);
-    let mut stamps: Vec<(types::TaskId, u32, Timestamp)> = Vec::new();
+    let mut stamps: Vec<(types::TaskId, i32, Timestamp)> = Vec::new();
     for (index, text) in case.lines().filter(|line| !line.trim().is_empty()).enumerate() {
         let mut line = Line::read(text);
         match line.words[0] {
             "cluster" => {
                 let pools = line.list("pools");
-                tx.put_cluster(Cluster {
+                let mut cluster = Cluster {
                     address_pools: pools.iter().map(|pool| pool.parse().unwrap()).collect(),
                     ..Cluster::default()
-                });
+                };
+                cluster.spec.task_history_limit = line.number("history").unwrap_or(5);
+                tx.put_cluster(cluster);
             }
             "node" => tx.put_node(node(&mut line, index)),
             "network" => tx.put_network(network(&mut line)),
@@ -219,31 +221,51 @@ fn service(line: &mut Line<'_>) -> Service {
     if line.take("order") == Some("start-first") {
         update.order = UpdateOrder::StartFirst;
     }
-    if line.take("failure") == Some("rollback") {
-        update.failure_action = FailureAction::Rollback;
-        spec.rollback.failure_action = FailureAction::Rollback;
-    }
+    update.max_failure_ratio = line.number("ratio").unwrap_or(0.0);
+    update.failure_action = match line.take("failure") {
+        Some("rollback") => FailureAction::Rollback,
+        Some("continue") => FailureAction::Continue,
+        _ => FailureAction::Pause,
+    };
+    spec.rollback.failure_action = update.failure_action;
     spec.rollback.parallelism = line.number("rollback-parallelism").unwrap_or(1);
-    service.previous_spec = line.take("previous").map(|image| {
-        let mut previous = service.spec.clone();
-        image.clone_into(&mut previous.task.container.image);
-        previous
-    });
+    service.previous_spec = previous(line, &service.spec);
     line.take("image").unwrap_or("").clone_into(&mut service.spec.task.container.image);
     service.ports = line.list("has-ports").into_iter().map(port).collect();
     service.vips = line.list("vip").into_iter().map(vip).collect();
-    service.update = line.take("update").map(|state| UpdateStatus {
-        state: match state {
+    let began = seconds(line.number("began").unwrap_or(50));
+    let lost: Vec<u64> = line.list("lost").iter().map(|slot| slot.parse().unwrap()).collect();
+    service.update = line.take("update").map(|state| {
+        let state = match state {
             "updating" => UpdateState::Updating,
             "paused" => UpdateState::Paused,
             "rollback" => UpdateState::RollbackStarted,
             _ => UpdateState::Completed,
-        },
-        started_at: seconds(50),
-        completed_at: None,
-        message: String::new(),
+        };
+        let mut update = UpdateStatus::begun(state, began, "");
+        update.failed = lost.into_iter().map(|slot| (Slot::Number(slot), seconds(90))).collect();
+        update
     });
     service
+}
+
+/// The spec before the last update, where the line says what was different.
+fn previous(line: &mut Line<'_>, spec: &ServiceSpec) -> Option<ServiceSpec> {
+    let mut previous = spec.clone();
+    let (image, ports) = (line.take("previous"), line.list("had-ports"));
+    let (log, replicas) = (line.take("had-log"), line.number("had-replicas"));
+    if image.is_none() && ports.is_empty() && log.is_none() && replicas.is_none() {
+        return None;
+    }
+    image.unwrap_or("").clone_into(&mut previous.task.container.image);
+    if !ports.is_empty() {
+        previous.endpoint.ports = ports.into_iter().map(port).collect();
+    }
+    log.unwrap_or("").clone_into(&mut previous.task.log_driver);
+    if let Some(replicas) = replicas {
+        previous.mode = ServiceMode::Replicated { replicas };
+    }
+    Some(previous)
 }
 
 /// `8080:80` or `host:8080:80`.
@@ -294,6 +316,8 @@ fn task(line: &mut Line<'_>, tx: &Tx) -> Task {
     };
     task.status.since = seconds(line.number("since").unwrap_or(SINCE));
     task.status.error = line.take("error").unwrap_or("").replace('_', " ");
+    task.running_since = line.number("ran").map(seconds);
+    task.ingress_address = line.number("mesh");
     task.not_before = line.number("at").map(seconds);
     let restarts = line.list("restarts");
     task.restarts = restarts.iter().map(|text| seconds(text.parse().unwrap())).collect();
@@ -391,7 +415,14 @@ fn render_service(before: &Service, service: &Service) -> Vec<String> {
     }
     if let Some(update) = service.update.as_ref().filter(|_| before.update != service.update) {
         let state = format!("{:?}", update.state).to_lowercase();
-        lines.push(format!("~ {name} update {state}: {}", update.message));
+        let slot = |slot: &Slot| match slot {
+            Slot::Number(number) => number.to_string(),
+            Slot::Node(node) => node.to_string(),
+        };
+        let lost: Vec<String> = update.failed.keys().map(slot).collect();
+        let lost =
+            if lost.is_empty() { lost.join("") } else { format!(" lost {}", lost.join(",")) };
+        lines.push(format!("~ {name} update {state}{lost}: {}", update.message));
     }
     lines
 }

@@ -42,7 +42,8 @@ pub use placement::{Constraint, ConstraintError, Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};
 pub use service::{
     EndpointMode, EndpointSpec, FailureAction, NetworkAttachment, STACK_LABEL, Service,
-    ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
+    ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
+    Vip,
 };
 pub use state::{DesiredState, TaskState, Writer};
 pub use task::{Attachment, ContainerStatus, TASK_LABEL, Task, TaskStatus};

@@ -1,10 +1,11 @@
 //! Services: what a user wants to keep running, and how it is reached.
 
 use crate::{
-    ContainerSpec, Labels, Meta, NetworkId, Placement, PublishedPort, Resources, RestartPolicy,
-    ServiceId, Timestamp,
+    ContainerSpec, Labels, Meta, MountKind, NetworkId, NodeId, Placement, PublishedPort, Resources,
+    RestartPolicy, ServiceId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -58,19 +59,29 @@ pub struct TaskSpec {
 }
 
 impl TaskSpec {
-    /// Says whether both make the same task. Credentials for a registry are only for pulling:
-    /// other ones make no other task.
+    /// Says whether both make the same task: what one spells out may be what the other has anyway.
+    /// Credentials for a registry are only for pulling: other ones make no other task.
     pub fn makes_same(&self, other: &Self) -> bool {
-        if self == other {
-            return true;
+        self == other || self.spelled_out() == other.spelled_out()
+    }
+
+    /// The same task with every default written out, and without credentials.
+    fn spelled_out(&self) -> Self {
+        let mut spec = self.clone();
+        if spec.log_driver.is_empty() {
+            "json-file".clone_into(&mut spec.log_driver);
         }
-        let credentials = &other.container.pull_credentials;
-        if self.container.pull_credentials == *credentials {
-            return false;
+        let container = &mut spec.container;
+        container.pull_credentials = None;
+        container.stop_grace_period = Some(container.grace());
+        container.init.get_or_insert(false);
+        container.health.get_or_insert_default();
+        for mount in container.mounts.iter_mut().filter(|mount| mount.kind == MountKind::Tmpfs) {
+            if mount.tmpfs_mode == 0 {
+                mount.tmpfs_mode = 0o1777;
+            }
         }
-        let mut same = self.clone();
-        same.container.pull_credentials.clone_from(credentials);
-        same == *other
+        spec
     }
 }
 
@@ -172,6 +183,19 @@ pub struct UpdateStatus {
     pub started_at: Timestamp,
     pub completed_at: Option<Timestamp>,
     pub message: String,
+    /// The slots whose new tasks failed, and since when: history is kept for another time.
+    #[serde(default)]
+    pub failed: BTreeMap<Slot, Timestamp>,
+}
+
+/// A place in a service that one task fills at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    /// Of a replicated service, from 1.
+    Number(u64),
+    /// Of a global service.
+    Node(NodeId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +210,17 @@ pub enum UpdateState {
 }
 
 impl UpdateStatus {
+    /// An update, or the way back from one, that starts now.
+    pub fn begun(state: UpdateState, now: Timestamp, message: &str) -> Self {
+        Self {
+            state,
+            started_at: now,
+            completed_at: None,
+            message: message.to_owned(),
+            failed: BTreeMap::new(),
+        }
+    }
+
     /// Says whether tasks are replaced, or were, because the service went back to an earlier spec.
     pub fn is_rollback(&self) -> bool {
         match self.state {
@@ -211,7 +246,31 @@ impl UpdateStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PullCredentials;
+    use crate::{HealthCheck, Mount, PullCredentials};
+
+    #[test]
+    fn defaults_that_are_spelled_out_make_no_other_task() {
+        let tmpfs = |tmpfs_mode| Mount { kind: MountKind::Tmpfs, tmpfs_mode, ..Mount::default() };
+        let mut old = TaskSpec::default();
+        old.container.mounts = vec![tmpfs(0)];
+        let mut new = old.clone();
+        new.container.stop_grace_period = Some(Duration::from_secs(10));
+        new.container.init = Some(false);
+        new.container.health = Some(HealthCheck::default());
+        new.container.mounts = vec![tmpfs(0o1777)];
+        new.log_driver = "json-file".into();
+        assert!(old != new && old.makes_same(&new) && new.makes_same(&old));
+        for edit in [
+            |it: &mut TaskSpec| it.container.stop_grace_period = Some(Duration::from_secs(9)),
+            |it: &mut TaskSpec| it.container.init = Some(true),
+            |it: &mut TaskSpec| it.container.mounts[0].tmpfs_mode = 0o700,
+            |it: &mut TaskSpec| it.log_driver = "local".into(),
+        ] {
+            let mut other = new.clone();
+            edit(&mut other);
+            assert!(!old.makes_same(&other), "{other:?}");
+        }
+    }
 
     #[test]
     fn credentials_alone_make_no_other_task_and_are_not_shown() {

@@ -26,6 +26,9 @@ pub struct Task {
     pub spec: TaskSpec,
     pub desired: DesiredState,
     pub status: TaskStatus,
+    /// When it began to run, if it ever did; written with the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_since: Option<Timestamp>,
     /// Do not start before (restart delay). Written by the orchestrator.
     pub not_before: Option<Timestamp>,
     /// When tasks of this slot were restarted before; kept as far as the restart policy's

@@ -57,12 +57,9 @@ fn with_updated(
     let mut service = Service::clone(service(view, id)?);
     check_version(&service.meta, version)?;
     // A rollback is one from its start: if it fails it must not roll "back" to what it came from.
-    let update = spec.is_none().then(|| UpdateStatus {
-        state: UpdateState::RollbackStarted,
-        started_at: now,
-        completed_at: None,
-        message: "manually requested rollback".to_owned(),
-    });
+    let begun = UpdateState::RollbackStarted;
+    let why = "manually requested rollback";
+    let update = spec.is_none().then(|| UpdateStatus::begun(begun, now, why));
     let spec = match spec {
         Some(spec) => spec,
         None => service

@@ -79,7 +79,12 @@ pub(crate) fn reported(
         let since = entered_at(task, &status, sent_at, now);
         let status = TaskStatus { since, ..status.limited() };
         if is_news(task, &status) {
-            tx.edit_task(&id, |task| task.status = status);
+            tx.edit_task(&id, |task| {
+                if status.state == TaskState::Running {
+                    task.running_since.get_or_insert(since);
+                }
+                task.status = status;
+            });
         }
     }
     tx.finish()

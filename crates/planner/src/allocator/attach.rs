@@ -105,7 +105,7 @@ fn take_each(
     Ok(addresses)
 }
 
-fn in_mesh(port: &PublishedPort) -> bool {
+pub(super) fn in_mesh(port: &PublishedPort) -> bool {
     match port.mode {
         PublishMode::Ingress => true,
         PublishMode::Host => false,

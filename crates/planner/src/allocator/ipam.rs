@@ -285,11 +285,12 @@ mod tests {
             service web replicas=1 ports=8080:80
             ",
             &expect![[r#"
-                + web.1 assigned running n1 mesh 10.255.1.0 ports 8080:80/tcp
-                ~ network ingress last 10.255.1.0
+                + web.1 assigned running n1 mesh 10.255.1.1 ports 8080:80/tcp
+                ~ network ingress last 10.255.1.1
                 ~ node n1 ingress 10.255.0.2
                 ~ node n2 ingress 10.255.0.3
                 ~ web ports 8080:80/tcp
+                ~ web vip ingress=10.255.1.0
             "#]],
         );
     }

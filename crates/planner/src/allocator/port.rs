@@ -210,6 +210,9 @@ mod tests {
             &expect![[r#"
                 + api.1 new running - error: port '8080' is already in use by service 'web' (web) as an ingress port
                 ~ api error: port '8080' is already in use by service 'web' (web) as an ingress port
+                ~ api vip ingress=10.255.1.0
+                ~ network ingress last 10.255.1.1
+                ~ web vip ingress=10.255.1.1
             "#]],
         );
     }

@@ -1,16 +1,18 @@
 //! Virtual addresses of services.
 
+use super::attach::in_mesh;
 use super::ipam::{Ledger, Shortage};
 use crate::Draft;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use store::View;
 use types::{EndpointMode, NetworkId, Service, Vip};
 
 /// Gives back the addresses on networks that a service's spec does not name any more.
 pub(super) fn release(draft: &mut Draft<'_>) {
     let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
     for service in services {
-        let wanted = wanted(&service);
+        let wanted = wanted(&draft.tx, &service);
         let keep = |vip: &Vip| wanted.contains(&vip.network);
         if !service.vips.iter().all(keep) {
             draft.tx.edit_service(&service.id, |service| service.vips.retain(keep));
@@ -24,7 +26,7 @@ pub(super) fn allocate(draft: &mut Draft<'_>, ledger: &mut Ledger) {
     for service in services {
         let mut error = draft.port_errors.get(&service.id).cloned().unwrap_or_default();
         let mut vips = Vec::new();
-        for network in wanted(&service) {
+        for network in wanted(&draft.tx, &service) {
             match service.vips.iter().find(|vip| vip.network == network) {
                 Some(vip) => vips.push(vip.clone()),
                 None => match take(draft, ledger, &network) {
@@ -52,14 +54,18 @@ fn take(draft: &Draft<'_>, ledger: &mut Ledger, network: &NetworkId) -> Result<V
     Ok(Vip { network: network.clone(), address, prefix })
 }
 
-/// The networks on which a service has an address of its own, in the order of its spec.
-fn wanted(service: &Service) -> Vec<NetworkId> {
+/// The networks on which a service has an address of its own, in the order of its spec. One that
+/// publishes ports in the mesh has one on the ingress network, as in Docker, where programs look
+/// for it; nothing is sent there.
+fn wanted(view: &View, service: &Service) -> Vec<NetworkId> {
     match service.spec.endpoint.mode {
         EndpointMode::Dnsrr => Vec::new(),
         EndpointMode::Vip => {
             let mut seen = BTreeSet::new();
             let targets = service.spec.task.networks.iter().map(|network| network.target.clone());
-            targets.filter(|target| seen.insert(target.clone())).collect()
+            let in_mesh = service.spec.endpoint.ports.iter().any(in_mesh);
+            let ingress = view.ingress_network().filter(|_| in_mesh).map(|it| it.id.clone());
+            targets.chain(ingress).filter(|target| seen.insert(target.clone())).collect()
         }
     }
 }

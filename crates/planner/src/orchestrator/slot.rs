@@ -3,19 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::View;
+pub(crate) use types::Slot;
 use types::{
-    Availability, Constraint, DesiredState, Node, NodeId, NodeState, Placement, Service,
-    ServiceMode, Task, TaskState, Version,
+    Availability, Constraint, DesiredState, Node, NodeState, Placement, Service, ServiceMode, Task,
+    TaskState, Version,
 };
-
-/// A place in a service that one task fills at a time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Slot {
-    /// Of a replicated service, from 1.
-    Number(u64),
-    /// Of a global service.
-    Node(NodeId),
-}
 
 /// The tasks of one slot, each kind from old to new.
 #[derive(Clone, Debug, Default)]

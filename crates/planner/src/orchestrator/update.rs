@@ -1,58 +1,27 @@
 //! Rolling updates: tasks of an old spec are replaced, a few at a time.
 //!
 //! How far an update is shows in the tasks: a slot is *old* while none of its tasks is of the
-//! present spec, and *in flight* while its new task does not run, or has not run for the update's
-//! delay. Only the start and the outcome are written into the service.
+//! present spec, and *busy* while its new task does not run, has not run for the update's delay, or
+//! while an old one runs beside it. Only the start, what was lost ([`judge`]) and the outcome are
+//! written into the service.
+
+mod judge;
+
+pub(crate) use judge::{judge, watch};
 
 use super::slot::{Held, Slot, matches, slots};
 use super::{Start, create, restart};
 use crate::Draft;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use store::View;
 use types::{
-    DesiredState, FailureAction, PublishMode, PublishedPort, RestartCondition, Service, Task,
-    TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
+    DesiredState, FailureAction, PublishMode, PublishedPort, Service, ServiceSpec, Task, TaskState,
+    Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Version,
 };
 
-/// Pauses or rolls back updates whose new tasks fail.
-///
-/// A new task's end counts for as long as the update runs, which is until the last new task has run
-/// for the update's `monitor` time.
-pub(crate) fn judge(draft: &mut Draft<'_>) {
-    let updating =
-        |service: &&Arc<Service>| service.update.as_ref().is_some_and(UpdateStatus::runs);
-    let services: Vec<Arc<Service>> = draft.tx.services().filter(updating).cloned().collect();
-    for service in services {
-        let Some(task) = failure(&draft.tx, &service) else {
-            continue;
-        };
-        let (now, rolls_back) = (draft.now, rolls_back(&service));
-        let previous = match config(&service).failure_action {
-            FailureAction::Continue => continue,
-            FailureAction::Pause => None,
-            // There is nothing to go back to when going back fails.
-            FailureAction::Rollback => service.previous_spec.clone().filter(|_| !rolls_back),
-        };
-        let why = format!("due to failure or early termination of task {}", task.id);
-        draft.tx.edit_service(&service.id, |service| {
-            let Some(update) = &mut service.update else { return };
-            if let Some(spec) = previous {
-                service.spec = spec;
-                service.previous_spec = None;
-                update.state = UpdateState::RollbackStarted;
-                update.started_at = now;
-                update.message = format!("update rolled back {why}");
-            } else if rolls_back {
-                update.state = UpdateState::RollbackPaused;
-                update.message = format!("rollback paused {why}");
-            } else {
-                update.state = UpdateState::Paused;
-                update.message = format!("update paused {why}");
-            }
-        });
-    }
+/// When a task was made: now, where this plan makes it.
+fn birth(draft: &Draft<'_>, task: &Task) -> Timestamp {
+    if task.meta.version == Version(0) { draft.now } else { task.meta.created_at }
 }
 
 fn rolls_back(service: &Service) -> bool {
@@ -65,43 +34,6 @@ fn config(service: &Service) -> &UpdateConfig {
         &service.spec.rollback
     } else {
         &service.spec.update
-    }
-}
-
-/// A failed task of the update, if more slots failed than the update may lose.
-fn failure(view: &View, service: &Service) -> Option<Arc<Task>> {
-    let started_at = service.update.as_ref()?.started_at;
-    let slots = slots(view, service);
-    let failed = |task: &&Arc<Task>| {
-        task.spec.makes_same(&service.spec.task)
-            && is_failure(task)
-            && started_at <= task.meta.created_at
-    };
-    let mut failures = slots
-        .values()
-        .filter_map(|held| held.wanted.iter().chain(&held.history).find(failed).map(Arc::clone));
-    let first = failures.next()?;
-    let (lost, all) = (1 + failures.count(), slots.values().filter(|held| !held.wanted.is_empty()));
-    let all = all.count().max(1);
-    #[expect(clippy::cast_precision_loss, reason = "a ratio of two small numbers")]
-    let ratio = lost as f32 / all as f32;
-    (ratio > config(service).max_failure_ratio).then_some(first)
-}
-
-fn is_failure(task: &Task) -> bool {
-    match task.status.state {
-        TaskState::Failed | TaskState::Rejected => true,
-        TaskState::Complete => task.spec.restart.condition == RestartCondition::Any,
-        TaskState::New
-        | TaskState::Pending
-        | TaskState::Assigned
-        | TaskState::Accepted
-        | TaskState::Preparing
-        | TaskState::Ready
-        | TaskState::Starting
-        | TaskState::Running
-        | TaskState::Shutdown
-        | TaskState::Orphaned => false,
     }
 }
 
@@ -143,20 +75,26 @@ pub(crate) fn advance(draft: &mut Draft<'_>, service: &Service) {
         .filter(|(slot, _)| restart::has_place(&draft.tx, service, slot))
         .filter(|(_, held)| !held.wanted.iter().any(|it| is_current(&draft.tx, service, it)))
         .collect();
-    let Some(started_at) = begin(draft, service, !old.is_empty()) else {
+    let Some(update) = begin(draft, service, !old.is_empty()) else {
         return;
     };
-    let flying = slots.values().filter(|held| flies(draft, service, held)).count();
+    let (mut flying, mut rests) = (0, Vec::new());
+    for (slot, held) in &slots {
+        let lost = update.failed.get(slot);
+        if lost.is_none() && flies(draft, service, held, update.started_at) {
+            flying += 1;
+        }
+        // A slot rests for the update's delay after its new task runs, or was lost.
+        let begin = lost.copied().or_else(|| run_since(&draft.tx, service, held, &update));
+        let end = begin.map(|since| since.after(config(service).delay));
+        rests.extend(end.filter(|end| draft.now < *end));
+    }
     if old.is_empty() && flying == 0 {
-        finish(draft, service, &slots, started_at);
+        let last = slots.values().filter_map(|held| run_since(&draft.tx, service, held, &update));
+        let last = last.max();
+        finish(draft, service, last);
         return;
     }
-    // A slot rests for the update's delay after its new task runs.
-    let delay = config(service).delay;
-    let rests: Vec<Timestamp> = run_since(&draft.tx, service, &slots, started_at)
-        .map(|since| since.after(delay))
-        .filter(|end| draft.now < *end)
-        .collect();
     let room = match usize::try_from(config(service).parallelism).unwrap_or(usize::MAX) {
         0 => usize::MAX,
         parallelism => parallelism.saturating_sub(flying + rests.len()),
@@ -171,8 +109,8 @@ pub(crate) fn advance(draft: &mut Draft<'_>, service: &Service) {
     }
 }
 
-/// The start of the update that runs; starts one where there are old tasks. `None`: nothing to do.
-fn begin(draft: &mut Draft<'_>, service: &Service, old: bool) -> Option<Timestamp> {
+/// The update that runs; starts one where there is something to say of it. `None`: nothing to do.
+fn begin(draft: &mut Draft<'_>, service: &Service, old: bool) -> Option<UpdateStatus> {
     let begun = service.update.as_ref().and_then(|update| match update.state {
         UpdateState::Updating
         | UpdateState::Paused
@@ -180,29 +118,44 @@ fn begin(draft: &mut Draft<'_>, service: &Service, old: bool) -> Option<Timestam
         | UpdateState::RollbackPaused => Some(update),
         UpdateState::Completed | UpdateState::RollbackCompleted => None,
     });
-    match begun {
-        Some(update) => Some(update.started_at).filter(|_| update.runs()),
-        None if old => {
-            let started_at = draft.now;
-            let update = UpdateStatus {
-                state: UpdateState::Updating,
-                started_at,
-                completed_at: None,
-                message: "update in progress".to_owned(),
-            };
-            draft.tx.edit_service(&service.id, |service| service.update = Some(update));
-            Some(started_at)
-        }
-        None => None,
+    if let Some(update) = begun {
+        return Some(update.clone()).filter(UpdateStatus::runs);
     }
+    // A change that replaces no task, such as another port, is an update too.
+    let changed = |previous: &ServiceSpec| {
+        previous.endpoint != service.spec.endpoint || previous.task != service.spec.task
+    };
+    let asked = service.update.is_none() && service.previous_spec.as_ref().is_some_and(changed);
+    if !old && !asked {
+        return None;
+    }
+    let update = UpdateStatus::begun(UpdateState::Updating, draft.now, "update in progress");
+    draft.tx.edit_service(&service.id, |service| service.update = Some(update.clone()));
+    Some(update)
 }
 
-/// Stops the old task of a slot whose new one runs (start-first).
+/// Stops the old task of a slot whose new one runs (start-first). An update that may roll back
+/// keeps the old one until the new one can do so no more: what is good is not replaced twice.
 fn finish_overlap(draft: &mut Draft<'_>, service: &Service) {
-    for held in slots(&draft.tx, service).values().filter(|held| held.wanted.len() > 1) {
+    let update = service.update.as_ref();
+    let hold = match (config(service).failure_action, update.map(|update| update.state)) {
+        (FailureAction::Rollback, Some(UpdateState::Updating)) => config(service).monitor,
+        (FailureAction::Pause | FailureAction::Continue | FailureAction::Rollback, _) => {
+            Duration::ZERO
+        }
+    };
+    for (slot, held) in slots(&draft.tx, service).iter().filter(|(_, held)| held.wanted.len() > 1) {
         let (current, old): (Vec<_>, Vec<_>) =
             held.wanted.iter().partition(|task| is_current(&draft.tx, service, task));
-        if current.iter().any(|task| task.serves()) {
+        let serving = current.iter().filter(|task| task.serves());
+        let Some(since) = serving.map(|task| task.status.since).min() else { continue };
+        // Nobody knows how long this one will run.
+        let lost =
+            update.filter(|update| !update.runs()).is_some_and(|it| it.failed.contains_key(slot));
+        let end = since.after(hold);
+        if draft.now < end {
+            draft.wake_at(end);
+        } else if !lost {
             for task in old {
                 draft.want(&task.id, DesiredState::Shutdown);
             }
@@ -210,43 +163,33 @@ fn finish_overlap(draft: &mut Draft<'_>, service: &Service) {
     }
 }
 
-/// Says whether a slot's new task is on its way to run.
-fn flies(draft: &Draft<'_>, service: &Service, held: &Held) -> bool {
-    let mut wanted = held.wanted.iter().filter(|task| task.occupies());
-    wanted
-        .any(|task| task.status.state < TaskState::Running && is_current(&draft.tx, service, task))
+/// Says whether a slot's new task is on its way to run, or runs beside the old one.
+fn flies(draft: &Draft<'_>, service: &Service, held: &Held, started_at: Timestamp) -> bool {
+    let mut new = held.wanted.iter().filter(|task| {
+        started_at <= birth(draft, task) && task.occupies() && is_current(&draft.tx, service, task)
+    });
+    new.any(|task| task.status.state < TaskState::Running || held.wanted.len() > 1)
 }
 
-/// Since when the new tasks of an update run.
+/// Since when the new task of an update runs.
 fn run_since(
     view: &View,
     service: &Service,
-    slots: &BTreeMap<Slot, Held>,
-    started_at: Timestamp,
-) -> impl Iterator<Item = Timestamp> {
-    slots
-        .values()
-        .flat_map(|held| &held.wanted)
-        .filter(move |task| started_at <= task.meta.created_at)
-        .filter(|task| task.status.state == TaskState::Running && is_current(view, service, task))
-        // The node's clock may differ from ours: a task runs after it was made, and before we heard
-        // of it.
-        .map(|task| task.status.since.min(task.meta.updated_at).max(task.meta.created_at))
+    held: &Held,
+    update: &UpdateStatus,
+) -> Option<Timestamp> {
+    let mut new = held.wanted.iter().filter(|task| update.started_at <= task.meta.created_at);
+    let runs = |task: &Task| task.status.state == TaskState::Running;
+    new.find(|task| runs(task) && is_current(view, service, task)).map(|task| task.status.since)
 }
 
 /// Completes an update once the last new task has run for the time it is monitored.
-fn finish(
-    draft: &mut Draft<'_>,
-    service: &Service,
-    slots: &BTreeMap<Slot, Held>,
-    started_at: Timestamp,
-) {
+fn finish(draft: &mut Draft<'_>, service: &Service, last: Option<Timestamp>) {
     let config = config(service);
     let monitor = match config.failure_action {
         FailureAction::Pause | FailureAction::Rollback => config.monitor,
         FailureAction::Continue => Duration::ZERO,
     };
-    let last = run_since(&draft.tx, service, slots, started_at).max();
     let end = last.map(|since| since.after(monitor));
     if let Some(end) = end.filter(|end| draft.now < *end) {
         draft.wake_at(end);
@@ -334,6 +277,7 @@ mod tests {
             &case("shutdown"),
             &expect![[r#"
                 ~ web.1 ready running n1 two
+                wake 965s
             "#]],
         );
     }
@@ -402,13 +346,119 @@ mod tests {
                 "
             )
         };
-        check(&case("starting"), &expect![""]);
+        check(
+            &case("starting"),
+            &expect![[r#"
+            wake 965s
+        "#]],
+        );
         check(
             &case("running"),
             &expect![[r#"
                 ~ web.1 running shutdown n1 one
                 wake 104s
             "#]],
+        );
+    }
+
+    #[test]
+    fn an_update_that_may_roll_back_keeps_the_old_task_for_the_monitor_time() {
+        let case = |since: u32| {
+            format!(
+                "
+                node n1
+                service web replicas=2 image=two update=updating order=start-first failure=rollback
+                task web.1 running n1 image=one
+                task web.1 running n1 image=two born=55 since={since}
+                task web.2 running n1 image=one
+                "
+            )
+        };
+        check(
+            &case(96),
+            &expect![[r#"
+            wake 101s
+        "#]],
+        );
+        check(
+            &case(95),
+            &expect![[r#"
+            + web.2 assigned running n1 two
+            ~ web.1 running shutdown n1 one
+            wake 1010s
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_start_first_update_that_rolls_back_leaves_the_good_tasks_alone() {
+        check(
+            "
+            node n1
+            service web replicas=2 image=two update=updating order=start-first failure=rollback previous=one parallelism=0
+            task web.1 running n1 image=one
+            task web.1 failed n1 image=two born=55 since=99 ran=99
+            task web.2 running n1 image=one
+            task web.2 running n1 image=two born=55 since=99
+            ",
+            &expect![[r#"
+                ~ web image one
+                ~ web update rollbackcompleted: rollback completed
+                ~ web.1 failed shutdown n1 two since 99s
+                ~ web.2 running shutdown n1 two since 99s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_paused_update_keeps_the_good_task_beside_the_bad_one() {
+        check(
+            "
+            node n1
+            service web replicas=1 image=two update=paused order=start-first lost=1
+            task web.1 running n1 image=one
+            task web.1 running n1 image=two born=55 since=99
+            ",
+            &expect![""],
+        );
+    }
+
+    #[test]
+    fn another_port_or_a_default_spelled_out_replaces_no_task_and_completes() {
+        check(
+            "
+            node n1
+            network ingress ingress subnet=10.255.0.0/16 vni=4096
+            service web replicas=1 ports=8080:80,8081:81 has-ports=8080:80 vip=ingress=10.255.1.1 had-ports=8080:80
+            task web.1 running n1 mesh=10.255.1.0
+            ",
+            &expect![[r#"
+                ~ web ports 8080:80/tcp 8081:81/tcp
+                ~ web update completed: update completed
+            "#]],
+        );
+        check(
+            "
+            node n1
+            service web replicas=2 had-log=json-file
+            task web.1 running n1
+            task web.2 starting n1
+            ",
+            &expect![[r#"
+                ~ web update completed: update completed
+            "#]],
+        );
+    }
+
+    #[test]
+    fn another_number_of_replicas_is_no_update() {
+        check(
+            "
+            node n1
+            service web replicas=1 had-replicas=3
+            task web.1 running n1
+            ",
+            &expect![""],
         );
     }
 
@@ -423,7 +473,7 @@ mod tests {
             ",
             &expect![[r#"
                 + web.1 assigned ready n1 two at 105s
-                ~ web update paused: update paused due to failure or early termination of task web-1-1
+                ~ web update paused lost 1: update paused due to failure or early termination of task web-1-1
                 ~ web.1 failed shutdown n1 two since 99s
                 wake 105s
             "#]],
@@ -460,7 +510,7 @@ mod tests {
             ",
             &expect![[r#"
                 + web.1 assigned ready n1 one at 105s
-                ~ web update rollbackpaused: rollback paused due to failure or early termination of task web-1-1
+                ~ web update rollbackpaused lost 1: rollback paused due to failure or early termination of task web-1-1
                 ~ web.1 failed shutdown n1 one since 99s
                 wake 105s
             "#]],

@@ -1,0 +1,377 @@
+//! Updates whose new tasks fail, or never come to run.
+//!
+//! An update loses a slot when its new task ends before it has run for the update's `monitor` time,
+//! or does not come to run at all. What was lost is written into the update's status: how many
+//! ended tasks are kept is another matter. An update that loses more than its ratio allows ends by
+//! its failure action; one that may lose them goes on without them.
+
+use super::{birth, config};
+use crate::Draft;
+use crate::orchestrator::slot::{Slot, slots};
+use std::sync::Arc;
+use std::time::Duration;
+use types::{
+    DesiredState, FailureAction, RestartCondition, Service, Task, TaskState, Timestamp,
+    UpdateState, UpdateStatus,
+};
+
+/// How long a new task may wait for addresses and a node. Nobody works on it meanwhile, but a node
+/// may be on its way back.
+const UNPLACED: Duration = Duration::from_mins(1);
+/// How long a node may take to make a new task run: large images come over slow lines.
+const UNPREPARED: Duration = Duration::from_mins(15);
+
+/// A slot that an update lost, and why.
+struct Loss {
+    slot: Slot,
+    why: String,
+}
+
+/// Notes which slots updates have lost, and pauses or rolls back those that lost too many.
+pub(crate) fn judge(draft: &mut Draft<'_>) {
+    let updating =
+        |service: &&Arc<Service>| service.update.as_ref().is_some_and(UpdateStatus::runs);
+    let services: Vec<Arc<Service>> = draft.tx.services().filter(updating).cloned().collect();
+    for service in services {
+        let (losses, wanted) = losses(draft, &service);
+        let Some(first) = losses.first().map(|loss| loss.why.clone()) else { continue };
+        let (now, mut lost) = (draft.now, 0);
+        draft.tx.edit_service(&service.id, |service| {
+            let Some(update) = &mut service.update else { return };
+            update.failed.extend(losses.into_iter().map(|loss| (loss.slot, now)));
+            lost = update.failed.len();
+        });
+        #[expect(clippy::cast_precision_loss, reason = "a ratio of two small numbers")]
+        let ratio = lost as f32 / wanted.max(1) as f32;
+        if ratio > config(&service).max_failure_ratio {
+            end(draft, &service, &first);
+        }
+    }
+}
+
+/// What an update has lost since it was last looked at, and how many slots there are.
+fn losses(draft: &Draft<'_>, service: &Service) -> (Vec<Loss>, usize) {
+    let Some(update) = &service.update else { return (Vec::new(), 0) };
+    let slots = slots(&draft.tx, service);
+    let wanted = slots.values().filter(|held| !held.wanted.is_empty()).count();
+    let mut losses = Vec::new();
+    for (slot, held) in slots {
+        if update.failed.contains_key(&slot) {
+            continue;
+        }
+        let is_new = |task: &&Arc<Task>| {
+            update.started_at <= birth(draft, task) && task.spec.makes_same(&service.spec.task)
+        };
+        let mut new = held.wanted.iter().chain(&held.history).filter(is_new);
+        if let Some(why) = new.find_map(|task| why_lost(draft, service, task)) {
+            losses.push(Loss { slot, why });
+        }
+    }
+    (losses, wanted)
+}
+
+/// Says why the update lost a new task; `None`: it did not, or not yet.
+fn why_lost(draft: &Draft<'_>, service: &Service, task: &Task) -> Option<String> {
+    if is_failure(task) {
+        let ran = task.running_since.map(|since| task.status.since.since(since));
+        let early = ran.is_none_or(|ran| ran <= config(service).monitor);
+        return early.then(|| format!("due to failure or early termination of task {}", task.id));
+    }
+    if deadline(draft, service, task).is_none_or(|deadline| draft.now < deadline) {
+        return None;
+    }
+    let status = &task.status;
+    let what = if status.error.is_empty() { &status.message } else { &status.error };
+    Some(format!("because task {} does not come to run: {what}", task.id))
+}
+
+/// When an update gives up on a task that is on its way to run.
+fn deadline(draft: &Draft<'_>, service: &Service, task: &Task) -> Option<Timestamp> {
+    let on_its_way =
+        task.desired == DesiredState::Running && task.status.state < TaskState::Running;
+    let born = birth(draft, task);
+    let start = task.not_before.map_or(born, |time| time.max(born));
+    on_its_way.then(|| start.after(patience(service, task)))
+}
+
+/// Asks for another plan when updates give up on tasks that are on their way to run.
+pub(crate) fn watch(draft: &mut Draft<'_>) {
+    let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
+    for service in services {
+        let Some(update) = service.update.as_ref().filter(|update| update.runs()) else { continue };
+        let new = draft.tx.tasks_of_service(&service.id).filter(|task| {
+            update.started_at <= birth(draft, task) && task.spec.makes_same(&service.spec.task)
+        });
+        let deadline = new
+            .filter_map(|task| deadline(draft, &service, task))
+            .filter(|it| draft.now < *it)
+            .min();
+        if let Some(deadline) = deadline {
+            draft.wake_at(deadline);
+        }
+    }
+}
+
+/// How long a new task may take to run. It may have to wait for the one before it, which may take
+/// its time to stop.
+fn patience(service: &Service, task: &Task) -> Duration {
+    let container = &task.spec.container;
+    let health = container.health.as_ref().map(|health| health.start_period);
+    let time = match task.status.state {
+        TaskState::New | TaskState::Pending => UNPLACED.max(config(service).monitor),
+        TaskState::Assigned
+        | TaskState::Accepted
+        | TaskState::Preparing
+        | TaskState::Ready
+        | TaskState::Starting
+        | TaskState::Running
+        | TaskState::Complete
+        | TaskState::Shutdown
+        | TaskState::Failed
+        | TaskState::Rejected
+        | TaskState::Orphaned => UNPREPARED + health.unwrap_or_default(),
+    };
+    time.saturating_add(container.grace())
+}
+
+fn is_failure(task: &Task) -> bool {
+    match task.status.state {
+        TaskState::Failed | TaskState::Rejected => true,
+        TaskState::Complete => task.spec.restart.condition == RestartCondition::Any,
+        TaskState::New
+        | TaskState::Pending
+        | TaskState::Assigned
+        | TaskState::Accepted
+        | TaskState::Preparing
+        | TaskState::Ready
+        | TaskState::Starting
+        | TaskState::Running
+        | TaskState::Shutdown
+        | TaskState::Orphaned => false,
+    }
+}
+
+/// Ends an update by its failure action.
+fn end(draft: &mut Draft<'_>, service: &Service, why: &str) {
+    let rolls_back = super::rolls_back(service);
+    let previous = match config(service).failure_action {
+        FailureAction::Continue => return,
+        FailureAction::Pause => None,
+        // There is nothing to go back to when going back fails.
+        FailureAction::Rollback => service.previous_spec.clone().filter(|_| !rolls_back),
+    };
+    let now = draft.now;
+    draft.tx.edit_service(&service.id, |service| {
+        let Some(update) = &mut service.update else { return };
+        if let Some(spec) = previous {
+            service.spec = spec;
+            service.previous_spec = None;
+            let message = format!("update rolled back {why}");
+            *update = UpdateStatus::begun(UpdateState::RollbackStarted, now, &message);
+        } else if rolls_back {
+            update.state = UpdateState::RollbackPaused;
+            update.message = format!("rollback paused {why}");
+        } else {
+            update.state = UpdateState::Paused;
+            update.message = format!("update paused {why}");
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check;
+    use expect_test::expect;
+
+    #[test]
+    fn a_task_that_fails_after_its_monitor_time_is_no_failure_of_the_update() {
+        let case = |ran: u32| {
+            format!(
+                "
+                node n1
+                service web replicas=2 image=two update=updating
+                task web.1 failed n1 image=two born=55 since=99 ran={ran}
+                task web.2 running n1 image=one
+                "
+            )
+        };
+        check(
+            &case(94),
+            &expect![[r#"
+            + web.1 assigned ready n1 two at 105s
+            ~ web update paused lost 1: update paused due to failure or early termination of task web-1-1
+            ~ web.1 failed shutdown n1 two since 99s
+            wake 105s
+        "#]],
+        );
+        check(
+            &case(93),
+            &expect![[r#"
+            + web.1 assigned ready n1 two at 105s
+            ~ web.1 failed shutdown n1 two since 99s
+            wake 105s
+        "#]],
+        );
+    }
+
+    #[test]
+    fn failures_count_though_their_tasks_are_forgotten() {
+        check(
+            "
+            node n1
+            service web replicas=4 image=two update=updating ratio=0.3 lost=1 parallelism=2
+            task web.1 running n1 image=two born=56 since=60
+            task web.2 failed n1 image=two born=57 since=99
+            task web.3 running n1 image=one
+            task web.4 running n1 image=one
+            ",
+            &expect![[r#"
+                + web.2 assigned ready n1 two at 105s
+                ~ web update paused lost 1,2: update paused due to failure or early termination of task web-2-1
+                ~ web.2 failed shutdown n1 two since 99s
+                wake 105s
+            "#]],
+        );
+        check(
+            "
+            cluster history=0
+            node n1
+            service web replicas=4 image=two update=updating ratio=0.3
+            task web.1 failed n1 image=two born=57 since=99
+            task web.2 running n1 image=one
+            task web.3 running n1 image=one
+            task web.4 running n1 image=one
+            ",
+            &expect![[r#"
+                + web.1 assigned ready n1 two at 105s
+                + web.2 assigned ready n1 two
+                - web.1 failed running n1 two since 99s
+                ~ web update updating lost 1: 
+                ~ web.2 running shutdown n1 one
+                wake 105s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn an_update_that_continues_goes_on_without_the_slots_it_lost() {
+        let case = |state: &str, since: u32| {
+            format!(
+                "
+                node n1
+                service web replicas=2 image=two update=updating failure=continue
+                task web.1 {state} n1 image=two born=55 since={since}
+                task web.2 running n1 image=one
+                "
+            )
+        };
+        check(
+            &case("rejected", 99),
+            &expect![[r#"
+            + web.1 assigned ready n1 two at 105s
+            + web.2 assigned ready n1 two
+            ~ web update updating lost 1: 
+            ~ web.1 rejected shutdown n1 two since 99s
+            ~ web.2 running shutdown n1 one
+            wake 105s
+        "#]],
+        );
+        // Its restart is on its way and may fail for ever.
+        check(
+            "
+            node n1
+            service web replicas=2 image=two update=updating failure=continue lost=1,2
+            task web.1 preparing n1 image=two born=95 at=99
+            task web.2 ready n1 image=two born=98 desired=ready at=103
+            ",
+            &expect![[r#"
+                ~ web update completed lost 1,2: update completed
+                wake 103s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_slot_that_was_lost_rests_for_the_delay_too() {
+        check(
+            "
+            node n1
+            service web replicas=2 image=two update=updating update-delay=60 failure=continue lost=1
+            task web.1 ready n1 image=two born=98 desired=ready at=103
+            task web.2 running n1 image=one
+            ",
+            &expect![[r#"
+                wake 103s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn an_update_whose_task_finds_no_node_ends_by_its_failure_action() {
+        let case = |born: i32, failure: &str| {
+            format!(
+                "
+                node n1 pause
+                service web replicas=2 image=two update=updating began=-900 failure={failure} previous=one
+                task web.1 pending - image=two born={born} error=no_suitable_node_(1_node_not_available_for_new_tasks)
+                task web.2 running n1 image=one
+                "
+            )
+        };
+        check(
+            &case(31, "pause"),
+            &expect![[r#"
+            wake 101s
+        "#]],
+        );
+        check(
+            &case(30, "pause"),
+            &expect![[r#"
+            ~ web update paused lost 1: update paused because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks)
+        "#]],
+        );
+        check(
+            &case(30, "continue"),
+            &expect![[r#"
+            + web.2 pending ready - two error: no suitable node (1 node not available for new tasks)
+            ~ web update updating lost 1: 
+            ~ web.2 running shutdown n1 one
+        "#]],
+        );
+        check(
+            &case(30, "rollback"),
+            &expect![[r#"
+            + web.1 pending running - one error: no suitable node (1 node not available for new tasks)
+            - web.1 pending running - two error: no suitable node (1 node not available for new tasks)
+            ~ web image one
+            ~ web update rollbackstarted: update rolled back because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks)
+            wake 170s
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_update_waits_longer_for_a_task_that_is_being_prepared() {
+        let case = |born: i32| {
+            format!(
+                "
+                node n1
+                service web replicas=1 image=two update=updating began=-900
+                task web.1 preparing n1 image=two born={born} since=-800
+                "
+            )
+        };
+        check(
+            &case(-809),
+            &expect![[r#"
+            wake 101s
+        "#]],
+        );
+        check(
+            &case(-810),
+            &expect![[r#"
+            ~ web update paused lost 1: update paused because task web-1-1 does not come to run: 
+        "#]],
+        );
+    }
+}
