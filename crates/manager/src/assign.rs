@@ -8,7 +8,6 @@
 //! stay, because its kernel may well carry on while its daemon is away: only a node that left or
 //! was removed is forgotten.
 
-use crate::dispatch::report::has_left;
 use discovery::{
     Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, ServiceView,
 };
@@ -208,7 +207,7 @@ fn host<'a>(view: &'a View, task: &Task) -> Option<&'a Node> {
 
 /// Says whether a node has a place in the mesh: it opened a session once and has not left since.
 fn has_place(node: &Node) -> bool {
-    !node.status.address.is_unspecified() && !has_left(node)
+    !node.status.address.is_unspecified() && !node.has_left()
 }
 
 fn short_id(task: &Task) -> Option<String> {

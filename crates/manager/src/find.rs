@@ -17,13 +17,14 @@ pub fn service(view: &View, term: &str) -> Result<Arc<Service>, Fault> {
 
 /// Finds a network.
 pub fn network(view: &View, term: &str) -> Result<Arc<Network>, Fault> {
-    if let Some(found) = view.network(&term.into()) {
+    let there = |network: &&Arc<Network>| !network.removed;
+    if let Some(found) = view.network(&term.into()).filter(there) {
         return Ok(Arc::clone(found));
     }
     if let Some(found) = view.network_named(term).filter(|found| found.spec.name == term) {
         return Ok(Arc::clone(found));
     }
-    by_prefix("network", term, view.networks().map(|it| (it.id.as_str(), it)))
+    by_prefix("network", term, view.networks().filter(there).map(|it| (it.id.as_str(), it)))
 }
 
 /// Finds a node; its name is its host name. Several nodes may have the same one.

@@ -22,12 +22,14 @@
 )]
 
 pub mod allocator;
+mod apart;
 mod draft;
 mod orchestrator;
 mod scheduler;
 #[cfg(test)]
 mod testing;
 
+pub use apart::{Refused, apart};
 pub use orchestrator::REPLICAS_MAX;
 
 use draft::Draft;

@@ -108,6 +108,7 @@ pub(crate) fn read(case: &str) -> View {
                     address_pools: pools.iter().map(|pool| pool.parse().unwrap()).collect(),
                     ..Cluster::default()
                 };
+                cluster.last_vni = line.number("last-vni").unwrap_or(0);
                 cluster.spec.task_history_limit = line.number("history").unwrap_or(5);
                 tx.put_cluster(cluster);
             }
@@ -144,16 +145,20 @@ pub(crate) fn read(case: &str) -> View {
 fn node(line: &mut Line<'_>, index: usize) -> Node {
     let mut node = Node { id: line.words[1].into(), ..Node::default() };
     node.status.state = if line.has("down") { NodeState::Down } else { NodeState::Ready };
+    if line.has("left") {
+        Node::LEFT.clone_into(&mut node.status.message);
+    }
     if line.has("drain") {
         node.spec.availability = Availability::Drain;
     }
     if line.has("pause") {
         node.spec.availability = Availability::Pause;
     }
-    if line.take("ingress").is_none() {
-        let last = u8::try_from(100 + index).expect("few lines");
-        node.ingress_address = Some([10, 255, 0, last].into());
-    }
+    let last = u8::try_from(100 + index).expect("few lines");
+    node.ingress_address = match line.take("ingress") {
+        Some(text) => text.parse().ok(),
+        None => Some([10, 255, 0, last].into()),
+    };
     node.description.platform.architecture = line.take("arch").unwrap_or("").to_owned();
     node.description.memory_bytes = line.number("memory").unwrap_or(0);
     node.description.nano_cpus = line.number("cpus").unwrap_or(0);
@@ -167,6 +172,7 @@ fn network(line: &mut Line<'_>) -> Network {
     let mut network = Network { id: line.words[1].into(), ..Network::default() };
     line.words[1].clone_into(&mut network.spec.name);
     network.spec.ingress = line.has("ingress");
+    network.removed = line.has("removed");
     let mut subnet = |name| {
         let net: ipnet::Ipv4Net = line.take(name)?.parse().expect("a subnet");
         Some(Subnet { net, gateway: net.hosts().next().expect("an address") })
@@ -345,11 +351,18 @@ fn render(before: &View, change: &Change) -> Vec<String> {
         Change::Put(Object::Network(network)) => {
             vec![render_network(before.network(&network.id).expect("it was there"), network)]
         }
-        Change::Put(Object::Node(node)) => {
-            vec![format!("~ node {} ingress {}", node.id, node.ingress_address.unwrap())]
-        }
-        Change::Put(Object::Cluster(_)) | Change::Remove(_) => panic!("not the planner's business"),
+        Change::Put(Object::Node(node)) => vec![render_node(node)],
+        Change::Put(Object::Cluster(cluster)) => vec![format!("~ last vni {}", cluster.last_vni)],
+        Change::Remove(store::Key::Network(id)) => vec![format!("- network {id}")],
+        Change::Remove(_) => panic!("not the planner's business"),
     }
+}
+
+fn render_node(node: &Node) -> String {
+    let address = node.ingress_address.map_or("none".to_owned(), |address| address.to_string());
+    let error = &node.allocation_error;
+    let error = if error.is_empty() { String::new() } else { format!(" error: {error}") };
+    format!("~ node {} ingress {address}{error}", node.id)
 }
 
 fn render_task(task: &Task) -> String {

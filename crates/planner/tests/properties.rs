@@ -31,6 +31,7 @@ enum Step {
         network: u8,
         prefix: u8,
     },
+    RemoveNetwork(u8),
     /// The nodes move their tasks on; the seed says how far and which fail.
     Work {
         seed: u64,
@@ -109,6 +110,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..3u8, wish()).prop_map(|(service, wish)| Step::Service { service, wish }),
         1 => (0..3u8).prop_map(Step::RemoveService),
         1 => (0..3u8, 27..31u8).prop_map(|(network, prefix)| Step::Network { network, prefix }),
+        1 => (0..3u8).prop_map(Step::RemoveNetwork),
         8 => any::<u64>().prop_map(|seed| Step::Work { seed }),
         3 => (0..12u8).prop_map(|seconds| Step::Wait { seconds }),
     ]
@@ -195,6 +197,10 @@ impl World {
                     tx.put_network(new);
                 }
             }),
+            Step::RemoveNetwork(network) => self.write(|tx, _| {
+                let id = format!("net{network}").as_str().into();
+                tx.edit_network(&id, |network| network.removed = true);
+            }),
             Step::Work { seed } => self.write(|tx, now| work(tx, now, seed)),
             Step::Wait { seconds } => {
                 self.now = self.now.after(Duration::from_secs(u64::from(seconds)));
@@ -268,6 +274,9 @@ impl World {
             assert!(!lost, "{} is on a removed node", task.name());
             let placed = TaskState::Assigned <= task.status.state;
             assert!(!placed || task.node.is_some(), "{} is placed nowhere", task.name());
+            let known = |it: &Attachment| self.view.network(&it.network).is_some();
+            let carried = !task.occupies() || task.attachments.iter().all(known);
+            assert!(carried, "{} is on a network that is gone", task.name());
             let ownerless = self.view.service(&task.service).is_none();
             assert!(!ownerless || task.desired == DesiredState::Remove);
         }

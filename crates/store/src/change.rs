@@ -16,6 +16,19 @@ pub enum Key {
     Task(TaskId),
 }
 
+impl Key {
+    /// What an error calls the object: its kind and its id.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Cluster(id) => format!("cluster {id}"),
+            Self::Node(id) => format!("node {id}"),
+            Self::Network(id) => format!("network {id}"),
+            Self::Service(id) => format!("service {id}"),
+            Self::Task(id) => format!("task {id}"),
+        }
+    }
+}
+
 /// A stored object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Object {

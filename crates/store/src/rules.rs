@@ -4,8 +4,9 @@
 //! in a writer is refused before it reaches the log.
 
 use crate::{Change, Changes, Key, Object, View};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use types::{
     Cluster, Fault, Network, NetworkId, PublishMode, PublishedPort, Service, Task, TaskState,
     Writer,
@@ -14,13 +15,17 @@ use types::{
 /// Says whether `changes` may be made in `before`, and if not why.
 pub fn check(before: &View, changes: &Changes) -> Result<(), Fault> {
     let mut after = before.clone();
-    let (mut addresses, mut ports) = (false, false);
+    let (mut addresses, mut ports) = (BTreeSet::new(), BTreeSet::new());
     for change in &changes.changes {
         match change {
             Change::Put(object) => {
                 check_object(before, object)?;
-                addresses |= new_addresses(before, object);
-                ports |= new_ports(before, object);
+                if new_addresses(before, object) {
+                    addresses.insert(object.key());
+                }
+                if new_ports(before, object) {
+                    ports.insert(object.key());
+                }
                 after.insert(object.clone());
             }
             Change::Remove(Key::Cluster(_)) => {
@@ -40,12 +45,13 @@ pub fn check(before: &View, changes: &Changes) -> Result<(), Fault> {
             | Change::Remove(_) => {}
         }
     }
-    // Looking through everything is only needed when something was handed out.
-    if addresses {
-        check_addresses(&after)?;
+    // Looking through everything is only needed when something was handed out. What was wrong
+    // before is no fault of these changes: others must not be held up by it.
+    if !addresses.is_empty() {
+        check_addresses(&after, &addresses)?;
     }
-    if ports {
-        check_ports(&after)?;
+    if !ports.is_empty() {
+        check_ports(&after, &ports)?;
     }
     Ok(())
 }
@@ -122,6 +128,9 @@ fn check_service_name(before: &View, after: &View, service: &Service) -> Result<
 }
 
 fn check_network_name(before: &View, after: &View, network: &Network) -> Result<(), Fault> {
+    if network.removed {
+        return Ok(());
+    }
     let name = &network.spec.name;
     let had = before.network_named(name).and_then(|had| after.network(&had.id));
     let has = after.network_named(name);
@@ -186,49 +195,50 @@ fn new_ports(before: &View, object: &Object) -> bool {
     }
 }
 
-/// What kind of object holds an address, and its id.
-type Holder<'a> = (&'static str, &'a str);
-
-/// No address of a network belongs to two. A task that ended holds none.
-fn check_addresses(view: &View) -> Result<(), Fault> {
+/// No address of a network that one of `new` holds belongs to another one, too. A task that ended
+/// holds none.
+fn check_addresses(view: &View, new: &BTreeSet<Key>) -> Result<(), Fault> {
     let ingress = view.ingress_network().map(|network| &network.id);
-    let mut holders: BTreeMap<(Option<&NetworkId>, Ipv4Addr), Holder<'_>> = BTreeMap::new();
-    let mut hold = |network, address, holder| {
-        let Some((kind, id)) = holders.insert((network, address), holder) else {
+    let mut holders: BTreeMap<(Option<&NetworkId>, Ipv4Addr), Key> = BTreeMap::new();
+    let mut hold = |network, address, holder: Key| {
+        let Some(other) = holders.insert((network, address), holder.clone()) else {
             return Ok(());
         };
-        Err(Fault::conflict(format!(
-            "address {address} is given to {} {} and to {kind} {id}",
-            holder.0, holder.1
-        )))
+        if !new.contains(&holder) && !new.contains(&other) {
+            return Ok(());
+        }
+        let (one, other) = (holder.name(), other.name());
+        Err(Fault::conflict(format!("address {address} is given to {one} and to {other}")))
     };
     for node in view.nodes() {
         if let Some(address) = node.ingress_address {
-            hold(ingress, address, ("node", node.id.as_str()))?;
+            hold(ingress, address, Key::Node(node.id.clone()))?;
         }
     }
     for service in view.services() {
         for vip in &service.vips {
-            hold(Some(&vip.network), vip.address, ("service", service.id.as_str()))?;
+            hold(Some(&vip.network), vip.address, Key::Service(service.id.clone()))?;
         }
     }
     for task in view.tasks().filter(|task| task.occupies()) {
         for attachment in &task.attachments {
-            hold(Some(&attachment.network), attachment.address, ("task", task.id.as_str()))?;
+            hold(Some(&attachment.network), attachment.address, Key::Task(task.id.clone()))?;
         }
         if let Some(address) = task.ingress_address {
-            hold(ingress, address, ("task", task.id.as_str()))?;
+            hold(ingress, address, Key::Task(task.id.clone()))?;
         }
     }
     Ok(())
 }
 
-/// No port of the routing mesh belongs to two services.
-fn check_ports(view: &View) -> Result<(), Fault> {
-    let mut holders = BTreeMap::new();
+/// No port of the routing mesh that one of `new` has belongs to another service, too.
+fn check_ports(view: &View, new: &BTreeSet<Key>) -> Result<(), Fault> {
+    let is_new = |service: &Service| new.contains(&Key::Service(service.id.clone()));
+    let mut holders: BTreeMap<_, &Arc<Service>> = BTreeMap::new();
     for service in view.services() {
         for port in service.ports.iter().filter(|port| in_mesh(port)) {
-            if let Some(other) = holders.insert((port.protocol, port.published), service) {
+            let other = holders.insert((port.protocol, port.published), service);
+            if let Some(other) = other.filter(|other| is_new(service) || is_new(other)) {
                 return Err(port_taken(port.published, other));
             }
         }
@@ -361,6 +371,23 @@ mod tests {
             tx.put_task(ended);
         };
         assert_eq!(check_after(ended, |tx| tx.put_task(task("t2", [10, 0, 1, 3]))), "ok");
+    }
+
+    #[test]
+    fn what_was_wrong_before_holds_up_nobody_else() {
+        let mut view = View::default();
+        let mut tx = Tx::new(&view);
+        tx.put_task(task("t1", [10, 0, 1, 3]));
+        tx.put_task(task("t2", [10, 0, 1, 3]));
+        view.apply(&tx.finish(), Version(1), Timestamp(1));
+        let after = |address| {
+            let mut tx = Tx::new(&view);
+            tx.put_task(task("t3", address));
+            check(&view, &tx.finish()).map_err(|fault| fault.message)
+        };
+        assert_eq!(after([10, 0, 1, 4]), Ok(()));
+        let clash = "address 10.0.1.3 is given to task t3 and to task t2";
+        assert_eq!(after([10, 0, 1, 3]), Err(clash.to_owned()));
     }
 
     #[test]

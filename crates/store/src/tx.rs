@@ -47,6 +47,14 @@ impl Tx {
         self.put(Object::Task(Arc::new(task)));
     }
 
+    /// Changes the cluster, if it is there.
+    pub fn edit_cluster(&mut self, edit: impl FnOnce(&mut Cluster)) {
+        if let Some(mut cluster) = self.now.cluster().cloned() {
+            edit(Arc::make_mut(&mut cluster));
+            self.put(Object::Cluster(cluster));
+        }
+    }
+
     /// Changes a node, if it is there.
     pub fn edit_node(&mut self, id: &NodeId, edit: impl FnOnce(&mut Node)) {
         if let Some(mut node) = self.now.node(id).cloned() {

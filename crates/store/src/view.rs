@@ -46,6 +46,7 @@ impl View {
         self.nodes.values()
     }
 
+    /// All networks, also those that were removed and are still carried.
     pub fn networks(&self) -> impl ExactSizeIterator<Item = &Arc<Network>> {
         self.networks.values()
     }
@@ -62,6 +63,7 @@ impl View {
         self.nodes.get(id)
     }
 
+    /// The network of this id, also where it was removed and is still carried.
     pub fn network(&self, id: &NetworkId) -> Option<&Arc<Network>> {
         self.networks.get(id)
     }
@@ -79,7 +81,7 @@ impl View {
         self.services.get(self.service_names.get(&name.to_lowercase())?)
     }
 
-    /// The network of this name, compared without case.
+    /// The network of this name, compared without case. One that was removed has none.
     pub fn network_named(&self, name: &str) -> Option<&Arc<Network>> {
         self.networks.get(self.network_names.get(&name.to_lowercase())?)
     }
@@ -139,10 +141,13 @@ impl View {
             }
             Object::Network(network) => {
                 let (id, name) = (network.id.clone(), network.spec.name.to_lowercase());
+                let removed = network.removed;
                 if let Some(before) = self.networks.insert(id.clone(), network) {
                     forget_name(&mut self.network_names, &before.spec.name, &id);
                 }
-                self.network_names.insert(name, id);
+                if !removed {
+                    self.network_names.insert(name, id);
+                }
             }
             Object::Service(service) => {
                 let (id, name) = (service.id.clone(), service.spec.name.to_lowercase());

@@ -20,6 +20,9 @@ pub struct Network {
     /// The address that was handed out last: the next one is looked for after it, so that an
     /// address that was just given back rests.
     pub last_address: Option<Ipv4Addr>,
+    /// Users have removed it. It is not shown and its name is free, but it is carried, and keeps
+    /// its VNI and subnet, until the planner finds that its last task has ended.
+    pub removed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,18 @@ pub struct Node {
     /// Its address on the ingress network; written by the allocator. Its MAC, mark and conntrack
     /// zone there derive from the address.
     pub ingress_address: Option<Ipv4Addr>,
+    /// Why it has no address on the ingress network; empty when it has. Written by the allocator.
+    pub allocation_error: String,
+}
+
+impl Node {
+    /// What the status of a node says that left.
+    pub const LEFT: &str = "left";
+
+    /// Says whether the node has left for good: its certificate counts no more.
+    pub fn has_left(&self) -> bool {
+        self.status.state == NodeState::Down && self.status.message == Self::LEFT
+    }
 }
 
 impl Default for Node {
@@ -30,6 +42,7 @@ impl Default for Node {
             description: NodeDescription::default(),
             status: NodeStatus::default(),
             ingress_address: None,
+            allocation_error: String::new(),
         }
     }
 }

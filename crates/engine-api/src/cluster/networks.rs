@@ -51,7 +51,8 @@ async fn list(
     let mut networks = local(&api);
     let view = view(&api);
     if let Some(view) = &view {
-        networks.extend(view.networks().map(|network| render(network, &json!({}))));
+        let there = view.networks().filter(|network| !network.removed);
+        networks.extend(there.map(|network| render(network, &json!({}))));
     }
     networks.retain(|network| {
         matches(network, &filters, || {

@@ -308,6 +308,10 @@ pub(crate) fn render(service: &Service, counts: Option<Counts>) -> Value {
             object["UpdateStatus"]["CompletedAt"] = completed.rfc3339().into();
         }
     }
+    // Docker has no place for it; clients skip what they do not know.
+    if !service.allocation_error.is_empty() {
+        object["AllocationError"] = service.allocation_error.clone().into();
+    }
     if let Some(counts) = counts {
         object["ServiceStatus"] = json!({
             "RunningTasks": counts.running,

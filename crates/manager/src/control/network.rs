@@ -94,14 +94,14 @@ fn check_subnet(view: &View, subnet: &mut Subnet) -> Result<(), Fault> {
 }
 
 fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
-    let Some(network) = view.network(id) else {
+    let Some(network) = view.network(id).filter(|network| !network.removed) else {
         return Err(Fault::not_found(format!("network {id} not found")));
     };
     if network.spec.ingress {
         return Err(Fault::not_implemented("removing the ingress network"));
     }
     // As in Docker, tasks of services that were removed do not count: `docker stack rm` removes
-    // networks while tasks still stop.
+    // networks while tasks still stop. The planner lets the network go when all have ended.
     let user = view.services().find(|service| {
         service.spec.task.networks.iter().any(|attachment| attachment.target == *id)
     });
@@ -110,7 +110,11 @@ fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
         return Err(Fault::invalid(format!("network {id} is in use by service {service}")));
     }
     let mut tx = Tx::new(view);
-    tx.remove_network(id);
+    if view.tasks().any(|task| task.attachments.iter().any(|it| it.network == *id)) {
+        tx.edit_network(id, |network| network.removed = true);
+    } else {
+        tx.remove_network(id);
+    }
     Ok(tx.finish())
 }
 
@@ -118,7 +122,7 @@ fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
 mod tests {
     use super::*;
     use ipnet::Ipv4Net;
-    use types::{NetworkAttachment, Service, Timestamp, Version};
+    use types::{Attachment, NetworkAttachment, Service, Task, Timestamp, Version};
 
     fn spec(name: &str, subnet: Option<&str>) -> NetworkSpec {
         let subnet = subnet.map(|text| {
@@ -184,6 +188,27 @@ mod tests {
             without(&view, &"front-id".into()).unwrap_err(),
             Fault::invalid("network front-id is in use by service web-id")
         );
-        assert!(without(&with_front(), &"front-id".into()).is_ok());
+    }
+
+    #[test]
+    fn a_removed_network_is_not_there_for_users_and_its_name_and_subnet_can_be_asked_for() {
+        let mut view = with_front();
+        let id = NetworkId::from("front-id");
+        let mut tx = Tx::new(&view);
+        let (network, address) = (id.clone(), [10, 5, 0, 3].into());
+        let on_it = Attachment { network, address, prefix: 24, aliases: Vec::new() };
+        tx.put_task(Task { attachments: vec![on_it], ..Task::default() });
+        view.apply(&tx.finish(), Version(2), Timestamp(2));
+        view.apply(&without(&view, &id).unwrap(), Version(2), Timestamp(2));
+        assert!(view.network(&id).is_some(), "its tasks may still stop");
+        assert!(crate::find::network(&view, "front-id").is_err());
+        assert!(crate::find::network(&view, "front").is_err());
+        assert_eq!(without(&view, &id).unwrap_err().message, "network front-id not found");
+        let attachment = NetworkAttachment { target: id, ..NetworkAttachment::default() };
+        assert!(super::super::spec::check_networks(&view, &[attachment]).is_err());
+        let again = with_new(&view, "new-id".into(), spec("front", Some("10.5.0.0/24"))).unwrap();
+        assert_eq!(store::rules::check(&view, &again), Ok(()));
+        view.apply(&again, Version(3), Timestamp(3));
+        assert_eq!(crate::find::network(&view, "front").unwrap().id, "new-id".into());
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn check_networks(view: &View, wanted: &[NetworkAttachment]) -> Resul
     let mut seen = BTreeSet::new();
     for attachment in wanted {
         let target = &attachment.target;
-        let Some(network) = view.network(target) else {
+        let Some(network) = view.network(target).filter(|network| !network.removed) else {
             return Err(Fault::not_found(format!("network {target} not found")));
         };
         let name = &network.spec.name;

@@ -209,7 +209,7 @@ impl Desk {
     fn open(&mut self, node: &NodeId, session: String, sink: Sink) {
         // The registration that came before must be in the view.
         self.see();
-        if self.view.node(node).is_none_or(|node| report::has_left(node)) {
+        if self.view.node(node).is_none_or(|node| node.has_left()) {
             return;
         }
         self.liveness.hear(node, uptime());

@@ -18,7 +18,7 @@ pub(crate) fn registered(
     let Some(node) = view.node(id) else {
         return Err(Fault::not_found(format!("node {id} not found")));
     };
-    if has_left(node) {
+    if node.has_left() {
         return Err(Fault::forbidden(format!(
             "node {id} has left the cluster: join it again with a token"
         )));
@@ -44,21 +44,13 @@ pub(crate) fn registered(
     Ok(tx.finish())
 }
 
-/// What the status of a node says that left.
-const LEFT: &str = "left";
-
-/// Says whether a node has left for good: its certificate counts no more.
-pub(crate) fn has_left(node: &Node) -> bool {
-    node.status.state == NodeState::Down && node.status.message == LEFT
-}
-
 /// A node leaves for good.
 pub(crate) fn left(view: &View, id: &NodeId, now: Timestamp) -> Result<Changes, Fault> {
     if view.node(id).is_none() {
         return Err(Fault::not_found(format!("node {id} not found")));
     }
     let mut tx = Tx::new(view);
-    tx.edit_node(id, |node| node.status.enter(NodeState::Down, LEFT, now));
+    tx.edit_node(id, |node| node.status.enter(NodeState::Down, Node::LEFT, now));
     // Nobody will report on them any more, and nobody waits for them.
     give_up_tasks(&mut tx, id, ("node left", now));
     Ok(tx.finish())

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use types::{
-    Attachment, DesiredState, NodeId, PublishMode, PublishedPort, Service, Task, TaskState,
+    Attachment, DesiredState, Node, NodeId, PublishMode, PublishedPort, Service, Task, TaskState,
 };
 
 /// Gives each node its address on the network of the routing mesh.
@@ -14,12 +14,32 @@ pub(super) fn allocate_nodes(draft: &mut Draft<'_>, ledger: &mut Ledger) {
     let Some(ingress) = draft.tx.ingress_network().map(|network| network.id.clone()) else {
         return;
     };
-    let without = draft.tx.nodes().filter(|node| node.ingress_address.is_none());
+    let without =
+        draft.tx.nodes().filter(|node| node.ingress_address.is_none() && !node.has_left());
     let without: Vec<NodeId> = without.map(|node| node.id.clone()).collect();
     for node in without {
-        if let Ok(address) = ledger.take_for_node(&draft.tx, &ingress) {
-            draft.tx.edit_node(&node, |node| node.ingress_address = Some(address));
-        }
+        let taken = ledger.take_for_node(&draft.tx, &ingress);
+        draft.tx.edit_node(&node, |node| match taken {
+            Ok(address) => {
+                node.ingress_address = Some(address);
+                node.allocation_error.clear();
+            }
+            Err(shortage) => node.allocation_error = shortage.to_string(),
+        });
+    }
+}
+
+/// Takes the addresses of nodes that have left.
+pub(super) fn release_nodes(draft: &mut Draft<'_>) {
+    let holds = |node: &&Arc<Node>| {
+        node.has_left() && (node.ingress_address.is_some() || !node.allocation_error.is_empty())
+    };
+    let left: Vec<NodeId> = draft.tx.nodes().filter(holds).map(|node| node.id.clone()).collect();
+    for node in left {
+        draft.tx.edit_node(&node, |node| {
+            node.ingress_address = None;
+            node.allocation_error.clear();
+        });
     }
 }
 
@@ -52,6 +72,11 @@ pub(super) fn allocate_tasks(draft: &mut Draft<'_>, ledger: &mut Ledger) {
     for (task, service) in waiting {
         if let Err(reason) = take(draft, ledger, &service, &task) {
             draft.excuse(&task.id, &reason);
+            draft.tx.edit_service(&service.id, |service| {
+                if service.allocation_error.is_empty() {
+                    service.allocation_error = reason;
+                }
+            });
         }
     }
 }

@@ -15,7 +15,19 @@ const INGRESS_NODES: u32 = 256;
 pub(super) enum Shortage {
     NoNetwork(NetworkId),
     NoSubnet(String),
+    /// The subnet that the user chose for a network is another one's.
+    Held(String, Ipv4Net),
     Exhausted(String, Ipv4Net),
+}
+
+impl Shortage {
+    fn no_subnet(network: &Network) -> Self {
+        let name = network.spec.name.clone();
+        match network.spec.subnet {
+            Some(asked) => Self::Held(name, asked.net),
+            None => Self::NoSubnet(name),
+        }
+    }
 }
 
 impl std::fmt::Display for Shortage {
@@ -25,6 +37,10 @@ impl std::fmt::Display for Shortage {
             Self::NoSubnet(name) => write!(
                 f,
                 "network {name} has no subnet: no free subnet in the cluster's address pools"
+            ),
+            Self::Held(name, net) => write!(
+                f,
+                "network {name} has no subnet: {net} belongs to a network whose tasks still stop"
             ),
             Self::Exhausted(name, net) => write!(f, "no free address in {net} (network {name})"),
         }
@@ -114,8 +130,8 @@ impl Ledger {
         let pools = self.pools.get_or_insert_with(|| read(view));
         match pools.get_mut(id) {
             Some(pool) => Ok(pool),
-            None => Err(match view.network(id) {
-                Some(network) => Shortage::NoSubnet(network.spec.name.clone()),
+            None => Err(match view.network(id).filter(|network| !network.removed) {
+                Some(network) => Shortage::no_subnet(network),
                 None => Shortage::NoNetwork(id.clone()),
             }),
         }
@@ -126,6 +142,7 @@ impl Ledger {
 fn read(view: &View) -> BTreeMap<NetworkId, Pool> {
     let mut pools: BTreeMap<NetworkId, Pool> = view
         .networks()
+        .filter(|network| !network.removed)
         .filter_map(|network| Some((network.id.clone(), Pool::new(network)?)))
         .collect();
     let mut hold = |network: &NetworkId, address: Ipv4Addr| {
@@ -253,7 +270,52 @@ mod tests {
             &expect![[r#"
                 + web.1 new running - error: no free address in 10.0.1.0/30 (network front)
                 ~ network front last 10.0.1.2
+                ~ web error: no free address in 10.0.1.0/30 (network front)
                 ~ web vip front=10.0.1.2
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_full_mesh_is_told_by_nodes_tasks_and_services() {
+        check(
+            "
+            network ingress ingress subnet=10.255.0.0/29 vni=4096
+            node n1 ingress=none
+            node n2 ingress=none
+            node n3 ingress=none
+            node n4 ingress=none
+            service web replicas=2 ports=8080:80
+            service front replicas=1
+            ",
+            &expect![[r#"
+                + front.1 assigned running n1
+                + web.1 assigned running n2 mesh 10.255.0.5 ports 8080:80/tcp
+                + web.2 new running - error: no free address in 10.255.0.0/29 (network ingress)
+                ~ network ingress last 10.255.0.5
+                ~ node n1 ingress 10.255.0.2
+                ~ node n2 ingress 10.255.0.3
+                ~ node n3 ingress none error: no free address in 10.255.0.0/29 (network ingress)
+                ~ node n4 ingress none error: no free address in 10.255.0.0/29 (network ingress)
+                ~ web error: no free address in 10.255.0.0/29 (network ingress)
+                ~ web ports 8080:80/tcp
+                ~ web vip ingress=10.255.0.4
+            "#]],
+        );
+    }
+
+    #[test]
+    fn the_address_of_a_node_that_left_comes_back() {
+        check(
+            "
+            network ingress ingress subnet=10.255.0.0/16 vni=4096
+            node n1 down left ingress=10.255.0.2
+            node n2 ingress=none
+            node n3 down ingress=10.255.0.3
+            ",
+            &expect![[r#"
+                ~ node n1 ingress none
+                ~ node n2 ingress 10.255.0.2
             "#]],
         );
     }
@@ -270,6 +332,7 @@ mod tests {
                 + web.1 assigned running n1 front=10.0.1.254
                 + web.2 new running - error: no free address in 10.0.1.252/30 (network front)
                 ~ network front last 10.0.1.254
+                ~ web error: no free address in 10.0.1.252/30 (network front)
                 ~ web vip front=10.0.1.252
             "#]],
         );

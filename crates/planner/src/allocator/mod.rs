@@ -21,8 +21,10 @@ use ipam::Ledger;
 /// Gives networks their subnets, and nodes, services and tasks their addresses. Tasks that have all
 /// they need become pending.
 pub(crate) fn allocate(draft: &mut Draft<'_>) {
+    vni::release(draft);
     vni::allocate(draft);
     vip::release(draft);
+    attach::release_nodes(draft);
     let mut ledger = Ledger::default();
     attach::allocate_nodes(draft, &mut ledger);
     vip::allocate(draft, &mut ledger);

@@ -13,7 +13,9 @@ pub(super) fn release(draft: &mut Draft<'_>) {
     let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
     for service in services {
         let wanted = wanted(&draft.tx, &service);
-        let keep = |vip: &Vip| wanted.contains(&vip.network);
+        let there = |id: &NetworkId| draft.tx.network(id).is_some_and(|network| !network.removed);
+        let kept: BTreeSet<NetworkId> = wanted.into_iter().filter(there).collect();
+        let keep = |vip: &Vip| kept.contains(&vip.network);
         if !service.vips.iter().all(keep) {
             draft.tx.edit_service(&service.id, |service| service.vips.retain(keep));
         }
@@ -77,7 +79,7 @@ fn unknown_network(draft: &Draft<'_>, service: &Service) -> Option<String> {
         .task
         .networks
         .iter()
-        .find(|network| draft.tx.network(&network.target).is_none())
+        .find(|wish| draft.tx.network(&wish.target).is_none_or(|network| network.removed))
         .map(|network| Shortage::NoNetwork(network.target.clone()).to_string())
 }
 

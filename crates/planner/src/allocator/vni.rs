@@ -1,12 +1,13 @@
 //! Networks: an identifier on the wire and a subnet.
 
 use crate::Draft;
+use crate::orchestrator::lingers;
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use store::View;
-use types::{Network, Subnet};
+use types::{Network, NetworkId, Subnet};
 
 /// 4096 is the ingress network's.
 const FIRST_VNI: u32 = 4097;
@@ -19,8 +20,10 @@ const DEFAULT_PREFIX: u8 = 24;
 
 /// The name of a network whose subnet, given or asked for, overlaps with `subnet`.
 pub fn overlapping_network(view: &View, subnet: Ipv4Net) -> Option<String> {
+    // One that was removed will be gone; until then the new one waits for its subnet.
     let network = view
         .networks()
+        .filter(|network| !network.removed)
         .find(|network| subnet_of(network).is_some_and(|other| overlaps(other.net, subnet)))?;
     Some(network.spec.name.clone())
 }
@@ -33,16 +36,38 @@ fn overlaps(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
+/// Lets go of networks that users removed and no node may carry any more.
+pub(super) fn release(draft: &mut Draft<'_>) {
+    let removed: Vec<NetworkId> = draft
+        .tx
+        .networks()
+        .filter(|network| network.removed)
+        .map(|network| network.id.clone())
+        .collect();
+    if removed.is_empty() {
+        return;
+    }
+    let holders = draft.tx.tasks().filter(|task| task.occupies() || lingers(&draft.tx, task));
+    let held: BTreeSet<NetworkId> =
+        holders.flat_map(|task| &task.attachments).map(|it| it.network.clone()).collect();
+    for network in removed.iter().filter(|network| !held.contains(*network)) {
+        draft.tx.remove_network(network);
+    }
+}
+
 /// Gives each network a VNI and a subnet. One for which there is none stays without; the services
 /// that want it say so.
 pub(super) fn allocate(draft: &mut Draft<'_>) {
-    let incomplete = |network: &&Arc<Network>| network.vni == 0 || network.subnet.is_none();
+    let incomplete = |network: &&Arc<Network>| {
+        !network.removed && (network.vni == 0 || network.subnet.is_none())
+    };
     let mut networks: Vec<Arc<Network>> = draft.tx.networks().filter(incomplete).cloned().collect();
     networks.sort_by_key(|network| network.meta.created_at);
     for network in networks {
         let mut vni = network.vni;
         if vni == 0 {
             vni = free_vni(&draft.tx).unwrap_or(0);
+            draft.tx.edit_cluster(|cluster| cluster.last_vni = vni);
         }
         let subnet = network.subnet.or_else(|| match network.spec.subnet {
             Some(asked) => is_free(&draft.tx, &network, asked.net).then_some(asked),
@@ -57,7 +82,9 @@ pub(super) fn allocate(draft: &mut Draft<'_>) {
 
 fn free_vni(view: &View) -> Option<u32> {
     let used: BTreeSet<u32> = view.networks().map(|network| network.vni).collect();
-    (FIRST_VNI..=LAST_VNI).find(|vni| !used.contains(vni))
+    let last = view.cluster().map_or(0, |cluster| cluster.last_vni);
+    let next = if (FIRST_VNI..LAST_VNI).contains(&last) { last + 1 } else { FIRST_VNI };
+    (next..=LAST_VNI).chain(FIRST_VNI..next).find(|vni| !used.contains(vni))
 }
 
 fn is_free(view: &View, network: &Network, subnet: Ipv4Net) -> bool {
@@ -115,6 +142,96 @@ mod tests {
     }
 
     #[test]
+    fn a_removed_network_stays_until_its_last_task_has_ended() {
+        let case = |state: &str| {
+            format!(
+                "
+                node n1
+                node n2 down
+                network old removed subnet=10.0.1.0/24 vni=4097
+                network same spec-subnet=10.0.1.0/24
+                network other
+                task web.1 {state} n1 desired=remove address=old=10.0.1.3
+                "
+            )
+        };
+        check(
+            &case("running"),
+            &expect![[r#"
+            ~ network other vni 4098 subnet 10.0.2.0/24 gateway 10.0.2.1
+            ~ network same vni 4099
+        "#]],
+        );
+        check(
+            &case("shutdown"),
+            &expect![[r#"
+            - network old
+            - web.1 shutdown remove n1 old=10.0.1.3
+            ~ network other vni 4097 subnet 10.0.2.0/24 gateway 10.0.2.1
+            ~ network same vni 4098 subnet 10.0.1.0/24 gateway 10.0.1.1
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_removed_network_stays_while_a_node_that_is_away_may_carry_it() {
+        let case = |node: &str| {
+            format!(
+                "
+                node n1
+                node n2 {node}
+                network old removed subnet=10.0.1.0/24 vni=4097
+                task web.1 orphaned n2 desired=remove address=old=10.0.1.3
+                "
+            )
+        };
+        check(&case("down"), &expect![""]);
+        check(
+            &case("down left"),
+            &expect![[r#"
+            - network old
+            - web.1 orphaned remove n2 old=10.0.1.3
+            ~ node n2 ingress none
+        "#]],
+        );
+        check(
+            &case(""),
+            &expect![[r#"
+            - network old
+            - web.1 orphaned remove n2 old=10.0.1.3
+        "#]],
+        );
+    }
+
+    #[test]
+    fn identifiers_go_round() {
+        check(
+            "
+            cluster last-vni=4103
+            network one subnet=10.0.1.0/24 vni=4097
+            network two
+            network three
+            ",
+            &expect![[r#"
+                ~ last vni 4105
+                ~ network three vni 4104 subnet 10.0.2.0/24 gateway 10.0.2.1
+                ~ network two vni 4105 subnet 10.0.3.0/24 gateway 10.0.3.1
+            "#]],
+        );
+        check(
+            "
+            cluster last-vni=16777215
+            network one subnet=10.0.1.0/24 vni=4097
+            network two
+            ",
+            &expect![[r#"
+                ~ last vni 4098
+                ~ network two vni 4098 subnet 10.0.2.0/24 gateway 10.0.2.1
+            "#]],
+        );
+    }
+
+    #[test]
     fn subnets_and_identifiers_in_use_are_left_out() {
         check(
             "
@@ -141,6 +258,7 @@ mod tests {
             ",
             &expect![[r#"
                 + web.1 new running - error: network two has no subnet: no free subnet in the cluster's address pools
+                ~ last vni 4098
                 ~ network one vni 4097 subnet 10.9.1.0/24 gateway 10.9.1.1
                 ~ network two vni 4098
                 ~ web error: network two has no subnet: no free subnet in the cluster's address pools

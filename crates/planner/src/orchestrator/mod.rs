@@ -12,6 +12,7 @@ mod restart;
 pub(crate) mod slot;
 pub(crate) mod update;
 
+pub(crate) use reap::lingers;
 pub use replicated::REPLICAS_MAX;
 
 use crate::Draft;

@@ -1,7 +1,9 @@
 //! Records of tasks that nobody needs any more.
 
-use super::slot::{Slot, slots};
+use super::slot::{Slot, is_down, slots};
 use crate::Draft;
+use std::sync::Arc;
+use store::View;
 use types::{DesiredState, Service, ServiceMode, Task, TaskId, TaskState};
 
 /// Forgets tasks whose node was removed: nothing will ever be heard of them. Tasks whose service
@@ -25,8 +27,8 @@ pub(crate) fn forget_lost(draft: &mut Draft<'_>) {
 
 /// Removes the records of tasks that are to go and have gone, and of history beyond the limit.
 pub(crate) fn reap(draft: &mut Draft<'_>) {
-    let gone: Vec<TaskId> =
-        draft.tx.tasks().filter(|task| is_gone(task)).map(|task| task.id.clone()).collect();
+    let is_gone = |task: &&Arc<Task>| is_gone(&draft.tx, task);
+    let gone: Vec<TaskId> = draft.tx.tasks().filter(is_gone).map(|task| task.id.clone()).collect();
     let services: Vec<_> = draft.tx.services().cloned().collect();
     let old = services.iter().flat_map(|service| old_history(draft, service));
     for task in gone.into_iter().chain(old.collect::<Vec<_>>()) {
@@ -34,13 +36,21 @@ pub(crate) fn reap(draft: &mut Draft<'_>) {
     }
 }
 
-fn is_gone(task: &Task) -> bool {
+fn is_gone(view: &View, task: &Task) -> bool {
     let never_ran = task.status.state < TaskState::Assigned;
     match task.desired {
         DesiredState::Ready | DesiredState::Running => false,
         DesiredState::Shutdown => never_ran,
-        DesiredState::Remove => never_ran || !task.occupies(),
+        DesiredState::Remove => never_ran || !(task.occupies() || lingers(view, task)),
     }
+}
+
+/// Says whether a node that is away may still carry the networks of a task that was given up.
+pub(crate) fn lingers(view: &View, task: &Task) -> bool {
+    let node = task.node.as_ref().and_then(|node| view.node(node));
+    task.status.state == TaskState::Orphaned
+        && !task.attachments.is_empty()
+        && node.is_some_and(|node| is_down(node) && !node.has_left())
 }
 
 fn old_history(draft: &Draft<'_>, service: &Service) -> Vec<TaskId> {
@@ -56,8 +66,10 @@ fn old_history(draft: &Draft<'_>, service: &Service) -> Vec<TaskId> {
                 Slot::Number(_) | Slot::Node(_),
             ) => limit,
         };
-        let count = held.history.len().saturating_sub(keep);
-        old.extend(held.history.iter().take(count).map(|task| task.id.clone()));
+        let history: Vec<_> =
+            held.history.iter().filter(|task| !lingers(&draft.tx, task)).collect();
+        let count = history.len().saturating_sub(keep);
+        old.extend(history.into_iter().take(count).map(|task| task.id.clone()));
     }
     old
 }

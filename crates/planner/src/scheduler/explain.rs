@@ -28,6 +28,7 @@ fn reason(misfit: Misfit, count: usize) -> String {
         Misfit::Platform => format!("unsupported platform on {count} {nodes}"),
         Misfit::Cpus => format!("insufficient cpus on {count} {nodes}"),
         Misfit::Memory => format!("insufficient memory on {count} {nodes}"),
+        Misfit::Mesh => format!("no address on the ingress network on {count} {nodes}"),
         Misfit::HostPort => format!("host-mode port already in use on {count} {nodes}"),
         Misfit::MaxReplicas => "max replicas per node limit exceed".to_owned(),
     }

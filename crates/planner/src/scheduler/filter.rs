@@ -12,6 +12,7 @@ pub(super) enum Misfit {
     Platform,
     Cpus,
     Memory,
+    Mesh,
     HostPort,
     MaxReplicas,
 }
@@ -58,6 +59,10 @@ pub(super) fn fit(load: &Load, wish: &Wish<'_>) -> Result<(), Misfit> {
     }
     if !room(description.memory_bytes, load.memory, resources.reserve_memory) {
         return Err(Misfit::Memory);
+    }
+    // Others would not find the way to it.
+    if wish.task.ingress_address.is_some() && load.node.ingress_address.is_none() {
+        return Err(Misfit::Mesh);
     }
     if wish.host_ports.iter().any(|port| load.host_ports.contains(port)) {
         return Err(Misfit::HostPort);
