@@ -2,7 +2,7 @@
 //!
 //! It carries out what `discovery` projects and knows neither services nor tasks. Start with
 //! [`Kernel`], which makes the kernel hold a `Desired`; [`Namespaces`] is the data plane's port to
-//! containers' namespaces; [`check()`] says what a machine lacks; [`Underlay`] is the lab's network.
+//! containers' namespaces, [`Brokered`] that of a name server without rights; [`check()`] says what a machine lacks; [`Underlay`] is the lab's network.
 //!
 //! Invariants: what is applied twice changes nothing; established connections survive every change
 //! that does not take their back end away; nothing is touched that is not ours (our names: tables
@@ -10,6 +10,7 @@
 #![expect(unsafe_code, reason = "system calls and libnftables; no other crate may")]
 
 mod apparmor;
+mod broker;
 mod check;
 mod descriptors;
 mod error;
@@ -22,6 +23,7 @@ mod sandboxes;
 mod underlay;
 
 pub use apparmor::load_apparmor;
+pub use broker::{Broker, Brokered, confine, keep_capabilities};
 pub use check::{Need, check};
 pub use descriptors::sealed;
 pub use error::Error;

@@ -60,13 +60,15 @@ fn run(skep: Skep) -> Result<ExitCode> {
     {
         linux::enter(netns)?;
     }
+    // Rights are given up by each thread for itself, too.
+    if let Verb::Resolver(options) = &skep.verb {
+        return daemon::resolver::run(options).map(|()| ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
         match skep.verb {
             Verb::Daemon(options) => daemon::run(*options).await.map(|()| ExitCode::SUCCESS),
-            Verb::Resolver(options) => {
-                daemon::resolver::run(options).await.map(|()| ExitCode::SUCCESS)
-            }
+            Verb::Resolver(_) => unreachable!("it has ended"),
             Verb::Check => Ok(check::run()),
             Verb::Uninstall(options) => uninstall::run(options).await.map(|()| ExitCode::SUCCESS),
             Verb::Lab(lab) => lab::run(lab).await.map(|()| ExitCode::SUCCESS),

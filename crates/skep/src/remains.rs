@@ -2,11 +2,10 @@
 //! `skep uninstall` and `skep lab down`.
 
 use crate::daemon::resolver;
-use crate::process::{end, running};
+use crate::process::running;
 use anyhow::{Context, Result, bail};
 use dataplane::Namespaces as _;
 use ipnet::Ipv4Net;
-use nix::sys::signal::Signal;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// it starts a new one.
 pub(crate) async fn end_resolver(run: &Path) -> Result<()> {
     match running(&resolver::pid_file(run), &run.display().to_string()) {
-        Some(pid) => end(pid, Signal::SIGKILL).await,
+        Some(pid) => resolver::end_process(pid).await,
         None => Ok(()),
     }
 }

@@ -143,3 +143,72 @@ async fn it_outlives_the_daemon_and_comes_back_when_it_is_killed() {
     kill(second, Signal::SIGTERM).unwrap();
     until("its end", || node.pid().is_none()).await;
 }
+
+/// Lines of /proc/PID/status.
+fn status(pid: Pid) -> String {
+    fs::read_to_string(format!("/proc/{pid}/status")).unwrap()
+}
+
+/// The half without rights: the only child of the broker.
+fn other_half(broker: Pid) -> Pid {
+    let children = fs::read_to_string(format!("/proc/{broker}/task/{broker}/children")).unwrap();
+    Pid::from_raw(children.trim().parse().expect("one child"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hears_containers_has_no_rights_and_opens_new_sockets_all_the_same() {
+    let node = Node::new();
+    fs::write(node.dir.path().join("resolv.conf"), "").unwrap();
+    let mut scope = Scope::new();
+    let daemon = node.start(&mut scope).await;
+    let port = daemon.attach("c1", Wanted::default()).await.unwrap().dns_port;
+    let broker = node.pid().unwrap();
+    let other = other_half(broker);
+    let rights = status(other);
+    for line in [
+        "Uid:\t61053\t61053\t61053\t61053\n",
+        "Gid:\t61053\t61053\t61053\t61053\n",
+        "Groups:\t \n",
+        "CapInh:\t0000000000000000\n",
+        "CapPrm:\t0000000000000000\n",
+        "CapEff:\t0000000000000000\n",
+        "CapAmb:\t0000000000000000\n",
+        "NoNewPrivs:\t1\n",
+    ] {
+        assert!(rights.contains(line), "{line:?}: {rights}");
+    }
+    let root = fs::read_link(format!("/proc/{other}/root")).unwrap();
+    assert_eq!(root, node.dir.path().join("nothing"));
+    assert_eq!(fs::read_dir(root).unwrap().count(), 0);
+    // The broker enters namespaces and ends the other half, and no more.
+    let rights = status(broker);
+    assert!(rights.contains("CapEff:\t0000000000200020\n"), "{rights}");
+    assert!(rights.contains("NoNewPrivs:\t1\n"), "{rights}");
+
+    assert!(answers(&node.netns(), port));
+    let sandbox = daemon.attach("c2", Wanted::default()).await.unwrap();
+    assert!(answers(Path::new(&sandbox.netns), sandbox.dns_port));
+    daemon.detach("c2").await.unwrap();
+
+    // Either half takes the other along, and both come back.
+    kill(other, Signal::SIGKILL).unwrap();
+    until("another process", || node.pid().is_some_and(|pid| pid != broker)).await;
+    until("an answer", || answers(&node.netns(), port)).await;
+    let broker = node.pid().unwrap();
+    let other = other_half(broker);
+    kill(broker, Signal::SIGKILL).unwrap();
+    until("the other half's end", || {
+        let state = fs::read_to_string(format!("/proc/{other}/stat")).unwrap_or_default();
+        state.is_empty() || state.contains(") Z ")
+    })
+    .await;
+    until("an answer", || answers(&node.netns(), port)).await;
+
+    daemon.detach("c1").await.unwrap();
+    scope.cancel();
+    scope.join().await.unwrap();
+    let (broker, other) = (node.pid().unwrap(), other_half(node.pid().unwrap()));
+    kill(broker, Signal::SIGTERM).unwrap();
+    until("its end", || node.pid().is_none()).await;
+    assert!(!fs::exists(format!("/proc/{other}")).unwrap(), "it is gone before the broker is");
+}

@@ -3,20 +3,29 @@
 //! It is a process of its own because containers must find names while no daemon runs. The daemon
 //! adopts the one that it finds and replaces one of another version; when it dies, the daemon
 //! starts it anew and tells it everything again. Ending the daemon leaves it running.
+//!
+//! It has two halves (docs/adr/0005-name-server-without-rights.md): the one that is started is the
+//! broker, which opens sockets in containers' namespaces and reads containers' output while no
+//! daemon runs; the other one, its child, hears containers and daemons, and has no rights at all.
+//! They end together.
 
-use super::{options, raise_file_limit, signals};
+use super::{options, raise_file_limit};
 use crate::process::{end, running};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use dataplane::Names;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::Pid;
 use scope::Scope;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::process::{Child, Command};
@@ -43,7 +52,14 @@ pub(crate) struct Options {
     /// Where problems are noted
     #[arg(long, value_name = "FILE")]
     log: PathBuf,
+    /// Be the half without rights: the broker is at standard input
+    #[arg(long, hide = true)]
+    brokered: bool,
 }
+
+/// The user that the half without rights is, and its group. Systemd's list of ids leaves it unused,
+/// so that nobody else is the same.
+const USER: u32 = 61_053;
 
 fn socket(run: &Path) -> PathBuf {
     run.join("resolver.sock")
@@ -60,6 +76,7 @@ pub(super) fn names(options: &options::Options, scope: &mut Scope) -> Names {
         run: options.run.clone(),
         resolv_conf: options.resolv_conf.clone(),
         log: options.data.join("resolver.log"),
+        brokered: false,
     };
     Names::at(socket(&options.run), Program(options), scope)
 }
@@ -85,36 +102,17 @@ impl Program {
             drop(child.start_kill());
             return Err(error.context(format!("its log is {}", self.0.log.display())));
         }
-        if let Some(old) = old
-            && timeout(END_MAX, end(old, Signal::SIGTERM)).await.is_err()
-        {
-            end(old, Signal::SIGKILL).await?;
+        match old {
+            Some(old) => end_process(old).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn start(&self) -> Result<Child> {
         let log = open_log(&self.0.log)?;
-        // The very program that runs here, also when its file was replaced meanwhile.
-        let mut command = Command::new("/proc/self/exe");
-        // It outlives us, and whatever it inherited would live on with it.
-        linux::sealed(command.as_std_mut());
-        command
-            .arg0("skep")
-            .arg("resolver")
-            .arg("--run")
-            .arg(&self.0.run)
-            .arg("--resolv-conf")
-            .arg(&self.0.resolv_conf)
-            .arg("--log")
-            .arg(&self.0.log)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start the name server's process")
+        let mut command = Command::from(command(&self.0));
+        let command = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().context("cannot start the name server's process")
     }
 
     /// Waits until the process has noted its pid: then it listens.
@@ -130,37 +128,127 @@ impl Program {
     }
 }
 
-/// Is the process: serves until it is told to end.
-pub(crate) async fn run(options: Options) -> Result<()> {
+/// The very program that runs here, also when its file was replaced meanwhile.
+#[expect(clippy::disallowed_methods, reason = "the daemon's own process for names")]
+fn command(options: &Options) -> std::process::Command {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    // It outlives us, and whatever it inherited would live on with it.
+    linux::sealed(&mut command);
+    command
+        .arg0("skep")
+        .arg("resolver")
+        .arg("--run")
+        .arg(&options.run)
+        .arg("--resolv-conf")
+        .arg(&options.resolv_conf)
+        .arg("--log")
+        .arg(&options.log)
+        .env_clear()
+        .current_dir("/");
+    command
+}
+
+/// Ends the process, patiently at first: then every socket is closed when it has ended.
+pub(crate) async fn end_process(pid: Pid) -> Result<()> {
+    match timeout(END_MAX, end(pid, Signal::SIGTERM)).await {
+        Ok(outcome) => outcome,
+        Err(_late) => end(pid, Signal::SIGKILL).await,
+    }
+}
+
+/// Is one half of the process: serves until it is told to end. The process has one thread yet.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.brokered { answer(options) } else { broker(options) }
+}
+
+/// The half with rights.
+fn broker(options: &Options) -> Result<()> {
     // Neither a terminal nor the daemon's end shall take it along.
     match nix::unistd::setsid() {
         // It leads a group of its own already: a person has started it.
         Ok(_) | Err(nix::Error::EPERM) => {}
         Err(error) => return Err(error).context("cannot leave the daemon's session"),
     }
-    let log = Bounded::new(open_log(&options.log)?)?;
-    tracing_subscriber::fmt()
-        .with_max_level(Level::WARN)
-        .with_writer(Mutex::new(log))
-        .with_ansi(false)
-        .init();
-    // Two sockets for each container, and one for each of their TCP connections.
-    raise_file_limit();
+    log_to(open_log(&options.log)?)?;
+    let broker = linux::Broker {
+        folder: options.run.join("netns"),
+        resolv_conf: options.resolv_conf.clone(),
+        listener: listen(&options.run)?,
+    };
+    fs::create_dir_all(root(&options.run)).context("cannot make the name server's root")?;
+    let (ours, theirs) = linux::Broker::way().context("cannot reach the other half")?;
+    let mut other = command(options)
+        .arg("--brokered")
+        .stdin(theirs)
+        .stdout(Stdio::inherit())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .context("cannot start the other half")?;
+    // The signals that end this half wait for the loop below, in all threads.
+    let ends = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    ends.thread_block().context("cannot hold signals back")?;
+    linux::keep_capabilities()?;
     // What outlives the daemon also reads containers' output while there is none.
     engine::keep(options.run.join("containers")).context("cannot keep containers' output")?;
-    let listener = listen(&options.run)?;
-    let mut scope = Scope::new();
-    scope.spawn("signals", signals(scope.token()));
-    dataplane::serve(listener, linux::Namespaces, &options.resolv_conf, &mut scope).await;
+    let serve = move || {
+        if let Err(error) = broker.serve(&ours) {
+            tracing::error!(%error, "the name server's broker ends early");
+        }
+    };
+    thread::Builder::new().name("broker".to_owned()).spawn(serve).context("cannot start it")?;
     place(&pid_file(&options.run), |draft| fs::write(draft, std::process::id().to_string()))
         .context("cannot note the pid")?;
-    scope.join().await.context("the name server ends early")
+    loop {
+        let signal = ends.wait().context("cannot wait for signals")?;
+        if let Some(status) = other.try_wait().context("cannot look after the other half")? {
+            bail!("the name server ends early, with {status}");
+        }
+        if signal != Signal::SIGCHLD {
+            break;
+        }
+    }
+    other.kill().and_then(|()| other.wait()).context("cannot end the other half")?;
+    Ok(())
+}
+
+/// The half without rights.
+fn answer(options: &Options) -> Result<()> {
+    // The broker's log, which it has opened for both.
+    log_to(io::stderr().as_fd().try_clone_to_owned().context("there is no log")?.into())?;
+    // Two sockets for each container, and one for each of their TCP connections.
+    raise_file_limit();
+    let way = io::stdin().as_fd().try_clone_to_owned().context("there is no broker")?;
+    linux::confine(&root(&options.run), USER)?;
+    let broker = linux::Brokered::new(way);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = broker.listener().await.context("the broker does not answer")?;
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        let mut scope = Scope::new();
+        dataplane::serve(listener, broker, &options.resolv_conf, &mut scope).await;
+        scope.join().await.context("the name server ends early")
+    })
+}
+
+/// An empty folder: all that the half without rights sees of the machine's files.
+fn root(run: &Path) -> PathBuf {
+    run.join("nothing")
+}
+
+fn log_to(file: File) -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_max_level(Level::WARN)
+        .with_writer(Mutex::new(Bounded::new(file)?))
+        .with_ansi(false)
+        .init();
+    Ok(())
 }
 
 /// Listens where daemons look for it, in the place of the one before.
-fn listen(run: &Path) -> Result<UnixListener> {
+fn listen(run: &Path) -> Result<std::os::unix::net::UnixListener> {
     place(&socket(run), |draft| {
-        let listener = UnixListener::bind(draft)?;
+        let listener = std::os::unix::net::UnixListener::bind(draft)?;
         fs::set_permissions(draft, Permissions::from_mode(0o600))?;
         Ok(listener)
     })
