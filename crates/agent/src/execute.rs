@@ -15,8 +15,10 @@ use types::{Fault, FaultKind, Task, TaskId, TaskState};
 const PULL_MAX: Duration = Duration::from_mins(30);
 /// For everything else that does not wait for the container itself.
 const OPERATION_MAX: Duration = Duration::from_mins(2);
-/// Between two looks at a container's connections.
-const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks at a container's connections; doubles, since who is still there after long is
+/// likely to stay.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+const LOOK_LONGEST: Duration = Duration::from_millis(500);
 /// What is away for a moment (a runtime that restarts, a registry) is asked so often.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -72,7 +74,7 @@ impl Executor {
                 }
                 Operation::Create(task) => patiently(|| self.create(&task)).await,
                 Operation::Start { container } => self.start(&task, &container).await,
-                Operation::Drain { container, limit } => self.drain(&container, limit).await,
+                Operation::Drain { container, limit } => self.drain(&task, &container, limit).await,
                 Operation::Stop { container, grace } => self.stop(&container, grace).await,
                 Operation::Remove { container } => self.remove(&container).await,
             }
@@ -137,10 +139,13 @@ impl Executor {
     }
 
     /// Waits until nobody is connected, or the time is up.
-    async fn drain(&self, container: &str, limit: Duration) -> Result<Outcome, Fault> {
+    async fn drain(&self, task: &Task, container: &str, limit: Duration) -> Result<Outcome, Fault> {
+        let published: Vec<u16> = task.ports.iter().map(|port| port.target).collect();
+        let mut pause = LOOK_FIRST;
         let nobody = async {
-            while self.engine.open_connections(container).await? > 0 {
-                tokio::time::sleep(LOOK).await;
+            while self.engine.has_client(container, &published).await? {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LOOK_LONGEST);
             }
             Ok::<(), Fault>(())
         };

@@ -226,15 +226,17 @@ impl Engine {
         self.inner.runtime.usage(container.id().to_owned()).await
     }
 
-    /// Connections that clients have open to ports the container listens on. None where it does
-    /// not run or has no network of its own.
-    pub async fn open_connections(&self, name: &str) -> Result<usize, Fault> {
+    /// Says whether a client from elsewhere is connected to a port that the container's image
+    /// exposes or that is `published` (the container's own TCP ports); where there are none of
+    /// these, to any that it listens on.
+    pub async fn has_client(&self, name: &str, published: &[u16]) -> Result<bool, Fault> {
         let container = self.find(name)?;
         let pid = container.state.borrow().pid;
         if pid == 0 || container.live().netns.is_none() {
-            return Ok(0);
+            return Ok(false);
         }
-        blocking(move || Ok(connections::count(&connections::read(pid)))).await
+        let ports = container.image.exposed_tcp().chain(published.iter().copied()).collect();
+        blocking(move || Ok(connections::has_client(pid, &ports))).await
     }
 
     /// The container, or Docker's words where it does not run.

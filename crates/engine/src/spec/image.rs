@@ -19,11 +19,22 @@ pub(crate) struct ImageConfig {
     pub(crate) cmd: Vec<String>,
     #[serde(deserialize_with = "nullable")]
     pub(crate) volumes: BTreeMap<String, Value>,
+    /// `80/tcp`, `53/udp`
+    #[serde(deserialize_with = "nullable")]
+    exposed_ports: BTreeMap<String, Value>,
     pub(crate) working_dir: String,
     #[serde(deserialize_with = "nullable")]
     pub(crate) labels: Labels,
     pub(crate) stop_signal: String,
     healthcheck: Option<Check>,
+}
+
+impl ImageConfig {
+    /// The TCP ports that the image says it serves at.
+    pub(crate) fn exposed_tcp(&self) -> impl Iterator<Item = u16> {
+        let port = |text: &String| text.strip_suffix("/tcp").unwrap_or(text).parse().ok();
+        self.exposed_ports.keys().filter_map(port)
+    }
 }
 
 /// Docker's addition to OCI. Durations are nanoseconds.
