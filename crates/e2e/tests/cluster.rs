@@ -404,6 +404,16 @@ fn skep_speaks_the_same_verbs(lab: &Lab) {
     let services = lab.skep(&["stack", "services", "small"]).good();
     assert!(services.contains("small_a") && services.contains("1/1"), "{services}");
     lab.skep(&["stack", "rm", "small"]).good();
+    // Of several, one that fails does not keep the others.
+    let create = ["service", "create", "--detach", "--replicas", "0", "--name"];
+    for name in ["one", "other"] {
+        lab.skep(&[&create[..], &[name, "busybox:latest"]].concat()).good();
+    }
+    let shown = lab.skep(&["service", "rm", "one", "nothing", "other"]);
+    assert!(!shown.ok && shown.err.contains("nothing"), "{shown:?}");
+    assert_eq!(words(shown.out), ["one", "other"]);
+    let left = lab.skep(&["service", "ls", "--filter", "name=o", "--quiet"]).good();
+    assert_eq!(left, "");
 }
 
 fn a_daemon_killed_again_and_again_loses_nothing(lab: &Lab) {

@@ -192,21 +192,13 @@ async fn each(
     names: &[String],
     request: impl Fn(&str) -> (Method, String),
 ) -> Result<()> {
-    let mut failed = false;
-    for name in names {
+    let one = async |name: &str| {
         let (method, path) = request(&escape(name));
-        match client.send(method, &path, Bytes::new()).await {
-            Ok(_done) => say(name),
-            Err(error) => {
-                super::complain(&error);
-                failed = true;
-            }
-        }
-    }
-    if failed {
-        bail!(super::Silent);
-    }
-    Ok(())
+        client.send(method, &path, Bytes::new()).await?;
+        say(name);
+        Ok(())
+    };
+    super::each(names, one).await
 }
 
 impl Stop {

@@ -230,17 +230,10 @@ fn split(name: &str) -> (&str, &str) {
 impl Rmi {
     pub(crate) async fn run(self) -> Result<()> {
         let client = self.host.client()?;
-        let mut failed = false;
-        for name in &self.names {
+        let one = async |name: &str| {
             let path = format!("/images/{}?force={}", escape_name(name), self.force);
-            let removed = match client.send(Method::DELETE, &path, Bytes::new()).await {
-                Ok(answer) => answer.into_body().collect().await?.to_bytes(),
-                Err(error) => {
-                    super::complain(&error);
-                    failed = true;
-                    continue;
-                }
-            };
+            let answer = client.send(Method::DELETE, &path, Bytes::new()).await?;
+            let removed = answer.into_body().collect().await?.to_bytes();
             let removed: Vec<Value> = serde_json::from_slice(&removed)?;
             for item in &removed {
                 for (key, what) in [("/Untagged", "Untagged"), ("/Deleted", "Deleted")] {
@@ -249,11 +242,9 @@ impl Rmi {
                     }
                 }
             }
-        }
-        if failed {
-            bail!(super::Silent);
-        }
-        Ok(())
+            Ok(())
+        };
+        super::each(&self.names, one).await
     }
 }
 

@@ -143,6 +143,22 @@ pub(crate) struct Listing {
 #[error("")]
 struct Silent;
 
+/// Does something with each of several objects; goes on after one that fails, as docker does, and
+/// fails in the end.
+///
+/// # Errors
+/// Where one failed: what is wrong was told with it.
+async fn each(names: &[String], mut work: impl AsyncFnMut(&str) -> Result<()>) -> Result<()> {
+    let mut failed = false;
+    for name in names {
+        if let Err(error) = work(name).await {
+            complain(&error);
+            failed = true;
+        }
+    }
+    if failed { Err(Silent.into()) } else { Ok(()) }
+}
+
 /// Writes a line to standard output.
 pub(crate) fn say(text: &str) {
     print(&format!("{text}\n"));

@@ -3,9 +3,10 @@
 use super::query::{filters, labels, text};
 use super::table::List;
 use super::{Listing, human, print, say, show};
-use crate::client::{Client, escape};
-use anyhow::{Result, bail};
+use crate::client::{Client, Refusal, escape};
+use anyhow::Result;
 use clap::{Args, Subcommand};
+use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 use types::NetworkSpec;
 
@@ -53,9 +54,9 @@ pub(crate) struct Create {
     /// An option of the driver
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
-    /// Taken for docker's sake: every network spans the cluster
-    #[arg(long, hide = true)]
-    scope: Option<String>,
+    /// How far it reaches; swarm, which is the whole cluster, is the only one
+    #[arg(long, default_value = "swarm")]
+    scope: String,
 }
 
 #[derive(Args, Debug)]
@@ -112,7 +113,7 @@ async fn create(client: &Client, verb: &Create) -> Result<()> {
     let request = json!({
         "Name": verb.name,
         "Driver": verb.driver,
-        "Scope": "swarm",
+        "Scope": verb.scope,
         "Attachable": verb.attachable,
         "Internal": verb.internal,
         "Labels": pairs(&verb.label),
@@ -165,18 +166,18 @@ async fn ls(client: &Client, verb: &Listing) -> Result<()> {
 }
 
 async fn rm(client: &Client, verb: &Rm) -> Result<()> {
-    let mut failed = false;
-    for name in &verb.names {
+    let one = async |name: &str| {
         match client.delete(&format!("/networks/{}", escape(name))).await {
-            Ok(()) => say(name),
-            Err(error) => {
-                super::complain(&error);
-                failed |= !verb.force;
-            }
+            Err(error) if verb.force && is_missing(&error) => return Ok(()),
+            other => other?,
         }
-    }
-    if failed {
-        bail!(super::Silent);
-    }
-    Ok(())
+        say(name);
+        Ok(())
+    };
+    super::each(&verb.names, one).await
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    let refusal = error.downcast_ref::<Refusal>();
+    refusal.is_some_and(|refusal| refusal.status == StatusCode::NOT_FOUND)
 }

@@ -100,11 +100,12 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
         }
         Verb::Update(verb) => update(client, &verb).await,
         Verb::Rm(verb) => {
-            for name in &verb.names {
+            let one = async |name: &str| {
                 client.delete(&format!("/nodes/{}?force={}", escape(name), verb.force)).await?;
                 say(name);
-            }
-            Ok(())
+                Ok(())
+            };
+            super::each(&verb.names, one).await
         }
         Verb::Promote(verb) => become_role(client, &verb.names, "manager").await,
         Verb::Demote(verb) => become_role(client, &verb.names, "worker").await,
@@ -191,12 +192,13 @@ async fn update(client: &Client, verb: &Update) -> Result<()> {
 }
 
 async fn become_role(client: &Client, names: &[String], role: &str) -> Result<()> {
-    for name in names {
+    let one = async |name: &str| {
         change(client, name, |spec| spec["Role"] = role.into()).await?;
         let done = if role == "manager" { "promoted to a manager" } else { "demoted" };
         say(&format!("Node {name} {done} in the swarm."));
-    }
-    Ok(())
+        Ok(())
+    };
+    super::each(names, one).await
 }
 
 /// Reads a node's spec, changes it, and writes it back.

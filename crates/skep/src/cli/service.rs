@@ -107,11 +107,12 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
             tasks::ls(client, &verb.listing, &ids).await
         }
         Verb::Rm(verb) => {
-            for name in &verb.names {
+            let one = async |name: &str| {
                 client.delete(&format!("/services/{}", escape(name))).await?;
                 say(name);
-            }
-            Ok(())
+                Ok(())
+            };
+            super::each(&verb.names, one).await
         }
         Verb::Rollback(verb) => rollback(client, &verb).await,
         Verb::Scale(verb) => scale(client, &verb).await,

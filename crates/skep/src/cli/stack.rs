@@ -81,10 +81,7 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
             Ok(())
         }
         Verb::Rm(verb) => {
-            for name in &verb.names {
-                rm(client, name, verb.detach).await?;
-            }
-            Ok(())
+            super::each(&verb.names, async |name| rm(client, name, verb.detach).await).await
         }
         Verb::Services(verb) => {
             let label = label(&verb.name);
