@@ -41,6 +41,7 @@ pub(crate) enum Write {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredSnapshot {
     pub(crate) meta: SnapshotMeta,
+    #[serde(with = "types::octets")]
     pub(crate) data: Vec<u8>,
 }
 
@@ -51,6 +52,8 @@ pub(crate) struct Found {
     pub(crate) purged: Option<LogId>,
     pub(crate) last: Option<LogId>,
     pub(crate) snapshot: Option<StoredSnapshot>,
+    /// Bytes of the entries that the snapshot does not cover.
+    pub(crate) uncovered: u64,
 }
 
 #[derive(Debug)]
@@ -105,7 +108,16 @@ impl Disk {
             Some((_, bytes)) => Some(decode::<Entry>(bytes.value())?.log_id),
             None => purged,
         };
-        Ok(Found { vote: fact(&facts, "vote")?, purged, last, snapshot: fact(&facts, "snapshot")? })
+        let snapshot: Option<StoredSnapshot> = fact(&facts, "snapshot")?;
+        let covered = snapshot.as_ref().and_then(|stored| stored.meta.last_log_id);
+        let mut uncovered = 0;
+        for row in
+            entries.range(covered.map_or(0, |id| id.index + 1)..).map_err(io::Error::other)?
+        {
+            let (_, entry) = row.map_err(io::Error::other)?;
+            uncovered += bytes(entry.value());
+        }
+        Ok(Found { vote: fact(&facts, "vote")?, purged, last, snapshot, uncovered })
     }
 
     /// The entries from `start` up to, and without, `end`.
@@ -180,6 +192,11 @@ fn fact<T: DeserializeOwned>(
 ) -> io::Result<Option<T>> {
     let bytes = facts.get(name).map_err(io::Error::other)?;
     bytes.map(|bytes| decode(bytes.value())).transpose()
+}
+
+/// How many bytes these are.
+pub(crate) fn bytes(data: &[u8]) -> u64 {
+    u64::try_from(data.len()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {

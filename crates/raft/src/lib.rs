@@ -23,6 +23,7 @@ mod machine;
 mod network;
 mod room;
 mod sequencer;
+mod sizes;
 
 pub use sequencer::{Config, Sequencer, open};
 

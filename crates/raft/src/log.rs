@@ -5,7 +5,8 @@
 //! transaction and syncs once (group commit). Only then the library hears that they are safe.
 
 use crate::consensus::{Consensus, Entry, LogId, Vote};
-use crate::disk::{Disk, Found, Write, encode};
+use crate::disk::{Disk, Found, Write, bytes, encode};
+use crate::sizes::Sizes;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, alias};
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::DropGuard;
 
 /// Writes that may wait for the disk.
 const QUEUE: usize = 256;
@@ -83,11 +85,18 @@ pub(crate) struct Log {
     known: Arc<Mutex<Known>>,
     disk: Arc<Disk>,
     writer: Writer,
+    sizes: Arc<Sizes>,
 }
 
 impl Log {
-    /// Starts the thread that writes. It ends when the log and all its writers are dropped.
-    pub(crate) fn start(disk: &Arc<Disk>, found: &Found) -> io::Result<(Self, JoinHandle<()>)> {
+    /// Starts the thread that writes. It ends when the log and all its writers are dropped, and
+    /// `last` with it: should it panic, whoever waits for the disk would wait for ever.
+    pub(crate) fn start(
+        disk: &Arc<Disk>,
+        found: &Found,
+        sizes: Arc<Sizes>,
+        last: DropGuard,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let known = Arc::new(Mutex::new(Known {
             vote: found.vote,
@@ -96,10 +105,11 @@ impl Log {
             tail: BTreeMap::new(),
         }));
         let (file, tail) = (Arc::clone(disk), Arc::clone(&known));
-        let thread = std::thread::Builder::new()
-            .name("raft-log".to_owned())
-            .spawn(move || run(&file, &tail, queue))?;
-        let log = Self { known, disk: Arc::clone(disk), writer: Writer { jobs } };
+        let thread = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || {
+            let _last = last;
+            run(&file, &tail, queue);
+        })?;
+        let log = Self { known, disk: Arc::clone(disk), writer: Writer { jobs }, sizes };
         Ok((log, thread))
     }
 
@@ -216,7 +226,9 @@ impl RaftLogStorage<Consensus> for Log {
         let mut writes = Vec::new();
         let mut appended = Vec::new();
         for entry in entries {
-            writes.push(Write::Append { index: entry.log_id.index, entry: encode(&entry)? });
+            let data = encode(&entry)?;
+            self.sizes.append(bytes(&data));
+            writes.push(Write::Append { index: entry.log_id.index, entry: data });
             appended.push(entry);
         }
         {

@@ -1,8 +1,9 @@
 //! What the log adds up to: a [`View`], published after every step, and its snapshots.
 
 use crate::consensus::{Consensus, LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership};
-use crate::disk::{Disk, StoredSnapshot, Write, decode, encode};
+use crate::disk::{Disk, StoredSnapshot, Write, bytes, decode, encode};
 use crate::log::Writer;
+use crate::sizes::Sizes;
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
@@ -19,14 +20,15 @@ pub(crate) struct Machine {
     views: watch::Sender<View>,
     disk: Arc<Disk>,
     writer: Writer,
+    sizes: Arc<Sizes>,
 }
 
 impl Machine {
     /// Starts from the last snapshot, if there is one.
     pub(crate) fn start(
         snapshot: Option<&StoredSnapshot>,
-        disk: Arc<Disk>,
-        writer: Writer,
+        (disk, writer): (Arc<Disk>, Writer),
+        sizes: Arc<Sizes>,
     ) -> io::Result<(Self, watch::Receiver<View>)> {
         let (views, published) = watch::channel(View::default());
         let mut machine = Self {
@@ -36,6 +38,7 @@ impl Machine {
             views,
             disk,
             writer,
+            sizes,
         };
         if let Some(snapshot) = snapshot {
             machine.restore(&snapshot.meta, &snapshot.data)?;
@@ -103,6 +106,8 @@ impl RaftStateMachine<Consensus> for Machine {
             },
             view: self.view.clone(),
             writer: self.writer.clone(),
+            sizes: Arc::clone(&self.sizes),
+            written: self.sizes.written(),
         }
     }
 
@@ -125,6 +130,9 @@ pub(crate) struct Builder {
     meta: SnapshotMeta,
     view: View,
     writer: Writer,
+    sizes: Arc<Sizes>,
+    /// When it was begun.
+    written: u64,
 }
 
 impl RaftSnapshotBuilder<Consensus> for Builder {
@@ -137,8 +145,10 @@ impl RaftSnapshotBuilder<Consensus> for Builder {
             let stored = StoredSnapshot { meta, data };
             Ok::<_, io::Error>((encode(&stored)?, stored))
         });
-        let (bytes, stored) = build.await.map_err(io::Error::other)??;
-        self.writer.write(Write::Snapshot(bytes)).await?;
+        let (whole, stored) = build.await.map_err(io::Error::other)??;
+        let size = bytes(&whole);
+        self.writer.write(Write::Snapshot(whole)).await?;
+        self.sizes.cover(size, self.written);
         Ok(Snapshot { meta: stored.meta, snapshot: stored.data })
     }
 }

@@ -2,31 +2,35 @@
 //!
 //! A full disk stops the log for good (a write that failed half-way is not to be trusted), and with
 //! it the daemon. So changes are refused before that, while there is still some room: a refused
-//! change leaves no trace, and changes are taken again as soon as there is room.
+//! change leaves no trace, and changes are taken again as soon as there is room. What is kept free
+//! grows with the snapshot that may have to be written.
 
+use crate::sizes::Sizes;
 use nix::sys::statvfs::statvfs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use types::Fault;
 
-/// Room that must be left for changes to be taken: the log may need a good part of it for a
-/// snapshot.
+/// Room that must be left for changes to be taken, besides that for a snapshot.
 pub(crate) const RESERVE_BYTES: u64 = 32 << 20;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
     pub(crate) directory: PathBuf,
     pub(crate) reserve: u64,
+    pub(crate) sizes: Arc<Sizes>,
 }
 
 impl Room {
     pub(crate) fn check(&self) -> Result<(), Fault> {
+        let needed = self.reserve.saturating_add(self.sizes.next_snapshot());
         match free_bytes(&self.directory) {
-            Ok(free) if free < self.reserve => Err(Fault::unavailable(format!(
+            Ok(free) if free < needed => Err(Fault::unavailable(format!(
                 "this manager's disk is full: {} has {} MiB left and the cluster's log needs {}; \
                  make room and try again",
                 self.directory.display(),
                 free >> 20,
-                self.reserve >> 20,
+                needed >> 20,
             ))),
             Ok(_) => Ok(()),
             // Not to know is no reason to refuse: the write itself will tell.
@@ -41,4 +45,21 @@ impl Room {
 fn free_bytes(directory: &Path) -> Result<u64, nix::Error> {
     let stats = statvfs(directory)?;
     Ok(stats.blocks_available().saturating_mul(stats.fragment_size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_kept_for_a_snapshot_of_all_that_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes = Arc::new(Sizes::default());
+        let directory = folder.path().to_owned();
+        let room = Room { directory, reserve: 0, sizes: Arc::clone(&sizes) };
+        assert_eq!(room.check(), Ok(()));
+        sizes.append(free_bytes(folder.path()).unwrap() / 2);
+        let fault = room.check().unwrap_err();
+        assert!(fault.message.starts_with("this manager's disk is full"), "{fault}");
+    }
 }

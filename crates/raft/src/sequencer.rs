@@ -3,11 +3,12 @@
 use crate::RaftError;
 use crate::clock::{Clock, time_of_day};
 use crate::consensus::{Consensus, Member, Record};
-use crate::disk::{Disk, Found};
+use crate::disk::{Disk, Found, bytes};
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::network::Alone;
 use crate::room::{RESERVE_BYTES, Room};
+use crate::sizes::Sizes;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError as Refusal};
@@ -41,7 +42,7 @@ const FIRST: u64 = 1;
 pub struct Config {
     /// Its directory; made if it is missing.
     pub directory: PathBuf,
-    /// Changes are refused while the disk has less room than this.
+    /// Changes are refused while the disk has less room than this and what a snapshot takes.
     pub reserve_bytes: u64,
     /// Reads the time of day.
     pub wall: fn() -> Timestamp,
@@ -138,9 +139,14 @@ pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftEr
     let (disk, found) = opened.await.map_err(stopped)??;
     let snapshot_index = snapshot_index(&found);
     let disk = Arc::new(disk);
-    let (log, thread) = Log::start(&disk, &found).map_err(RaftError::Read)?;
-    let (machine, views) =
-        Machine::start(found.snapshot.as_ref(), disk, log.writer()).map_err(RaftError::Read)?;
+    let snapshot = found.snapshot.as_ref();
+    let sizes =
+        Arc::new(Sizes::new(snapshot.map_or(0, |stored| bytes(&stored.data)), found.uncovered));
+    let last = scope.token().drop_guard();
+    let (log, thread) =
+        Log::start(&disk, &found, Arc::clone(&sizes), last).map_err(RaftError::Read)?;
+    let (machine, views) = Machine::start(snapshot, (disk, log.writer()), Arc::clone(&sizes))
+        .map_err(RaftError::Read)?;
     let raft = Raft::new(FIRST, library_config()?, Alone, log, machine).await.map_err(stopped)?;
     lead(&raft).await?;
 
@@ -158,7 +164,13 @@ pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftEr
         views,
         metrics,
         queue,
-        room: Room { directory: config.directory, reserve: config.reserve_bytes },
+        room: Room {
+            directory: config.directory,
+            reserve: config.reserve_bytes,
+            sizes: Arc::clone(&sizes),
+        },
+        asked: sizes.written().saturating_sub(found.uncovered),
+        sizes,
         clock,
         snapshot_index,
         token: scope.token(),
@@ -217,6 +229,9 @@ struct Writer {
     metrics: Metrics,
     queue: mpsc::Receiver<Request>,
     room: Room,
+    sizes: Arc<Sizes>,
+    /// What was written when a snapshot was asked for last.
+    asked: u64,
     clock: Arc<Clock>,
     snapshot_index: u64,
     token: CancellationToken,
@@ -329,8 +344,10 @@ impl Writer {
             let interval = view.cluster().map_or(default, |cluster| cluster.spec.snapshot_interval);
             (view.version().0, interval.max(1))
         };
-        if index.saturating_sub(self.snapshot_index) >= interval {
+        let is_due = index.saturating_sub(self.snapshot_index) >= interval;
+        if is_due || self.sizes.is_due(self.asked) {
             self.snapshot_index = index;
+            self.asked = self.sizes.written();
             self.raft.trigger().snapshot().await.map_err(stopped)?;
         }
         Ok(())

@@ -142,6 +142,37 @@ fn first_entry(file: &std::path::Path) -> u64 {
     entries.first().unwrap().unwrap().0.value()
 }
 
+/// Few changes may hold a lot: the log does not wait for their number.
+#[tokio::test]
+async fn large_changes_are_taken_into_a_snapshot_before_there_are_many() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    for number in 0..40_u32 {
+        let put = sequencer.sequence(move |view, _| {
+            let mut tx = Tx::new(view);
+            let mut large = node("large");
+            large.description.hostname = number.to_string().repeat(1 << 20);
+            tx.put_node(large);
+            Ok(tx.finish())
+        });
+        put.await.unwrap();
+    }
+    close(sequencer, scope).await;
+    let file = directory.path().join("log.redb");
+    assert!(snapshot_bytes(&file).is_some_and(|size| size > 1 << 20), "no snapshot");
+    let (sequencer, scope) = open(directory.path()).await;
+    assert!(sequencer.view().node(&"large".into()).unwrap().description.hostname.starts_with("39"));
+    close(sequencer, scope).await;
+}
+
+fn snapshot_bytes(file: &std::path::Path) -> Option<usize> {
+    use redb::ReadableDatabase;
+    let database = redb::Database::open(file).unwrap();
+    let facts: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("facts");
+    let facts = database.begin_read().unwrap().open_table(facts).unwrap();
+    facts.get("snapshot").unwrap().map(|bytes| bytes.value().len())
+}
+
 #[tokio::test]
 async fn the_log_is_for_its_owner_alone() {
     let directory = tempfile::tempdir().unwrap();

@@ -17,6 +17,7 @@ mod meta;
 mod name;
 mod network;
 mod node;
+pub mod octets;
 mod placement;
 mod port;
 mod service;

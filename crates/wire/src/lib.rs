@@ -9,7 +9,6 @@
 
 mod codec;
 mod messages;
-mod octets;
 mod service;
 mod status;
 

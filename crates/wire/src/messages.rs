@@ -189,7 +189,7 @@ pub struct LogLine {
     pub stderr: bool,
     pub time: Timestamp,
     /// With its line end, if it had one.
-    #[serde(with = "crate::octets")]
+    #[serde(with = "types::octets")]
     pub text: Vec<u8>,
 }
 

@@ -20,7 +20,7 @@ pub use generated::membership_server::{Membership, MembershipServer};
 use tonic::transport::Channel;
 
 /// The longest message that a manager takes from a node.
-pub const MESSAGE_LIMIT: usize = 16 << 20;
+pub const MESSAGE_LIMIT: usize = 8 << 20;
 /// The longest message of [`Membership`]: a certificate, or the wish for one. Strangers may send it.
 pub const MEMBERSHIP_LIMIT: usize = 64 << 10;
 /// The longest message that a node takes from a manager: all that it should have.
