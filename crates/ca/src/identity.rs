@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use types::{ClusterId, NodeId, NodeRole, Timestamp};
 
 /// A key that waits for its certificate.
@@ -46,6 +47,7 @@ pub struct Identity {
     current: Arc<ArcSwap<Current>>,
     root: Arc<str>,
     key: Arc<Secret>,
+    renewals: watch::Sender<u64>,
 }
 
 /// A private key in PEM.
@@ -79,6 +81,7 @@ impl Identity {
             current: Arc::new(ArcSwap::from_pointee(current)),
             root: root.into(),
             key: Arc::new(Secret(key)),
+            renewals: watch::Sender::new(0),
         })
     }
 
@@ -113,7 +116,13 @@ impl Identity {
             return Err(Error::Certificate("it is for another node".to_owned()));
         }
         self.current.store(Arc::new(new));
+        self.renewals.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// Counts renewals, and tells of every one.
+    pub fn renewals(&self) -> watch::Receiver<u64> {
+        self.renewals.subscribe()
     }
 
     pub fn node_id(&self) -> NodeId {

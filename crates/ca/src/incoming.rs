@@ -1,33 +1,41 @@
-//! Connections of nodes to a manager.
+//! Connections of nodes, and of machines that want to become one, to a manager.
+//!
+//! Strangers are kept apart from nodes: they come by a stream of their own, which is served with
+//! less room. Whoever opens many connections takes places from nobody else (`places`).
 
 use crate::Peer;
 use crate::peer::statement;
-use futures_util::stream::{FuturesUnordered, Stream, StreamExt, unfold};
+use crate::places::{Place, Places};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustls::ServerConfig;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-/// Handshakes at once; whoever comes then waits in the kernel's queue.
-const HANDSHAKES: usize = 128;
+/// Handshakes at once, from one address and from all.
+const HANDSHAKES: (usize, usize) = (64, 1024);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// Connections without a certificate, at once: they are for joining and soon over.
-const STRANGERS: usize = 64;
-/// After this a connection without a certificate is closed: it would keep others from joining.
+/// Connections without a certificate at once, from one address and from all: they are for joining
+/// and soon over.
+const STRANGERS: (usize, usize) = (64, 512);
+/// After this a connection without a certificate is closed.
 const STRANGER_LIMIT: Duration = Duration::from_mins(1);
-/// Connections of nodes, at once.
-const NODES: usize = 10_000;
+/// Connections at once, of one node (each log that it sends has one) and of all.
+const NODES: (usize, usize) = (128, 20_000);
+/// Connections that wait to be served; their handshakes wait with them.
+const QUEUE: usize = 64;
 /// Before the next try, when no connection can be accepted (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,14 +48,14 @@ pub struct Connection {
 }
 
 /// A connection after its handshake.
-#[derive(Debug)]
 pub struct Incoming {
     stream: TlsStream<TcpStream>,
     connection: Connection,
-    /// When the connection ends, whatever is going on.
-    end: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    /// When the connection ends, whatever is going on; `None`: it has.
+    end: Option<End>,
 }
+
+type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Connected for Incoming {
     type ConnectInfo = Connection;
@@ -63,9 +71,8 @@ impl AsyncRead for Incoming {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(end) = &mut self.end
-            && end.as_mut().poll(cx).is_ready()
-        {
+        if self.end.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_ready()) {
+            self.end = None;
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
@@ -102,94 +109,132 @@ impl AsyncWrite for Incoming {
     }
 }
 
-type Handshake = Pin<Box<dyn Future<Output = io::Result<Incoming>> + Send>>;
+/// Connections after their handshakes: for tonic's `serve_with_incoming`. What goes wrong with one
+/// client is that client's alone.
+pub type Arrivals = ReceiverStream<io::Result<Incoming>>;
 
-struct Door {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    handshakes: FuturesUnordered<Handshake>,
-    places: Places,
+/// Those who come in, by whether they showed a certificate.
+pub struct Guests {
+    pub nodes: Arrivals,
+    pub strangers: Arrivals,
+    pub connections: Connections,
 }
 
-#[derive(Clone)]
-struct Places {
-    strangers: Arc<Semaphore>,
-    nodes: Arc<Semaphore>,
+/// The open connections of nodes. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Connections(Places<Peer>);
+
+impl Connections {
+    /// Ends the connections of everybody who is not to stay.
+    pub fn retain(&self, stays: impl Fn(&Peer) -> bool) {
+        self.0.retain(stays);
+    }
 }
 
-/// The connections that come in, each after its handshake: for tonic's `serve_with_incoming`.
-/// It never ends and never fails: what goes wrong with one client is that client's alone.
-pub fn incoming(
+/// Receives connections on `listener` until `token` is cancelled.
+pub fn receive(
     listener: TcpListener,
     config: Arc<ServerConfig>,
-) -> impl Stream<Item = io::Result<Incoming>> + Send {
-    let door = Door {
-        listener,
-        acceptor: TlsAcceptor::from(config),
-        handshakes: FuturesUnordered::new(),
-        places: Places {
-            strangers: Arc::new(Semaphore::new(STRANGERS)),
-            nodes: Arc::new(Semaphore::new(NODES)),
-        },
+    token: CancellationToken,
+) -> (impl Future<Output = io::Result<()>> + Send, Guests) {
+    let (to_nodes, nodes) = mpsc::channel(QUEUE);
+    let (to_strangers, strangers) = mpsc::channel(QUEUE);
+    let places = Places::new(NODES.0, NODES.1);
+    let guests = Guests {
+        nodes: ReceiverStream::new(nodes),
+        strangers: ReceiverStream::new(strangers),
+        connections: Connections(places.clone()),
     };
-    unfold(door, |mut door| async move {
-        let next = door.next().await;
-        Some((Ok(next), door))
-    })
-    .boxed()
+    let reception = Reception {
+        acceptor: TlsAcceptor::from(config),
+        strangers: Places::new(STRANGERS.0, STRANGERS.1),
+        nodes: places,
+        to_nodes,
+        to_strangers,
+    };
+    (run(listener, reception, token), guests)
 }
 
-impl Door {
-    async fn next(&mut self) -> Incoming {
-        loop {
-            tokio::select! {
-                Some(ended) = self.handshakes.next() => match ended {
-                    Ok(incoming) => return incoming,
-                    Err(error) => tracing::debug!(%error, "a connection was not taken"),
-                },
-                accepted = self.listener.accept(), if self.handshakes.len() < HANDSHAKES => {
-                    match accepted {
-                        Ok((stream, remote)) => self.greet(stream, remote),
-                        Err(error) => {
-                            tracing::warn!(%error, "cannot accept connections of nodes");
-                            tokio::time::sleep(ACCEPT_PAUSE).await;
-                        }
-                    }
+async fn run(
+    listener: TcpListener,
+    reception: Reception,
+    token: CancellationToken,
+) -> io::Result<()> {
+    let places = Places::new(HANDSHAKES.0, HANDSHAKES.1);
+    let mut handshakes = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            Some(ended) = handshakes.next() => {
+                let ended: io::Result<()> = ended;
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection was not taken");
                 }
             }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, remote)) => {
+                    handshakes.push(greet(reception.clone(), stream, places.take(remote.ip())));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections of nodes");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
         }
-    }
-
-    fn greet(&self, stream: TcpStream, remote: SocketAddr) {
-        let (acceptor, places) = (self.acceptor.clone(), self.places.clone());
-        self.handshakes.push(Box::pin(async move {
-            let handshake = shake(acceptor, stream, remote, places);
-            let late =
-                |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
-            tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await.map_err(late)?
-        }));
     }
 }
 
-async fn shake(
+async fn greet(reception: Reception, stream: TcpStream, place: Place<IpAddr>) -> io::Result<()> {
+    let late = |what: &str| Err(io::Error::new(io::ErrorKind::TimedOut, what));
+    tokio::select! {
+        taken = reception.take(stream) => taken,
+        () = place.token().cancelled_owned() => late("its address opens too many"),
+        () = tokio::time::sleep(HANDSHAKE_LIMIT) => late("the TLS handshake took too long"),
+    }
+}
+
+/// Sorts those who come in.
+#[derive(Clone)]
+struct Reception {
     acceptor: TlsAcceptor,
-    stream: TcpStream,
-    remote: SocketAddr,
-    places: Places,
-) -> io::Result<Incoming> {
-    // Without it every small answer waits for the client's delayed acknowledgement (40 ms).
-    stream.set_nodelay(true)?;
-    let stream = acceptor.accept(stream).await?;
-    let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-        Some(certificate) => Some(statement(certificate).map_err(io::Error::other)?.peer),
-        None => None,
-    };
-    let (places, end) = match &peer {
-        Some(_) => (places.nodes, None),
-        None => (places.strangers, Some(Box::pin(tokio::time::sleep(STRANGER_LIMIT)))),
-    };
-    let place = places
-        .try_acquire_owned()
-        .map_err(|_full| io::Error::other(format!("too many connections: {remote} is refused")))?;
-    Ok(Incoming { stream, connection: Connection { peer, remote }, end, _place: place })
+    strangers: Places<IpAddr>,
+    nodes: Places<Peer>,
+    to_nodes: mpsc::Sender<io::Result<Incoming>>,
+    to_strangers: mpsc::Sender<io::Result<Incoming>>,
+}
+
+impl Reception {
+    async fn take(self, stream: TcpStream) -> io::Result<()> {
+        // Without it every small answer waits for the client's delayed acknowledgement (40 ms).
+        stream.set_nodelay(true)?;
+        let remote = stream.peer_addr()?;
+        let stream = self.acceptor.accept(stream).await?;
+        let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+            Some(certificate) => Some(statement(certificate).map_err(io::Error::other)?.peer),
+            None => None,
+        };
+        let connection = Connection { peer: peer.clone(), remote };
+        let (to, end) = if let Some(peer) = peer {
+            (self.to_nodes, end(self.nodes.take(peer), None))
+        } else {
+            let place = self.strangers.take(remote.ip());
+            (self.to_strangers, end(place, Some(STRANGER_LIMIT)))
+        };
+        let sent = to.send(Ok(Incoming { stream, connection, end: Some(end) })).await;
+        sent.map_err(|_closed| io::Error::other("the server has ended"))
+    }
+}
+
+/// Ends when the place has to be given up, or the time is over; dropped, it frees the place.
+fn end<K>(place: Place<K>, limit: Option<Duration>) -> End
+where
+    K: Ord + Send + 'static,
+{
+    Box::pin(async move {
+        let token = place.token();
+        match limit {
+            Some(limit) => drop(tokio::time::timeout(limit, token.cancelled()).await),
+            None => token.cancelled().await,
+        }
+    })
 }

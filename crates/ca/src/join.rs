@@ -3,11 +3,15 @@
 use crate::{Error, Identity, JoinToken, connect, root_digest, tls};
 use std::time::Duration;
 use tonic::transport::Channel;
-use types::{Availability, Fault};
+use types::{Availability, Fault, FaultKind};
 use wire::{IssueReply, IssueRequest, fault_of, membership_client};
 
 /// For the manager to answer.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often a join is tried, and what is waited in between.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Asks the manager at `address` for a certificate, with a join token. The new node takes tasks as
 /// `availability` says.
@@ -17,6 +21,24 @@ pub async fn join(
     availability: Availability,
 ) -> Result<Identity, Fault> {
     let token = JoinToken::parse(token)?;
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match try_join(address, &token, availability).await {
+            // Strangers who crowd the manager may have pushed this connection out.
+            Err(fault) if fault.kind == FaultKind::Unavailable && attempts > 0 => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn try_join(
+    address: &str,
+    token: &JoinToken,
+    availability: Availability,
+) -> Result<Identity, Fault> {
     let channel = connect(address, tls::bootstrap_client_config(token.digest())?).await?;
     let request = Identity::generate()?;
     let wish = IssueRequest { token: token.render(), csr: request.csr().to_owned(), availability };

@@ -6,7 +6,7 @@
 //! whoever serves a call asks [`peer`] and refuses strangers. A joining machine trusts the root
 //! whose digest its [`JoinToken`] names.
 //!
-//! Start with [`Authority`] (signs), [`Identity`] (what a node holds) and `incoming`/[`connect`]
+//! Start with [`Authority`] (signs), [`Identity`] (what a node holds) and [`receive`]/[`connect`]
 //! (the two ends of a connection). This crate knows nothing of which tokens are valid or which
 //! nodes exist: a manager does.
 //!
@@ -22,6 +22,7 @@ mod identity;
 mod incoming;
 mod join;
 mod peer;
+mod places;
 mod roots;
 pub mod tls;
 mod token;
@@ -30,7 +31,7 @@ pub use authority::Authority;
 pub use connect::connect;
 pub use digest::root_digest;
 pub use identity::{Identity, Request};
-pub use incoming::{Connection, Incoming, incoming};
+pub use incoming::{Arrivals, Connection, Connections, Guests, Incoming, receive};
 pub use join::{join, renew};
 pub use peer::{Peer, peer, remote};
 pub use token::JoinToken;

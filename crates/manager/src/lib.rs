@@ -19,6 +19,7 @@ pub mod find;
 pub mod liveness;
 mod logs;
 mod membership;
+mod own;
 mod plan;
 mod withdrawal;
 
@@ -83,6 +84,12 @@ impl Manager {
         let address = listener
             .local_addr()
             .map_err(|source| Error::Listen { address: config.listen, source })?;
+        if let Err(fault) = own::renew(&sequencer.view(), &identity, clock::now()) {
+            // Those with a connection go on meanwhile; it is tried again.
+            tracing::error!(%fault, "cannot renew this manager's certificate");
+        }
+        let keep = own::keep(sequencer.clone(), Arc::clone(&identity), scope.token());
+        scope.spawn("own certificate", keep);
         plan::start(sequencer.clone(), scope);
         let commands = dispatch::start(config, sequencer.clone(), (listener, identity), scope)?;
         Ok(Self { sequencer, commands, address })

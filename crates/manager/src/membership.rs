@@ -1,29 +1,32 @@
 //! How a machine becomes a node, stays one, and leaves.
 //!
-//! The only calls that a stranger may make, so their number is limited for each caller. A token is
-//! compared in constant time.
+//! The only calls that a stranger may make. What costs is limited for each caller, renewals apart
+//! from joins; whoever guesses tokens keeps nobody out. A token is compared in constant time.
 
 use crate::clock::{RandomIds, now};
-use crate::dispatch::{Attempts, Command, authenticated, report};
+use crate::dispatch::limits::Callers;
+use crate::dispatch::{Command, authenticated, report};
 use ca::{Authority, JoinToken};
 use raft::Sequencer;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Tx, View};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
-use types::{Cluster, Fault, Node, NodeId, NodeRole, NodeSpec};
+use types::{Cluster, Fault, Node, NodeId, NodeRole, NodeSpec, Timestamp};
 use wire::{
     Done, IssueReply, IssueRequest, LeaveRequest, Membership, RootReply, RootRequest, status_of,
 };
 
-/// Certificates that one address may ask for within [`WINDOW`].
-const ATTEMPTS: u32 = 60;
+/// Nodes that may join from one address within [`WINDOW`].
+const JOINS: u32 = 60;
+/// Certificates that one node may get within [`WINDOW`].
+const RENEWALS: u32 = 10;
 const WINDOW: Duration = Duration::from_mins(1);
-/// Addresses that are counted at a time. Beyond, nobody new gets in until old ones are forgotten.
-const CALLERS: usize = 4096;
+/// How long the answer to a wrong token takes. An address has few connections with few calls each,
+/// so it cannot try many.
+const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 /// The longest signing request.
 const REQUEST_MAX: usize = 16 * 1024;
 
@@ -31,34 +34,43 @@ const REQUEST_MAX: usize = 16 * 1024;
 pub(crate) struct Entrance {
     sequencer: Sequencer,
     commands: mpsc::Sender<Command>,
-    callers: Arc<Mutex<BTreeMap<IpAddr, Attempts>>>,
+    joins: Arc<Callers<IpAddr>>,
+    renewals: Arc<Callers<NodeId>>,
 }
 
 impl Entrance {
     pub(crate) fn new(sequencer: Sequencer, commands: mpsc::Sender<Command>) -> Self {
-        Self { sequencer, commands, callers: Arc::default() }
+        Self { sequencer, commands, joins: Arc::default(), renewals: Arc::default() }
     }
 
-    fn admit<T>(&self, request: &Request<T>) -> Result<(), Fault> {
-        let Some(address) = ca::remote(request).map(|address| address.ip()) else {
-            return Ok(());
-        };
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        if callers.len() >= CALLERS {
-            callers.retain(|_, attempts| !attempts.is_over(WINDOW));
+    /// A node that shows its certificate gets a new one, for what it is now.
+    fn renew(&self, request: &Request<IssueRequest>) -> Result<IssueReply, Status> {
+        let view = self.sequencer.view();
+        let id = authenticated(request, &view)?;
+        if !self.renewals.admit(&id, RENEWALS, WINDOW) {
+            let text = "this node has renewed its certificate often enough: try again in a minute";
+            return Err(status_of(Fault::unavailable(text)));
         }
-        let known = callers.contains_key(&address) || callers.len() < CALLERS;
-        if known && callers.entry(address).or_default().admit(ATTEMPTS, WINDOW) {
-            return Ok(());
-        }
-        Err(Fault::unavailable("too many attempts to join: try again in a minute"))
+        let role = view.node(&id).map_or(NodeRole::Worker, |node| node.role);
+        let cluster = cluster(&view).map_err(status_of)?;
+        sign(&cluster, &request.get_ref().csr, (&id, role), now()).map_err(status_of)
     }
 
     /// A machine with a token becomes a node.
-    async fn join(&self, request: IssueRequest) -> Result<IssueReply, Fault> {
+    async fn join(&self, request: IssueRequest, from: Option<IpAddr>) -> Result<IssueReply, Fault> {
         let IssueRequest { token, csr, availability } = request;
         let cluster = cluster(&self.sequencer.view())?;
-        let role = role_of(&cluster, &token)?;
+        let role = match role_of(&cluster, &token) {
+            Ok(role) => role,
+            Err(fault) => {
+                tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+                return Err(fault);
+            }
+        };
+        if from.is_some_and(|from| !self.joins.admit(&from, JOINS, WINDOW)) {
+            let text = "too many nodes join from this address: try again in a minute";
+            return Err(Fault::unavailable(text));
+        }
         match role {
             NodeRole::Worker => {}
             NodeRole::Manager => {
@@ -68,7 +80,7 @@ impl Entrance {
             }
         }
         let node = NodeId::draw(&mut RandomIds);
-        let reply = sign(&cluster, &csr, &node, role)?;
+        let reply = sign(&cluster, &csr, (&node, role), now())?;
         let new = Node {
             id: node.clone(),
             role,
@@ -87,7 +99,7 @@ impl Entrance {
     }
 }
 
-fn cluster(view: &View) -> Result<Arc<Cluster>, Fault> {
+pub(crate) fn cluster(view: &View) -> Result<Arc<Cluster>, Fault> {
     view.cluster().cloned().ok_or_else(|| Fault::unavailable("there is no cluster yet"))
 }
 
@@ -104,7 +116,12 @@ fn role_of(cluster: &Cluster, token: &str) -> Result<NodeRole, Fault> {
     }
 }
 
-fn sign(cluster: &Cluster, csr: &str, node: &NodeId, role: NodeRole) -> Result<IssueReply, Fault> {
+pub(crate) fn sign(
+    cluster: &Cluster,
+    csr: &str,
+    (node, role): (&NodeId, NodeRole),
+    now: Timestamp,
+) -> Result<IssueReply, Fault> {
     if csr.len() > REQUEST_MAX {
         return Err(Fault::invalid("the certificate signing request is too long"));
     }
@@ -114,7 +131,7 @@ fn sign(cluster: &Cluster, csr: &str, node: &NodeId, role: NodeRole) -> Result<I
     })?;
     let validity = cluster.spec.certificate_validity;
     let certificate = authority
-        .sign(csr, node, role, &cluster.id, validity, now())
+        .sign(csr, node, role, &cluster.id, validity, now)
         .map_err(|error| Fault::invalid(format!("cannot sign the certificate: {error}")))?;
     Ok(IssueReply {
         node: node.clone(),
@@ -126,24 +143,17 @@ fn sign(cluster: &Cluster, csr: &str, node: &NodeId, role: NodeRole) -> Result<I
 
 #[tonic::async_trait]
 impl Membership for Entrance {
-    async fn root(&self, request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
-        self.admit(&request).map_err(status_of)?;
+    async fn root(&self, _request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
         let cluster = cluster(&self.sequencer.view()).map_err(status_of)?;
         Ok(Response::new(RootReply { root: cluster.root_ca.certificate.clone() }))
     }
 
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueReply>, Status> {
-        self.admit(&request).map_err(status_of)?;
         if request.get_ref().token.is_empty() {
-            // A renewal: the old certificate speaks for the node.
-            let view = self.sequencer.view();
-            let node = authenticated(&request, &view)?;
-            let role = ca::peer(&request).map_or(NodeRole::Worker, |peer| peer.role);
-            let cluster = cluster(&view).map_err(status_of)?;
-            let reply = sign(&cluster, &request.get_ref().csr, &node, role);
-            return reply.map(Response::new).map_err(status_of);
+            return self.renew(&request).map(Response::new);
         }
-        self.join(request.into_inner()).await.map(Response::new).map_err(status_of)
+        let from = ca::remote(&request).map(|address| address.ip());
+        self.join(request.into_inner(), from).await.map(Response::new).map_err(status_of)
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {

@@ -41,6 +41,11 @@ async fn cluster() -> Cluster {
 }
 
 async fn cluster_with(heartbeat: Duration) -> Cluster {
+    cluster_of(heartbeat, now()).await
+}
+
+/// The certificate of its manager holds for a day from `signed_at` on.
+async fn cluster_of(heartbeat: Duration, signed_at: Timestamp) -> Cluster {
     let dir = tempfile::tempdir().unwrap();
     let mut scope = Scope::new();
     let log = raft::Config { reserve_bytes: 0, ..raft::Config::new(dir.path().join("raft")) };
@@ -51,7 +56,7 @@ async fn cluster_with(heartbeat: Duration) -> Cluster {
     let day = Duration::from_hours(24);
     let authority = Authority::load(&root_ca).unwrap();
     let certificate =
-        authority.sign(request.csr(), &id, NodeRole::Manager, &cluster, day, now()).unwrap();
+        authority.sign(request.csr(), &id, NodeRole::Manager, &cluster, day, signed_at).unwrap();
     let first = request.accept(&certificate, &root_ca.certificate).unwrap();
     let spec = ClusterSpec { heartbeat, ..ClusterSpec::default() };
     let objects = First {
@@ -573,5 +578,112 @@ async fn a_node_joins_with_the_availability_that_it_asks_for() {
     let availability = |node: &Identity| view.node(&node.node_id()).unwrap().spec.availability;
     assert_eq!(availability(&drained), Availability::Drain);
     assert_eq!(availability(&active), Availability::Active);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_whose_certificate_has_expired_signs_itself_a_new_one() {
+    let cluster = cluster_of(Duration::from_mins(10), now().before(Duration::from_hours(48))).await;
+    assert!(cluster.first.expires_at() > now().after(Duration::from_hours(1)));
+    let mut own = Scripted::connect(&cluster, &cluster.first, 9).await.unwrap();
+    own.beat().await.unwrap();
+    cluster.join().await;
+    cluster.end().await;
+}
+
+/// What is refused to a node that is none any more, and that its connections end.
+async fn is_out(cluster: &Cluster, identity: &Identity, channel: Channel, mut node: Scripted) {
+    let id = identity.node_id();
+    let renewal = ca::renew(channel.clone(), identity).await.unwrap_err();
+    assert!(matches!(renewal.kind, FaultKind::Forbidden | FaultKind::NotFound), "{id}: {renewal}");
+    let config = ca::tls::client_config(identity).unwrap();
+    let anew = ca::connect(&cluster.address(), config).await.unwrap();
+    let renewal = ca::renew(anew, identity).await.unwrap_err();
+    assert!(matches!(renewal.kind, FaultKind::Forbidden | FaultKind::NotFound), "{id}: {renewal}");
+    let session = Scripted::connect(cluster, identity, 7).await.map(|_| ()).unwrap_err();
+    assert!(matches!(session.kind, FaultKind::Forbidden | FaultKind::NotFound), "{session}");
+    // Its session ends with its connection.
+    let end = async { while node.read().await {} };
+    tokio::time::timeout(Duration::from_secs(10), end).await.expect("its connection ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_none_any_more_renews_nothing_and_its_connections_end() {
+    let cluster = cluster().await;
+    let connect = async |identity: &Identity| {
+        let config = ca::tls::client_config(identity).unwrap();
+        ca::connect(&cluster.address(), config).await.unwrap()
+    };
+    let (left, removed) = (cluster.join().await, cluster.join().await);
+    let channel = connect(&left).await;
+    let node = Scripted::connect(&cluster, &left, 1).await.unwrap();
+    membership_client(connect(&left).await).leave(LeaveRequest {}).await.unwrap();
+    is_out(&cluster, &left, channel, node).await;
+
+    let channel = connect(&removed).await;
+    let node = Scripted::connect(&cluster, &removed, 2).await.unwrap();
+    cluster.manager.remove_node(&removed.node_id(), true).await.unwrap();
+    is_out(&cluster, &removed, channel, node).await;
+
+    let demoted = cluster.first.clone();
+    let channel = connect(&demoted).await;
+    let node = Scripted::connect(&cluster, &demoted, 9).await.unwrap();
+    let id = demoted.node_id();
+    let demote = cluster.sequencer.sequence(move |view: &store::View, _| {
+        let mut tx = store::Tx::new(view);
+        tx.edit_node(&id, |node| node.role = NodeRole::Worker);
+        Ok(tx.finish())
+    });
+    demote.await.unwrap();
+    is_out(&cluster, &demoted, channel, node).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_guesses_tokens_keeps_no_node_out() {
+    let cluster = cluster().await;
+    let node = cluster.join().await;
+    let config = ca::tls::client_config(&node).unwrap();
+    let channel = ca::connect(&cluster.address(), config).await.unwrap();
+    let token = cluster.worker_token();
+    let (start, _) = token.rsplit_once('-').unwrap();
+    let mut guesses = tokio::task::JoinSet::new();
+    for guess in 0..200 {
+        let (address, token) = (cluster.address(), format!("{start}-{guess:025}"));
+        guesses.spawn(async move { ca::join(&address, &token, Availability::Active).await });
+    }
+    // At least one was told that it is wrong; others are still at it.
+    assert!(guesses.join_next().await.unwrap().unwrap().is_err());
+    // From the same address as they.
+    let enter = async {
+        cluster.join().await;
+        ca::renew(channel, &node).await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(5), enter).await.expect("nodes get in and renew");
+    guesses.shutdown().await;
+    cluster.end().await;
+}
+
+/// On one thread, so that whoever sends never lets the manager find its inbox empty.
+#[tokio::test]
+async fn a_silent_node_is_lost_whatever_others_say() {
+    let cluster = cluster_with(Duration::from_millis(300)).await;
+    let (silent, loud) = (cluster.join().await, cluster.join().await);
+    let silent = Scripted::connect(&cluster, &silent, 1).await.unwrap();
+    let loud = Scripted::connect(&cluster, &loud, 2).await.unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (mut client, session) = (loud.client.clone(), loud.session.clone());
+        calls.spawn(async move {
+            loop {
+                let acknowledge = Acknowledge { session: session.clone(), version: 1 };
+                client.acknowledge(acknowledge).await.unwrap();
+            }
+        });
+    }
+    let is_down =
+        |view: &store::View| view.node(&silent.id).unwrap().status.state == NodeState::Down;
+    cluster.until("the silent node is down", is_down).await;
+    calls.shutdown().await;
     cluster.end().await;
 }

@@ -17,6 +17,7 @@ use wire::{
     SessionRequest, Welcome, dispatcher_server, membership_server,
 };
 
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 pub(crate) const NODE: &str = "worker-node";
 /// A log that is asked for under a name that begins so is never read.
 pub(crate) const UNREAD: &str = "unread";
@@ -31,6 +32,7 @@ pub(crate) enum Said {
     Heartbeat,
     Reported(TaskId, TaskStatus),
     Log(LogChunk),
+    Renews,
     Left,
 }
 
@@ -64,17 +66,19 @@ struct Rpc {
 }
 
 impl Desk {
-    pub(crate) async fn open() -> Self {
+    /// The worker's certificate was signed 10 s ago and holds for so long from then on.
+    pub(crate) async fn open(valid_for: Duration) -> Self {
         let root = Authority::create(now()).unwrap();
-        let identity = |id: &str, role| {
+        let identity = |id: &str, role, valid_for: Duration| {
             let request = Identity::generate().unwrap();
             let (authority, cluster) = (Authority::load(&root).unwrap(), "cluster".into());
-            let day = Duration::from_hours(24);
-            let certificate =
-                authority.sign(request.csr(), &id.into(), role, &cluster, day, now()).unwrap();
+            let signed = now().before(Duration::from_secs(10));
+            let certificate = authority
+                .sign(request.csr(), &id.into(), role, &cluster, valid_for, signed)
+                .unwrap();
             request.accept(&certificate, &root.certificate).unwrap()
         };
-        let manager = identity("manager-node", NodeRole::Manager);
+        let manager = identity("manager-node", NodeRole::Manager, DAY);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let tls = ca::tls::server_config(&manager).unwrap();
@@ -83,15 +87,16 @@ impl Desk {
         let hears_farewells = Arc::new(AtomicBool::new(false));
         let door = Door { said: said_sender.clone(), hears: Arc::clone(&hears_farewells) };
         let rpc = Rpc { opened: opened_sender, said: said_sender };
-        let incoming = ca::incoming(listener, tls);
         let server = tonic::transport::Server::builder()
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .add_service(membership_server(door))
             .add_service(dispatcher_server(rpc));
         let mut scope = Scope::new();
-        scope.spawn("desk", server.serve_with_incoming(incoming));
-        let worker = identity(NODE, NodeRole::Worker);
+        let (door, guests) = ca::receive(listener, tls, scope.token());
+        scope.spawn("door", door);
+        scope.spawn("desk", server.serve_with_incoming(guests.nodes));
+        let worker = identity(NODE, NodeRole::Worker, valid_for);
         Self { address, worker, opened, said, hears_farewells, _scope: scope }
     }
 
@@ -137,7 +142,9 @@ impl Desk {
             Said::Reported(task, status) => {
                 task == id && (status.state == state || status.state.is_terminal())
             }
-            Said::Acknowledged(_) | Said::Heartbeat | Said::Log(_) | Said::Left => false,
+            Said::Acknowledged(_) | Said::Heartbeat | Said::Log(_) | Said::Renews | Said::Left => {
+                false
+            }
         };
         let Said::Reported(_, status) = self.until(is_it).await else { unreachable!() };
         assert_eq!(status.state, state, "{}", status.error);
@@ -235,6 +242,7 @@ impl Membership for Door {
     }
 
     async fn issue(&self, _request: Request<IssueRequest>) -> Result<Response<IssueReply>, Status> {
+        self.said.send(Said::Renews).await.ok();
         Err(Status::unimplemented("issue"))
     }
 

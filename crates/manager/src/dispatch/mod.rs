@@ -3,18 +3,19 @@
 //! One loop (here) owns all sessions; the RPC handlers (`rpc`) send it commands and write what
 //! nodes report. Nothing in the loop waits for a node or for the disk.
 
+pub(crate) mod limits;
 pub(crate) mod report;
 mod rpc;
 pub(crate) mod sessions;
 
-pub(crate) use rpc::{Attempts, authenticated};
+pub(crate) use rpc::authenticated;
 
 use crate::clock::uptime;
 use crate::control::node::{give_up_tasks, has_tasks};
 use crate::liveness::{Liveness, Lost};
 use crate::logs::{Sinks, Subscription, Subscriptions};
 use crate::{Config, Error};
-use ca::Identity;
+use ca::{Connections, Identity, Peer};
 use raft::Sequencer;
 use rand::RngExt;
 use scope::Scope;
@@ -37,6 +38,8 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 /// Heartbeats after which nobody waits any more for a ready node without a session to stop leading
 /// traffic to a task.
 const ABSENCE: u32 = 2;
+/// For a node that leaves to be answered.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Everything that can be asked of the loop.
 #[derive(Debug)]
@@ -83,9 +86,8 @@ pub(crate) fn start(
     let sinks = Sinks::default();
     let token = scope.token();
     let rpc = rpc::Rpc::new(sequencer.clone(), commands.clone(), sinks.clone());
-    let server = rpc::serve(rpc, listener, &identity, token.clone())?;
-    scope.spawn("dispatch server", server);
-    let desk = Desk::new(config, sequencer, sinks);
+    let connections = rpc::start(rpc, listener, &identity, scope)?;
+    let desk = Desk::new(config, sequencer, sinks, connections);
     scope.spawn("dispatch", desk.run(inbox, token));
     Ok(commands)
 }
@@ -103,6 +105,7 @@ struct Desk {
     view: View,
     liveness: Liveness,
     sessions: Sessions,
+    connections: Connections,
     subscriptions: Subscriptions,
     /// When sessions were told the last time of what changed.
     refreshed: Timestamp,
@@ -113,7 +116,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(config: Config, sequencer: Sequencer, sinks: Sinks) -> Self {
+    fn new(config: Config, sequencer: Sequencer, sinks: Sinks, connections: Connections) -> Self {
         let views = sequencer.watch();
         let view = views.borrow().clone();
         Self {
@@ -123,6 +126,7 @@ impl Desk {
             refreshed: uptime(),
             stale: false,
             writes: JoinSet::new(),
+            connections,
             config,
             sequencer,
             views,
@@ -141,10 +145,9 @@ impl Desk {
                 tick = ticks(self.liveness.interval());
             }
             let pause = self.pause();
+            // In no order: whatever nodes send, ticks come as well.
             tokio::select! {
-                biased;
                 () = token.cancelled() => return Ok(()),
-                // Before views: what nodes say is quickly done and must not wait for refreshes.
                 Some(command) = inbox.recv() => self.handle(command),
                 changed = self.views.changed() => {
                     if changed.is_err() {
@@ -242,6 +245,7 @@ impl Desk {
             tracing::info!(%node, "session ended");
         }
         self.take();
+        self.part();
         let absence = self.liveness.period() * ABSENCE;
         self.sessions.catch_up(uptime(), absence);
         self.subscriptions.refresh(&self.view, &mut self.sessions);
@@ -261,6 +265,17 @@ impl Desk {
                 .sequence(move |view: &View, now| Ok(noted((view, &checked), &lost, now)))
                 .await
         });
+    }
+    /// Ends the connections of nodes that are none any more. One that has just left still gets its
+    /// answer.
+    fn part(&self) {
+        let now = self.sequencer.now();
+        let stays = |peer: &Peer| match self.view.node(&peer.node) {
+            Some(node) if node.has_left() => now.since(node.status.since) < FAREWELL,
+            Some(_) => rpc::check(peer, &self.view).is_ok(),
+            None => false,
+        };
+        self.connections.retain(stays);
     }
 }
 

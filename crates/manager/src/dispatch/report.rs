@@ -19,9 +19,7 @@ pub(crate) fn registered(
         return Err(Fault::not_found(format!("node {id} not found")));
     };
     if node.has_left() {
-        return Err(Fault::forbidden(format!(
-            "node {id} has left the cluster: join it again with a token"
-        )));
+        return Err(left_for_good(id));
     }
     let SessionRequest { description, address, data_path_address } = request;
     for address in [Some(address), data_path_address.as_ref()].into_iter().flatten() {
@@ -42,6 +40,11 @@ pub(crate) fn registered(
     let mut tx = Tx::new(view);
     tx.put_node(node);
     Ok(tx.finish())
+}
+
+/// What a node is told that left.
+pub(crate) fn left_for_good(id: &NodeId) -> Fault {
+    Fault::forbidden(format!("node {id} has left the cluster: join it again with a token"))
 }
 
 /// A node leaves for good.

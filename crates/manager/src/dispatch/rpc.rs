@@ -2,14 +2,16 @@
 //!
 //! A node is who its certificate says; what it says of others is not heard.
 
+use super::limits::Busy;
 use super::sessions::QUEUE;
 use super::{Command, report};
 use crate::Error;
-use crate::clock::{RandomIds, uptime};
+use crate::clock::RandomIds;
 use crate::logs::{Reading, Sinks, admitted};
 use crate::membership::Entrance;
-use ca::Identity;
+use ca::{Arrivals, Connections, Identity, Peer};
 use raft::Sequencer;
+use scope::Scope;
 use std::time::Duration;
 use store::View;
 use tokio::net::TcpListener;
@@ -17,8 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
-use types::{Fault, IdSource, NodeId, Timestamp};
+use types::{Fault, IdSource, NodeId};
 use wire::{
     Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, LogChunk, Report, SessionMessage,
     SessionRequest, dispatcher_server, membership_server, status_of,
@@ -26,17 +30,22 @@ use wire::{
 
 /// For the loop to take a command and to answer it.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Calls of one connection at a time.
-const CALLS: u32 = 1024;
+/// Calls of one connection at a time, of a node and of a stranger.
+const CALLS: u32 = 128;
+const CALLS_OF_STRANGERS: u32 = 4;
 /// What a node may send in one call before it is read, and on its connection: logs that no client
 /// reads must not hold up its heartbeats.
 const CALL_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// What a stranger may send before it is read: the wish for a certificate.
+const WINDOW_OF_STRANGERS: u32 = 64 << 10;
+/// Bytes of the headers of a call.
+const HEADERS: u32 = 16 << 10;
 /// For open calls to end when the manager stops.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// What a caller without a certificate is told.
 const STRANGER: &str = "this call needs a certificate of the cluster";
-/// Statuses in one report; a node has fewer tasks.
+/// Statuses in one report.
 const STATUSES: usize = 10_000;
 
 #[derive(Clone, Debug)]
@@ -44,11 +53,12 @@ pub(crate) struct Rpc {
     sequencer: Sequencer,
     commands: mpsc::Sender<Command>,
     sinks: Sinks,
+    busy: Busy,
 }
 
 impl Rpc {
     pub(crate) fn new(sequencer: Sequencer, commands: mpsc::Sender<Command>, sinks: Sinks) -> Self {
-        Self { sequencer, commands, sinks }
+        Self { sequencer, commands, sinks, busy: Busy::default() }
     }
 
     async fn tell(&self, command: Command) -> Result<(), Status> {
@@ -88,51 +98,83 @@ fn known(request: Request<()>) -> Result<Request<()>, Status> {
     }
 }
 
-/// The node that calls: of this cluster, and not removed.
+/// The node that calls: of this cluster, not removed, and still what its certificate says.
 pub(crate) fn authenticated<T>(request: &Request<T>, view: &View) -> Result<NodeId, Status> {
-    let refused = |text: &str| Err(status_of(Fault::forbidden(text)));
-    let Some(peer) = ca::peer(request) else {
-        return refused(STRANGER);
-    };
-    if view.cluster().is_none_or(|cluster| cluster.id != peer.cluster) {
-        return refused("the certificate is of another cluster");
-    }
-    if view.node(&peer.node).is_none() {
-        return Err(status_of(Fault::not_found(format!("node {} not found", peer.node))));
-    }
+    let peer = ca::peer(request).ok_or_else(|| status_of(Fault::forbidden(STRANGER)))?;
+    check(&peer, view).map_err(status_of)?;
     Ok(peer.node)
 }
 
-/// Serves nodes until the token is cancelled.
-pub(crate) fn serve(
+/// Says why a node may not call, though its certificate is good.
+pub(crate) fn check(peer: &Peer, view: &View) -> Result<(), Fault> {
+    if view.cluster().is_none_or(|cluster| cluster.id != peer.cluster) {
+        return Err(Fault::forbidden("the certificate is of another cluster"));
+    }
+    let id = &peer.node;
+    let Some(node) = view.node(id) else {
+        return Err(Fault::not_found(format!("node {id} not found")));
+    };
+    if node.has_left() {
+        return Err(report::left_for_good(id));
+    }
+    if node.role < peer.role {
+        return Err(Fault::forbidden(format!(
+            "node {id} is no manager any more: leave the cluster with it and join it again"
+        )));
+    }
+    Ok(())
+}
+
+/// Starts to serve nodes and strangers in `scope`.
+pub(crate) fn start(
     rpc: Rpc,
     listener: TcpListener,
     identity: &Identity,
-    token: CancellationToken,
-) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static, Error> {
+    scope: &mut Scope,
+) -> Result<Connections, Error> {
     let tls = ca::tls::server_config(identity).map_err(Error::Identity)?;
-    let incoming = ca::incoming(listener, tls);
+    let (door, guests) = ca::receive(listener, tls, scope.token());
     let entrance = Entrance::new(rpc.sequencer.clone(), rpc.commands.clone());
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+    let strangers = server()
+        .max_concurrent_streams(Some(CALLS_OF_STRANGERS))
+        .initial_stream_window_size(Some(WINDOW_OF_STRANGERS))
+        .initial_connection_window_size(Some(WINDOW_OF_STRANGERS))
+        .add_service(membership_server(entrance.clone()))
+        .add_service(InterceptedService::new(dispatcher_server(rpc.clone()), known));
+    let nodes = server()
         .max_concurrent_streams(Some(CALLS))
         .initial_stream_window_size(Some(CALL_WINDOW))
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .add_service(membership_server(entrance))
         .add_service(InterceptedService::new(dispatcher_server(rpc), known));
-    Ok(async move {
-        let stop = token.clone();
-        let serving = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
-        let late = async {
-            token.cancelled().await;
-            tokio::time::sleep(FAREWELL).await;
-        };
-        tokio::select! {
-            ended = serving => ended,
-            () = late => Ok(()),
-        }
-    })
+    scope.spawn("door of the manager", door);
+    scope.spawn("strangers", serve(strangers, guests.strangers, scope.token()));
+    scope.spawn("nodes", serve(nodes, guests.nodes, scope.token()));
+    Ok(guests.connections)
+}
+
+fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_max_header_list_size(Some(HEADERS))
+}
+
+/// Serves those who arrive until the token is cancelled.
+async fn serve(
+    server: Router,
+    arrivals: Arrivals,
+    token: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let serving = server.serve_with_incoming_shutdown(arrivals, token.clone().cancelled_owned());
+    let late = async {
+        token.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        ended = serving => ended,
+        () = late => Ok(()),
+    }
 }
 
 #[tonic::async_trait]
@@ -146,6 +188,7 @@ impl Dispatcher for Rpc {
         let node = authenticated(&request, &self.sequencer.view())?;
         // Whatever comes of it, the node is there.
         self.tell(Command::Attempt { node: node.clone() }).await?;
+        let _one = self.busy.enter(&node).map_err(status_of)?;
         self.register(&node, request.into_inner()).await.map_err(status_of)?;
         let session = format!("{:032x}", RandomIds.next_bits());
         tracing::info!(%node, session, "session opens");
@@ -175,6 +218,7 @@ impl Dispatcher for Rpc {
 
     async fn report(&self, request: Request<Report>) -> Result<Response<Done>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
+        let _one = self.busy.enter(&node).map_err(status_of)?;
         let report = request.into_inner();
         if report.statuses.len() > STATUSES {
             let fault = format!("a report holds at most {STATUSES} tasks");
@@ -217,29 +261,5 @@ impl Dispatcher for Rpc {
             }
         }
         Ok(Response::new(Done {}))
-    }
-}
-
-/// Attempts of one caller within a time.
-#[derive(Debug, Default)]
-pub(crate) struct Attempts {
-    since: Timestamp,
-    count: u32,
-}
-
-impl Attempts {
-    /// Says whether one more is fine: `max` within `window`.
-    pub(crate) fn admit(&mut self, max: u32, window: Duration) -> bool {
-        let now = uptime();
-        if now.since(self.since) > window {
-            *self = Self { since: now, count: 0 };
-        }
-        self.count += 1;
-        self.count <= max
-    }
-
-    /// Says whether nothing of it matters any more.
-    pub(crate) fn is_over(&self, window: Duration) -> bool {
-        uptime().since(self.since) > window
     }
 }

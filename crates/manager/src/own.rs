@@ -1,0 +1,53 @@
+//! The manager's own certificate.
+//!
+//! Its agent renews it in time, as every node's does. That takes a connection, which nobody makes
+//! with a certificate that has expired: after a time off, or suspended, a manager signs itself a new
+//! one, as it has the root's key.
+
+use crate::clock::now;
+use crate::membership::{cluster, sign};
+use ca::Identity;
+use raft::Sequencer;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use store::View;
+use tokio_util::sync::CancellationToken;
+use types::{Fault, Timestamp};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_mins(1);
+/// What its agent did not renew by then, it does not renew.
+const LEFT: Duration = Duration::from_mins(5);
+
+/// Signs a new certificate where the present one is about to end, or has ended.
+pub(crate) fn renew(view: &View, identity: &Identity, now: Timestamp) -> Result<(), Fault> {
+    if now.after(LEFT) < identity.expires_at() {
+        return Ok(());
+    }
+    let id = identity.node_id();
+    let Some(node) = view.node(&id) else {
+        return Err(Fault::not_found(format!("node {id} not found")));
+    };
+    let reply = sign(&*cluster(view)?, &identity.renewal()?, (&id, node.role), now)?;
+    identity.renewed(&reply.certificate)?;
+    tracing::info!("this manager has signed itself a new certificate: the old one had ended");
+    Ok(())
+}
+
+/// Looks after the certificate until the token is cancelled.
+pub(crate) async fn keep(
+    sequencer: Sequencer,
+    identity: Arc<Identity>,
+    token: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        if let Err(fault) = renew(&sequencer.view(), &identity, now()) {
+            tracing::error!(%fault, "cannot renew this manager's certificate");
+        }
+    }
+}
