@@ -53,9 +53,8 @@ pub struct Status {
     pub managers: Vec<String>,
     /// Why there is no session.
     pub error: String,
-    /// Counts renewals of the node's certificate. The identity holds the new one; whoever keeps
-    /// it on disk saves it when this changes.
-    pub renewals: u64,
+    /// The overlays' UDP port, as last heard; 0: not yet.
+    pub data_path_port: u16,
 }
 
 /// Why an agent cannot start.

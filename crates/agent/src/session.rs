@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use types::Timestamp;
 
 /// Between two attempts: doubled from the first to the last. Short enough that all nodes are back
-/// soon after a manager is.
+/// within a second after a manager is.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(3);
+const PAUSE_MAX: Duration = Duration::from_millis(600);
 
 /// What managers say of tasks.
 #[derive(Debug)]
@@ -50,6 +50,15 @@ struct Over {
     /// The manager had said what this node should have.
     was_useful: bool,
     reason: String,
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(PAUSE_MAX)
+}
+
+/// Not all nodes at once.
+fn jittered(pause: Duration, by: f64) -> Duration {
+    pause.mul_f64(by)
 }
 
 /// Half-way from now to the end of the certificate.
@@ -104,17 +113,31 @@ impl Line {
                 status.connected = false;
                 status.error = over.reason;
             });
-            let jittered = pause.mul_f64(rand::rng().random_range(0.7..1.3));
+            let jittered = jittered(pause, rand::rng().random_range(0.7..1.3));
             tokio::select! {
                 biased;
                 () = token.cancelled() => return Ok(()),
                 () = self.parting.cancelled() => {}
                 () = tokio::time::sleep(jittered) => {}
             }
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = longer(pause);
         }
         token.cancelled().await;
         Ok(())
+    }
+
+    /// What to do, where it is this node's certificate that keeps it out.
+    fn explain(&self, reason: String) -> String {
+        let end = self.config.identity.expires_at();
+        if now() < end {
+            return reason;
+        }
+        format!(
+            "this node's certificate has expired on {}: leave the cluster (docker swarm leave \
+             --force) and join it again with a token; or, if the date is wrong, set the clock \
+             ({reason})",
+            end.rfc3339()
+        )
     }
 
     /// Opens a session with the next manager and serves it until it ends.
@@ -128,7 +151,7 @@ impl Line {
         self.attempts += 1;
         let mut open = match open::Session::open(self, &address).await {
             Ok(open) => open,
-            Err(fault) => return useless(fault.message),
+            Err(fault) => return useless(self.explain(fault.message)),
         };
         // The same manager is asked first when this session ends.
         self.attempts -= 1;
@@ -139,5 +162,19 @@ impl Line {
         }
         self.outbox.put_back(open.unsent());
         Over { was_useful, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A manager that hung answers the attempt that is under way, or the next one.
+    #[test]
+    fn however_long_a_manager_was_away_the_next_attempt_is_within_a_second() {
+        let pauses = std::iter::successors(Some(PAUSE_MIN), |pause| Some(longer(*pause)));
+        for pause in pauses.take(100) {
+            assert!(jittered(pause, 1.3) < Duration::from_secs(1), "{pause:?}");
+        }
     }
 }

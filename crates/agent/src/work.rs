@@ -142,7 +142,6 @@ impl Work {
         loop {
             let wait = self.worker.deadline().map_or(IDLE, |at| at.since(now())).min(IDLE);
             let event = tokio::select! {
-                biased;
                 () = token.cancelled() => return Ok(()),
                 Some(ended) = self.running.join_next_with_id() => self.ended(ended),
                 Some(event) = self.happened.recv() => Some(event),

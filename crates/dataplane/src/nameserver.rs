@@ -87,7 +87,6 @@ impl<S: Sockets> NameServer<S> {
                 });
             }
             tokio::select! {
-                biased;
                 () = token.cancelled() => break,
                 Ok(()) = wanted.changed() => {}
                 () = sleep(AGAIN), if !self.failed.is_empty() => {}

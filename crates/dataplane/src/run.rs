@@ -148,7 +148,6 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             let retry = self.retry.unwrap_or_else(now);
             let mut news = self.names.news();
             tokio::select! {
-                biased;
                 () = token.cancelled() => break,
                 command = commands.recv() => {
                     // Without anybody to ask, the loop still serves what is here.

@@ -62,6 +62,8 @@ pub struct Member {
     pub address: Ipv4Addr,
     /// RPC addresses of the managers.
     pub managers: Vec<String>,
+    /// Why no manager is heard, and what to do; empty: all is well.
+    pub error: String,
     /// On managers: the cluster's operations.
     pub manager: Option<Manager>,
 }

@@ -128,7 +128,7 @@ fn swarm(membership: &Membership) -> Value {
         Membership::Pending { reason } => return state("pending", reason),
         Membership::Active(member) => member,
     };
-    let mut object = state("active", "");
+    let mut object = state("active", &member.error);
     object["NodeID"] = json!(member.node);
     object["NodeAddr"] = json!(member.address);
     let view = member.manager.as_ref().map(manager::Manager::view);

@@ -22,6 +22,8 @@ use wire::{
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// After a renewal of the certificate that failed.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
+/// However far off a renewal is: clocks are set, and machines sleep.
+const RENEWAL_LOOK: Duration = Duration::from_mins(1);
 /// Logs that are sent at a time, each on a connection of its own.
 const LOGS: usize = 64;
 
@@ -124,6 +126,9 @@ impl Session {
                     changed.map_err(|_stopped| "the data plane has stopped".to_owned())
                 }
                 () = line.outbox.filled() => Ok(()),
+                // Also where nothing else happens.
+                () = tokio::time::sleep(line.renew_at.since(now()).min(RENEWAL_LOOK)),
+                    if !self.busy.contains(&Call::Renewal) => Ok(()),
                 () = tokio::time::sleep_until(self.welcome_by), if self.id.is_empty() => {
                     Err("the manager does not say how the session begins".to_owned())
                 }
@@ -176,6 +181,7 @@ impl Session {
             if !welcome.managers.is_empty() {
                 status.managers = welcome.managers;
             }
+            status.data_path_port = welcome.data_path_port;
         });
         Ok(())
     }
@@ -327,7 +333,6 @@ impl Session {
                     Ok(()) => {
                         tracing::info!("the node's certificate is renewed");
                         line.renew_at = halfway(&line.config);
-                        line.status.send_modify(|status| status.renewals += 1);
                     }
                     Err(fault) => {
                         tracing::warn!(%fault, "cannot renew the node's certificate yet");

@@ -39,12 +39,17 @@ struct Machine {
 
 impl Machine {
     async fn new() -> Self {
+        Self::with_certificate(desk::DAY).await
+    }
+
+    /// The node's certificate was signed 10 s ago and holds for so long from then on.
+    async fn with_certificate(valid_for: Duration) -> Self {
         let mut machine = Self {
             dir: tempfile::tempdir().unwrap(),
             containers: Fake::with_image(IMAGE, serde_json::json!({"Cmd": ["run"]})),
             kernel: Kernel::default(),
             namespaces: Namespaces::default(),
-            desk: Desk::open().await,
+            desk: Desk::open(valid_for).await,
             scope: Scope::new(),
             agent: None,
         };
@@ -340,7 +345,11 @@ async fn logs_are_sent_to_the_manager_that_asks() {
     opened.send(SessionMessage::Logs(request)).await;
     let is_line = |said: &Said| match said {
         Said::Log(chunk) => chunk.lines.iter().any(|line| line.text == b"hello\n"),
-        Said::Acknowledged(_) | Said::Heartbeat | Said::Reported(..) | Said::Left => false,
+        Said::Acknowledged(_)
+        | Said::Heartbeat
+        | Said::Reported(..)
+        | Said::Renews
+        | Said::Left => false,
     };
     machine.desk.until(is_line).await;
     machine.containers.end(&container, 0);
@@ -393,5 +402,25 @@ async fn a_kernel_that_takes_its_time_does_not_hold_up_heartbeats() {
     }
     machine.kernel.stall(false);
     assert!(!machine.desk.has_another(), "the session broke");
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_renewed_half_way_though_nothing_else_happens() {
+    let mut machine = Machine::with_certificate(Duration::from_secs(14)).await;
+    let opened = machine.desk.opened().await;
+    // Nothing is said to the node; it has no tasks, and says nothing but that it is there.
+    machine.desk.until(|said| matches!(said, Said::Renews)).await;
+    drop(opened);
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_off_past_its_certificates_end_says_what_to_do() {
+    let mut machine = Machine::with_certificate(Duration::from_secs(1)).await;
+    let mut status = machine.agent.as_ref().unwrap().status();
+    let says = status.wait_for(|status| status.error.contains("certificate has expired on 20"));
+    let said = tokio::time::timeout(PATIENCE, says).await.expect("it says so").unwrap().clone();
+    assert!(said.error.contains("docker swarm leave --force"), "{}", said.error);
     machine.stop().await;
 }

@@ -10,6 +10,7 @@ use engine_api::{About, Init};
 use manager::{First, Manager};
 use raft::Sequencer;
 use scope::{Scope, ScopeError};
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use types::{ClusterId, IdSource, NodeId, NodeRole, Timestamp};
+
+/// After the certificate could not be written.
+const SAVE_PAUSE: Duration = Duration::from_mins(1);
 
 /// The running halves of a member.
 pub(super) struct Halves {
@@ -129,6 +133,13 @@ impl Ground {
         mut scope: Scope,
     ) -> Result<Halves> {
         let identity = Arc::new(identity);
+        let keep = keep_certificate(
+            Arc::clone(&identity),
+            self.files.certificates(),
+            identity.renewals(),
+            scope.token(),
+        );
+        scope.spawn("certificate", keep);
         let member = dataplane::Identity {
             node: identity.node_id(),
             address: state.vtep(),
@@ -154,13 +165,6 @@ impl Ground {
         };
         let (engine, dataplane) = (self.rooms.engine.clone(), self.rooms.dataplane.clone());
         let agent = Agent::start(config, engine, dataplane, &mut scope).await?;
-        let keep = keep_certificate(
-            Arc::clone(&identity),
-            self.files.certificates(),
-            agent.status(),
-            scope.token(),
-        );
-        scope.spawn("certificate", keep);
         Ok(Halves { scope, agent, manager, identity })
     }
 }
@@ -186,29 +190,26 @@ impl Halves {
     }
 }
 
-/// Writes the node's certificate down whenever it was renewed, so that a restart has it.
+/// Writes the node's certificate down whenever it was renewed, so that a restart has it. Where that
+/// fails (a full disk), the node goes on with the one it has in memory, and it is tried again.
 async fn keep_certificate(
     identity: Arc<Identity>,
     folder: PathBuf,
-    mut status: watch::Receiver<agent::Status>,
+    mut renewals: watch::Receiver<u64>,
     token: CancellationToken,
-) -> Result<(), ca::Error> {
-    let mut renewals = status.borrow_and_update().renewals;
+) -> Result<(), Infallible> {
+    let mut is_kept = true;
     loop {
-        let changed = tokio::select! {
-            biased;
+        tokio::select! {
             () = token.cancelled() => return Ok(()),
-            changed = status.changed() => changed,
-        };
-        if changed.is_err() {
-            // The agent has ended, and the scope ends with it.
-            token.cancelled().await;
-            return Ok(());
+            // The identity here keeps the sender.
+            _ = renewals.changed() => {}
+            () = tokio::time::sleep(SAVE_PAUSE), if !is_kept => {}
         }
-        let now = status.borrow_and_update().renewals;
-        if now != renewals {
-            identity.save(&folder)?;
-            renewals = now;
+        let saved = identity.save(&folder);
+        is_kept = saved.is_ok();
+        if let Err(error) = saved {
+            tracing::error!(%error, "cannot keep the node's certificate yet");
         }
     }
 }

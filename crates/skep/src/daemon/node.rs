@@ -54,7 +54,8 @@ pub(super) async fn start(
     let ground = Ground { files, about: about.clone(), rooms, token: scope.token() };
     let (publish, membership) = watch::channel(Membership::Inactive);
     let (orders, inbox) = mpsc::channel(ORDERS);
-    let mut keeper = Keeper { ground, state, halves: None, publish, restart: RESTART_MIN };
+    let restart = RESTART_MIN;
+    let mut keeper = Keeper { ground, state, halves: None, status: None, publish, restart };
     if keeper.state.is_some() {
         keeper.revive().await;
     } else {
@@ -70,6 +71,8 @@ struct Keeper {
     ground: Ground,
     state: Option<State>,
     halves: Option<Halves>,
+    /// How the agent gets on; there is one while there are halves.
+    status: Option<watch::Receiver<agent::Status>>,
     publish: watch::Sender<Membership>,
     /// The next pause after a failure.
     restart: Duration,
@@ -78,6 +81,7 @@ struct Keeper {
 enum Event {
     Ordered(Order),
     Ended,
+    News,
     Due,
 }
 
@@ -102,12 +106,14 @@ impl Keeper {
                     None => return Ok(()),
                 },
                 () = ended(self.halves.as_ref()) => Event::Ended,
+                () = news(self.status.as_mut()) => Event::News,
                 () = tokio::time::sleep(self.restart), if due => Event::Due,
             };
             match event {
                 Event::Ordered(order) => self.carry_out(order).await,
                 Event::Ended if shutdown.is_cancelled() => {}
                 Event::Ended => {
+                    self.status = None;
                     if let Some(halves) = self.halves.take()
                         && let Err(error) = halves.stop().await
                     {
@@ -116,6 +122,10 @@ impl Keeper {
                             "the cluster half failed; starting it again"
                         );
                     }
+                    self.tell();
+                }
+                Event::News => {
+                    self.remember();
                     self.tell();
                 }
                 Event::Due => self.revive().await,
@@ -128,7 +138,7 @@ impl Keeper {
         let Some(state) = &self.state else { return };
         match self.ground.resume(state).await {
             Ok(halves) => {
-                self.halves = Some(halves);
+                self.take(halves);
                 self.restart = RESTART_MIN;
             }
             Err(error) => {
@@ -139,6 +149,29 @@ impl Keeper {
         self.tell();
     }
 
+    fn take(&mut self, halves: Halves) {
+        self.status = Some(halves.agent.status());
+        self.halves = Some(halves);
+    }
+
+    /// Keeps what managers say of the cluster for the next start.
+    fn remember(&mut self) {
+        let (Some(state), Some(status)) = (&mut self.state, &self.status) else { return };
+        let before = state.clone();
+        {
+            let status = status.borrow();
+            state.managers.clone_from(&status.managers);
+            if status.data_path_port != 0 {
+                state.data_path_port = status.data_path_port;
+            }
+        }
+        if *state != before
+            && let Err(error) = self.ground.files.save(state)
+        {
+            tracing::warn!(error = format!("{error:#}"), "cannot keep where managers are");
+        }
+    }
+
     /// Publishes what is so.
     fn tell(&self) {
         let membership = match (&self.state, &self.halves) {
@@ -147,6 +180,7 @@ impl Keeper {
                 address: state.address,
                 managers: state.managers.clone(),
                 manager: halves.manager.clone(),
+                error: halves.agent.status().borrow().error.clone(),
             }),
             (Some(_), None) => Membership::Pending {
                 reason: "the node's part in the cluster is being started".to_owned(),
@@ -193,7 +227,7 @@ impl Keeper {
             .map_err(|error| fault(&error))?;
         let node = halves.identity.node_id();
         self.state = Some(state);
-        self.halves = Some(halves);
+        self.take(halves);
         Ok(node)
     }
 
@@ -227,7 +261,7 @@ impl Keeper {
         let halves = self.ground.begin(&state, identity).await.map_err(|error| fault(&error))?;
         let mut status = halves.agent.status();
         self.state = Some(state);
-        self.halves = Some(halves);
+        self.take(halves);
         let connected = status.wait_for(|status| status.connected);
         match tokio::time::timeout(JOIN_MAX, connected).await {
             Ok(_connected_or_ended) => Ok(()),
@@ -250,6 +284,7 @@ impl Keeper {
                  `--force` to ignore this message.",
             ));
         }
+        self.status = None;
         if let Some(halves) = self.halves.take() {
             // Also where no manager could be told the tasks are down.
             if let Err(error) = halves.leave(LEAVE_MAX).await {
@@ -285,6 +320,17 @@ async fn ended(halves: Option<&Halves>) {
         Some(halves) => halves.ended().await,
         None => std::future::pending().await,
     }
+}
+
+/// Waits until the agent's status has changed.
+async fn news(status: Option<&mut watch::Receiver<agent::Status>>) {
+    if let Some(status) = status
+        && status.changed().await.is_ok()
+    {
+        return;
+    }
+    // Without an agent, or at its end, which is told otherwise.
+    std::future::pending::<()>().await;
 }
 
 /// An error with its causes in one line.
