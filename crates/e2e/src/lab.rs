@@ -97,6 +97,11 @@ impl Lab {
             .into()
     }
 
+    /// The lab's own folder, with `data` and `run` in it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The docker socket of a node.
     pub fn socket(&self, node: u8) -> PathBuf {
         self.folder.join(format!("run/node-{node}/docker.sock"))

@@ -4,6 +4,7 @@
 //! leaves containers and traffic running; started again it takes them over.
 
 mod address;
+mod again;
 pub(crate) mod docker_socket;
 mod facts;
 mod member;
@@ -18,7 +19,7 @@ pub(crate) use options::{GATEWAY_SUBNET, Options};
 
 use crate::cgroup;
 use anyhow::{Context, Result, bail};
-use engine_api::Api;
+use engine_api::{About, Api};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use scope::{BoxError, Scope};
@@ -30,7 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Runs the daemon until it is told to end.
+/// Runs the daemon until it is told to end; where something fails, it starts again.
 pub(crate) async fn run(options: Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the skep daemon needs root: it makes namespaces and network rules (try sudo)");
@@ -49,12 +50,12 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let about = facts::observe(&options)?;
     tracing::info!(hostname = about.hostname, version = about.version, "skep starts");
     let mut scope = Scope::new();
-    scope.spawn("signals", signals(scope.token()));
-    let rooms = Rooms::start(&options, &mut scope).await?;
-    let engine = rooms.engine.clone();
-    let node = node::start(options.clone(), about, rooms, &mut scope).await?;
-    let api = engine_api::router(Api { engine, node: Arc::new(node) });
-    serve::start(doors, &api, &mut scope);
+    match start(&options, (doors, about), &mut scope).await {
+        Err(error) if again::has_returned() => {
+            again::come_back(&error).await?;
+        }
+        started => started?,
+    }
     if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {
         docker_socket::place(path, &socket);
     }
@@ -67,8 +68,25 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {
         docker_socket::remove(path, &socket)?;
     }
-    ended?;
+    if let Err(error) = ended {
+        again::come_back(&error).await?;
+    }
     tracing::info!("skep ends; containers and their traffic go on");
+    Ok(())
+}
+
+/// Starts everything that a node has.
+async fn start(
+    options: &Options,
+    (doors, about): (Vec<serve::Door>, About),
+    scope: &mut Scope,
+) -> Result<()> {
+    scope.spawn("signals", signals(scope.token()));
+    let rooms = Rooms::start(options, scope).await?;
+    let engine = rooms.engine.clone();
+    let node = node::start(options.clone(), about, rooms, scope).await?;
+    let api = engine_api::router(Api { engine, node: Arc::new(node) });
+    serve::start(doors, &api, scope);
     Ok(())
 }
 
