@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_caller_is_admitted_so_often_within_a_time() {
-        let (callers, limit) = (Callers::default(), (2, Duration::from_secs(60)));
+        let (callers, limit) = (Callers::default(), (2, Duration::from_mins(1)));
         let admit = |caller: u32, second: i64| {
             callers.admit_at(&caller, limit, Timestamp(second * 1_000_000_000))
         };
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn many_callers_keep_no_new_one_out() {
-        let (callers, limit) = (Callers::default(), (1, Duration::from_secs(60)));
+        let (callers, limit) = (Callers::default(), (1, Duration::from_mins(1)));
         for caller in 0..10_000_i64 {
             assert!(callers.admit_at(&caller, limit, Timestamp(caller)));
         }
