@@ -15,6 +15,7 @@ mod archive;
 mod client;
 mod containers;
 mod content;
+mod distribution;
 mod error;
 mod happenings;
 mod images;

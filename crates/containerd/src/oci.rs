@@ -100,6 +100,11 @@ pub(crate) fn hex(hash: &[u8]) -> String {
     text
 }
 
+/// Says whether a document of this type is a list of manifests for several machines.
+pub(crate) fn is_list(media_type: &str) -> bool {
+    media_type == INDEX || media_type == DOCKER_LIST
+}
+
 /// Says whether a text is a digest that may become part of a path.
 pub(crate) fn is_digest(text: &str) -> bool {
     let hash = text.strip_prefix("sha256:");

@@ -45,20 +45,16 @@ impl Containerd {
         progress: &mpsc::Sender<Progress>,
     ) -> Result<Image, Error> {
         let reference = names::parse(name)?;
-        let auth = authentication(credentials)?;
-        let mut sources = registry::sources(&reference, self.mirrors())?.into_iter().peekable();
-        loop {
-            let missing = || Error::NoImage(name.to_owned());
-            let source = sources.next().ok_or_else(missing)?;
-            // Credentials are for the registry itself, not for whoever mirrors it.
-            let auth = if source.is_mirror { &RegistryAuth::Anonymous } else { &auth };
-            match self.pull_from(&source, auth, progress).await {
-                Err(error) if sources.peek().is_some() => {
+        for source in registry::sources(&reference, self.mirrors())? {
+            let auth = source.authentication(credentials)?;
+            match self.pull_from(&source, &auth, progress).await {
+                Err(error) if source.is_mirror => {
                     tracing::warn!(source = source.address, %error, "cannot pull from a mirror");
                 }
                 outcome => return outcome,
             }
         }
+        Err(Error::NoImage(name.to_owned()))
     }
 
     async fn pull_from(
@@ -100,21 +96,6 @@ fn tell(progress: &mpsc::Sender<Progress>, layer: &Descriptor, status: &str, cur
     let _nobody_listens = progress.try_send(message);
 }
 
-fn authentication(credentials: Option<&Credentials>) -> Result<RegistryAuth, Error> {
-    match credentials {
-        Some(credentials) if !credentials.identity_token.is_empty() => Err(Error::Refused {
-            kind: FaultKind::NotImplemented,
-            message: "identity tokens of a registry are not supported by skep yet; log in with a \
-                      password or an access token"
-                .to_owned(),
-        }),
-        Some(Credentials { username, password, .. }) if !username.is_empty() => {
-            Ok(RegistryAuth::Basic(username.clone(), password.clone()))
-        }
-        _ => Ok(RegistryAuth::Anonymous),
-    }
-}
-
 /// Repeats what failed for a passing reason.
 async fn patiently<T, F>(attempts: u32, attempt: impl Fn() -> F) -> Result<T, Error>
 where
@@ -143,7 +124,7 @@ async fn resolve(source: &Source, auth: &RegistryAuth) -> Result<NewImage, Error
         authorised.map_err(|error| registry::refusal(source, &error))?;
         let (mut content, digest) = manifest(source, auth, &source.reference).await?;
         let mut media_type = media_type_of(&content)?;
-        if media_type == oci::INDEX || media_type == oci::DOCKER_LIST {
+        if oci::is_list(&media_type) {
             let list: Index = parse(&content)?;
             let fitting = oci::pick(&list.manifests).ok_or_else(|| Error::Refused {
                 kind: FaultKind::NotFound,
@@ -173,7 +154,7 @@ async fn resolve(source: &Source, auth: &RegistryAuth) -> Result<NewImage, Error
     tokio::time::timeout(ANSWER_MAX, resolved).await.map_err(elapsed)?
 }
 
-async fn manifest(
+pub(crate) async fn manifest(
     source: &Source,
     auth: &RegistryAuth,
     reference: &oci_client::Reference,
@@ -194,7 +175,7 @@ async fn manifest(
 }
 
 /// Older registries leave the type out of the document; then what it holds tells.
-fn media_type_of(content: &[u8]) -> Result<String, Error> {
+pub(crate) fn media_type_of(content: &[u8]) -> Result<String, Error> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Kind {
@@ -213,11 +194,11 @@ fn media_type_of(content: &[u8]) -> Result<String, Error> {
     Ok(or_default(kind.media_type, default))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(content: &[u8]) -> Result<T, Error> {
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(content: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(content).map_err(|source| Error::json("the registry's manifest", source))
 }
 
-async fn config(source: &Source, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+pub(crate) async fn config(source: &Source, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
     let mut content = Vec::new();
     if (MANIFEST_MAX as u64) < descriptor.size {
         return Err(Error::Archive("its configuration is too large".to_owned()));

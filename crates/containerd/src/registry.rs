@@ -2,9 +2,11 @@
 
 use crate::error::Error;
 use crate::names;
+use crate::port::Credentials;
 use oci_client::Reference;
 use oci_client::client::{Client as Http, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::secrets::RegistryAuth;
 use std::error::Error as _;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,6 +25,27 @@ pub(crate) struct Source {
     /// With scheme, for messages.
     pub(crate) address: String,
     pub(crate) is_mirror: bool,
+}
+
+impl Source {
+    /// What is shown to it. Credentials are for the registry itself, not for whoever mirrors it.
+    pub(crate) fn authentication(
+        &self,
+        credentials: Option<&Credentials>,
+    ) -> Result<RegistryAuth, Error> {
+        match credentials.filter(|_| !self.is_mirror) {
+            Some(credentials) if !credentials.identity_token.is_empty() => Err(Error::Refused {
+                kind: FaultKind::NotImplemented,
+                message: "identity tokens of a registry are not supported by skep yet; log in \
+                          with a password or an access token"
+                    .to_owned(),
+            }),
+            Some(Credentials { username, password, .. }) if !username.is_empty() => {
+                Ok(RegistryAuth::Basic(username.clone(), password.clone()))
+            }
+            _ => Ok(RegistryAuth::Anonymous),
+        }
+    }
 }
 
 /// A mirror of docker.io.

@@ -1,8 +1,8 @@
 //! The engine's port, on the parts of this crate.
 
 use crate::port::{
-    Answer, Archive, Credentials, Exit, Happening, Image, Progress, Runtime, Size, State, Stdio,
-    Usage,
+    Answer, Archive, Credentials, Distribution, Exit, Happening, Image, Progress, Runtime, Size,
+    State, Stdio, Usage,
 };
 use crate::{Containerd, Error, happenings, mounts};
 use futures_util::FutureExt;
@@ -41,6 +41,11 @@ impl Runtime for Containerd {
     ) -> Answer<'_, Image> {
         let own = self.clone();
         answer(async move { own.pull_image(&name, credentials.as_ref(), &progress).await })
+    }
+
+    fn resolve(&self, name: String, credentials: Option<Credentials>) -> Answer<'_, Distribution> {
+        let own = self.clone();
+        answer(async move { own.resolve_name(&name, credentials.as_ref()).await })
     }
 
     fn images(&self) -> Answer<'_, Vec<Image>> {

@@ -313,3 +313,36 @@ async fn a_registry_that_is_not_there_is_named() {
     assert!(fault.message.contains("http://127.0.0.1:1"), "{fault}");
     assert!(fault.message.to_lowercase().contains("connection refused"), "{fault}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_resolved_to_what_it_stands_for_now_and_nothing_is_fetched() {
+    if !ready() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.start().await;
+    let registry = Registry::start(bench.directory.path(), true).await;
+    registry.push("team/app:1", false).await;
+    registry.push("team/many:1", true).await;
+    let runtime = bench.connect("one").await;
+    let name = |rest: &str| format!("{}/{rest}", registry.address);
+    let resolve = |rest: &str| runtime.resolve(name(rest), Some(alice("secret")));
+
+    let one = resolve("team/app:1").await.unwrap();
+    assert_eq!(one.media_type, "application/vnd.docker.distribution.manifest.v2+json");
+    assert_eq!((one.platforms.len(), one.platforms[0].os.as_str()), (1, "linux"));
+    let many = resolve("team/many:1").await.unwrap();
+    let machines: Vec<&str> = many.platforms.iter().map(|it| it.architecture.as_str()).collect();
+    assert_eq!(machines, ["sparc", "amd64", "arm64"]);
+    assert_ne!(one.digest, many.digest);
+    assert!(runtime.images().await.unwrap().is_empty(), "nothing is fetched");
+
+    let pinned = name(&format!("team/many@{}", many.digest));
+    let (progress, _read) = mpsc::channel(PROGRESS_MAX);
+    let image = runtime.pull(pinned.clone(), Some(alice("secret")), progress).await.unwrap();
+    assert!(image.names.contains(&pinned), "{:?}", image.names);
+    let missing = resolve("team/app:none").await.unwrap_err();
+    assert_eq!(missing.kind, FaultKind::NotFound);
+    let denied = runtime.resolve(name("team/app:1"), None).await.unwrap_err();
+    assert!(denied.message.starts_with("pull access denied"), "{denied}");
+}

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::container::Container;
 use crate::events::{EventKind, EventStream, Events};
 use crate::exec::Exec;
+use crate::fetch::Fetches;
 use crate::info::{ContainerInfo, ContainerState, Status};
 use crate::keeper::Turn;
 use crate::logs::{self, LogOptions, LogStream};
@@ -18,7 +19,7 @@ use dataplane::Dataplane;
 use scope::Scope;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -45,8 +46,7 @@ pub(crate) struct Inner {
     pub(crate) looks: Looks,
     registry: Mutex<Registry>,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Exec>>>,
-    /// Pulls in flight, by complete name: whoever wants the same image waits for the first.
-    pub(crate) pulls: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    pub(crate) fetches: Fetches,
     /// The right to read the FIFOs, until the loop ends.
     pub(crate) turn: Mutex<Option<Turn>>,
     /// Everything that runs beside the loop: pumps, health checks, ends, clients' requests.
@@ -93,7 +93,7 @@ pub async fn start(
         events: Events::new(),
         registry: Mutex::default(),
         execs: Mutex::default(),
-        pulls: Mutex::default(),
+        fetches: Fetches::default(),
         tracker: TaskTracker::new(),
         token: scope.token(),
     };

@@ -4,8 +4,8 @@
 //! outlive an engine that is started again, as containers do.
 
 use crate::runtime::{
-    Answer, Archive, Credentials, Exit, Happening, Image, Progress, Runtime, Size, State, Stdio,
-    Usage,
+    Answer, Archive, Credentials, Distribution, Exit, Happening, Image, Progress, Runtime, Size,
+    State, Stdio, Usage,
 };
 use futures_util::StreamExt;
 use futures_util::future::FutureExt;
@@ -51,6 +51,9 @@ struct Held {
     pulls: usize,
     /// What the last pull was given.
     credentials: Option<Credentials>,
+    /// What a registry has, by complete name; the image's id is the digest.
+    registry: BTreeMap<String, Image>,
+    asked: usize,
 }
 
 #[derive(Clone, Default)]
@@ -183,6 +186,21 @@ impl Fake {
         self.held().containers.keys().cloned().collect()
     }
 
+    /// A registry has this image, whose digest is made from `version`.
+    pub fn publish(&self, name: &str, version: u8, config: Value) {
+        let id = format!("sha256:{version:064x}");
+        let repository = name.rsplit_once(':').map_or(name, |(repository, _)| repository);
+        let names = vec![name.to_owned(), format!("{repository}@{id}")];
+        let config = Value::Object([("config".to_owned(), config)].into_iter().collect());
+        let image = Image { id: id.clone(), names, digest: id, size: 1, config };
+        self.change(|held| held.registry.insert(name.to_owned(), image));
+    }
+
+    /// How often a registry was asked for a digest.
+    pub fn asked(&self) -> usize {
+        self.held().asked
+    }
+
     /// How often something was pulled.
     pub fn pulls(&self) -> usize {
         self.held().pulls
@@ -264,13 +282,38 @@ impl Runtime for Fake {
     ) -> Answer<'_, Image> {
         let status = "Pull complete".to_owned();
         let _full = progress.try_send(Progress { status, ..Progress::default() });
-        self.add_image(&name, json!({ "Cmd": ["run"] }));
+        let published = self.held().registry.get(&name).cloned();
+        match published {
+            Some(image) => self.change(|held| {
+                for other in held.images.values_mut() {
+                    other.names.retain(|own| *own != name);
+                }
+                held.images.insert(image.id.clone(), image);
+            }),
+            None => self.add_image(&name, json!({ "Cmd": ["run"] })),
+        }
         self.call(|held| {
             held.pulls += 1;
             held.credentials = credentials;
             let image = held.images.values().find(|image| image.names.contains(&name));
             image.cloned().ok_or_else(|| Fault::internal("it was just added"))
         })
+    }
+
+    /// Others get their turn before a registry answers.
+    fn resolve(&self, name: String, _: Option<Credentials>) -> Answer<'_, Distribution> {
+        let answer = self.call(|held| {
+            held.asked += 1;
+            let image = held.registry.get(&name);
+            let unreachable = || Fault::internal(format!("{name}: no route to host"));
+            let digest = image.ok_or_else(unreachable)?.digest.clone();
+            Ok(Distribution { digest, ..Distribution::default() })
+        });
+        async move {
+            tokio::task::yield_now().await;
+            answer.await
+        }
+        .boxed()
     }
 
     fn images(&self) -> Answer<'_, Vec<Image>> {

@@ -6,10 +6,9 @@ use crate::info::Status;
 use crate::reference::Reference;
 use crate::runtime::{Archive, Credentials, Image, Progress};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, Weak};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use types::{Fault, FaultKind};
+use types::Fault;
 
 /// Lines of progress that wait for a client.
 const PROGRESS: usize = 64;
@@ -80,45 +79,6 @@ impl Engine {
             let _gone = sink.send(Ok(Progress { status, ..Progress::default() })).await;
         }
         Ok(())
-    }
-
-    /// The image, fetched only if it is not here.
-    pub async fn ensure_image(
-        &self,
-        name: &str,
-        credentials: Option<Credentials>,
-    ) -> Result<Image, Fault> {
-        match self.image(name).await {
-            Err(fault) if fault.kind == FaultKind::NotFound => {}
-            found => return found,
-        }
-        let reference = Reference::parse(name)?;
-        let turn = self.pull_turn(reference.complete());
-        let _turn = turn.lock().await;
-        // Whoever was first may have fetched it.
-        match self.image(name).await {
-            Err(fault) if fault.kind == FaultKind::NotFound => {}
-            found => return found,
-        }
-        // Nobody looks at the progress; the runtime does not wait for it either.
-        let (progress, _unseen) = mpsc::channel(1);
-        let pulling =
-            self.inner.runtime.pull(reference.complete().to_owned(), credentials, progress);
-        let image = pulling.await?;
-        self.tell_image("pull", reference.familiar(), reference.familiar());
-        Ok(image)
-    }
-
-    /// One pull of an image at a time.
-    fn pull_turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut pulls = self.inner.pulls.lock().unwrap_or_else(PoisonError::into_inner);
-        pulls.retain(|_, turn| 0 < turn.strong_count());
-        if let Some(turn) = pulls.get(name).and_then(Weak::upgrade) {
-            return turn;
-        }
-        let turn = Arc::default();
-        pulls.insert(name.to_owned(), Arc::downgrade(&turn));
-        turn
     }
 
     /// Takes the images of a `docker save` archive or OCI layout over.
@@ -251,7 +211,7 @@ impl Engine {
         Ok(())
     }
 
-    fn tell_image(&self, action: &str, id: &str, name: &str) {
+    pub(crate) fn tell_image(&self, action: &str, id: &str, name: &str) {
         let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
         self.inner.events.tell(EventKind::Image, action, id, attributes);
     }

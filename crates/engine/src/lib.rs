@@ -24,6 +24,7 @@ mod events;
 mod exec;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod fetch;
 mod fifo;
 mod files;
 mod health;
@@ -59,8 +60,8 @@ pub use logs::{LogEntry, LogOptions, LogStream};
 pub use names::draw as draw_name;
 pub use reference::Reference;
 pub use runtime::{
-    Answer, Archive, Credentials, Exit, Happening, Image, Progress, Runtime, Size, State, Stdio,
-    Usage,
+    Answer, Archive, Credentials, Distribution, Exit, Happening, Image, Progress, Runtime, Size,
+    State, Stdio, Usage,
 };
 pub use spec::check_profile as check_seccomp_profile;
 pub use volumes::Volume;

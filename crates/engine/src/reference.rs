@@ -35,6 +35,26 @@ impl Reference {
         &self.complete
     }
 
+    /// The complete name without tag or digest.
+    pub fn repository(&self) -> &str {
+        let name = self.complete.split('@').next().unwrap_or_default();
+        match name.rsplit_once(':') {
+            // A colon before a slash belongs to the registry's port.
+            Some((repository, tag)) if !tag.contains('/') => repository,
+            _ => name,
+        }
+    }
+
+    /// The host that is asked for it.
+    pub fn registry(&self) -> &str {
+        self.complete.split('/').next().unwrap_or_default()
+    }
+
+    /// Says whether it is pinned by a digest, so that it never stands for anything else.
+    pub fn is_pinned(&self) -> bool {
+        self.complete.contains('@')
+    }
+
     /// The name as Docker shows it: `nginx:latest`.
     pub fn familiar(&self) -> &str {
         Self::shorten(&self.complete)
@@ -66,6 +86,9 @@ mod tests {
         let digest = format!("sha256:{}", "0".repeat(64));
         let pinned = Reference::parse(&format!("nginx:1@{digest}")).unwrap();
         assert_eq!(pinned.familiar(), format!("nginx@{digest}"));
+        assert_eq!((pinned.repository(), pinned.is_pinned()), ("docker.io/library/nginx", true));
+        let own = Reference::parse("localhost:5000/a/b").unwrap();
+        assert_eq!((own.repository(), own.registry()), ("localhost:5000/a/b", "localhost:5000"));
     }
 
     #[test]

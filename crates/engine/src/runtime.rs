@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
-use types::{Fault, Timestamp};
+use types::{Fault, Platform, Timestamp};
 
 /// What a runtime's call gives.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
@@ -50,6 +50,9 @@ pub trait Runtime: Send + Sync + 'static {
         credentials: Option<Credentials>,
         progress: mpsc::Sender<Progress>,
     ) -> Answer<'_, Image>;
+
+    /// Asks the registry what a name stands for, without fetching it. Answers within seconds.
+    fn resolve(&self, name: String, credentials: Option<Credentials>) -> Answer<'_, Distribution>;
 
     /// All images, one entry for each id.
     fn images(&self) -> Answer<'_, Vec<Image>>;
@@ -144,6 +147,18 @@ pub struct Image {
     pub size: u64,
     /// The OCI configuration as it stands, e.g. `{"architecture": …, "config": {"Cmd": …}}`.
     pub config: Value,
+}
+
+/// What a registry says of a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// Of its manifest, or of its list of manifests for several machines.
+    pub digest: String,
+    pub media_type: String,
+    /// Bytes of that document.
+    pub size: u64,
+    /// The machines that it is for, in the words of images, e.g. `linux` and `amd64`.
+    pub platforms: Vec<Platform>,
 }
 
 /// The name and password for a registry.

@@ -19,6 +19,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     socket: PathBuf,
+    /// Sent along for the daemon to show it to a registry.
+    registry_auth: Option<String>,
 }
 
 /// An error that the daemon answered.
@@ -32,7 +34,12 @@ pub(crate) struct Refusal {
 impl Client {
     /// The API at a unix socket.
     pub(crate) fn unix(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self { socket: socket.to_owned(), registry_auth: None }
+    }
+
+    /// The same API; credentials for a registry (base64 of JSON) go along with every request.
+    pub(crate) fn authorised(&self, registry_auth: &str) -> Self {
+        Self { registry_auth: Some(registry_auth.to_owned()), ..self.clone() }
     }
 
     /// The API that `-H` or `DOCKER_HOST` names.
@@ -50,13 +57,15 @@ impl Client {
         path: &str,
         body: impl Into<Bytes>,
     ) -> Result<Response<Incoming>> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("Host", "skep")
-            .header("Content-Type", "application/json")
-            .body(Full::new(body.into()))?;
-        self.request(request).await
+            .header("Content-Type", "application/json");
+        if let Some(auth) = &self.registry_auth {
+            request = request.header("X-Registry-Auth", auth);
+        }
+        self.request(request.body(Full::new(body.into()))?).await
     }
 
     /// Sends any request, e.g. one that streams a body or asks for an upgrade.

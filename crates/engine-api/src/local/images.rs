@@ -21,7 +21,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::io::StreamReader;
-use types::{Fault, Labels, Timestamp};
+use types::{Fault, Labels, Platform, Timestamp};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -31,6 +31,7 @@ pub(crate) fn routes() -> Router<Api> {
         // Names of images have slashes in them, so that what follows is taken off by hand.
         .route("/images/{*rest}", get(inspect).post(tag))
         .route("/images/{*rest}", delete(remove))
+        .route("/distribution/{*rest}", get(distribution))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -224,6 +225,29 @@ async fn remove(
     Ok(Json(removed.iter().map(render_removed).collect()))
 }
 
+/// What a registry says of a name: clients ask before they make a service, and pin its image.
+async fn distribution(
+    State(api): State<Api>,
+    Path(rest): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let Some((name, "json")) = rest.rsplit_once('/') else {
+        return Err(
+            Fault::not_found(format!("/distribution/{rest} is not supported by skep")).into()
+        );
+    };
+    let found = api.engine.distribution(name, credentials(&headers)?.map(Into::into)).await?;
+    let platform = |it: &Platform| json!({ "architecture": it.architecture, "os": it.os });
+    Ok(Json(json!({
+        "Descriptor": {
+            "mediaType": found.media_type,
+            "digest": found.digest,
+            "size": found.size,
+        },
+        "Platforms": found.platforms.iter().map(platform).collect::<Vec<_>>(),
+    })))
+}
+
 /// What the operations here read.
 #[cfg(test)]
 pub(super) fn served() -> Vec<Served> {
@@ -234,5 +258,6 @@ pub(super) fn served() -> Vec<Served> {
         Served::new("GET /images/{name}/json").query::<InspectQuery>(),
         Served::new("POST /images/{name}/tag").query::<TagQuery>(),
         Served::new("DELETE /images/{name}").query::<RemoveQuery>(),
+        Served::new("GET /distribution/{name}/json"),
     ]
 }

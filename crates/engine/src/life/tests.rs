@@ -650,6 +650,46 @@ async fn a_container_that_removes_itself_is_gone_after_its_end() {
 }
 
 #[tokio::test]
+async fn a_tag_that_has_moved_is_fetched_again_and_a_digest_is_not() {
+    let stage = Stage::new().await;
+    let name = "docker.io/team/app:1";
+    let config = || json!({"Cmd": ["serve"]});
+    stage.fake.publish(name, 1, config());
+    let first = stage.engine.ensure_image("team/app:1", None).await.unwrap();
+    assert_eq!(stage.engine.ensure_image("team/app:1", None).await.unwrap(), first);
+    assert_eq!((stage.fake.pulls(), stage.fake.asked()), (1, 1));
+    stage.fake.publish(name, 2, config());
+    let second = stage.engine.ensure_image("team/app:1", None).await.unwrap();
+    assert_ne!(first.id, second.id);
+    let pinned = format!("team/app:1@{}", second.digest);
+    assert_eq!(stage.engine.ensure_image(&pinned, None).await.unwrap().id, second.id);
+    let by_id = stage.engine.ensure_image(&first.id, None).await.unwrap();
+    assert_eq!(by_id.id, first.id, "an id stands for itself");
+    assert_eq!((stage.fake.pulls(), stage.fake.asked()), (2, 2), "nobody is asked of a digest");
+}
+
+#[tokio::test]
+async fn an_image_that_is_only_here_serves_and_its_registry_is_left_alone_for_a_while() {
+    let stage = Stage::new().await;
+    for _ in 0..5 {
+        stage.engine.ensure_image("web", None).await.unwrap();
+    }
+    assert_eq!((stage.fake.pulls(), stage.fake.asked()), (0, 1));
+}
+
+#[tokio::test]
+async fn tasks_that_come_together_share_what_a_registry_says() {
+    let stage = Stage::new().await;
+    stage.fake.publish("docker.io/team/app:1", 1, json!({"Cmd": ["serve"]}));
+    stage.engine.ensure_image("team/app:1", None).await.unwrap();
+    let all = (0..20).map(|_| stage.engine.ensure_image("team/app:1", None));
+    for image in futures_util::future::join_all(all).await {
+        image.unwrap();
+    }
+    assert!(stage.fake.asked() <= 2, "asked {} times", stage.fake.asked());
+}
+
+#[tokio::test]
 async fn images_are_fetched_once_and_kept_while_they_are_used() {
     let stage = Stage::new().await;
     let (one, two) = tokio::join!(

@@ -191,7 +191,7 @@ impl Pull {
     pub(crate) async fn run(self) -> Result<()> {
         let (name, tag) = split(&self.name);
         let path = format!("/images/create?fromImage={}&tag={}", escape(name), escape(tag));
-        let client = self.host.client()?;
+        let client = super::registry::authorised(&self.host.client()?, &self.name)?;
         if !self.quiet && !self.name.contains(['@', ':']) {
             say("Using default tag: latest");
         }

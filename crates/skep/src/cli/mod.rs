@@ -10,6 +10,7 @@ mod network;
 mod node;
 mod progress;
 mod query;
+mod registry;
 mod service;
 mod show;
 mod stack;

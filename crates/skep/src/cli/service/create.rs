@@ -136,7 +136,9 @@ impl Create {
 }
 
 pub(super) async fn run(client: &Client, verb: Create) -> Result<()> {
-    let (spec, waiting) = verb.spec()?;
+    let images = verb.flags.images;
+    let (mut spec, waiting) = verb.spec()?;
+    let client = &images.prepare(client, &mut spec).await?;
     let body = engine_api::render_service_spec(&spec);
     let created: Value = client.post("/services/create", &body).await?;
     let id = created["ID"].as_str().unwrap_or_default();

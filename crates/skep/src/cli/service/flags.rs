@@ -1,6 +1,7 @@
 //! Flags that `service create` and `service update` share: each sets one thing.
 
 use super::parse;
+use crate::cli::registry::Images;
 use anyhow::{Result, bail};
 use clap::Args;
 use std::time::Duration;
@@ -39,9 +40,8 @@ pub(super) struct Flags {
     update: UpdateFlags,
     #[command(flatten)]
     rollback: RollbackFlags,
-    /// Taken for docker's sake: images are resolved on the nodes
-    #[arg(long, hide = true)]
-    no_resolve_image: bool,
+    #[command(flatten)]
+    pub(super) images: Images,
 }
 
 #[derive(Args, Debug)]

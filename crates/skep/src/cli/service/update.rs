@@ -158,7 +158,13 @@ pub(super) async fn run(client: &Client, verb: Update) -> Result<()> {
             spec.task.networks.push(attachment);
         }
         verb.write(&mut spec)?;
-        write(client, &service, &spec).await?;
+        let images = verb.flags.images;
+        let client = if verb.image.is_some() {
+            images.prepare(client, &mut spec).await?
+        } else {
+            images.client(client, &spec.task.container.image)?
+        };
+        write(&client, &service, &spec).await?;
     }
     say(&verb.name);
     verb.waiting.wait(client, &id).await

@@ -2,7 +2,7 @@
 
 use super::parts;
 use crate::cli::query::{list, text};
-use crate::cli::{progress, say, service, warn};
+use crate::cli::{progress, registry, say, service, warn};
 use crate::client::{Client, Refusal, escape};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -34,9 +34,34 @@ pub(crate) struct Deploy {
     /// Wait without showing progress
     #[arg(short, long)]
     quiet: bool,
-    /// Taken for docker's sake: images are resolved on the nodes
-    #[arg(long, hide = true)]
-    resolve_image: Option<String>,
+    /// When a registry is asked for the digests of images
+    #[arg(long, value_enum, default_value_t = Resolve::Always)]
+    resolve_image: Resolve,
+    /// Send the credentials for registries to the nodes
+    #[arg(long)]
+    with_registry_auth: bool,
+}
+
+/// When a registry is asked what a tag stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Resolve {
+    /// At every deploy
+    Always,
+    /// When the file names another image than before
+    Changed,
+    Never,
+}
+
+impl Resolve {
+    /// Says whether the digest of an image is asked for; `changed`: the service has another one,
+    /// or is new.
+    fn asks(self, changed: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Changed => changed,
+            Self::Never => false,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -110,7 +135,7 @@ pub(super) async fn run(client: &Client, verb: &Deploy) -> Result<()> {
     networks(client, &verb.name, &project.networks).await?;
     let mut ids = Vec::new();
     for spec in project.services {
-        ids.push(put(client, &existing, spec).await?);
+        ids.push(put(client, verb, &existing, spec).await?);
     }
     if verb.detach {
         return Ok(());
@@ -171,10 +196,27 @@ fn is_not_found(error: &anyhow::Error) -> bool {
 }
 
 /// Creates a service, or updates the one that is there; returns its id.
-async fn put(client: &Client, existing: &[Value], mut spec: ServiceSpec) -> Result<String> {
+async fn put(
+    client: &Client,
+    verb: &Deploy,
+    existing: &[Value],
+    mut spec: ServiceSpec,
+) -> Result<String> {
     let name = spec.name.clone();
+    let image = spec.task.container.image.clone();
+    let authorised;
+    let client = if verb.with_registry_auth {
+        authorised = registry::authorised(client, &image)?;
+        &authorised
+    } else {
+        client
+    };
+    registry::name_tag(&mut spec);
     let Some(service) = existing.iter().find(|service| text(service, "/Spec/Name") == name) else {
         say(&format!("Creating service {name}"));
+        if verb.resolve_image.asks(true) {
+            registry::pin(client, &mut spec).await;
+        }
         let body = engine_api::render_service_spec(&spec);
         let created: Value = client
             .post("/services/create", &body)
@@ -188,7 +230,16 @@ async fn put(client: &Client, existing: &[Value], mut spec: ServiceSpec) -> Resu
     let id = text(service, "/ID").to_owned();
     say(&format!("Updating service {name} (id: {id})"));
     // Forced updates count up; starting again from zero would replace every task.
-    spec.task.force_update = service::spec(service)?.task.force_update;
+    let before = service::spec(service)?;
+    spec.task.force_update = before.task.force_update;
+    let changed = before.labels.get(compose::LABEL_IMAGE) != Some(&image);
+    if verb.resolve_image.asks(changed) {
+        registry::pin(client, &mut spec).await;
+    } else if !changed {
+        // What was found out at an earlier deploy: otherwise every task would be replaced.
+        spec.task.container.image = before.task.container.image;
+        spec.task.placement.platforms = before.task.placement.platforms;
+    }
     service::write(client, service, &spec)
         .await
         .with_context(|| format!("failed to update service {name}"))?;

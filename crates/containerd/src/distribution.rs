@@ -1,0 +1,65 @@
+//! What a registry says of a name, without fetching what it stands for.
+
+use crate::Containerd;
+use crate::error::Error;
+use crate::names;
+use crate::oci::{self, Config, Index, Manifest};
+use crate::port::{Credentials, Distribution};
+use crate::pull::{config, manifest, media_type_of, parse};
+use crate::registry::{self, Source};
+use oci_client::RegistryOperation;
+use oci_client::secrets::RegistryAuth;
+use std::time::Duration;
+use types::{Platform, Retry};
+
+/// For one registry: whoever asks waits, and goes on without the answer where there is none.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+impl Containerd {
+    /// Asks for the digest of a name: mirrors first, then the registry itself. Each is asked once.
+    pub(crate) async fn resolve_name(
+        &self,
+        name: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<Distribution, Error> {
+        let reference = names::parse(name)?;
+        for source in registry::sources(&reference, self.mirrors())? {
+            let auth = source.authentication(credentials)?;
+            let answer = tokio::time::timeout(ANSWER_MAX, ask(&source, &auth)).await;
+            let answer = answer.unwrap_or_else(|_elapsed| Err(silent(&source)));
+            match answer {
+                Err(error) if source.is_mirror => {
+                    tracing::warn!(source = source.address, %error, "cannot ask a mirror");
+                }
+                answer => return answer,
+            }
+        }
+        Err(Error::NoImage(name.to_owned()))
+    }
+}
+
+fn silent(source: &Source) -> Error {
+    let message = format!("{} does not answer within {} s", source.address, ANSWER_MAX.as_secs());
+    Error::Registry { message, retry: Retry::Transient }
+}
+
+async fn ask(source: &Source, auth: &RegistryAuth) -> Result<Distribution, Error> {
+    let authorised = source.http.auth(&source.reference, auth, RegistryOperation::Pull).await;
+    authorised.map_err(|error| registry::refusal(source, &error))?;
+    let (content, digest) = manifest(source, auth, &source.reference).await?;
+    let media_type = media_type_of(&content)?;
+    let platforms = if oci::is_list(&media_type) {
+        let list: Index = parse(&content)?;
+        list.manifests.iter().filter_map(|entry| entry.platform.as_ref()).map(platform).collect()
+    } else {
+        let manifest: Manifest = parse(&content)?;
+        let config: Config = parse(&config(source, &manifest.config).await?)?;
+        vec![Platform { os: config.os, architecture: config.architecture }]
+    };
+    let size = content.len() as u64;
+    Ok(Distribution { digest, media_type, size, platforms })
+}
+
+fn platform(entry: &oci::Platform) -> Platform {
+    Platform { os: entry.os.clone(), architecture: entry.architecture.clone() }
+}
