@@ -64,10 +64,14 @@ impl Listening {
                         return happening;
                     }
                 }
-                Ok(None) => self.events = None,
+                Ok(None) => {
+                    self.events = None;
+                    return Happening::Lost;
+                }
                 Err(error) => {
                     tracing::info!(%error, "lost the connection to containerd's events");
                     self.events = None;
+                    return Happening::Lost;
                 }
             }
         }

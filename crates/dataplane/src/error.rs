@@ -25,6 +25,9 @@ pub enum Error {
     },
     #[error("network {0} is not known on this node yet")]
     UnknownNetwork(NetworkId),
+    /// In Docker's words.
+    #[error("Bind for 0.0.0.0:{0} failed: port is already allocated")]
+    PortAllocated(u16),
     #[error("no free address in the gateway subnet {0}; choose a larger one")]
     GatewayExhausted(ipnet::Ipv4Net),
     #[error("cannot make the network namespace {path}")]
@@ -60,6 +63,7 @@ impl Error {
             | Self::GatewayExhausted(_) => Retry::Transient,
             Self::Stopped
             | Self::PortTaken(_)
+            | Self::PortAllocated(_)
             | Self::Lost(_)
             | Self::Detached(_)
             | Self::Journal { .. }

@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) fetches: Fetches,
     /// The right to read the FIFOs, until the loop ends.
     pub(crate) turn: Mutex<Option<Turn>>,
+    /// Ends the watch over processes, which goes on while the runtime tells nothing.
+    pub(crate) lost: Mutex<Option<CancellationToken>>,
     /// Everything that runs beside the loop: pumps, health checks, ends, clients' requests.
     pub(crate) tracker: TaskTracker,
     pub(crate) token: CancellationToken,
@@ -94,6 +96,7 @@ pub async fn start(
         registry: Mutex::default(),
         execs: Mutex::default(),
         fetches: Fetches::default(),
+        lost: Mutex::default(),
         tracker: TaskTracker::new(),
         token: scope.token(),
     };

@@ -44,6 +44,10 @@ struct Held {
     away: bool,
     /// The runtime cannot tell how containers are that were started.
     puzzled: bool,
+    /// File systems are not made until this is false.
+    slow: bool,
+    /// The process of every container that is started; one that is not there where 0.
+    pid: u32,
     /// What starts fail with.
     broken: Option<Fault>,
     /// Containers end at SIGTERM unless told otherwise.
@@ -158,6 +162,16 @@ impl Fake {
     /// Whether the runtime cannot tell how containers are that were started.
     pub fn set_puzzled(&self, puzzled: bool) {
         self.change(|held| held.puzzled = puzzled);
+    }
+
+    /// The process of every container that is started from now on.
+    pub fn set_pid(&self, pid: u32) {
+        self.change(|held| held.pid = pid);
+    }
+
+    /// Whether the runtime takes its time to make file systems.
+    pub fn set_slow(&self, slow: bool) {
+        self.change(|held| held.slow = slow);
     }
 
     /// Whether containers ignore SIGTERM.
@@ -345,10 +359,18 @@ impl Runtime for Fake {
     }
 
     fn prepare(&self, id: String, _: String) -> Answer<'_, ()> {
-        self.call(|held| {
-            held.containers.entry(id).or_default();
-            Ok(())
-        })
+        let mut changed = self.changed.subscribe();
+        let fake = self.clone();
+        async move {
+            // It never fails: the sender is the stand-in's own.
+            let _quick = changed.wait_for(|_| !fake.held().slow).await.is_ok();
+            let made = fake.call(|held| {
+                held.containers.entry(id).or_default();
+                Ok(())
+            });
+            made.await
+        }
+        .boxed()
     }
 
     fn mount(&self, _: String, at: PathBuf) -> Answer<'_, ()> {
@@ -382,7 +404,7 @@ impl Runtime for Fake {
             }
             let kept = held.containers.get_mut(&id).ok_or_else(|| no_container(&id))?;
             kept.run = Some(Run { spec, stdio, exit: None });
-            Ok(PID)
+            Ok(if held.pid == 0 { PID } else { held.pid })
         })
     }
 

@@ -239,6 +239,8 @@ pub struct Exit {
 /// What a runtime tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
+    /// The connection is lost: nothing is told before [`Self::Resubscribed`].
+    Lost,
     /// The subscription is new: what happened before it is not told.
     Resubscribed,
     /// A container's first process has ended. (Ends of further processes are not told.)

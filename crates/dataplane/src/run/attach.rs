@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use tokio::time::timeout;
+use types::Protocol;
 
 impl<K: Kernel, N: Namespaces> Run<K, N> {
     pub(super) async fn attach(&mut self, id: &str, wanted: Wanted) -> Result<(), Error> {
@@ -19,6 +20,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 return Err(Error::UnknownNetwork(attachment.network.clone()));
             }
         }
+        self.check_ports(id, &wanted)?;
         let netns = self.netns(id);
         let mut sandbox = match self.here.sandboxes.get(id) {
             Some(sandbox) => sandbox.clone(),
@@ -51,6 +53,24 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         self.here.sandboxes.insert(id.to_owned(), sandbox);
         self.local_is_saved = false;
         Ok(())
+    }
+
+    /// Refuses a port of the node that leads to another container. One that a service publishes on
+    /// every node leads to its tasks; whether a task may have it beside that is the cluster's.
+    fn check_ports(&self, id: &str, wanted: &Wanted) -> Result<(), Error> {
+        let others = self.here.sandboxes.iter().filter(|(other, _)| *other != id);
+        let mut taken: BTreeSet<(Protocol, u16)> = others
+            .flat_map(|(_, sandbox)| &sandbox.host_ports)
+            .map(|(protocol, published, _)| (*protocol, *published))
+            .collect();
+        if wanted.task.is_none() {
+            taken.extend(self.known.mesh.ports.keys());
+        }
+        let mut ports = wanted.host_ports.iter();
+        match ports.find(|(protocol, published, _)| taken.contains(&(*protocol, *published))) {
+            Some((_, published, _)) => Err(Error::PortAllocated(*published)),
+            None => Ok(()),
+        }
     }
 
     fn fresh(&mut self, netns: &Path) -> Result<Sandbox, Error> {

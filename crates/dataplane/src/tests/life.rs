@@ -344,3 +344,31 @@ async fn a_name_is_known_only_after_the_kernel_leads_it_somewhere() {
     assert_eq!(lookup(sandbox.dns_port, "web").await, [VIP]);
     assert_eq!(curious.known.lock().unwrap().first(), Some(&false));
 }
+
+#[tokio::test]
+async fn a_port_that_leads_elsewhere_is_refused_in_dockers_words() {
+    let host = Host::new(Place::Here).await;
+    host.identify().await;
+    let mut known = knowledge(&[]);
+    let web = discovery::MeshPort { service: "web".into(), target: 80, tasks: [].into() };
+    known.mesh.ports.insert((Protocol::Tcp, 8080), web);
+    host.learn(known, 1).await;
+    let wants = |protocol, published: u16, task: Option<&str>| Wanted {
+        task: task.map(Into::into),
+        host_ports: vec![(protocol, published, 80)],
+        ..Wanted::default()
+    };
+    let attach = async |id: &str, wanted: Wanted| {
+        host.dataplane.attach(id, wanted).await.map(drop).map_err(|error| error.to_string())
+    };
+    let taken =
+        |port: u16| Err(format!("Bind for 0.0.0.0:{port} failed: port is already allocated"));
+    assert_eq!(attach("plain", wants(Protocol::Tcp, 8080, None)).await, taken(8080));
+    assert_eq!(attach("plain", wants(Protocol::Udp, 8080, None)).await, Ok(()));
+    assert_eq!(attach("plain", wants(Protocol::Udp, 8080, None)).await, Ok(()), "its own");
+    assert_eq!(attach("task", wants(Protocol::Tcp, 9090, Some("t"))).await, Ok(()));
+    assert_eq!(attach("other", wants(Protocol::Tcp, 9090, None)).await, taken(9090));
+    assert_eq!(attach("other", wants(Protocol::Udp, 8080, Some("u"))).await, taken(8080));
+    host.dataplane.detach("task").await.unwrap();
+    assert_eq!(attach("other", wants(Protocol::Tcp, 9090, None)).await, Ok(()));
+}

@@ -12,6 +12,7 @@ use crate::spec::{self, ImageConfig};
 use crate::{clock, names, signals};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use types::{AppArmor, Fault, Protocol};
 
 /// A container that was made.
@@ -22,10 +23,19 @@ pub struct Created {
 }
 
 impl Engine {
-    /// Makes a container; its image must be here (`No such image: …`).
+    /// Makes a container; its image must be here (`No such image: …`). One that is made after its
+    /// caller has gone is removed again.
     pub async fn create(&self, config: ContainerConfig) -> Result<Created, Fault> {
-        let engine = self.clone();
-        self.complete(async move { engine.make(config).await }).await
+        let (engine, (tell, told)) = (self.clone(), oneshot::channel());
+        self.inner.tracker.spawn(async move {
+            // Whoever asked has given up, and nobody knows what was made.
+            if let Err(Ok(Created { id, .. })) = tell.send(engine.make(config).await)
+                && let Err(fault) = engine.remove(&id, true, true).await
+            {
+                tracing::warn!(id, %fault, "a container that nobody waited for stays");
+            }
+        });
+        told.await.unwrap_or_else(|_panicked| Err(Fault::internal("the engine failed")))
     }
 
     async fn make(&self, mut config: ContainerConfig) -> Result<Created, Fault> {

@@ -14,6 +14,7 @@ mod stop;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod unseen;
 
 pub use create::Created;
 pub(crate) use start::code_of;
@@ -58,7 +59,9 @@ pub(crate) async fn run(
 impl Engine {
     fn handle(&self, happening: Happening) {
         match happening {
+            Happening::Lost => self.lost_the_runtime(),
             Happening::Resubscribed => {
+                self.found_the_runtime();
                 let engine = self.clone();
                 self.inner.tracker.spawn(async move { engine.catch_up().await });
             }

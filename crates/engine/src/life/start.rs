@@ -132,7 +132,6 @@ impl Engine {
             NetworkMode::Host => return Ok(Netns::Host),
             NetworkMode::None => return Ok(Netns::New),
             NetworkMode::Bridge => {
-                self.check_ports(container)?;
                 let ports = container.fixed.config.host_ports.iter();
                 let ports = ports.map(|port| (port.protocol, port.published, port.target));
                 let wanted = dataplane::Wanted {
@@ -150,29 +149,6 @@ impl Engine {
         live.address = Some(sandbox.gateway_address);
         live.netns = Some(path.clone());
         Ok(Netns::Path(path))
-    }
-
-    /// Refuses ports that another container has on this node.
-    fn check_ports(&self, container: &Container) -> Result<(), Fault> {
-        let ports = &container.fixed.config.host_ports;
-        let others = self.containers();
-        let running = others
-            .iter()
-            .filter(|other| other.status() == Status::Running && other.id() != container.id());
-        for other in running {
-            for taken in &other.fixed.config.host_ports {
-                let same = |port: &&crate::HostPort| {
-                    (port.protocol, port.published) == (taken.protocol, taken.published)
-                };
-                if let Some(port) = ports.iter().find(same) {
-                    return Err(Fault::conflict(format!(
-                        "Bind for 0.0.0.0:{} failed: port is already allocated",
-                        port.published
-                    )));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Writes /etc/hosts, /etc/hostname and /etc/resolv.conf.
@@ -254,9 +230,12 @@ async fn find_sandbox(dataplane: &Dataplane, id: &str) -> Result<discovery::Sand
 fn unconnected(error: &dataplane::Error) -> Fault {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
     let message = format!("{error}{}", cause.unwrap_or_default());
-    match error.retry() {
-        Retry::Transient => Fault::unavailable(message),
-        Retry::Permanent => Fault::internal(message),
+    match (error, error.retry()) {
+        (dataplane::Error::PortAllocated(_) | dataplane::Error::PortTaken(_), _) => {
+            Fault::conflict(message)
+        }
+        (_, Retry::Transient) => Fault::unavailable(message),
+        (_, Retry::Permanent) => Fault::internal(message),
     }
 }
 

@@ -185,8 +185,13 @@ impl Engine {
             }
         };
         for container in self.containers() {
-            if container.status() != Status::Running {
-                continue;
+            match container.status() {
+                Status::Running => {}
+                Status::Exited if container.fixed.config.auto_remove => {
+                    self.remove_beside(&container);
+                    continue;
+                }
+                Status::Created | Status::Exited | Status::Removing => continue,
             }
             match states.get(container.id()) {
                 Some(State::Running { .. }) => {}

@@ -222,6 +222,23 @@ async fn volumes_are_filled_from_the_image_and_stay_while_they_are_used() {
 }
 
 #[tokio::test]
+async fn a_container_that_nobody_waits_for_any_more_is_not_left_behind() {
+    let stage = Stage::new().await;
+    stage.fake.set_slow(true);
+    let creating = stage.created(|config| config.name = "web".to_owned());
+    let given_up = tokio::time::timeout(Duration::from_millis(50), creating).await;
+    assert!(given_up.is_err());
+    stage.fake.set_slow(false);
+    eventually(async || {
+        let made = stage.try_create(|config| config.name = "web".to_owned()).await;
+        made.is_ok()
+    })
+    .await;
+    assert_eq!(stage.engine.list(true).await.len(), 1);
+    assert_eq!(stage.fake.ids().len(), 1);
+}
+
+#[tokio::test]
 async fn a_bind_of_what_is_not_there_is_refused_in_dockers_words() {
     let stage = Stage::new().await;
     let source = stage.dir.path().join("host").display().to_string();
@@ -400,6 +417,25 @@ async fn ends_are_found_after_the_runtime_was_away() {
     stage.fake.tell(&Happening::Resubscribed);
     stage.fake.set_away(false);
     assert_eq!(stage.ended(&id).await.code, 5);
+}
+
+#[tokio::test]
+async fn what_ends_while_the_runtime_is_away_does_not_stay_running() {
+    let stage = Stage::new().await;
+    let gone = stage.running(|_| {}).await;
+    stage.fake.set_pid(std::process::id());
+    let lives = stage.running(|_| {}).await;
+    stage.fake.set_away(true);
+    stage.fake.tell(&Happening::Lost);
+    assert_eq!(stage.ended(&gone).await.code, 255);
+    let error = stage.engine.inspect(&gone).await.unwrap().state.error;
+    assert!(error.contains("while the container runtime was away"), "{error}");
+    assert_eq!(stage.status(&lives).await, Status::Running);
+    stage.fake.set_away(false);
+    stage.fake.tell(&Happening::Resubscribed);
+    stage.fake.end(&lives, 4);
+    assert_eq!(stage.ended(&lives).await.code, 4);
+    assert!(stage.engine.start(&gone).await.unwrap());
 }
 
 #[tokio::test]

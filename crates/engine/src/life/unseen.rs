@@ -1,0 +1,102 @@
+//! Containers that end while the runtime is away. Nobody tells, but the kernel knows whether a
+//! process is there: what has gone does not stay "running" until somebody comes back.
+
+use crate::clock;
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::info::Status;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks at the processes.
+const LOOK: Duration = Duration::from_millis(500);
+/// So often a process is found gone before it counts: a runtime that is started anew is back
+/// within a second or two, and tells how its containers ended.
+const LOOKS: u32 = 6;
+/// Docker's exit code where nobody knows how a container ended.
+const UNKNOWN: i32 = 255;
+const REASON: &str = "it ended while the container runtime was away; nobody knows how";
+
+impl Engine {
+    /// The runtime does not tell any more: watches the processes themselves until it does.
+    pub(super) fn lost_the_runtime(&self) {
+        let token = self.inner.token.child_token();
+        if let Some(before) = self.lost().replace(token.clone()) {
+            before.cancel();
+        }
+        let engine = self.clone();
+        let watching = async move { engine.watch_processes().await };
+        self.inner.tracker.spawn(async move { token.run_until_cancelled(watching).await });
+    }
+
+    /// The runtime tells again.
+    pub(super) fn found_the_runtime(&self) {
+        if let Some(token) = self.lost().take() {
+            token.cancel();
+        }
+    }
+
+    fn lost(&self) -> std::sync::MutexGuard<'_, Option<CancellationToken>> {
+        self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn watch_processes(&self) {
+        // By id: when the process began, which tells it from a later one, and how often it was
+        // found gone.
+        let mut seen: BTreeMap<String, (Option<u64>, u32)> = BTreeMap::new();
+        loop {
+            for container in self.containers() {
+                let (status, pid) = {
+                    let state = container.state.borrow();
+                    (state.status, state.pid)
+                };
+                if status != Status::Running || pid == 0 {
+                    continue;
+                }
+                let began = beginning(pid);
+                let (first, gone) = seen.entry(container.id().to_owned()).or_insert((began, 0));
+                if began.is_some() && began == *first {
+                    *gone = 0;
+                    continue;
+                }
+                *gone += 1;
+                if *gone == LOOKS {
+                    self.ended_unseen(&container).await;
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn ended_unseen(&self, container: &Arc<Container>) {
+        // Whoever holds it waits for the runtime; nothing is changed under it.
+        let Ok(_turn) = container.operation.try_lock() else { return };
+        if container.status() != Status::Running {
+            return;
+        }
+        tracing::warn!(id = container.id(), "a container ended while the runtime was away");
+        self.take_down(container).await;
+        container
+            .update(|state| {
+                state.status = Status::Exited;
+                state.pid = 0;
+                state.exit_code = UNKNOWN;
+                REASON.clone_into(&mut state.error);
+                state.finished_at = clock::now();
+            })
+            .await;
+        container.tell(&self.inner.events, "die", &[("exitCode", UNKNOWN.to_string())]);
+    }
+}
+
+/// When a process began, in the kernel's ticks; `None` where there is none, or only what its
+/// parent has to take note of. /proc never waits for a disk.
+fn beginning(pid: u32) -> Option<u64> {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in between may hold spaces and brackets.
+    let fields: Vec<&str> = line[line.rfind(')')? + 1..].split_whitespace().collect();
+    let ended = matches!(*fields.first()?, "Z" | "X");
+    fields.get(19)?.parse().ok().filter(|_| !ended)
+}
