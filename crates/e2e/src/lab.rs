@@ -102,6 +102,34 @@ impl Lab {
         &self.folder
     }
 
+    /// A command in a node's network namespace, to be started.
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    pub fn in_node(&self, node: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.skep);
+        command.args(["lab", "--name", &self.name, "--data"]).arg(self.folder.join("data"));
+        command.arg("--run").arg(self.folder.join("run")).args(["exec", node]).args(arguments);
+        command
+    }
+
+    /// Kills the lab's containerd, as a bug of its own would.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill_containerd(&self) {
+        let config = self.folder.join("run/containerd/config.toml").display().to_string();
+        let entries = std::fs::read_dir("/proc").expect("there is /proc").flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let ours = |pid: &i32| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = line.split('\0');
+            words.next().is_some_and(|program| program.ends_with("containerd"))
+                && words.any(|word| word == config)
+        };
+        let pid = pids.into_iter().find(ours).expect("the lab has a containerd");
+        let pid = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is killed");
+    }
+
     /// The docker socket of a node.
     pub fn socket(&self, node: u8) -> PathBuf {
         self.folder.join(format!("run/node-{node}/docker.sock"))

@@ -32,6 +32,7 @@ pub struct Fake {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "as many moods as a runtime has")]
 struct Held {
     images: BTreeMap<String, Image>,
     containers: BTreeMap<String, Kept>,

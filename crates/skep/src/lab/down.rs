@@ -11,9 +11,11 @@ use nix::sys::signal::Signal;
 #[expect(clippy::print_stdout, reason = "progress for the user")]
 pub(super) async fn run(layout: &Layout) -> Result<()> {
     println!("==> daemons");
-    let forwarder = running(&layout.forwarder_pid(), &layout.run.display().to_string());
-    if let Some(pid) = forwarder {
-        end(pid, Signal::SIGKILL).await?;
+    // The keeper would start containerd again.
+    for pid_file in [layout.forwarder_pid(), layout.keeper_pid()] {
+        if let Some(pid) = running(&pid_file, &layout.run.display().to_string()) {
+            end(pid, Signal::SIGKILL).await?;
+        }
     }
     // SIGKILL: the daemons have nothing to put in order that is not removed below.
     for place in layout.places() {

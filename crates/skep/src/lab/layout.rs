@@ -140,6 +140,10 @@ impl Layout {
         self.run.join("containerd")
     }
 
+    pub(crate) fn keeper_pid(&self) -> PathBuf {
+        self.run.join("keep.pid")
+    }
+
     pub(crate) fn forwarder_pid(&self) -> PathBuf {
         self.run.join("forward.pid")
     }

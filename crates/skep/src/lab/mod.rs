@@ -8,6 +8,7 @@
 
 mod down;
 mod forward;
+mod keep;
 mod layout;
 mod node;
 mod up;
@@ -69,6 +70,9 @@ enum Verb {
     Start { node: String },
     /// Load images from a tar into every node
     Load { files: Vec<PathBuf> },
+    /// Start the lab's containerd anew when it dies (`up` starts it)
+    #[command(hide = true)]
+    Keep,
     /// Forward localhost to node-1's published ports (`up` starts it)
     #[command(hide = true)]
     Forward,
@@ -100,6 +104,7 @@ pub(crate) async fn run(lab: Lab) -> Result<()> {
         Verb::Kill { node } => node::kill(&place(&layout, &node)?).await,
         Verb::Start { node } => node::start(&layout, &place(&layout, &node)?).await,
         Verb::Load { files } => node::load(&layout, &files).await,
+        Verb::Keep => keep::run(&layout).await,
         Verb::Forward => forward::run(&layout).await,
     }
 }

@@ -10,6 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long the nodes may take until all are ready.
@@ -33,6 +34,8 @@ pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<(
     fs::write(layout.resolv_conf(), "# The lab's nodes have no upstream name server.\n")?;
     println!("==> containerd");
     containerd::Owned::start(layout.containerd()).await.context("cannot start containerd")?;
+    // It starts containerd anew when that dies.
+    beside(layout, "keep", &layout.keeper_pid())?;
     for number in 1..=nodes.max(known) {
         let place = layout.place(number);
         println!("==> {} at {}", place.name, place.address);
@@ -42,7 +45,8 @@ pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<(
         node::start(layout, &place).await?;
     }
     form(layout, nodes.max(known)).await?;
-    forwarder(layout)?;
+    // It forwards localhost to node-1.
+    beside(layout, "forward", &layout.forwarder_pid())?;
     let first = layout.place(1);
     println!("==> the cluster is up: {} nodes", nodes.max(known));
     println!("==> published ports answer on {}\n", layout.localhost());
@@ -133,23 +137,16 @@ async fn ready_nodes(manager: &Client) -> usize {
     nodes.iter().filter(|node| node["Status"]["State"] == "ready").count()
 }
 
-/// Starts the process that forwards localhost to node-1.
-fn forwarder(layout: &Layout) -> Result<()> {
+/// Starts `skep lab VERB` as a process that stays, where it does not run.
+fn beside(layout: &Layout, verb: &str, pid_file: &Path) -> Result<()> {
     let mark = layout.run.display().to_string();
-    if crate::process::running(&layout.forwarder_pid(), &mark).is_some() {
+    if crate::process::running(pid_file, &mark).is_some() {
         return Ok(());
     }
-    let arguments = [
-        "lab".to_owned(),
-        "forward".to_owned(),
-        "--name".to_owned(),
-        layout.name.clone(),
-        "--data".to_owned(),
-        layout.data.display().to_string(),
-        "--run".to_owned(),
-        mark,
-    ];
-    node::launch(&arguments, &layout.data.join("forward.log"), &layout.forwarder_pid())?;
+    let data = layout.data.display().to_string();
+    let words = ["lab", verb, "--name", &layout.name, "--data", &data, "--run", &mark];
+    let log = layout.data.join(format!("{verb}.log"));
+    node::launch(&words.map(str::to_owned), &log, pid_file)?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use types::ServiceSpec;
 const FILE_MAX: u64 = 8 << 20;
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "as many switches as docker's verb has")]
 pub(crate) struct Deploy {
     #[arg(value_name = "STACK")]
     name: String,

@@ -1,0 +1,11 @@
+//! `skep lab keep`: starts the lab's containerd anew when it dies, as a daemon does that owns one.
+
+use super::layout::Layout;
+use anyhow::Result;
+use tokio_util::sync::CancellationToken;
+
+/// Keeps it until killed.
+pub(super) async fn run(layout: &Layout) -> Result<()> {
+    let owned = containerd::Owned::start(layout.containerd()).await?;
+    Ok(owned.keep(CancellationToken::new()).await?)
+}
