@@ -5,7 +5,10 @@
 
 use crate::error::Error;
 use crate::oci::{self, Descriptor, Index, Manifest};
-use crate::spool::{Compression, Part, blocking, compression, digest_of, read_at, reader};
+use crate::spool::{
+    Compression, Part, blocking, check_headers, compression, digest_of, read_at, reader,
+};
+use crate::unpack::LAYERS_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -16,6 +19,10 @@ use std::sync::Arc;
 
 /// Manifests and configurations are read into memory.
 const DOCUMENT_MAX: u64 = 8 << 20;
+/// Of all images of an archive together.
+const DOCUMENTS_MAX: usize = 64 << 20;
+/// Images in an archive.
+const IMAGES_MAX: usize = 1000;
 /// Links in an archive that lead to links.
 const LINKS_MAX: usize = 8;
 /// Nested indexes in a layout.
@@ -100,11 +107,19 @@ impl Archive {
 
     fn saved(&self) -> Result<Vec<Found>, Error> {
         let saved: Vec<Saved> = self.json("manifest.json")?;
-        saved.iter().map(|image| self.saved_image(image)).collect()
+        check_count(saved.len(), IMAGES_MAX, "images")?;
+        // Images share layers: each is digested once.
+        let mut digests = BTreeMap::new();
+        bounded(saved.iter().map(|image| self.saved_image(image, &mut digests).map(Some)))
     }
 
     /// Makes a manifest for an image of `docker save`: the same image gets the same one again.
-    fn saved_image(&self, image: &Saved) -> Result<Found, Error> {
+    fn saved_image(
+        &self,
+        image: &Saved,
+        digests: &mut BTreeMap<u64, String>,
+    ) -> Result<Found, Error> {
+        check_count(image.layers.len(), LAYERS_MAX, "layers")?;
         let config = self.document(&image.config)?;
         let parsed: oci::Config = serde_json::from_slice(&config)
             .map_err(|source| Error::json(image.config.as_str(), source))?;
@@ -114,7 +129,7 @@ impl Archive {
             return Err(Error::Archive(reason));
         }
         let layers: Result<Vec<Layer>, Error> =
-            image.layers.iter().map(|path| self.layer(path)).collect();
+            image.layers.iter().map(|path| self.layer(path, digests)).collect();
         let layers = layers?;
         let manifest = Manifest {
             schema_version: 2,
@@ -132,7 +147,7 @@ impl Archive {
         })
     }
 
-    fn layer(&self, path: &str) -> Result<Layer, Error> {
+    fn layer(&self, path: &str, digests: &mut BTreeMap<u64, String>) -> Result<Layer, Error> {
         let part = self.find(path)?;
         let mut head = [0; 4];
         let length = usize::try_from(part.size.min(4)).unwrap_or(4);
@@ -146,7 +161,12 @@ impl Archive {
         let named = path.strip_prefix("blobs/sha256/").map(|hash| format!("sha256:{hash}"));
         let digest = match named.filter(|digest| oci::is_digest(digest)) {
             Some(digest) => digest,
-            None => digest_of(&self.file, part)?,
+            None if digests.contains_key(&part.offset) => digests[&part.offset].clone(),
+            None => {
+                let digest = digest_of(&self.file, part)?;
+                digests.insert(part.offset, digest.clone());
+                digest
+            }
         };
         let media_type = media_type.to_owned();
         let descriptor = Descriptor { media_type, digest, size: part.size, ..Default::default() };
@@ -155,14 +175,13 @@ impl Archive {
 
     fn layout(&self) -> Result<Vec<Found>, Error> {
         let index: Index = self.json("index.json")?;
-        let mut images = Vec::new();
-        for descriptor in &index.manifests {
-            let Some(manifest) = self.follow(descriptor)? else { continue };
+        check_count(index.manifests.len(), IMAGES_MAX, "images")?;
+        bounded(index.manifests.iter().map(|descriptor| {
+            let Some(manifest) = self.follow(descriptor)? else { return Ok(None) };
             let mut image = self.layout_image(&manifest)?;
             image.names = name_of(descriptor).into_iter().collect();
-            images.push(image);
-        }
-        Ok(images)
+            Ok(Some(image))
+        }))
     }
 
     /// Follows an index to the manifest for this machine.
@@ -185,6 +204,7 @@ impl Archive {
         let content = self.blob(&descriptor.digest)?;
         let manifest: Manifest = serde_json::from_slice(&content)
             .map_err(|source| Error::json(descriptor.digest.as_str(), source))?;
+        check_count(manifest.layers.len(), LAYERS_MAX, "layers")?;
         let config = self.blob(&manifest.config.digest)?;
         let mut layers = Vec::new();
         for layer in &manifest.layers {
@@ -237,7 +257,29 @@ impl Archive {
     }
 }
 
+/// Collects images as long as their documents do not take too much memory.
+fn bounded(
+    images: impl Iterator<Item = Result<Option<Found>, Error>>,
+) -> Result<Vec<Found>, Error> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for image in images {
+        let Some(image) = image? else { continue };
+        bytes += image.manifest.len() + image.config.len();
+        check_count(bytes, DOCUMENTS_MAX, "bytes of manifests and configurations")?;
+        found.push(image);
+    }
+    Ok(found)
+}
+
+fn check_count(count: usize, most: usize, what: &str) -> Result<(), Error> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Error::Archive(format!("it has more than {most} {what}")))
+}
+
 fn list(file: &File) -> Result<BTreeMap<String, Entry>, Error> {
+    check_headers(file)?;
     let broken = |source: io::Error| Error::Archive(format!("it is no tar archive: {source}"));
     let mut file = file;
     file.seek(SeekFrom::Start(0)).map_err(broken)?;
@@ -374,5 +416,55 @@ mod tests {
         );
         let error = open(&tar_of(&[(&path, b"{}"), ("index.json", index.as_bytes())])).await;
         assert!(matches!(error, Err(Error::Digest { .. })), "{error:?}");
+    }
+
+    /// Appends an entry of any kind, with a size that its header claims.
+    fn claim(tar: &mut Vec<u8>, kind: tar::EntryType, path: &str, size: u64) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_path(path).unwrap();
+        header.set_size(size);
+        header.set_cksum();
+        tar.extend_from_slice(header.as_bytes());
+    }
+
+    #[tokio::test]
+    async fn what_no_image_has_is_refused_before_it_takes_memory_or_time() {
+        let refused = async |tar: &[u8]| open(tar).await.unwrap_err().to_string();
+        // A name of a megabyte and more: it would be read into memory.
+        let mut long = Vec::new();
+        claim(&mut long, tar::EntryType::GNULongName, "././@LongLink", 2 << 20);
+        long.resize(long.len() + (2 << 20), b'x');
+        assert!(refused(&long).await.contains("too long"));
+        // A file that claims more than there is.
+        let mut cut = Vec::new();
+        claim(&mut cut, tar::EntryType::Regular, "manifest.json", 1 << 40);
+        assert!(refused(&cut).await.contains("cut off"));
+        let mut most = Vec::new();
+        claim(&mut most, tar::EntryType::Regular, "manifest.json", u64::MAX >> 1);
+        refused(&most).await;
+        // More layers than a file system takes, more images than an archive has, and a
+        // configuration that is read again for each.
+        let layers = serde_json::json!([{ "Config": "c", "Layers": vec!["l"; 501] }]).to_string();
+        assert!(
+            refused(&tar_of(&[("manifest.json", layers.as_bytes())])).await.contains("500 layers")
+        );
+        let many = serde_json::json!(vec![serde_json::json!({ "Config": "c" }); 1001]).to_string();
+        assert!(
+            refused(&tar_of(&[("manifest.json", many.as_bytes())])).await.contains("1000 images")
+        );
+        let large = format!("{{}}{}", " ".repeat(5 << 20));
+        let twenty = serde_json::json!(vec![serde_json::json!({ "Config": "c" }); 20]).to_string();
+        let archive = tar_of(&[("c", large.as_bytes()), ("manifest.json", twenty.as_bytes())]);
+        assert!(refused(&archive).await.contains("bytes of manifests"));
+        // Links that lead in circles, or out.
+        let mut links = tar::Builder::new(Vec::new());
+        for (path, target) in [("manifest.json", "a"), ("a", "manifest.json")] {
+            let mut link = tar::Header::new_gnu();
+            link.set_entry_type(tar::EntryType::Symlink);
+            link.set_size(0);
+            links.append_link(&mut link, path, target).unwrap();
+        }
+        assert!(refused(&links.into_inner().unwrap()).await.contains("manifest.json is missing"));
     }
 }

@@ -29,6 +29,7 @@ mod proc;
 mod process;
 mod pull;
 mod registry;
+mod room;
 mod runtime;
 mod spool;
 mod tasks;

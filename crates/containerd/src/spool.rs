@@ -1,7 +1,7 @@
 //! Streams that are put into a temporary file, and reading parts of it.
 
 use crate::error::Error;
-use crate::oci;
+use crate::{oci, room};
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -30,7 +30,12 @@ where
     let mut file = tokio::fs::File::from_std(unnamed(directory)?);
     let mut buffer = vec![0; COPY];
     let mut head: Vec<u8> = Vec::new();
+    let mut unlooked = room::STEP;
     loop {
+        if room::STEP <= unlooked {
+            room::check(directory, room::STEP)?;
+            unlooked = 0;
+        }
         let cut = |source| Error::Archive(format!("the archive was cut off: {source}"));
         let count = stream.read(&mut buffer).await.map_err(cut)?;
         if count == 0 {
@@ -40,6 +45,7 @@ where
             head.extend_from_slice(&buffer[..count.min(4)]);
         }
         file.write_all(&buffer[..count]).await.map_err(failed)?;
+        unlooked += count as u64;
     }
     file.flush().await.map_err(failed)?;
     let file = file.into_std().await;
@@ -62,13 +68,19 @@ fn gunzip(mut packed: File, mut plain: File, directory: &Path) -> Result<File, E
     packed.seek(SeekFrom::Start(0)).map_err(failed)?;
     let mut unpacked = MultiGzDecoder::new(io::BufReader::with_capacity(COPY, packed));
     let mut buffer = vec![0; COPY];
+    let mut unlooked = room::STEP;
     loop {
+        if room::STEP <= unlooked {
+            room::check(directory, room::STEP)?;
+            unlooked = 0;
+        }
         let broken = |source| Error::Archive(format!("its gzip data is damaged: {source}"));
         let count = unpacked.read(&mut buffer).map_err(broken)?;
         if count == 0 {
             return Ok(plain);
         }
         plain.write_all(&buffer[..count]).map_err(failed)?;
+        unlooked += count as u64;
     }
 }
 
@@ -126,12 +138,48 @@ pub(crate) fn check_tar(file: &File) -> Result<Part, Error> {
     let size = file.metadata().map_err(broken)?.len();
     let mut reader = file;
     reader.seek(SeekFrom::Start(0)).map_err(broken)?;
+    check_headers(file)?;
+    reader.seek(SeekFrom::Start(0)).map_err(broken)?;
     let mut archive = tar::Archive::new(reader);
     match archive.entries().map_err(broken)?.next() {
         Some(Ok(_)) => Ok(Part { offset: 0, size }),
         Some(Err(error)) => Err(broken(error)),
         None => Err(Error::Archive("it is empty".to_owned())),
     }
+}
+
+/// Files, folders and links of one archive.
+const ENTRIES_MAX: usize = 1_000_000;
+/// Long names and extended attributes are read into memory; the kernel's paths have 4 KiB.
+const EXTENSION_MAX: u64 = 1 << 20;
+
+/// Looks at an archive's headers as they stand, before anything is made of them. Refuses more
+/// entries, longer names and larger parts than an image has.
+pub(crate) fn check_headers(file: &File) -> Result<(), Error> {
+    let broken = |source: io::Error| Error::Archive(format!("it is no tar archive: {source}"));
+    let size = file.metadata().map_err(broken)?.len();
+    let mut reader = file;
+    reader.seek(SeekFrom::Start(0)).map_err(broken)?;
+    let mut archive = tar::Archive::new(reader);
+    let entries = archive.entries_with_seek().map_err(broken)?.raw(true);
+    for (number, entry) in entries.enumerate() {
+        if ENTRIES_MAX <= number {
+            return Err(Error::Archive(format!("it has more than {ENTRIES_MAX} entries")));
+        }
+        let entry = entry.map_err(broken)?;
+        let kind = entry.header().entry_type();
+        let extension = kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_global_extensions()
+            || kind.is_pax_local_extensions();
+        if extension && EXTENSION_MAX < entry.size() {
+            return Err(Error::Archive("a name or an attribute in it is too long".to_owned()));
+        }
+        if size < entry.raw_file_position().saturating_add(entry.size()) {
+            return Err(Error::Archive("the archive was cut off".to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// Computes the digest of a part.

@@ -4,13 +4,18 @@
 use crate::client::{BULKY, Client, QUICK};
 use crate::error::{Error, Gone};
 use crate::oci::{self, Descriptor};
+use crate::room;
 use containerd_client::services::v1::ApplyRequest;
 use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
     StatSnapshotRequest, UsageRequest,
 };
 use containerd_client::types::Mount;
+use std::path::{Path, PathBuf};
 use types::Labels;
+
+/// The kernel's overlay takes no more.
+pub(crate) const LAYERS_MAX: usize = 500;
 
 /// A client together with the snapshotter it uses.
 #[derive(Clone, Debug)]
@@ -38,6 +43,9 @@ impl Snapshots {
             let (layers, diffs) = (layers.len(), diff_ids.len());
             let reason = format!("it has {layers} layers, but its configuration names {diffs}");
             return Err(Error::Archive(reason));
+        }
+        if LAYERS_MAX < layers.len() {
+            return Err(Error::Archive(format!("it has more than {LAYERS_MAX} layers")));
         }
         let chain = oci::chain_ids(diff_ids);
         let mut parent = String::new();
@@ -70,12 +78,27 @@ impl Snapshots {
         parent: &str,
     ) -> Result<(), Error> {
         let mounts = self.prepare(key, parent, Labels::new()).await?;
+        let target = written_to(&mounts);
+        if let Some(target) = &target {
+            room::check(target, layer.size)?;
+        }
         let body = ApplyRequest { diff: Some(layer.into()), mounts, ..Default::default() };
         let client = &self.client;
         let answer = client.call("unpack a layer", BULKY, body, |request| async {
             client.diff().apply(request).await
         });
-        let found = answer.await?.applied.unwrap_or_default().digest;
+        // What a layer becomes is not known before: a few bytes can be very many.
+        let full = async {
+            match &target {
+                Some(target) => room::watch(target).await,
+                None => std::future::pending().await,
+            }
+        };
+        let answer = tokio::select! {
+            answer = answer => answer?,
+            error = full => return Err(error),
+        };
+        let found = answer.applied.unwrap_or_default().digest;
         if found != diff {
             let reason = format!("unpacked it is {found}, not {diff}");
             return Err(Error::Digest { expected: layer.digest.clone(), reason });
@@ -160,5 +183,33 @@ impl Snapshots {
             bytes += u64::try_from(answer.await?.size).unwrap_or(0);
         }
         Ok(bytes)
+    }
+}
+
+/// The folder that a layer's files are written to: of an overlay its upper one, of the lowest layer
+/// the bind's source.
+fn written_to(mounts: &[Mount]) -> Option<PathBuf> {
+    let last = mounts.last()?;
+    let upper = last.options.iter().find_map(|option| option.strip_prefix("upperdir="));
+    let path = Path::new(upper.unwrap_or(&last.source));
+    path.is_absolute().then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_is_written_to_the_upper_folder_or_to_the_source_of_a_bind() {
+        let mount = |source: &str, options: &[&str]| Mount {
+            source: source.to_owned(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            ..Mount::default()
+        };
+        let overlay = mount("overlay", &["workdir=/w", "upperdir=/s/3/fs", "lowerdir=/s/2/fs"]);
+        assert_eq!(written_to(&[overlay]), Some("/s/3/fs".into()));
+        assert_eq!(written_to(&[mount("/s/1/fs", &["rw", "rbind"])]), Some("/s/1/fs".into()));
+        assert_eq!(written_to(&[mount("overlay", &[])]), None);
+        assert_eq!(written_to(&[]), None);
     }
 }

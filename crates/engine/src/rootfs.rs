@@ -22,11 +22,16 @@ pub(crate) fn accounts(root: &Path) -> io::Result<Accounts> {
 }
 
 fn text(root: &Path, path: &str) -> io::Result<String> {
-    let file = match open(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
-        Ok(file) => file,
+    let place = match open(root, path, OFlag::O_PATH) {
+        Ok(place) => place,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(error),
     };
+    // To open a device is to use it, and containers and images can have any: looked at first.
+    if !place.metadata()?.is_file() {
+        return Err(io::Error::other(format!("/{path} is no file")));
+    }
+    let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
     let mut content = Vec::new();
     file.take(ACCOUNTS_MAX).read_to_end(&mut content)?;
     Ok(String::from_utf8_lossy(&content).into_owned())
@@ -192,5 +197,21 @@ mod tests {
         assert!(volume.join("rest").exists());
         assert_eq!(fs::read_to_string(volume.join("new")).unwrap(), "new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        let passwd = root.path().join("etc/passwd");
+        nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(accounts(root.path()).unwrap_err().to_string().contains("no file"));
+        fs::remove_file(&passwd).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+            // /dev/zero, which would be read without an end.
+            mknod(&passwd, SFlag::S_IFCHR, Mode::S_IRWXU, makedev(1, 5)).unwrap();
+            assert!(accounts(root.path()).unwrap_err().to_string().contains("no file"));
+        }
     }
 }

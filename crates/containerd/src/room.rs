@@ -1,0 +1,91 @@
+//! Limits on what images take of the machine: whoever made one may not have meant well.
+//!
+//! A file system is never filled by an image: what the rest of the machine needs stays free, while
+//! an archive is put aside, unpacked, or a layer is applied. A few bytes can become very many.
+
+use crate::error::Error;
+use nix::sys::statvfs::statvfs;
+use std::path::Path;
+use std::time::Duration;
+
+/// What stays free: a twentieth of the file system, and at most so much.
+const KEPT_MAX: u64 = 2 << 30;
+const KEPT_SHARE: u64 = 20;
+/// The same of the files that can be made.
+const KEPT_FILES_MAX: u64 = 50_000;
+/// Between two looks while somebody else writes.
+const LOOK: Duration = Duration::from_millis(250);
+/// After so many bytes, whoever writes looks.
+pub(crate) const STEP: u64 = 64 << 20;
+
+/// What a file system has, in bytes or files; a total of 0: it does not say.
+#[derive(Clone, Copy, Debug)]
+struct Stock {
+    total: u64,
+    free: u64,
+}
+
+impl Stock {
+    /// Says whether `wanted` can be taken without touching what is kept.
+    fn gives(self, wanted: u64, kept_max: u64) -> bool {
+        let kept = (self.total / KEPT_SHARE).min(kept_max);
+        self.total == 0 || kept.saturating_add(wanted) <= self.free
+    }
+}
+
+/// Refuses to write `wanted` more bytes at a path where that would leave too little.
+pub(crate) fn check(path: &Path, wanted: u64) -> Result<(), Error> {
+    let found = statvfs(path).map_err(|error| Error::file("look at", path, error.into()))?;
+    let bytes = Stock {
+        total: found.blocks().saturating_mul(found.fragment_size()),
+        free: found.blocks_available().saturating_mul(found.fragment_size()),
+    };
+    let files = Stock { total: found.files(), free: found.files_available() };
+    let what = if !bytes.gives(wanted, KEPT_MAX) {
+        "space"
+    } else if !files.gives(0, KEPT_FILES_MAX) {
+        "room for files"
+    } else {
+        return Ok(());
+    };
+    let reason = format!(
+        "there is too little {what} left at {}: remove images that are not used, or make room",
+        path.display()
+    );
+    Err(Error::Archive(reason))
+}
+
+/// Looks while somebody else writes there; ends with the fault when there is too little left.
+pub(crate) async fn watch(path: &Path) -> Error {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Err(error) = check(path, 0) {
+            return error;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_of_a_file_system_stays_free() {
+        let small = Stock { total: 1000, free: 60 };
+        assert!(small.gives(10, KEPT_MAX) && !small.gives(11, KEPT_MAX));
+        // Of a large one, no more than the maximum.
+        let large = Stock { total: 1000 << 30, free: 3 << 30 };
+        assert!(large.gives(1 << 30, KEPT_MAX) && !large.gives(2 << 30, KEPT_MAX));
+        assert!(!large.gives(u64::MAX, KEPT_MAX));
+        // Some file systems do not count files.
+        assert!(Stock { total: 0, free: 0 }.gives(0, KEPT_FILES_MAX));
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_before_it_is_written() {
+        let here = tempfile::tempdir().unwrap();
+        check(here.path(), 0).unwrap();
+        let refused = check(here.path(), u64::MAX / 2).unwrap_err();
+        assert!(refused.to_string().contains("too little space"), "{refused}");
+    }
+}

@@ -1,0 +1,180 @@
+//! What a container gets, seen from inside: what it may do, its init, its memory, its mounts, its
+//! log.
+
+#![allow(clippy::disallowed_methods, reason = "tests run programs")]
+
+use e2e::{Lab, until};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Of the system calls below: on x86-64 alone.
+const HERE: bool = cfg!(target_arch = "x86_64");
+
+#[test]
+fn a_container_gets_what_docker_gives_and_what_was_asked_for() {
+    let lab = Lab::up(1, &["busybox"]);
+    let folder = std::env::temp_dir().join(format!("skep-probe-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    system_calls_are_filtered(&lab, &folder);
+    an_init_hands_signals_on(&lab);
+    memory_and_swap_are_limited(&lab);
+    mounts_have_their_options(&lab, &folder);
+    a_long_line_has_one_time_stamp(&lab);
+    what_is_wrong_is_refused_at_once(&lab);
+    fs::remove_dir_all(&folder).expect("it was ours");
+}
+
+/// Runs a shell in a container; says what it printed.
+fn inside(lab: &Lab, options: &[&str], script: &str) -> String {
+    let run = [&["run", "--rm"], options, &["busybox:latest", "sh", "-c", script]].concat();
+    lab.docker(&run).good().trim().to_owned()
+}
+
+/// Builds the program that makes one system call.
+fn probe(folder: &Path) -> PathBuf {
+    let program = folder.join("probe");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../linux/init/probe.rs");
+    let mut compiler = Command::new("rustc");
+    compiler.args(["--edition", "2024", "--crate-name", "probe", "-o"]).arg(&program).arg(source);
+    for option in ["panic=abort", "opt-level=s", "relocation-model=static"] {
+        compiler.arg("-C").arg(option);
+    }
+    for option in ["-nostartfiles", "-nostdlib", "-static"] {
+        compiler.arg("-C").arg(format!("link-arg={option}"));
+    }
+    assert!(compiler.status().expect("a compiler").success(), "the probe is built");
+    program
+}
+
+fn system_calls_are_filtered(lab: &Lab, folder: &Path) {
+    let info = lab.docker(&["info", "--format", "{{json .SecurityOptions}}"]).good();
+    assert!(info.contains("name=seccomp,profile=builtin"), "{info}");
+    let privileges = |options: &[&str]| inside(lab, options, "grep NoNewPrivs /proc/self/status");
+    assert!(privileges(&[]).ends_with('0'));
+    assert!(privileges(&["--security-opt", "no-new-privileges"]).ends_with('1'));
+    let profile = folder.join("no-mkdir.json");
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls":
+        [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}]}"#;
+    fs::write(&profile, text).expect("a file");
+    let own = format!("seccomp={}", profile.display());
+    let refused = inside(lab, &["--security-opt", &own], "mkdir /d 2>&1; true");
+    assert!(refused.contains("Permission denied"), "{refused}");
+    assert_eq!(inside(lab, &[], "mkdir /d && echo made"), "made");
+    if !HERE {
+        return;
+    }
+    let volume = format!("{}:/probe:ro", probe(folder).display());
+    // socket(AF_ALG, SOCK_SEQPACKET), unshare(CLONE_NEWUSER), mount, keyctl, clone(CLONE_NEWNET),
+    // bpf, io_uring_setup; clone3 last.
+    let calls = ["41 38 5", "272 268435456", "165", "250 0", "56 1073741824", "321", "425", "435"];
+    let script: String = calls.map(|call| format!("/probe {call}; echo $?; ")).concat();
+    let answers = |options: &[&str]| {
+        let answers = inside(lab, &[&["-v", &volume], options].concat(), &script);
+        answers.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // EPERM for all; ENOSYS for clone3, so that programs use clone.
+    assert_eq!(answers(&[]), ["1", "1", "1", "1", "1", "1", "1", "38"]);
+    let free = answers(&["--security-opt", "seccomp=unconfined"]);
+    // Whatever the kernel says then: it was asked. (A network of one's own takes a capability.)
+    for (call, answer) in calls.iter().zip(&free).filter(|(call, _)| !call.starts_with("56")) {
+        assert_ne!(answer, "1", "{call} is refused without a filter");
+    }
+    // Whoever has the capability makes its calls, and no others.
+    let admin = answers(&["--cap-add", "SYS_ADMIN"]);
+    assert_eq!((admin[0].as_str(), admin[2].as_str(), admin[3].as_str()), ("1", "14", "1"));
+    // What is executed later is filtered, too.
+    let volume = ["-v", &volume];
+    let id = [&["run", "--detach", "--rm"], &volume[..], &["busybox:latest", "sleep", "1000"]];
+    let id = lab.docker(&id.concat()).good();
+    let script = "/probe 165; echo $?";
+    assert_eq!(lab.docker(&["exec", id.trim(), "sh", "-c", script]).good().trim(), "1");
+    lab.docker(&["kill", id.trim()]).good();
+}
+
+fn an_init_hands_signals_on(lab: &Lab) {
+    assert_eq!(inside(lab, &["--init"], "cat /proc/1/comm"), "docker-init");
+    assert_ne!(inside(lab, &[], "cat /proc/1/comm"), "docker-init");
+    // As the first process it would not be ended by a signal that it does not handle.
+    let run = ["run", "--detach", "--init", "--name", "sleeper", "busybox:latest", "sleep", "1000"];
+    lab.docker(&run).good();
+    lab.docker(&["kill", "--signal", "TERM", "sleeper"]).good();
+    assert_eq!(lab.docker(&["wait", "sleeper"]).good().trim(), "143");
+    lab.docker(&["rm", "sleeper"]).good();
+    // Services, too; and orphans are reaped.
+    let script = "for i in 1 2 3; do (sh -c true & exec true); done; sleep 1
+        echo zombies $(grep -l '^State:.Z' /proc/[0-9]*/status | wc -l); exec sleep 1000";
+    let create = ["service", "create", "--detach", "--init", "--name", "reaped"];
+    lab.docker(&[&create[..], &["busybox:latest", "sh", "-c", script]].concat()).good();
+    until("no zombies", Duration::from_mins(1), || {
+        let shown = lab.docker(&["service", "logs", "--raw", "reaped"]);
+        if shown.out.trim() == "zombies 0" { Ok(()) } else { Err(format!("{shown:?}")) }
+    });
+    lab.docker(&["service", "rm", "reaped"]).good();
+}
+
+fn memory_and_swap_are_limited(lab: &Lab) {
+    let first = "/sys/fs/cgroup/memory/memory";
+    let read = format!(
+        "cat {first}.memsw.limit_in_bytes 2>/dev/null || \
+         echo $(($(cat /sys/fs/cgroup/memory.max) + $(cat /sys/fs/cgroup/memory.swap.max)))"
+    );
+    let both = |options: &[&str]| inside(lab, &[&["--memory", "64m"], options].concat(), &read);
+    assert_eq!(both(&[]), (128 << 20).to_string());
+    assert_eq!(both(&["--memory-swap", "96m"]), (96 << 20).to_string());
+    if Path::new("/sys/fs/cgroup/memory/memory.swappiness").exists() {
+        let swappiness = ["--memory", "64m", "--memory-swappiness", "7"];
+        assert_eq!(inside(lab, &swappiness, &format!("cat {first}.swappiness")), "7");
+    }
+}
+
+fn mounts_have_their_options(lab: &Lab, folder: &Path) {
+    let mounted = |options: &[&str]| inside(lab, options, "grep ' /t ' /proc/self/mountinfo");
+    assert!(mounted(&["--tmpfs", "/t"]).contains("noexec"));
+    assert!(!mounted(&["--tmpfs", "/t:exec"]).contains("noexec"));
+    let bind = |options: &str| format!("type=bind,src={},dst=/t{options}", folder.display());
+    assert!(mounted(&["--mount", &bind(",readonly")]).contains(" ro"));
+    assert!(mounted(&["--mount", &bind("")]).contains(" rw"));
+    // Busybox has files in /etc.
+    let volume = |options: &str| {
+        let mount = format!("type=volume,dst=/etc{options}");
+        inside(lab, &["--mount", &mount], "ls /etc | grep -c passwd; true")
+    };
+    assert_eq!(volume(""), "1");
+    assert_eq!(volume(",volume-nocopy"), "0");
+}
+
+fn a_long_line_has_one_time_stamp(lab: &Lab) {
+    let script = "head -c 40000 /dev/zero | tr '\\000' x; echo END; echo next";
+    let run = ["run", "--name", "long", "--log-opt", "tag={{.Name}}", "busybox:latest"];
+    lab.docker(&[&run[..], &["sh", "-c", script]].concat()).good();
+    let shown = lab.docker(&["logs", "--timestamps", "long"]).good();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 2);
+    let (stamp, text) = lines[0].split_once(' ').expect("a time stamp");
+    assert!(stamp.ends_with('Z') && text.len() == 40_003 && text.ends_with("xEND"));
+    let tail = lab.docker(&["logs", "--tail", "2", "long"]).good();
+    assert_eq!(tail.len(), 40_004 + 5);
+    lab.docker(&["rm", "long"]).good();
+}
+
+fn what_is_wrong_is_refused_at_once(lab: &Lab) {
+    let create = |options: &[&str]| {
+        let all = [&["service", "create", "--detach"], options, &["busybox:latest"]].concat();
+        lab.docker(&all).bad()
+    };
+    assert!(create(&["--env", "X={{.Nope}}"]).contains("Nope"));
+    assert!(create(&["--log-driver", "gelf"]).contains("gelf"));
+    assert!(
+        create(&["--log-driver", "json-file", "--log-opt", "labels-regex=x"])
+            .contains("labels-regex")
+    );
+    let run = |options: &[&str]| {
+        let all = [&["run", "--rm"], options, &["busybox:latest", "true"]].concat();
+        lab.docker(&all).bad()
+    };
+    assert!(run(&["--security-opt", "apparmor=mine"]).contains("AppArmor"));
+    assert!(run(&["--memory", "64m", "--memory-swap", "32m"]).contains("memoryswap"));
+    assert!(run(&["--log-driver", "nope"]).contains("nope"));
+}
