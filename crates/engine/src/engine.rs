@@ -12,6 +12,7 @@ use crate::logs::{self, LogOptions, LogStream};
 use crate::looks::Looks;
 use crate::registry::Registry;
 use crate::runtime::{Exit, Runtime, Size, Usage};
+use crate::spare::{self, Spares};
 use crate::spec::Machine;
 use crate::volumes::{Volume, Volumes};
 use crate::{clock, connections, files, keeper, life};
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     registry: Mutex<Registry>,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Exec>>>,
     pub(crate) fetches: Fetches,
+    pub(crate) spares: Mutex<Spares>,
     /// The right to read the FIFOs, until the loop ends.
     pub(crate) turn: Mutex<Option<Turn>>,
     /// Ends the watch over processes, which goes on while the runtime tells nothing.
@@ -82,6 +84,8 @@ pub async fn start(
     scope: &mut Scope,
 ) -> Result<Engine, Fault> {
     let (run, data, init) = (config.run.clone(), config.data.clone(), config.init);
+    let folder = data.clone();
+    let spares = blocking(move || Ok(spare::read(&folder))).await?;
     let mut machine = Machine::observe(config.apparmor.clone());
     machine.init = blocking(move || files::init(&data, init)).await?;
     let inner = Inner {
@@ -96,6 +100,7 @@ pub async fn start(
         registry: Mutex::default(),
         execs: Mutex::default(),
         fetches: Fetches::default(),
+        spares: Mutex::new(spares),
         lost: Mutex::default(),
         tracker: TaskTracker::new(),
         token: scope.token(),
@@ -105,6 +110,7 @@ pub async fn start(
     let happenings = engine.inner.runtime.happenings();
     engine.take_over().await?;
     scope.spawn("engine", life::run(engine.clone(), happenings));
+    scope.spawn("images", spare::run(engine.clone()));
     Ok(engine)
 }
 

@@ -87,6 +87,7 @@ impl Engine {
             // By its id, it stands for itself.
             let is_named = image.names.iter().any(|own| own == reference.complete());
             let is_known = reference.is_pinned() || !is_named || came <= *asked;
+            self.note_task_image(&image.id, false);
             if is_known || !self.inner.fetches.may_ask(reference.registry(), came) {
                 return Ok(image);
             }
@@ -138,7 +139,9 @@ impl Engine {
         // Nobody looks at the progress; the runtime does not wait for it either.
         let (progress, _unseen) = mpsc::channel(1);
         let name = reference.complete().to_owned();
+        let before = self.images().await?;
         let image = self.inner.runtime.pull(name, credentials, progress).await?;
+        self.note_task_image(&image.id, before.iter().all(|known| known.id != image.id));
         self.tell_image("pull", reference.familiar(), reference.familiar());
         Ok(image)
     }

@@ -69,6 +69,7 @@ impl Engine {
         while let Ok(update) = updates.try_recv() {
             let _gone = sink.send(Ok(update)).await;
         }
+        self.note_users_image(&image.id);
         self.tell_image("pull", reference.familiar(), reference.familiar());
         let newer = before.is_none_or(|before| before.id != image.id);
         let what = if newer { "Downloaded newer image" } else { "Image is up to date" };
@@ -85,6 +86,7 @@ impl Engine {
     pub async fn load(&self, archive: Archive) -> Result<Vec<Image>, Fault> {
         let images = self.inner.runtime.load(archive).await?;
         for image in &images {
+            self.note_users_image(&image.id);
             self.tell_image("load", &image.id, &image.id);
         }
         Ok(images)
@@ -102,6 +104,7 @@ impl Engine {
         let complete = name.map(|name| name.complete().to_owned());
         let config = serde_json::json!({ "config": config });
         let image = self.inner.runtime.import(rootfs, complete, config).await?;
+        self.note_users_image(&image.id);
         self.tell_image("import", &image.id, &image.id);
         Ok(image)
     }
@@ -207,6 +210,7 @@ impl Engine {
             return Err(Fault::invalid("refusing to create a tag with a digest reference"));
         }
         self.inner.runtime.tag(image.id.clone(), reference.complete().to_owned()).await?;
+        self.note_users_image(&image.id);
         self.tell_image("tag", &image.id, reference.familiar());
         Ok(())
     }

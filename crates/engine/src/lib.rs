@@ -42,6 +42,7 @@ mod registry;
 mod rootfs;
 mod runtime;
 mod signals;
+mod spare;
 mod spec;
 mod top;
 mod users;

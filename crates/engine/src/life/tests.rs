@@ -714,6 +714,31 @@ async fn an_image_that_is_only_here_serves_and_its_registry_is_left_alone_for_a_
 }
 
 #[tokio::test]
+async fn images_that_tasks_brought_go_and_what_a_user_wants_stays() {
+    let stage = Stage::new().await;
+    let config = || json!({"Cmd": ["serve"]});
+    for (version, name) in [(1, "unused:1"), (2, "used:1"), (3, "wanted:1"), (4, "named:1")] {
+        stage.fake.publish(&format!("docker.io/library/{name}"), version, config());
+        stage.engine.ensure_image(name, None).await.unwrap();
+    }
+    stage.running(|config| config.spec.image = "used:1".to_owned()).await;
+    soon(stage.engine.pull("wanted:1", None).unwrap().collect::<Vec<_>>()).await;
+    stage.engine.tag("named:1", "mine:1").await.unwrap();
+    let days = |days: u64| clock::now().after(Duration::from_hours(days * 24));
+    stage.engine.remove_spares(days(0)).await;
+    let stage = stage.restart().await;
+    let here = async |name: &str| stage.engine.image(name).await.is_ok();
+    assert!(here("unused:1").await, "not yet");
+    stage.engine.remove_spares(days(6)).await;
+    assert!(here("unused:1").await, "not yet");
+    stage.engine.remove_spares(days(8)).await;
+    assert!(!here("unused:1").await);
+    for name in ["used:1", "wanted:1", "named:1", "web"] {
+        assert!(here(name).await, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn tasks_that_come_together_share_what_a_registry_says() {
     let stage = Stage::new().await;
     stage.fake.publish("docker.io/team/app:1", 1, json!({"Cmd": ["serve"]}));
