@@ -53,7 +53,7 @@ impl Kernel {
         locked(&self.state).applied
     }
 
-    /// How often it was asked to look at everything.
+    /// How often it was asked to look at more than what differs.
     pub fn repaired(&self) -> usize {
         locked(&self.state).repaired
     }
@@ -87,7 +87,11 @@ impl Kernel {
 impl discovery::Kernel for Kernel {
     type Error = KernelFailure;
 
-    async fn apply(&mut self, desired: &Desired, depth: Depth) -> Result<Outcome, KernelFailure> {
+    async fn apply(
+        &mut self,
+        desired: &Arc<Desired>,
+        depth: Depth,
+    ) -> Result<Outcome, KernelFailure> {
         while self.stalled.load(Ordering::Relaxed) {
             tokio::time::sleep(STALL).await;
         }
@@ -96,13 +100,13 @@ impl discovery::Kernel for Kernel {
             return Err(KernelFailure);
         }
         state.applied += 1;
-        state.repaired += usize::from(depth == Depth::Repair);
+        state.repaired += usize::from(depth != Depth::Change);
         if state.failures > 0 {
             state.failures -= 1;
             let node = Some(KernelFailure.to_string());
             return Ok(Outcome { node, ..Outcome::default() });
         }
-        state.held = desired.clone();
+        state.held = Desired::clone(desired);
         Ok(state.outcome.clone())
     }
 

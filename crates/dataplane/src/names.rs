@@ -3,8 +3,10 @@
 //!
 //! It runs in this process ([`Names::here`]), or in one of its own that outlives the daemon
 //! ([`Names::at`], served by [`serve`]): then containers find names also while no daemon runs.
-//! Either way it is told everything whole, so one that starts anew needs no history.
+//! Whoever connects to it tells it everything whole, so one that starts anew needs no history; then
+//! it is told what differs.
 
+mod change;
 mod client;
 mod frame;
 mod process;

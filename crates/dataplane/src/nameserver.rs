@@ -7,7 +7,7 @@ use crate::names::{Held, Stamp, State};
 use crate::port::Sockets;
 use crate::resolver::{self, Server};
 use crate::upstream::Upstreams;
-use discovery::{Sandbox, Zone, project};
+use discovery::{Sandbox, Zone, zones};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
@@ -115,7 +115,7 @@ impl<S: Sockets> NameServer<S> {
         close(over.into_iter()).await;
         self.failed.clear();
         let mut missing = Vec::new();
-        for (id, zone) in project(&state.known, &state.here).zones {
+        for (id, zone) in zones(&state.known, &state.here) {
             match self.servers.get(&id) {
                 Some(serving) => serving.server.publish(zone),
                 None => missing.push((id, zone)),

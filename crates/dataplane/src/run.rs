@@ -67,7 +67,7 @@ pub(crate) struct Run<K, N> {
     applied: watch::Sender<u64>,
     last_gateway: Option<Ipv4Addr>,
     /// What the kernel was told last, how that went, and how much of it is to be believed.
-    held: Option<Desired>,
+    held: Option<Arc<Desired>>,
     outcome: Outcome,
     depth: Depth,
     local_is_saved: bool,
@@ -99,7 +99,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         (token, pace): (CancellationToken, Pace),
     ) -> Result<Self, Error> {
         let journal = Journal::open(&config.dir).await?;
-        let (local, known) = journal.load().await?;
+        let (local, known) = journal.load();
         let mut run = Self {
             here: here(local.identity.as_ref()),
             identity: local.identity,
@@ -163,7 +163,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 }
                 Ok(()) = news.changed() => {}
                 () = sleep_until(retry), if self.retry.is_some() => {}
-                () = self.kernel.disturbed() => self.depth = Depth::Repair,
+                () = self.kernel.disturbed() => self.depth = self.depth.max(Depth::Rules),
                 _ = repair.tick() => self.depth = Depth::Repair,
             }
             self.settle().await?;

@@ -20,5 +20,5 @@ pub use model::{
     ServiceView,
 };
 pub use names::Names;
-pub use project::{Projection, project};
+pub use project::{Projection, desired, project, zones};
 pub use zone::{Answer, Kind, Question, TTL, Upstream, Zone, answer};

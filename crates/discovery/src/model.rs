@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use types::{NetworkId, NodeId, Protocol, ServiceId, Subnet, TaskId};
 
 /// Everything a node must know to carry its networks: pushed whole by managers.
@@ -240,11 +241,13 @@ impl Outcome {
     }
 }
 
-/// How much an application believes of what is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much an application believes of what is remembered, from all to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
     /// Touch what differs from what was applied last, and what failed then.
     Change,
+    /// Look at the node's own rules, too: others have changed some.
+    Rules,
     /// Look at everything: others may have meddled with it.
     Repair,
 }
@@ -258,11 +261,12 @@ pub trait Kernel: Send {
     /// means that this kernel is of no use any more.
     fn apply(
         &mut self,
-        desired: &Desired,
+        desired: &Arc<Desired>,
         depth: Depth,
     ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
 
-    /// Waits until somebody else has touched what is held, so that it must be repaired. Cancel-safe.
+    /// Waits until somebody else has changed rules of the node, so that [`Depth::Rules`] is due.
+    /// Cancel-safe.
     fn disturbed(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }

@@ -20,54 +20,85 @@ pub struct Projection {
     pub zones: BTreeMap<String, Zone>,
 }
 
-/// A network that a sandbox here is on, worked out once for all of them.
-struct Attached<'a> {
-    view: &'a NetworkView,
-    vips: BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>,
-    names: Arc<Names>,
+/// Computes what this node should hold and what its sandboxes are told.
+pub fn project(known: &Knowledge, here: &Here) -> Projection {
+    Projection { desired: desired(known, here), zones: zones(known, here) }
 }
 
 /// Computes what this node should hold. An endpoint that drains keeps its route and loses its
 /// traffic, because routes look at all endpoints, balancers and names only at those that serve.
-pub fn project(known: &Knowledge, here: &Here) -> Projection {
-    let wanted: BTreeSet<&NetworkId> = here
-        .sandboxes
-        .values()
-        .flat_map(|sandbox| sandbox.attachments.iter().map(|attachment| &attachment.network))
-        .collect();
-    let mut attached = BTreeMap::new();
-    let mut overlays = BTreeMap::new();
-    for id in wanted {
-        // A network without its allocation, or not known here, cannot be carried yet.
-        let Some(view) = known.networks.get(id) else { continue };
-        let Some(overlay) = overlay(id, view, here) else { continue };
-        overlays.insert(id.clone(), overlay);
-        let served = Served::new(view, &here.withdrawn);
-        let names = Arc::new(Names::new(&served));
-        attached.insert(id, Attached { view, vips: served.vips(), names });
+pub fn desired(known: &Knowledge, here: &Here) -> Desired {
+    let views = views(known, here);
+    // Worked out once for all sandboxes on a network.
+    let vips: Vips<'_> =
+        views.iter().map(|(id, view)| (*id, Served::new(view, &here.withdrawn).vips())).collect();
+    let sandboxes = here.sandboxes.iter();
+    let overlays = views.iter();
+    Desired {
+        sandboxes: sandboxes
+            .map(|(id, sandbox)| {
+                (id.clone(), rules(id, sandbox, &networks(sandbox, &views), &vips))
+            })
+            .collect(),
+        overlays: overlays
+            .filter_map(|(id, view)| Some(((*id).clone(), overlay(id, view, here)?)))
+            .collect(),
+        mesh: mesh(&known.mesh, here),
     }
+}
+
+/// By network, its VIPs with their back ends.
+type Vips<'a> = BTreeMap<&'a NetworkId, BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>>;
+
+/// Computes the names that the sandboxes here see.
+pub fn zones(known: &Knowledge, here: &Here) -> BTreeMap<String, Zone> {
+    let views = views(known, here);
+    let names: BTreeMap<&NetworkId, Arc<Names>> = views
+        .iter()
+        .map(|(id, view)| (*id, Arc::new(Names::new(&Served::new(view, &here.withdrawn)))))
+        .collect();
     let subnets: Arc<[Ipv4Net]> =
         known.networks.values().filter_map(|view| Some(view.subnet?.net)).collect();
-    let mut projection = Projection::default();
-    for (id, sandbox) in &here.sandboxes {
-        let networks: Vec<(&SandboxAttachment, &Attached<'_>)> = sandbox
-            .attachments
-            .iter()
-            .filter_map(|attachment| Some((attachment, attached.get(&attachment.network)?)))
-            .collect();
-        let rules = rules(id, sandbox, &networks);
-        let zone = Zone {
-            networks: networks.iter().map(|(_, network)| Arc::clone(&network.names)).collect(),
+    let zone = |sandbox: &Sandbox| {
+        let networks = networks(sandbox, &views);
+        Zone {
+            networks: networks
+                .iter()
+                .filter_map(|(attachment, _)| names.get(&attachment.network).map(Arc::clone))
+                .collect(),
             stack: stack(sandbox, &networks).to_owned(),
             subnets: Arc::clone(&subnets),
-            upstream: upstream(sandbox, &rules),
-        };
-        projection.zones.insert(id.clone(), zone);
-        projection.desired.sandboxes.insert(id.clone(), rules);
-    }
-    projection.desired.overlays = overlays;
-    projection.desired.mesh = mesh(&known.mesh, here);
-    projection
+            upstream: upstream(sandbox, &networks),
+        }
+    };
+    here.sandboxes.iter().map(|(id, sandbox)| (id.clone(), zone(sandbox))).collect()
+}
+
+type Views<'a> = BTreeMap<&'a NetworkId, &'a NetworkView>;
+
+/// The networks that sandboxes here are on and that can be carried: one without its allocation, or
+/// not known here, cannot be yet.
+fn views<'a>(known: &'a Knowledge, here: &'a Here) -> Views<'a> {
+    let attachments = here.sandboxes.values().flat_map(|sandbox| &sandbox.attachments);
+    let wanted: BTreeSet<&NetworkId> = attachments.map(|attachment| &attachment.network).collect();
+    wanted
+        .into_iter()
+        .filter_map(|id| Some((id, known.networks.get(id)?)))
+        .filter(|(_, view)| view.vni != 0 && view.subnet.is_some())
+        .collect()
+}
+
+/// An attachment with its network.
+type Attached<'a> = (&'a SandboxAttachment, &'a NetworkView);
+
+fn networks<'a>(sandbox: &'a Sandbox, views: &Views<'a>) -> Vec<Attached<'a>> {
+    let attachments = sandbox.attachments.iter();
+    attachments.filter_map(|to| Some((to, *views.get(&to.network)?))).collect()
+}
+
+/// Says whether a sandbox may begin connections to the outside: not on internal networks alone.
+fn has_way_out(networks: &[Attached<'_>]) -> bool {
+    networks.is_empty() || networks.iter().any(|(_, view)| !view.internal)
 }
 
 fn overlay(id: &NetworkId, view: &NetworkView, here: &Here) -> Option<Overlay> {
@@ -100,18 +131,13 @@ fn overlay(id: &NetworkId, view: &NetworkView, here: &Here) -> Option<Overlay> {
     })
 }
 
-fn rules(
-    id: &str,
-    sandbox: &Sandbox,
-    networks: &[(&SandboxAttachment, &Attached<'_>)],
-) -> SandboxRules {
+fn rules(id: &str, sandbox: &Sandbox, networks: &[Attached<'_>], vips: &Vips<'_>) -> SandboxRules {
     let seed = seed(id);
-    let vips = networks.iter().flat_map(|(_, network)| &network.vips);
+    let vips = networks.iter().filter_map(|(to, _)| vips.get(&to.network)).flatten();
     SandboxRules {
         netns: sandbox.netns.clone(),
         gateway_address: sandbox.gateway_address,
-        default_route: networks.is_empty()
-            || networks.iter().any(|(_, network)| !network.view.internal),
+        default_route: has_way_out(networks),
         attachments: networks.iter().map(|(attachment, _)| (*attachment).clone()).collect(),
         dns_port: sandbox.dns_port,
         vips: vips.map(|(vip, backends)| (*vip, rotated(backends.clone(), seed))).collect(),
@@ -119,19 +145,19 @@ fn rules(
 }
 
 /// The stack of a task's service; empty for none.
-fn stack<'a>(sandbox: &Sandbox, networks: &[(&SandboxAttachment, &Attached<'a>)]) -> &'a str {
+fn stack<'a>(sandbox: &Sandbox, networks: &[Attached<'a>]) -> &'a str {
     let service = |view: &'a NetworkView| {
         let service = &view.endpoints.get(sandbox.task.as_ref()?)?.service;
         Some(view.services.get(service)?.stack.as_str())
     };
-    networks.iter().find_map(|(_, network)| service(network.view)).unwrap_or_default()
+    networks.iter().find_map(|(_, view)| service(view)).unwrap_or_default()
 }
 
-fn upstream(sandbox: &Sandbox, rules: &SandboxRules) -> Upstream {
+fn upstream(sandbox: &Sandbox, networks: &[Attached<'_>]) -> Upstream {
     if !sandbox.nameservers.is_empty() {
         return Upstream::Own(sandbox.nameservers.clone());
     }
-    if rules.default_route { Upstream::Node } else { Upstream::Nobody }
+    if has_way_out(networks) { Upstream::Node } else { Upstream::Nobody }
 }
 
 /// The routing mesh: own tasks are reached by their gateway address, others by their address on

@@ -1,5 +1,6 @@
 //! What can go wrong with the kernel, and in which words.
 
+use ipnet::Ipv4Net;
 use std::io;
 use std::path::PathBuf;
 use types::Retry;
@@ -36,6 +37,10 @@ pub enum Error {
         "VNI {vni} is in use by an interface that is not ours; remove it or change the network"
     )]
     VniTaken { vni: u32 },
+    #[error("{subnet} is in use on this node: {link} has {net}; choose another subnet")]
+    SubnetTaken { subnet: Ipv4Net, net: Ipv4Net, link: String },
+    #[error("cannot have the firewall's chain {chain} let containers pass: {message}")]
+    Firewall { chain: String, message: String },
     #[error("{path} is not valid: {why}")]
     Value { path: String, why: &'static str },
     #[error("the kernel's thread has ended; restart the daemon")]
@@ -57,6 +62,8 @@ impl Error {
             | Self::Library(_)
             | Self::Context
             | Self::VniTaken { .. }
+            | Self::SubnetTaken { .. }
+            | Self::Firewall { .. }
             | Self::Value { .. }
             | Self::Ended => None,
         }
@@ -70,6 +77,8 @@ impl Error {
             | Self::Namespace { .. }
             | Self::Rules { .. }
             | Self::VniTaken { .. }
+            | Self::SubnetTaken { .. }
+            | Self::Firewall { .. }
             | Self::Context => Retry::Transient,
             Self::Library(_) | Self::Value { .. } | Self::Ended => Retry::Permanent,
         }

@@ -231,11 +231,16 @@ pub(crate) fn set(name: &str, value: &str) -> Result<(), Error> {
     }
 }
 
+/// `sysctl -n net.NAME` in the thread's namespace; `None` where this kernel does not have it.
+pub(crate) fn get(name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/sys/net/{name}")).ok()?;
+    Some(text.trim().to_owned())
+}
+
 /// `sysctl -w net.NAME=VALUE` in the thread's namespace, where it is lower. Settings of the whole
 /// machine are shown in its first namespace alone; elsewhere there is nothing to do.
 pub(crate) fn raise(name: &str, least: u64) -> Result<(), Error> {
-    let path = format!("/proc/sys/net/{name}");
-    let found = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let found = get(name).and_then(|text| text.parse::<u64>().ok());
     if found.is_some_and(|found| found < least) { set(name, &least.to_string()) } else { Ok(()) }
 }
 

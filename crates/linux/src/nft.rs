@@ -7,7 +7,7 @@
 
 use crate::descriptors;
 use crate::error::Error;
-use crate::namespace::Place;
+use crate::kernel::Ears;
 use crate::netlink::{Balance, Socket, balance, generation};
 use libloading::Library;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
@@ -16,9 +16,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 const LIBRARY: &str = "libnftables.so.1";
+/// What is listed has the handles by which it can be named.
+const SHOW_HANDLES: c_uint = 1 << 3;
 
 type New = unsafe extern "C" fn(c_uint) -> *mut c_void;
 type Free = unsafe extern "C" fn(*mut c_void);
+type Flags = unsafe extern "C" fn(*mut c_void, c_uint);
 type Switch = unsafe extern "C" fn(*mut c_void) -> c_int;
 type Run = unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int;
 type Text = unsafe extern "C" fn(*mut c_void) -> *const c_char;
@@ -27,6 +30,7 @@ type Text = unsafe extern "C" fn(*mut c_void) -> *const c_char;
 struct Functions {
     new: New,
     free: Free,
+    output_flags: Flags,
     buffer_output: Switch,
     buffer_error: Switch,
     run: Run,
@@ -46,6 +50,8 @@ pub(crate) struct Nftables {
 pub(crate) struct Rules {
     open: Option<Open>,
     closing: mpsc::Sender<Open>,
+    /// Who is told of the generations that we make.
+    ears: Option<Ears>,
     /// `None`: not known, because somebody else changed rules at the same time.
     generation: Option<u32>,
 }
@@ -87,11 +93,17 @@ impl Nftables {
         let open = Open { context: Context::open(&self.functions)?, socket: Socket::netfilter()? };
         // The library's socket would be inherited by every program that is started.
         descriptors::mark()?;
-        Ok(Rules { open: Some(open), closing: self.closing.clone(), generation: None })
+        Ok(Rules { open: Some(open), closing: self.closing.clone(), ears: None, generation: None })
     }
 }
 
 impl Rules {
+    /// Tells `ears` of every own change.
+    pub(crate) fn heard_by(mut self, ears: Ears) -> Self {
+        self.ears = Some(ears);
+        self
+    }
+
     /// Carries out `text` as one transaction: all of it or nothing. The thread must be in the
     /// context's namespace.
     pub(crate) fn apply(&mut self, text: &str) -> Result<(), Error> {
@@ -102,6 +114,9 @@ impl Rules {
         // Exactly one more: nobody else changed anything in between.
         let after = generation(&mut open.socket)?;
         self.generation = (after == before.wrapping_add(1)).then_some(after);
+        if let (Some(ears), Some(own)) = (&self.ears, self.generation) {
+            ears.expect(own);
+        }
         Ok(())
     }
 
@@ -146,11 +161,6 @@ impl Drop for Rules {
     }
 }
 
-/// Replaces the rules of `place` by the transaction `text`, with a context for this once.
-pub(crate) fn apply_once(nftables: &Nftables, place: &Place, text: &str) -> Result<(), Error> {
-    place.visit(|| nftables.open()?.run(text).map(drop))
-}
-
 impl Context {
     fn open(functions: &Arc<Functions>) -> Result<Self, Error> {
         // SAFETY: flag 0 asks for the defaults; the result is checked before use.
@@ -161,6 +171,8 @@ impl Context {
             (functions.buffer_output)(pointer.as_ptr()) != 0
                 || (functions.buffer_error)(pointer.as_ptr()) != 0
         };
+        // SAFETY: as before; the flag is one of the library's header.
+        unsafe { (functions.output_flags)(pointer.as_ptr(), SHOW_HANDLES) };
         if refused { Err(Error::Context) } else { Ok(context) }
     }
 
@@ -214,6 +226,7 @@ unsafe fn load() -> Result<Functions, libloading::Error> {
         Ok(Functions {
             new: *library.get::<New>(b"nft_ctx_new\0")?,
             free: *library.get::<Free>(b"nft_ctx_free\0")?,
+            output_flags: *library.get::<Flags>(b"nft_ctx_output_set_flags\0")?,
             buffer_output: *library.get::<Switch>(b"nft_ctx_buffer_output\0")?,
             buffer_error: *library.get::<Switch>(b"nft_ctx_buffer_error\0")?,
             run: *library.get::<Run>(b"nft_run_cmd_from_buffer\0")?,

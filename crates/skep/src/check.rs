@@ -1,5 +1,8 @@
-//! `skep check`: what this machine needs, and whether it has it.
+//! `skep check`: what this machine needs, and whether it has it; and what others have on it that
+//! the daemon will live beside.
 
+use crate::daemon::{GATEWAY_SUBNET, kernel_config};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Prints each need; fails when one is missing.
@@ -14,6 +17,11 @@ pub(crate) fn run() -> ExitCode {
             println!("     found: {}; {}", need.found, need.remedy);
             code = ExitCode::FAILURE;
         }
+    }
+    let config = kernel_config(Path::new("/run/skep"), GATEWAY_SUBNET);
+    match linux::Kernel::beside(&config) {
+        Ok(notes) => notes.iter().for_each(|note| println!("note {note}")),
+        Err(error) => println!("note cannot look for others on this node: {error}"),
     }
     code
 }

@@ -1,6 +1,7 @@
 //! The daemon's end: connects, starts the process where it is missing, tells it the whole state
 //! and hears what it holds.
 
+use super::change::{self, Change, Order};
 use super::frame::{read, write};
 use super::process::Hello;
 use super::{Held, State};
@@ -118,15 +119,21 @@ async fn converse(
     }
 }
 
-/// Tells the newest state, at first and after each change.
+/// Tells the newest state, whole at first, and what differs after each change.
 async fn tell(
     mut writer: OwnedWriteHalf,
     mut orders: watch::Receiver<Option<State>>,
 ) -> io::Result<()> {
+    let mut told: Option<State> = None;
     loop {
         let state = orders.borrow_and_update().clone();
         if let Some(state) = state {
-            timeout(WRITE, write(&mut writer, &state)).await??;
+            let order = match &told {
+                None => Order::Whole(change::told(&state)),
+                Some(told) => Order::Change(Change::between(told, &state)),
+            };
+            timeout(WRITE, write(&mut writer, &order)).await??;
+            told = Some(state);
         }
         if orders.changed().await.is_err() {
             // The daemon is about to end; so is this loop.

@@ -1,5 +1,6 @@
 //! The name server's own process: one daemon at a time tells it what to hold.
 
+use super::change::Order;
 use super::frame::{read, write};
 use super::{Held, State};
 use crate::nameserver::NameServer;
@@ -98,8 +99,19 @@ async fn converse(
 }
 
 async fn obey(mut reader: OwnedReadHalf, wanted: watch::Sender<Option<State>>) -> io::Result<()> {
-    while let Some(state) = read::<State>(&mut reader).await? {
-        wanted.send_replace(Some(state));
+    let mut is_begun = false;
+    while let Some(order) = read::<Order>(&mut reader).await? {
+        match order {
+            Order::Whole(state) => drop(wanted.send_replace(Some(state))),
+            // To a state of this connection, not to what another daemon said.
+            Order::Change(change) if is_begun => wanted.send_modify(|state| {
+                if let Some(state) = state {
+                    change.apply(state);
+                }
+            }),
+            Order::Change(_) => return Err(io::Error::other("a change before the whole state")),
+        }
+        is_begun = true;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::{NAMESPACE, PAUSE_FIRST, Run, Waiter, WaiterReply, flatten, now};
 use crate::error::Error;
 use crate::journal::Local;
 use crate::port::Namespaces;
-use discovery::{Depth, Desired, Kernel, Knowledge, Outcome, Sandbox, project};
+use discovery::{Depth, Desired, Kernel, Knowledge, Outcome, Sandbox};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         // kernel does not have yet.
         let published = self.names.published().unwrap_or_else(|| Arc::clone(&self.known));
         self.name(published).await;
-        let desired = project(&self.known, &self.here).desired;
+        let desired = Arc::new(discovery::desired(&self.known, &self.here));
         let saved = self.apply(&desired).await?;
         let moved = self.name(Arc::clone(&self.known)).await;
         if let Err(error) = &saved {
@@ -62,7 +62,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
 
     /// Writes the journal and the kernel's state, side by side, as far as they changed. Nobody
     /// hears of success before both are done. The inner failure is the journal's.
-    async fn apply(&mut self, desired: &Desired) -> Result<Result<(), String>, Error> {
+    async fn apply(&mut self, desired: &Arc<Desired>) -> Result<Result<(), String>, Error> {
         let local = (!self.local_is_saved).then(|| Local {
             identity: self.identity.clone(),
             sandboxes: self.here.sandboxes.clone(),
@@ -98,7 +98,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         }
         if let Some(outcome) = applied? {
             self.outcome = outcome;
-            self.held = Some(desired.clone());
+            self.held = Some(Arc::clone(desired));
         }
         Ok(saved.map_err(|error| chain(&error)))
     }

@@ -307,7 +307,7 @@ struct Curious {
 impl discovery::Kernel for Curious {
     type Error = Infallible;
 
-    async fn apply(&mut self, desired: &Desired, _: Depth) -> Result<Outcome, Infallible> {
+    async fn apply(&mut self, desired: &Arc<Desired>, _: Depth) -> Result<Outcome, Infallible> {
         if desired.sandboxes.values().any(|rules| rules.vips.contains_key(&VIP)) {
             let port = self.port.load(Ordering::Relaxed);
             let known = !lookup(port, "web").await.is_empty();

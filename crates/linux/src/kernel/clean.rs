@@ -1,10 +1,9 @@
 //! Taking everything of ours down.
 
-use super::{Config, gateway, mesh, overlay};
+use super::{Config, beside, gateway, mesh, overlay};
 use crate::error::Error;
-use crate::namespace::Place;
 use crate::netlink::{LinkKind, Links, Socket, delete_link};
-use crate::nft::{self, Nftables};
+use crate::nft::Nftables;
 use crate::render;
 use std::collections::BTreeMap;
 
@@ -17,7 +16,9 @@ pub(super) fn clean(config: &Config) -> Result<(), Error> {
     mesh::remove(&mut socket, config)?;
     let table = render::mesh::TABLE;
     let text = format!("{}{}", render::removal("ip", table), render::removal("netdev", table));
-    nft::apply_once(&Nftables::load()?, &Place::own()?, &text)?;
+    let mut rules = Nftables::load()?.open()?;
+    rules.run(&text)?;
+    beside::dismiss(&mut rules)?;
     let links = Links::observe(&mut socket)?;
     let ours = links.0.iter().filter(|link| match link.kind {
         LinkKind::Veth => gateway::is_port(&link.name),

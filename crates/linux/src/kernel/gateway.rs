@@ -4,12 +4,13 @@
 //! port's name alone. Nothing is learnt from what containers send; a port takes frames from its own
 //! container's hardware address alone, and the rules match that to the container's own address.
 
-use super::Config;
+use super::{Config, beside};
 use crate::error::Error;
 use crate::namespace;
 use crate::netlink::{
-    Addresses, Bridge, LinkKind, Links, Mac, Message, Neighbours, Socket, add_address, add_bridge,
-    add_neighbour, add_station, delete_neighbour, mac_of, set_container_port, set_master, set_up,
+    Addresses, Bridge, ContainerPort, LinkKind, Links, Mac, Message, Neighbours, Socket,
+    add_address, add_bridge, add_neighbour, add_station, delete_neighbour, mac_of,
+    set_container_port, set_master, set_up,
 };
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
@@ -35,6 +36,8 @@ pub(super) struct Gateway {
     pub(super) index: u32,
     /// The bridge's own address with the subnet's prefix.
     pub(super) net: Ipv4Net,
+    /// How its ports deal with each other.
+    pub(super) ports: ContainerPort,
     /// The containers that it knows.
     hosts: BTreeSet<Ipv4Addr>,
 }
@@ -57,9 +60,11 @@ pub(super) fn is_port(name: &str) -> bool {
 }
 
 /// What makes an interface the port of the container with this hardware address, and of nobody
-/// else. Containers meet on their networks, not here.
-pub(super) fn guard(index: u32, mac: Mac) -> [Message; 2] {
-    [set_container_port(index, true), add_station(index, mac)]
+/// else. Containers meet on their networks, not here: ports are isolated, unless bridged frames pass
+/// through the rules, which then keep them apart, and must lead back what a task sends to itself by
+/// a published port.
+pub(super) fn guard(index: u32, mac: Mac, kind: ContainerPort) -> [Message; 2] {
+    [set_container_port(index, kind), add_station(index, mac)]
 }
 
 /// Looks for mistakes in the configuration.
@@ -74,6 +79,15 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
         return wrong(&config.gateway_subnet.to_string(), "the gateway subnet is /29 or larger");
     }
     Ok(())
+}
+
+/// Says whether bridged frames pass through the rules for routed packets. That is switched off,
+/// since it costs time, unless there are bridges of others: they may rely on it.
+fn bridged_frames_are_filtered(links: &Links, bridge: &str) -> Result<bool, Error> {
+    if !beside::has_foreign_bridge(links, bridge) {
+        namespace::set(beside::BRIDGED_FRAMES, "0")?;
+    }
+    Ok(namespace::get(beside::BRIDGED_FRAMES).is_some_and(|value| value != "0"))
 }
 
 impl Gateway {
@@ -96,8 +110,14 @@ impl Gateway {
                 return Err(Error::Value { path: config.bridge.clone(), why });
             }
         };
+        let ports = if bridged_frames_are_filtered(&links, &config.bridge)? {
+            ContainerPort::Hairpin
+        } else {
+            ContainerPort::Isolated
+        };
         let mut messages = vec![set_up(index, true)];
         if !Addresses::observe(&mut socket)?.of(index).any(|found| found == net) {
+            beside::is_free(&mut socket, &links, net, &[&config.bridge])?;
             messages.push(add_address(index, net));
         }
         for link in links.0.iter().filter(|link| link.kind == LinkKind::Veth) {
@@ -106,7 +126,7 @@ impl Gateway {
             if link.master != Some(index) {
                 messages.extend([set_master(link.index, index), set_up(link.index, true)]);
             }
-            messages.extend(guard(link.index, mac_of(container)));
+            messages.extend(guard(link.index, mac_of(container), ports));
         }
         socket.send(&messages)?;
         let hosts = Neighbours::observe(&mut socket, index, index)?.hosts.into_iter();
@@ -115,14 +135,11 @@ impl Gateway {
         // From the last on: each must not be lower than the one before it.
         NEIGHBOURS.iter().rev().try_for_each(|(name, least)| namespace::raise(name, *least))?;
         namespace::set("ipv4/ip_forward", "1")?;
-        // Else bridged frames between the bridge's ports pass through the rules, and what a task
-        // sends to itself by a published port does not come back.
-        namespace::set("bridge/bridge-nf-call-iptables", "0")?;
         namespace::set(&format!("ipv4/conf/{}/route_localnet", config.bridge), "1")?;
         // The rules know IPv4 only; by a link-local address containers would reach the node past
         // them.
         namespace::set(&format!("ipv6/conf/{}/disable_ipv6", config.bridge), "1")?;
-        Ok(Self { index, net, hosts })
+        Ok(Self { index, net, ports, hosts })
     }
 
     /// Lets the bridge know these containers, and no others: it asks none of them who it is.

@@ -1,7 +1,8 @@
 //! The routing mesh on this node: its tunnel, what it knows of other nodes and tasks, the rules.
 
 use super::flows::{self, Alive, Leavings};
-use super::{Config, mtu, tunnel};
+use super::watch::Ears;
+use super::{Config, beside, mtu, tunnel};
 use crate::error::Error;
 use crate::namespace;
 use crate::netlink::{
@@ -21,7 +22,8 @@ pub(super) const TUNNEL: &str = "skep_mesh";
 /// Ingress networks have this prefix: the lower half of an address is a node's mark and zone.
 const PREFIX: u8 = 16;
 const VNI: u32 = 4096;
-const REPLY_TABLE: u32 = 100;
+/// A number that nobody chooses by chance ("skep"): small ones are in use by administrators.
+const REPLY_TABLE: u32 = 0x736b_6570;
 const REPLY_PRIORITY: u32 = 90;
 
 /// The mesh as it shall be.
@@ -39,6 +41,15 @@ impl Wanted {
     }
 }
 
+/// What the mesh stands on: the index of the gateway bridge, and who hears of our own changes.
+#[derive(Clone, Copy)]
+pub(super) struct Ground<'a> {
+    pub(super) config: &'a Config,
+    pub(super) nftables: &'a Nftables,
+    pub(super) bridge: u32,
+    pub(super) ears: &'a Ears,
+}
+
 /// The mesh as it is there.
 pub(super) struct Mesh {
     is: Wanted,
@@ -52,11 +63,12 @@ pub(super) struct Mesh {
     unseen: bool,
 }
 
-/// `ip rule add iif BRIDGE fwmark 0x10000/0x10000 lookup 100 priority 90`
+/// `ip rule add iif BRIDGE fwmark 0x736b0000/0xffff0000 lookup 1936418160 priority 90`
 pub(super) fn steering(config: &Config) -> Steering<'_> {
     Steering {
         input: &config.bridge,
         mark: render::MARK,
+        mask: render::MASK,
         table: REPLY_TABLE,
         priority: REPLY_PRIORITY,
     }
@@ -65,20 +77,26 @@ pub(super) fn steering(config: &Config) -> Steering<'_> {
 impl Mesh {
     /// Makes the mesh be as wanted. Without `repair`, what is held is believed.
     pub(super) fn hold(
-        (config, nftables, bridge): (&Config, &Nftables, u32),
+        ground: Ground<'_>,
         wanted: Wanted,
         held: Option<Self>,
         repair: bool,
     ) -> Result<Self, Error> {
-        let held = held.filter(|held| held.bridge == bridge);
+        let held = held.filter(|held| held.bridge == ground.bridge);
         let held = held.filter(|held| !repair || held.tunnel_is_there());
         match held {
             Some(mut held) if held.same_frame(&wanted.rules) => {
-                held.change(config, wanted, repair)?;
+                held.change(ground.config, wanted, repair)?;
                 Ok(held)
             }
-            Some(_) | None => Self::build((config, nftables, bridge), wanted),
+            Some(_) | None => Self::build(ground, wanted),
         }
+    }
+
+    /// Lets others' firewalls pass what our own rules let pass. Only a repair, and news of their
+    /// rules, look for that.
+    pub(super) fn admit(&mut self, config: &Config) -> Result<(), Error> {
+        beside::admit(&mut self.table, config)
     }
 
     /// Forgets connections to back ends that were taken out.
@@ -139,10 +157,8 @@ impl Mesh {
     }
 
     /// Makes the tunnel fit, keeps one that does, and replaces the tables.
-    fn build(
-        (config, nftables, bridge): (&Config, &Nftables, u32),
-        wanted: Wanted,
-    ) -> Result<Self, Error> {
+    fn build(ground: Ground<'_>, wanted: Wanted) -> Result<Self, Error> {
+        let Ground { config, nftables, bridge, ears } = ground;
         let mut socket = Socket::route()?;
         let ends = wanted.rules.ingress.zip(wanted.rules.local);
         let tunnel = ends.map(|ends| frame(&mut socket, &wanted.rules, ends)).transpose()?;
@@ -153,7 +169,7 @@ impl Mesh {
         } else {
             remove(&mut socket, config)?;
         }
-        let mut table = nftables.open()?;
+        let mut table = nftables.open()?.heard_by(ears.clone());
         table.apply(&render::whole(&tables(config, &wanted)))?;
         let leavings = Leavings::default();
         Ok(Self { is: wanted, bridge, tunnel, table, leavings, unseen: true })
@@ -219,6 +235,8 @@ fn settle(
     let mtu = mtu::of_overlay(socket, local, wanted.mtu)?;
     let mut messages = vec![set_mtu(tunnel, mtu), set_up(tunnel, true)];
     if !Addresses::observe(socket)?.of(tunnel).any(|found| found == net) {
+        let links = Links::observe(socket)?;
+        beside::is_free(socket, &links, net, &[TUNNEL])?;
         messages.push(add_address(tunnel, net));
     }
     messages.push(add_route(&Route {

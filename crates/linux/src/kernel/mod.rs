@@ -4,6 +4,7 @@
 //! that; a repair looks at everything, in case others have meddled. What cannot be made fails alone
 //! and is tried again with the next application.
 
+mod beside;
 mod clean;
 mod flows;
 mod gateway;
@@ -13,10 +14,12 @@ mod overlay;
 mod ports;
 mod sandbox;
 mod tunnel;
+mod watch;
 
 use crate::error::{Error, chain};
 use crate::namespace;
 use crate::nft::Nftables;
+use crate::render;
 use discovery::{Depth, Desired, Outcome, SandboxRules};
 use flows::Alive;
 use gateway::Gateway;
@@ -27,10 +30,13 @@ use ports::Ports;
 use sandbox::Sandbox;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use types::NetworkId;
+
+pub(crate) use watch::Ears;
 
 /// Applications that may wait for the thread: its owner waits for each.
 const REQUESTS: usize = 1;
@@ -50,11 +56,12 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Kernel {
     requests: mpsc::Sender<Request>,
+    ears: Ears,
 }
 
 #[derive(Debug)]
 struct Request {
-    desired: Box<Desired>,
+    desired: Arc<Desired>,
     depth: Depth,
     reply: oneshot::Sender<Outcome>,
 }
@@ -64,19 +71,26 @@ impl Kernel {
     /// dropped, and leaves in the kernel what is there.
     pub fn new(config: Config) -> Result<Self, Error> {
         gateway::check(&config)?;
-        let mut holder = Holder::new(config, Nftables::load()?);
+        let ears = Ears::default();
+        ears.open(render::mesh::TABLE)?;
+        let mut holder = Holder::new(config, Nftables::load()?, ears.clone());
         let (requests, mut inbox) = mpsc::channel::<Request>(REQUESTS);
         thread::Builder::new()
             .name("kernel".to_owned())
             .spawn(move || {
                 while let Some(request) = next(&mut inbox, &mut holder) {
-                    let outcome = holder.apply(*request.desired, request.depth);
+                    let outcome = holder.apply(request.desired, request.depth);
                     // Nobody waits any more: the next application tries again what failed.
                     drop(request.reply.send(outcome));
                 }
             })
             .map_err(|source| Error::system("start the kernel's thread", source))?;
-        Ok(Self { requests })
+        Ok(Self { requests, ears })
+    }
+
+    /// What others have in the caller's namespace that has to be lived beside, in whole sentences.
+    pub fn beside(config: &Config) -> Result<Vec<String>, Error> {
+        beside::report(config)
     }
 
     /// Removes everything of ours in the caller's namespace, and the namespaces of overlays. Only
@@ -102,11 +116,15 @@ fn next(inbox: &mut mpsc::Receiver<Request>, holder: &mut Holder) -> Option<Requ
 impl discovery::Kernel for Kernel {
     type Error = Error;
 
-    async fn apply(&mut self, desired: &Desired, depth: Depth) -> Result<Outcome, Error> {
+    async fn apply(&mut self, desired: &Arc<Desired>, depth: Depth) -> Result<Outcome, Error> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { desired: Box::new(desired.clone()), depth, reply };
+        let request = Request { desired: Arc::clone(desired), depth, reply };
         self.requests.send(request).await.map_err(|_ended| Error::Ended)?;
         answer.await.map_err(|_ended| Error::Ended)
+    }
+
+    async fn disturbed(&mut self) {
+        self.ears.disturbed().await;
     }
 }
 
@@ -114,12 +132,13 @@ impl discovery::Kernel for Kernel {
 struct Holder {
     config: Config,
     nftables: Nftables,
+    ears: Ears,
     gateway: Option<Gateway>,
     overlays: BTreeMap<NetworkId, Overlay>,
     sandboxes: BTreeMap<String, Sandbox>,
     ports: Ports,
     mesh: Option<Mesh>,
-    last: Desired,
+    last: Arc<Desired>,
     /// Containers whose tracked connections nobody has looked at since this daemon started.
     unseen: BTreeSet<String>,
     /// What failed last time, so that it is noted once.
@@ -129,23 +148,24 @@ struct Holder {
 }
 
 impl Holder {
-    fn new(config: Config, nftables: Nftables) -> Self {
+    fn new(config: Config, nftables: Nftables, ears: Ears) -> Self {
         Self {
             config,
             nftables,
+            ears,
             gateway: None,
             overlays: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             ports: Ports::default(),
             mesh: None,
-            last: Desired::default(),
+            last: Arc::default(),
             unseen: BTreeSet::new(),
             told: Outcome::default(),
             fresh: true,
         }
     }
 
-    fn apply(&mut self, desired: Desired, depth: Depth) -> Outcome {
+    fn apply(&mut self, desired: Arc<Desired>, depth: Depth) -> Outcome {
         let repair = depth == Depth::Repair || self.fresh;
         self.fresh = false;
         let mut outcome = Outcome::default();
@@ -155,7 +175,7 @@ impl Holder {
             rules.attachments.iter().any(|attachment| remade.contains(&attachment.network))
         };
         self.hold_sandboxes(&desired, |rules| repair || is_remade(rules), &mut outcome);
-        self.hold_mesh(&desired, repair, &mut outcome);
+        self.hold_mesh(&desired, repair || depth == Depth::Rules, &mut outcome);
         self.forget_flows(&desired, &mut outcome);
         outcome.is_behind |= gateway.is_err() || self.mesh.is_none();
         outcome.node = gateway.err().as_ref().map(chain);
@@ -246,14 +266,24 @@ impl Holder {
         let held = self.mesh.take();
         // Without the bridge there is nothing to lead to; its failure is told.
         let Some(gateway) = &self.gateway else { return };
-        let ground = (&self.config, &self.nftables, gateway.index);
+        let ground = mesh::Ground {
+            config: &self.config,
+            nftables: &self.nftables,
+            bridge: gateway.index,
+            ears: &self.ears,
+        };
         let mesh = Mesh::hold(ground, wanted.clone(), held, repair).or_else(|error| {
             outcome.mesh = Some(chain(&error));
             // Without its tunnel, ports in host mode and the way out remain.
             Mesh::hold(ground, wanted.without_tunnel(), None, repair)
         });
         match mesh {
-            Ok(mesh) => self.mesh = Some(mesh),
+            Ok(mut mesh) => {
+                if repair && let Err(error) = mesh.admit(&self.config) {
+                    outcome.mesh.get_or_insert_with(|| chain(&error));
+                }
+                self.mesh = Some(mesh);
+            }
             Err(error) => outcome.mesh = Some(chain(&error)),
         }
     }

@@ -5,10 +5,10 @@ use super::{Config, mtu, tunnel};
 use crate::error::Error;
 use crate::namespace::{self, Place, Purpose};
 use crate::netlink::{
-    Addresses, Bridge, LinkKind, Links, Mac, Message, Neighbours, Socket, Vxlan, add_address,
-    add_bridge, add_flood, add_forward, add_neighbour, add_station, delete_address, delete_flood,
-    delete_forward, delete_link, delete_neighbour, mac_of, move_link, set_container_port,
-    set_master, set_mtu, set_tunnel_port, set_up,
+    Addresses, Bridge, ContainerPort, LinkKind, Links, Mac, Message, Neighbours, Socket, Vxlan,
+    add_address, add_bridge, add_flood, add_forward, add_neighbour, add_station, delete_address,
+    delete_flood, delete_forward, delete_link, delete_neighbour, mac_of, move_link,
+    set_container_port, set_master, set_mtu, set_tunnel_port, set_up,
 };
 use discovery::Overlay as Wanted;
 use ipnet::Ipv4Net;
@@ -51,7 +51,7 @@ fn mac_behind(name: &str) -> Option<Mac> {
 /// What makes an interface the port of the container with this hardware address: else a container
 /// could take over what is for another one, here or elsewhere, by sending from its address.
 pub(super) fn guard(index: u32, mac: Mac) -> [Message; 2] {
-    [set_container_port(index, false), add_station(index, mac)]
+    [set_container_port(index, ContainerPort::Open), add_station(index, mac)]
 }
 
 impl Overlay {

@@ -249,7 +249,7 @@ fn plug(ground: &Ground<'_>, place: &Place, interface: &Interface<'_>) -> Result
         })?;
     } else {
         let index = pair(place, interface, (&name, GATEWAY_MTU, ground.gateway.index))?;
-        Socket::route()?.send(&gateway::guard(index, interface.mac))?;
+        Socket::route()?.send(&gateway::guard(index, interface.mac, ground.gateway.ports))?;
     }
     ground.fresh.borrow_mut().push((interface.network.cloned(), name));
     Ok(())

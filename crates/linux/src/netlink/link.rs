@@ -31,6 +31,7 @@ const INFO_PORT: u16 = 5;
 const BRIDGE_SNOOPING: u16 = 23;
 const PORT_STATE: u16 = 1;
 const FORWARDING: u8 = 3;
+const PORT_HAIRPIN: u16 = 4;
 const PORT_LEARNING: u16 = 8;
 const PORT_FLOOD: u16 = 9;
 const PORT_SUPPRESSION: u16 = 32;
@@ -224,14 +225,29 @@ pub(crate) fn set_tunnel_port(index: u32) -> Message {
         .nest(PORT, |port| port.byte(PORT_LEARNING, 0).byte(PORT_SUPPRESSION, 1))
 }
 
-/// `bridge link set dev INDEX learning off flood off locked on isolated ISOLATED`: a port takes
+/// How a container's port deals with the other ports of its bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContainerPort {
+    /// Frames go to other ports.
+    Open,
+    /// Frames go to other ports, and back by the same one.
+    Hairpin,
+    /// Frames go to the bridge itself alone.
+    Isolated,
+}
+
+/// `bridge link set dev INDEX hairpin HAIRPIN learning off flood off locked on isolated
+/// ISOLATED`: a port takes
 /// frames from static stations alone, and gets what is for them. There is no bridging between
-/// isolated ports. Kernels before 5.16 know no locked ports and pass over the word.
-pub(crate) fn set_container_port(index: u32, isolated: bool) -> Message {
+/// isolated ports; frames come back by a hairpin port. Kernels before 5.16 know no locked ports and pass over the word.
+pub(crate) fn set_container_port(index: u32, kind: ContainerPort) -> Message {
+    let isolated = kind == ContainerPort::Isolated;
+    let hairpin = kind == ContainerPort::Hairpin;
     Message::new("guard a bridge port", SET_LINK, 0).fixed(&fixed(FAMILY_BRIDGE, index, 0, 0)).nest(
         PORT,
         |port| {
-            port.byte(PORT_LEARNING, 0)
+            port.byte(PORT_HAIRPIN, u8::from(hairpin))
+                .byte(PORT_LEARNING, 0)
                 .byte(PORT_FLOOD, 0)
                 .byte(PORT_ISOLATED, u8::from(isolated))
                 .byte(PORT_LOCKED, 1)

@@ -12,13 +12,15 @@ mod neighbour;
 mod route;
 mod socket;
 mod transaction;
+mod watch;
 
 pub(crate) use address::{Addresses, add_address, delete_address};
 pub(crate) use conntrack::{Flow, Gone, delete_flows, forget};
 pub(crate) use generation::generation;
 pub(crate) use link::{
-    Bridge, Link, LinkKind, Links, Veth, Vxlan, add_bridge, add_veth, add_vxlan, delete_link,
-    find_link, move_link, set_container_port, set_master, set_mtu, set_tunnel_port, set_up,
+    Bridge, ContainerPort, Link, LinkKind, Links, Veth, Vxlan, add_bridge, add_veth, add_vxlan,
+    delete_link, find_link, move_link, set_container_port, set_master, set_mtu, set_tunnel_port,
+    set_up,
 };
 pub(crate) use message::Message;
 pub(crate) use neighbour::{
@@ -31,6 +33,7 @@ pub(crate) use route::{
 };
 pub(crate) use socket::Socket;
 pub(crate) use transaction::{Balance, balance};
+pub(crate) use watch::{Transaction, Watch};
 
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];

@@ -72,6 +72,12 @@ impl Routes {
         Ok(Self(list))
     }
 
+    /// Where routes of a table lead out by an interface; the default route says nothing.
+    pub(crate) fn by(&self, out: u32, table: u32) -> impl Iterator<Item = Ipv4Net> {
+        let routes = self.0.iter().filter(move |route| (route.out, route.table) == (out, table));
+        routes.map(|route| route.destination).filter(|to| to.prefix_len() != 0)
+    }
+
     pub(crate) fn contains(&self, route: &Route) -> bool {
         self.0.contains(route)
     }
@@ -115,6 +121,7 @@ pub(crate) struct Steering<'a> {
     /// the tunnel again.
     pub(crate) input: &'a str,
     pub(crate) mark: u32,
+    pub(crate) mask: u32,
     pub(crate) table: u32,
     pub(crate) priority: u32,
 }
@@ -137,13 +144,13 @@ pub(crate) fn steering_present(
     }))
 }
 
-/// `ip rule add iif INPUT fwmark MARK/MARK lookup TABLE priority PRIORITY`
+/// `ip rule add iif INPUT fwmark MARK/MASK lookup TABLE priority PRIORITY`
 pub(crate) fn add_steering(steering: &Steering<'_>) -> Message {
     render(Message::new("add the routing rule", NEW_RULE, CREATE | EXCLUSIVE), steering)
         .tolerating(&[libc::EEXIST])
 }
 
-/// `ip rule del iif INPUT fwmark MARK/MARK lookup TABLE priority PRIORITY`
+/// `ip rule del iif INPUT fwmark MARK/MASK lookup TABLE priority PRIORITY`
 pub(crate) fn delete_steering(steering: &Steering<'_>) -> Message {
     render(Message::new("remove the routing rule", DELETE_RULE, 0), steering)
         .tolerating(&[libc::ENOENT])
@@ -158,6 +165,6 @@ fn render(message: Message, steering: &Steering<'_>) -> Message {
         .text(RULE_IN, steering.input)
         .number(RULE_PRIORITY, steering.priority)
         .number(RULE_MARK, steering.mark)
-        .number(RULE_MASK, steering.mark)
+        .number(RULE_MASK, steering.mask)
         .number(RULE_TABLE, steering.table)
 }

@@ -51,13 +51,33 @@ impl Socket {
             let raw = Raw::new(domain, Type::RAW, Some(Protocol::from(protocol)))?;
             raw.set_read_timeout(Some(PATIENCE))?;
             for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
-                set_option(&raw, option)?;
+                set_option(&raw, option, 1)?;
             }
             Ok(raw)
         };
         let raw =
             open().map_err(|source: io::Error| Error::system("open a netlink socket", source))?;
         Ok(Self { raw, sequence: 0, buffer: vec![0; BUFFER] })
+    }
+
+    /// Hears from now on what the kernel says to a group.
+    pub(crate) fn join(&self, group: u32) -> Result<(), Error> {
+        let group = libc::c_int::try_from(group).unwrap_or_default();
+        set_option(&self.raw, libc::NETLINK_ADD_MEMBERSHIP, group)
+            .map_err(|source| Error::system("listen to the kernel", source))
+    }
+
+    /// Waits for what the kernel says to a group, but not for ever; `None` where some of it was
+    /// lost.
+    pub(crate) fn hear(&mut self) -> Result<Option<Vec<Received>>, Error> {
+        match (&self.raw).read(&mut self.buffer) {
+            Ok(length) => Ok(Some(Received::split(&self.buffer[..length]))),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(None),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Some(Vec::new())),
+                _ => Err(Error::system("listen to the kernel", error)),
+            },
+        }
     }
 
     /// Sends requests and waits for all acknowledgements. All are carried out even if one fails;
@@ -221,8 +241,7 @@ fn refusal(received: &Received, message: &Message) -> Option<Error> {
     })
 }
 
-fn set_option(socket: &Raw, option: i32) -> io::Result<()> {
-    let on: libc::c_int = 1;
+fn set_option(socket: &Raw, option: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the kernel reads
     // `size_of::<c_int>()` bytes from a `c_int`.
     let outcome = unsafe {
@@ -230,7 +249,7 @@ fn set_option(socket: &Raw, option: i32) -> io::Result<()> {
             socket.as_raw_fd(),
             libc::SOL_NETLINK,
             option,
-            (&raw const on).cast(),
+            (&raw const value).cast(),
             libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4),
         )
     };

@@ -2,8 +2,8 @@
 //!
 //! A connection that enters by any node goes to a task here (its address on the gateway bridge) or,
 //! through the tunnel, to a task elsewhere (its address on the ingress network). The client's
-//! address is kept: the node of the task remembers by mark from which node a connection came, and
-//! sends the replies back there.
+//! address is kept: the node of the task remembers by zone from which node a connection came, and
+//! marks the replies, which sends them back there.
 //!
 //! There is no other way in: what is forwarded to a container, here or through the tunnel, is a
 //! connection to a published port, or an answer; and the tunnel leads nowhere else. Frames for our
@@ -21,8 +21,10 @@ use std::net::Ipv4Addr;
 use types::Protocol;
 
 pub(crate) const TABLE: &str = "skep_mesh";
-/// The bit that marks a connection from another node of the mesh.
-pub(crate) const MARK: u32 = 0x1_0000;
+/// What marks a reply to another node of the mesh: the upper half, whole, so that marks of others
+/// are none of ours. The lower half says which node.
+pub(crate) const MARK: u32 = 0x736b_0000;
+pub(crate) const MASK: u32 = 0xffff_0000;
 
 /// What the tables depend on.
 #[derive(Clone, Copy, Debug)]
@@ -99,14 +101,12 @@ fn sets(text: &mut String, mesh: &Mesh<'_>, ports: &BTreeMap<(Protocol, u16), Po
     let refused = ports.iter().filter(|(_, port)| port.backends.is_empty());
     let _ = writeln!(
         text,
-        "	map peers {{ type ether_addr : mark;{} }}
-	map tasks {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr;{} }}
+        "	map tasks {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr;{} }}
 	set nodes {{ type ipv4_addr;{} }}
 	set ends {{ type ipv4_addr;{} }}
 	set inside {{ type ipv4_addr;{} }}
 	map ports {{ type inet_proto . inet_service : verdict;{} }}
 	set refused {{ type inet_proto . inet_service;{} }}",
-        elements(rules.peers.keys().map(|peer| format!("{} : {:#x}", mac(*peer), mark(*peer)))),
         elements(rules.local_tasks.iter().map(|(task, to)| format!("{} : {to}", task_text(*task)))),
         elements(nodes),
         elements(&mesh.around.ends),
@@ -144,6 +144,14 @@ fn filters(text: &mut String, mesh: &Mesh<'_>) {
             "\t\tiifname \"{tunnel}\" ct original zone set ether saddr map {{ {zones} }}"
         );
     }
+    // The zone, and not a mark of the connection: others may mark all connections.
+    let marks = rules.peers.keys().map(|peer| format!("{} : {:#x}", zone(*peer), mark(*peer)));
+    let replies = match list(marks) {
+        marks if marks.is_empty() => marks,
+        marks => format!(
+            "\t\tiifname \"{bridge}\" ct direction reply meta mark set ct original zone map {{ {marks} }}\n"
+        ),
+    };
     let _ = writeln!(
         text,
         "	}}
@@ -153,9 +161,7 @@ fn filters(text: &mut String, mesh: &Mesh<'_>) {
 	}}
 	chain mangle {{
 		type filter hook prerouting priority -150; policy accept;
-		iifname \"{tunnel}\" ct state new ct mark set ether saddr map @peers
-		iifname \"{bridge}\" ct direction reply ct mark and {MARK:#x} == {MARK:#x} meta mark set ct mark
-	}}
+{replies}	}}
 	chain mss {{
 		type filter hook forward priority -150; policy accept;
 		oifname \"{tunnel}\" tcp flags syn tcp option maxseg size set rt mtu
@@ -454,7 +460,6 @@ mod tests {
             table ip skep_mesh { }
             delete table ip skep_mesh
             table ip skep_mesh {
-            	map peers { type ether_addr : mark; elements = { 02:42:0a:ff:00:02 : 0x10002 }; }
             	map tasks { type ipv4_addr . inet_proto . inet_service : ipv4_addr; elements = { 10.255.1.11 . tcp . 80 : 172.30.0.11 }; }
             	set nodes { type ipv4_addr; elements = { 192.168.100.2, 192.168.100.3 }; }
             	set ends { type ipv4_addr; }
@@ -478,8 +483,7 @@ mod tests {
             	}
             	chain mangle {
             		type filter hook prerouting priority -150; policy accept;
-            		iifname "mesh" ct state new ct mark set ether saddr map @peers
-            		iifname "gw" ct direction reply ct mark and 0x10000 == 0x10000 meta mark set ct mark
+            		iifname "gw" ct direction reply meta mark set ct original zone map { 2 : 0x736b0002 }
             	}
             	chain mss {
             		type filter hook forward priority -150; policy accept;
@@ -541,7 +545,7 @@ mod tests {
             		ether saddr . arp saddr ip @containers accept
             		drop
             	}
-            	map macs { type mark : ether_addr; elements = { 0x10002 : 02:42:0a:ff:00:02 }; }
+            	map macs { type mark : ether_addr; elements = { 0x736b0002 : 02:42:0a:ff:00:02 }; }
             	chain egress {
             		type filter hook egress device "mesh" priority 0; policy accept;
             		ether daddr 02:42:0a:ff:ff:fe ether daddr set meta mark map @macs
@@ -666,7 +670,7 @@ mod tests {
     #[test]
     fn marks_and_zones_tell_nodes_apart_and_no_node_is_the_next_hop() {
         let node = Ipv4Addr::new(10, 255, 3, 7);
-        assert_eq!((mark(node), zone(node)), (0x1_0307, 0x0307));
+        assert_eq!((mark(node), zone(node)), (0x736b_0307, 0x0307));
         assert_eq!(next_hop(node), Ipv4Addr::new(10, 255, 255, 254));
     }
 }

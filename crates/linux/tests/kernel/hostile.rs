@@ -266,7 +266,7 @@ fn a_container_that_others_have_let_loose_is_guarded_again() {
     assert!(ask_tcp(&lab.machine(), lab.node_address(1), 8080).is_ok());
     // A bridge that is made anew has its gate again.
     ip(&host, "ip link del skep_gwbridge");
-    lab.apply();
+    lab.repair();
     assert!(ask_tcp(&lab.machine(), lab.node_address(1), 8080).is_ok());
     eventually("the gate is there", || {
         run(&host, &["nft", "list", "table", "netdev", "skep_mesh"]).contains("skep_gwbridge")

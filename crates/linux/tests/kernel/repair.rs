@@ -108,7 +108,7 @@ fn what_others_break_is_repaired() {
         (&container, "nft flush ruleset"),
         (&host, "ip link del skep_mesh"),
         (&host, "ip link del skep_gwbridge"),
-        (&host, "ip route flush table 100"),
+        (&host, "ip route flush table 1936418160"),
         (&host, "ip rule del priority 90"),
         (&host, "ip neigh flush dev skep_mesh nud permanent"),
         (&host, "ip addr flush dev skep_gwbridge"),

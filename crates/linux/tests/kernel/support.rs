@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use types::{NetworkId, Protocol};
@@ -53,7 +54,7 @@ pub(crate) struct Lab {
 
 impl Host {
     pub(crate) fn apply(&mut self, desired: &Desired) -> Outcome {
-        wait(self.kernel.apply(desired, Depth::Change)).unwrap()
+        wait(self.kernel.apply(&Arc::new(desired.clone()), Depth::Change)).unwrap()
     }
 }
 
@@ -156,7 +157,7 @@ impl Lab {
     pub(crate) fn repair(&mut self) {
         let desired: Vec<Desired> = self.hosts.keys().map(|host| self.desired(*host)).collect();
         for (host, desired) in self.hosts.values_mut().zip(desired) {
-            let outcome = wait(host.kernel.apply(&desired, Depth::Repair)).unwrap();
+            let outcome = wait(host.kernel.apply(&Arc::new(desired), Depth::Repair)).unwrap();
             assert_eq!(outcome, Outcome::default());
         }
     }

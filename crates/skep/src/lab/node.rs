@@ -27,7 +27,7 @@ pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Resul
         .append(true)
         .open(log)
         .with_context(|| format!("cannot write {}", log.display()))?;
-    let child = Command::new(program)
+    let child = linux::sealed(&mut Command::new(program))
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
