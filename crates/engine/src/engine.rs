@@ -232,7 +232,8 @@ impl Engine {
     /// What the container uses.
     pub async fn usage(&self, name: &str) -> Result<Usage, Fault> {
         let container = self.running(name)?;
-        self.inner.runtime.usage(container.id().to_owned()).await
+        let usage = self.inner.runtime.usage(container.id().to_owned()).await?;
+        Ok(Usage { machine_cpu_nanos: crate::top::machine_cpu_nanos().await?, ..usage })
     }
 
     /// Says whether a client from elsewhere is connected to a port that the container's image

@@ -265,4 +265,6 @@ pub struct Usage {
     /// 0: none.
     pub memory_limit: u64,
     pub pids: u64,
+    /// Nanoseconds of all the machine's processors so far, idle or not.
+    pub machine_cpu_nanos: u64,
 }

@@ -41,7 +41,6 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/containers/{id}/attach", post(attach_streams))
         .route("/containers/{id}/resize", post(resize))
         .route("/containers/{id}/top", get(top))
-        .route("/containers/{id}/stats", get(stats))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -358,36 +357,6 @@ async fn top(
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename = "GET /containers/{id}/stats", default)]
-struct StatsQuery {
-    stream: bool,
-}
-
-async fn stats(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    Query(query): Query<StatsQuery>,
-) -> Result<Json<Value>, ApiError> {
-    if query.stream {
-        return Err(Fault::not_implemented("a stream of stats (use --no-stream)").into());
-    }
-    let info = api.engine.inspect(&id).await?;
-    let usage = api.engine.usage(&id).await?;
-    // Without a limit a container may take what the machine has.
-    let machine = u64::try_from(api.node.about().memory_bytes).unwrap_or(0);
-    let limit = if usage.memory_limit == 0 { machine } else { usage.memory_limit };
-    Ok(Json(json!({
-        "id": info.id,
-        "name": format!("/{}", info.name),
-        "read": now().rfc3339(),
-        "cpu_stats": { "cpu_usage": { "total_usage": usage.cpu_nanos } },
-        "precpu_stats": { "cpu_usage": { "total_usage": 0 } },
-        "memory_stats": { "usage": usage.memory_bytes, "limit": limit, "stats": {} },
-        "pids_stats": { "current": usage.pids },
-    })))
-}
-
-#[derive(Debug, Default, Deserialize)]
 #[serde(rename = "POST /containers/prune", default)]
 struct PruneQuery {
     filters: Option<String>,
@@ -443,6 +412,5 @@ pub(super) fn served() -> Vec<Served> {
         Served::new("POST /containers/{id}/attach").query::<AttachQuery>(),
         Served::new("POST /containers/{id}/resize").query::<SizeQuery>(),
         Served::new("GET /containers/{id}/top").query::<TopQuery>(),
-        Served::new("GET /containers/{id}/stats").query::<StatsQuery>(),
     ]
 }

@@ -6,6 +6,7 @@ mod empty;
 mod events;
 mod exec;
 mod images;
+mod stats;
 mod time;
 mod volumes;
 
@@ -19,6 +20,7 @@ pub(crate) fn routes() -> Router<Api> {
     Router::new()
         .merge(containers::routes())
         .merge(exec::routes())
+        .merge(stats::routes())
         .merge(images::routes())
         .merge(volumes::routes())
         .merge(events::routes())
@@ -63,6 +65,7 @@ pub(crate) fn served() -> Vec<crate::request::coverage::Served> {
     let parts = [
         containers::served(),
         exec::served(),
+        stats::served(),
         images::served(),
         volumes::served(),
         events::served(),

@@ -5,6 +5,8 @@ mod reader;
 pub(crate) mod table;
 mod tree;
 
+#[cfg(test)]
+pub(crate) use params::read as query;
 pub(crate) use reader::read;
 
 use crate::error::ApiError;

@@ -10,7 +10,6 @@ pub(super) const ROWS: &[Row] = &[
     refused("POST /containers/{id}/start", "checkpoint", ""),
     refused("POST /containers/{id}/start", "checkpoint-dir", ""),
     refused("POST /containers/{id}/attach", "detachKeys", ""),
-    idle("GET /containers/{id}/stats", "one-shot", "one sample is answered, at once"),
     refused("DELETE /containers/{id}", "link", "there are no links"),
     idle("GET /images/json", "all", "there are no images but those that are listed"),
     idle("GET /images/json", "digests", "they are always in the answer"),
