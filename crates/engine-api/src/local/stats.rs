@@ -90,14 +90,13 @@ fn samples(
     futures_util::stream::unfold(start, move |(before, next)| {
         let (api, subject) = (api.clone(), subject.clone());
         async move {
-            let sample = match next {
-                Some(sample) => sample,
-                None => {
-                    tokio::time::sleep(EVERY).await;
-                    sample(&api, &subject.id).await.ok()?
-                }
+            let now = if let Some(first) = next {
+                first
+            } else {
+                tokio::time::sleep(EVERY).await;
+                sample(&api, &subject.id).await.ok()?
             };
-            Some((render(&subject, &before, &sample), (sample, None)))
+            Some((render(&subject, &before, &now), (now, None)))
         }
     })
 }
@@ -149,7 +148,10 @@ mod tests {
         assert_eq!(number("precpu_stats", "/cpu_usage/total_usage"), Some(10));
         assert_eq!(number("cpu_stats", "/cpu_usage/total_usage"), Some(60));
         assert_eq!(number("cpu_stats", "/system_cpu_usage"), Some(300));
-        assert_eq!((&told["cpu_stats"]["online_cpus"], &told["memory_stats"]["limit"]), (&2.into(), &7.into()));
+        assert_eq!(
+            (&told["cpu_stats"]["online_cpus"], &told["memory_stats"]["limit"]),
+            (&2.into(), &7.into())
+        );
     }
 
     #[test]
