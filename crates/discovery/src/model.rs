@@ -38,6 +38,11 @@ fn is_unsaid(mtu: &u32) -> bool {
     *mtu == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_as_of_old(prefix: &u8) -> bool {
+    *prefix == 0
+}
+
 /// A service on one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -74,6 +79,9 @@ pub struct Mesh {
     /// As [`NetworkView::mtu`], of the ingress network.
     #[serde(skip_serializing_if = "is_unsaid")]
     pub mtu: u32,
+    /// The length of the ingress network's prefix; 0, as clusters of old say: 16.
+    #[serde(skip_serializing_if = "is_as_of_old")]
+    pub prefix: u8,
     /// Every node's addresses.
     pub nodes: BTreeMap<NodeId, MeshNode>,
     pub tasks: BTreeMap<TaskId, MeshTask>,
@@ -196,6 +204,8 @@ pub struct MeshRules {
     pub port: u16,
     /// As [`Overlay::mtu`].
     pub mtu: u32,
+    /// As [`Mesh::prefix`].
+    pub prefix: u8,
     /// Other nodes: ingress address -> underlay address.
     pub peers: BTreeMap<Ipv4Addr, Ipv4Addr>,
     /// Tasks elsewhere: ingress address of the task -> ingress address of its node.

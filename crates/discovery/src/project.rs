@@ -177,6 +177,7 @@ fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
         local: Some(here.address),
         port: here.data_path_port,
         mtu: mesh.mtu,
+        prefix: mesh.prefix,
         host_ports,
         ..MeshRules::default()
     };

@@ -64,6 +64,11 @@ impl Picture {
         let mut picture = Self::default();
         for network in view.networks() {
             if network.spec.ingress {
+                let prefix = network.subnet.map_or(0, |subnet| subnet.net.prefix_len());
+                // What nodes of old take for granted is not said.
+                if ![0, 16].contains(&prefix) {
+                    picture.mesh_mut().prefix = prefix;
+                }
                 if network.spec.mtu() != 0 {
                     picture.mesh_mut().mtu = network.spec.mtu();
                 }

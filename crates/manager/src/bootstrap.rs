@@ -50,8 +50,9 @@ pub async fn bootstrap(sequencer: &Sequencer, first: First) -> Result<Version, F
             }
             let mut tx = Tx::new(view);
             tx.put_node(first_node(&first, now));
-            tx.put_network(ingress(network));
-            tx.put_cluster(first_cluster(first, tokens));
+            let cluster = first_cluster(first, tokens);
+            tx.put_network(ingress(network, &cluster));
+            tx.put_cluster(cluster);
             Ok(tx.finish())
         })
         .await
@@ -96,13 +97,21 @@ fn first_node(first: &First, now: Timestamp) -> Node {
     }
 }
 
-fn ingress(id: NetworkId) -> Network {
-    // Outside the range that overlays are numbered from, so that the first one gets 10.0.1.0/24 as
-    // Docker's users expect.
-    let subnet = Subnet {
-        net: Ipv4Net::new_assert(Ipv4Addr::new(10, 255, 0, 0), 16),
-        gateway: Ipv4Addr::new(10, 255, 0, 1),
-    };
+/// The subnet of the routing mesh is the end of the first pool, so that the first network of users
+/// gets the one they expect: a quarter of the pool, a /16 at most (the lower half of an address is a
+/// node's mark), and as large as other networks at least. Of 10.0.0.0/8 it is 10.255.0.0/16.
+fn ingress_subnet(pool: Ipv4Net, subnet_prefix: u8) -> Ipv4Net {
+    let quarter = pool.prefix_len().saturating_add(2).min(subnet_prefix);
+    let prefix = quarter.max(16).max(pool.prefix_len());
+    Ipv4Net::new(pool.broadcast(), prefix).unwrap_or(pool).trunc()
+}
+
+fn ingress(id: NetworkId, cluster: &Cluster) -> Network {
+    let anywhere = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
+    let pool = cluster.address_pools.first().copied().unwrap_or(anywhere);
+    let net = ingress_subnet(pool, cluster.subnet_prefix);
+    let gateway = Ipv4Addr::from(u32::from(net.network()) + 1);
+    let subnet = Subnet { net, gateway };
     Network {
         id,
         spec: NetworkSpec {
@@ -115,5 +124,25 @@ fn ingress(id: NetworkId) -> Network {
         vni: INGRESS_VNI,
         subnet: Some(subnet),
         ..Network::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mesh_gets_the_end_of_the_first_pool() {
+        for (pool, prefix, expected) in [
+            ("10.0.0.0/8", 24, "10.255.0.0/16"),
+            ("10.20.0.0/16", 24, "10.20.192.0/18"),
+            ("172.30.0.0/20", 26, "172.30.12.0/22"),
+            ("10.9.0.0/23", 24, "10.9.1.0/24"),
+            ("10.9.0.0/24", 24, "10.9.0.0/24"),
+            ("10.0.0.0/8", 12, "10.255.0.0/16"),
+        ] {
+            let pool = pool.parse().unwrap();
+            assert_eq!(ingress_subnet(pool, prefix).to_string(), expected, "{pool}");
+        }
     }
 }

@@ -120,6 +120,7 @@ fn mesh() -> Mesh {
     let port = |tasks| MeshPort { service: "s1".into(), target: 80, tasks };
     Mesh {
         mtu: 0,
+        prefix: 0,
         nodes: BTreeMap::from([("n1".into(), node)]),
         tasks: BTreeMap::from([("t1".into(), task)]),
         ports: BTreeMap::from([

@@ -19,8 +19,6 @@ use std::net::Ipv4Addr;
 
 /// The tunnel's interface.
 pub(super) const TUNNEL: &str = "skep_mesh";
-/// Ingress networks have this prefix: the lower half of an address is a node's mark and zone.
-const PREFIX: u8 = 16;
 const VNI: u32 = 4096;
 /// A number that nobody chooses by chance ("skep"): small ones are in use by administrators.
 const REPLY_TABLE: u32 = 0x736b_6570;
@@ -118,7 +116,8 @@ impl Mesh {
     }
 
     fn same_frame(&self, wanted: &MeshRules) -> bool {
-        let frame = |rules: &MeshRules| (rules.ingress, rules.local, rules.port, rules.mtu);
+        let frame =
+            |rules: &MeshRules| (rules.ingress, rules.prefix, rules.local, rules.port, rules.mtu);
         frame(&self.is.rules) == frame(wanted)
     }
 
@@ -231,7 +230,7 @@ fn settle(
     tunnel: u32,
 ) -> Result<(), Error> {
     let Some((ingress, local)) = wanted.ingress.zip(wanted.local) else { return Ok(()) };
-    let net = Ipv4Net::new(ingress, PREFIX).unwrap_or_default();
+    let net = render::place(ingress, wanted.prefix);
     let mtu = mtu::of_overlay(socket, local, wanted.mtu)?;
     let mut messages = vec![set_mtu(tunnel, mtu), set_up(tunnel, true)];
     if !Addresses::observe(socket)?.of(tunnel).any(|found| found == net) {
@@ -241,7 +240,7 @@ fn settle(
     }
     messages.push(add_route(&Route {
         destination: Ipv4Net::default(),
-        gateway: Some(render::next_hop(ingress)),
+        gateway: Some(render::next_hop(net)),
         out: tunnel,
         table: REPLY_TABLE,
     }));
@@ -259,7 +258,8 @@ fn settle(
 /// What the tunnel knows once `wanted` is applied.
 fn expected(wanted: &MeshRules) -> Neighbours {
     let tasks = wanted.remote_tasks.iter().map(|(task, node)| (*task, mac_of(*node)));
-    let hop = wanted.ingress.map(render::next_hop);
+    let place = wanted.ingress.map(|ingress| render::place(ingress, wanted.prefix));
+    let hop = place.map(render::next_hop);
     let hosts: BTreeMap<Ipv4Addr, Mac> = tasks.chain(hop.map(|hop| (hop, mac_of(hop)))).collect();
     let forwards = wanted.peers.iter().map(|(peer, node)| (mac_of(*peer), *node)).collect();
     Neighbours { hosts, forwards, ..Neighbours::default() }

@@ -50,10 +50,16 @@ pub(crate) struct Around {
     pub(crate) ends: BTreeSet<Ipv4Addr>,
 }
 
-/// The next hop of replies: an address that no node has, in the ingress network (10.255.255.254).
-/// The tunnel's egress rules put the right node's hardware address in its place.
-pub(crate) fn next_hop(ingress: Ipv4Addr) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(ingress) & 0xffff_0000 | 0xfffe)
+/// A node's address on the ingress network, with the network's prefix.
+pub(crate) fn place(ingress: Ipv4Addr, prefix: u8) -> Ipv4Net {
+    let prefix = if prefix == 0 { 16 } else { prefix };
+    Ipv4Net::new(ingress, prefix).unwrap_or_default()
+}
+
+/// The next hop of replies: the last address of the ingress network, which no node has
+/// (10.255.255.254). The tunnel's egress rules put the right node's hardware address in its place.
+pub(crate) fn next_hop(place: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(place.broadcast()).saturating_sub(1))
 }
 
 /// Where a published port leads to.
@@ -270,7 +276,7 @@ fn interfaces(text: &mut String, mesh: &Mesh<'_>) {
 	}}
 ",
             elements(macs),
-            fake = mac(next_hop(ingress)),
+            fake = mac(next_hop(place(ingress, mesh.rules.prefix))),
         );
     }
     text.push_str("}\n");
@@ -281,6 +287,7 @@ fn interfaces(text: &mut String, mesh: &Mesh<'_>) {
 pub(crate) fn difference(before: &Mesh<'_>, new: &Mesh<'_>) -> Option<String> {
     let old = before.rules;
     let same_nodes = old.ingress == new.rules.ingress
+        && old.prefix == new.rules.prefix
         && old.local == new.rules.local
         && old.port == new.rules.port
         && old.peers == new.rules.peers;
@@ -671,6 +678,7 @@ mod tests {
     fn marks_and_zones_tell_nodes_apart_and_no_node_is_the_next_hop() {
         let node = Ipv4Addr::new(10, 255, 3, 7);
         assert_eq!((mark(node), zone(node)), (0x736b_0307, 0x0307));
-        assert_eq!(next_hop(node), Ipv4Addr::new(10, 255, 255, 254));
+        assert_eq!(next_hop(place(node, 0)), Ipv4Addr::new(10, 255, 255, 254));
+        assert_eq!(next_hop(place([10, 9, 1, 7].into(), 24)), Ipv4Addr::new(10, 9, 1, 254));
     }
 }

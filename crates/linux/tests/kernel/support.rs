@@ -226,6 +226,7 @@ impl Lab {
         });
         let host_ports = self.host_ports.iter().filter(|(_, name)| name.0 == host);
         MeshRules {
+            prefix: 16,
             ingress: Some(node_ingress(host)),
             local: Some(self.node_address(host)),
             port: self.data_path_port,

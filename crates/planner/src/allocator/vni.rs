@@ -107,7 +107,7 @@ fn free_subnet(view: &View, network: &Network) -> Option<Subnet> {
         .filter_map(|other| subnet_of(other).map(|subnet| subnet.net))
         .collect();
     // Docker's ingress network takes the first subnet of the first pool; users and their firewalls
-    // expect the first network of their own in the second.
+    // expect the first network of their own in the second. It is used when there is no other one.
     let reserved = pools
         .first()
         .filter(|pool| pool.prefix_len() < prefix)
@@ -116,7 +116,9 @@ fn free_subnet(view: &View, network: &Network) -> Option<Subnet> {
         .iter()
         .filter_map(|pool| pool.subnets(prefix).ok())
         .flatten()
-        .find(|net| Some(*net) != reserved && used.iter().all(|used| !overlaps(*used, *net)))?;
+        .filter(|net| Some(*net) != reserved)
+        .chain(reserved)
+        .find(|net| used.iter().all(|used| !overlaps(*used, *net)))?;
     let gateway = net.hosts().next()?;
     Some(Subnet { net, gateway })
 }
@@ -251,6 +253,7 @@ mod tests {
         check(
             "
             cluster pools=10.9.0.0/23
+            network ingress ingress subnet=10.9.1.0/24 vni=4096
             node n1
             network one
             network two
@@ -259,7 +262,7 @@ mod tests {
             &expect![[r#"
                 + web.1 new running - error: network two has no subnet: no free subnet in the cluster's address pools
                 ~ last vni 4098
-                ~ network one vni 4097 subnet 10.9.1.0/24 gateway 10.9.1.1
+                ~ network one vni 4097 subnet 10.9.0.0/24 gateway 10.9.0.1
                 ~ network two vni 4098
                 ~ web error: network two has no subnet: no free subnet in the cluster's address pools
             "#]],
