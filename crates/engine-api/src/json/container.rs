@@ -1,5 +1,6 @@
 //! Containers: lists and inspections out.
 
+use super::container_spec::HealthJson;
 use super::memory::memory_swap;
 use super::privileges::render_options;
 use engine::{ContainerInfo, HostPort, NetworkMode, Reference, Status};
@@ -250,6 +251,8 @@ pub(crate) fn render(info: &ContainerInfo) -> Value {
             "Entrypoint": if spec.command.is_empty() { Value::Null } else { json!(spec.command) },
             "Labels": spec.labels,
             "StopSignal": info.stop_signal,
+            "StopTimeout": spec.stop_grace_period.map(|grace| grace.as_secs()),
+            "Healthcheck": spec.health.as_ref().map(HealthJson::render),
         },
         "NetworkSettings": {
             "SandboxKey": info.netns,
