@@ -125,6 +125,11 @@ impl RaftStateMachine<Consensus> for Machine {
     }
 }
 
+/// The whole state, as a snapshot holds it.
+pub(crate) fn encode_state(view: &View) -> io::Result<Vec<u8>> {
+    encode(&store::Snapshot::from(view))
+}
+
 /// Writes one snapshot. The view it holds stays as it is while entries go on being applied.
 pub(crate) struct Builder {
     meta: SnapshotMeta,
@@ -141,14 +146,14 @@ impl RaftSnapshotBuilder<Consensus> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (meta, view) = (self.meta.clone(), self.view.clone());
         let build = tokio::task::spawn_blocking(move || {
-            let data = encode(&store::Snapshot::from(&view))?;
+            let data = encode_state(&view)?;
             let stored = StoredSnapshot { meta, data };
             Ok::<_, io::Error>((encode(&stored)?, stored))
         });
         let (whole, stored) = build.await.map_err(io::Error::other)??;
         let size = bytes(&whole);
         self.writer.write(Write::Snapshot(whole)).await?;
-        self.sizes.cover(size, self.written);
+        self.sizes.measure(size, self.written);
         Ok(Snapshot { meta: stored.meta, snapshot: stored.data })
     }
 }

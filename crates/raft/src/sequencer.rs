@@ -5,9 +5,9 @@ use crate::clock::{Clock, time_of_day};
 use crate::consensus::{Consensus, Member, Record};
 use crate::disk::{Disk, Found, bytes};
 use crate::log::Log;
-use crate::machine::Machine;
+use crate::machine::{Machine, encode_state};
 use crate::network::Alone;
-use crate::room::{RESERVE_BYTES, Room};
+use crate::room::{RESERVE_BYTES, Room, free_bytes};
 use crate::sizes::Sizes;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -15,7 +15,8 @@ use openraft::errors::{ClientWriteError, RaftError as Refusal};
 use openraft::{Raft, RaftMetrics, SnapshotPolicy};
 use scope::Scope;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -44,13 +45,20 @@ pub struct Config {
     pub directory: PathBuf,
     /// Changes are refused while the disk has less room than this and what a snapshot takes.
     pub reserve_bytes: u64,
+    /// Says what the disk of a directory has free.
+    pub free_bytes: fn(&Path) -> io::Result<u64>,
     /// Reads the time of day.
     pub wall: fn() -> Timestamp,
 }
 
 impl Config {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), reserve_bytes: RESERVE_BYTES, wall: time_of_day }
+        Self {
+            directory: directory.into(),
+            reserve_bytes: RESERVE_BYTES,
+            free_bytes,
+            wall: time_of_day,
+        }
     }
 }
 
@@ -167,6 +175,7 @@ pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftEr
         room: Room {
             directory: config.directory,
             reserve: config.reserve_bytes,
+            free: config.free_bytes,
             sizes: Arc::clone(&sizes),
         },
         asked: sizes.written().saturating_sub(found.uncovered),
@@ -287,12 +296,27 @@ impl Writer {
         if batch.record.changes.is_empty() {
             return Ok(());
         }
-        if let Err(fault) = self.room.check() {
+        if let Err(fault) = self.has_room().await? {
             answer(batch.waiting, &Err(fault));
             return Ok(());
         }
         self.write(batch).await?;
         self.snapshot().await
+    }
+
+    /// Says whether the disk has room for one more entry and the snapshot after it. What came since
+    /// the state was measured may have replaced what was there before: nobody is refused for it
+    /// until that has been looked at.
+    async fn has_room(&self) -> Result<Result<(), Fault>, RaftError> {
+        let checked = self.room.check();
+        if checked.is_ok() || self.sizes.unmeasured() == 0 {
+            return Ok(checked);
+        }
+        let (written, view) = (self.sizes.written(), self.views.borrow().clone());
+        let encoded = tokio::task::spawn_blocking(move || encode_state(&view)).await;
+        let state = encoded.map_err(stopped)?.map_err(stopped)?;
+        self.sizes.measure(bytes(&state), written);
+        Ok(self.room.check())
     }
 
     /// Puts a batch into the log. No other batch is decided before it is known how this one went.

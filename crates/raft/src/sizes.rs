@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes of entries after which a snapshot is worth its while, however few they are.
 const WORTH_BYTES: u64 = 16 << 20;
 
+/// Bytes of entries for which no room is asked: the reserve has it. A state is measured anew only
+/// when more than this was written.
+const SMALL_BYTES: u64 = 1 << 20;
+
 /// Counted as it is written; all in bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
     /// Of all entries since the process began, and those that it found without a snapshot.
     written: AtomicU64,
-    /// Of those, which are in the snapshot.
-    covered: AtomicU64,
-    /// Of the snapshot.
-    snapshot: AtomicU64,
+    /// What the state took when it was encoded last, as a snapshot or to measure it.
+    state: AtomicU64,
+    /// What was written by then.
+    measured: AtomicU64,
 }
 
 impl Sizes {
@@ -21,8 +25,8 @@ impl Sizes {
     pub(crate) fn new(snapshot: u64, uncovered: u64) -> Self {
         Self {
             written: AtomicU64::new(uncovered),
-            covered: AtomicU64::default(),
-            snapshot: AtomicU64::new(snapshot),
+            state: AtomicU64::new(snapshot),
+            measured: AtomicU64::default(),
         }
     }
 
@@ -36,25 +40,29 @@ impl Sizes {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Notes a snapshot of so many bytes, begun when so much was written.
-    pub(crate) fn cover(&self, snapshot: u64, written: u64) {
-        self.snapshot.store(snapshot, Ordering::Relaxed);
-        self.covered.store(written, Ordering::Relaxed);
+    /// Notes that the state took so many bytes when so much was written.
+    pub(crate) fn measure(&self, state: u64, written: u64) {
+        self.state.store(state, Ordering::Relaxed);
+        self.measured.store(written, Ordering::Relaxed);
+    }
+
+    /// What was written since the state was measured.
+    pub(crate) fn unmeasured(&self) -> u64 {
+        self.written().saturating_sub(self.measured.load(Ordering::Relaxed))
     }
 
     /// Says whether a snapshot is due by bytes: the log has outgrown the last one. `asked` is what
     /// was written when one was asked for last.
     pub(crate) fn is_due(&self, asked: u64) -> bool {
         let since = self.written().saturating_sub(asked);
-        since >= WORTH_BYTES.max(self.snapshot.load(Ordering::Relaxed))
+        since >= WORTH_BYTES.max(self.state.load(Ordering::Relaxed))
     }
 
-    /// Room that the next snapshot may take: it is at most as large as the last one and what came
+    /// Room that the next snapshot may take: it is at most as large as the state was and what came
     /// since, it lies beside the last one until it is whole, and the file grows in large steps.
     pub(crate) fn next_snapshot(&self) -> u64 {
-        let since = self.written().saturating_sub(self.covered.load(Ordering::Relaxed));
-        let snapshot = self.snapshot.load(Ordering::Relaxed).saturating_add(since);
-        snapshot.saturating_mul(3)
+        let since = self.unmeasured().saturating_sub(SMALL_BYTES);
+        self.state.load(Ordering::Relaxed).saturating_add(since).saturating_mul(3)
     }
 }
 
@@ -81,10 +89,12 @@ mod tests {
     #[test]
     fn the_room_for_the_next_snapshot_grows_with_what_it_has_to_hold() {
         let sizes = Sizes::new(100 * MIB, 10 * MIB);
-        assert_eq!(sizes.next_snapshot(), 330 * MIB);
+        assert_eq!(sizes.next_snapshot(), 327 * MIB);
         sizes.append(20 * MIB);
-        assert_eq!(sizes.next_snapshot(), 390 * MIB);
-        sizes.cover(120 * MIB, sizes.written());
+        assert_eq!(sizes.next_snapshot(), 387 * MIB);
+        sizes.measure(120 * MIB, sizes.written());
         assert_eq!(sizes.next_snapshot(), 360 * MIB);
+        sizes.append(MIB);
+        assert_eq!(sizes.next_snapshot(), 360 * MIB, "the reserve has room for a little");
     }
 }

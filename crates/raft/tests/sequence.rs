@@ -5,6 +5,7 @@
 mod numbered;
 
 use numbered::{close, holds, node, open, pair, put, snapshot_every};
+use raft::Sequencer;
 use std::os::unix::fs::PermissionsExt;
 use store::Tx;
 use types::{Fault, FaultKind, Timestamp, Version};
@@ -148,20 +149,68 @@ async fn large_changes_are_taken_into_a_snapshot_before_there_are_many() {
     let directory = tempfile::tempdir().unwrap();
     let (sequencer, scope) = open(directory.path()).await;
     for number in 0..40_u32 {
-        let put = sequencer.sequence(move |view, _| {
-            let mut tx = Tx::new(view);
-            let mut large = node("large");
-            large.description.hostname = number.to_string().repeat(1 << 20);
-            tx.put_node(large);
-            Ok(tx.finish())
-        });
-        put.await.unwrap();
+        put_large(&sequencer, number, 1 << 20).await.unwrap();
     }
     close(sequencer, scope).await;
     let file = directory.path().join("log.redb");
     assert!(snapshot_bytes(&file).is_some_and(|size| size > 1 << 20), "no snapshot");
     let (sequencer, scope) = open(directory.path()).await;
     assert!(sequencer.view().node(&"large".into()).unwrap().description.hostname.starts_with("39"));
+    close(sequencer, scope).await;
+}
+
+/// Changes a node whose name then takes so many bytes.
+async fn put_large(sequencer: &Sequencer, number: u32, size: usize) -> Result<Version, Fault> {
+    let put = sequencer.sequence(move |view, _| {
+        let mut tx = Tx::new(view);
+        let mut large = node("large");
+        large.description.hostname = format!("{number:02}").repeat(size / 2);
+        tx.put_node(large);
+        Ok(tx.finish())
+    });
+    put.await
+}
+
+/// Octets are stored as they are, not as a list of numbers.
+#[tokio::test]
+async fn a_snapshot_takes_no_more_bytes_than_what_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    put(&sequencer, 1).await.unwrap();
+    // Each number above 127 takes two bytes in a list.
+    let put = sequencer.sequence(|view, _| {
+        let mut tx = Tx::new(view);
+        let mut large = node("large");
+        large.description.hostname = "\u{ff}".repeat(1 << 19);
+        tx.put_node(large);
+        Ok(tx.finish())
+    });
+    put.await.unwrap();
+    snapshot_every(&sequencer, 1).await;
+    let state = store::Snapshot::from(&sequencer.view());
+    let state = rmp_serde::to_vec_named(&state).unwrap().len();
+    close(sequencer, scope).await;
+    let stored = snapshot_bytes(&directory.path().join("log.redb")).unwrap();
+    assert!(stored.abs_diff(state) < 1024, "{stored} bytes hold {state}");
+}
+
+const MIB: u64 = 1 << 20;
+
+/// What is written over and over is not what a snapshot has to hold: a manager with room for its
+/// state goes on, however much its log holds.
+#[tokio::test]
+async fn a_small_disk_takes_changes_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut scope = scope::Scope::new();
+    let free_bytes = |_: &std::path::Path| Ok(40 * MIB);
+    let config = raft::Config { free_bytes, ..raft::Config::new(directory.path()) };
+    let sequencer = raft::open(config, &mut scope).await.unwrap();
+    for number in 0..40_u32 {
+        put_large(&sequencer, number, 1 << 20).await.unwrap();
+    }
+    put_large(&sequencer, 40, 6 << 20).await.unwrap();
+    let fault = put(&sequencer, 1).await.unwrap_err();
+    assert!(fault.message.starts_with("this manager's disk is full"), "{fault}");
     close(sequencer, scope).await;
 }
 
