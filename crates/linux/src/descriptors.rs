@@ -1,7 +1,7 @@
-//! Descriptors that programs which we start must not inherit.
+//! Descriptors that programs which we start, and netfilter's library, must not have.
 //!
-//! Everything that this workspace opens is close-on-exec, but netfilter's library opens sockets
-//! that are not. One that is inherited keeps the namespace alive which it was opened in.
+//! Everything that this workspace opens is close-on-exec; a library may know nothing of that. A
+//! socket that is inherited keeps the namespace alive which it was opened in.
 
 use crate::error::Error;
 use std::io;
@@ -17,15 +17,24 @@ pub fn sealed(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(close_on_exec) }
 }
 
-/// Marks what the library has opened just now.
-pub(crate) fn mark() -> Result<(), Error> {
-    close_on_exec().map_err(|source| Error::system("mark descriptors close-on-exec", source))
+/// Gives this thread, for good, a table of descriptors of its own, with the first three alone: what
+/// it opens gets low numbers, and no program that another thread starts inherits it.
+///
+/// Nothing that has a descriptor may come into such a thread or leave it.
+pub(crate) fn leave() -> Result<(), Error> {
+    close_range(libc::CLOSE_RANGE_UNSHARE)
+        .map_err(|source| Error::system("leave the process's descriptors", source))
 }
 
 /// Marks all descriptors of this process but the first three as close-on-exec.
 fn close_on_exec() -> io::Result<()> {
-    let flags = libc::c_int::try_from(libc::CLOSE_RANGE_CLOEXEC).unwrap_or_default();
-    // SAFETY: the call reads no memory; a descriptor that is marked stays open.
+    close_range(libc::CLOSE_RANGE_CLOEXEC)
+}
+
+fn close_range(flags: libc::c_uint) -> io::Result<()> {
+    let flags = libc::c_int::try_from(flags).map_err(io::Error::other)?;
+    // SAFETY: the call reads no memory. With either flag, no descriptor is closed that others have:
+    // one that is marked stays open, and a table of one's own is closed alone.
     let outcome = unsafe { libc::close_range(FIRST, libc::c_uint::MAX, flags) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

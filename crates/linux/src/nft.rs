@@ -1,23 +1,26 @@
 //! nftables by netfilter's own library, in this process.
 //!
 //! It is loaded when it is first needed, so that a machine without it can still say what it lacks.
-//! A context belongs to the namespace that its thread was in when it was opened: it holds a netlink
-//! socket there, and keeps the namespace alive. All contexts are used by the one thread that owns
-//! the kernel.
+//! Each run has a thread and a context of its own, in the namespace of who asks, and the thread has
+//! descriptors of its own: the library watches its socket by select(2), which ends the process where
+//! the socket's number is 1024 or more, and opens it so that programs which are started inherit it.
 
 use crate::descriptors;
 use crate::error::Error;
 use crate::kernel::Ears;
 use crate::netlink::{Balance, Socket, balance, generation};
 use libloading::Library;
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr::NonNull;
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
 
 const LIBRARY: &str = "libnftables.so.1";
 /// What is listed has the handles by which it can be named.
 const SHOW_HANDLES: c_uint = 1 << 3;
+/// Runs whose context is being closed: they wait at the same time for the same.
+const ENDING: usize = 16;
 
 type New = unsafe extern "C" fn(c_uint) -> *mut c_void;
 type Free = unsafe extern "C" fn(*mut c_void);
@@ -39,28 +42,27 @@ struct Functions {
     _library: Library,
 }
 
-/// The loaded library, and the thread that closes contexts.
+/// The loaded library, and what is closed where nobody waits for it.
+///
+/// To close a socket to netfilter waits for the kernel's grace period of everything that was deleted
+/// in the namespace, 5 to 20 ms.
 #[derive(Clone)]
 pub(crate) struct Nftables {
     functions: Arc<Functions>,
-    closing: mpsc::Sender<Open>,
+    /// The threads of the last runs: they answer first and close then.
+    ending: Arc<Mutex<VecDeque<JoinHandle<()>>>>,
+    closing: mpsc::Sender<Socket>,
 }
 
-/// A context in a namespace, and the generation of the rules there when it last changed them.
+/// The rules of a namespace, and their generation when they were last changed from here.
 pub(crate) struct Rules {
-    open: Option<Open>,
-    closing: mpsc::Sender<Open>,
+    nftables: Nftables,
+    /// `None`: it is being closed.
+    socket: Option<Socket>,
     /// Who is told of the generations that we make.
     ears: Option<Ears>,
     /// `None`: not known, because somebody else changed rules at the same time.
     generation: Option<u32>,
-}
-
-/// What holds sockets to netfilter. To close one waits for the kernel's grace period of everything
-/// that was deleted in the namespace, 5 to 20 ms; so both stay open as long as they are of use.
-struct Open {
-    context: Context,
-    socket: Socket,
 }
 
 struct Context {
@@ -68,32 +70,55 @@ struct Context {
     functions: Arc<Functions>,
 }
 
-// SAFETY: the library keeps nothing in thread-local storage, and a context is used by one thread at
-// a time, because it has one owner.
-unsafe impl Send for Context {}
-
 impl Nftables {
     /// Loads the library.
     pub(crate) fn load() -> Result<Self, Error> {
         // SAFETY: netfilter's library runs no code of its own when it is loaded, and the types are
         // those of its header, nftables/libnftables.h.
         let functions = unsafe { load() }.map_err(Error::Library)?;
-        let (closing, closed) = mpsc::channel::<Open>();
-        // Closing takes long, so it is not done where somebody waits. The thread ends with the last
-        // sender.
+        let (closing, closed) = mpsc::channel::<Socket>();
+        // It ends with the last sender.
         thread::Builder::new()
             .name("nft-close".to_owned())
             .spawn(move || closed.into_iter().for_each(drop))
             .map_err(|source| Error::system("start a thread", source))?;
-        Ok(Self { functions: Arc::new(functions), closing })
+        Ok(Self { functions: Arc::new(functions), ending: Arc::default(), closing })
     }
 
-    /// Opens a context in the thread's namespace.
+    /// Opens the rules of the thread's namespace.
     pub(crate) fn open(&self) -> Result<Rules, Error> {
-        let open = Open { context: Context::open(&self.functions)?, socket: Socket::netfilter()? };
-        // The library's socket would be inherited by every program that is started.
-        descriptors::mark()?;
-        Ok(Rules { open: Some(open), closing: self.closing.clone(), ears: None, generation: None })
+        let socket = Some(Socket::netfilter()?);
+        Ok(Rules { nftables: self.clone(), socket, ears: None, generation: None })
+    }
+
+    /// Runs commands in the thread's namespace and returns what they print.
+    fn run(&self, text: &str) -> Result<String, Error> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let (functions, text) = (Arc::clone(&self.functions), text.to_owned());
+        let work = move || {
+            let opened = descriptors::leave().and_then(|()| Context::open(&functions));
+            let (context, ran) = match opened {
+                Ok(context) => {
+                    let ran = context.run(&text);
+                    (Some(context), ran)
+                }
+                Err(error) => (None, Err(error)),
+            };
+            // Whoever asks waits for the answer, but not until the context is closed.
+            drop(reply.send(ran));
+            drop(context);
+        };
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        if ending.len() >= ENDING
+            && let Some(first) = ending.pop_front()
+        {
+            drop(first.join());
+        }
+        // A thread begins in the namespace of the one that starts it.
+        let thread = thread::Builder::new().name("nft".to_owned()).spawn(work);
+        ending.push_back(thread.map_err(|source| Error::system("start a thread", source))?);
+        drop(ending);
+        answer.recv().map_err(|_ended| Error::Context)?
     }
 }
 
@@ -105,14 +130,13 @@ impl Rules {
     }
 
     /// Carries out `text` as one transaction: all of it or nothing. The thread must be in the
-    /// context's namespace.
+    /// namespace.
     pub(crate) fn apply(&mut self, text: &str) -> Result<(), Error> {
-        let open = self.open.as_mut().ok_or(Error::Context)?;
-        let before = generation(&mut open.socket)?;
+        let before = generation(self.socket()?)?;
         self.generation = None;
-        open.context.run(text)?;
+        self.run(text)?;
         // Exactly one more: nobody else changed anything in between.
-        let after = generation(&mut open.socket)?;
+        let after = generation(self.socket()?)?;
         self.generation = (after == before.wrapping_add(1)).then_some(after);
         if let (Some(ears), Some(own)) = (&self.ears, self.generation) {
             ears.expect(own);
@@ -141,22 +165,22 @@ impl Rules {
         self.generation.is_some()
     }
 
-    /// The socket to netfilter in the context's namespace.
+    /// The socket to netfilter in the namespace.
     pub(crate) fn socket(&mut self) -> Result<&mut Socket, Error> {
-        self.open.as_mut().map(|open| &mut open.socket).ok_or(Error::Context)
+        self.socket.as_mut().ok_or(Error::Context)
     }
 
-    /// Runs commands and returns what they print. The thread must be in the context's namespace.
-    pub(crate) fn run(&mut self, text: &str) -> Result<String, Error> {
-        self.open.as_mut().ok_or(Error::Context)?.context.run(text)
+    /// Runs commands and returns what they print. The thread must be in the namespace.
+    pub(crate) fn run(&self, text: &str) -> Result<String, Error> {
+        self.nftables.run(text)
     }
 }
 
 impl Drop for Rules {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
+        if let Some(socket) = self.socket.take() {
             // Without the closing thread it is closed here, on return from `send`.
-            drop(self.closing.send(open));
+            drop(self.nftables.closing.send(socket));
         }
     }
 }

@@ -134,7 +134,7 @@ fn change(table: &mut Rules, work: impl Fn(&Chain, &str) -> String) -> Result<()
 /// What others have on this node that the data plane will live beside, in whole sentences.
 pub(super) fn report(config: &Config) -> Result<Vec<String>, Error> {
     let mut notes = Vec::new();
-    let mut rules = Nftables::load()?.open()?;
+    let rules = Nftables::load()?.open()?;
     for chain in forwarding(&rules.run("list chains")?) {
         let listed = rules.run(&format!("list chain {}", chain.name))?;
         if !admission(&chain, &listed, &config.bridge).is_empty() {

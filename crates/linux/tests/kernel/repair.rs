@@ -271,6 +271,24 @@ fn programs_that_are_started_inherit_nothing() {
     assert!(!open.contains("socket:"), "{open}");
 }
 
+/// A daemon has descriptors for each of its containers, connections and logs. Netfilter's library
+/// ends the process where its own has a number of 1024 or more.
+#[test]
+fn rules_come_and_are_repaired_however_many_descriptors_are_open() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let open = || std::fs::File::open("/dev/null").unwrap();
+    let taken: Vec<_> = std::iter::repeat_with(open).take(1100).collect();
+    let mut lab = lab();
+    check_all(&lab);
+    run(&lab.container((1, 1)), &["nft", "flush", "ruleset"]);
+    run(&lab.host(1), &["nft", "flush", "ruleset"]);
+    lab.repair();
+    check_all(&lab);
+    drop(taken);
+}
+
 #[test]
 fn a_node_that_leaves_the_cluster_keeps_only_the_way_out() {
     let mut lab = lab();
