@@ -1,11 +1,12 @@
 //! Clients that are connected to a container's standard streams.
 
-use crate::container::{Container, Tap};
+use crate::container::Container;
 use crate::engine::Engine;
 use crate::exec::{AttachOptions, Attached, CHUNKS, Chunk};
 use crate::fifo;
 use crate::info::Status;
 use crate::logs::{self, LogEntry, LogOptions};
+use crate::taps::Tap;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -33,9 +34,10 @@ impl Engine {
                 });
             }
             (_, _, true) => {
+                let first = container.status() != Status::Running;
                 let mut live = container.live();
-                live.taps.retain(|tap| !tap.sink.is_closed());
-                live.taps.push(Tap { sink, stdout, stderr });
+                live.taps.retain(|tap| !tap.is_gone());
+                live.taps.push(Tap::new(sink, options, first));
             }
             (_, _, false) => {}
         }

@@ -2,7 +2,6 @@
 
 use crate::blocking::{blocking, cannot};
 use crate::events::{EventKind, Events};
-use crate::exec::Chunk;
 use crate::health::Check;
 use crate::info::{ContainerInfo, ContainerState, Status};
 use crate::logs::{About, LogFile, Options};
@@ -10,12 +9,13 @@ use crate::record::{self, Record};
 use crate::runtime::Stdio;
 use crate::signals;
 use crate::spec::{self, ImageConfig};
+use crate::taps::Tap;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::unix::pipe::Sender;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use types::Fault;
@@ -48,23 +48,18 @@ pub(crate) struct Live {
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) netns: Option<PathBuf>,
     pub(crate) stdin: Option<Arc<Sender>>,
+    /// Clients that the pump has not taken over yet.
     pub(crate) taps: Vec<Tap>,
     pub(crate) pump: Option<Pump>,
     pub(crate) health: Option<CancellationToken>,
 }
 
-/// A client that reads output as it comes.
-#[derive(Clone, Debug)]
-pub(crate) struct Tap {
-    pub(crate) sink: mpsc::Sender<Chunk>,
-    pub(crate) stdout: bool,
-    pub(crate) stderr: bool,
-}
-
 /// What carries output to the log and to clients.
 #[derive(Debug)]
 pub(crate) struct Pump {
-    /// The container has ended, and the rest of its output is in the FIFOs.
+    /// The container has ended: no client is waited for any more.
+    pub(crate) ended: CancellationToken,
+    /// And the rest of its output is in the FIFOs.
     pub(crate) finish: CancellationToken,
     pub(crate) done: JoinHandle<()>,
 }

@@ -44,6 +44,7 @@ mod runtime;
 mod signals;
 mod spare;
 mod spec;
+mod taps;
 mod top;
 mod users;
 mod volumes;

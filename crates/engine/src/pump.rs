@@ -1,21 +1,18 @@
 //! Carries what a container writes to its log and to the clients that are attached.
 //!
-//! Invariant: the container is held up only as long as a piece is being written to the disk and,
-//! for a client that does not read, [`PATIENCE`]; then the client is dropped.
+//! Invariant: what is read is in the log before a client has it. The container is held up only as
+//! long as a piece is being written to the disk, and by its clients as `taps` says.
 
 use crate::container::{Container, Pump};
 use crate::exec::Chunk;
 use crate::fifo::Output;
 use crate::logs::{Lines, LogEntry, stamp};
+use crate::taps::Tap;
 use crate::{clock, keeper};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// For a client that does not read.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts to carry. When `shutdown` is cancelled the engine stops, and the container goes on.
 pub(crate) fn start(
@@ -25,30 +22,39 @@ pub(crate) fn start(
     shutdown: CancellationToken,
 ) {
     let finish = CancellationToken::new();
+    let ended = finish.child_token();
     let carrier = Carrier {
         container: Arc::clone(container),
         output,
+        taps: Vec::new(),
+        tracker: tracker.clone(),
+        ended: ended.clone(),
+        shutdown,
         stdout: Lines::default(),
         stderr: Lines::default(),
     };
-    let done = tracker.spawn(carrier.run(finish.clone(), shutdown));
-    container.live().pump = Some(Pump { finish, done });
+    let done = tracker.spawn(carrier.run(finish.clone()));
+    container.live().pump = Some(Pump { ended, finish, done });
 }
 
 struct Carrier {
     container: Arc<Container>,
     output: Output,
+    taps: Vec<Tap>,
+    tracker: TaskTracker,
+    ended: CancellationToken,
+    shutdown: CancellationToken,
     stdout: Lines,
     stderr: Lines,
 }
 
 impl Carrier {
-    async fn run(mut self, finish: CancellationToken, shutdown: CancellationToken) {
+    async fn run(mut self, finish: CancellationToken) {
         self.catch_up().await;
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break self.flush().await,
+                () = self.shutdown.cancelled() => break self.flush().await,
                 () = finish.cancelled() => break self.end().await,
                 chunk = self.output.next() => match chunk {
                     Ok(chunk) => self.carry(chunk).await,
@@ -84,6 +90,10 @@ impl Carrier {
             self.carry(chunk).await;
         }
         self.flush().await;
+        for tap in self.taps.drain(..) {
+            let shutdown = self.shutdown.clone();
+            self.tracker.spawn(async move { shutdown.run_until_cancelled(tap.finish()).await });
+        }
         close(&self.container);
     }
 
@@ -112,14 +122,11 @@ impl Carrier {
         }
     }
 
-    async fn send(&self, chunk: Chunk) {
-        let taps = self.container.live().taps.clone();
-        for tap in taps {
-            let wanted = if chunk.stderr { tap.stderr } else { tap.stdout };
-            if wanted && tap.sink.send_timeout(chunk.clone(), PATIENCE).await.is_err() {
-                let mut live = self.container.live();
-                live.taps.retain(|known| !known.sink.same_channel(&tap.sink));
-            }
+    async fn send(&mut self, chunk: Chunk) {
+        self.taps.append(&mut self.container.live().taps);
+        self.taps.retain(|tap| !tap.is_gone());
+        for tap in &mut self.taps {
+            self.shutdown.run_until_cancelled(tap.send(&chunk, &self.ended)).await;
         }
     }
 }

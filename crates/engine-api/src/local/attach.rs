@@ -1,5 +1,6 @@
 //! Standard streams over an upgraded connection: attach, and exec with streams.
 
+use super::detach::Watch;
 use crate::body::frame;
 use axum::body::Body;
 use axum::extract::Request;
@@ -9,12 +10,12 @@ use engine::Attached;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::task::TaskTracker;
 
 /// Answers with the process's streams: 101 where the client asked for an upgrade, as docker does,
-/// else 200 and output alone.
-pub(crate) fn answer(mut request: Request, attached: Attached) -> Response {
+/// else 200 and output alone. With a terminal, the client leaves by the `keys`.
+pub(crate) fn answer(mut request: Request, attached: Attached, keys: Vec<u8>) -> Response {
     let content_type = if attached.tty {
         "application/vnd.docker.raw-stream"
     } else {
@@ -33,7 +34,7 @@ pub(crate) fn answer(mut request: Request, attached: Attached) -> Response {
     // It lives as long as the connection, which ends with the process or the client.
     drop(TaskTracker::new().spawn(async move {
         match upgrade.await {
-            Ok(stream) => carry(TokioIo::new(stream), attached).await,
+            Ok(stream) => carry(TokioIo::new(stream), attached, Watch::new(keys)).await,
             Err(error) => tracing::debug!(%error, "connection was not upgraded"),
         }
     }));
@@ -50,17 +51,18 @@ fn render(tty: bool, chunk: &engine::Chunk) -> Bytes {
     if tty { chunk.bytes.clone() } else { frame(chunk.stderr, &chunk.bytes) }
 }
 
-/// Carries input and output until the output ends or the client goes.
-async fn carry<S>(stream: S, attached: Attached)
+/// Carries input and output until the output ends or the client goes or leaves.
+async fn carry<S>(stream: S, attached: Attached, watch: Watch)
 where
     S: AsyncRead + AsyncWrite,
 {
-    let (mut from_client, mut to_client) = tokio::io::split(stream);
+    let (from_client, mut to_client) = tokio::io::split(stream);
     let Attached { tty, mut output, input } = attached;
     let input = async {
-        if let Some(mut input) = input {
-            let _client_or_process_went = tokio::io::copy(&mut from_client, &mut input).await;
-            let _already_closed = input.shutdown().await;
+        if let Some(input) = input
+            && feed(from_client, input, tty.then_some(watch)).await
+        {
+            return;
         }
         // The end of input is not the end of the connection.
         std::future::pending::<()>().await;
@@ -71,10 +73,91 @@ where
                 break;
             }
         }
-        let _client_went = to_client.shutdown().await;
     };
     tokio::select! {
         () = input => {}
         () = output => {}
+    }
+    let _client_went = to_client.shutdown().await;
+}
+
+/// Copies input until the client ends it or the process goes. Says whether the client left by the
+/// keys that are watched for: then what runs there goes on.
+async fn feed<R, W>(mut client: R, mut input: W, mut watch: Option<Watch>) -> bool
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(count @ 1..) = client.read(&mut buffer).await {
+        let bytes = &buffer[..count];
+        let (bytes, leaves) = match &mut watch {
+            Some(watch) => watch.feed(bytes),
+            None => (bytes.to_vec(), false),
+        };
+        let written = input.write_all(&bytes).await;
+        if leaves {
+            return true;
+        }
+        if written.is_err() {
+            break;
+        }
+    }
+    let rest = watch.map(Watch::rest).unwrap_or_default();
+    let _process_went = input.write_all(&rest).await;
+    let _already_closed = input.shutdown().await;
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use engine::Chunk;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::sync::mpsc;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A client's connection, and the process's ends: its input and what it writes to.
+    fn connect(tty: bool) -> (DuplexStream, DuplexStream, mpsc::Sender<Chunk>) {
+        let (client, server) = tokio::io::duplex(1024);
+        let (input, process) = tokio::io::duplex(1024);
+        let (sink, output) = mpsc::channel(1);
+        let attached = Attached { tty, output, input: Some(input) };
+        let carrying = carry(server, attached, Watch::new(vec![b'a', b'b']));
+        drop(TaskTracker::new().spawn(carrying));
+        (client, process, sink)
+    }
+
+    async fn all(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let reading = stream.read_to_end(&mut bytes);
+        tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_client_leaves_a_terminal_by_its_keys() {
+        let (mut client, process, sink) = connect(true);
+        client.write_all(b"ls").await.unwrap();
+        client.write_all(b"a").await.unwrap();
+        client.write_all(b"b").await.unwrap();
+        assert_eq!(all(client).await, b"");
+        assert_eq!(all(process).await, b"ls");
+        // Nobody takes the output any more, which is not the end of the process.
+        sink.closed().await;
+    }
+
+    #[tokio::test]
+    async fn without_a_terminal_keys_are_text() {
+        let (mut client, process, sink) = connect(false);
+        client.write_all(b"lsab").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(all(process).await, b"lsab");
+        sink.send(Chunk { stderr: false, bytes: Bytes::from("x") }).await.unwrap();
+        drop(sink);
+        assert_eq!(all(client).await, b"\x01\0\0\0\0\0\0\x01x");
     }
 }

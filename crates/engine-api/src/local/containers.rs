@@ -1,7 +1,7 @@
 //! `/containers`: this node's containers, of tasks and plain ones.
 
 use super::time::{Bounds, now, until};
-use super::{attach, of_this_platform};
+use super::{attach, detach, of_this_platform};
 use crate::Api;
 use crate::body::{self, LogForm};
 use crate::cluster::LogQuery;
@@ -301,6 +301,8 @@ struct AttachQuery {
     stdin: bool,
     stdout: bool,
     stderr: bool,
+    #[serde(rename = "detachKeys")]
+    detach_keys: String,
 }
 
 async fn attach_streams(
@@ -309,6 +311,7 @@ async fn attach_streams(
     Query(query): Query<AttachQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let keys = detach::parse(&query.detach_keys)?;
     let options = AttachOptions {
         logs: query.logs,
         stream: query.stream,
@@ -317,7 +320,7 @@ async fn attach_streams(
         stderr: query.stderr,
     };
     let attached = api.engine.attach(&id, options).await?;
-    Ok(attach::answer(request, attached))
+    Ok(attach::answer(request, attached, keys))
 }
 
 /// The size of a terminal in a query.

@@ -1,7 +1,7 @@
 //! `/exec`: further processes in running containers.
 
-use super::attach;
 use super::containers::SizeQuery;
+use super::{attach, detach};
 use crate::Api;
 use crate::error::ApiError;
 #[cfg(test)]
@@ -12,6 +12,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use engine::ExecConfig;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -38,6 +40,7 @@ struct CreateJson {
     cmd: Vec<String>,
     user: String,
     working_dir: String,
+    detach_keys: String,
 }
 
 impl CreateJson {
@@ -55,6 +58,7 @@ impl CreateJson {
             stdout: self.attach_stdout,
             stderr: self.attach_stderr,
             privileged: self.privileged,
+            detach_keys: detach::parse(&self.detach_keys)?,
         })
     }
 }
@@ -85,11 +89,12 @@ async fn start(
     *head.headers_mut() = parts.headers;
     let JsonBody(options, _) = JsonBody::<StartJson>::from_request(Request::new(body), &()).await?;
     *head.extensions_mut() = extensions;
+    let keys = api.engine.exec_inspect(&id)?.config.detach_keys;
     let attached = api.engine.exec_start(&id, options.detach).await?;
     if options.detach {
         return Ok(StatusCode::OK.into_response());
     }
-    Ok(attach::answer(head, attached))
+    Ok(attach::answer(head, attached, keys))
 }
 
 async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
@@ -112,7 +117,7 @@ async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<
         "OpenStderr": info.config.stderr,
         "CanRemove": false,
         "ContainerID": info.container,
-        "DetachKeys": "",
+        "DetachKeys": STANDARD.encode(&info.config.detach_keys),
         "Pid": info.pid,
     })))
 }
@@ -132,7 +137,8 @@ pub(super) fn served() -> Vec<Served> {
     vec![
         Served::new("POST /containers/{id}/exec").body(
             r#"{"AttachStdin":true,"AttachStdout":true,"AttachStderr":true,"Tty":true,
-                "Privileged":true,"Env":["A=b"],"Cmd":["a"],"User":"u","WorkingDir":"/w"}"#,
+                "Privileged":true,"Env":["A=b"],"Cmd":["a"],"User":"u","WorkingDir":"/w",
+                "DetachKeys":"ctrl-x"}"#,
             CreateJson::parse,
         ),
         Served::new("POST /exec/{id}/start").body(r#"{"Detach":true}"#, |it: StartJson| Ok(it)),

@@ -2,6 +2,7 @@
 
 mod attach;
 mod containers;
+mod detach;
 mod empty;
 mod events;
 mod exec;

@@ -48,6 +48,8 @@ pub struct ExecConfig {
     pub stdout: bool,
     pub stderr: bool,
     pub privileged: bool,
+    /// The keys by which a client leaves the terminal; Docker's where empty.
+    pub detach_keys: Vec<u8>,
 }
 
 /// What is known of such a process.
@@ -226,9 +228,10 @@ impl Engine {
             let (client, engine) = tokio::io::duplex(64 << 10);
             let (runtime, container, id) = (Arc::clone(&runtime), container.clone(), id.clone());
             let feeding = feed(engine, pipe);
-            let over = over.clone();
+            let (over, tty) = (over.clone(), config.tty);
             self.inner.tracker.spawn(async move {
-                if over.run_until_cancelled(feeding).await.is_some() {
+                // A terminal stays open: its process goes on without the client.
+                if over.run_until_cancelled(feeding).await.is_some() && !tty {
                     let _gone = runtime.close_stdin(container, Some(id)).await;
                 }
             });

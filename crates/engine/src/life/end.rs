@@ -34,6 +34,9 @@ impl Engine {
         if certain.is_none() && self.still_runs(container).await {
             return;
         }
+        if let Some(pump) = &container.live().pump {
+            pump.ended.cancel();
+        }
         let Some(reaped) = self.reap(container).await else { return };
         let unknown = || Exit { code: UNKNOWN, at: clock::now() };
         let mut exit = certain.or(reaped).or(exit).unwrap_or_else(unknown);

@@ -789,3 +789,101 @@ async fn a_reader_follows_a_log_until_the_container_ends() {
     stage.fake.end(&id, 0);
     assert_eq!(soon(lines.next()).await, None);
 }
+
+/// Fills what waits for a client that does not read, and writes a little more.
+async fn overfill(stage: &Stage, id: &str, attached: &Attached) -> String {
+    let mut written = String::new();
+    for number in 0..exec::CHUNKS + 3 {
+        let line = format!("line {number}\n");
+        stage.fake.write(id, &line, false);
+        written.push_str(&line);
+        let waiting = (number + 1).min(exec::CHUNKS);
+        eventually(async || attached.output.len() == waiting).await;
+    }
+    written
+}
+
+/// Reads what a client gets until it has this many bytes.
+async fn read(attached: &mut Attached, count: usize) -> String {
+    let mut text = Vec::new();
+    while text.len() < count
+        && let Some(chunk) = soon(attached.output.recv()).await
+    {
+        text.extend_from_slice(&chunk.bytes);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+const READS: AttachOptions =
+    AttachOptions { stream: true, stdin: false, stdout: true, stderr: true, logs: false };
+
+#[tokio::test]
+async fn a_client_from_the_start_on_that_does_not_read_is_waited_for() {
+    let stage = Stage::new().await;
+    let id = stage.created(|_| {}).await;
+    let mut attached = stage.engine.attach(&id, READS).await.unwrap();
+    stage.engine.start(&id).await.unwrap();
+    let written = overfill(&stage, &id, &attached).await;
+    // For longer than a client that came later is waited for.
+    tokio::time::sleep(2 * taps::PATIENCE).await;
+    assert_eq!(read(&mut attached, written.len()).await, written);
+    stage.fake.write(&id, "more\n", false);
+    assert_eq!(read(&mut attached, 5).await, "more\n");
+    assert_eq!(stage.log(&id).await.replace("O ", ""), written + "more\n");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_no_end_up_and_gets_the_rest() {
+    let stage = Stage::new().await;
+    let id = stage.created(|_| {}).await;
+    let mut attached = stage.engine.attach(&id, READS).await.unwrap();
+    stage.engine.start(&id).await.unwrap();
+    let written = overfill(&stage, &id, &attached).await;
+    stage.fake.end(&id, 0);
+    stage.ended(&id).await;
+    assert_eq!(stage.log(&id).await.replace("O ", ""), written);
+    assert_eq!(read(&mut attached, usize::MAX).await, written);
+}
+
+#[tokio::test]
+async fn a_client_that_came_later_and_does_not_read_is_told_what_it_missed() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    let mut attached = stage.engine.attach(&id, READS).await.unwrap();
+    let mut written = overfill(&stage, &id, &attached).await;
+    // It holds nobody up for long: the log gets every line. A line in the log says that what came
+    // before it was given up.
+    for line in ["", "one more\n"] {
+        stage.fake.write(&id, line, false);
+        written.push_str(line);
+        eventually(async || stage.log(&id).await.replace("O ", "") == written).await;
+    }
+    let first = written.find("line 64").unwrap();
+    assert_eq!(read(&mut attached, first).await, written[..first]);
+    stage.fake.write(&id, "the last\n", false);
+    written.push_str("the last\n");
+    let mut text = String::new();
+    while !text.ends_with("the last\n") {
+        text.push_str(&read(&mut attached, 1).await);
+    }
+    let said = " bytes were left out here: this client did not read them]\r\n";
+    let (missed, rest) = text.strip_prefix('[').unwrap().split_once(said).unwrap();
+    let missed: usize = missed.parse().unwrap();
+    assert_eq!(written[first + missed..], *rest);
+}
+
+#[tokio::test]
+async fn the_input_of_a_further_terminal_stays_open_when_its_client_goes() {
+    let stage = Stage::new().await;
+    stage.running(|config| config.name = "web".to_owned()).await;
+    stage.fake.script("sh", Script { hangs: true, ..Script::default() });
+    let command = vec!["sh".to_owned()];
+    let config =
+        ExecConfig { command, stdin: true, stdout: true, tty: true, ..ExecConfig::default() };
+    let exec = stage.engine.exec_create("web", config).await.unwrap();
+    let mut input = stage.engine.exec_start(&exec, false).await.unwrap().input.unwrap();
+    input.shutdown().await.unwrap();
+    // The other end is dropped when nothing follows the end of the input any more.
+    assert_eq!(soon(input.read(&mut [0])).await.unwrap(), 0);
+    assert!(stage.engine.exec_inspect(&exec).unwrap().running);
+}

@@ -85,7 +85,6 @@ pub(super) const ROWS: &[Row] = &[
     refused("RestartPolicy", "MaximumRetryCount", "use a service to have a container restarted"),
     idle("ExecOptions", "ConsoleSize", "a terminal gets its size by a request of its own").quiet(),
     idle("ExecOptions", "Detach", "it is said when the process is started").quiet(),
-    refused("ExecOptions", "DetachKeys", ""),
     idle("ExecStartOptions", "Tty", "it is said when the process is created").quiet(),
     idle("ExecStartOptions", "ConsoleSize", "a terminal gets its size by a request of its own")
         .quiet(),

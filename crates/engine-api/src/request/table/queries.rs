@@ -9,7 +9,6 @@ pub(super) const ROWS: &[Row] = &[
     idle("POST /containers/{id}/start", "detachKeys", "attaching is a request of its own"),
     refused("POST /containers/{id}/start", "checkpoint", ""),
     refused("POST /containers/{id}/start", "checkpoint-dir", ""),
-    refused("POST /containers/{id}/attach", "detachKeys", ""),
     refused("DELETE /containers/{id}", "link", "there are no links"),
     idle("GET /images/json", "all", "there are no images but those that are listed"),
     idle("GET /images/json", "digests", "they are always in the answer"),
