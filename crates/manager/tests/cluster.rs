@@ -416,8 +416,13 @@ async fn logs_come_from_the_nodes_that_hold_the_tasks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn user_operations_are_checked_against_the_newest_view() {
     let cluster = cluster().await;
+    let swarm = cluster.manager.view().cluster().cloned().unwrap();
     let id = web(&cluster, 1).await;
     let service = Arc::clone(cluster.manager.view().service(&id).unwrap());
+    cluster.until("its network is there", |view| view.networks().all(|it| it.vni != 0)).await;
+    // What the planner does changes nothing under a user who has read the cluster before.
+    let (version, spec) = (swarm.meta.version, swarm.spec.clone());
+    cluster.manager.update_cluster(version, spec, manager::Rotate::default()).await.unwrap();
     let again = cluster.manager.create_service(service.spec.clone()).await.unwrap_err();
     assert_eq!(again.kind, FaultKind::Conflict);
     let late = cluster.manager.update_service(&id, Version(1), service.spec.clone(), false).await;

@@ -3,9 +3,9 @@
 //! A plan is one transaction. When a mistake in the planner or in what is stored makes one change
 //! of it impossible, the others are not to wait for somebody to mend it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use store::{Change, Changes, Object, Tx, View, rules};
-use types::{Fault, ServiceId};
+use types::{Fault, Network, NetworkId, ServiceId};
 
 /// A service whose part of a plan breaks a rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,13 @@ pub fn apart(view: &View, changes: &Changes) -> (Changes, Vec<Refused>) {
     let parts: Vec<Part> = parts.into_iter().collect();
     let mut split = Split { view: view.clone(), made: Vec::new(), refused: Vec::new() };
     split.admit(&parts);
+    let used = handed_out(view, &split.made);
+    split.made.retain(|change| match change {
+        Change::Put(Object::Network(network)) => {
+            used.contains(&network.id) || !moves_only_cursor(view, network)
+        }
+        Change::Put(_) | Change::Remove(_) => true,
+    });
     let mut tx = Tx::new(&split.view);
     for refused in &split.refused {
         if let Some(service) = &refused.service {
@@ -53,6 +60,42 @@ fn owner(view: &View, change: &Change) -> Option<ServiceId> {
             None
         }
     }
+}
+
+/// Says whether a network's change only notes which address was handed out last. Where that address
+/// was refused, the note would be another entry of the log for each try.
+fn moves_only_cursor(view: &View, network: &Network) -> bool {
+    view.network(&network.id).is_some_and(|was| {
+        let last_address = network.last_address;
+        Network { last_address, ..Network::clone(was) } == *network
+    })
+}
+
+/// The networks on which `changes` hand out addresses.
+fn handed_out(view: &View, changes: &[Change]) -> BTreeSet<NetworkId> {
+    let mut networks = BTreeSet::new();
+    for change in changes {
+        match change {
+            Change::Put(Object::Task(task)) => {
+                let was = view.task(&task.id);
+                if was.is_none_or(|was| was.attachments != task.attachments) {
+                    networks.extend(task.attachments.iter().map(|it| it.network.clone()));
+                }
+                if task.ingress_address != was.and_then(|was| was.ingress_address) {
+                    networks.extend(view.ingress_network().map(|ingress| ingress.id.clone()));
+                }
+            }
+            Change::Put(Object::Service(service)) => {
+                let was = view.service(&service.id).map(|was| was.vips.as_slice());
+                if was.unwrap_or_default() != service.vips {
+                    networks.extend(service.vips.iter().map(|vip| vip.network.clone()));
+                }
+            }
+            Change::Put(Object::Cluster(_) | Object::Node(_) | Object::Network(_))
+            | Change::Remove(_) => {}
+        }
+    }
+    networks
 }
 
 struct Split {
@@ -89,7 +132,12 @@ impl Split {
 mod tests {
     use super::*;
     use crate::testing::read;
-    use types::TaskState;
+    use types::{Attachment, TaskState};
+
+    fn nine() -> Attachment {
+        let (network, aliases) = ("front".into(), Vec::new());
+        Attachment { network, address: [10, 0, 1, 9].into(), prefix: 24, aliases }
+    }
 
     #[test]
     fn one_service_that_breaks_a_rule_holds_up_no_other() {
@@ -112,6 +160,7 @@ mod tests {
         for task in ["api-1-1", "db-1-1", "web-1-1"] {
             tx.edit_task(&task.into(), |task| task.status.state = TaskState::Assigned);
         }
+        tx.edit_task(&"web-1-1".into(), |task| task.attachments = vec![nine()]);
         let changes = tx.finish();
         assert!(rules::check(&view, &changes).is_err());
         let (made, refused) = apart(&view, &changes);
@@ -135,8 +184,11 @@ mod tests {
             after.network(&"front".into()).unwrap().last_address,
             Some([10, 0, 1, 9].into())
         );
-        // The same again changes nothing more.
+        // The same again changes nothing more, though another address would be next.
         let mut again = Tx::new(&after);
+        again.edit_network(&"front".into(), |network| {
+            network.last_address = Some([10, 0, 1, 10].into());
+        });
         again.edit_task(&"db-1-1".into(), |task| task.status.state = TaskState::Assigned);
         assert!(apart(&after, &again.finish()).0.is_empty());
     }

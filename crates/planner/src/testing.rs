@@ -108,7 +108,6 @@ pub(crate) fn read(case: &str) -> View {
                     address_pools: pools.iter().map(|pool| pool.parse().unwrap()).collect(),
                     ..Cluster::default()
                 };
-                cluster.last_vni = line.number("last-vni").unwrap_or(0);
                 cluster.spec.task_history_limit = line.number("history").unwrap_or(5);
                 tx.put_cluster(cluster);
             }
@@ -148,6 +147,7 @@ fn node(line: &mut Line<'_>, index: usize) -> Node {
     if line.has("left") {
         Node::LEFT.clone_into(&mut node.status.message);
     }
+    node.status.since = seconds(line.number("since").unwrap_or(0));
     if line.has("drain") {
         node.spec.availability = Availability::Drain;
     }
@@ -184,6 +184,7 @@ fn network(line: &mut Line<'_>) -> Network {
     network.spec.aux_addresses = aux.map(|it| (it.to_owned(), it.parse().unwrap())).collect();
     network.vni = line.number("vni").unwrap_or(0);
     network.last_address = line.number("last");
+    network.last_vni = line.number("last-vni").unwrap_or(0);
     network
 }
 
@@ -352,9 +353,8 @@ fn render(before: &View, change: &Change) -> Vec<String> {
             vec![render_network(before.network(&network.id).expect("it was there"), network)]
         }
         Change::Put(Object::Node(node)) => vec![render_node(node)],
-        Change::Put(Object::Cluster(cluster)) => vec![format!("~ last vni {}", cluster.last_vni)],
         Change::Remove(store::Key::Network(id)) => vec![format!("- network {id}")],
-        Change::Remove(_) => panic!("not the planner's business"),
+        Change::Put(Object::Cluster(_)) | Change::Remove(_) => panic!("not the planner's business"),
     }
 }
 
@@ -451,6 +451,9 @@ fn render_network(before: &Network, network: &Network) -> String {
     if let Some(last) = network.last_address.filter(|_| before.last_address != network.last_address)
     {
         write!(text, " last {last}").unwrap();
+    }
+    if before.last_vni != network.last_vni {
+        write!(text, " last vni {}", network.last_vni).unwrap();
     }
     text
 }

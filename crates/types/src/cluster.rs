@@ -20,10 +20,6 @@ pub struct Cluster {
     pub subnet_prefix: u8,
     /// The UDP port of the overlay.
     pub data_path_port: u16,
-    /// The VXLAN network identifier that was handed out last: the next one is looked for after it,
-    /// so that a node that was away finds nobody else on a network that is gone. Written by the
-    /// allocator.
-    pub last_vni: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,6 +20,10 @@ pub struct Network {
     /// The address that was handed out last: the next one is looked for after it, so that an
     /// address that was just given back rests.
     pub last_address: Option<Ipv4Addr>,
+    /// Of the ingress network only: the VXLAN network identifier that was handed out last. The next
+    /// one is looked for after it, so that a node that was away finds nobody else on a network that
+    /// is gone. (Not in the cluster's object: its version is the users'.)
+    pub last_vni: u32,
     /// Users have removed it. It is not shown and its name is free, but it is carried, and keeps
     /// its VNI and subnet, until the planner finds that its last task has ended.
     pub removed: bool,

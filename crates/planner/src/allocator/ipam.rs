@@ -1,11 +1,13 @@
 //! Which addresses of a network are taken, and which one is next.
 
 use crate::Draft;
+use crate::orchestrator::lingers;
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use store::View;
-use types::{Network, NetworkId};
+use types::{Network, NetworkId, Task, Timestamp};
 
 /// The addresses of the ingress network from .0.1 to .0.255 are for nodes, the others for tasks.
 const INGRESS_NODES: u32 = 256;
@@ -49,8 +51,9 @@ impl std::fmt::Display for Shortage {
 
 /// The addresses of all networks. It reads them when the first one is asked for: most plans hand
 /// out none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
+    now: Timestamp,
     pools: Option<BTreeMap<NetworkId, Pool>>,
     /// What was taken, with the pool's state before.
     taken: Vec<(NetworkId, u32, Option<u32>)>,
@@ -74,6 +77,10 @@ struct Pool {
 }
 
 impl Ledger {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self { now, pools: None, taken: Vec::new() }
+    }
+
     /// Takes an address for a service or a task.
     pub(super) fn take(&mut self, view: &View, network: &NetworkId) -> Result<Ipv4Addr, Shortage> {
         let pool = self.pool(view, network)?;
@@ -127,7 +134,7 @@ impl Ledger {
     }
 
     fn pool(&mut self, view: &View, id: &NetworkId) -> Result<&mut Pool, Shortage> {
-        let pools = self.pools.get_or_insert_with(|| read(view));
+        let pools = self.pools.get_or_insert_with(|| read(view, self.now));
         match pools.get_mut(id) {
             Some(pool) => Ok(pool),
             None => Err(match view.network(id).filter(|network| !network.removed) {
@@ -139,7 +146,7 @@ impl Ledger {
 }
 
 /// Reads what is taken in every network that has a subnet.
-fn read(view: &View) -> BTreeMap<NetworkId, Pool> {
+fn read(view: &View, now: Timestamp) -> BTreeMap<NetworkId, Pool> {
     let mut pools: BTreeMap<NetworkId, Pool> = view
         .networks()
         .filter(|network| !network.removed)
@@ -159,7 +166,8 @@ fn read(view: &View) -> BTreeMap<NetworkId, Pool> {
     for vip in view.services().flat_map(|service| &service.vips) {
         hold(&vip.network, vip.address);
     }
-    for task in view.tasks().filter(|task| task.occupies()) {
+    let holds = |task: &&Arc<Task>| task.occupies() || lingers(view, now, task);
+    for task in view.tasks().filter(holds) {
         for attachment in &task.attachments {
             hold(&attachment.network, attachment.address);
         }
@@ -220,6 +228,43 @@ mod tests {
                 ~ network front vni 4097 last 10.0.1.4
                 ~ web vip front=10.0.1.2
             "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_that_was_given_up_keeps_its_address_while_it_may_run() {
+        let case = |node: &str| {
+            format!(
+                "
+                node n1
+                node n2 {node}
+                network front subnet=10.0.1.0/29 vni=4097 last=10.0.1.2
+                service web replicas=1 networks=front vip=front=10.0.1.2
+                task web.1 orphaned n2 desired=shutdown address=front=10.0.1.3
+                "
+            )
+        };
+        check(
+            &case("down"),
+            &expect![[r#"
+            + web.1 assigned running n1 front=10.0.1.4
+            ~ network front last 10.0.1.4
+        "#]],
+        );
+        check(
+            &case("since=31"),
+            &expect![[r#"
+            + web.1 assigned running n1 front=10.0.1.4
+            ~ network front last 10.0.1.4
+            wake 101s
+        "#]],
+        );
+        check(
+            &case("since=30"),
+            &expect![[r#"
+            + web.1 assigned running n1 front=10.0.1.3
+            ~ network front last 10.0.1.3
+        "#]],
         );
     }
 
@@ -285,13 +330,14 @@ mod tests {
             node n2 ingress=none
             node n3 ingress=none
             node n4 ingress=none
-            service web replicas=2 ports=8080:80
+            service web replicas=3 ports=8080:80
             service front replicas=1
             ",
             &expect![[r#"
                 + front.1 assigned running n1
-                + web.1 assigned running n2 mesh 10.255.0.5 ports 8080:80/tcp
-                + web.2 new running - error: no free address in 10.255.0.0/29 (network ingress)
+                + web.1 assigned running n2 mesh 10.255.0.4 ports 8080:80/tcp
+                + web.2 assigned running n1 mesh 10.255.0.5 ports 8080:80/tcp
+                + web.3 new running - error: no free address in 10.255.0.0/29 (network ingress)
                 ~ network ingress last 10.255.0.5
                 ~ node n1 ingress 10.255.0.2
                 ~ node n2 ingress 10.255.0.3
@@ -299,7 +345,6 @@ mod tests {
                 ~ node n4 ingress none error: no free address in 10.255.0.0/29 (network ingress)
                 ~ web error: no free address in 10.255.0.0/29 (network ingress)
                 ~ web ports 8080:80/tcp
-                ~ web vip ingress=10.255.0.4
             "#]],
         );
     }
@@ -348,12 +393,12 @@ mod tests {
             service web replicas=1 ports=8080:80
             ",
             &expect![[r#"
-                + web.1 assigned running n1 mesh 10.255.1.1 ports 8080:80/tcp
+                + web.1 assigned running n1 mesh 10.255.1.0 ports 8080:80/tcp
                 ~ network ingress last 10.255.1.1
                 ~ node n1 ingress 10.255.0.2
                 ~ node n2 ingress 10.255.0.3
                 ~ web ports 8080:80/tcp
-                ~ web vip ingress=10.255.1.0
+                ~ web vip ingress=10.255.1.1
             "#]],
         );
     }

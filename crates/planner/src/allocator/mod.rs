@@ -25,9 +25,10 @@ pub(crate) fn allocate(draft: &mut Draft<'_>) {
     vni::allocate(draft);
     vip::release(draft);
     attach::release_nodes(draft);
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::new(draft.now);
     attach::allocate_nodes(draft, &mut ledger);
     vip::allocate(draft, &mut ledger);
     attach::allocate_tasks(draft, &mut ledger);
+    vip::allocate_in_mesh(draft, &mut ledger);
     ledger.keep(draft);
 }

@@ -23,6 +23,7 @@ pub(super) fn release(draft: &mut Draft<'_>) {
 }
 
 /// Gives services an address on each network of their spec, and writes what could not be given.
+/// Those on the ingress network come last, from [`allocate_in_mesh`].
 pub(super) fn allocate(draft: &mut Draft<'_>, ledger: &mut Ledger) {
     let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
     for service in services {
@@ -31,6 +32,7 @@ pub(super) fn allocate(draft: &mut Draft<'_>, ledger: &mut Ledger) {
         for network in wanted(&draft.tx, &service) {
             match service.vips.iter().find(|vip| vip.network == network) {
                 Some(vip) => vips.push(vip.clone()),
+                None if is_ingress(&draft.tx, &network) => {}
                 None => match take(draft, ledger, &network) {
                     Ok(vip) => vips.push(vip),
                     Err(shortage) => error = shortage.to_string(),
@@ -47,6 +49,35 @@ pub(super) fn allocate(draft: &mut Draft<'_>, ledger: &mut Ledger) {
             });
         }
     }
+}
+
+/// Gives services that publish ports in the mesh an address on the ingress network. Nothing is sent
+/// there: tasks come first, and a service for which there is none says so and runs without.
+pub(super) fn allocate_in_mesh(draft: &mut Draft<'_>, ledger: &mut Ledger) {
+    let Some(ingress) = draft.tx.ingress_network().map(|network| network.id.clone()) else {
+        return;
+    };
+    let lacks = |service: &&Arc<Service>| {
+        wanted(&draft.tx, service).contains(&ingress)
+            && service.vips.iter().all(|vip| vip.network != ingress)
+    };
+    let services: Vec<Arc<Service>> = draft.tx.services().filter(lacks).cloned().collect();
+    for service in services {
+        let taken = take(draft, ledger, &ingress);
+        draft.tx.edit_service(&service.id, |service| match taken {
+            Ok(vip) => service.vips.push(vip),
+            Err(shortage) if service.allocation_error.is_empty() => {
+                service.allocation_error =
+                    format!("no virtual address, tasks run without it: {shortage}");
+            }
+            // What keeps its tasks waiting is worse.
+            Err(_) => {}
+        });
+    }
+}
+
+fn is_ingress(view: &View, network: &NetworkId) -> bool {
+    view.ingress_network().is_some_and(|ingress| ingress.id == *network)
 }
 
 fn take(draft: &Draft<'_>, ledger: &mut Ledger, network: &NetworkId) -> Result<Vip, Shortage> {
@@ -111,6 +142,29 @@ mod tests {
             ",
             &expect![[r#"
                 ~ web vip
+            "#]],
+        );
+    }
+
+    #[test]
+    fn tasks_come_before_the_address_on_a_full_ingress_network() {
+        check(
+            "
+            node n1
+            network ingress ingress subnet=10.255.0.0/28 vni=4096
+            service other replicas=0 ports=81:80 has-ports=81:80
+            service web replicas=6 ports=80:80 has-ports=80:80
+            ",
+            &expect![[r#"
+                + web.1 assigned running n1 mesh 10.255.0.8 ports 80:80/tcp
+                + web.2 assigned running n1 mesh 10.255.0.9 ports 80:80/tcp
+                + web.3 assigned running n1 mesh 10.255.0.10 ports 80:80/tcp
+                + web.4 assigned running n1 mesh 10.255.0.11 ports 80:80/tcp
+                + web.5 assigned running n1 mesh 10.255.0.12 ports 80:80/tcp
+                + web.6 assigned running n1 mesh 10.255.0.13 ports 80:80/tcp
+                ~ network ingress last 10.255.0.13
+                ~ other error: no virtual address, tasks run without it: no free address in 10.255.0.0/28 (network ingress)
+                ~ web error: no virtual address, tasks run without it: no free address in 10.255.0.0/28 (network ingress)
             "#]],
         );
     }

@@ -47,7 +47,8 @@ pub(super) fn release(draft: &mut Draft<'_>) {
     if removed.is_empty() {
         return;
     }
-    let holders = draft.tx.tasks().filter(|task| task.occupies() || lingers(&draft.tx, task));
+    let holders =
+        draft.tx.tasks().filter(|task| task.occupies() || lingers(&draft.tx, draft.now, task));
     let held: BTreeSet<NetworkId> =
         holders.flat_map(|task| &task.attachments).map(|it| it.network.clone()).collect();
     for network in removed.iter().filter(|network| !held.contains(*network)) {
@@ -67,7 +68,9 @@ pub(super) fn allocate(draft: &mut Draft<'_>) {
         let mut vni = network.vni;
         if vni == 0 {
             vni = free_vni(&draft.tx).unwrap_or(0);
-            draft.tx.edit_cluster(|cluster| cluster.last_vni = vni);
+            if let Some(ingress) = draft.tx.ingress_network().map(|it| it.id.clone()) {
+                draft.tx.edit_network(&ingress, |ingress| ingress.last_vni = vni);
+            }
         }
         let subnet = network.subnet.or_else(|| match network.spec.subnet {
             Some(asked) => is_free(&draft.tx, &network, asked.net).then_some(asked),
@@ -82,7 +85,7 @@ pub(super) fn allocate(draft: &mut Draft<'_>) {
 
 fn free_vni(view: &View) -> Option<u32> {
     let used: BTreeSet<u32> = view.networks().map(|network| network.vni).collect();
-    let last = view.cluster().map_or(0, |cluster| cluster.last_vni);
+    let last = view.ingress_network().map_or(0, |ingress| ingress.last_vni);
     let next = if (FIRST_VNI..LAST_VNI).contains(&last) { last + 1 } else { FIRST_VNI };
     (next..=LAST_VNI).chain(FIRST_VNI..next).find(|vni| !used.contains(vni))
 }
@@ -137,6 +140,7 @@ mod tests {
             network two
             ",
             &expect![[r#"
+                ~ network ingress last vni 4098
                 ~ network one vni 4097 subnet 10.0.1.0/24 gateway 10.0.1.1
                 ~ network two vni 4098 subnet 10.0.2.0/24 gateway 10.0.2.1
             "#]],
@@ -188,6 +192,13 @@ mod tests {
             )
         };
         check(&case("down"), &expect![""]);
+        // It may not know yet that its task was given up.
+        check(
+            &case("since=31"),
+            &expect![[r#"
+            wake 101s
+        "#]],
+        );
         check(
             &case("down left"),
             &expect![[r#"
@@ -197,7 +208,7 @@ mod tests {
         "#]],
         );
         check(
-            &case(""),
+            &case("since=30"),
             &expect![[r#"
             - network old
             - web.1 orphaned remove n2 old=10.0.1.3
@@ -209,25 +220,25 @@ mod tests {
     fn identifiers_go_round() {
         check(
             "
-            cluster last-vni=4103
+            network ingress ingress subnet=10.255.0.0/16 vni=4096 last-vni=4103
             network one subnet=10.0.1.0/24 vni=4097
             network two
             network three
             ",
             &expect![[r#"
-                ~ last vni 4105
+                ~ network ingress last vni 4105
                 ~ network three vni 4104 subnet 10.0.2.0/24 gateway 10.0.2.1
                 ~ network two vni 4105 subnet 10.0.3.0/24 gateway 10.0.3.1
             "#]],
         );
         check(
             "
-            cluster last-vni=16777215
+            network ingress ingress subnet=10.255.0.0/16 vni=4096 last-vni=16777215
             network one subnet=10.0.1.0/24 vni=4097
             network two
             ",
             &expect![[r#"
-                ~ last vni 4098
+                ~ network ingress last vni 4098
                 ~ network two vni 4098 subnet 10.0.2.0/24 gateway 10.0.2.1
             "#]],
         );
@@ -261,7 +272,7 @@ mod tests {
             ",
             &expect![[r#"
                 + web.1 new running - error: network two has no subnet: no free subnet in the cluster's address pools
-                ~ last vni 4098
+                ~ network ingress last vni 4098
                 ~ network one vni 4097 subnet 10.9.0.0/24 gateway 10.9.0.1
                 ~ network two vni 4098
                 ~ web error: network two has no subnet: no free subnet in the cluster's address pools

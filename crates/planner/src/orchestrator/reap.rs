@@ -3,8 +3,9 @@
 use super::slot::{Slot, is_down, slots};
 use crate::Draft;
 use std::sync::Arc;
+use std::time::Duration;
 use store::View;
-use types::{DesiredState, Service, ServiceMode, Task, TaskId, TaskState};
+use types::{DesiredState, Service, ServiceMode, Task, TaskId, TaskState, Timestamp};
 
 /// Forgets tasks whose node was removed: nothing will ever be heard of them. Tasks whose service
 /// was removed are to go.
@@ -27,30 +28,55 @@ pub(crate) fn forget_lost(draft: &mut Draft<'_>) {
 
 /// Removes the records of tasks that are to go and have gone, and of history beyond the limit.
 pub(crate) fn reap(draft: &mut Draft<'_>) {
-    let is_gone = |task: &&Arc<Task>| is_gone(&draft.tx, task);
+    let is_gone = |task: &&Arc<Task>| is_gone(&draft.tx, draft.now, task);
     let gone: Vec<TaskId> = draft.tx.tasks().filter(is_gone).map(|task| task.id.clone()).collect();
     let services: Vec<_> = draft.tx.services().cloned().collect();
     let old = services.iter().flat_map(|service| old_history(draft, service));
     for task in gone.into_iter().chain(old.collect::<Vec<_>>()) {
         draft.tx.remove_task(&task);
     }
+    watch(draft);
 }
 
-fn is_gone(view: &View, task: &Task) -> bool {
+fn is_gone(view: &View, now: Timestamp, task: &Task) -> bool {
     let never_ran = task.status.state < TaskState::Assigned;
     match task.desired {
         DesiredState::Ready | DesiredState::Running => false,
         DesiredState::Shutdown => never_ran,
-        DesiredState::Remove => never_ran || !(task.occupies() || lingers(view, task)),
+        DesiredState::Remove => never_ran || !(task.occupies() || lingers(view, now, task)),
     }
 }
 
-/// Says whether a node that is away may still carry the networks of a task that was given up.
-pub(crate) fn lingers(view: &View, task: &Task) -> bool {
-    let node = task.node.as_ref().and_then(|node| view.node(node));
-    task.status.state == TaskState::Orphaned
-        && !task.attachments.is_empty()
-        && node.is_some_and(|node| is_down(node) && !node.has_left())
+/// What a node that is back may take, beside the grace of its tasks, to hear that they were given
+/// up and to tear down what they had.
+const BACK: Duration = Duration::from_mins(1);
+
+/// Says whether a task that was given up may still run on its node, and use its addresses: the node
+/// is away, or has not been back for long. Nothing more is reported of such a task.
+pub(crate) fn lingers(view: &View, now: Timestamp, task: &Task) -> bool {
+    lingers_until(view, task).is_some_and(|end| now < end)
+}
+
+fn lingers_until(view: &View, task: &Task) -> Option<Timestamp> {
+    let has_addresses = !task.attachments.is_empty() || task.ingress_address.is_some();
+    let given_up = task.status.state == TaskState::Orphaned && has_addresses;
+    let node = task.node.as_ref().filter(|_| given_up).and_then(|node| view.node(node))?;
+    if node.has_left() {
+        return None;
+    }
+    if is_down(node) {
+        return Some(Timestamp(i64::MAX));
+    }
+    Some(node.status.since.after(task.spec.container.grace().saturating_add(BACK)))
+}
+
+/// Asks for another plan when nodes that are back have let go of what they carried.
+fn watch(draft: &mut Draft<'_>) {
+    let ends = draft.tx.tasks().filter_map(|task| lingers_until(&draft.tx, task));
+    let next = ends.filter(|end| draft.now < *end && *end < Timestamp(i64::MAX)).min();
+    if let Some(next) = next {
+        draft.wake_at(next);
+    }
 }
 
 fn old_history(draft: &Draft<'_>, service: &Service) -> Vec<TaskId> {
@@ -67,7 +93,7 @@ fn old_history(draft: &Draft<'_>, service: &Service) -> Vec<TaskId> {
             ) => limit,
         };
         let history: Vec<_> =
-            held.history.iter().filter(|task| !lingers(&draft.tx, task)).collect();
+            held.history.iter().filter(|task| !lingers(&draft.tx, draft.now, task)).collect();
         let count = history.len().saturating_sub(keep);
         old.extend(history.into_iter().take(count).map(|task| task.id.clone()));
     }

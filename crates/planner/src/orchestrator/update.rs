@@ -134,32 +134,49 @@ fn begin(draft: &mut Draft<'_>, service: &Service, old: bool) -> Option<UpdateSt
     Some(update)
 }
 
-/// Stops the old task of a slot whose new one runs (start-first). An update that may roll back
-/// keeps the old one until the new one can do so no more: what is good is not replaced twice.
+/// Stops the old task of a slot whose new one runs (start-first).
 fn finish_overlap(draft: &mut Draft<'_>, service: &Service) {
-    let update = service.update.as_ref();
-    let hold = match (config(service).failure_action, update.map(|update| update.state)) {
-        (FailureAction::Rollback, Some(UpdateState::Updating)) => config(service).monitor,
-        (FailureAction::Pause | FailureAction::Continue | FailureAction::Rollback, _) => {
-            Duration::ZERO
-        }
-    };
     for (slot, held) in slots(&draft.tx, service).iter().filter(|(_, held)| held.wanted.len() > 1) {
         let (current, old): (Vec<_>, Vec<_>) =
             held.wanted.iter().partition(|task| is_current(&draft.tx, service, task));
         let serving = current.iter().filter(|task| task.serves());
         let Some(since) = serving.map(|task| task.status.since).min() else { continue };
-        // Nobody knows how long this one will run.
-        let lost =
-            update.filter(|update| !update.runs()).is_some_and(|it| it.failed.contains_key(slot));
-        let end = since.after(hold);
+        let Some(end) = proof(service, slot).map(|proof| since.after(proof)) else { continue };
         if draft.now < end {
             draft.wake_at(end);
-        } else if !lost {
-            for task in old {
-                draft.want(&task.id, DesiredState::Shutdown);
-            }
+            continue;
         }
+        for task in old {
+            draft.want(&task.id, DesiredState::Shutdown);
+        }
+    }
+}
+
+/// How long the new task of a slot has to run before the old one beside it may go; `None`: the old
+/// one stays. An update that may roll back keeps it until the new one can cause that no more: what
+/// is good is not replaced twice. Where a new task failed before, the next one has to run as long.
+fn proof(service: &Service, slot: &Slot) -> Option<Duration> {
+    let Some(update) = &service.update else { return Some(Duration::ZERO) };
+    let lost = update.failed.contains_key(slot);
+    let may_roll_back = config(service).failure_action == FailureAction::Rollback;
+    match update.state {
+        // The user is to decide.
+        UpdateState::Paused | UpdateState::RollbackPaused if lost => None,
+        UpdateState::Updating if may_roll_back => Some(config(service).monitor),
+        UpdateState::Updating
+        | UpdateState::RollbackStarted
+        | UpdateState::Completed
+        | UpdateState::RollbackCompleted
+            if lost =>
+        {
+            Some(config(service).monitor)
+        }
+        UpdateState::Updating
+        | UpdateState::Paused
+        | UpdateState::Completed
+        | UpdateState::RollbackStarted
+        | UpdateState::RollbackPaused
+        | UpdateState::RollbackCompleted => Some(Duration::ZERO),
     }
 }
 
@@ -255,6 +272,7 @@ mod tests {
                 + web.1 assigned ready n1 two
                 ~ web update updating: update in progress
                 ~ web.1 running shutdown n1 one
+                wake 170s
             "#]],
         );
     }
@@ -272,7 +290,12 @@ mod tests {
                 "
             )
         };
-        check(&case("running"), &expect![""]);
+        check(
+            &case("running"),
+            &expect![[r#"
+            wake 125s
+        "#]],
+        );
         check(
             &case("shutdown"),
             &expect![[r#"
@@ -305,6 +328,7 @@ mod tests {
             &expect![[r#"
                 + web.2 assigned ready n1 two
                 ~ web.2 running shutdown n1 one since 5s
+                wake 170s
             "#]],
         );
     }
@@ -406,6 +430,32 @@ mod tests {
                 ~ web update rollbackcompleted: rollback completed
                 ~ web.1 failed shutdown n1 two since 99s
                 ~ web.2 running shutdown n1 two since 99s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn after_an_update_the_old_task_goes_once_the_new_one_has_run_for_the_monitor_time() {
+        let case = |since: u32| {
+            format!(
+                "
+                node n1
+                service web replicas=1 image=two update=completed order=start-first failure=continue lost=1
+                task web.1 running n1 image=one
+                task web.1 running n1 image=two born=55 since={since}
+                "
+            )
+        };
+        check(
+            &case(96),
+            &expect![[r#"
+                wake 101s
+            "#]],
+        );
+        check(
+            &case(95),
+            &expect![[r#"
+                ~ web.1 running shutdown n1 one
             "#]],
         );
     }
@@ -531,6 +581,7 @@ mod tests {
                 + web.2 assigned ready n1 one
                 ~ web.1 running shutdown n1 two
                 ~ web.2 running shutdown n1 two
+                wake 170s
             "#]],
         );
         check(
@@ -560,6 +611,7 @@ mod tests {
                 ~ web update updating: update in progress
                 ~ web.1 running shutdown n1 one
                 ~ web.2 running shutdown n1 one
+                wake 170s
             "#]],
         );
     }
@@ -578,6 +630,7 @@ mod tests {
                 + web.2 assigned ready n1
                 ~ web update updating: update in progress
                 ~ web.2 running shutdown n2
+                wake 170s
             "#]],
         );
     }

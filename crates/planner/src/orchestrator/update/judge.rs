@@ -7,7 +7,8 @@
 
 use super::{birth, config};
 use crate::Draft;
-use crate::orchestrator::slot::{Slot, slots};
+use crate::orchestrator::restart::holds_back;
+use crate::orchestrator::slot::{Held, Slot, slots};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
@@ -15,8 +16,8 @@ use types::{
     UpdateState, UpdateStatus,
 };
 
-/// How long a new task may wait for addresses and a node. Nobody works on it meanwhile, but a node
-/// may be on its way back.
+/// How long a new task may wait for addresses and a node, or for the one before it when that one's
+/// grace is over. Nobody works on it meanwhile, but a node may be on its way back.
 const UNPLACED: Duration = Duration::from_mins(1);
 /// How long a node may take to make a new task run: large images come over slow lines.
 const UNPREPARED: Duration = Duration::from_mins(15);
@@ -63,7 +64,7 @@ fn losses(draft: &Draft<'_>, service: &Service) -> (Vec<Loss>, usize) {
             update.started_at <= birth(draft, task) && task.spec.makes_same(&service.spec.task)
         };
         let mut new = held.wanted.iter().chain(&held.history).filter(is_new);
-        if let Some(why) = new.find_map(|task| why_lost(draft, service, task)) {
+        if let Some(why) = new.find_map(|task| why_lost(draft, service, &held, task)) {
             losses.push(Loss { slot, why });
         }
     }
@@ -71,14 +72,17 @@ fn losses(draft: &Draft<'_>, service: &Service) -> (Vec<Loss>, usize) {
 }
 
 /// Says why the update lost a new task; `None`: it did not, or not yet.
-fn why_lost(draft: &Draft<'_>, service: &Service, task: &Task) -> Option<String> {
+fn why_lost(draft: &Draft<'_>, service: &Service, held: &Held, task: &Task) -> Option<String> {
     if is_failure(task) {
         let ran = task.running_since.map(|since| task.status.since.since(since));
         let early = ran.is_none_or(|ran| ran <= config(service).monitor);
         return early.then(|| format!("due to failure or early termination of task {}", task.id));
     }
-    if deadline(draft, service, task).is_none_or(|deadline| draft.now < deadline) {
+    if deadline(draft, service, held, task).is_none_or(|deadline| draft.now < deadline) {
         return None;
+    }
+    if let Some(old) = before(draft, held, task) {
+        return Some(format!("because task {} does not stop", old.id));
     }
     let status = &task.status;
     let what = if status.error.is_empty() { &status.message } else { &status.error };
@@ -86,12 +90,25 @@ fn why_lost(draft: &Draft<'_>, service: &Service, task: &Task) -> Option<String>
 }
 
 /// When an update gives up on a task that is on its way to run.
-fn deadline(draft: &Draft<'_>, service: &Service, task: &Task) -> Option<Timestamp> {
-    let on_its_way =
-        task.desired == DesiredState::Running && task.status.state < TaskState::Running;
+fn deadline(draft: &Draft<'_>, service: &Service, held: &Held, task: &Task) -> Option<Timestamp> {
     let born = birth(draft, task);
     let start = task.not_before.map_or(born, |time| time.max(born));
-    on_its_way.then(|| start.after(patience(service, task)))
+    let old = before(draft, held, task);
+    let on_its_way = old.is_some() || task.desired == DesiredState::Running;
+    let patience = match old {
+        Some(old) => {
+            UNPLACED.max(config(service).monitor).saturating_add(old.spec.container.grace())
+        }
+        None => patience(service, task),
+    };
+    let waits = on_its_way && task.status.state < TaskState::Running;
+    waits.then(|| start.after(patience))
+}
+
+/// The task that has to stop before a new one may start.
+fn before<'a>(draft: &Draft<'_>, held: &'a Held, task: &Task) -> Option<&'a Arc<Task>> {
+    let mut old = held.leaving.iter().filter(|_| task.desired == DesiredState::Ready);
+    old.find(|old| holds_back(&draft.tx, old))
 }
 
 /// Asks for another plan when updates give up on tasks that are on their way to run.
@@ -99,13 +116,15 @@ pub(crate) fn watch(draft: &mut Draft<'_>) {
     let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
     for service in services {
         let Some(update) = service.update.as_ref().filter(|update| update.runs()) else { continue };
-        let new = draft.tx.tasks_of_service(&service.id).filter(|task| {
+        let is_new = |task: &&Arc<Task>| {
             update.started_at <= birth(draft, task) && task.spec.makes_same(&service.spec.task)
+        };
+        let slots = slots(&draft.tx, &service);
+        let deadlines = slots.values().flat_map(|held| {
+            let new = held.wanted.iter().filter(is_new);
+            new.filter_map(|task| deadline(draft, &service, held, task))
         });
-        let deadline = new
-            .filter_map(|task| deadline(draft, &service, task))
-            .filter(|it| draft.now < *it)
-            .min();
+        let deadline = deadlines.filter(|it| draft.now < *it).min();
         if let Some(deadline) = deadline {
             draft.wake_at(deadline);
         }
@@ -333,10 +352,11 @@ mod tests {
         check(
             &case(30, "continue"),
             &expect![[r#"
-            + web.2 pending ready - two error: no suitable node (1 node not available for new tasks)
-            ~ web update updating lost 1: 
-            ~ web.2 running shutdown n1 one
-        "#]],
+                + web.2 pending ready - two error: no suitable node (1 node not available for new tasks)
+                ~ web update updating lost 1: 
+                ~ web.2 running shutdown n1 one
+                wake 170s
+            "#]],
         );
         check(
             &case(30, "rollback"),
@@ -345,6 +365,36 @@ mod tests {
             - web.1 pending running - two error: no suitable node (1 node not available for new tasks)
             ~ web image one
             ~ web update rollbackstarted: update rolled back because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks)
+            wake 170s
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_update_gives_up_on_a_slot_whose_old_task_does_not_stop() {
+        let case = |born: i32| {
+            format!(
+                "
+                node n1
+                service web replicas=2 image=two update=updating began=-900 failure=continue
+                task web.1 running n1 image=one desired=shutdown
+                task web.1 ready n1 image=two born={born} desired=ready
+                task web.2 running n1 image=one
+                "
+            )
+        };
+        check(
+            &case(31),
+            &expect![[r#"
+            wake 101s
+        "#]],
+        );
+        check(
+            &case(29),
+            &expect![[r#"
+            + web.2 assigned ready n1 two
+            ~ web update updating lost 1: 
+            ~ web.2 running shutdown n1 one
             wake 170s
         "#]],
         );
