@@ -43,9 +43,7 @@ impl Engine {
     }
 
     async fn watch_processes(&self) {
-        // By id: when the process began, which tells it from a later one, and how often it was
-        // found gone.
-        let mut seen: BTreeMap<String, (Option<u64>, u32)> = BTreeMap::new();
+        let mut seen = Seen::default();
         loop {
             for container in self.containers() {
                 let (status, pid) = {
@@ -55,14 +53,7 @@ impl Engine {
                 if status != Status::Running || pid == 0 {
                     continue;
                 }
-                let began = beginning(pid);
-                let (first, gone) = seen.entry(container.id().to_owned()).or_insert((began, 0));
-                if began.is_some() && began == *first {
-                    *gone = 0;
-                    continue;
-                }
-                *gone += 1;
-                if *gone == LOOKS {
+                if seen.is_gone(container.id(), beginning(pid)) {
                     self.ended_unseen(&container).await;
                 }
             }
@@ -71,7 +62,7 @@ impl Engine {
     }
 
     async fn ended_unseen(&self, container: &Arc<Container>) {
-        // Whoever holds it waits for the runtime; nothing is changed under it.
+        // Whoever holds it waits for the runtime; nothing is changed under it. The next look comes.
         let Ok(_turn) = container.operation.try_lock() else { return };
         if container.status() != Status::Running {
             return;
@@ -91,6 +82,22 @@ impl Engine {
     }
 }
 
+/// By container: when its process began, which tells it from a later one, and how often it was
+/// found gone.
+#[derive(Debug, Default)]
+struct Seen(BTreeMap<String, (Option<u64>, u32)>);
+
+impl Seen {
+    /// Takes what a look found; says whether the process counts as gone, at every look from then
+    /// on.
+    fn is_gone(&mut self, id: &str, began: Option<u64>) -> bool {
+        let (first, gone) = self.0.entry(id.to_owned()).or_insert((began, 0));
+        let lives = began.is_some() && began == *first;
+        *gone = if lives { 0 } else { *gone + 1 };
+        LOOKS <= *gone
+    }
+}
+
 /// When a process began, in the kernel's ticks; `None` where there is none, or only what its
 /// parent has to take note of. /proc never waits for a disk.
 fn beginning(pid: u32) -> Option<u64> {
@@ -99,4 +106,21 @@ fn beginning(pid: u32) -> Option<u64> {
     let fields: Vec<&str> = line[line.rfind(')')? + 1..].split_whitespace().collect();
     let ended = matches!(*fields.first()?, "Z" | "X");
     fields.get(19)?.parse().ok().filter(|_| !ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_gone_is_said_again_until_it_was_heard() {
+        let mut seen = Seen::default();
+        let mut look = |began| seen.is_gone("c", began);
+        assert!(!look(Some(7)) && !look(None) && !look(Some(7)));
+        for _ in 1..LOOKS {
+            assert!(!look(Some(8)), "a later process is not its own");
+        }
+        // Its lock may have been held at the first of these.
+        assert!(look(None) && look(None) && look(Some(8)));
+    }
 }
