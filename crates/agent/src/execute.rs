@@ -13,6 +13,8 @@ use types::{Fault, FaultKind, Task, TaskId, TaskState};
 
 /// A pull may be long; one that takes longer never ends.
 const PULL_MAX: Duration = Duration::from_mins(30);
+/// The engine makes and starts a few containers at a time, and many may come at once.
+const START_MAX: Duration = Duration::from_mins(10);
 /// For everything else that does not wait for the container itself.
 const OPERATION_MAX: Duration = Duration::from_mins(2);
 /// Between two looks at a container's connections; doubles, since who is still there after long is
@@ -22,8 +24,6 @@ const LOOK_LONGEST: Duration = Duration::from_millis(500);
 /// What is away for a moment (a runtime that restarts, a registry) is asked so often.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
-/// Containers that are made or started at a time: more only take from each other.
-const AT_ONCE: usize = 4;
 
 /// What operations need.
 #[derive(Clone)]
@@ -31,25 +31,15 @@ pub(crate) struct Executor {
     pub(crate) config: Arc<Config>,
     pub(crate) engine: Engine,
     pub(crate) dataplane: Dataplane,
-    places: Arc<tokio::sync::Semaphore>,
 }
 
 impl Executor {
     pub(crate) fn new(config: Arc<Config>, engine: Engine, dataplane: Dataplane) -> Self {
-        let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
-        Self { config, engine, dataplane, places }
+        Self { config, engine, dataplane }
     }
 
     /// Carries out one operation of a task.
     pub(crate) async fn run(self, task: Task, operation: Operation) -> Outcome {
-        // Waiting for a place takes nothing of the operation's time.
-        let _place = match &operation {
-            Operation::Create(_) | Operation::Start { .. } => self.places.acquire().await.ok(),
-            Operation::Pull(_)
-            | Operation::Drain { .. }
-            | Operation::Stop { .. }
-            | Operation::Remove { .. } => None,
-        };
         let made = match &operation {
             Operation::Create(task) => Some(task.name()),
             Operation::Pull(_)
@@ -60,9 +50,8 @@ impl Executor {
         };
         let limit = match &operation {
             Operation::Pull(_) => PULL_MAX,
-            Operation::Create(_) | Operation::Start { .. } | Operation::Remove { .. } => {
-                OPERATION_MAX
-            }
+            Operation::Create(_) | Operation::Start { .. } => START_MAX,
+            Operation::Remove { .. } => OPERATION_MAX,
             Operation::Drain { limit, .. } => *limit + OPERATION_MAX,
             Operation::Stop { grace, .. } => *grace + OPERATION_MAX,
         };

@@ -21,7 +21,7 @@ use scope::Scope;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +29,8 @@ use types::{Fault, Labels, Timestamp};
 
 /// Lines that wait for a reader of a log. Each may be long.
 const LINES: usize = 32;
+/// Containers that the runtime makes or starts at a time: more only take from each other.
+const AT_ONCE: usize = 4;
 
 /// The engine of this node. Clones are the same engine.
 #[derive(Clone)]
@@ -45,10 +47,13 @@ pub(crate) struct Inner {
     pub(crate) events: Events,
     pub(crate) volumes: Volumes,
     pub(crate) looks: Looks,
+    places: Semaphore,
     registry: Mutex<Registry>,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Exec>>>,
     pub(crate) fetches: Fetches,
     pub(crate) spares: Mutex<Spares>,
+    /// What the file of them says; whoever writes it holds this.
+    pub(crate) written_spares: tokio::sync::Mutex<Spares>,
     /// The right to read the FIFOs, until the loop ends.
     pub(crate) turn: Mutex<Option<Turn>>,
     /// Ends the watch over processes, which goes on while the runtime tells nothing.
@@ -92,6 +97,7 @@ pub async fn start(
         turn: Mutex::new(blocking(move || take_turn(&run)).await?),
         volumes: Volumes::new(config.data.join("volumes")),
         looks: Looks::default(),
+        places: Semaphore::new(AT_ONCE),
         machine,
         config,
         runtime,
@@ -100,7 +106,8 @@ pub async fn start(
         registry: Mutex::default(),
         execs: Mutex::default(),
         fetches: Fetches::default(),
-        spares: Mutex::new(spares),
+        spares: Mutex::new(spares.clone()),
+        written_spares: tokio::sync::Mutex::new(spares),
         lost: Mutex::default(),
         tracker: TaskTracker::new(),
         token: scope.token(),
@@ -142,6 +149,12 @@ impl Engine {
 
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Container>, Fault> {
         self.registry().find(name)
+    }
+
+    /// Waits for a place to have the runtime make or start something. Held for that only: who has
+    /// one waits for nothing else. The semaphore is never closed.
+    pub(crate) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.places.acquire().await.ok()
     }
 
     /// Does something to its end, also when whoever asked for it goes away.

@@ -69,7 +69,7 @@ impl Engine {
         while let Ok(update) = updates.try_recv() {
             let _gone = sink.send(Ok(update)).await;
         }
-        self.note_users_image(&image.id);
+        self.note_users_image(&image.id).await;
         self.tell_image("pull", reference.familiar(), reference.familiar());
         let newer = before.is_none_or(|before| before.id != image.id);
         let what = if newer { "Downloaded newer image" } else { "Image is up to date" };
@@ -86,7 +86,7 @@ impl Engine {
     pub async fn load(&self, archive: Archive) -> Result<Vec<Image>, Fault> {
         let images = self.inner.runtime.load(archive).await?;
         for image in &images {
-            self.note_users_image(&image.id);
+            self.note_users_image(&image.id).await;
             self.tell_image("load", &image.id, &image.id);
         }
         Ok(images)
@@ -104,7 +104,7 @@ impl Engine {
         let complete = name.map(|name| name.complete().to_owned());
         let config = serde_json::json!({ "config": config });
         let image = self.inner.runtime.import(rootfs, complete, config).await?;
-        self.note_users_image(&image.id);
+        self.note_users_image(&image.id).await;
         self.tell_image("import", &image.id, &image.id);
         Ok(image)
     }
@@ -209,8 +209,9 @@ impl Engine {
         if reference.complete().contains('@') {
             return Err(Fault::invalid("refusing to create a tag with a digest reference"));
         }
+        // First, so that no rule takes what has its name.
+        self.note_users_image(&image.id).await;
         self.inner.runtime.tag(image.id.clone(), reference.complete().to_owned()).await?;
-        self.note_users_image(&image.id);
         self.tell_image("tag", &image.id, reference.familiar());
         Ok(())
     }

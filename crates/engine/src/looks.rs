@@ -1,8 +1,9 @@
 //! Looks at files that users name, which may lie on a file system that never answers: while the
 //! server of an NFS mount is gone, the kernel keeps whoever asks for a file there, for ever.
 //!
-//! Invariants: nobody waits longer than [`LOOK_MAX`]; a path holds one thread, however often it is
-//! asked for; no more than [`LOOKS_MAX`] threads are held.
+//! Invariants: nobody waits longer than [`LOOK_MAX`], and for a path that did not answer in this
+//! time nobody waits at all until it does; a path holds one thread, however often it is asked for;
+//! no more than [`LOOKS_MAX`] threads are held.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,12 +17,18 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 /// Paths that are being looked at. When it is full, further looks fail at once.
 const LOOKS_MAX: usize = 64;
 
-/// What was found at a path; `None` until it is known.
-type Answer = watch::Receiver<Option<bool>>;
+/// How far a look has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Waits,
+    /// Somebody has waited long enough; the thread still waits.
+    Overdue,
+    Found(bool),
+}
 
 /// The looks that go on. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Looks(Arc<Mutex<BTreeMap<PathBuf, Answer>>>);
+pub(crate) struct Looks(Arc<Mutex<BTreeMap<PathBuf, watch::Sender<Look>>>>);
 
 impl Looks {
     /// Says whether there is anything at `path`; a fault where nobody can tell in time.
@@ -35,11 +42,32 @@ impl Looks {
         limit: Duration,
         look: impl FnOnce(&Path) -> bool + Send + 'static,
     ) -> Result<bool, Fault> {
-        let mut answer = self.begin(path, look)?;
-        let told = tokio::time::timeout(limit, answer.wait_for(Option::is_some)).await;
-        told.ok().and_then(Result::ok).and_then(|found| *found).ok_or_else(|| {
-            Fault::internal(format!("{} does not answer within {limit:?}", path.display()))
-        })
+        let look = self.begin(path, look)?;
+        let mut told = look.subscribe();
+        // What it answers would lock the look.
+        drop(tokio::time::timeout(limit, told.wait_for(|look| *look != Look::Waits)).await);
+        let late = |look: &mut Look| {
+            *look == Look::Waits && {
+                *look = Look::Overdue;
+                true
+            }
+        };
+        look.send_if_modified(late);
+        match *look.borrow() {
+            Look::Found(found) => Ok(found),
+            Look::Waits | Look::Overdue => {
+                let path = path.display();
+                Err(Fault::internal(format!("{path} does not answer within {limit:?}")))
+            }
+        }
+    }
+
+    /// A look at `path` that ends when somebody tells what is there.
+    #[cfg(test)]
+    pub(crate) fn hang(&self, path: &Path) -> std::sync::mpsc::Sender<bool> {
+        let (tell, told) = std::sync::mpsc::channel();
+        self.begin(path, move |_| told.recv().unwrap_or(false)).unwrap();
+        tell
     }
 
     /// Looks on a thread of its own, or joins whoever looks there already.
@@ -47,10 +75,10 @@ impl Looks {
         &self,
         path: &Path,
         look: impl FnOnce(&Path) -> bool + Send + 'static,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<watch::Sender<Look>, Fault> {
         let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = looks.get(path) {
-            return Ok(answer.clone());
+        if let Some(look) = looks.get(path) {
+            return Ok(look.clone());
         }
         if LOOKS_MAX <= looks.len() {
             let path = path.display();
@@ -58,16 +86,16 @@ impl Looks {
                 "cannot look at {path}: {LOOKS_MAX} other paths do not answer"
             )));
         }
-        let (tell, answer) = watch::channel(None);
-        looks.insert(path.to_owned(), answer.clone());
+        let tell = watch::Sender::new(Look::Waits);
+        looks.insert(path.to_owned(), tell.clone());
         drop(looks);
-        let (own, path) = (self.clone(), path.to_owned());
+        let (own, path, begun) = (self.clone(), path.to_owned(), tell.clone());
         tokio::task::spawn_blocking(move || {
             let found = look(&path);
             own.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
-            tell.send_replace(Some(found));
+            tell.send_replace(Look::Found(found));
         });
-        Ok(answer)
+        Ok(begun)
     }
 }
 
@@ -83,15 +111,27 @@ mod tests {
         let dead = Path::new("/net/dead");
         let fault = looks.ask(dead, short, move |_| hangs.recv().unwrap()).await.unwrap_err();
         assert_eq!(fault.message, "/net/dead does not answer within 10ms");
+        let at_once = tokio::time::timeout(LOOK_MAX / 2, looks.exists(dead)).await;
+        at_once.expect("nobody waits for what is overdue").unwrap_err();
         for _ in 0..1000 {
             looks.begin(dead, |_| panic!("a second thread")).unwrap();
         }
         assert!(looks.exists(Path::new("/")).await.unwrap(), "others are not held up");
-        let waiting = looks.ask(dead, LOOK_MAX, |_| panic!("a second thread"));
+        answer.send(true).unwrap();
+        while looks.begin(dead, |_| false).is_ok_and(|look| *look.borrow() == Look::Overdue) {
+            tokio::task::yield_now().await;
+        }
+        assert!(!looks.ask(dead, LOOK_MAX, |_| false).await.unwrap(), "it is asked anew");
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_while_a_path_is_looked_at_hears_the_same() {
+        let (looks, slow) = (Looks::default(), Path::new("/net/slow"));
+        let answer = looks.hang(slow);
+        let waiting = looks.ask(slow, LOOK_MAX, |_| panic!("a second thread"));
         let (found, sent) = tokio::join!(waiting, async { answer.send(true) });
         sent.unwrap();
         assert!(found.unwrap());
-        assert!(!looks.ask(dead, LOOK_MAX, |_| false).await.unwrap(), "it is asked anew");
     }
 
     #[tokio::test]

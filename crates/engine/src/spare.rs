@@ -4,7 +4,7 @@
 //! less than a tenth of the disk is free, after ten minutes. What a user has pulled, loaded,
 //! imported or named stays until a user removes it, also where tasks use it.
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, cannot};
 use crate::clock;
 use crate::engine::Engine;
 use crate::record;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
-use types::{Fault, Timestamp};
+use types::{Fault, FaultKind, Timestamp};
 
 /// How long an unused image is kept.
 const KEPT: Duration = Duration::from_hours(7 * 24);
@@ -57,15 +57,15 @@ impl Engine {
         }
     }
 
-    /// A user wants an image to be here.
-    pub(crate) fn note_users_image(&self, id: &str) {
+    /// A user wants an image to be here. That is written down before it returns.
+    pub(crate) async fn note_users_image(&self, id: &str) {
         self.spares().remove(id);
+        self.write_spares().await;
     }
 
     pub(crate) async fn remove_spares(&self, now: Timestamp) {
         let used: BTreeSet<String> =
             self.containers().iter().map(|container| container.fixed.image.clone()).collect();
-        let before = self.spares().clone();
         for (_, last) in self.spares().iter_mut().filter(|(id, _)| used.contains(*id)) {
             *last = now;
         }
@@ -73,24 +73,39 @@ impl Engine {
         let is_short = blocking(move || Ok(is_short(&data))).await.unwrap_or(false);
         let due = due(&self.spares(), now, is_short);
         for id in due {
+            // A user may have named it since.
+            if !self.spares().contains_key(&id) {
+                continue;
+            }
             match self.remove_image(&id, true).await {
                 Ok(_) => tracing::info!(id, "removed an image that no task uses any more"),
-                Err(fault) => tracing::warn!(id, %fault, "an image that nobody uses stays"),
+                Err(fault) if fault.kind == FaultKind::NotFound => {}
+                Err(fault) => {
+                    tracing::warn!(id, %fault, "an image that nobody uses stays for now");
+                    continue;
+                }
             }
             self.spares().remove(&id);
         }
-        let after = self.spares().clone();
-        if after == before {
+        self.write_spares().await;
+    }
+
+    /// Writes down what differs from what was written last.
+    async fn write_spares(&self) {
+        let mut written = self.inner.written_spares.lock().await;
+        let spares = self.spares().clone();
+        if spares == *written {
             return;
         }
         let path = self.inner.config.data.join(FILE);
-        let written = blocking(move || {
-            let text = serde_json::to_vec(&after).map_err(std::io::Error::other);
-            let written = text.and_then(|text| record::replace(&path, &text));
-            written.map_err(crate::blocking::cannot("write down which images tasks use"))
+        let writing = blocking(move || {
+            let text = serde_json::to_vec(&spares).map_err(std::io::Error::other);
+            let done = text.and_then(|text| record::replace(&path, &text));
+            done.map_err(cannot("write down which images tasks use")).map(|()| spares)
         });
-        if let Err(fault) = written.await {
-            tracing::warn!(%fault, "after a restart, images stay that nobody uses");
+        match writing.await {
+            Ok(spares) => *written = spares,
+            Err(fault) => tracing::warn!(%fault, "will be tried again"),
         }
     }
 

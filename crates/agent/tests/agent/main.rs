@@ -406,6 +406,38 @@ async fn a_kernel_that_takes_its_time_does_not_hold_up_heartbeats() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_whose_network_cannot_be_made_hold_up_nobody() {
+    let mut machine = Machine::new().await;
+    let opened = machine.desk.opened().await;
+    opened.send(SessionMessage::Whole(Assignments { version: 1, ..Assignments::default() })).await;
+    machine.desk.until(|said| matches!(said, Said::Acknowledged(1))).await;
+    let alone = |id: String| Task { attachments: Vec::new(), slot: 0, ..task(&id) };
+    let tasks = |ids: Vec<String>| ids.into_iter().map(|id| (id.as_str().into(), alone(id)));
+    machine.kernel.stall(true);
+    let mut change = Difference { from: 1, version: 2, ..Difference::default() };
+    change.tasks = tasks((0..12).map(|number| format!("stuck-{number}")).collect()).collect();
+    opened.send(SessionMessage::Difference(change)).await;
+    let containers = machine.containers.clone();
+    machine.desk.patiently("all are made", || containers.ids().len() == 12).await;
+    let reason = || "told to fail".to_owned();
+    let sandboxes = containers.ids().into_iter().map(|id| (id, reason())).collect();
+    machine.kernel.fail_alone(discovery::Outcome { sandboxes, ..discovery::Outcome::default() });
+    machine.kernel.stall(false);
+    let mut change = Difference { from: 2, version: 3, ..Difference::default() };
+    change.tasks = tasks(vec!["healthy".to_owned()]).collect();
+    opened.send(SessionMessage::Difference(change)).await;
+    let runs = |said: &Said| match said {
+        Said::Reported(task, status) => {
+            assert!(!status.state.is_terminal(), "{task} has ended before: {}", status.error);
+            *task == "healthy".into() && status.state == TaskState::Running
+        }
+        Said::Acknowledged(_) | Said::Heartbeat | Said::Log(_) | Said::Renews | Said::Left => false,
+    };
+    machine.desk.until(runs).await;
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_renewed_half_way_though_nothing_else_happens() {
     let mut machine = Machine::with_certificate(Duration::from_secs(14)).await;
     let opened = machine.desk.opened().await;

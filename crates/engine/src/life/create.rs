@@ -104,6 +104,7 @@ impl Engine {
         .await?;
         // The record comes first: what nobody knows of is removed at the next start.
         container.save().await?;
+        let _place = self.place().await;
         self.inner.runtime.prepare(container.id().to_owned(), image.id).await?;
         Ok(container)
     }

@@ -101,7 +101,10 @@ impl Engine {
         let points = container.fixed.mounts.iter();
         mounts::check_binds(&self.inner.looks, points.map(|point| &point.mount)).await?;
         let id = container.id().to_owned();
-        self.inner.runtime.prepare(id.clone(), container.fixed.image.clone()).await?;
+        {
+            let _place = self.place().await;
+            self.inner.runtime.prepare(id.clone(), container.fixed.image.clone()).await?;
+        }
         let user = self.look_inside(container).await?;
         let netns = self.connect(container).await?;
         self.write_files(container, &netns).await?;
@@ -122,6 +125,7 @@ impl Engine {
             files: &container.folder,
             cgroup_parent: &self.inner.config.cgroup_parent,
         })?;
+        let _place = self.place().await;
         self.inner.runtime.start(id, rendered, container.stdio()).await
     }
 

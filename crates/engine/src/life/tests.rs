@@ -457,6 +457,30 @@ async fn a_runtime_that_cannot_tell_how_a_container_is_has_not_said_that_it_ende
 }
 
 #[tokio::test]
+async fn a_source_that_does_not_answer_holds_up_its_own_containers_only() {
+    let stage = Stage::new().await;
+    let dead = Path::new("/net/dead");
+    let answer = stage.engine.inner.looks.hang(dead);
+    let bound = (0..12).map(|_| {
+        stage.try_create(|config| {
+            let kind = types::MountKind::Bind;
+            let (source, target) = (dead.display().to_string(), "/data".to_owned());
+            config.spec.mounts = vec![Mount { kind, source, target, ..Mount::default() }];
+        })
+    });
+    let mut bound = Box::pin(futures_util::future::join_all(bound));
+    tokio::select! {
+        biased;
+        _ = &mut bound => panic!("nobody has answered yet"),
+        _ = stage.running(|_| {}) => {}
+    }
+    answer.send(true).unwrap();
+    for made in bound.await {
+        made.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_an_earlier_run_does_not_end_a_later_one() {
     let stage = Stage::new().await;
     let id = stage.running(|_| {}).await;
@@ -736,6 +760,40 @@ async fn images_that_tasks_brought_go_and_what_a_user_wants_stays() {
     for name in ["used:1", "wanted:1", "named:1", "web"] {
         assert!(here(name).await, "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_a_user_has_named_stays_also_over_a_restart() {
+    let stage = Stage::new().await;
+    for (version, name) in [(1, "named:1"), (2, "pulled:1")] {
+        let config = json!({"Cmd": ["serve"]});
+        stage.fake.publish(&format!("docker.io/library/{name}"), version, config);
+        stage.engine.ensure_image(name, None).await.unwrap();
+    }
+    let days = |days: u64| clock::now().after(Duration::from_hours(days * 24));
+    stage.engine.remove_spares(days(0)).await;
+    stage.engine.tag("named:1", "mine:1").await.unwrap();
+    soon(stage.engine.pull("pulled:1", None).unwrap().collect::<Vec<_>>()).await;
+    let stage = stage.restart().await;
+    stage.engine.remove_spares(days(8)).await;
+    for name in ["named:1", "pulled:1"] {
+        assert!(stage.engine.image(name).await.is_ok(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_could_not_be_removed_is_removed_later() {
+    let stage = Stage::new().await;
+    stage.fake.publish("docker.io/library/unused:1", 1, json!({"Cmd": ["serve"]}));
+    stage.engine.ensure_image("unused:1", None).await.unwrap();
+    let later = clock::now().after(Duration::from_hours(8 * 24));
+    stage.fake.set_away(true);
+    stage.engine.remove_spares(later).await;
+    stage.fake.set_away(false);
+    let stage = stage.restart().await;
+    assert!(stage.engine.image("unused:1").await.is_ok());
+    stage.engine.remove_spares(later).await;
+    assert!(stage.engine.image("unused:1").await.is_err());
 }
 
 #[tokio::test]
