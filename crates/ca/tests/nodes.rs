@@ -5,6 +5,7 @@
 use ca::{Authority, Identity, JoinToken, Peer, tls};
 use scope::{BoxError, Scope};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncReadExt;
@@ -43,6 +44,7 @@ struct Entrance {
     root: RootCa,
     token: String,
     role: Arc<Mutex<NodeRole>>,
+    requests: Arc<AtomicU32>,
 }
 
 #[tonic::async_trait]
@@ -60,13 +62,18 @@ impl Membership for Entrance {
         &self,
         request: tonic::Request<IssueRequest>,
     ) -> Result<Response<IssueReply>, Status> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let peer = ca::peer(&request);
-        let IssueRequest { token, csr, .. } = request.into_inner();
+        let IssueRequest { token, csr, availability } = request.into_inner();
         let role = *self.role.lock().unwrap();
         let node = match peer {
             Some(Peer { node, .. }) if token.is_empty() => node,
             Some(_) | None => {
                 let given = JoinToken::parse(&token).map_err(|error| status_of(error.into()))?;
+                // A change that may yet be made.
+                if availability == Availability::Pause {
+                    return Err(status_of(Fault::unavailable("the disk is slow")));
+                }
                 if !given.matches(&JoinToken::parse(&self.token).unwrap()) {
                     return Err(status_of(Fault::forbidden(ca::TOKEN_REFUSED)));
                 }
@@ -92,6 +99,8 @@ struct Manager {
     token: String,
     address: SocketAddr,
     role: Arc<Mutex<NodeRole>>,
+    /// How many certificates it was asked for.
+    requests: Arc<AtomicU32>,
     identity: Identity,
     connections: ca::Connections,
     _scope: Scope,
@@ -108,7 +117,13 @@ async fn manager_with(own_role: NodeRole, valid_for: Duration) -> Manager {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let role = Arc::new(Mutex::new(NodeRole::Worker));
-    let entrance = Entrance { root: root.clone(), token: token.clone(), role: Arc::clone(&role) };
+    let requests = Arc::new(AtomicU32::new(0));
+    let entrance = Entrance {
+        root: root.clone(),
+        token: token.clone(),
+        role: Arc::clone(&role),
+        requests: Arc::clone(&requests),
+    };
     let mut scope = Scope::new();
     let config = tls::server_config(&identity).unwrap();
     let (door, guests) = ca::receive(listener, config, scope.token());
@@ -119,7 +134,7 @@ async fn manager_with(own_role: NodeRole, valid_for: Duration) -> Manager {
         let arrivals = nodes.merge(strangers);
         server.serve_with_incoming(arrivals).await.map_err(BoxError::from)
     });
-    Manager { root, token, address, role, identity, connections, _scope: scope }
+    Manager { root, token, address, role, requests, identity, connections, _scope: scope }
 }
 
 impl Manager {
@@ -138,7 +153,8 @@ impl Manager {
 #[tokio::test]
 async fn a_machine_joins_with_a_token_and_is_known_from_then_on() {
     let manager = manager().await;
-    let worker = ca::join(&manager.address(), &manager.token, Availability::Active).await.unwrap();
+    let worker =
+        ca::join(&[manager.address()], &manager.token, Availability::Active).await.unwrap();
     assert_eq!(worker.node_id().as_str(), "joined");
     assert_eq!(worker.role(), NodeRole::Worker);
     assert_eq!(worker.cluster().as_str(), "cluster1");
@@ -152,19 +168,34 @@ async fn a_token_that_is_not_the_clusters_is_refused() {
     let manager = manager().await;
     let wrong_secret = JoinToken::draw(&manager.root).unwrap().render();
     let fault =
-        ca::join(&manager.address(), &wrong_secret, Availability::Active).await.unwrap_err();
+        ca::join(&[manager.address()], &wrong_secret, Availability::Active).await.unwrap_err();
     assert_eq!(fault, Fault::forbidden("a valid join token is necessary to join this cluster"));
 
     let other = Authority::create(now()).unwrap();
     let other = JoinToken::draw(&other).unwrap();
     let fault =
-        ca::join(&manager.address(), &other.render(), Availability::Active).await.unwrap_err();
+        ca::join(&[manager.address()], &other.render(), Availability::Active).await.unwrap_err();
     let text = format!("remote CA does not match fingerprint. Expected: {}", other.digest());
     assert_eq!(fault, Fault::invalid(text));
 
     let fault =
-        ca::join(&manager.address(), "SWMTKN-1-abc", Availability::Active).await.unwrap_err();
+        ca::join(&[manager.address()], "SWMTKN-1-abc", Availability::Active).await.unwrap_err();
     assert_eq!(fault, Fault::invalid("invalid join token"));
+}
+
+/// A request that has arrived may have made a node: a second one would make another.
+#[tokio::test]
+async fn a_join_is_asked_for_once() {
+    let manager = manager().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let managers = [nobody, manager.address(), manager.address()];
+    let fault = ca::join(&managers, &manager.token, Availability::Pause).await.unwrap_err();
+    assert_eq!(fault, Fault::unavailable("the disk is slow"));
+    assert_eq!(manager.requests.load(Ordering::Relaxed), 1);
+    ca::join(&managers, &manager.token, Availability::Active).await.unwrap();
+    assert_eq!(manager.requests.load(Ordering::Relaxed), 2);
 }
 
 /// What a stranger may do, the one who serves the call says.
@@ -201,7 +232,7 @@ async fn certificates_of_another_cluster_are_not_taken_on_either_side() {
 #[tokio::test]
 async fn a_worker_cannot_pose_as_a_manager() {
     let fake = manager_with(NodeRole::Worker, DAY).await;
-    let fault = ca::join(&fake.address(), &fake.token, Availability::Active).await.unwrap_err();
+    let fault = ca::join(&[fake.address()], &fake.token, Availability::Active).await.unwrap_err();
     assert!(fault.message.contains("it is a worker's, not a manager's"), "{fault}");
     let node = identity(&fake.root, "n", NodeRole::Worker, DAY);
     let fault = fake.sees(&node).await.unwrap_err();
@@ -226,7 +257,7 @@ async fn an_expired_certificate_is_not_taken() {
 #[tokio::test]
 async fn a_renewed_certificate_is_shown_by_configurations_that_exist() {
     let manager = manager().await;
-    let node = ca::join(&manager.address(), &manager.token, Availability::Active).await.unwrap();
+    let node = ca::join(&[manager.address()], &manager.token, Availability::Active).await.unwrap();
     let config = tls::client_config(&node).unwrap();
     let channel = ca::connect(&manager.address(), Arc::clone(&config)).await.unwrap();
     let mut client = membership_client(channel.clone());
@@ -302,7 +333,7 @@ async fn silent_connections_keep_nobody_out() {
     }
     let enter = async {
         assert!(manager.sees(&manager.identity).await.unwrap().contains("manager1"));
-        ca::join(&manager.address(), &manager.token, Availability::Active).await.unwrap();
+        ca::join(&[manager.address()], &manager.token, Availability::Active).await.unwrap();
     };
     tokio::time::timeout(Duration::from_secs(3), enter).await.expect("nodes get in at once");
     for oldest in [&mut silent[0], strangers[0].get_mut().0] {
@@ -344,10 +375,11 @@ async fn nobody_at_an_address_is_said_so() {
     drop(listener);
     let root = Authority::create(now()).unwrap();
     let token = JoinToken::draw(&root).unwrap().render();
-    let fault = ca::join(&address, &token, Availability::Active).await.unwrap_err();
+    let fault = ca::join(&[address], &token, Availability::Active).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Unavailable);
     assert!(fault.message.contains("Connection refused"), "{fault}");
-    let fault = ca::join("no such host", &token, Availability::Active).await.unwrap_err();
+    let fault =
+        ca::join(&["no such host".to_owned()], &token, Availability::Active).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Invalid, "{fault}");
 }
 

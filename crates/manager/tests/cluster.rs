@@ -101,7 +101,7 @@ impl Cluster {
     }
 
     async fn join_as(&self, availability: Availability) -> Identity {
-        ca::join(&self.address(), &self.worker_token(), availability).await.unwrap()
+        ca::join(&[self.address()], &self.worker_token(), availability).await.unwrap()
     }
 
     /// Waits until the store is as wanted.
@@ -331,17 +331,18 @@ async fn a_newer_session_takes_the_place_of_an_older_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_wrong_tokens_and_removed_nodes_are_refused() {
     let cluster = cluster().await;
-    let malformed =
-        ca::join(&cluster.address(), "SWMTKN-1-nonsense", Availability::Active).await.unwrap_err();
+    let malformed = ca::join(&[cluster.address()], "SWMTKN-1-nonsense", Availability::Active)
+        .await
+        .unwrap_err();
     assert_eq!(malformed, Fault::invalid("invalid join token"));
     // A token of the right cluster with a wrong secret.
     let token = cluster.worker_token();
     let (start, _) = token.rsplit_once('-').unwrap();
     let wrong = format!("{start}-{}", "0".repeat(25));
-    let refused = ca::join(&cluster.address(), &wrong, Availability::Active).await.unwrap_err();
+    let refused = ca::join(&[cluster.address()], &wrong, Availability::Active).await.unwrap_err();
     assert_eq!(refused, Fault::forbidden(ca::TOKEN_REFUSED));
     let manager = cluster.manager.view().cluster().unwrap().tokens.manager.clone();
-    let refused = ca::join(&cluster.address(), &manager, Availability::Active).await.unwrap_err();
+    let refused = ca::join(&[cluster.address()], &manager, Availability::Active).await.unwrap_err();
     assert_eq!(refused.kind, FaultKind::NotImplemented);
     assert!(refused.message.contains("one manager"), "{refused}");
 
@@ -655,7 +656,7 @@ async fn whoever_guesses_tokens_keeps_no_node_out() {
     let mut guesses = tokio::task::JoinSet::new();
     for guess in 0..200 {
         let (address, token) = (cluster.address(), format!("{start}-{guess:025}"));
-        guesses.spawn(async move { ca::join(&address, &token, Availability::Active).await });
+        guesses.spawn(async move { ca::join(&[address], &token, Availability::Active).await });
     }
     // At least one was told that it is wrong; others are still at it.
     assert!(guesses.join_next().await.unwrap().unwrap().is_err());

@@ -110,6 +110,7 @@ impl Session {
         loop {
             let held = *applied.borrow_and_update();
             self.call(line, held);
+            let look = look(self.may_renew(), line.renew_at.since(now()));
             let result = tokio::select! {
                 message = self.messages.message() => match message {
                     Ok(Some(message)) => self.take(message, line).await,
@@ -127,8 +128,7 @@ impl Session {
                 }
                 () = line.outbox.filled() => Ok(()),
                 // Also where nothing else happens.
-                () = tokio::time::sleep(line.renew_at.since(now()).min(RENEWAL_LOOK)),
-                    if !self.busy.contains(&Call::Renewal) => Ok(()),
+                () = pause(look) => Ok(()),
                 () = tokio::time::sleep_until(self.welcome_by), if self.id.is_empty() => {
                     Err("the manager does not say how the session begins".to_owned())
                 }
@@ -243,9 +243,13 @@ impl Session {
         if !self.busy.contains(&Call::Acknowledge) {
             self.acknowledge(held);
         }
-        if !self.busy.contains(&Call::Renewal) && line.renew_at <= now() {
+        if self.may_renew() && line.renew_at <= now() {
             self.renew(line);
         }
+    }
+
+    fn may_renew(&self) -> bool {
+        !self.id.is_empty() && !self.busy.contains(&Call::Renewal)
     }
 
     fn renew(&mut self, line: &Line) {
@@ -366,6 +370,19 @@ async fn pass_on(line: &Line, event: Event) -> Result<(), String> {
     passed.map_err(|_closed| "the agent is stopping".to_owned())
 }
 
+/// How long to wait until it is looked whether the certificate is to be renewed, `left` before that
+/// is due. `None` while nothing could be done about it: what is due would be looked at for ever.
+fn look(may_renew: bool, left: Duration) -> Option<Duration> {
+    may_renew.then_some(left.min(RENEWAL_LOOK))
+}
+
+async fn pause(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn within<T>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T, Fault> {
@@ -379,4 +396,16 @@ async fn within<T>(
 #[expect(clippy::disallowed_methods, reason = "an answer is due at a time")]
 fn in_future(delay: Duration) -> Instant {
     Instant::now() + delay
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_that_is_due_is_waited_for_while_it_cannot_be_made() {
+        assert_eq!(look(false, Duration::ZERO), None);
+        assert_eq!(look(true, Duration::ZERO), Some(Duration::ZERO));
+        assert_eq!(look(true, Duration::from_hours(9)), Some(RENEWAL_LOOK));
+    }
 }

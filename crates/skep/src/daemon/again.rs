@@ -1,27 +1,81 @@
 //! A daemon that fails comes back by itself: the program starts anew in the process's place, as
-//! after a crash, which containers and their traffic survive.
+//! after a crash, which containers and their traffic survive. One that was asked to end does not.
 
-use anyhow::{Context, Error};
+use anyhow::{Context, Error, Result};
+use scope::Scope;
 use std::convert::Infallible;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Set in a program that came back: it tries again also where it cannot start.
 const RETURNED: &str = "SKEP_RETURNED";
 /// A fault that comes back at once must not keep the machine busy.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Starts a daemon's loops and waits for their end, after which it tidies up. Where they fail, the
+/// program starts again.
+///
+/// # Errors
+/// When the first start fails, and when anything fails after the daemon was asked to end.
+pub(super) async fn live(
+    start: impl AsyncFnOnce(&mut Scope) -> Result<()>,
+    tidy: impl FnOnce(),
+) -> Result<()> {
+    let mut signals = Scope::new();
+    // Cancelled by a signal, which is remembered so.
+    let asked = signals.token();
+    signals.spawn("signals", hear(asked.clone())?);
+    let mut scope = signals.child();
+    let failure = match start(&mut scope).await {
+        Ok(()) => {
+            let ended = scope.join().await.context("the daemon ends early");
+            tidy();
+            match ended {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            }
+        }
+        Err(failure) if has_returned() => failure,
+        Err(failure) => return Err(failure),
+    };
+    come_back(failure, &asked).await
+}
+
+/// Hears from now on; ends when the daemon is asked to.
+fn hear(token: CancellationToken) -> io::Result<impl Future<Output = Result<(), Infallible>>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            () = token.cancelled() => {}
+            _ = terminate.recv() => tracing::info!("asked to end by SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("asked to end by SIGINT"),
+        }
+        Ok(())
+    })
+}
+
 /// Says whether this program came back after a failure.
-pub(super) fn has_returned() -> bool {
+fn has_returned() -> bool {
     std::env::var_os(RETURNED).is_some()
 }
 
-/// Starts this program again, with the arguments that it was given. Returns only where that fails.
-pub(super) async fn come_back(failure: &Error) -> Result<Infallible, Error> {
-    tracing::error!(error = format!("{failure:#}"), "the daemon failed and starts again");
-    tokio::time::sleep(PAUSE).await;
+/// Starts this program again, with the arguments that it was given. Returns only where that fails,
+/// or where it is asked to end meanwhile.
+async fn come_back(failure: Error, asked: &CancellationToken) -> Result<()> {
+    if !asked.is_cancelled() {
+        tracing::error!(error = format!("{failure:#}"), "the daemon failed and starts again");
+    }
+    tokio::select! {
+        biased;
+        () = asked.cancelled() => return Err(failure),
+        () = tokio::time::sleep(PAUSE) => {}
+    }
     #[expect(clippy::disallowed_methods, reason = "the daemon is the one that starts itself")]
     let mut again = Command::new(program());
     let cause = again.args(std::env::args_os().skip(1)).env(RETURNED, "1").exec();
@@ -37,32 +91,79 @@ fn program() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    use scope::BoxError;
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Child, Stdio};
 
     #[tokio::test]
-    #[ignore = "it is what the other test starts"]
+    #[ignore = "it is what another test starts"]
     async fn fails_once() {
         if has_returned() {
             println!("process {} is back", std::process::id());
             return;
         }
-        let error = come_back(&anyhow::anyhow!("a loop panicked")).await.unwrap_err();
+        let start = async |scope: &mut Scope| {
+            scope.spawn("fails", async { Err::<(), BoxError>("broken".into()) });
+            Ok(())
+        };
+        let error = live(start, || {}).await.unwrap_err();
         panic!("{error:#}");
     }
 
-    #[test]
+    #[tokio::test]
+    #[ignore = "it is what another test starts"]
+    async fn fails_while_it_ends() {
+        assert!(!has_returned(), "it came back");
+        let start = async |scope: &mut Scope| {
+            let token = scope.token();
+            scope.spawn("fails at its end", async move {
+                token.cancelled().await;
+                Err::<(), BoxError>("broken".into())
+            });
+            println!("\nstarted");
+            Ok(())
+        };
+        let error = live(start, || println!("tidy")).await.unwrap_err();
+        println!("ended: {error:#}");
+    }
+
+    /// Runs one of the tests above in a process of its own.
     #[expect(clippy::disallowed_methods, reason = "tests run programs")]
-    fn a_daemon_that_fails_comes_back_as_the_same_process() {
-        let name = "daemon::again::tests::fails_once";
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--ignored", "--nocapture"])
+    fn start(test: &str) -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("daemon::again::tests::{test}"), "--ignored", "--nocapture"])
             .env_remove(RETURNED)
-            .stdout(std::process::Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    #[test]
+    fn a_daemon_that_fails_comes_back_as_the_same_process() {
+        let child = start("fails_once");
         let id = child.id();
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{text}");
         assert!(text.contains(&format!("process {id} is back")), "{text}");
+    }
+
+    #[test]
+    fn a_daemon_that_fails_while_it_ends_stays_away() {
+        let mut child = start("fails_while_it_ends");
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.ends_with("started\n") {
+            assert!(output.read_line(&mut text).unwrap() > 0, "{text}");
+        }
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        output.read_to_string(&mut text).unwrap();
+        assert!(child.wait().unwrap().success(), "{text}");
+        assert!(
+            text.contains("tidy\nended: the daemon ends early: loop fails at its end"),
+            "{text}"
+        );
     }
 }

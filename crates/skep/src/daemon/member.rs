@@ -12,7 +12,7 @@ use raft::Sequencer;
 use scope::{Scope, ScopeError};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -58,7 +58,7 @@ impl Ground {
         listen: SocketAddr,
     ) -> Result<(State, Halves)> {
         // What a membership left that was never finished, or that is over.
-        self.files.remove()?;
+        self.files.remove().await?;
         let (cluster, node) = (ClusterId::draw(&mut Random), NodeId::draw(&mut Random));
         let root_ca = Authority::create(now())?;
         let request = Identity::generate()?;
@@ -71,7 +71,7 @@ impl Ground {
             now(),
         )?;
         let identity = request.accept(&certificate, &root_ca.certificate)?;
-        identity.save(&self.files.certificates())?;
+        save(&identity, &self.files.certificates()).await?;
         let mut scope = Scope::with_token(self.token.child_token());
         let sequencer = self.open_log(&mut scope).await?;
         let first = First {
@@ -98,7 +98,7 @@ impl Ground {
         };
         let halves = self.start(&state, identity, Some(sequencer), scope).await?;
         // From here on a restart comes back as this member.
-        self.files.save(&state)?;
+        self.files.save(&state).await?;
         Ok((state, halves))
     }
 
@@ -113,10 +113,10 @@ impl Ground {
 
     /// Starts the halves of a member that has just got its certificate.
     pub(super) async fn begin(&self, state: &State, identity: Identity) -> Result<Halves> {
-        identity.save(&self.files.certificates())?;
+        save(&identity, &self.files.certificates()).await?;
         let scope = Scope::with_token(self.token.child_token());
         let halves = self.start(state, identity, None, scope).await?;
-        self.files.save(state)?;
+        self.files.save(state).await?;
         Ok(halves)
     }
 
@@ -206,12 +206,17 @@ async fn keep_certificate(
             _ = renewals.changed() => {}
             () = tokio::time::sleep(SAVE_PAUSE), if !is_kept => {}
         }
-        let saved = identity.save(&folder);
+        let saved = save(&identity, &folder).await;
         is_kept = saved.is_ok();
         if let Err(error) = saved {
-            tracing::error!(%error, "cannot keep the node's certificate yet");
+            tracing::error!(error = format!("{error:#}"), "cannot keep the node's certificate yet");
         }
     }
+}
+
+async fn save(identity: &Identity, folder: &Path) -> Result<()> {
+    let (identity, folder) = (identity.clone(), folder.to_owned());
+    Ok(tokio::task::spawn_blocking(move || identity.save(&folder)).await??)
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates begin now")]
@@ -219,4 +224,49 @@ fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let nanos = since.map_or(0, |since| since.as_nanos());
     Timestamp(i64::try_from(nanos).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::state::tests::HungDisk;
+
+    fn sign(root: &types::RootCa, csr: &str) -> String {
+        let authority = Authority::load(root).unwrap();
+        let day = Duration::from_hours(24);
+        authority.sign(csr, &"n1".into(), NodeRole::Worker, &"c1".into(), day, now()).unwrap()
+    }
+
+    /// On one thread: what blocks stops the test as well.
+    #[tokio::test]
+    async fn a_renewed_certificate_is_there_after_a_restart_and_a_disk_that_hangs_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let root = Authority::create(now()).unwrap();
+        let request = Identity::generate().unwrap();
+        let certificate = sign(&root, request.csr());
+        let identity = Arc::new(request.accept(&certificate, &root.certificate).unwrap());
+        identity.save(&path).unwrap();
+        let mut scope = Scope::new();
+        let renewals = identity.renewals();
+        let keep = keep_certificate(Arc::clone(&identity), path.clone(), renewals, scope.token());
+        scope.spawn("certificate", keep);
+
+        let file = path.join("node.crt.new");
+        let disk = HungDisk::at(&file);
+        identity.renewed(&sign(&root, &identity.renewal().unwrap())).unwrap();
+        disk.release().await;
+        // It could not be written; the next one is.
+        std::fs::remove_file(&file).unwrap();
+        identity.renewed(&sign(&root, &identity.renewal().unwrap())).unwrap();
+        let kept = async {
+            let saved = || Identity::load(&path).unwrap().map(|saved| saved.certificate());
+            while saved() != Some(identity.certificate()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), kept).await.expect("it is saved");
+        scope.cancel();
+        scope.join().await.unwrap();
+    }
 }

@@ -19,16 +19,14 @@ pub(crate) use options::{GATEWAY_SUBNET, Options};
 
 use crate::cgroup;
 use anyhow::{Context, Result, bail};
-use engine_api::{About, Api};
+use engine_api::Api;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use scope::{BoxError, Scope};
+use scope::Scope;
 use std::fs::{DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Runs the daemon until it is told to end; where something fails, it starts again.
@@ -46,48 +44,38 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
     }
-    let doors = serve::open(&options).await?;
-    let about = facts::observe(&options)?;
-    tracing::info!(hostname = about.hostname, version = about.version, "skep starts");
-    let mut scope = Scope::new();
-    match start(&options, (doors, about), &mut scope).await {
-        Err(error) if again::has_returned() => {
-            again::come_back(&error).await?;
-        }
-        started => started?,
-    }
-    if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {
-        docker_socket::place(path, &socket);
-    }
-    ready::tell().context("cannot tell the service manager that skep is ready")?;
-    let ended = scope.join().await.context("the daemon ends early");
-    // While containers go on, so does the cgroup above theirs.
-    if let Err(error) = cgroup::remove_unused(&options.cgroup_parent) {
-        tracing::warn!(%error, "a cgroup is left");
-    }
-    if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {
-        docker_socket::remove(path, &socket)?;
-    }
-    if let Err(error) = ended {
-        again::come_back(&error).await?;
-    }
+    again::live(async |scope| start(&options, scope).await, || tidy(&options)).await?;
     tracing::info!("skep ends; containers and their traffic go on");
     Ok(())
 }
 
 /// Starts everything that a node has.
-async fn start(
-    options: &Options,
-    (doors, about): (Vec<serve::Door>, About),
-    scope: &mut Scope,
-) -> Result<()> {
-    scope.spawn("signals", signals(scope.token()));
+async fn start(options: &Options, scope: &mut Scope) -> Result<()> {
+    let doors = serve::open(options).await?;
+    let about = facts::observe(options)?;
+    tracing::info!(hostname = about.hostname, version = about.version, "skep starts");
     let rooms = Rooms::start(options, scope).await?;
     let engine = rooms.engine.clone();
     let node = node::start(options.clone(), about, rooms, scope).await?;
     let api = engine_api::router(Api { engine, node: Arc::new(node) });
     serve::start(doors, &api, scope);
-    Ok(())
+    if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {
+        docker_socket::place(path, &socket);
+    }
+    ready::tell().context("cannot tell the service manager that skep is ready")
+}
+
+/// Takes away what nobody needs while the daemon is away.
+fn tidy(options: &Options) {
+    // While containers go on, so does the cgroup above theirs.
+    if let Err(error) = cgroup::remove_unused(&options.cgroup_parent) {
+        tracing::warn!(%error, "a cgroup is left");
+    }
+    if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket())
+        && let Err(error) = docker_socket::remove(path, &socket)
+    {
+        tracing::warn!(error = format!("{error:#}"), "the link to the API's socket is left");
+    }
 }
 
 /// The node's own rooms, which it has in a cluster or not.
@@ -223,16 +211,4 @@ pub(crate) fn lock(data: &Path) -> Result<Flock<File>> {
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, _)| anyhow::anyhow!("another daemon uses {}: stop it first", data.display()))
-}
-
-/// Ends when the daemon is asked to; the scope's other loops end with it.
-async fn signals(token: CancellationToken) -> Result<(), BoxError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        () = token.cancelled() => {}
-        _ = terminate.recv() => tracing::info!("asked to end by SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("asked to end by SIGINT"),
-    }
-    Ok(())
 }

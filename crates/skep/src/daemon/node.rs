@@ -125,7 +125,7 @@ impl Keeper {
                     self.tell();
                 }
                 Event::News => {
-                    self.remember();
+                    self.remember().await;
                     self.tell();
                 }
                 Event::Due => self.revive().await,
@@ -155,7 +155,7 @@ impl Keeper {
     }
 
     /// Keeps what managers say of the cluster for the next start.
-    fn remember(&mut self) {
+    async fn remember(&mut self) {
         let (Some(state), Some(status)) = (&mut self.state, &self.status) else { return };
         let before = state.clone();
         {
@@ -166,7 +166,7 @@ impl Keeper {
             }
         }
         if *state != before
-            && let Err(error) = self.ground.files.save(state)
+            && let Err(error) = self.ground.files.save(state).await
         {
             tracing::warn!(error = format!("{error:#}"), "cannot keep where managers are");
         }
@@ -242,14 +242,7 @@ impl Keeper {
             .iter()
             .map(|remote| address::remote(remote))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut identity = Err(Fault::invalid("at least one remote manager is needed"));
-        for manager in &managers {
-            identity = ca::join(manager, &join.token, join.availability).await;
-            if identity.is_ok() {
-                break;
-            }
-        }
-        let identity = identity?;
+        let identity = ca::join(&managers, &join.token, join.availability).await?;
         let state = State {
             address,
             data_path_address,
@@ -295,7 +288,7 @@ impl Keeper {
             }
         }
         self.state = None;
-        self.ground.files.remove().map_err(|error| fault(&error))?;
+        self.ground.files.remove().await.map_err(|error| fault(&error))?;
         self.forget().await.map_err(|error| fault(&error))
     }
 

@@ -73,7 +73,18 @@ impl Files {
     }
 
     /// Remembers: whole or not at all.
-    pub(crate) fn save(&self, state: &State) -> Result<()> {
+    pub(crate) async fn save(&self, state: &State) -> Result<()> {
+        let (files, state) = (self.clone(), state.clone());
+        tokio::task::spawn_blocking(move || files.write(&state)).await?
+    }
+
+    /// Forgets the cluster.
+    pub(crate) async fn remove(&self) -> Result<()> {
+        let files = self.clone();
+        tokio::task::spawn_blocking(move || files.delete()).await?
+    }
+
+    fn write(&self, state: &State) -> Result<()> {
         let (path, new) = (self.state(), self.data.join("state.json.new"));
         let write = || -> std::io::Result<()> {
             let mut file = File::create(&new)?;
@@ -85,8 +96,8 @@ impl Files {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Forgets the cluster. The state goes first: without it nothing else counts.
-    pub(crate) fn remove(&self) -> Result<()> {
+    /// The state goes first: without it nothing else counts.
+    fn delete(&self) -> Result<()> {
         let gone = |result: std::io::Result<()>| match result {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -101,26 +112,74 @@ impl Files {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use nix::sys::stat::Mode;
+    use std::sync::mpsc;
+    use std::thread::JoinHandle;
+    use std::time::Duration;
 
-    #[test]
-    fn a_membership_is_remembered_and_forgotten() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = Files::new(folder.path());
-        assert_eq!(files.load().unwrap(), None);
-        let state = State {
+    /// A file that takes nothing until it is released, and no sync after that.
+    pub(crate) struct HungDisk {
+        released: mpsc::Sender<()>,
+        disk: JoinHandle<bool>,
+    }
+
+    impl HungDisk {
+        pub(crate) fn at(path: &Path) -> Self {
+            nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap();
+            let (released, wait) = mpsc::channel();
+            let path = path.to_owned();
+            let disk = std::thread::spawn(move || {
+                let in_time = wait.recv_timeout(Duration::from_secs(5)).is_ok();
+                fs::read(&path).unwrap();
+                in_time
+            });
+            Self { released, disk }
+        }
+
+        /// Comes in time only where nobody blocks the runtime's thread.
+        pub(crate) async fn release(self) {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            self.released.send(()).unwrap();
+            let joined = tokio::task::spawn_blocking(|| self.disk.join()).await.unwrap();
+            assert!(joined.unwrap(), "the thread was blocked");
+        }
+    }
+
+    fn state() -> State {
+        State {
             address: [192, 168, 100, 2].into(),
             data_path_address: Some([10, 9, 0, 2].into()),
             listen: "0.0.0.0:2377".parse().unwrap(),
             managers: vec!["192.168.100.2:2377".into()],
             data_path_port: 4789,
             manager: true,
-        };
-        files.save(&state).unwrap();
-        assert_eq!(files.load().unwrap(), Some(state));
-        files.remove().unwrap();
-        files.remove().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_membership_is_remembered_and_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(folder.path());
         assert_eq!(files.load().unwrap(), None);
+        files.save(&state()).await.unwrap();
+        assert_eq!(files.load().unwrap(), Some(state()));
+        files.remove().await.unwrap();
+        files.remove().await.unwrap();
+        assert_eq!(files.load().unwrap(), None);
+    }
+
+    /// On one thread: a call that blocks stops the test as well.
+    #[tokio::test]
+    async fn a_disk_that_hangs_stops_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(folder.path());
+        let disk = HungDisk::at(&folder.path().join("state.json.new"));
+        let state = state();
+        let (saved, ()) = tokio::join!(files.save(&state), disk.release());
+        saved.unwrap_err();
     }
 }
