@@ -4,6 +4,7 @@ use crate::Error;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
+use types::NodeId;
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 /// 256 bits take 50 digits of base 36.
@@ -16,6 +17,11 @@ pub fn root_digest(root: &str) -> Result<String, Error> {
     let der = CertificateDer::from_pem_slice(root.as_bytes())
         .map_err(|error| Error::Certificate(format!("{error:?}")))?;
     Ok(digest(&der))
+}
+
+/// The node that a request (PEM) for a first certificate makes: repeated, it makes the same one.
+pub fn node_of(request: &str) -> NodeId {
+    NodeId::from(base36::<SECRET_LENGTH>(&Sha256::digest(request)[..16]).as_str())
 }
 
 pub(crate) fn digest(root: &CertificateDer<'_>) -> String {

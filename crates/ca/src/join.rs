@@ -1,11 +1,12 @@
 //! How a machine gets a certificate, and a new one before it ends.
 
 use crate::{Error, Identity, JoinToken, connect, root_digest, tls};
+use std::error::Error as _;
 use std::time::Duration;
+use tonic::Response;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
 use types::{Availability, Fault, FaultKind};
-use wire::{IssueReply, IssueRequest, RootRequest, fault_of, membership_client};
+use wire::{IssueReply, IssueRequest, fault_of, membership_client};
 
 /// For the manager to answer.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -14,29 +15,36 @@ const CALL_LIMIT: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Why a manager gave no certificate.
+enum Refusal {
+    /// It was not reached, or the connection broke: strangers who crowd it may have pushed it out.
+    Unheard(Fault),
+    /// It has answered, or not in time: then it may yet do what it was asked for.
+    Final(Fault),
+}
+
 /// Asks one of these managers for a certificate, with a join token. The new node takes tasks as
-/// `availability` says.
-///
-/// A request that a manager has got makes a node, also where the answer does not come: there is
-/// one, to the first manager that answers at all.
+/// `availability` says. All attempts show the same key, of which managers make one node.
 pub async fn join(
     managers: &[String],
     token: &str,
     availability: Availability,
 ) -> Result<Identity, Fault> {
     let token = JoinToken::parse(token)?;
-    let channel = reach_one(managers, &token).await?;
     let request = Identity::generate()?;
     let wish = IssueRequest { token: token.render(), csr: request.csr().to_owned(), availability };
-    let reply = issue(channel, wish).await?;
+    let reply = ask_one(managers, &token, &wish).await?;
     if root_digest(&reply.root)? != token.digest() {
         return Err(Error::Fingerprint { expected: token.digest().to_owned() }.into());
     }
     Ok(request.accept(&reply.certificate, &reply.root)?)
 }
 
-/// Strangers who crowd a manager may push a connection out: all are tried again.
-async fn reach_one(managers: &[String], token: &JoinToken) -> Result<Channel, Fault> {
+async fn ask_one(
+    managers: &[String],
+    token: &JoinToken,
+    wish: &IssueRequest,
+) -> Result<IssueReply, Fault> {
     let mut last = Fault::invalid("at least one remote manager is needed");
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -44,9 +52,10 @@ async fn reach_one(managers: &[String], token: &JoinToken) -> Result<Channel, Fa
         }
         let mut may_answer = false;
         for address in managers {
-            match reach(address, token).await {
-                Ok(channel) => return Ok(channel),
-                Err(fault) => last = fault,
+            match ask(address, token, wish.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(Refusal::Final(fault)) => return Err(fault),
+                Err(Refusal::Unheard(fault)) => last = fault,
             }
             may_answer |= last.kind == FaultKind::Unavailable;
         }
@@ -57,27 +66,32 @@ async fn reach_one(managers: &[String], token: &JoinToken) -> Result<Channel, Fa
     Err(last)
 }
 
-/// Connects, up to a first answer: a TLS client is done before the server has let it in.
-async fn reach(address: &str, token: &JoinToken) -> Result<Channel, Fault> {
-    let channel = connect(address, tls::bootstrap_client_config(token.digest())?).await?;
-    let mut client = membership_client(channel.clone());
-    answered(client.root(RootRequest {})).await?;
-    Ok(channel)
+async fn ask(address: &str, token: &JoinToken, wish: IssueRequest) -> Result<IssueReply, Refusal> {
+    let config = tls::bootstrap_client_config(token.digest());
+    let config = config.map_err(|error| Refusal::Final(error.into()))?;
+    let channel = connect(address, config).await.map_err(Refusal::Unheard)?;
+    issue(channel, wish).await
 }
 
 /// Asks a manager for a new certificate for `identity`, which takes it; it is not saved.
 pub async fn renew(channel: Channel, identity: &Identity) -> Result<(), Fault> {
     let wish = IssueRequest { csr: identity.renewal()?, ..IssueRequest::default() };
-    let reply = issue(channel, wish).await?;
+    let reply = issue(channel, wish).await.map_err(|refusal| match refusal {
+        Refusal::Unheard(fault) | Refusal::Final(fault) => fault,
+    })?;
     Ok(identity.renewed(&reply.certificate)?)
 }
 
-async fn issue(channel: Channel, wish: IssueRequest) -> Result<IssueReply, Fault> {
-    answered(membership_client(channel).issue(wish)).await
-}
-
-async fn answered<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Fault> {
-    let late = |_| Fault::unavailable("the manager did not answer in time: try again");
-    let reply = tokio::time::timeout(CALL_LIMIT, call).await.map_err(late)?;
-    Ok(reply.map_err(fault_of)?.into_inner())
+async fn issue(channel: Channel, wish: IssueRequest) -> Result<IssueReply, Refusal> {
+    let mut client = membership_client(channel);
+    let late = |_| {
+        let text = "the manager did not answer in time: try again";
+        Refusal::Final(Fault::unavailable(text))
+    };
+    let reply = tokio::time::timeout(CALL_LIMIT, client.issue(wish)).await.map_err(late)?;
+    reply.map(Response::into_inner).map_err(|status| {
+        // What has a cause of its own comes from the connection, not from the manager.
+        let refusal = if status.source().is_some() { Refusal::Unheard } else { Refusal::Final };
+        refusal(fault_of(status))
+    })
 }

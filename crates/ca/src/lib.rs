@@ -29,7 +29,7 @@ mod token;
 
 pub use authority::Authority;
 pub use connect::connect;
-pub use digest::root_digest;
+pub use digest::{node_of, root_digest};
 pub use identity::{Identity, Request};
 pub use incoming::{Arrivals, Connection, Connections, Guests, Incoming, receive};
 pub use join::{join, renew};

@@ -3,7 +3,7 @@
 //! The only calls that a stranger may make. What costs is limited for each caller, renewals apart
 //! from joins; whoever guesses tokens keeps nobody out. A token is compared in constant time.
 
-use crate::clock::{RandomIds, now};
+use crate::clock::now;
 use crate::dispatch::limits::Callers;
 use crate::dispatch::{Command, authenticated, report};
 use ca::{Authority, JoinToken};
@@ -79,7 +79,7 @@ impl Entrance {
                 ));
             }
         }
-        let node = NodeId::draw(&mut RandomIds);
+        let node = ca::node_of(&csr);
         let reply = sign(&cluster, &csr, (&node, role), now())?;
         let new = Node {
             id: node.clone(),
@@ -90,7 +90,10 @@ impl Entrance {
         self.sequencer
             .sequence(move |view: &View, _| {
                 let mut tx = Tx::new(view);
-                tx.put_node(new);
+                // A request that is repeated, as its answer was lost, makes no second node.
+                if view.node(&new.id).is_none() {
+                    tx.put_node(new);
+                }
                 Ok(tx.finish())
             })
             .await?;

@@ -18,9 +18,9 @@ use types::{
     ServiceId, ServiceMode, ServiceSpec, Task, TaskId, TaskState, TaskStatus, Timestamp, Version,
 };
 use wire::{
-    Acknowledge, Assignments, Difference, DispatcherClient, Heartbeat, LeaveRequest, LogChunk,
-    LogLine, LogOptions, LogRequest, Report, SessionMessage, SessionRequest, dispatcher_client,
-    fault_of, membership_client,
+    Acknowledge, Assignments, Difference, DispatcherClient, Heartbeat, IssueRequest, LeaveRequest,
+    LogChunk, LogLine, LogOptions, LogRequest, Report, SessionMessage, SessionRequest,
+    dispatcher_client, fault_of, membership_client,
 };
 
 /// Everything here is quick; this is for a machine that is busy.
@@ -594,6 +594,25 @@ async fn a_manager_whose_certificate_has_expired_signs_itself_a_new_one() {
     let mut own = Scripted::connect(&cluster, &cluster.first, 9).await.unwrap();
     own.beat().await.unwrap();
     cluster.join().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_that_is_repeated_makes_one_node() {
+    let cluster = cluster().await;
+    let root = cluster.manager.view().cluster().unwrap().root_ca.certificate.clone();
+    let config = ca::tls::bootstrap_client_config(&ca::root_digest(&root).unwrap()).unwrap();
+    let channel = ca::connect(&cluster.address(), config).await.unwrap();
+    let mut client = membership_client(channel);
+    let request = Identity::generate().unwrap();
+    let (token, csr) = (cluster.worker_token(), request.csr().to_owned());
+    let wish = IssueRequest { token, csr, ..IssueRequest::default() };
+    let first = client.issue(wish.clone()).await.unwrap().into_inner();
+    let second = client.issue(wish).await.unwrap().into_inner();
+    assert_eq!(first.node, second.node);
+    let joined = request.accept(&second.certificate, &second.root).unwrap();
+    assert_eq!(joined.node_id(), first.node);
+    assert_eq!(cluster.manager.view().nodes().count(), 2, "with the manager");
     cluster.end().await;
 }
 
