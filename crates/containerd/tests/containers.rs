@@ -348,6 +348,10 @@ async fn a_shim_that_does_not_answer_has_not_said_that_its_container_ended() {
     let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
     let shim = nix::unistd::Pid::from_raw(shim.trim().parse().unwrap());
     nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    // A signal is delivered to a thread at its next turn.
+    while !trial::is_stopped(shim.as_raw()) {
+        tokio::task::yield_now().await;
+    }
     let state = runtime.state(id.clone()).await;
     let listed = runtime.list().await;
     let again = runtime.start(id.clone(), spec(&id, "sleep 1"), pipes.stdio.clone()).await;

@@ -88,6 +88,7 @@ async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
 
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     // The stream notices, and calls wait for the new containerd.
+    assert_eq!(happenings.next().await, Some(Happening::Lost));
     assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
     assert!(is_running(&runtime, &id).await);
     runtime.exec_signal(id.clone(), "e".to_owned(), 9).await.unwrap();

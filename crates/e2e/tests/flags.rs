@@ -177,6 +177,14 @@ fn service_create(lab: &Lab, rows: &[Row]) -> Vec<String> {
     rows.iter().filter(|row| !matches!(row.wanted, Wanted::Client)).filter_map(check).collect()
 }
 
+/// Asks again where the cluster wrote the object between the client's look and its update.
+fn in_sequence(update: impl Fn() -> Shown) -> Shown {
+    until("an update of what was looked at", Duration::from_secs(30), || {
+        let shown = update();
+        if shown.err.contains("update out of sequence") { Err(shown.err) } else { Ok(shown) }
+    })
+}
+
 fn service_update(lab: &Lab, rows: &[Row]) -> Vec<String> {
     let base = ["service", "create", "--detach", "--no-resolve-image", "--replicas=0"];
     lab.docker(&[&base[..], &["--name=updated", "busybox:latest"]].concat()).good();
@@ -184,7 +192,7 @@ fn service_update(lab: &Lab, rows: &[Row]) -> Vec<String> {
         // The client takes no flag of another kind beside it.
         let asked = if row.has("--rollback") { vec![] } else { vec!["--no-resolve-image"] };
         let update = [&["service", "update", "--detach"], &asked[..], &words(&row.flags)];
-        let shown = lab.docker(&[&update.concat()[..], &["updated"]].concat());
+        let shown = in_sequence(|| lab.docker(&[&update.concat()[..], &["updated"]].concat()));
         judge(row, &shown, || inspected(lab.docker(&["service", "inspect", "updated"])))
     };
     let wrong =

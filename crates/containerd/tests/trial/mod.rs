@@ -250,6 +250,15 @@ pub fn has_ended(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty())
 }
 
+/// Says whether every thread of a process has taken a SIGSTOP.
+pub fn is_stopped(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    })
+}
+
 /// Loads the image of the bench.
 pub async fn load(runtime: &Containerd) -> engine::Image {
     let images = runtime.load(Box::pin(std::io::Cursor::new(archive()))).await.unwrap();

@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use std::any::type_name;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use types::Fault;
 
@@ -271,11 +272,16 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         let given = self.after_null();
-        let mut entries: Vec<(&str, Reader<'_>)> = Vec::new();
-        for (key, value) in given.pairs(go_type(type_name::<V::Value>()))? {
-            entries.retain(|(earlier, _)| earlier != key);
-            entries.push((key, given.item(value)));
-        }
+        let pairs = given.pairs(go_type(type_name::<V::Value>()))?;
+        let last: BTreeMap<&str, usize> =
+            pairs.iter().enumerate().map(|(at, (key, _))| (key.as_str(), at)).collect();
+        let counts = |at: usize, key: &str| last.get(key) == Some(&at);
+        let entries: Vec<(&str, Reader<'_>)> = pairs
+            .into_iter()
+            .enumerate()
+            .filter(|(at, (key, _))| counts(*at, key))
+            .map(|(_, (key, value))| (key.as_str(), given.item(value)))
+            .collect();
         visitor.visit_map(Entries { entries: entries.into_iter(), value: None })
     }
 

@@ -181,7 +181,7 @@ mod tests {
             nginx:1.25 ["sh", "-c", "--detach"] ["A=1"]
             PublishedPort { name: "", protocol: Tcp, target: 80, published: 8080, mode: Ingress }
             [NetworkAttachment { target: NetworkId("front"), aliases: [] }]
-            ["node.role==worker"] Resources { limit_nano_cpus: 0, limit_memory: 52428800, limit_pids: 0, reserve_nano_cpus: 0, reserve_memory: 0 }
+            ["node.role==worker"] Resources { limit_nano_cpus: 0, limit_memory: 52428800, limit_pids: 0, reserve_nano_cpus: 0, reserve_memory: 0, swap: None, swappiness: None }
             Some(["CMD-SHELL", "true"]) StartFirst"#]].assert_eq(&format!(
             "{} {:?}\n{} {:?} {:?}\n{:?}\n{:?}\n{:?} {:?}\n{:?} {:?}",
             spec.name,
