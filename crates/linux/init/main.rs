@@ -27,6 +27,7 @@ const WNOHANG: usize = 1;
 const ENOENT: isize = -2;
 const EACCES: isize = -13;
 const ENOTDIR: isize = -20;
+const ENAMETOOLONG: isize = -36;
 const PATH_MAX: usize = 4096;
 const SEARCHED: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\0";
 
@@ -99,7 +100,7 @@ fn become_command(argv: *const Text, envp: *const Text, mask: u64) -> ! {
     let error = unsafe { execute(argv, envp) };
     // SAFETY: there is a command, see `begin`.
     complain(b"cannot execute \0".as_ptr(), unsafe { *argv });
-    exit(if error == ENOENT || error == ENOTDIR { 127 } else { 126 })
+    exit(if is_missing(error) { 127 } else { 126 })
 }
 
 /// Hands signals on and reaps, until the command has ended.
@@ -178,7 +179,7 @@ unsafe fn execute(argv: *const Text, envp: *const Text) -> isize {
             let error = run(whole.text());
             if error == EACCES {
                 outcome = EACCES;
-            } else if error != ENOENT && error != ENOTDIR {
+            } else if !is_missing(error) {
                 return error;
             }
             if *folder == 0 {
@@ -187,6 +188,11 @@ unsafe fn execute(argv: *const Text, envp: *const Text) -> isize {
             folder = folder.add(1);
         }
     }
+}
+
+/// Says whether an error means that there is no such program.
+fn is_missing(error: isize) -> bool {
+    error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG
 }
 
 /// A path that is put together. What is too long is cut, and then is not found.
