@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use types::{Fault, FaultKind, Task, TaskId, TaskState};
+use types::{Fault, FaultKind, Protocol, Task, TaskId, TaskState};
 
 /// A pull may be long; one that takes longer never ends.
 const PULL_MAX: Duration = Duration::from_mins(30);
@@ -129,7 +129,7 @@ impl Executor {
 
     /// Waits until nobody is connected, or the time is up.
     async fn drain(&self, task: &Task, container: &str, limit: Duration) -> Result<Outcome, Fault> {
-        let published: Vec<u16> = task.ports.iter().map(|port| port.target).collect();
+        let published = connection_ports(task);
         let mut pause = LOOK_FIRST;
         let nobody = async {
             while self.engine.has_client(container, &published).await? {
@@ -290,6 +290,12 @@ async fn tell(events: &mpsc::Sender<Event>, event: Event) {
     events.send(event).await.ok();
 }
 
+/// The published ports of a task whose clients have connections that end: those of TCP.
+fn connection_ports(task: &Task) -> Vec<u16> {
+    let tcp = task.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+    tcp.map(|port| port.target).collect()
+}
+
 fn exit_of(state: &ContainerState) -> Exit {
     let error = if state.oom_killed { "OOM killed".to_owned() } else { state.error.clone() };
     Exit { code: state.exit_code, error }
@@ -298,4 +304,20 @@ fn exit_of(state: &ContainerState) -> Exit {
 /// Says whether a task of this state has a process to watch.
 pub(crate) fn has_process(state: TaskState) -> bool {
     (TaskState::Starting..=TaskState::Running).contains(&state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::PublishedPort;
+
+    #[test]
+    fn a_port_without_connections_keeps_nobody_from_looking_at_all_others() {
+        let port =
+            |protocol, target| PublishedPort { protocol, target, ..PublishedPort::default() };
+        let udp = Task { ports: vec![port(Protocol::Udp, 53)], ..Task::default() };
+        assert_eq!(connection_ports(&udp), [0; 0]);
+        let both = vec![port(Protocol::Udp, 53), port(Protocol::Tcp, 80)];
+        assert_eq!(connection_ports(&Task { ports: both, ..Task::default() }), [80]);
+    }
 }

@@ -4,6 +4,10 @@ use crate::error::{Error, chain};
 use crate::namespace::{Place, in_thread};
 use crate::netlink::{Bridge, Socket, Veth, Vxlan, add_bridge, add_veth, add_vxlan};
 use crate::nft::Nftables;
+use crate::render;
+use crate::render::mesh::{Around, Mesh};
+use discovery::{MeshRules, PortRules, SandboxRules};
+use ipnet::Ipv4Net;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use std::fs;
@@ -11,51 +15,22 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use types::Protocol;
 
 /// Where programs are looked for besides the process's own path.
 const PROGRAM_FOLDERS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// Everything that the rules of containers and of the mesh use.
-const RULES: &str = "
-table ip skep_check {
-	map vips { type ipv4_addr : verdict; }
-	map ports { type inet_proto . inet_service : verdict; }
-	chain one { dnat to numgen inc mod 2 map { 0 : 10.0.0.1, 1 : 10.0.0.2 }; }
-	chain output {
-		type nat hook output priority -100; policy accept;
-		ip daddr vmap @vips
-		fib daddr type local meta l4proto . th dport vmap @ports
-	}
-	chain raw {
-		type filter hook prerouting priority -300; policy accept;
-		udp dport 4789 notrack
-		ct original zone set ether saddr map { 02:42:0a:ff:00:02 : 2 }
-	}
-	chain mangle {
-		type filter hook prerouting priority -150; policy accept;
-		ct direction reply ct mark and 0x10000 == 0x10000 meta mark set ct mark
-	}
-	chain refuse {
-		type filter hook output priority 0; policy accept;
-		meta l4proto tcp reject with tcp reset
-	}
-	chain post {
-		type nat hook postrouting priority 100; policy accept;
-		ct status dnat masquerade
-	}
-}
-";
-
-const EGRESS_RULES: &str = "
-table netdev skep_check {
-	map macs { type mark : ether_addr; }
-	chain egress {
-		type filter hook egress device \"lo\" priority 0; policy accept;
-		ether daddr set meta mark map @macs
-	}
-}
-";
+/// Addresses for the rules that are tried: two on the ingress network, two of nodes, two of
+/// containers.
+const SAMPLES: [Ipv4Addr; 6] = [
+    Ipv4Addr::new(10, 255, 0, 1),
+    Ipv4Addr::new(10, 255, 0, 2),
+    Ipv4Addr::new(192, 0, 2, 1),
+    Ipv4Addr::new(192, 0, 2, 2),
+    Ipv4Addr::new(172, 30, 0, 11),
+    Ipv4Addr::new(10, 255, 1, 21),
+];
 
 /// Something that a node needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,13 +101,21 @@ fn kernel_needs() -> Vec<Need> {
             "to balance services and publish ports",
             "load the modules nft_chain_nat, nft_numgen, nft_fib_ipv4, nft_reject_ipv4 and nf_conntrack, \
              or use a kernel with them",
-            probe_rules(rules.as_ref(), RULES),
+            probe_rules(rules.as_ref(), || {
+                render::sandbox::whole(&sample_sandbox()) + &mesh(render::mesh::packets)
+            }),
+        ),
+        need(
+            "nftables in bridges",
+            "to keep containers from sending in another one's name",
+            "load the module nf_tables with CONFIG_NF_TABLES_BRIDGE, or use a kernel with it",
+            probe_rules(rules.as_ref(), || mesh(render::mesh::interfaces)),
         ),
         need(
             "nftables egress hook",
             "to send replies of the routing mesh back to the right node",
             "use Linux 5.16 or later with CONFIG_NETFILTER_EGRESS",
-            probe_rules(rules.as_ref(), EGRESS_RULES),
+            probe_rules(rules.as_ref(), || mesh(render::mesh::egress)),
         ),
         need(
             "IP forwarding",
@@ -207,9 +190,50 @@ fn probe_vxlan() -> Result<(), Error> {
     Socket::route()?.send_one(add_vxlan(&vxlan))
 }
 
-fn probe_rules(library: Result<&Nftables, &Error>, rules: &str) -> Result<(), String> {
+fn probe_rules(
+    library: Result<&Nftables, &Error>,
+    rules: impl FnOnce() -> String + Send,
+) -> Result<(), String> {
     let library = library.map_err(chain)?.clone();
-    probe(move || library.open()?.run(rules).map(drop))
+    probe(move || library.open()?.run(&rules()).map(drop))
+}
+
+/// Renders one of the node's tables with something of everything that it can have, at the one
+/// interface that every namespace has.
+fn mesh(render: impl FnOnce(&Mesh<'_>) -> String) -> String {
+    let [ingress, peer, local, other, here, there] = SAMPLES;
+    let port = |backends: &[Ipv4Addr]| PortRules { target: 80, backends: backends.to_vec() };
+    let rules = MeshRules {
+        ingress: Some(ingress),
+        prefix: 16,
+        local: Some(local),
+        port: 4789,
+        peers: [(peer, other)].into(),
+        local_tasks: [((there, Protocol::Tcp, 80), here)].into(),
+        ports: [((Protocol::Tcp, 80), port(&[here, there])), ((Protocol::Udp, 80), port(&[]))]
+            .into(),
+        ..MeshRules::default()
+    };
+    let around = Around {
+        containers: [here].into(),
+        inside: [here].into(),
+        vnis: [4096].into(),
+        ends: [other].into(),
+    };
+    let subnet = Ipv4Net::new(here, 16).unwrap_or_default();
+    render(&Mesh { rules: &rules, around: &around, bridge: "lo", subnet, tunnel: "lo" })
+}
+
+fn sample_sandbox() -> SandboxRules {
+    let [.., here, there] = SAMPLES;
+    SandboxRules {
+        netns: String::new(),
+        gateway_address: here,
+        default_route: true,
+        attachments: Vec::new(),
+        dns_port: 53,
+        vips: [(there, vec![here, there]), (here, Vec::new())].into(),
+    }
 }
 
 /// Writes back what is there: that shows whether it can be written.

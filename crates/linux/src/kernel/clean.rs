@@ -15,7 +15,7 @@ pub(super) fn clean(config: &Config) -> Result<(), Error> {
     let mut socket = Socket::route()?;
     mesh::remove(&mut socket, config)?;
     let table = render::mesh::TABLE;
-    let text = format!("{}{}", render::removal("ip", table), render::removal("netdev", table));
+    let text = ["ip", "bridge", "netdev"].map(|family| render::removal(family, table)).concat();
     let mut rules = Nftables::load()?.open()?;
     rules.run(&text)?;
     beside::dismiss(&mut rules)?;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: which container is behind which port, and where its address leads, follows from the
 //! port's name alone. Nothing is learnt from what containers send; a port takes frames from its own
-//! container's hardware address alone, and the rules match that to the container's own address.
+//! container's addresses alone (`render::mesh`).
 
 use super::{Config, beside};
 use crate::error::Error;
@@ -10,8 +10,10 @@ use crate::namespace;
 use crate::netlink::{
     Addresses, Bridge, ContainerPort, LinkKind, Links, Mac, Message, Neighbours, Socket,
     add_address, add_bridge, add_neighbour, add_station, delete_neighbour, mac_of,
-    set_container_port, set_master, set_up,
+    set_bridge_filter, set_container_port, set_master, set_up,
 };
+use crate::render::mesh as render;
+pub(super) use crate::render::mesh::port_name;
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -42,14 +44,9 @@ pub(super) struct Gateway {
     hosts: BTreeSet<Ipv4Addr>,
 }
 
-/// The name of the node's end of a container's interface on the gateway bridge.
-pub(super) fn port_name(container: Ipv4Addr) -> String {
-    format!("skep{:08x}", u32::from(container))
-}
-
 /// The container behind such an end; `None` where an interface is none.
 pub(super) fn container_of(name: &str) -> Option<Ipv4Addr> {
-    let digits = name.strip_prefix("skep").filter(|digits| digits.len() == 8)?;
+    let digits = name.strip_prefix(render::PORT).filter(|digits| digits.len() == 8)?;
     let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten().map(Ipv4Addr::from)
 }
@@ -115,7 +112,10 @@ impl Gateway {
         } else {
             ContainerPort::Isolated
         };
-        let mut messages = vec![set_up(index, true)];
+        // By hairpin ports frames reach each other, so they stay under the rules whatever others
+        // make of the setting for all bridges.
+        let filter = set_bridge_filter(index, ports == ContainerPort::Hairpin);
+        let mut messages = vec![filter, set_up(index, true)];
         if !Addresses::observe(&mut socket)?.of(index).any(|found| found == net) {
             beside::is_free(&mut socket, &links, net, &[&config.bridge])?;
             messages.push(add_address(index, net));

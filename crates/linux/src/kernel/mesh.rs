@@ -39,20 +39,17 @@ impl Wanted {
     }
 }
 
-/// What the mesh stands on: the index of the gateway bridge, and who hears of our own changes.
+/// What the mesh stands on, and who hears of our own changes.
 #[derive(Clone, Copy)]
 pub(super) struct Ground<'a> {
     pub(super) config: &'a Config,
     pub(super) nftables: &'a Nftables,
-    pub(super) bridge: u32,
     pub(super) ears: &'a Ears,
 }
 
 /// The mesh as it is there.
 pub(super) struct Mesh {
     is: Wanted,
-    /// The index of the gateway bridge.
-    bridge: u32,
     /// The index of the tunnel, where there is a mesh.
     tunnel: Option<u32>,
     table: Rules,
@@ -80,7 +77,6 @@ impl Mesh {
         held: Option<Self>,
         repair: bool,
     ) -> Result<Self, Error> {
-        let held = held.filter(|held| held.bridge == ground.bridge);
         let held = held.filter(|held| !repair || held.tunnel_is_there());
         match held {
             Some(mut held) if held.same_frame(&wanted.rules) => {
@@ -157,7 +153,7 @@ impl Mesh {
 
     /// Makes the tunnel fit, keeps one that does, and replaces the tables.
     fn build(ground: Ground<'_>, wanted: Wanted) -> Result<Self, Error> {
-        let Ground { config, nftables, bridge, ears } = ground;
+        let Ground { config, nftables, ears } = ground;
         let mut socket = Socket::route()?;
         let ends = wanted.rules.ingress.zip(wanted.rules.local);
         let tunnel = ends.map(|ends| frame(&mut socket, &wanted.rules, ends)).transpose()?;
@@ -171,7 +167,7 @@ impl Mesh {
         let mut table = nftables.open()?.heard_by(ears.clone());
         table.apply(&render::whole(&tables(config, &wanted)))?;
         let leavings = Leavings::default();
-        Ok(Self { is: wanted, bridge, tunnel, table, leavings, unseen: true })
+        Ok(Self { is: wanted, tunnel, table, leavings, unseen: true })
     }
 }
 

@@ -265,13 +265,11 @@ impl Holder {
         let wanted = mesh::Wanted { rules, around: mesh::around(desired) };
         let held = self.mesh.take();
         // Without the bridge there is nothing to lead to; its failure is told.
-        let Some(gateway) = &self.gateway else { return };
-        let ground = mesh::Ground {
-            config: &self.config,
-            nftables: &self.nftables,
-            bridge: gateway.index,
-            ears: &self.ears,
-        };
+        if self.gateway.is_none() {
+            return;
+        }
+        let ground =
+            mesh::Ground { config: &self.config, nftables: &self.nftables, ears: &self.ears };
         let mesh = Mesh::hold(ground, wanted.clone(), held, repair).or_else(|error| {
             outcome.mesh = Some(chain(&error));
             // Without its tunnel, ports in host mode and the way out remain.

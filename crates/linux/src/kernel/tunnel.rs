@@ -2,33 +2,30 @@
 
 use crate::error::Error;
 use crate::netlink::{LinkKind, Links, Socket, Vxlan, add_vxlan, delete_link};
-use std::thread;
-use std::time::Duration;
-
-/// A namespace that was removed lets go of its VNI 9 to 31 ms later, under load somewhat later.
-const ATTEMPTS: u32 = 40;
-const PAUSE: Duration = Duration::from_millis(25);
 
 /// Makes the tunnel in the thread's namespace and returns its index. A VNI can be there only once
-/// among all tunnels whose UDP socket is in this namespace, wherever they have been moved to.
+/// among all tunnels whose UDP socket is in this namespace, wherever they have been moved to. Nobody
+/// is waited for who has it: our own tunnels leave it free at once when they are removed, and
+/// whatever else holds it is for a later application to find gone.
 pub(super) fn make(socket: &mut Socket, vxlan: &Vxlan<'_>) -> Result<u32, Error> {
-    for _ in 0..ATTEMPTS {
-        match socket.send_one(add_vxlan(vxlan)) {
-            Ok(()) => {
-                let links = Links::observe(socket)?;
-                let made = links.named(vxlan.name).map(|link| link.index);
-                return made.ok_or(Error::VniTaken { vni: vxlan.vni });
-            }
-            Err(error) if error.code() == Some(libc::EEXIST) => remove_leftover(socket, vxlan)?,
-            Err(error) => return Err(error),
-        }
+    let mut made = socket.send_one(add_vxlan(vxlan));
+    if is_taken(&made) && remove_leftover(socket, vxlan)? {
+        made = socket.send_one(add_vxlan(vxlan));
     }
-    Err(Error::VniTaken { vni: vxlan.vni })
+    let taken = Error::VniTaken { vni: vxlan.vni };
+    if is_taken(&made) {
+        return Err(taken);
+    }
+    made?;
+    Links::observe(socket)?.named(vxlan.name).map(|link| link.index).ok_or(taken)
 }
 
-/// A crash between making and moving leaves a tunnel here; one that has been moved goes with its
-/// namespace, soon.
-fn remove_leftover(socket: &mut Socket, vxlan: &Vxlan<'_>) -> Result<(), Error> {
+fn is_taken(made: &Result<(), Error>) -> bool {
+    made.as_ref().is_err_and(|error| error.code() == Some(libc::EEXIST))
+}
+
+/// A crash between making and moving leaves a tunnel here. Says whether there was one.
+fn remove_leftover(socket: &mut Socket, vxlan: &Vxlan<'_>) -> Result<bool, Error> {
     let links = Links::observe(socket)?;
     let ours = links.0.iter().find(|link| match link.kind {
         LinkKind::Vxlan { vni, .. } => {
@@ -36,9 +33,5 @@ fn remove_leftover(socket: &mut Socket, vxlan: &Vxlan<'_>) -> Result<(), Error> 
         }
         LinkKind::Bridge | LinkKind::Veth | LinkKind::Other => false,
     });
-    if let Some(link) = ours {
-        return socket.send_one(delete_link(link.index));
-    }
-    thread::sleep(PAUSE);
-    Ok(())
+    ours.map(|link| socket.send_one(delete_link(link.index))).transpose().map(|gone| gone.is_some())
 }

@@ -29,6 +29,7 @@ const INFO_DATA: u16 = 2;
 const INFO_PORT: u16 = 5;
 
 const BRIDGE_SNOOPING: u16 = 23;
+const BRIDGE_FILTER: u16 = 36;
 const PORT_STATE: u16 = 1;
 const FORWARDING: u8 = 3;
 const PORT_HAIRPIN: u16 = 4;
@@ -216,6 +217,18 @@ pub(crate) fn set_master(index: u32, bridge: u32) -> Message {
     Message::new("make an interface a port of its bridge", SET_LINK, 0)
         .fixed(&fixed(0, index, 0, 0))
         .number(MASTER, bridge)
+}
+
+/// `ip link set INDEX type bridge nf_call_iptables FILTER`: frames between its ports pass the rules for
+/// packets. Kernels without such rules for bridges pass over it.
+pub(crate) fn set_bridge_filter(index: u32, filter: bool) -> Message {
+    Message::new("set what passes a bridge", NEW_LINK, 0).fixed(&fixed(0, index, 0, 0)).nest(
+        INFO,
+        |info| {
+            info.text(INFO_KIND, "bridge")
+                .nest(INFO_DATA, |data| data.byte(BRIDGE_FILTER, u8::from(filter)))
+        },
+    )
 }
 
 /// `bridge link set dev INDEX learning off neigh_suppress on`

@@ -19,8 +19,8 @@ pub(crate) use conntrack::{Flow, Gone, delete_flows, forget};
 pub(crate) use generation::generation;
 pub(crate) use link::{
     Bridge, ContainerPort, Link, LinkKind, Links, Veth, Vxlan, add_bridge, add_veth, add_vxlan,
-    delete_link, find_link, move_link, set_container_port, set_master, set_mtu, set_tunnel_port,
-    set_up,
+    delete_link, find_link, move_link, set_bridge_filter, set_container_port, set_master, set_mtu,
+    set_tunnel_port, set_up,
 };
 pub(crate) use message::Message;
 pub(crate) use neighbour::{

@@ -21,6 +21,8 @@ use std::net::Ipv4Addr;
 use types::Protocol;
 
 pub(crate) const TABLE: &str = "skep_mesh";
+/// What the names of containers' ports of the gateway bridge begin with; their address follows.
+pub(crate) const PORT: &str = "skep";
 /// What marks a reply to another node of the mesh: the upper half, whole, so that marks of others
 /// are none of ours. The lower half says which node.
 pub(crate) const MARK: u32 = 0x736b_0000;
@@ -82,8 +84,13 @@ fn ports(rules: &MeshRules) -> BTreeMap<(Protocol, u16), Port> {
     mesh.chain(host).collect()
 }
 
-/// Renders both tables, replacing what is there.
+/// Renders all tables, replacing what is there.
 pub(crate) fn whole(mesh: &Mesh<'_>) -> String {
+    [packets(mesh), interfaces(mesh), egress(mesh)].concat()
+}
+
+/// The table of packets.
+pub(crate) fn packets(mesh: &Mesh<'_>) -> String {
     let mut text = replacing("ip", TABLE);
     let ports = ports(mesh.rules);
     let _ = writeln!(text, "table ip {TABLE} {{");
@@ -95,7 +102,6 @@ pub(crate) fn whole(mesh: &Mesh<'_>) -> String {
     gates(&mut text, mesh);
     translations(&mut text, mesh);
     text.push_str("}\n");
-    interfaces(&mut text, mesh);
     text
 }
 
@@ -246,25 +252,38 @@ fn translations(text: &mut String, mesh: &Mesh<'_>) {
     );
 }
 
-/// The table at the node's own interfaces: what comes out of containers' ports of the bridge, and
-/// what goes into the tunnel. Replies carry the mark of the node that they go back to; it becomes
-/// the hardware address.
-fn interfaces(text: &mut String, mesh: &Mesh<'_>) {
-    let Mesh { rules, around, bridge, tunnel, .. } = mesh;
-    let _ = write!(
-        text,
-        "{}table netdev {TABLE} {{
-	set containers {{ type ether_addr . ipv4_addr;{} }}
+/// The table at containers' ports of the gateway bridge: a port takes frames from its own container's
+/// addresses alone, before anything else sees them. Where frames pass from port to port at all, they
+/// are packets, which the rules for packets judge ([`gates`]); nobody is asked who has an address.
+pub(crate) fn interfaces(mesh: &Mesh<'_>) -> String {
+    let ports = port_names(mesh.subnet);
+    format!(
+        "{}table bridge {TABLE} {{
+	set containers {{ type ifname . ether_addr . ipv4_addr;{} }}
 	chain gate {{
-		type filter hook ingress device \"{bridge}\" priority 0; policy accept;
-		ether saddr . ip saddr @containers accept
-		ether saddr . arp saddr ip @containers accept
+		type filter hook prerouting priority -300; policy accept;
+		iifname != \"{ports}\" accept
+		iifname . ether saddr . ip saddr @containers accept
+		iifname . ether saddr . arp saddr ip @containers accept
 		drop
 	}}
+	chain between {{
+		type filter hook forward priority -200; policy accept;
+		iifname \"{ports}\" ether type != ip drop
+		oifname \"{ports}\" ether type != ip drop
+	}}
+}}
 ",
-        replacing("netdev", TABLE),
-        elements(around.containers.iter().map(|address| container(*address))),
-    );
+        replacing("bridge", TABLE),
+        elements(mesh.around.containers.iter().map(|address| container(*address))),
+    )
+}
+
+/// The table at the tunnel's exit. Replies carry the mark of the node that they go back to; it
+/// becomes the hardware address.
+pub(crate) fn egress(mesh: &Mesh<'_>) -> String {
+    let Mesh { rules, tunnel, .. } = mesh;
+    let mut text = format!("{}table netdev {TABLE} {{\n", replacing("netdev", TABLE));
     if let Some(ingress) = rules.ingress {
         let macs = rules.peers.keys().map(|peer| format!("{:#x} : {}", mark(*peer), mac(*peer)));
         let _ = write!(
@@ -280,6 +299,7 @@ fn interfaces(text: &mut String, mesh: &Mesh<'_>) {
         );
     }
     text.push_str("}\n");
+    text
 }
 
 /// Renders what leads from `old` to `new`; `None` where the tables are the same. Tasks and ports
@@ -326,7 +346,7 @@ fn surroundings(text: &mut String, old: &Around, new: &Around) {
     for (set, before, after, element) in [
         (format!("ip {TABLE} ends"), &old.ends, &new.ends, addresses),
         (format!("ip {TABLE} inside"), &old.inside, &new.inside, addresses),
-        (format!("netdev {TABLE} containers"), &old.containers, &new.containers, |address| {
+        (format!("bridge {TABLE} containers"), &old.containers, &new.containers, |address| {
             container(*address)
         }),
     ] {
@@ -400,9 +420,21 @@ fn task_text((task, protocol, port): (Ipv4Addr, Protocol, u16)) -> String {
     format!("{task} . {} . {port}", protocol.as_str())
 }
 
-/// The one address that a container may send from by the gateway.
+/// The port that a container is behind, and the addresses that it may send from there.
 fn container(gateway_address: Ipv4Addr) -> String {
-    format!("{} . {gateway_address}", mac(gateway_address))
+    format!("{} . {} . {gateway_address}", port_name(gateway_address), mac(gateway_address))
+}
+
+/// The name of the node's end of a container's interface on the gateway bridge.
+pub(crate) fn port_name(gateway_address: Ipv4Addr) -> String {
+    format!("{PORT}{:08x}", u32::from(gateway_address))
+}
+
+/// What the names of all ports begin with, with nft's `*`: the digits that a subnet fixes.
+fn port_names(subnet: Ipv4Net) -> String {
+    let digits = usize::from(subnet.prefix_len() / 4);
+    let name = port_name(subnet.network());
+    format!("{}*", &name[..PORT.len() + digits])
 }
 
 fn mac(address: Ipv4Addr) -> String {
@@ -542,16 +574,26 @@ mod tests {
             		oifname != "gw" ip saddr 172.30.0.0/16 ct direction original masquerade
             	}
             }
+            table bridge skep_mesh { }
+            delete table bridge skep_mesh
+            table bridge skep_mesh {
+            	set containers { type ifname . ether_addr . ipv4_addr; }
+            	chain gate {
+            		type filter hook prerouting priority -300; policy accept;
+            		iifname != "skepac1e*" accept
+            		iifname . ether saddr . ip saddr @containers accept
+            		iifname . ether saddr . arp saddr ip @containers accept
+            		drop
+            	}
+            	chain between {
+            		type filter hook forward priority -200; policy accept;
+            		iifname "skepac1e*" ether type != ip drop
+            		oifname "skepac1e*" ether type != ip drop
+            	}
+            }
             table netdev skep_mesh { }
             delete table netdev skep_mesh
             table netdev skep_mesh {
-            	set containers { type ether_addr . ipv4_addr; }
-            	chain gate {
-            		type filter hook ingress device "gw" priority 0; policy accept;
-            		ether saddr . ip saddr @containers accept
-            		ether saddr . arp saddr ip @containers accept
-            		drop
-            	}
             	map macs { type mark : ether_addr; elements = { 0x736b0002 : 02:42:0a:ff:00:02 }; }
             	chain egress {
             		type filter hook egress device "mesh" priority 0; policy accept;
@@ -647,7 +689,7 @@ mod tests {
         for line in [
             "set ends { type ipv4_addr; elements = { 192.168.100.2 }; }",
             "set inside { type ipv4_addr; elements = { 172.30.0.2 }; }",
-            "set containers { type ether_addr . ipv4_addr; elements = { 02:42:ac:1e:00:02 . 172.30.0.2 }; }",
+            "set containers { type ifname . ether_addr . ipv4_addr; elements = { skepac1e0002 . 02:42:ac:1e:00:02 . 172.30.0.2 }; }",
             "chain tunnels { @th,96,24 { 4096, 4102 } ip saddr != @ends drop; }",
         ] {
             assert!(text.contains(line), "{text}");
@@ -657,8 +699,8 @@ mod tests {
             add element ip skep_mesh ends { 192.168.100.2 }
             delete element ip skep_mesh inside { 172.30.0.1 }
             add element ip skep_mesh inside { 172.30.0.2 }
-            delete element netdev skep_mesh containers { 02:42:ac:1e:00:01 . 172.30.0.1 }
-            add element netdev skep_mesh containers { 02:42:ac:1e:00:02 . 172.30.0.2 }
+            delete element bridge skep_mesh containers { skepac1e0001 . 02:42:ac:1e:00:01 . 172.30.0.1 }
+            add element bridge skep_mesh containers { skepac1e0002 . 02:42:ac:1e:00:02 . 172.30.0.2 }
             flush chain ip skep_mesh tunnels
             add rule ip skep_mesh tunnels @th,96,24 { 4096, 4102 } ip saddr != @ends drop
         "]]

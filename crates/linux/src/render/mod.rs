@@ -1,8 +1,8 @@
 //! Rules as text, as a person would write them into a file for `nft -f`. Pure: what is rendered
 //! here is applied elsewhere, each text as one transaction.
 //!
-//! Two tables: `ip skep` in each container's namespace ([`sandbox`]), `ip skep_mesh` with `netdev
-//! skep_mesh` in the node's own ([`mesh`]).
+//! Two sets of tables: `ip skep` in each container's namespace ([`sandbox`]), `ip skep_mesh` with
+//! `bridge skep_mesh` and `netdev skep_mesh` in the node's own ([`mesh`]).
 
 pub(crate) mod mesh;
 pub(crate) mod sandbox;

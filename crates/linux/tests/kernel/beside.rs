@@ -216,6 +216,28 @@ fn subnets_and_tunnels_of_others_are_not_taken() {
 }
 
 #[test]
+fn a_network_whose_number_is_taken_keeps_nobody_waiting() {
+    let mut lab = Lab::new(1, 1);
+    let (host, desired) = (lab.host(1), lab.desired(1));
+    let vni = lab.vni;
+    ip(&host, &format!("ip link add foreign type vxlan id {vni} dstport 4789 local 10.250.0.2"));
+    let node = lab.hosts.get_mut(&1).unwrap();
+    // A pause of a second each would be too long for so many.
+    let all = async {
+        for _ in 0..60 {
+            let outcome = node.kernel.apply(&Arc::new(desired.clone()), Depth::Change).await;
+            let networks = outcome.unwrap().networks;
+            assert!(networks.values().all(|reason| reason.contains("is in use")), "{networks:?}");
+            assert_eq!(networks.len(), 1);
+        }
+    };
+    let in_time = wait(async { tokio::time::timeout(PATIENCE, all).await });
+    assert!(in_time.is_ok(), "the kernel's thread waits for a number that is taken");
+    ip(&host, "ip link del foreign");
+    lab.apply();
+}
+
+#[test]
 fn what_others_have_is_told_before_anything_is_made() {
     let lab = Lab::new(1, 0);
     let (host, config) = (lab.host(1), &lab.hosts[&1].config);

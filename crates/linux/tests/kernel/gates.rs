@@ -214,3 +214,15 @@ fn the_bridge_speaks_no_other_protocol_than_the_rules_do() {
         !run(&lab.host(1), &["ip", "-o", "addr", "show", "skep_gwbridge"]).contains("inet6")
     });
 }
+
+#[test]
+fn what_the_check_finds_is_what_the_tables_need() {
+    let needs = linux::check();
+    let missing: Vec<_> = needs
+        .iter()
+        .filter(|need| need.name.starts_with("nftables") && !need.present)
+        .map(|need| (need.name, &need.found))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(needs.iter().any(|need| need.name == "nftables in bridges"));
+}

@@ -204,9 +204,56 @@ fn the_mesh_reaches_published_ports_and_nothing_else() {
     }
 }
 
+/// The first node has a bridge of others, for which bridged frames pass the rules for packets.
+fn beside_another_bridge(mut lab: Lab) -> Lab {
+    ip(&lab.host(1), "ip link add docker0 type bridge");
+    ip(&lab.host(1), "sysctl -qw net.bridge.bridge-nf-call-iptables=1");
+    lab.repair();
+    lab
+}
+
 #[test]
 fn a_container_on_internal_networks_alone_has_no_way_out_under_any_address() {
-    let mut lab = lab();
+    no_way_out_from_inside(lab());
+}
+
+#[test]
+fn nor_has_it_beside_a_bridge_of_others() {
+    no_way_out_from_inside(beside_another_bridge(lab()));
+}
+
+#[test]
+fn a_container_takes_no_other_ones_way_out() {
+    for lab in [lab(), beside_another_bridge(lab())] {
+        serve(&lab.machine(), 80, "outside");
+        let (thief, victim) = (lab.container(NEIGHBOUR), lab.container(TASK));
+        let ways = || run(&victim, &["ip", "neigh", "show", "dev", "eth1"]);
+        let goes_out = || {
+            let answer = ask_tcp(&victim, lab.underlay.address(0), 80);
+            assert_eq!(answer.unwrap(), "outside 10.250.0.2");
+        };
+        goes_out();
+        // It asks for the victim in the gateway's name, and answers in its name.
+        ip(&thief, &format!("ip addr add {GATEWAY}/32 dev eth1"));
+        ip(&thief, &format!("ip route replace {}/32 dev eth1", gateway_address(TASK)));
+        for _ in 0..3 {
+            ip(&victim, "ip neigh flush dev eth1");
+            run_in(&thief, || {
+                let socket = UdpSocket::bind((GATEWAY, 0)).unwrap();
+                drop(socket.send_to(b"I am the gateway", (gateway_address(TASK), 9000)));
+            })
+            .unwrap();
+            goes_out();
+            let ear = ear(&victim, 9000);
+            assert!(!hears(&ear, "I am the gateway"));
+            let thief = mac_text(gateway_address(NEIGHBOUR));
+            assert!(!ways().contains(&thief), "{}", ways());
+        }
+        goes_out();
+    }
+}
+
+fn no_way_out_from_inside(mut lab: Lab) {
     lab.inside.insert(TASK);
     lab.apply();
     let container = lab.container(TASK);
@@ -222,6 +269,14 @@ fn a_container_on_internal_networks_alone_has_no_way_out_under_any_address() {
         .unwrap();
         assert!(!hears(&outside, what), "{from} reaches the outside");
         assert!(!hears(&node, what), "{from} reaches the node");
+        // Nor a neighbour, by the port that it publishes.
+        let answer = run_in(&container, || {
+            let socket = UdpSocket::bind((from, 0)).unwrap();
+            socket.set_read_timeout(Some(SILENCE)).unwrap();
+            drop(socket.send_to(what.as_bytes(), (lab.node_address(1), 8081)));
+            socket.recv(&mut [0; 100]).is_ok()
+        });
+        assert!(!answer.unwrap(), "{from} reaches a published port");
     };
     ip(&container, &format!("ip route add default via {GATEWAY}"));
     try_out(gateway_address(TASK), "as itself");
@@ -269,7 +324,7 @@ fn a_container_that_others_have_let_loose_is_guarded_again() {
     lab.repair();
     assert!(ask_tcp(&lab.machine(), lab.node_address(1), 8080).is_ok());
     eventually("the gate is there", || {
-        run(&host, &["nft", "list", "table", "netdev", "skep_mesh"]).contains("skep_gwbridge")
+        run(&host, &["nft", "list", "table", "bridge", "skep_mesh"]).contains("skepac1e*")
     });
 }
 
