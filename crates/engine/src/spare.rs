@@ -36,7 +36,9 @@ pub(crate) fn read(data: &Path) -> Spares {
 pub(crate) async fn run(engine: Engine) -> Result<(), Fault> {
     let token = engine.inner.token.clone();
     while token.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-        engine.remove_spares(clock::now()).await;
+        let data = engine.inner.config.data.clone();
+        let is_short = blocking(move || Ok(is_short(&data))).await.unwrap_or(false);
+        engine.remove_spares(clock::now(), is_short).await;
     }
     Ok(())
 }
@@ -63,14 +65,13 @@ impl Engine {
         self.write_spares().await;
     }
 
-    pub(crate) async fn remove_spares(&self, now: Timestamp) {
+    /// Removes the images that are due, where the disk is short of room or not.
+    pub(crate) async fn remove_spares(&self, now: Timestamp, is_short: bool) {
         let used: BTreeSet<String> =
             self.containers().iter().map(|container| container.fixed.image.clone()).collect();
         for (_, last) in self.spares().iter_mut().filter(|(id, _)| used.contains(*id)) {
             *last = now;
         }
-        let data = self.inner.config.data.clone();
-        let is_short = blocking(move || Ok(is_short(&data))).await.unwrap_or(false);
         let due = due(&self.spares(), now, is_short);
         for id in due {
             // A user may have named it since.

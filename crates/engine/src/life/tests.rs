@@ -749,13 +749,13 @@ async fn images_that_tasks_brought_go_and_what_a_user_wants_stays() {
     soon(stage.engine.pull("wanted:1", None).unwrap().collect::<Vec<_>>()).await;
     stage.engine.tag("named:1", "mine:1").await.unwrap();
     let days = |days: u64| clock::now().after(Duration::from_hours(days * 24));
-    stage.engine.remove_spares(days(0)).await;
+    stage.engine.remove_spares(days(0), false).await;
     let stage = stage.restart().await;
     let here = async |name: &str| stage.engine.image(name).await.is_ok();
     assert!(here("unused:1").await, "not yet");
-    stage.engine.remove_spares(days(6)).await;
+    stage.engine.remove_spares(days(6), false).await;
     assert!(here("unused:1").await, "not yet");
-    stage.engine.remove_spares(days(8)).await;
+    stage.engine.remove_spares(days(8), false).await;
     assert!(!here("unused:1").await);
     for name in ["used:1", "wanted:1", "named:1", "web"] {
         assert!(here(name).await, "{name}");
@@ -771,11 +771,11 @@ async fn what_a_user_has_named_stays_also_over_a_restart() {
         stage.engine.ensure_image(name, None).await.unwrap();
     }
     let days = |days: u64| clock::now().after(Duration::from_hours(days * 24));
-    stage.engine.remove_spares(days(0)).await;
+    stage.engine.remove_spares(days(0), false).await;
     stage.engine.tag("named:1", "mine:1").await.unwrap();
     soon(stage.engine.pull("pulled:1", None).unwrap().collect::<Vec<_>>()).await;
     let stage = stage.restart().await;
-    stage.engine.remove_spares(days(8)).await;
+    stage.engine.remove_spares(days(8), false).await;
     for name in ["named:1", "pulled:1"] {
         assert!(stage.engine.image(name).await.is_ok(), "{name}");
     }
@@ -788,11 +788,11 @@ async fn an_image_that_could_not_be_removed_is_removed_later() {
     stage.engine.ensure_image("unused:1", None).await.unwrap();
     let later = clock::now().after(Duration::from_hours(8 * 24));
     stage.fake.set_away(true);
-    stage.engine.remove_spares(later).await;
+    stage.engine.remove_spares(later, false).await;
     stage.fake.set_away(false);
     let stage = stage.restart().await;
     assert!(stage.engine.image("unused:1").await.is_ok());
-    stage.engine.remove_spares(later).await;
+    stage.engine.remove_spares(later, false).await;
     assert!(stage.engine.image("unused:1").await.is_err());
 }
 
