@@ -50,18 +50,19 @@ impl Tap {
             return self.keep(chunk);
         }
         let sink = self.sink.clone();
-        if 0 < self.missed
-            && let Ok(room) = sink.try_reserve()
-        {
+        if 0 < self.missed {
+            // It was waited for once, and is not waited for with every piece.
+            let Ok(room) = sink.try_reserve() else {
+                self.missed += chunk.bytes.len();
+                return;
+            };
             room.send(self.note());
         }
         let room = async {
             if self.first {
                 return sink.reserve().await.ok();
             }
-            // It is waited for once, not with every piece.
-            let patience = if self.missed == 0 { PATIENCE } else { Duration::ZERO };
-            tokio::time::timeout(patience, sink.reserve()).await.ok()?.ok()
+            tokio::time::timeout(PATIENCE, sink.reserve()).await.ok()?.ok()
         };
         match ended.run_until_cancelled(room).await {
             None => self.keep(chunk),
@@ -97,5 +98,33 @@ impl Tap {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    fn chunk(text: &'static str) -> Chunk {
+        Chunk { stderr: false, bytes: Bytes::from_static(text.as_bytes()) }
+    }
+
+    #[tokio::test]
+    async fn what_was_missed_is_told_before_the_next_piece() {
+        let (sink, mut client) = mpsc::channel(1);
+        let options = AttachOptions { stdout: true, ..AttachOptions::default() };
+        let (mut tap, ended) = (Tap::new(sink, options, false), CancellationToken::new());
+        tap.send(&chunk("kept"), &ended).await;
+        tap.send(&chunk("lost"), &ended).await;
+        // It was waited for once. The next piece waits for no room, so that none comes before the note.
+        assert!(tap.send(&chunk("lost too"), &ended).now_or_never().is_some());
+        assert_eq!(client.recv().await.unwrap().bytes, "kept");
+        let _ = tap.send(&chunk("the last"), &ended).now_or_never();
+        assert_eq!(client.recv().await.unwrap().bytes, tap_note(12));
+    }
+
+    fn tap_note(missed: usize) -> String {
+        format!("[{missed} bytes were left out here: this client did not read them]\r\n")
     }
 }
