@@ -6,8 +6,8 @@
 
 use super::reader::Wrong;
 use super::table::{self, Class};
-use serde::de::value::{SeqDeserializer, StrDeserializer};
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use std::borrow::Cow;
 use types::Fault;
 
@@ -51,7 +51,8 @@ impl<'de> Deserializer<'de> for Query<'_> {
                 None => params.push(Param { name: key, given: vec![value] }),
             }
         }
-        visitor.visit_map(Params { params: params.into_iter(), value: None })
+        let params = params.into_iter().map(|param| (param.name, param));
+        visitor.visit_map(MapDeserializer::new(params))
     }
 
     serde::forward_to_deserialize_any! {
@@ -120,7 +121,7 @@ impl<'de> Deserializer<'de> for Param<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        visitor.visit_seq(SeqDeserializer::new(self.given.into_iter().map(StrDeserializer::new)))
+        visitor.visit_seq(SeqDeserializer::new(self.given.into_iter()))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -137,26 +138,10 @@ impl<'de> Deserializer<'de> for Param<'_> {
     }
 }
 
-struct Params<'a> {
-    params: std::vec::IntoIter<Param<'a>>,
-    value: Option<Param<'a>>,
-}
+impl IntoDeserializer<'_, Wrong> for Param<'_> {
+    type Deserializer = Self;
 
-impl<'de> MapAccess<'de> for Params<'_> {
-    type Error = Wrong;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Wrong> {
-        let Some(param) = self.params.next() else { return Ok(None) };
-        let name = param.name.to_owned();
-        self.value = Some(param);
-        seed.deserialize(StrDeserializer::new(&name)).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
-        let value = self.value.take().ok_or_else(|| Wrong::custom("a value without its name"))?;
-        seed.deserialize(value)
+    fn into_deserializer(self) -> Self {
+        self
     }
 }

@@ -6,9 +6,8 @@
 
 use super::table::{self, Class};
 use super::tree::Json;
-use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _};
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
 use std::any::type_name;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -267,7 +266,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Some(Json::List(items)) => items,
             Some(found) => return Err(given.mismatch(found, go_type(type_name::<V::Value>()))),
         };
-        visitor.visit_seq(Items { items: items.iter(), list: &given })
+        visitor.visit_seq(SeqDeserializer::new(items.iter().map(|item| given.item(item))))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
@@ -276,13 +275,12 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         let last: BTreeMap<&str, usize> =
             pairs.iter().enumerate().map(|(at, (key, _))| (key.as_str(), at)).collect();
         let counts = |at: usize, key: &str| last.get(key) == Some(&at);
-        let entries: Vec<(&str, Reader<'_>)> = pairs
-            .into_iter()
+        let entries = pairs
+            .iter()
             .enumerate()
             .filter(|(at, (key, _))| counts(*at, key))
-            .map(|(_, (key, value))| (key.as_str(), given.item(value)))
-            .collect();
-        visitor.visit_map(Entries { entries: entries.into_iter(), value: None })
+            .map(|(_, (key, value))| (key.as_str(), given.item(value)));
+        visitor.visit_map(MapDeserializer::new(entries))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -308,7 +306,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
         // What is null alone was not given.
         entries.retain(|(_, reader)| reader.last().is_some());
-        visitor.visit_map(Entries { entries: entries.into_iter(), value: None })
+        visitor.visit_map(MapDeserializer::new(entries.into_iter()))
     }
 
     serde::forward_to_deserialize_any! {
@@ -317,41 +315,10 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 }
 
-struct Items<'a, 'l> {
-    items: std::slice::Iter<'a, Json>,
-    list: &'l Reader<'a>,
-}
+impl IntoDeserializer<'_, Wrong> for Reader<'_> {
+    type Deserializer = Self;
 
-impl<'de> SeqAccess<'de> for Items<'_, '_> {
-    type Error = Wrong;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Wrong> {
-        self.items.next().map(|item| seed.deserialize(self.list.item(item))).transpose()
-    }
-}
-
-struct Entries<'a> {
-    entries: std::vec::IntoIter<(&'a str, Reader<'a>)>,
-    value: Option<Reader<'a>>,
-}
-
-impl<'de> MapAccess<'de> for Entries<'_> {
-    type Error = Wrong;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Wrong> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
-        self.value = Some(value);
-        seed.deserialize(StrDeserializer::new(key)).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
-        let value = self.value.take().ok_or_else(|| Wrong::custom("a value without its key"))?;
-        seed.deserialize(value)
+    fn into_deserializer(self) -> Self {
+        self
     }
 }

@@ -1,8 +1,9 @@
 //! What a type would read: its fields, and theirs, found by asking its `Deserialize`.
 
 use super::super::reader::Wrong;
-use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use std::iter::once;
 
 /// What is read in one place.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,15 +67,14 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         let mut item = Shape::Leaf("any");
-        let value = visitor.visit_seq(One(Some(&mut item)))?;
+        let value = visitor.visit_seq(SeqDeserializer::new(once(Probe(&mut item))))?;
         *self.0 = Shape::List(Box::new(item));
         Ok(value)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        let mut fields = Fields { names: &["key"], shapes: Vec::new() };
-        let value = visitor.visit_map(&mut fields)?;
-        let (_, item) = fields.shapes.pop().expect("one entry was asked for");
+        let mut item = Shape::Leaf("any");
+        let value = visitor.visit_map(MapDeserializer::new(once(("key", Probe(&mut item)))))?;
         *self.0 = Shape::Map(Box::new(item));
         Ok(value)
     }
@@ -85,9 +85,10 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Wrong> {
-        let mut fields = Fields { names, shapes: Vec::new() };
-        let value = visitor.visit_map(&mut fields)?;
-        *self.0 = Shape::Object(name, fields.shapes);
+        let mut fields: Vec<_> = names.iter().map(|field| (*field, Shape::Leaf("any"))).collect();
+        let probes = fields.iter_mut().map(|(field, shape)| (*field, Probe(shape)));
+        let value = visitor.visit_map(MapDeserializer::new(probes))?;
+        *self.0 = Shape::Object(name, fields);
         Ok(value)
     }
 
@@ -97,42 +98,10 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 }
 
-/// A list of one item.
-struct One<'a>(Option<&'a mut Shape>);
+impl IntoDeserializer<'_, Wrong> for Probe<'_> {
+    type Deserializer = Self;
 
-impl<'de> SeqAccess<'de> for One<'_> {
-    type Error = Wrong;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Wrong> {
-        self.0.take().map(|item| seed.deserialize(Probe(item))).transpose()
-    }
-}
-
-/// Every field once, in order.
-struct Fields {
-    names: &'static [&'static str],
-    shapes: Vec<(&'static str, Shape)>,
-}
-
-impl<'de> MapAccess<'de> for &mut Fields {
-    type Error = Wrong;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Wrong> {
-        let name = self.names.get(self.shapes.len());
-        name.map(|name| seed.deserialize(StrDeserializer::new(name))).transpose()
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
-        let name = self.names[self.shapes.len()];
-        let mut shape = Shape::Leaf("any");
-        let value = seed.deserialize(Probe(&mut shape))?;
-        self.shapes.push((name, shape));
-        Ok(value)
+    fn into_deserializer(self) -> Self {
+        self
     }
 }
