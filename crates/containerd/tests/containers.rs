@@ -4,24 +4,16 @@
 
 mod trial;
 
-use engine::{Happening, Runtime, State};
-use futures_util::StreamExt;
+use engine::{Runtime, State};
 use std::io::Write;
 use std::time::Instant;
-use trial::{Bench, IMAGE, ended, is_running, load, process, spec, until};
+use trial::{IMAGE, ended, is_running, process, spec, until};
 use types::FaultKind;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_runs_tells_its_end_and_leaves_nothing() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
-    let mut happenings = runtime.happenings();
-    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+    let Some((bench, runtime)) = trial::loaded().await else { return };
+    let mut happenings = trial::happenings(&runtime).await;
 
     let id = "a".repeat(64);
     let mut pipes = bench.pipes("a");
@@ -53,31 +45,18 @@ async fn a_container_runs_tells_its_end_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_reach_a_container_and_an_ended_one_does_not_mind() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
-    let mut happenings = runtime.happenings();
-    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+    let Some((bench, runtime)) = trial::loaded().await else { return };
+    let mut happenings = trial::happenings(&runtime).await;
 
     let id = "killed".to_owned();
-    let mut pipes = bench.pipes("killed");
-    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
     let command = "trap 'echo got it; exit 7' TERM; echo up; while true; do sleep 0.1; done";
-    let pid = runtime.start(id.clone(), spec(&id, command), pipes.stdio.clone()).await.unwrap();
+    let (pid, mut pipes) = bench.run(&runtime, &id, command).await;
     assert_eq!(runtime.state(id.clone()).await.unwrap(), Some(State::Running { pid }));
     // Starting what runs is fine.
     let second = runtime.start(id.clone(), spec(&id, command), pipes.stdio.clone()).await;
     assert_eq!(second.unwrap(), pid);
     assert!(runtime.pids(id.clone()).await.unwrap().contains(&pid));
-    let mut said = String::new();
-    while !said.contains("up") {
-        said.push_str(&pipes.read().0);
-        tokio::task::yield_now().await;
-    }
+    pipes.read_until("up").await;
     runtime.signal(id.clone(), 15, false).await.unwrap();
     assert_eq!(ended(&mut happenings, &id).await, 7);
     runtime.signal(id.clone(), 15, false).await.unwrap();
@@ -97,18 +76,10 @@ async fn signals_reach_a_container_and_an_ended_one_does_not_mind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_container_is_deleted_whole_and_its_shim_with_it() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
-    let pipes = bench.pipes("many");
+    let Some((bench, runtime)) = trial::loaded().await else { return };
+    let mut running = Vec::new();
     for number in 0..3 {
-        let id = format!("c{number}");
-        runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
-        runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+        running.push(bench.run(&runtime, &format!("c{number}"), "sleep 1000").await);
     }
     assert_eq!(runtime.list().await.unwrap().len(), 3);
     assert_eq!(bench.shims(), 3);
@@ -120,13 +91,7 @@ async fn a_running_container_is_deleted_whole_and_its_shim_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_cannot_start_says_why_and_leaves_no_process() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
+    let Some((bench, runtime)) = trial::loaded().await else { return };
     let pipes = bench.pipes("broken");
     let id = "broken".to_owned();
     let unknown = runtime.prepare(id.clone(), "docker.io/library/none:latest".to_owned()).await;
@@ -147,22 +112,13 @@ async fn a_container_that_cannot_start_says_why_and_leaves_no_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_further_process_has_its_own_output_code_and_end() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
+    let Some((bench, runtime)) = trial::loaded().await else { return };
     let id = "host".to_owned();
-    let pipes = bench.pipes("host");
-    let absent =
-        runtime.exec(id.clone(), "e".to_owned(), process("true"), pipes.stdio.clone()).await;
-    assert_eq!(absent.unwrap_err().kind, FaultKind::NotFound);
-    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
-    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
-
     let mut own = bench.pipes("exec");
+    let absent = runtime.exec(id.clone(), "e".to_owned(), process("true"), own.stdio.clone()).await;
+    assert_eq!(absent.unwrap_err().kind, FaultKind::NotFound);
+    let (_pid, _pipes) = bench.run(&runtime, &id, "sleep 1000").await;
+
     let command = process("echo hello; echo problem >&2; exit 4");
     runtime.exec(id.clone(), "e1".to_owned(), command, own.stdio.clone()).await.unwrap();
     assert_eq!(runtime.exec_wait(id.clone(), "e1".to_owned()).await.unwrap().code, 4);
@@ -194,28 +150,16 @@ async fn a_further_process_has_its_own_output_code_and_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn standard_input_reaches_a_process_and_its_end_does_too() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
+    let Some((bench, runtime)) = trial::loaded().await else { return };
     let id = "host".to_owned();
-    let pipes = bench.pipes("host");
-    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
-    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    let (_pid, _pipes) = bench.run(&runtime, &id, "sleep 1000").await;
 
     let mut plain = bench.pipes("plain");
     let mut input = plain.with_stdin();
     let cat = process("cat; echo end");
     runtime.exec(id.clone(), "cat".to_owned(), cat, plain.stdio.clone()).await.unwrap();
     input.write_all(b"one\ntwo\n").unwrap();
-    let mut said = String::new();
-    while !said.contains("two") {
-        said.push_str(&plain.read().0);
-        tokio::task::yield_now().await;
-    }
+    let said = plain.read_until("two").await;
     drop(input);
     runtime.close_stdin(id.clone(), Some("cat".to_owned())).await.unwrap();
     assert_eq!(runtime.exec_wait(id.clone(), "cat".to_owned()).await.unwrap().code, 0);
@@ -240,13 +184,7 @@ async fn standard_input_reaches_a_process_and_its_end_does_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_system_can_be_looked_into_before_the_start() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
+    let Some((bench, runtime)) = trial::loaded().await else { return };
     let id = "looked".to_owned();
     runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
     let at = bench.directory.path().join("at");
@@ -262,21 +200,13 @@ async fn a_file_system_can_be_looked_into_before_the_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn making_and_starting_takes_a_moment_only() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
-    let pipes = bench.pipes("quick");
+    let Some((bench, runtime)) = trial::loaded().await else { return };
     let mut times = Vec::new();
     for number in 0..5 {
         let id = format!("quick{number}");
         #[expect(clippy::disallowed_methods, reason = "the test measures time")]
         let begin = Instant::now();
-        runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
-        runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+        let (_pid, _pipes) = bench.run(&runtime, &id, "sleep 1000").await;
         times.push(begin.elapsed());
         assert!(is_running(&runtime, &id).await);
         runtime.delete(id).await.unwrap();
@@ -290,17 +220,9 @@ async fn making_and_starting_takes_a_moment_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_processes_at_once_are_as_quick_as_one_after_the_other() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
+    let Some((bench, runtime)) = trial::loaded().await else { return };
     let id = "host".to_owned();
-    let pipes = bench.pipes("host");
-    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
-    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    let (_pid, _pipes) = bench.run(&runtime, &id, "sleep 1000").await;
     let one = |number: usize| {
         let (runtime, id, exec) = (runtime.clone(), id.clone(), format!("e{number}"));
         let own = bench.pipes(&exec);
@@ -332,18 +254,9 @@ async fn fifty_processes_at_once_are_as_quick_as_one_after_the_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shim_that_does_not_answer_has_not_said_that_its_container_ended() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let runtime = bench.connect("one").await;
-    load(&runtime).await;
+    let Some((bench, runtime)) = trial::loaded().await else { return };
     let id = "mute".to_owned();
-    let pipes = bench.pipes("mute");
-    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
-    let pid =
-        runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    let (pid, pipes) = bench.run(&runtime, &id, "sleep 1000").await;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
     let shim = nix::unistd::Pid::from_raw(shim.trim().parse().unwrap());

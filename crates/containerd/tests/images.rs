@@ -6,7 +6,7 @@ mod trial;
 
 use engine::Runtime;
 use serde_json::json;
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use trial::{Bench, IMAGE, archive, load, sha256, tar_of};
 use types::{Fault, FaultKind};
 
@@ -16,20 +16,14 @@ async fn load_bytes(runtime: &impl Runtime, bytes: Vec<u8>) -> Result<Vec<engine
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_is_loaded_once_however_often_it_is_sent() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
+    let Some(bench) = Bench::started().await else { return };
     let runtime = bench.connect("one").await;
     let first = load(&runtime).await;
     assert_eq!(first.names, [IMAGE]);
     assert_eq!(first.config["config"]["Cmd"], json!(["sh"]));
     assert!(1_000_000 < first.size, "{}", first.size);
     assert_eq!(load(&runtime).await, first);
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(&archive()).unwrap();
-    let packed = load_bytes(&runtime, packed.finish().unwrap()).await.unwrap();
+    let packed = load_bytes(&runtime, trial::packed(&archive())).await.unwrap();
     assert_eq!(packed, std::slice::from_ref(&first));
     // Two at once do not get into each other's way.
     let other = bench.connect("other").await;
@@ -45,11 +39,7 @@ async fn an_archive_is_loaded_once_however_often_it_is_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_of_one_containerd_share_content_but_not_images() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
+    let Some(bench) = Bench::started().await else { return };
     let one = bench.connect("one").await;
     let two = bench.connect("two").await;
     let image = load(&one).await;
@@ -76,11 +66,7 @@ async fn two_nodes_of_one_containerd_share_content_but_not_images() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_moves_and_the_last_one_takes_the_image_along() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
+    let Some(bench) = Bench::started().await else { return };
     let runtime = bench.connect("one").await;
     let image = load(&runtime).await;
     let second = "localhost:5000/team/copy:2".to_owned();
@@ -108,11 +94,7 @@ async fn a_name_moves_and_the_last_one_takes_the_image_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_keeps_its_files_when_its_image_is_removed() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
+    let Some(bench) = Bench::started().await else { return };
     let runtime = bench.connect("one").await;
     load(&runtime).await;
     let id = "keeps".to_owned();
@@ -127,11 +109,7 @@ async fn a_container_keeps_its_files_when_its_image_is_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_refused_and_leaves_no_image() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
+    let Some(bench) = Bench::started().await else { return };
     let runtime = bench.connect("one").await;
     let layer = tar_of(&[("a", b"a")]);
     let other = tar_of(&[("b", b"b")]);
@@ -175,12 +153,11 @@ async fn damage_is_refused_and_leaves_no_image() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demos_archive_is_loaded_by_its_name() {
-    let (true, Some(path)) = (trial::ready(), trial::demo_archive()) else {
+    let Some(path) = trial::demo_archive() else {
         println!("skipped: needs target/images/busybox.tar of images/build.sh");
         return;
     };
-    let bench = Bench::new();
-    bench.start().await;
+    let Some(bench) = Bench::started().await else { return };
     let runtime = bench.connect("one").await;
     let file = tokio::fs::File::open(path).await.unwrap();
     let images = runtime.load(Box::pin(file)).await.unwrap();

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
-use trial::{Bench, IMAGE, ended, is_running, load, spec, until};
+use trial::{Bench, ended, is_running, load, until};
 
 const OWNER: &str = "SKEP_TEST_OWNER_DIRECTORY";
 
@@ -29,10 +29,7 @@ async fn owner() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_outlives_its_owner_and_is_taken_over_with_its_containers() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
+    let Some(bench) = Bench::new() else { return };
     let mut owner = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["owner", "--exact", "--nocapture"])
         .env(OWNER, bench.directory.path())
@@ -43,10 +40,8 @@ async fn it_outlives_its_owner_and_is_taken_over_with_its_containers() {
     until("the owner's containerd", || async { told.exists() }).await;
     let runtime = bench.connect("one").await;
     load(&runtime).await;
-    let pipes = bench.pipes("lives");
     let id = "lives".to_owned();
-    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
-    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    let (_pid, _pipes) = bench.run(&runtime, &id, "sleep 1000").await;
 
     owner.kill().await.unwrap();
     let adopted = bench.start().await;
@@ -63,10 +58,7 @@ async fn it_outlives_its_owner_and_is_taken_over_with_its_containers() {
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::disallowed_methods, reason = "a loop and a wait run beside the test")]
 async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
+    let Some(bench) = Bench::new() else { return };
     let owned = bench.start().await;
     assert!(!owned.was_adopted());
     let pid = owned.pid();
@@ -74,12 +66,9 @@ async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
     let keeping = tokio::spawn(owned.keep(token.clone()));
     let runtime = bench.connect("one").await;
     load(&runtime).await;
-    let mut happenings = runtime.happenings();
-    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
-    let pipes = bench.pipes("stays");
+    let mut happenings = trial::happenings(&runtime).await;
     let id = "stays".to_owned();
-    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
-    runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await.unwrap();
+    let (_pid, pipes) = bench.run(&runtime, &id, "sleep 1000").await;
     let process = trial::process("sleep 1000");
     runtime.exec(id.clone(), "e".to_owned(), process, pipes.stdio.clone()).await.unwrap();
     let own = runtime.clone();
@@ -103,33 +92,23 @@ async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_also_ends_what_a_dead_containerd_left() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
+    let Some(bench) = Bench::new() else { return };
     let owned = bench.start().await;
     let runtime = bench.connect("one").await;
     load(&runtime).await;
-    let pipes = bench.pipes("orphan");
-    let id = "orphan".to_owned();
-    runtime.prepare(id.clone(), IMAGE.to_owned()).await.unwrap();
-    let started = runtime.start(id.clone(), spec(&id, "sleep 1000"), pipes.stdio.clone()).await;
-    let pid = i32::try_from(started.unwrap()).unwrap();
+    let (pid, _pipes) = bench.run(&runtime, "orphan", "sleep 1000").await;
     kill(Pid::from_raw(owned.pid()), Signal::SIGKILL).unwrap();
     assert_eq!(bench.shims(), 1);
     containerd::stop(&bench.place).await.unwrap();
     bench.check_nothing_left();
-    assert!(trial::has_ended(pid), "the container still runs");
+    assert!(trial::has_ended(pid.cast_signed()), "the container still runs");
     let cgroup = format!("/sys/fs/cgroup/memory/skt-{}/orphan", std::process::id());
     assert!(!std::path::Path::new(&cgroup).exists(), "its cgroup is left");
 }
 
 #[tokio::test]
 async fn a_containerd_that_cannot_start_says_why() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
+    let Some(bench) = Bench::new() else { return };
     let long = bench.directory.path().join("x".repeat(100));
     let place = Place { state: long, ..bench.place.clone() };
     let error = Owned::start(place).await.unwrap_err().to_string();

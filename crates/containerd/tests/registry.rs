@@ -6,20 +6,18 @@
 mod trial;
 
 use containerd::{Containerd, Mirror};
-use engine::{Credentials, Happening, Progress, Runtime};
-use futures_util::StreamExt;
+use engine::{Credentials, Progress, Runtime};
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
 use serde_json::json;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use trial::{Bench, program_exists};
-use types::FaultKind;
+use types::{Fault, FaultKind};
 
 /// `htpasswd -Bbn alice secret`
 const PASSWORDS: &str = "alice:$2y$05$wHkFX3UEA./ICy/b5tHBmOPrj14alOzxaN1Ru.zzVn.cUatgd2Hui\n";
@@ -75,9 +73,7 @@ impl Registry {
         let reference: Reference = format!("{}/{name}", self.address).parse().unwrap();
         client.auth(&reference, &auth, RegistryOperation::Push).await.unwrap();
         let (config, layer) = trial::image();
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&layer).unwrap();
-        let packed = packed.finish().unwrap();
+        let packed = trial::packed(&layer);
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
@@ -123,11 +119,13 @@ impl Drop for Registry {
     }
 }
 
-fn ready() -> bool {
-    let ready = trial::ready();
+/// A containerd and a registry. `None`: tests cannot run here.
+async fn beside_a_registry(passwords: bool) -> Option<(Bench, Registry)> {
+    let bench = Bench::started().await?;
     let there = program_exists("docker-registry");
-    assert!(!ready || there, "docker-registry is missing: scripts/install.sh installs it");
-    ready
+    assert!(there, "docker-registry is missing: scripts/install.sh installs it");
+    let registry = Registry::start(bench.directory.path(), passwords).await;
+    Some((bench, registry))
 }
 
 fn alice(password: &str) -> Credentials {
@@ -138,19 +136,22 @@ fn alice(password: &str) -> Credentials {
     }
 }
 
-async fn pull(runtime: &Containerd, name: &str) -> Result<engine::Image, types::Fault> {
+async fn pull(runtime: &Containerd, name: &str) -> Result<engine::Image, Fault> {
+    pull_as(runtime, name, None).await
+}
+
+async fn pull_as(
+    runtime: &Containerd,
+    name: &str,
+    who: Option<Credentials>,
+) -> Result<engine::Image, Fault> {
     let (progress, _read) = mpsc::channel(PROGRESS_MAX);
-    runtime.pull(name.to_owned(), None, progress).await
+    runtime.pull(name.to_owned(), who, progress).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_pulled_with_a_password_and_runs() {
-    if !ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let registry = Registry::start(bench.directory.path(), true).await;
+    let Some((bench, registry)) = beside_a_registry(true).await else { return };
     registry.push("team/app:1", false).await;
     let runtime = bench.connect("one").await;
     let name = format!("{}/team/app:1", registry.address);
@@ -162,8 +163,7 @@ async fn an_image_is_pulled_with_a_password_and_runs() {
         registry.address
     );
     assert_eq!((refused.kind, refused.message), (FaultKind::NotFound, expected));
-    let (progress, _read) = mpsc::channel(PROGRESS_MAX);
-    let wrong = runtime.pull(name.clone(), Some(alice("guess")), progress).await.unwrap_err();
+    let wrong = pull_as(&runtime, &name, Some(alice("guess"))).await.unwrap_err();
     assert!(wrong.message.starts_with("pull access denied"), "{wrong}");
 
     let (progress, mut read) = mpsc::channel(PROGRESS_MAX);
@@ -182,8 +182,7 @@ async fn an_image_is_pulled_with_a_password_and_runs() {
         assert!(said.iter().any(|said| said == status), "{status} is missing in {said:?}");
     }
 
-    let mut happenings = runtime.happenings();
-    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+    let mut happenings = trial::happenings(&runtime).await;
     let id = "pulled".to_owned();
     let mut pipes = bench.pipes("pulled");
     runtime.prepare(id.clone(), name.clone()).await.unwrap();
@@ -194,9 +193,8 @@ async fn an_image_is_pulled_with_a_password_and_runs() {
     assert_eq!(pipes.read().0, "from the registry\n");
     runtime.delete(id).await.unwrap();
 
-    let (progress, _read) = mpsc::channel(PROGRESS_MAX);
     let none = format!("{}/team/app:none", registry.address);
-    let fault = runtime.pull(none.clone(), Some(alice("secret")), progress).await.unwrap_err();
+    let fault = pull_as(&runtime, &none, Some(alice("secret"))).await.unwrap_err();
     let expected = format!("manifest for {none} not found: manifest unknown");
     assert_eq!((fault.kind, fault.message), (FaultKind::NotFound, expected));
     runtime.untag(name).await.unwrap();
@@ -205,12 +203,7 @@ async fn an_image_is_pulled_with_a_password_and_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_gives_the_image_for_this_machine_and_a_digest_is_kept_to() {
-    if !ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let registry = Registry::start(bench.directory.path(), false).await;
+    let Some((bench, registry)) = beside_a_registry(false).await else { return };
     registry.push("many:1", true).await;
     let runtime = bench.connect("one").await;
     let image = pull(&runtime, &format!("{}/many:1", registry.address)).await.unwrap();
@@ -227,12 +220,7 @@ async fn a_list_gives_the_image_for_this_machine_and_a_digest_is_kept_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_is_asked_for_images_of_docker_io() {
-    if !ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let registry = Registry::start(bench.directory.path(), false).await;
+    let Some((bench, registry)) = beside_a_registry(false).await else { return };
     registry.push("library/web:1", false).await;
     // The first mirror is down; that is no reason to give up.
     let mirrors = vec![
@@ -282,17 +270,10 @@ async fn cutting_proxy(target: String, cut_after: u64) -> (String, Arc<AtomicU64
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_was_cut_off_goes_on_where_it_ended() {
-    if !ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let registry = Registry::start(bench.directory.path(), false).await;
+    let Some((bench, registry)) = beside_a_registry(false).await else { return };
     registry.push("app:1", false).await;
     let (_, layer) = trial::image();
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(&layer).unwrap();
-    let size = packed.finish().unwrap().len() as u64;
+    let size = trial::packed(&layer).len() as u64;
     let (address, passed) = cutting_proxy(registry.address.clone(), size / 2).await;
     let runtime = bench.connect("one").await;
     let image = pull(&runtime, &format!("{address}/app:1")).await.unwrap();
@@ -303,11 +284,7 @@ async fn a_transfer_that_was_cut_off_goes_on_where_it_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_is_not_there_is_named() {
-    if !trial::ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
+    let Some(bench) = Bench::started().await else { return };
     let runtime = bench.connect("one").await;
     let fault = pull(&runtime, "127.0.0.1:1/app:1").await.unwrap_err();
     assert!(fault.message.contains("http://127.0.0.1:1"), "{fault}");
@@ -316,12 +293,7 @@ async fn a_registry_that_is_not_there_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_is_resolved_to_what_it_stands_for_now_and_nothing_is_fetched() {
-    if !ready() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.start().await;
-    let registry = Registry::start(bench.directory.path(), true).await;
+    let Some((bench, registry)) = beside_a_registry(true).await else { return };
     registry.push("team/app:1", false).await;
     registry.push("team/many:1", true).await;
     let runtime = bench.connect("one").await;
@@ -338,8 +310,7 @@ async fn a_name_is_resolved_to_what_it_stands_for_now_and_nothing_is_fetched() {
     assert!(runtime.images().await.unwrap().is_empty(), "nothing is fetched");
 
     let pinned = name(&format!("team/many@{}", many.digest));
-    let (progress, _read) = mpsc::channel(PROGRESS_MAX);
-    let image = runtime.pull(pinned.clone(), Some(alice("secret")), progress).await.unwrap();
+    let image = pull_as(&runtime, &pinned, Some(alice("secret"))).await.unwrap();
     assert!(image.names.contains(&pinned), "{:?}", image.names);
     let missing = resolve("team/app:none").await.unwrap_err();
     assert_eq!(missing.kind, FaultKind::NotFound);

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub const IMAGE: &str = "docker.io/library/bench:latest";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Says whether the test can run here, and if not, why.
-pub fn ready() -> bool {
+fn ready() -> bool {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: needs root");
         return false;
@@ -46,7 +46,11 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    /// A place for a containerd. `None`: the test cannot run here.
+    pub fn new() -> Option<Self> {
+        if !ready() {
+            return None;
+        }
         let prefix = format!("skt-{}-", std::process::id());
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
         let place = Place {
@@ -54,7 +58,14 @@ impl Bench {
             state: directory.path().join("state"),
             program: None,
         };
-        Self { place, directory }
+        Some(Self { place, directory })
+    }
+
+    /// A containerd that runs. `None`: the test cannot run here.
+    pub async fn started() -> Option<Self> {
+        let bench = Self::new()?;
+        bench.start().await;
+        Some(bench)
     }
 
     pub async fn start(&self) -> Owned {
@@ -79,6 +90,14 @@ impl Bench {
             mirrors,
         };
         Containerd::connect(config).await.unwrap()
+    }
+
+    /// Makes and starts a container that runs a shell command. Returns its process and its output.
+    pub async fn run(&self, runtime: &Containerd, id: &str, command: &str) -> (u32, Pipes) {
+        let pipes = self.pipes(id);
+        runtime.prepare(id.to_owned(), IMAGE.to_owned()).await.unwrap();
+        let started = runtime.start(id.to_owned(), spec(id, command), pipes.stdio.clone());
+        (started.await.unwrap(), pipes)
     }
 
     pub fn pipes(&self, name: &str) -> Pipes {
@@ -165,6 +184,16 @@ impl Pipes {
         file
     }
 
+    /// Reads standard output until something was said, and returns all of it.
+    pub async fn read_until(&mut self, wanted: &str) -> String {
+        let mut said = String::new();
+        while !said.contains(wanted) {
+            said.push_str(&self.read().0);
+            tokio::task::yield_now().await;
+        }
+        said
+    }
+
     /// What was written so far, to stdout and to stderr.
     pub fn read(&mut self) -> (String, String) {
         let mut text = [String::new(), String::new()];
@@ -218,6 +247,13 @@ pub fn process(command: &str) -> Value {
     })
 }
 
+/// What happens to a node's containers from now on.
+pub async fn happenings(runtime: &Containerd) -> BoxStream<'static, Happening> {
+    let mut happenings = runtime.happenings();
+    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+    happenings
+}
+
 /// Waits for the end of a container, and returns its code.
 pub async fn ended(happenings: &mut BoxStream<'static, Happening>, wanted: &str) -> i32 {
     let wait = async {
@@ -257,6 +293,15 @@ pub fn is_stopped(pid: i32) -> bool {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
         stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
     })
+}
+
+/// A containerd that runs, and a node of it that has the bench's image. `None`: the test cannot run
+/// here.
+pub async fn loaded() -> Option<(Bench, Containerd)> {
+    let bench = Bench::started().await?;
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    Some((bench, runtime))
 }
 
 /// Loads the image of the bench.
@@ -325,9 +370,16 @@ pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// `gzip`
+pub fn packed(content: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(content).unwrap();
+    packed.finish().unwrap()
+}
+
 pub fn sha256(content: &[u8]) -> String {
     use sha2::Digest;
-    use std::fmt::Write;
+    use std::fmt::Write as _;
     let mut text = String::from("sha256:");
     for byte in sha2::Sha256::digest(content) {
         write!(text, "{byte:02x}").unwrap();
