@@ -266,6 +266,7 @@ impl Desk {
                 .await
         });
     }
+
     /// Ends the connections of nodes that are none any more. One that has just left still gets its
     /// answer.
     fn part(&self) {

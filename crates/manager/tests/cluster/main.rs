@@ -1,0 +1,9 @@
+//! A manager as nodes see it: real log, real TLS, scripted nodes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+mod liveness;
+mod logs;
+mod membership;
+mod stage;
+mod tasks;

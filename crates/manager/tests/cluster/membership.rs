@@ -1,0 +1,164 @@
+//! Who gets in, and who is out.
+
+use crate::stage::{Cluster, Scripted, cluster, cluster_of, now};
+use ca::Identity;
+use std::time::Duration;
+use tonic::transport::Channel;
+use types::{Availability, Fault, FaultKind, NodeRole, NodeState};
+use wire::{IssueRequest, LeaveRequest, Report, dispatcher_client, fault_of, membership_client};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_wrong_tokens_and_removed_nodes_are_refused() {
+    let cluster = cluster().await;
+    let malformed = ca::join(&[cluster.address()], "SWMTKN-1-nonsense", Availability::Active)
+        .await
+        .unwrap_err();
+    assert_eq!(malformed, Fault::invalid("invalid join token"));
+    // A token of the right cluster with a wrong secret.
+    let token = cluster.worker_token();
+    let (start, _) = token.rsplit_once('-').unwrap();
+    let wrong = format!("{start}-{}", "0".repeat(25));
+    let refused = ca::join(&[cluster.address()], &wrong, Availability::Active).await.unwrap_err();
+    assert_eq!(refused, Fault::forbidden(ca::TOKEN_REFUSED));
+    let manager = cluster.manager.view().cluster().unwrap().tokens.manager.clone();
+    let refused = ca::join(&[cluster.address()], &manager, Availability::Active).await.unwrap_err();
+    assert_eq!(refused.kind, FaultKind::NotImplemented);
+    assert!(refused.message.contains("one manager"), "{refused}");
+
+    let digest = ca::JoinToken::parse(&token).unwrap().digest().to_owned();
+    let stranger = ca::tls::bootstrap_client_config(&digest).unwrap();
+    let channel = ca::connect(&cluster.address(), stranger).await.unwrap();
+    let report = dispatcher_client(channel).report(Report::default()).await;
+    assert_eq!(fault_of(report.unwrap_err()).kind, FaultKind::Forbidden);
+
+    let identity = cluster.join().await;
+    let id = identity.node_id();
+    cluster.manager.remove_node(&id, true).await.unwrap();
+    let refused = Scripted::connect(&cluster, &identity, 1).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused, Fault::not_found(format!("node {id} not found")));
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_renews_its_certificate_and_leaves() {
+    let cluster = cluster().await;
+    let identity = cluster.join().await;
+    let node = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    let channel = cluster.connect(&identity).await;
+    ca::renew(channel.clone(), &identity).await.unwrap();
+    assert_eq!(identity.node_id(), node.id);
+    membership_client(channel).leave(LeaveRequest {}).await.unwrap();
+    assert_eq!(cluster.node_state(&node.id), NodeState::Down);
+    let left = cluster.manager.view().node(&node.id).unwrap().status.message.clone();
+    assert_eq!(left, "left");
+    let again = Scripted::connect(&cluster, &identity, 1).await.map(|_| ()).unwrap_err();
+    assert_eq!(again.kind, FaultKind::Forbidden, "{again}");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_with_the_availability_that_it_asks_for() {
+    let cluster = cluster().await;
+    let drained = cluster.join_as(Availability::Drain).await;
+    let active = cluster.join().await;
+    let view = cluster.manager.view();
+    let availability = |node: &Identity| view.node(&node.node_id()).unwrap().spec.availability;
+    assert_eq!(availability(&drained), Availability::Drain);
+    assert_eq!(availability(&active), Availability::Active);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_whose_certificate_has_expired_signs_itself_a_new_one() {
+    let cluster = cluster_of(Duration::from_mins(10), now().before(Duration::from_hours(48))).await;
+    assert!(cluster.first.expires_at() > now().after(Duration::from_hours(1)));
+    let mut own = Scripted::connect(&cluster, &cluster.first, 9).await.unwrap();
+    own.beat().await.unwrap();
+    cluster.join().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_that_is_repeated_makes_one_node() {
+    let cluster = cluster().await;
+    let root = cluster.manager.view().cluster().unwrap().root_ca.certificate.clone();
+    let config = ca::tls::bootstrap_client_config(&ca::root_digest(&root).unwrap()).unwrap();
+    let channel = ca::connect(&cluster.address(), config).await.unwrap();
+    let mut client = membership_client(channel);
+    let request = Identity::generate().unwrap();
+    let (token, csr) = (cluster.worker_token(), request.csr().to_owned());
+    let wish = IssueRequest { token, csr, ..IssueRequest::default() };
+    let first = client.issue(wish.clone()).await.unwrap().into_inner();
+    let second = client.issue(wish).await.unwrap().into_inner();
+    assert_eq!(first.node, second.node);
+    let joined = request.accept(&second.certificate, &second.root).unwrap();
+    assert_eq!(joined.node_id(), first.node);
+    assert_eq!(cluster.manager.view().nodes().count(), 2, "with the manager");
+    cluster.end().await;
+}
+
+/// What is refused to a node that is none any more, and that its connections end.
+async fn is_out(cluster: &Cluster, identity: &Identity, channel: Channel, mut node: Scripted) {
+    let id = identity.node_id();
+    let renewal = ca::renew(channel.clone(), identity).await.unwrap_err();
+    assert!(matches!(renewal.kind, FaultKind::Forbidden | FaultKind::NotFound), "{id}: {renewal}");
+    let renewal = ca::renew(cluster.connect(identity).await, identity).await.unwrap_err();
+    assert!(matches!(renewal.kind, FaultKind::Forbidden | FaultKind::NotFound), "{id}: {renewal}");
+    let session = Scripted::connect(cluster, identity, 7).await.map(|_| ()).unwrap_err();
+    assert!(matches!(session.kind, FaultKind::Forbidden | FaultKind::NotFound), "{session}");
+    // Its session ends with its connection.
+    let end = async { while node.read().await {} };
+    tokio::time::timeout(Duration::from_secs(10), end).await.expect("its connection ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_none_any_more_renews_nothing_and_its_connections_end() {
+    let cluster = cluster().await;
+    let (left, removed) = (cluster.join().await, cluster.join().await);
+    let channel = cluster.connect(&left).await;
+    let node = Scripted::connect(&cluster, &left, 1).await.unwrap();
+    membership_client(cluster.connect(&left).await).leave(LeaveRequest {}).await.unwrap();
+    is_out(&cluster, &left, channel, node).await;
+
+    let channel = cluster.connect(&removed).await;
+    let node = Scripted::connect(&cluster, &removed, 2).await.unwrap();
+    cluster.manager.remove_node(&removed.node_id(), true).await.unwrap();
+    is_out(&cluster, &removed, channel, node).await;
+
+    let demoted = cluster.first.clone();
+    let channel = cluster.connect(&demoted).await;
+    let node = Scripted::connect(&cluster, &demoted, 9).await.unwrap();
+    let id = demoted.node_id();
+    let demote = cluster.sequencer.sequence(move |view: &store::View, _| {
+        let mut tx = store::Tx::new(view);
+        tx.edit_node(&id, |node| node.role = NodeRole::Worker);
+        Ok(tx.finish())
+    });
+    demote.await.unwrap();
+    is_out(&cluster, &demoted, channel, node).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_guesses_tokens_keeps_no_node_out() {
+    let cluster = cluster().await;
+    let node = cluster.join().await;
+    let channel = cluster.connect(&node).await;
+    let token = cluster.worker_token();
+    let (start, _) = token.rsplit_once('-').unwrap();
+    let mut guesses = tokio::task::JoinSet::new();
+    for guess in 0..200 {
+        let (address, token) = (cluster.address(), format!("{start}-{guess:025}"));
+        guesses.spawn(async move { ca::join(&[address], &token, Availability::Active).await });
+    }
+    // At least one was told that it is wrong; others are still at it.
+    assert!(guesses.join_next().await.unwrap().unwrap().is_err());
+    // From the same address as they.
+    let enter = async {
+        cluster.join().await;
+        ca::renew(channel, &node).await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(5), enter).await.expect("nodes get in and renew");
+    guesses.shutdown().await;
+    cluster.end().await;
+}
