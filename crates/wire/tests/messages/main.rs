@@ -1,0 +1,280 @@
+//! The messages as they go over the wire, held to the letter: a node of a neighbouring version must
+//! understand them. Adding a field adds a line below (`UPDATE_EXPECT=1 cargo test -p wire --test
+//! messages -- --test-threads 1` writes it); renaming or removing one is a mistake.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::too_many_lines, reason = "most are what is expected")]
+
+mod assignments;
+mod rendering;
+
+use expect_test::{Expect, expect};
+use rendering::render;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::net::Ipv4Addr;
+use types::{
+    Availability, ContainerStatus, NodeDescription, NodeRole, TaskState, TaskStatus, Timestamp,
+};
+use wire::{
+    Acknowledge, Done, Heartbeat, HeartbeatReply, IssueReply, IssueRequest, LeaveRequest, LogChunk,
+    LogLine, LogOptions, LogRequest, Report, RootReply, RootRequest, SessionMessage,
+    SessionRequest, Welcome,
+};
+
+/// Holds a message to its rendering, and checks that it is read as it was written.
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
+fn check<T>(message: T, expected: Expect)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let bytes = wire::encode(&message).unwrap();
+    expected.assert_eq(&render(&bytes));
+    assert_eq!(wire::decode::<T>(&bytes).unwrap(), message);
+}
+
+fn status() -> TaskStatus {
+    TaskStatus {
+        state: TaskState::Running,
+        since: Timestamp(1_700_000_000_000_000_000),
+        message: "started".into(),
+        error: String::new(),
+        container: Some(ContainerStatus { id: "c1".into(), pid: 42, exit_code: -1 }),
+        unhealthy: false,
+    }
+}
+
+#[test]
+fn membership() {
+    check(RootRequest {}, expect!["{}"]);
+    check(
+        RootReply { root: "PEM".into() },
+        expect![[r#"
+        {
+          "root": "PEM",
+        }"#]],
+    );
+    check(
+        IssueRequest {
+            token: "SWMTKN-1-a-b".into(),
+            csr: "PEM".into(),
+            availability: Availability::Drain,
+        },
+        expect![[r#"
+        {
+          "token": "SWMTKN-1-a-b",
+          "csr": "PEM",
+          "availability": "drain",
+        }"#]],
+    );
+    check(
+        IssueReply {
+            node: "n1".into(),
+            role: NodeRole::Worker,
+            certificate: "PEM".into(),
+            root: "PEM".into(),
+        },
+        expect![[r#"
+            {
+              "node": "n1",
+              "role": "worker",
+              "certificate": "PEM",
+              "root": "PEM",
+            }"#]],
+    );
+    check(LeaveRequest {}, expect!["{}"]);
+    check(Done {}, expect!["{}"]);
+}
+
+#[test]
+fn session() {
+    let description = NodeDescription { hostname: "node-1".into(), ..NodeDescription::default() };
+    check(
+        SessionRequest {
+            description,
+            address: Ipv4Addr::new(192, 168, 100, 2),
+            data_path_address: Some(Ipv4Addr::new(10, 9, 0, 2)),
+        },
+        expect![[r#"
+        {
+          "description": {
+            "hostname": "node-1",
+            "platform": {
+              "os": "",
+              "architecture": "",
+            },
+            "nano_cpus": 0,
+            "memory_bytes": 0,
+            "engine": {
+              "version": "",
+              "labels": {},
+            },
+            "trust_root": "",
+          },
+          "address": [192, 168, 100, 2],
+          "data_path_address": [10, 9, 0, 2],
+        }"#]],
+    );
+    check(
+        SessionMessage::Welcome(Welcome {
+            session: "x".into(),
+            node: "n1".into(),
+            heartbeat_millis: 5000,
+            managers: vec!["192.168.100.2:2377".into()],
+            data_path_port: 4789,
+        }),
+        expect![[r#"
+            {
+              "Welcome": {
+                "session": "x",
+                "node": "n1",
+                "heartbeat_millis": 5000,
+                "managers": ["192.168.100.2:2377"],
+                "data_path_port": 4789,
+              },
+            }"#]],
+    );
+    check(
+        SessionMessage::LogsDone("sub1".into()),
+        expect![[r#"
+        {
+          "LogsDone": "sub1",
+        }"#]],
+    );
+    check(
+        Heartbeat { session: "x".into() },
+        expect![[r#"
+        {
+          "session": "x",
+        }"#]],
+    );
+    check(
+        HeartbeatReply { next_millis: 5000 },
+        expect![[r#"
+        {
+          "next_millis": 5000,
+        }"#]],
+    );
+    check(
+        Acknowledge { session: "x".into(), version: 3 },
+        expect![[r#"
+        {
+          "session": "x",
+          "version": 3,
+        }"#]],
+    );
+}
+
+#[test]
+fn reports_and_logs() {
+    let statuses = BTreeMap::from([("t1".into(), status())]);
+    check(
+        Report { session: "x".into(), statuses, sent_at: Timestamp(7) },
+        expect![[r#"
+        {
+          "session": "x",
+          "statuses": {
+            "t1": {
+              "state": "running",
+              "since": 1700000000000000000,
+              "message": "started",
+              "error": "",
+              "container": {
+                "id": "c1",
+                "pid": 42,
+                "exit_code": -1,
+              },
+              "unhealthy": false,
+            },
+          },
+          "sent_at": 7,
+        }"#]],
+    );
+    let options = LogOptions {
+        follow: true,
+        stdout: true,
+        stderr: false,
+        tail: Some(10),
+        since: Some(Timestamp(1)),
+        until: None,
+    };
+    check(
+        SessionMessage::Logs(LogRequest {
+            subscription: "sub1".into(),
+            tasks: BTreeSet::from(["t1".into()]),
+            options,
+        }),
+        expect![[r#"
+            {
+              "Logs": {
+                "subscription": "sub1",
+                "tasks": ["t1"],
+                "options": {
+                  "follow": true,
+                  "stdout": true,
+                  "stderr": false,
+                  "tail": 10,
+                  "since": 1,
+                  "until": nil,
+                },
+              },
+            }"#]],
+    );
+    check(
+        LogChunk {
+            subscription: "sub1".into(),
+            lines: vec![LogLine {
+                task: "t1".into(),
+                node: "n1".into(),
+                stderr: true,
+                time: Timestamp(9),
+                text: b"a\xff\n".to_vec(),
+            }],
+            end: true,
+            error: "gone".into(),
+        },
+        expect![[r#"
+            {
+              "subscription": "sub1",
+              "lines": [{
+                "task": "t1",
+                "node": "n1",
+                "stderr": true,
+                "time": 9,
+                "text": b"a\xff\n",
+              }],
+              "end": true,
+              "error": "gone",
+            }"#]],
+    );
+}
+
+/// A neighbouring version may know more fields, or fewer.
+#[test]
+fn unknown_fields_are_skipped_and_missing_ones_take_their_defaults() {
+    #[derive(Serialize)]
+    struct Newer {
+        session: &'static str,
+        since: u64,
+        more: BTreeMap<&'static str, Vec<u8>>,
+    }
+    let newer = Newer { session: "x", since: 4, more: BTreeMap::from([("a", vec![1])]) };
+    let read: Acknowledge = wire::decode(&wire::encode(&newer).unwrap()).unwrap();
+    assert_eq!(read, Acknowledge { session: "x".into(), version: 0 });
+}
+
+#[test]
+fn bytes_that_are_no_message_are_refused() {
+    let mut bytes = wire::encode(&Heartbeat { session: "x".into() }).unwrap();
+    bytes.push(0);
+    assert!(matches!(wire::decode::<Heartbeat>(&bytes), Err(wire::CodecError::Trailing(1))));
+    bytes.truncate(4);
+    assert!(wire::decode::<Heartbeat>(&bytes).is_err());
+    assert!(wire::decode::<SessionMessage>(b"\xa5Hello").is_err());
+    // A map that claims to be huge takes no memory for what is not there.
+    assert!(wire::decode::<Report>(b"\xdf\xff\xff\xff\xff").is_err());
+    let nested = vec![0x91; 100_000];
+    assert!(wire::decode::<SessionMessage>(&nested).is_err());
+}
