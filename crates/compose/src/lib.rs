@@ -30,7 +30,7 @@ mod volume;
 pub use port::parse_short as parse_port;
 pub use project::{Project, StackNetwork};
 pub use remark::{ComposeError, Remark};
-pub use scalar::{capability, parse_duration, parse_size};
+pub use scalar::capability;
 pub use shell::split;
 
 use std::collections::BTreeMap;

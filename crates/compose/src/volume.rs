@@ -4,10 +4,10 @@ use crate::Around;
 use crate::fields::{Fields, entries};
 use crate::project::{StackPart, stack_labels};
 use crate::remark::Log;
-use crate::scalar::{boolean, integer, labels, parse_size, scalar, size, strings, text, word};
+use crate::scalar::{boolean, integer, labels, scalar, size, strings, text, word};
 use crate::tree::{Node, Value};
 use std::collections::BTreeMap;
-use types::{Mount, MountKind};
+use types::{Mount, MountKind, parse_size};
 
 /// The stack's named volumes by their names in the file.
 pub(crate) type Volumes = BTreeMap<String, StackPart>;

@@ -20,6 +20,7 @@ mod node;
 pub mod octets;
 mod placement;
 mod port;
+mod quantity;
 mod service;
 mod state;
 mod task;
@@ -41,6 +42,7 @@ pub use node::{
 };
 pub use placement::{Constraint, ConstraintError, Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};
+pub use quantity::{parse_duration, parse_size};
 pub use service::{
     EndpointMode, EndpointSpec, FailureAction, NetworkAttachment, STACK_LABEL, Service,
     ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,

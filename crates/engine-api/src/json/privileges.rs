@@ -1,5 +1,6 @@
 //! `Privileges` of services and `--security-opt` of plain containers: how processes are confined.
 
+use super::boolean;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -160,15 +161,6 @@ pub(crate) fn render_options(security: &Security) -> Vec<String> {
     ];
     let other = other.into_iter().filter(|(set, _)| *set).map(|(_, text)| text.to_owned());
     seccomp.into_iter().chain(apparmor).chain(other).collect()
-}
-
-/// Go's words for yes and no.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

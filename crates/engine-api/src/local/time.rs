@@ -1,7 +1,7 @@
 //! Times: now, and those that filters name.
 
 use crate::request::table::filters::Filters;
-use types::{Fault, Timestamp};
+use types::{Fault, Timestamp, parse_duration};
 
 /// The time, for "3 minutes ago".
 #[expect(clippy::disallowed_methods, reason = "the edge reads the clock")]
@@ -27,8 +27,9 @@ pub(super) fn until(filters: &Filters) -> Result<Option<Timestamp>, Fault> {
 fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Fault> {
     let wrong =
         || Fault::invalid(format!("invalid time '{text}': use e.g. 24h or 2006-01-02T15:04:05Z"));
-    if let Some(ago) = go_duration(text) {
-        return Ok(Timestamp(now.0.saturating_sub(ago)));
+    // A lone 0 is the year 1970.
+    if let Some(ago) = parse_duration(text).filter(|_| text != "0") {
+        return Ok(now.before(ago));
     }
     if let Some(time) = date(text) {
         return Ok(time);
@@ -50,31 +51,6 @@ fn date(text: &str) -> Option<Timestamp> {
     let format = time::format_description::well_known::Rfc3339;
     let time = time::OffsetDateTime::parse(&whole, &format).ok()?;
     i64::try_from(time.unix_timestamp_nanos()).ok().map(Timestamp)
-}
-
-/// Reads a duration in Go's form, in nanoseconds.
-fn go_duration(text: &str) -> Option<i64> {
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number = rest.find(|it: char| !it.is_ascii_digit() && it != '.')?;
-        let unit = rest[number..].find(|it: char| it.is_ascii_digit() || it == '.');
-        let (value, tail) = rest.split_at(number);
-        let (unit, tail) = tail.split_at(unit.unwrap_or(tail.len()));
-        let factor = match unit {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total += value.parse::<f64>().ok()? * factor;
-        rest = tail;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "a float saturates")]
-    (!text.is_empty()).then_some(total as i64)
 }
 
 /// What the filters `before` and `since` ask for.

@@ -4,7 +4,7 @@ use super::Limits;
 use crate::config::LogConfig;
 use gotmpl::{MissingKey, Template, Value, tmap};
 use std::collections::BTreeMap;
-use types::{Fault, Labels};
+use types::{Fault, Labels, parse_size};
 
 const MIB: u64 = 1 << 20;
 /// Nobody wants more files for one container.
@@ -151,18 +151,9 @@ fn fill(tag: &str, about: &About<'_>) -> Result<String, Fault> {
     filled.map_err(|error| Fault::invalid(format!("invalid value for tag: {tag}: {error}")))
 }
 
-/// `10m`, `1g`, `100kb`, `4096`.
+/// `10m`, `1g`, `100kb`, `4096`; a log of nothing is none.
 fn size(text: &str) -> Option<u64> {
-    let text = text.trim().to_lowercase();
-    let text = text.strip_suffix('b').unwrap_or(&text);
-    let (number, shift) = match text.chars().last()? {
-        'k' => (&text[..text.len() - 1], 10),
-        'm' => (&text[..text.len() - 1], 20),
-        'g' => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = number.trim().parse().ok()?;
-    number.checked_mul(1 << shift).filter(|size| 0 < *size)
+    parse_size(text).and_then(|size| u64::try_from(size).ok()).filter(|size| 0 < *size)
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ pub(super) fn since(text: &str) -> Result<String> {
     if text.is_empty() || text.parse::<f64>().is_ok() {
         return Ok(text.to_owned());
     }
-    if let Some(ago) = compose::parse_duration(text) {
+    if let Some(ago) = types::parse_duration(text) {
         let then = human::now() - ago;
         return Ok(format!("{}.{:09}", then.unix_timestamp(), then.nanosecond()));
     }

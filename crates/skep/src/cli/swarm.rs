@@ -149,7 +149,7 @@ impl Role {
 
 /// Reads a duration as docker writes them.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    compose::parse_duration(text)
+    types::parse_duration(text)
         .ok_or_else(|| "should be a duration such as 1m30s, 500ms or 2h".to_owned())
 }
 

@@ -1,5 +1,6 @@
 //! The `filters` parameter: which objects a list shows.
 
+use crate::json::boolean;
 use std::collections::{BTreeMap, BTreeSet};
 use types::{Fault, Labels};
 
@@ -109,10 +110,9 @@ impl Filters {
     /// The boolean value of a filter, as Docker reads it.
     pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, Fault> {
         let Some(wanted) = self.get(name) else { return Ok(None) };
-        let read = |value: &String| match value.as_str() {
-            "1" | "t" | "true" | "True" | "TRUE" => Ok(true),
-            "0" | "f" | "false" | "False" | "FALSE" => Ok(false),
-            other => Err(Fault::invalid(format!("invalid filter '{name}={other}'"))),
+        let read = |value: &String| {
+            let wrong = || Fault::invalid(format!("invalid filter '{name}={value}'"));
+            boolean(value).ok_or_else(wrong)
         };
         wanted.0.iter().next().map(read).transpose()
     }

@@ -1,10 +1,11 @@
 //! Values of service flags in docker's notation.
 
-use compose::{parse_duration, parse_port, parse_size};
+use compose::parse_port;
 use std::time::Duration;
 use types::{
     EndpointMode, FailureAction, HostEntry, Mount, MountKind, NetworkAttachment, Preference,
-    Protocol, PublishMode, PublishedPort, RestartCondition, Ulimit, UpdateOrder,
+    Protocol, PublishMode, PublishedPort, RestartCondition, Ulimit, UpdateOrder, parse_duration,
+    parse_size,
 };
 
 type Parsed<T> = Result<T, String>;
