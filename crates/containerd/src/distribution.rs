@@ -2,15 +2,15 @@
 
 use crate::Containerd;
 use crate::error::Error;
-use crate::names;
 use crate::oci::{self, Config, Index, Manifest};
 use crate::port::{Credentials, Distribution};
 use crate::pull::{config, manifest, media_type_of, parse};
 use crate::registry::{self, Source};
+use engine::Reference;
 use oci_client::RegistryOperation;
 use oci_client::secrets::RegistryAuth;
 use std::time::Duration;
-use types::{Platform, Retry};
+use types::Platform;
 
 /// For one registry: whoever asks waits, and goes on without the answer where there is none.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -22,11 +22,11 @@ impl Containerd {
         name: &str,
         credentials: Option<&Credentials>,
     ) -> Result<Distribution, Error> {
-        let reference = names::parse(name)?;
-        for source in registry::sources(&reference, self.mirrors())? {
+        let image = Reference::parse(name)?;
+        for source in registry::sources(image.parts(), self.mirrors())? {
             let auth = source.authentication(credentials)?;
             let answer = tokio::time::timeout(ANSWER_MAX, ask(&source, &auth)).await;
-            let answer = answer.unwrap_or_else(|_elapsed| Err(silent(&source)));
+            let answer = answer.unwrap_or_else(|_elapsed| Err(source.silent(ANSWER_MAX)));
             match answer {
                 Err(error) if source.is_mirror => {
                     tracing::warn!(source = source.address, %error, "cannot ask a mirror");
@@ -36,11 +36,6 @@ impl Containerd {
         }
         Err(Error::NoImage(name.to_owned()))
     }
-}
-
-fn silent(source: &Source) -> Error {
-    let message = format!("{} does not answer within {} s", source.address, ANSWER_MAX.as_secs());
-    Error::Registry { message, retry: Retry::Transient }
 }
 
 async fn ask(source: &Source, auth: &RegistryAuth) -> Result<Distribution, Error> {

@@ -35,8 +35,6 @@ pub enum Error {
     },
     #[error("invalid image archive: {0}")]
     Archive(String),
-    #[error("{0}")]
-    Reference(String),
     #[error("content of {expected} is damaged: {reason}")]
     Digest { expected: String, reason: String },
     #[error("No such image: {0}")]
@@ -47,9 +45,9 @@ pub enum Error {
     Unknown(String),
     #[error("{0}")]
     User(String),
-    /// A registry said no, in the words Docker uses.
-    #[error("{message}")]
-    Refused { kind: FaultKind, message: String },
+    /// A refusal in the words Docker uses, often a registry's.
+    #[error(transparent)]
+    Refused(#[from] Fault),
     #[error("{message}")]
     Registry { message: String, retry: Retry },
 }
@@ -84,12 +82,11 @@ impl Error {
             Error::Registry { retry, .. } => return *retry,
             Error::Json { .. }
             | Error::Archive(_)
-            | Error::Reference(_)
             | Error::Digest { .. }
             | Error::NoImage(_)
             | Error::NoContainer(_)
             | Error::User(_)
-            | Error::Refused { .. } => false,
+            | Error::Refused(_) => false,
         };
         if transient { Retry::Transient } else { Retry::Permanent }
     }
@@ -136,11 +133,9 @@ impl From<Error> for Fault {
             Error::File { .. } | Error::Digest { .. } | Error::Registry { .. } => {
                 FaultKind::Internal
             }
-            Error::Json { .. } | Error::Archive(_) | Error::Reference(_) | Error::User(_) => {
-                FaultKind::Invalid
-            }
+            Error::Json { .. } | Error::Archive(_) | Error::User(_) => FaultKind::Invalid,
             Error::NoImage(_) | Error::NoContainer(_) => FaultKind::NotFound,
-            Error::Refused { kind, .. } => *kind,
+            Error::Refused(fault) => fault.kind,
         };
         Fault::new(kind, message)
     }

@@ -7,15 +7,15 @@
 use crate::Containerd;
 use crate::client::{BULKY, Client, QUICK};
 use crate::error::{Error, Gone};
-use crate::names;
 use crate::oci::{self, Config, Descriptor, Manifest};
 use crate::port::Image;
 use containerd_client::services::v1::{
     CreateImageRequest, DeleteImageRequest, GetImageRequest, Image as Record, ListImagesRequest,
     UpdateImageRequest,
 };
+use engine::Reference;
 use std::collections::BTreeMap;
-use types::{FaultKind, Labels};
+use types::{Fault, Labels};
 
 const ID_LABEL: &str = "skep.image";
 const SIZE_LABEL: &str = "skep.size";
@@ -55,7 +55,7 @@ impl Containerd {
     }
 
     pub(crate) async fn existing_image(&self, name: &str) -> Result<Image, Error> {
-        let missing = || Error::NoImage(names::familiar(name).to_owned());
+        let missing = || Error::NoImage(Reference::shorten(name).to_owned());
         self.find_image(name).await?.ok_or_else(missing)
     }
 
@@ -137,10 +137,9 @@ impl Containerd {
     /// Gives an image another full name.
     pub(crate) async fn add_name(&self, image: &str, name: &str) -> Result<(), Error> {
         let image = self.existing_image(image).await?;
-        let name = names::parse(name)?;
-        if name.digest().is_some() {
-            let message = "refusing to create a tag with a digest reference".to_owned();
-            return Err(Error::Refused { kind: FaultKind::Invalid, message });
+        let name = Reference::parse(name)?;
+        if name.is_pinned() {
+            return Err(Fault::invalid("refusing to create a tag with a digest reference").into());
         }
         let labels = labels_of(&image.id, image.size, None);
         let manifest = self.client().read_document(&image.digest).await?;
@@ -148,7 +147,7 @@ impl Containerd {
             .map_err(|source| Error::json(image.digest.as_str(), source))?;
         let media_type = or_default(parsed.media_type, oci::MANIFEST);
         let descriptor = Descriptor::new(&media_type, &manifest);
-        record(self.client(), &names::full_of(&name), &descriptor, &labels).await
+        record(self.client(), name.complete(), &descriptor, &labels).await
     }
 
     /// Removes a name, or an id. With the last name goes the image.
@@ -287,11 +286,9 @@ fn check_platform(config: &Config) -> Result<(), Error> {
     if fits(&config.os, "linux") && fits(&config.architecture, here) {
         return Ok(());
     }
-    let message = format!(
-        "image with platform {}/{} does not fit this machine's linux/{here}",
-        config.os, config.architecture
-    );
-    Err(Error::Refused { kind: FaultKind::Invalid, message })
+    let Config { os, architecture, .. } = config;
+    let image = format!("image with platform {os}/{architecture}");
+    Err(Fault::invalid(format!("{image} does not fit this machine's linux/{here}")).into())
 }
 
 pub(crate) fn or_default(text: String, default: &str) -> String {

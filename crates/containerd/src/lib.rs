@@ -22,7 +22,6 @@ mod images;
 mod lease;
 mod load;
 mod mounts;
-mod names;
 mod oci;
 mod port;
 mod proc;

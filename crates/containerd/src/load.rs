@@ -5,12 +5,17 @@ use crate::archive::{Archive, Found};
 use crate::client::Client;
 use crate::error::Error;
 use crate::images::NewImage;
-use crate::names;
 use crate::oci::{self, Descriptor, Manifest};
 use crate::port::Image;
 use crate::spool;
+use engine::Reference;
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
+
+/// The complete name of an image.
+fn complete(name: &str) -> Result<String, Error> {
+    Ok(Reference::parse(name)?.complete().to_owned())
+}
 
 impl Containerd {
     /// Loads the images of an archive: of `docker save`, old or new, or an OCI layout; plain or
@@ -29,7 +34,7 @@ impl Containerd {
 
     async fn load_one(&self, archive: &Archive, found: &Found) -> Result<Image, Error> {
         let names: Result<Vec<String>, Error> =
-            found.names.iter().map(|name| names::full(name)).collect();
+            found.names.iter().map(|name| complete(name)).collect();
         let image = NewImage {
             manifest_type: found.manifest_type.clone(),
             manifest: found.manifest.clone(),
@@ -56,7 +61,7 @@ impl Containerd {
     where
         R: AsyncRead + Unpin,
     {
-        let names: Vec<String> = name.map(names::full).transpose()?.into_iter().collect();
+        let names: Vec<String> = name.map(complete).transpose()?.into_iter().collect();
         let file = spool::spool(stream, self.spool()).await?;
         let (file, part, diff) = spool::blocking(move || {
             let part = spool::check_tar(&file)?;

@@ -8,11 +8,11 @@ use crate::client::Client;
 use crate::content::Opened;
 use crate::error::Error;
 use crate::images::{NewImage, or_default};
-use crate::names;
 use crate::oci::{self, Descriptor, Index, Manifest};
 use crate::port::{Credentials, Image, Progress};
 use crate::registry::{self, Source};
 use bytes::BytesMut;
+use engine::Reference;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use oci_client::RegistryOperation;
 use oci_client::client::BlobResponse;
@@ -20,7 +20,7 @@ use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use types::{FaultKind, Retry};
+use types::{Fault, Retry};
 
 const LAYERS_AT_ONCE: usize = 3;
 const TRANSFER_ATTEMPTS: u32 = 5;
@@ -44,8 +44,8 @@ impl Containerd {
         credentials: Option<&Credentials>,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<Image, Error> {
-        let reference = names::parse(name)?;
-        for source in registry::sources(&reference, self.mirrors())? {
+        let image = Reference::parse(name)?;
+        for source in registry::sources(image.parts(), self.mirrors())? {
             let auth = source.authentication(credentials)?;
             match self.pull_from(&source, &auth, progress).await {
                 Err(error) if source.is_mirror => {
@@ -126,12 +126,10 @@ async fn resolve(source: &Source, auth: &RegistryAuth) -> Result<NewImage, Error
         let mut media_type = media_type_of(&content)?;
         if oci::is_list(&media_type) {
             let list: Index = parse(&content)?;
-            let fitting = oci::pick(&list.manifests).ok_or_else(|| Error::Refused {
-                kind: FaultKind::NotFound,
-                message: format!(
-                    "no matching manifest for linux/{} in the manifest list entries",
-                    oci::architecture()
-                ),
+            let fitting = oci::pick(&list.manifests).ok_or_else(|| {
+                let here = oci::architecture();
+                let entries = "in the manifest list entries";
+                Fault::not_found(format!("no matching manifest for linux/{here} {entries}"))
             })?;
             let one = source.reference.clone_with_digest(fitting.digest.clone());
             content = manifest(source, auth, &one).await?.0;
@@ -143,15 +141,12 @@ async fn resolve(source: &Source, auth: &RegistryAuth) -> Result<NewImage, Error
             manifest_type: media_type,
             manifest: content,
             config,
-            names: vec![names::full_of(&source.reference)],
+            names: vec![source.image().complete().to_owned()],
             digest: Some(digest),
         })
     };
-    let elapsed = |_| Error::Registry {
-        message: format!("{} does not answer within {} s", source.address, ANSWER_MAX.as_secs()),
-        retry: Retry::Transient,
-    };
-    tokio::time::timeout(ANSWER_MAX, resolved).await.map_err(elapsed)?
+    let answer = tokio::time::timeout(ANSWER_MAX, resolved).await;
+    answer.unwrap_or_else(|_elapsed| Err(source.silent(ANSWER_MAX)))
 }
 
 pub(crate) async fn manifest(

@@ -1,7 +1,6 @@
 //! Where images come from: registries and their mirrors, and how to speak to each.
 
 use crate::error::Error;
-use crate::names;
 use crate::port::Credentials;
 use oci_client::Reference;
 use oci_client::client::{Client as Http, ClientConfig, ClientProtocol};
@@ -10,7 +9,7 @@ use oci_client::secrets::RegistryAuth;
 use std::error::Error as _;
 use std::net::IpAddr;
 use std::time::Duration;
-use types::{FaultKind, Retry};
+use types::{Fault, FaultKind, Retry};
 
 const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Without a byte for this long a transfer is taken for broken, and tried again.
@@ -28,18 +27,28 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// The image's name, whoever is asked for it.
+    pub(crate) fn image(&self) -> engine::Reference {
+        self.reference.clone().into()
+    }
+
+    /// It has not answered in time.
+    pub(crate) fn silent(&self, limit: Duration) -> Error {
+        let message = format!("{} does not answer within {} s", self.address, limit.as_secs());
+        Error::Registry { message, retry: Retry::Transient }
+    }
+
     /// What is shown to it. Credentials are for the registry itself, not for whoever mirrors it.
     pub(crate) fn authentication(
         &self,
         credentials: Option<&Credentials>,
     ) -> Result<RegistryAuth, Error> {
         match credentials.filter(|_| !self.is_mirror) {
-            Some(credentials) if !credentials.identity_token.is_empty() => Err(Error::Refused {
-                kind: FaultKind::NotImplemented,
-                message: "identity tokens of a registry are not supported by skep yet; log in \
-                          with a password or an access token"
-                    .to_owned(),
-            }),
+            Some(credentials) if !credentials.identity_token.is_empty() => {
+                let text = "identity tokens of a registry are not supported by skep yet; log in \
+                            with a password or an access token";
+                Err(Fault::new(FaultKind::NotImplemented, text).into())
+            }
             Some(Credentials { username, password, .. }) if !username.is_empty() => {
                 Ok(RegistryAuth::Basic(username.clone(), password.clone()))
             }
@@ -58,10 +67,8 @@ pub struct Mirror {
 impl Mirror {
     /// Parses the URL of a mirror, in Docker's rules: no path. Plain HTTP is for loopback only.
     pub fn parse(url: &str) -> Result<Self, Error> {
-        let refuse = |reason: &str| {
-            let message = format!("invalid mirror {url:?}: {reason}");
-            Err(Error::Refused { kind: FaultKind::Invalid, message })
-        };
+        let refuse =
+            |reason: &str| Err(Fault::invalid(format!("invalid mirror {url:?}: {reason}")).into());
         let trimmed = url.trim_end_matches('/');
         let (plain, host) =
             match (trimmed.strip_prefix("http://"), trimmed.strip_prefix("https://")) {
@@ -150,20 +157,18 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 
 /// Puts what a registry answered into Docker's words.
 pub(crate) fn refusal(source: &Source, error: &OciDistributionError) -> Error {
-    let full = names::full_of(&source.reference);
-    let name = names::familiar(&full);
-    let repository = repository_of(name);
+    let image = source.image();
+    let name = image.familiar();
+    let repository = engine::Reference::shorten(image.repository());
     let denied = || {
-        let message = format!(
+        Fault::not_found(format!(
             "pull access denied for {repository}, repository does not exist or may require \
              'docker login'"
-        );
-        Error::Refused { kind: FaultKind::NotFound, message }
+        ))
+        .into()
     };
-    let unknown = || {
-        let message = format!("manifest for {name} not found: manifest unknown");
-        Error::Refused { kind: FaultKind::NotFound, message }
-    };
+    let unknown =
+        || Fault::not_found(format!("manifest for {name} not found: manifest unknown")).into();
     let broken = |retry, reason: String| {
         let message = format!("cannot pull {name} from {}: {reason}", source.address);
         Error::Registry { message, retry }
@@ -198,14 +203,6 @@ pub(crate) fn refusal(source: &Source, error: &OciDistributionError) -> Error {
             broken(Retry::Transient, root_cause(error))
         }
         other => broken(Retry::Permanent, root_cause(other)),
-    }
-}
-
-fn repository_of(name: &str) -> &str {
-    let name = name.split('@').next().unwrap_or(name);
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => name,
     }
 }
 
@@ -249,18 +246,12 @@ mod tests {
     fn docker_io_is_asked_after_its_mirrors_and_others_have_none() {
         let mirrors = [Mirror::parse("http://127.0.0.1:5000").unwrap()];
         let addresses = |name: &str| -> Vec<String> {
-            let sources = sources(&names::parse(name).unwrap(), &mirrors).unwrap();
+            let image = engine::Reference::parse(name).unwrap();
+            let sources = sources(image.parts(), &mirrors).unwrap();
             sources.into_iter().map(|source| source.address).collect()
         };
         assert_eq!(addresses("nginx"), ["http://127.0.0.1:5000", "https://index.docker.io"]);
         assert_eq!(addresses("localhost:1/a"), ["http://localhost:1"]);
         assert_eq!(addresses("example.com/a"), ["https://example.com"]);
-    }
-
-    #[test]
-    fn a_repository_is_a_name_without_tag_or_digest() {
-        assert_eq!(repository_of("localhost:5000/a"), "localhost:5000/a");
-        assert_eq!(repository_of("localhost:5000/a:1"), "localhost:5000/a");
-        assert_eq!(repository_of("nginx:latest"), "nginx");
     }
 }

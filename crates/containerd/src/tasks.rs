@@ -15,7 +15,7 @@ use prost_types::Any;
 use serde_json::Value;
 use std::time::Duration;
 use tonic::Code;
-use types::{FaultKind, Timestamp};
+use types::{Fault, Timestamp};
 
 const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 const SIGKILL: u32 = 9;
@@ -326,8 +326,7 @@ pub(crate) fn exit(status: u32, at: Option<prost_types::Timestamp>) -> Exit {
 fn plain(error: Error) -> Error {
     let Error::Call { status, .. } = &error else { return error };
     let Some(start) = status.message().find("OCI runtime") else { return error };
-    let message = status.message()[start..].trim_end_matches(": unknown").to_owned();
-    Error::Refused { kind: FaultKind::Invalid, message }
+    Fault::invalid(status.message()[start..].trim_end_matches(": unknown")).into()
 }
 
 #[cfg(test)]

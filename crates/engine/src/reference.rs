@@ -3,9 +3,23 @@
 use types::Fault;
 
 /// The name of an image, complete: registry, repository, and a tag or a digest.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
+    parts: oci_client::Reference,
     complete: String,
+}
+
+impl From<oci_client::Reference> for Reference {
+    fn from(parts: oci_client::Reference) -> Self {
+        let repository = format!("{}/{}", parts.registry(), parts.repository());
+        let complete = match (parts.digest(), parts.tag()) {
+            // A digest says it all.
+            (Some(digest), _) => format!("{repository}@{digest}"),
+            (None, Some(tag)) => format!("{repository}:{tag}"),
+            (None, None) => format!("{repository}:latest"),
+        };
+        Self { parts, complete }
+    }
 }
 
 impl Reference {
@@ -21,13 +35,12 @@ impl Reference {
             }
             Fault::invalid("invalid reference format")
         })?;
-        let repository = format!("{}/{}", reference.registry(), reference.repository());
-        let complete = match (reference.digest(), reference.tag()) {
-            (Some(digest), _) => format!("{repository}@{digest}"),
-            (None, Some(tag)) => format!("{repository}:{tag}"),
-            (None, None) => format!("{repository}:latest"),
-        };
-        Ok(Self { complete })
+        Ok(reference.into())
+    }
+
+    /// What registries are asked for.
+    pub fn parts(&self) -> &oci_client::Reference {
+        &self.parts
     }
 
     /// The complete name, e.g. `docker.io/library/nginx:latest`.
@@ -47,7 +60,7 @@ impl Reference {
 
     /// The host that is asked for it.
     pub fn registry(&self) -> &str {
-        self.complete.split('/').next().unwrap_or_default()
+        self.parts.registry()
     }
 
     /// Says whether it is pinned by a digest, so that it never stands for anything else.
@@ -79,22 +92,32 @@ mod tests {
             ("nginx", "docker.io/library/nginx:latest", "nginx:latest"),
             ("bitnami/redis:7", "docker.io/bitnami/redis:7", "bitnami/redis:7"),
             ("localhost:5000/a/b", "localhost:5000/a/b:latest", "localhost:5000/a/b:latest"),
+            ("127.0.0.1:5000/a:1", "127.0.0.1:5000/a:1", "127.0.0.1:5000/a:1"),
         ] {
             let reference = Reference::parse(given).unwrap();
             assert_eq!((reference.complete(), reference.familiar()), (complete, short));
         }
         let digest = format!("sha256:{}", "0".repeat(64));
         let pinned = Reference::parse(&format!("nginx:1@{digest}")).unwrap();
+        assert_eq!(pinned.complete(), format!("docker.io/library/nginx@{digest}"));
         assert_eq!(pinned.familiar(), format!("nginx@{digest}"));
         assert_eq!((pinned.repository(), pinned.is_pinned()), ("docker.io/library/nginx", true));
-        let own = Reference::parse("localhost:5000/a/b").unwrap();
-        assert_eq!((own.repository(), own.registry()), ("localhost:5000/a/b", "localhost:5000"));
+        for own in ["localhost:5000/a/b", "localhost:5000/a/b:1"] {
+            let own = Reference::parse(own).unwrap();
+            assert_eq!(
+                (own.repository(), own.registry()),
+                ("localhost:5000/a/b", "localhost:5000")
+            );
+        }
     }
 
     #[test]
-    fn a_malformed_name_is_refused() {
+    fn a_malformed_name_is_refused_in_dockers_words() {
         let upper = Reference::parse("Nginx").unwrap_err().message;
-        assert!(upper.ends_with("repository name (Nginx) must be lowercase"), "{upper}");
-        assert!(Reference::parse("a b").is_err());
+        assert_eq!(upper, "invalid reference format: repository name (Nginx) must be lowercase");
+        for malformed in ["", "a b", "nginx:", "nginx@sha256:12", "-x"] {
+            let error = Reference::parse(malformed).unwrap_err().message;
+            assert!(error.starts_with("invalid reference format"), "{error}");
+        }
     }
 }
