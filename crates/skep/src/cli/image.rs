@@ -2,7 +2,7 @@
 
 use super::query::{filters, list, number, text};
 use super::table::List;
-use super::{Host, human, print, say};
+use super::{Host, Listing, human, print, say};
 use crate::client::{Client, escape};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -18,18 +18,8 @@ pub(crate) struct Images {
     /// Show this repository alone
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<String>,
-    /// Show only what fits, KEY=VALUE
-    #[arg(short, long, value_name = "FILTER")]
-    filter: Vec<String>,
-    /// Write the list by a template, or as `json`
-    #[arg(long, value_name = "TEMPLATE")]
-    format: Option<String>,
-    /// Show ids alone
-    #[arg(short, long)]
-    quiet: bool,
-    /// Show whole ids
-    #[arg(long)]
-    no_trunc: bool,
+    #[command(flatten)]
+    listing: Listing,
     #[command(flatten)]
     host: Host,
 }
@@ -72,16 +62,10 @@ impl Images {
     pub(crate) async fn run(self) -> Result<()> {
         let more: Vec<(&str, &str)> =
             self.name.iter().map(|name| ("reference", name.as_str())).collect();
-        let query = filters(&self.filter, &more)?;
+        let query = filters(&self.listing.filter, &more)?;
         let client = self.host.client()?;
         let images: Vec<Value> = client.get(&format!("/images/json?filters={query}")).await?;
-        let table = table(images, self.no_trunc, human::now());
-        print(&if self.quiet {
-            table.quiet("ID")
-        } else {
-            table.render(self.format.as_deref())?
-        });
-        Ok(())
+        self.listing.print(&table(images, self.listing.no_trunc, human::now()))
     }
 }
 

@@ -134,9 +134,17 @@ pub(crate) struct Listing {
     /// Show ids alone
     #[arg(short, long)]
     quiet: bool,
-    /// Show whole ids
+    /// Show whole ids and texts
     #[arg(long)]
     no_trunc: bool,
+}
+
+impl Listing {
+    /// Writes the list as its user wants it.
+    fn print(&self, list: &table::List) -> Result<()> {
+        print(&if self.quiet { list.quiet("ID") } else { list.render(self.format.as_deref())? });
+        Ok(())
+    }
 }
 
 /// An error that was told already: the exit code alone is left.

@@ -2,7 +2,7 @@
 
 use super::query::{filters, labels, text};
 use super::table::List;
-use super::{Listing, human, print, say, show};
+use super::{Listing, human, say, show};
 use crate::client::{Client, Refusal, escape};
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -161,8 +161,7 @@ async fn ls(client: &Client, verb: &Listing) -> Result<()> {
             text(network, "/Created").to_owned(),
         ]);
     }
-    print(&if verb.quiet { table.quiet("ID") } else { table.render(verb.format.as_deref())? });
-    Ok(())
+    verb.print(&table)
 }
 
 async fn rm(client: &Client, verb: &Rm) -> Result<()> {

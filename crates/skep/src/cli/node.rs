@@ -3,7 +3,7 @@
 use super::query::{filters, labels, list, number, text};
 use super::swarm::Availability;
 use super::table::List;
-use super::{Listing, human, print, say, show, tasks};
+use super::{Listing, human, say, show, tasks};
 use crate::client::{Client, escape};
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
@@ -42,7 +42,7 @@ pub(crate) struct Ps {
     #[arg(value_name = "NODE", default_value = "self")]
     names: Vec<String>,
     #[command(flatten)]
-    listing: tasks::Listing,
+    tasks: tasks::Tasks,
 }
 
 #[derive(Args, Debug)]
@@ -96,7 +96,7 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
         Verb::Ps(verb) => {
             let names: Vec<(&str, &str)> =
                 verb.names.iter().map(|name| ("node", name.as_str())).collect();
-            tasks::ls(client, &verb.listing, &names).await
+            tasks::ls(client, &verb.tasks, &names).await
         }
         Verb::Update(verb) => update(client, &verb).await,
         Verb::Rm(verb) => {
@@ -117,13 +117,7 @@ async fn ls(client: &Client, verb: &Listing) -> Result<()> {
     let mut nodes: Vec<Value> = client.get(&format!("/nodes?filters={query}")).await?;
     let info: Value = client.get("/info").await?;
     nodes.sort_by_key(|node| human::natural(text(node, "/Description/Hostname")));
-    let table = table(&nodes, text(&info, "/Swarm/NodeID"));
-    if verb.quiet {
-        print(&table.quiet("ID"));
-        return Ok(());
-    }
-    print(&table.render(verb.format.as_deref())?);
-    Ok(())
+    verb.print(&table(&nodes, text(&info, "/Swarm/NodeID")))
 }
 
 fn table(nodes: &[Value], own: &str) -> List {

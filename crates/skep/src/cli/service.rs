@@ -9,7 +9,7 @@ mod update;
 
 use super::query::{filters, list, number, text};
 use super::table::List;
-use super::{Listing, human, print, progress, say, show, tasks};
+use super::{Listing, human, progress, say, show, tasks};
 use crate::client::{Client, escape};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -53,7 +53,7 @@ pub(crate) struct Ps {
     #[arg(required = true, value_name = "SERVICE")]
     names: Vec<String>,
     #[command(flatten)]
-    listing: tasks::Listing,
+    tasks: tasks::Tasks,
 }
 
 #[derive(Args, Debug)]
@@ -104,7 +104,7 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
                 ids.push(text(&read(client, name).await?, "/ID").to_owned());
             }
             let ids: Vec<(&str, &str)> = ids.iter().map(|id| ("service", id.as_str())).collect();
-            tasks::ls(client, &verb.listing, &ids).await
+            tasks::ls(client, &verb.tasks, &ids).await
         }
         Verb::Rm(verb) => {
             let one = async |name: &str| {
@@ -159,8 +159,7 @@ pub(crate) async fn ls(client: &Client, verb: &Listing, more: &[(&str, &str)]) -
         return Ok(false);
     }
     services.sort_by_key(|service| human::natural(text(service, "/Spec/Name")));
-    let table = table(&services, verb.no_trunc);
-    print(&if verb.quiet { table.quiet("ID") } else { table.render(verb.format.as_deref())? });
+    verb.print(&table(&services, verb.no_trunc))?;
     Ok(true)
 }
 

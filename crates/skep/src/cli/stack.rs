@@ -47,7 +47,7 @@ pub(crate) struct Ps {
     #[arg(value_name = "STACK")]
     name: String,
     #[command(flatten)]
-    listing: tasks::Listing,
+    tasks: tasks::Tasks,
 }
 
 #[derive(Args, Debug)]
@@ -75,7 +75,7 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
         Verb::Ls(verb) => ls(client, &verb).await,
         Verb::Ps(verb) => {
             let label = label(&verb.name);
-            if !tasks::ls_some(client, &verb.listing, &[("label", &label)]).await? {
+            if !tasks::ls_some(client, &verb.tasks, &[("label", &label)]).await? {
                 bail!("nothing found in stack: {}", verb.name);
             }
             Ok(())

@@ -2,7 +2,7 @@
 
 use super::query::{filters, list, number, text};
 use super::table::List;
-use super::{human, print};
+use super::{Listing, human};
 use crate::client::Client;
 use anyhow::Result;
 use clap::Args;
@@ -14,22 +14,12 @@ use time::OffsetDateTime;
 const ERROR_MAX: usize = 30;
 
 #[derive(Args, Debug)]
-pub(crate) struct Listing {
-    /// Show only what fits, KEY=VALUE
-    #[arg(short, long, value_name = "FILTER")]
-    pub(crate) filter: Vec<String>,
-    /// Write the list by a template, or as `json`
-    #[arg(long, value_name = "TEMPLATE")]
-    pub(crate) format: Option<String>,
-    /// Show ids alone
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Show whole ids and errors
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
+pub(crate) struct Tasks {
+    #[command(flatten)]
+    listing: Listing,
     /// Show ids of services and nodes instead of names
     #[arg(long)]
-    pub(crate) no_resolve: bool,
+    no_resolve: bool,
 }
 
 /// Names of services and nodes by their ids.
@@ -60,24 +50,20 @@ impl Names {
 }
 
 /// Prints the tasks that fit; says whether there are any.
-pub(crate) async fn ls_some(
-    client: &Client,
-    verb: &Listing,
-    more: &[(&str, &str)],
-) -> Result<bool> {
-    let query = filters(&verb.filter, more)?;
+pub(crate) async fn ls_some(client: &Client, verb: &Tasks, more: &[(&str, &str)]) -> Result<bool> {
+    let query = filters(&verb.listing.filter, more)?;
     let tasks: Vec<Value> = client.get(&format!("/tasks?filters={query}")).await?;
     let names = if verb.no_resolve { Names::default() } else { Names::read(client).await? };
     if tasks.is_empty() && !more.is_empty() && more[0].0 == "label" {
         return Ok(false);
     }
-    let table = table(tasks, &names, verb.no_trunc, human::now());
-    print(&if verb.quiet { table.quiet("ID") } else { table.render(verb.format.as_deref())? });
+    let listing = &verb.listing;
+    listing.print(&table(tasks, &names, listing.no_trunc, human::now()))?;
     Ok(true)
 }
 
 /// Prints the tasks that fit.
-pub(crate) async fn ls(client: &Client, verb: &Listing, more: &[(&str, &str)]) -> Result<()> {
+pub(crate) async fn ls(client: &Client, verb: &Tasks, more: &[(&str, &str)]) -> Result<()> {
     ls_some(client, verb, more).await.map(drop)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cli::query::{filters, labels, list, number, text};
 use crate::cli::table::List;
-use crate::cli::{Host, human, print};
+use crate::cli::{Host, Listing, human};
 use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
@@ -16,18 +16,8 @@ pub(crate) struct Ps {
     /// Show containers that do not run, too
     #[arg(short, long)]
     all: bool,
-    /// Show only what fits, KEY=VALUE
-    #[arg(short, long, value_name = "FILTER")]
-    filter: Vec<String>,
-    /// Write the list by a template, or as `json`
-    #[arg(long, value_name = "TEMPLATE")]
-    format: Option<String>,
-    /// Show ids alone
-    #[arg(short, long)]
-    quiet: bool,
-    /// Show whole ids and commands
-    #[arg(long)]
-    no_trunc: bool,
+    #[command(flatten)]
+    listing: Listing,
     /// Show as many of the last made, running or not
     #[arg(short = 'n', long, value_name = "N")]
     last: Option<u32>,
@@ -37,17 +27,11 @@ pub(crate) struct Ps {
 
 impl Ps {
     pub(crate) async fn run(self) -> Result<()> {
-        let query = filters(&self.filter, &[])?;
+        let query = filters(&self.listing.filter, &[])?;
         let limit = self.last.map(|limit| format!("&limit={limit}")).unwrap_or_default();
         let path = format!("/containers/json?all={}&filters={query}{limit}", self.all);
         let containers: Vec<Value> = self.host.client()?.get(&path).await?;
-        let table = table(&containers, self.no_trunc, human::now());
-        print(&if self.quiet {
-            table.quiet("ID")
-        } else {
-            table.render(self.format.as_deref())?
-        });
-        Ok(())
+        self.listing.print(&table(&containers, self.listing.no_trunc, human::now()))
     }
 }
 
