@@ -18,21 +18,21 @@ pub(super) async fn run(layout: &Layout) -> Result<()> {
         }
     }
     // SIGKILL: the daemons have nothing to put in order that is not removed below.
-    for place in layout.places() {
-        if let Some(pid) = node::daemon(&place) {
+    for node in layout.nodes() {
+        if let Some(pid) = node::daemon(&node) {
             end(pid, Signal::SIGKILL).await?;
         }
         // After its daemon, which would start it again.
-        remains::end_resolver(&place.run).await?;
+        remains::end_resolver(&node.run).await?;
     }
     println!("==> containers");
     containerd::stop(&layout.containerd()).await.context("cannot stop the lab's containerd")?;
     println!("==> networks");
-    for place in layout.places() {
-        let netns = place.netns();
-        remains::remove_networks(&place.run, GATEWAY_SUBNET, Some(&netns))
+    for node in layout.nodes() {
+        let netns = node.netns();
+        remains::remove_networks(&node.run, GATEWAY_SUBNET, Some(&netns))
             .await
-            .with_context(|| format!("cannot clean {}", place.name))?;
+            .with_context(|| format!("cannot clean {}", node.name))?;
     }
     layout.underlay().down().context("cannot remove the lab's underlay")?;
     println!("==> files");

@@ -35,7 +35,7 @@ struct Way {
 
 /// Follows node-1's published ports for as long as the lab is up.
 pub(super) async fn run(layout: &Layout) -> Result<()> {
-    let node = layout.place(1);
+    let node = layout.node(1);
     let client = Client::unix(&node.socket());
     let way = Way { here: layout.localhost(), there: node.address };
     let mut open: BTreeMap<Port, DropGuard> = BTreeMap::new();

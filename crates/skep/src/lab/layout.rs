@@ -28,7 +28,7 @@ pub(crate) struct Layout {
 
 /// One node of a lab.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Node {
     pub(crate) number: u8,
     pub(crate) name: String,
     /// The network namespace's name, and the containerd namespace's.
@@ -75,11 +75,11 @@ impl Layout {
         }
     }
 
-    /// The place of node `number`, counted from 1.
-    pub(crate) fn place(&self, number: u8) -> Place {
+    /// The node of this number, counted from 1.
+    pub(crate) fn node(&self, number: u8) -> Node {
         let name = format!("node-{number}");
         let underlay = self.underlay();
-        Place {
+        Node {
             number,
             namespace: format!("{}{number}", underlay.node),
             address: underlay.address(number.into()),
@@ -122,9 +122,9 @@ impl Layout {
     }
 
     /// The nodes that were brought up, by what is on disk.
-    pub(crate) fn places(&self) -> Vec<Place> {
-        let known = |number: &u8| self.place(*number).data.is_dir();
-        (1..=NODES_MAX).filter(known).map(|number| self.place(number)).collect()
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        let known = |number: &u8| self.node(*number).data.is_dir();
+        (1..=NODES_MAX).filter(known).map(|number| self.node(number)).collect()
     }
 
     /// The resolver's configuration of every node: no upstream, no search domain.
@@ -149,7 +149,7 @@ impl Layout {
     }
 }
 
-impl Place {
+impl Node {
     pub(crate) fn socket(&self) -> PathBuf {
         self.run.join("docker.sock")
     }
@@ -178,12 +178,12 @@ mod tests {
     #[test]
     fn the_usual_lab_is_where_the_story_says() {
         let layout = Layout::new(DEFAULT.to_owned(), None, None);
-        let place = layout.place(1);
-        assert_eq!(place.address, Ipv4Addr::new(192, 168, 100, 2));
-        assert_eq!(place.namespace, "skep-node-1");
-        assert_eq!(place.cgroup_parent, "/skep-lab/node-1");
-        assert_eq!(place.socket(), Path::new("/run/skep/lab/node-1/docker.sock"));
-        assert_eq!(place.data, Path::new("/var/lib/skep/lab/node-1"));
+        let node = layout.node(1);
+        assert_eq!(node.address, Ipv4Addr::new(192, 168, 100, 2));
+        assert_eq!(node.namespace, "skep-node-1");
+        assert_eq!(node.cgroup_parent, "/skep-lab/node-1");
+        assert_eq!(node.socket(), Path::new("/run/skep/lab/node-1/docker.sock"));
+        assert_eq!(node.data, Path::new("/var/lib/skep/lab/node-1"));
         assert_eq!(layout.localhost(), Ipv4Addr::LOCALHOST);
     }
 
@@ -192,13 +192,13 @@ mod tests {
         let parts = |name: &str, subnet: &str| {
             let mut layout = Layout::new(name.to_owned(), None, None);
             layout.subnet = Some(net(subnet));
-            let (place, underlay) = (layout.place(1), layout.underlay());
+            let (node, underlay) = (layout.node(1), layout.underlay());
             [
-                place.namespace,
-                place.address.to_string(),
-                place.cgroup_parent,
-                place.data.display().to_string(),
-                place.run.display().to_string(),
+                node.namespace,
+                node.address.to_string(),
+                node.cgroup_parent,
+                node.data.display().to_string(),
+                node.run.display().to_string(),
                 layout.localhost().to_string(),
                 underlay.name,
                 layout.containerd_run().display().to_string(),

@@ -16,7 +16,7 @@ mod up;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use ipnet::Ipv4Net;
-use layout::{DEFAULT, Layout, Place};
+use layout::{DEFAULT, Layout, Node};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -98,11 +98,11 @@ pub(crate) async fn run(lab: Lab) -> Result<()> {
         }
         Verb::Down => down::run(&layout).await,
         Verb::Ls => node::list(&layout).await,
-        Verb::Exec { node, command } => node::exec(&place(&layout, &node)?, &command),
-        Verb::Cut { node } => node::cut(&layout, &place(&layout, &node)?),
-        Verb::Heal { node } => node::heal(&layout, &place(&layout, &node)?),
-        Verb::Kill { node } => node::kill(&place(&layout, &node)?).await,
-        Verb::Start { node } => node::start(&layout, &place(&layout, &node)?).await,
+        Verb::Exec { node, command } => node::exec(&find(&layout, &node)?, &command),
+        Verb::Cut { node } => node::cut(&layout, &find(&layout, &node)?),
+        Verb::Heal { node } => node::heal(&layout, &find(&layout, &node)?),
+        Verb::Kill { node } => node::kill(&find(&layout, &node)?).await,
+        Verb::Start { node } => node::start(&layout, &find(&layout, &node)?).await,
         Verb::Load { files } => node::load(&layout, &files).await,
         Verb::Keep => keep::run(&layout).await,
         Verb::Forward => forward::run(&layout).await,
@@ -122,13 +122,13 @@ fn noted_subnet(layout: &Layout) -> Result<Option<Ipv4Net>> {
 }
 
 /// Finds a node of the lab by its name.
-fn place(layout: &Layout, name: &str) -> Result<Place> {
-    let places = layout.places();
-    if places.is_empty() {
+fn find(layout: &Layout, name: &str) -> Result<Node> {
+    let nodes = layout.nodes();
+    if nodes.is_empty() {
         bail!("the lab {} is not up: run `skep lab up` first", layout.name);
     }
-    let names: Vec<&str> = places.iter().map(|place| place.name.as_str()).collect();
+    let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
     let known = names.join(", ");
-    let found = places.iter().find(|place| place.name == name).cloned();
+    let found = nodes.iter().find(|node| node.name == name).cloned();
     found.with_context(|| format!("no node {name} in the lab: there are {known}"))
 }

@@ -1,6 +1,6 @@
 //! One node of the lab: its daemon and its plug.
 
-use super::layout::{Layout, Place};
+use super::layout::{Layout, Node};
 use crate::client::Client;
 use crate::process::{alive, end, running};
 use anyhow::{Context, Result, bail};
@@ -41,28 +41,28 @@ pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Resul
 }
 
 /// The pid of a node's daemon.
-pub(super) fn daemon(place: &Place) -> Option<Pid> {
-    running(&place.pid_file(), &place.data.display().to_string())
+pub(super) fn daemon(node: &Node) -> Option<Pid> {
+    running(&node.pid_file(), &node.data.display().to_string())
 }
 
 /// Starts a node's daemon, if it does not run, and waits until its API answers.
-pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
-    let pid = if let Some(pid) = daemon(place) {
+pub(super) async fn start(layout: &Layout, node: &Node) -> Result<()> {
+    let pid = if let Some(pid) = daemon(node) {
         pid
     } else {
-        fs::create_dir_all(&place.data)?;
-        fs::create_dir_all(&place.run)?;
+        fs::create_dir_all(&node.data)?;
+        fs::create_dir_all(&node.run)?;
         let text = |path: PathBuf| path.display().to_string();
         let arguments = [
             "daemon".to_owned(),
             "--data".to_owned(),
-            text(place.data.clone()),
+            text(node.data.clone()),
             "--run".to_owned(),
-            text(place.run.clone()),
+            text(node.run.clone()),
             "--hostname".to_owned(),
-            place.name.clone(),
+            node.name.clone(),
             "--netns".to_owned(),
-            text(place.netns()),
+            text(node.netns()),
             "--resolv-conf".to_owned(),
             text(layout.resolv_conf()),
             "--containerd".to_owned(),
@@ -70,24 +70,24 @@ pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
             "--runc-root".to_owned(),
             text(layout.containerd().runc_root()),
             "--containerd-namespace".to_owned(),
-            place.namespace.clone(),
+            node.namespace.clone(),
             "--cgroup-parent".to_owned(),
-            place.cgroup_parent.clone(),
+            node.cgroup_parent.clone(),
         ];
-        launch(&arguments, &place.log(), &place.pid_file())?
+        launch(&arguments, &node.log(), &node.pid_file())?
     };
-    let client = Client::unix(&place.socket());
+    let client = Client::unix(&node.socket());
     let deadline = tokio::time::sleep(START_MAX);
     tokio::pin!(deadline);
     while !client.answers().await {
         if !alive(pid) {
-            bail!("the daemon of {} ended: its log is {}", place.name, place.log().display());
+            bail!("the daemon of {} ended: its log is {}", node.name, node.log().display());
         }
         tokio::select! {
             () = &mut deadline => bail!(
                 "the daemon of {} does not answer: its log is {}",
-                place.name,
-                place.log().display()
+                node.name,
+                node.log().display()
             ),
             () = tokio::time::sleep(POLL) => {}
         }
@@ -96,44 +96,41 @@ pub(super) async fn start(layout: &Layout, place: &Place) -> Result<()> {
 }
 
 /// Ends a node's daemon as a power cut would. Another one can start in its place at once.
-pub(super) async fn kill(place: &Place) -> Result<()> {
-    let Some(pid) = daemon(place) else {
-        bail!("the daemon of {} does not run", place.name);
+pub(super) async fn kill(node: &Node) -> Result<()> {
+    let Some(pid) = daemon(node) else {
+        bail!("the daemon of {} does not run", node.name);
     };
     end(pid, Signal::SIGKILL).await?;
     // The process looks dead while its other threads still end and hold its files.
     let free = async {
-        while let Err(taken) = crate::daemon::lock(&place.data) {
+        while let Err(taken) = crate::daemon::lock(&node.data) {
             tracing::debug!(%taken, "the lock is not free yet");
             tokio::time::sleep(POLL).await;
         }
     };
     let in_time = tokio::time::timeout(UNLOCK_MAX, free).await;
-    in_time.with_context(|| format!("the killed daemon of {} keeps its lock", place.name))
+    in_time.with_context(|| format!("the killed daemon of {} keeps its lock", node.name))
 }
 
-pub(super) fn cut(layout: &Layout, place: &Place) -> Result<()> {
-    layout.underlay().cut(place.number.into()).with_context(|| format!("cannot cut {}", place.name))
+pub(super) fn cut(layout: &Layout, node: &Node) -> Result<()> {
+    layout.underlay().cut(node.number.into()).with_context(|| format!("cannot cut {}", node.name))
 }
 
-pub(super) fn heal(layout: &Layout, place: &Place) -> Result<()> {
-    layout
-        .underlay()
-        .heal(place.number.into())
-        .with_context(|| format!("cannot heal {}", place.name))
+pub(super) fn heal(layout: &Layout, node: &Node) -> Result<()> {
+    layout.underlay().heal(node.number.into()).with_context(|| format!("cannot heal {}", node.name))
 }
 
 /// Becomes `command` in a node's network namespace. The mounts stay: `/sys/fs/cgroup` is seen.
 #[expect(clippy::disallowed_methods, reason = "the user asked for this program")]
-pub(super) fn exec(place: &Place, command: &[String]) -> Result<()> {
-    linux::enter(&place.netns())
-        .with_context(|| format!("cannot enter the namespace of {}", place.name))?;
+pub(super) fn exec(node: &Node, command: &[String]) -> Result<()> {
+    linux::enter(&node.netns())
+        .with_context(|| format!("cannot enter the namespace of {}", node.name))?;
     let Some((program, arguments)) = command.split_first() else {
         bail!("no command given");
     };
     let error = Command::new(program)
         .args(arguments)
-        .env("DOCKER_HOST", format!("unix://{}", place.socket().display()))
+        .env("DOCKER_HOST", format!("unix://{}", node.socket().display()))
         .exec();
     Err(error).with_context(|| format!("cannot run {program}"))
 }
@@ -142,11 +139,11 @@ pub(super) fn exec(place: &Place, command: &[String]) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "the user asked for this table")]
 pub(super) async fn list(layout: &Layout) -> Result<()> {
     println!("{:<10}{:<18}{:<10}DOCKER_HOST", "NODE", "ADDRESS", "DAEMON");
-    for place in layout.places() {
-        let up = Client::unix(&place.socket()).answers().await;
+    for node in layout.nodes() {
+        let up = Client::unix(&node.socket()).answers().await;
         let state = if up { "up" } else { "down" };
-        let host = format!("unix://{}", place.socket().display());
-        println!("{:<10}{:<18}{state:<10}{host}", place.name, place.address.to_string());
+        let host = format!("unix://{}", node.socket().display());
+        println!("{:<10}{:<18}{state:<10}{host}", node.name, node.address.to_string());
     }
     Ok(())
 }
@@ -155,11 +152,11 @@ pub(super) async fn list(layout: &Layout) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "progress for the user")]
 pub(super) async fn load(layout: &Layout, files: &[PathBuf]) -> Result<()> {
     for file in files {
-        for place in layout.places() {
-            let answer = crate::images::load(&Client::unix(&place.socket()), file)
+        for node in layout.nodes() {
+            let answer = crate::images::load(&Client::unix(&node.socket()), file)
                 .await
-                .with_context(|| format!("cannot load {} into {}", file.display(), place.name))?;
-            println!("{}: {}", place.name, answer.trim().replace('\n', ", "));
+                .with_context(|| format!("cannot load {} into {}", file.display(), node.name))?;
+            println!("{}: {}", node.name, answer.trim().replace('\n', ", "));
         }
     }
     Ok(())
@@ -173,10 +170,9 @@ mod tests {
     /// Something that looks like a node's daemon and ends at once; the test keeps the lock as a
     /// thread that is slow to end would.
     #[expect(clippy::disallowed_methods, reason = "tests run programs")]
-    fn fake_daemon(place: &Place) -> std::process::Child {
-        let child =
-            Command::new("tail").args(["-f", "/dev/null"]).arg(&place.data).spawn().unwrap();
-        fs::write(place.pid_file(), child.id().to_string()).unwrap();
+    fn fake_daemon(node: &Node) -> std::process::Child {
+        let child = Command::new("tail").args(["-f", "/dev/null"]).arg(&node.data).spawn().unwrap();
+        fs::write(node.pid_file(), child.id().to_string()).unwrap();
         child
     }
 
@@ -184,17 +180,17 @@ mod tests {
     async fn kill_returns_when_the_lock_is_free() {
         let folder = tempfile::tempdir().unwrap();
         let (data, run) = (folder.path().join("data"), folder.path().join("run"));
-        let place = Layout::new("t".to_owned(), Some(data), Some(run)).place(1);
-        for folder in [&place.data, &place.run] {
+        let node = Layout::new("t".to_owned(), Some(data), Some(run)).node(1);
+        for folder in [&node.data, &node.run] {
             fs::create_dir_all(folder).unwrap();
         }
-        let mut child = fake_daemon(&place);
+        let mut child = fake_daemon(&node);
         // Its arguments are seen a moment after it has started.
-        while daemon(&place).is_none() {
+        while daemon(&node).is_none() {
             tokio::time::sleep(POLL).await;
         }
-        let held = crate::daemon::lock(&place.data).unwrap();
-        let killed = kill(&place);
+        let held = crate::daemon::lock(&node.data).unwrap();
+        let killed = kill(&node);
         tokio::pin!(killed);
         // The daemon is a zombie of this test, which counts as ended; the lock is not free.
         let early = tokio::time::timeout(POLL * 4, &mut killed).await;
@@ -202,6 +198,6 @@ mod tests {
         child.wait().unwrap();
         drop(held);
         killed.await.unwrap();
-        crate::daemon::lock(&place.data).unwrap();
+        crate::daemon::lock(&node.data).unwrap();
     }
 }

@@ -30,24 +30,24 @@ pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<(
     fs::create_dir_all(&layout.run).context("cannot make the lab's folder")?;
     let underlay = underlay(&mut layout)?;
     let layout = &layout;
-    let known = layout.places().last().map_or(0, |place| place.number);
+    let known = layout.nodes().last().map_or(0, |node| node.number);
     fs::write(layout.resolv_conf(), "# The lab's nodes have no upstream name server.\n")?;
     println!("==> containerd");
     containerd::Owned::start(layout.containerd()).await.context("cannot start containerd")?;
     // It starts containerd anew when that dies.
     beside(layout, "keep", &layout.keeper_pid())?;
     for number in 1..=nodes.max(known) {
-        let place = layout.place(number);
-        println!("==> {} at {}", place.name, place.address);
+        let node = layout.node(number);
+        println!("==> {} at {}", node.name, node.address);
         underlay
             .add_node(number.into())
-            .with_context(|| format!("cannot plug {} in", place.name))?;
-        node::start(layout, &place).await?;
+            .with_context(|| format!("cannot plug {} in", node.name))?;
+        node::start(layout, &node).await?;
     }
     form(layout, nodes.max(known)).await?;
     // It forwards localhost to node-1.
     beside(layout, "forward", &layout.forwarder_pid())?;
-    let first = layout.place(1);
+    let first = layout.node(1);
     println!("==> the cluster is up: {} nodes", nodes.max(known));
     println!("==> published ports answer on {}\n", layout.localhost());
     println!("export DOCKER_HOST=unix://{}", first.socket().display());
@@ -89,7 +89,7 @@ fn subnets(routes: &str) -> Vec<Ipv4Net> {
 
 /// Makes the first node a manager and lets the others join; waits until all are ready.
 async fn form(layout: &Layout, nodes: u8) -> Result<()> {
-    let first = layout.place(1);
+    let first = layout.node(1);
     let manager = Client::unix(&first.socket());
     if state(&manager).await? == "inactive" {
         let request = json!({
@@ -100,19 +100,19 @@ async fn form(layout: &Layout, nodes: u8) -> Result<()> {
     }
     let swarm: Value = manager.get("/swarm").await?;
     for number in 2..=nodes {
-        let place = layout.place(number);
-        let client = Client::unix(&place.socket());
+        let node = layout.node(number);
+        let client = Client::unix(&node.socket());
         if state(&client).await? == "inactive" {
             let request = json!({
                 "ListenAddr": "0.0.0.0:2377",
-                "AdvertiseAddr": place.address.to_string(),
+                "AdvertiseAddr": node.address.to_string(),
                 "RemoteAddrs": [format!("{}:2377", first.address)],
                 "JoinToken": swarm["JoinTokens"]["Worker"],
             });
             client
                 .order("/swarm/join", &request)
                 .await
-                .with_context(|| format!("{} cannot join", place.name))?;
+                .with_context(|| format!("{} cannot join", node.name))?;
         }
     }
     let ready = async {
