@@ -1,11 +1,29 @@
-//! The way to the kernel, and where it comes in.
+//! The way to the kernel, where it comes in, and where it is left.
 
 use core::arch::{asm, global_asm};
+use core::panic::PanicInfo;
 
 #[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "mov rdi, rsp", "and rsp, -16", "call begin", "ud2");
 #[cfg(target_arch = "aarch64")]
 global_asm!(".globl _start", "_start:", "mov x0, sp", "bl begin", "brk #1");
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    exit(255)
+}
+
+/// The compiled `core` names it; nothing here unwinds.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// Ends the program.
+pub fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: a plain number.
+        unsafe { call(number::EXIT_GROUP, [code as usize, 0, 0, 0]) };
+    }
+}
 
 /// Makes a system call; below zero is an error.
 ///

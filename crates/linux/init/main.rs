@@ -13,7 +13,7 @@ mod kernel;
 
 use core::mem::MaybeUninit;
 use core::ptr::{null, null_mut};
-use kernel::{call, number};
+use kernel::{call, exit, number};
 
 const SIG_BLOCK: usize = 0;
 const SIG_SETMASK: usize = 2;
@@ -37,15 +37,6 @@ const fn bit(signal: i32) -> u64 {
 
 /// A text that ends with a zero.
 type Text = *const u8;
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    exit(255)
-}
-
-/// The compiled `core` names it; nothing here unwinds.
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
 
 /// Where the kernel starts it: the stack holds the number of arguments, the arguments, a null, the
 /// environment, a null.
@@ -275,12 +266,5 @@ fn complain(what: Text, about: Text) {
             }
             call(number::WRITE, [2, text as usize, length, 0]);
         }
-    }
-}
-
-fn exit(code: i32) -> ! {
-    loop {
-        // SAFETY: a plain number.
-        unsafe { call(number::EXIT_GROUP, [code as usize, 0, 0, 0]) };
     }
 }

@@ -9,14 +9,6 @@
 #[allow(dead_code, reason = "the init's other calls")]
 mod kernel;
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    exit(255)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
-
 /// # Safety
 ///
 /// `stack` is the stack as execve(2) leaves it.
@@ -32,7 +24,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     let [call, first, second, third, fourth] = numbers;
     // SAFETY: no pointer is given; where one is wanted, the kernel refuses the address.
     let answer = unsafe { kernel::call(call, [first, second, third, fourth]) };
-    exit(if answer < 0 { answer.unsigned_abs() } else { 0 })
+    kernel::exit(if answer < 0 { -answer as i32 } else { 0 })
 }
 
 fn number(mut text: *const u8) -> usize {
@@ -44,11 +36,4 @@ fn number(mut text: *const u8) -> usize {
         text = unsafe { text.add(1) };
     }
     value
-}
-
-fn exit(code: usize) -> ! {
-    loop {
-        // SAFETY: a plain number.
-        unsafe { kernel::call(kernel::number::EXIT_GROUP, [code, 0, 0, 0]) };
-    }
 }
