@@ -85,6 +85,18 @@ pub(crate) fn entries<'a>(node: &'a Node, log: &mut Log) -> &'a [Entry] {
     }
 }
 
+/// The items of a list; none where it is nothing, an error where it is something else.
+pub(crate) fn items<'a>(node: &'a Node, log: &mut Log) -> &'a [Node] {
+    match &node.value {
+        Value::List(items) => items,
+        Value::Null => &[],
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
+            log.error(node, format!("this is {}, and should be a list", node.kind()));
+            &[]
+        }
+    }
+}
+
 /// The known key that a person most likely meant.
 fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Longer words may have more slips in them.

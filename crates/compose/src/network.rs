@@ -1,7 +1,7 @@
 //! Networks: the stack's own, and the wishes of services to be on them.
 
 use crate::Around;
-use crate::fields::{Fields, entries};
+use crate::fields::{Fields, entries, items};
 use crate::project::{StackNetwork, StackPart, stack_labels};
 use crate::remark::Log;
 use crate::scalar::{boolean, labels, strings, text};
@@ -95,10 +95,7 @@ fn ipam(node: &Node, spec: &mut NetworkSpec, log: &mut Log) {
     let config = fields.take("config");
     fields.finish(log);
     let Some(config) = config else { return };
-    let Value::List(items) = &config.value else {
-        log.error(config, format!("this is {}, and should be a list", config.kind()));
-        return;
-    };
+    let items = items(config, log);
     if let Some(second) = items.get(1) {
         log.error(second, "a network with more than one subnet is not supported by skep yet");
     }

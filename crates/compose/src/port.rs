@@ -1,6 +1,6 @@
 //! Published ports: `8080:80`, ranges, and the long form.
 
-use crate::fields::Fields;
+use crate::fields::{Fields, items};
 use crate::remark::Log;
 use crate::scalar::{integer, scalar, text, word};
 use crate::tree::{Node, Value};
@@ -13,21 +13,10 @@ const MODES: [(&str, PublishMode); 2] =
 /// Reads `ports`. A port of a later file takes the place of one of an earlier file that is
 /// published under the same number.
 pub(crate) fn ports(node: &Node, log: &mut Log) -> Vec<PublishedPort> {
-    let Value::List(items) = &node.value else {
-        log.error(node, format!("this is {}, and should be a list", node.kind()));
-        return Vec::new();
-    };
     let mut ports: Vec<(&Node, PublishedPort)> = Vec::new();
-    for item in items {
-        let new = match &item.value {
-            Value::Map(_) => long(item, log).into_iter().collect(),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Int(_)
-            | Value::Float(_)
-            | Value::Text(_)
-            | Value::List(_) => short(item, log),
-        };
+    for item in items(node, log) {
+        let is_long = matches!(item.value, Value::Map(_));
+        let new = if is_long { long(item, log).into_iter().collect() } else { short(item, log) };
         for port in new {
             let same = |other: &PublishedPort| {
                 port.published != 0

@@ -1,7 +1,7 @@
 //! Mounts: `data:/var/lib/data:ro`, the long form, tmpfs; and the stack's named volumes.
 
 use crate::Around;
-use crate::fields::{Fields, entries};
+use crate::fields::{Fields, entries, items};
 use crate::project::{StackPart, stack_labels};
 use crate::remark::Log;
 use crate::scalar::{boolean, integer, labels, scalar, size, strings, text, word};
@@ -44,21 +44,10 @@ pub(crate) fn mounts(
     around: &Around<'_>,
     log: &mut Log,
 ) -> Vec<Mount> {
-    let Value::List(items) = &node.value else {
-        log.error(node, format!("this is {}, and should be a list", node.kind()));
-        return Vec::new();
-    };
     let mut mounts: Vec<(&Node, Mount)> = Vec::new();
-    for item in items {
-        let mut mount = match &item.value {
-            Value::Map(_) => long(item, log),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Int(_)
-            | Value::Float(_)
-            | Value::Text(_)
-            | Value::List(_) => short(item, log),
-        };
+    for item in items(node, log) {
+        let is_long = matches!(item.value, Value::Map(_));
+        let mut mount = if is_long { long(item, log) } else { short(item, log) };
         if !mount.target.starts_with('/') {
             log.error(item, "the target should be an absolute path");
             continue;
