@@ -6,32 +6,21 @@ mod ps;
 pub(crate) use exec::Exec;
 pub(crate) use ps::Ps;
 
-use super::{Host, human, say, show, streams};
+use super::lines::{Lines, since};
+use super::{Host, say, show, streams};
 use crate::client::{Client, Refusal, escape};
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 #[derive(Args, Debug)]
 pub(crate) struct Logs {
     #[arg(value_name = "CONTAINER")]
     name: String,
-    /// Wait for more
-    #[arg(short, long)]
-    follow: bool,
-    /// Show as many lines of the end
-    #[arg(short = 'n', long, default_value = "all", value_name = "N")]
-    tail: String,
-    /// Show when each line was written
-    #[arg(short, long)]
-    timestamps: bool,
-    /// Show lines since a time: 2026-01-02T15:04:05Z, or 10m
-    #[arg(long, default_value = "", hide_default_value = true)]
-    since: String,
+    #[command(flatten)]
+    which: Lines,
     /// Show lines until a time
     #[arg(long, default_value = "", hide_default_value = true)]
     until: String,
@@ -112,30 +101,12 @@ const KINDS: [(&str, PathOf); 7] = [
     ("node", |name| format!("/nodes/{}", escape(name))),
 ];
 
-/// A time that a user wrote as the API wants it: seconds since 1970. `10m` is ten minutes ago.
-pub(super) fn since(text: &str) -> Result<String> {
-    if text.is_empty() || text.parse::<f64>().is_ok() {
-        return Ok(text.to_owned());
-    }
-    if let Some(ago) = types::parse_duration(text) {
-        let then = human::now() - ago;
-        return Ok(format!("{}.{:09}", then.unix_timestamp(), then.nanosecond()));
-    }
-    let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) else {
-        bail!("invalid time {text:?}: use 2026-01-02T15:04:05Z, or 10m for ten minutes ago");
-    };
-    Ok(format!("{}.{:09}", time.unix_timestamp(), time.nanosecond()))
-}
-
 impl Logs {
     pub(crate) async fn run(self) -> Result<()> {
         let path = format!(
-            "/containers/{}/logs?stdout=true&stderr=true&follow={}&tail={}&timestamps={}&since={}&until={}",
+            "/containers/{}/logs?{}&until={}",
             escape(&self.name),
-            self.follow,
-            escape(&self.tail),
-            self.timestamps,
-            escape(&since(&self.since)?),
+            self.which.query()?,
             escape(&since(&self.until)?),
         );
         let answer = self.host.client()?.send(Method::GET, &path, Bytes::new()).await?;
@@ -225,19 +196,5 @@ impl Rm {
         let query = format!("force={}&v={}", self.force, self.volumes);
         let path = |name: &str| (Method::DELETE, format!("/containers/{name}?{query}"));
         each(&self.host.client()?, &self.names, path).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_dates_seconds_or_ages() {
-        assert_eq!(since("").unwrap(), "");
-        assert_eq!(since("12.5").unwrap(), "12.5");
-        assert_eq!(since("2026-01-01T00:00:00Z").unwrap(), "1767225600.000000000");
-        assert!(since("10m").unwrap().contains('.'));
-        assert!(since("yesterday").is_err());
     }
 }

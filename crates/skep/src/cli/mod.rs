@@ -6,6 +6,7 @@
 mod container;
 mod human;
 mod image;
+mod lines;
 mod network;
 mod node;
 mod progress;

@@ -1,6 +1,7 @@
 //! `skep service logs`: lines of many tasks, each with its origin.
 
 use super::read;
+use crate::cli::lines::Lines;
 use crate::cli::query::{number, text};
 use crate::cli::tasks::Names;
 use crate::cli::{human, streams};
@@ -17,18 +18,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Logs {
     #[arg(value_name = "SERVICE|TASK")]
     name: String,
-    /// Wait for more
-    #[arg(short, long)]
-    follow: bool,
-    /// Show as many lines of each task's end
-    #[arg(short = 'n', long, default_value = "all", value_name = "N")]
-    tail: String,
-    /// Show when each line was written
-    #[arg(short, long)]
-    timestamps: bool,
-    /// Show lines since a time: 2026-01-02T15:04:05Z, or 10m
-    #[arg(long, default_value = "", hide_default_value = true)]
-    since: String,
+    #[command(flatten)]
+    which: Lines,
     /// Show lines as they were written, without their origin
     #[arg(long)]
     raw: bool,
@@ -54,14 +45,7 @@ struct Origins {
 pub(super) async fn run(client: &Client, verb: &Logs) -> Result<()> {
     let (path, filter) = subject(client, &verb.name).await?;
     let origins = Origins::read(client, verb, &filter).await?;
-    let path = format!(
-        "{path}/logs?stdout=true&stderr=true&follow={}&tail={}&timestamps={}&since={}&details={}",
-        verb.follow,
-        escape(&verb.tail),
-        verb.timestamps,
-        escape(&crate::cli::container::since(&verb.since)?),
-        !verb.raw,
-    );
+    let path = format!("{path}/logs?{}&details={}", verb.which.query()?, !verb.raw);
     let answer = client.send(Method::GET, &path, Bytes::new()).await?;
     if verb.raw {
         return streams::follow(answer, streams::emit).await;
@@ -116,7 +100,7 @@ impl Origins {
     /// A line of the API, `[time ]details text`, as people read it.
     fn line(&self, verb: &Logs, line: &str) -> String {
         let (time, rest) = match line.split_once(' ') {
-            Some((time, rest)) if verb.timestamps => (format!("{time} "), rest),
+            Some((time, rest)) if verb.which.timestamps => (format!("{time} "), rest),
             Some(_) | None => (String::new(), line),
         };
         // A line of the manager itself, e.g. that a node is away, has no details.
