@@ -6,7 +6,7 @@
 
 mod create;
 mod end;
-mod look;
+mod inside;
 mod mounts;
 mod remove;
 mod start;

@@ -1,0 +1,103 @@
+//! Volumes, binds, and what is kept of containers.
+
+use super::{Stage, eventually, soon};
+use crate::*;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use types::{Fault, FaultKind, Mount};
+
+#[tokio::test]
+async fn volumes_are_filled_from_the_image_and_stay_while_they_are_used() {
+    let stage = Stage::new().await;
+    let mount = Mount { source: "db".to_owned(), target: "/data".to_owned(), ..Mount::default() };
+    let id = stage.running(|config| config.spec.mounts = vec![mount]).await;
+    let volume = stage.engine.volume("db").await.unwrap();
+    assert!(volume.path.join("first").exists());
+    let spec = stage.fake.spec(&id).unwrap();
+    let mounts = spec["mounts"].as_array().unwrap();
+    let source = volume.path.to_str().unwrap();
+    assert!(
+        mounts.iter().any(|mount| mount["source"] == source && mount["destination"] == "/data")
+    );
+    assert_eq!(stage.engine.remove_volume("db").await.unwrap_err().kind, FaultKind::Conflict);
+    soon(stage.engine.remove(&id, true, true)).await.unwrap();
+    assert!(stage.engine.volume("db").await.is_ok(), "a named volume stays");
+    stage.engine.remove_volume("db").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bind_of_what_is_not_there_is_refused_in_dockers_words() {
+    let stage = Stage::new().await;
+    let source = stage.dir.path().join("host").display().to_string();
+    let mount = Mount {
+        kind: types::MountKind::Bind,
+        source: source.clone(),
+        target: "/data".to_owned(),
+        ..Mount::default()
+    };
+    let bind = |config: &mut ContainerConfig| config.spec.mounts = vec![mount.clone()];
+    let refused = format!(
+        "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+    );
+    assert_eq!(stage.try_create(bind).await.unwrap_err(), Fault::invalid(refused.clone()));
+    std::fs::create_dir(&source).unwrap();
+    let id = stage.created(bind).await;
+    std::fs::remove_dir(&source).unwrap();
+    assert_eq!(stage.engine.start(&id).await.unwrap_err(), Fault::invalid(refused));
+    std::fs::create_dir(&source).unwrap();
+    assert!(stage.engine.start(&id).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_kept_of_containers_is_roots_alone_except_what_they_read() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    stage.fake.write(&id, "text\n", false);
+    eventually(async || stage.log(&id).await.contains("text")).await;
+    let engine = stage.dir.path().join("engine");
+    let containers = engine.join("containers");
+    let folder = containers.join(&id);
+    let log = folder.join(format!("{id}-json.log"));
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let open = Permissions::from_mode(0o755);
+    for private in [&containers, &folder, &engine.join("volumes"), &engine.join("mounts")] {
+        assert_eq!(mode(private), 0o700, "{}", private.display());
+        std::fs::set_permissions(private, open.clone()).unwrap();
+    }
+    for private in [log, folder.join("record.json")] {
+        assert_eq!(mode(&private), 0o600, "{}", private.display());
+    }
+    for read in ["hosts", "hostname", "resolv.conf"] {
+        assert_eq!(mode(&folder.join(read)), 0o644, "{read}");
+    }
+    let stage = stage.restart().await;
+    for private in [&containers, &folder, &engine.join("volumes"), &engine.join("mounts")] {
+        assert_eq!(mode(private), 0o700, "{}", private.display());
+    }
+    drop(stage);
+}
+
+#[tokio::test]
+async fn a_source_that_does_not_answer_holds_up_its_own_containers_only() {
+    let stage = Stage::new().await;
+    let dead = Path::new("/net/dead");
+    let answer = stage.engine.inner.looks.hang(dead);
+    let bound = (0..12).map(|_| {
+        stage.try_create(|config| {
+            let kind = types::MountKind::Bind;
+            let (source, target) = (dead.display().to_string(), "/data".to_owned());
+            config.spec.mounts = vec![Mount { kind, source, target, ..Mount::default() }];
+        })
+    });
+    let mut bound = Box::pin(futures_util::future::join_all(bound));
+    tokio::select! {
+        biased;
+        _ = &mut bound => panic!("nobody has answered yet"),
+        _ = stage.running(|_| {}) => {}
+    }
+    answer.send(true).unwrap();
+    for made in bound.await {
+        made.unwrap();
+    }
+}

@@ -1,0 +1,171 @@
+//! What an engine finds that starts again, and one whose runtime was away.
+
+use super::{Stage, eventually};
+use crate::*;
+use serde_json::json;
+
+#[tokio::test]
+async fn an_engine_that_starts_again_takes_over_what_runs() {
+    let stage = Stage::new().await;
+    let id = stage.running(|config| config.name = "web".to_owned()).await;
+    stage.fake.write(&id, "before\n", false);
+    eventually(async || stage.log(&id).await.contains("before")).await;
+    let stage = stage.restart().await;
+    assert_eq!(stage.status("web").await, Status::Running);
+    stage.fake.write(&id, "after\n", false);
+    stage.fake.end(&id, 0);
+    stage.ended(&id).await;
+    assert_eq!(stage.log(&id).await, "O before\nO after\n");
+}
+
+#[tokio::test]
+async fn what_is_written_while_no_engine_runs_is_in_the_log() {
+    let stage = Stage::new().await;
+    let (ended, runs) = (stage.running(|_| {}).await, stage.running(|_| {}).await);
+    keep(stage.dir.path().join("run")).unwrap();
+    stage.fake.write(&ended, "first\n", false);
+    eventually(async || stage.log(&ended).await.contains("first")).await;
+    let (one, two) = (ended.clone(), runs.clone());
+    let stage = stage
+        .restart_while(|fake| {
+            fake.write(&one, "last words\n", true);
+            fake.end_unseen(&one, 1);
+            // More than the FIFO takes: somebody reads.
+            fake.write(&two, &"line\n".repeat(300_000), false);
+        })
+        .await;
+    stage.ended(&ended).await;
+    assert_eq!(stage.log(&ended).await, "O first\nE last words\n");
+    stage.fake.write(&runs, "later\n", false);
+    stage.fake.end(&runs, 0);
+    stage.ended(&runs).await;
+    let log = stage.log(&runs).await;
+    assert!(log.ends_with("O line\nO later\n"), "{}", &log[log.len() - 20..]);
+}
+
+#[tokio::test]
+async fn what_ended_while_no_engine_ran_is_noted() {
+    let stage = Stage::new().await;
+    let (known, lost) = (stage.running(|_| {}).await, stage.running(|_| {}).await);
+    let (ended, gone) = (known.clone(), lost.clone());
+    let stage = stage
+        .restart_while(|fake| {
+            fake.end_unseen(&ended, 7);
+            drop(fake.delete(gone));
+        })
+        .await;
+    assert_eq!(stage.ended(&known).await.code, 7);
+    assert_eq!(stage.ended(&lost).await.code, 255, "nobody knows how it ended");
+}
+
+#[tokio::test]
+async fn containers_without_a_record_are_removed_and_records_outlive_a_reboot() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    let run = stage.dir.path().join("run");
+    let stage = stage
+        .restart_while(|fake| {
+            drop(fake.prepare("stranger".to_owned(), String::new()));
+            drop(fake.delete(id.clone()));
+            std::fs::remove_dir_all(&run).unwrap();
+        })
+        .await;
+    assert!(stage.fake.ids().is_empty());
+    assert_eq!(stage.ended(&id).await.code, 255);
+    assert!(stage.engine.start(&id).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_container_whose_record_is_damaged_goes_on() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    let record = stage.dir.path().join("engine/containers").join(&id).join("record.json");
+    let whole = std::fs::read(&record).unwrap();
+    std::fs::write(&record, "{").unwrap();
+    let stage = stage.restart().await;
+    assert!(stage.engine.list(true).await.is_empty());
+    assert_eq!(stage.fake.ids(), [id.as_str()]);
+    std::fs::write(&record, whole).unwrap();
+    let stage = stage.restart().await;
+    stage.fake.write(&id, "still here\n", false);
+    stage.fake.end(&id, 0);
+    stage.ended(&id).await;
+    assert_eq!(stage.log(&id).await, "O still here\n");
+}
+
+#[tokio::test]
+async fn a_container_that_removes_itself_and_had_ended_is_removed_after_a_restart() {
+    let stage = Stage::new().await;
+    let id = stage.created(|config| config.auto_remove = true).await;
+    let record = stage.dir.path().join("engine/containers").join(&id).join("record.json");
+    let stage = stage
+        .restart_while(|_| {
+            let text = std::fs::read_to_string(&record).unwrap();
+            let mut text: serde_json::Value = serde_json::from_str(&text).unwrap();
+            text["state"]["status"] = json!(Status::Exited);
+            std::fs::write(&record, text.to_string()).unwrap();
+        })
+        .await;
+    eventually(async || stage.engine.list(true).await.is_empty()).await;
+    assert!(stage.fake.ids().is_empty());
+}
+
+#[tokio::test]
+async fn ends_of_others_that_are_called_like_a_container_of_ours_are_not_its_own() {
+    let stage = Stage::new().await;
+    stage.running(|config| config.name = "web".to_owned()).await;
+    let exit = Exit { code: 1, at: clock::now() };
+    stage.fake.tell(&Happening::Ended { id: "web".to_owned(), exit });
+    let other = stage.running(|_| {}).await;
+    stage.fake.end(&other, 0);
+    stage.ended(&other).await;
+    assert_eq!(stage.status("web").await, Status::Running);
+}
+
+#[tokio::test]
+async fn ends_are_found_after_the_runtime_was_away() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    stage.fake.set_away(true);
+    stage.fake.end_unseen(&id, 5);
+    stage.fake.tell(&Happening::Resubscribed);
+    stage.fake.set_away(false);
+    assert_eq!(stage.ended(&id).await.code, 5);
+}
+
+#[tokio::test]
+async fn what_ends_while_the_runtime_is_away_does_not_stay_running() {
+    let stage = Stage::new().await;
+    let gone = stage.running(|_| {}).await;
+    stage.fake.set_pid(std::process::id());
+    let lives = stage.running(|_| {}).await;
+    stage.fake.set_away(true);
+    stage.fake.tell(&Happening::Lost);
+    assert_eq!(stage.ended(&gone).await.code, 255);
+    let error = stage.engine.inspect(&gone).await.unwrap().state.error;
+    assert!(error.contains("while the container runtime was away"), "{error}");
+    assert_eq!(stage.status(&lives).await, Status::Running);
+    stage.fake.set_away(false);
+    stage.fake.tell(&Happening::Resubscribed);
+    stage.fake.end(&lives, 4);
+    assert_eq!(stage.ended(&lives).await.code, 4);
+    assert!(stage.engine.start(&gone).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_runtime_that_cannot_tell_how_a_container_is_has_not_said_that_it_ended() {
+    let stage = Stage::new().await;
+    let (runs, ends) = (stage.running(|_| {}).await, stage.running(|_| {}).await);
+    stage.fake.set_puzzled(true);
+    stage.fake.tell(&Happening::Resubscribed);
+    let stage = stage.restart_while(|fake| fake.end_unseen(&ends, 3)).await;
+    assert_eq!(stage.status(&runs).await, Status::Running);
+    assert_eq!(stage.status(&ends).await, Status::Running, "nobody has said otherwise");
+    stage.fake.set_puzzled(false);
+    assert_eq!(stage.ended(&ends).await.code, 3);
+    assert_eq!(stage.status(&runs).await, Status::Running);
+    stage.fake.write(&runs, "still here\n", false);
+    stage.fake.end(&runs, 0);
+    stage.ended(&runs).await;
+    assert_eq!(stage.log(&runs).await, "O still here\n");
+}
