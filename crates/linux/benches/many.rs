@@ -61,8 +61,9 @@ async fn bench(folder: &Path) {
 
     let start = now();
     let attaching = (0..CONTAINERS).map(|number| attach(&plane, number));
+    let used = used_so_far();
     futures_join(attaching).await;
-    println!("{CONTAINERS} containers attached: {:.1} s", start.elapsed().as_secs_f64());
+    println!("{CONTAINERS} containers attached: {}", since(start, used));
 
     let mut version = 1;
     report("a change of one back end, no connections", change(&plane, &mut version).await);
@@ -88,9 +89,9 @@ async fn bench(folder: &Path) {
     scope.cancel();
     scope.join().await.unwrap();
     let mut kernel = Kernel::new(config.clone()).unwrap();
-    let start = now();
+    let (start, used) = (now(), used_so_far());
     assert!(kernel.apply(&desired, Depth::Repair).await.unwrap().is_whole());
-    println!("another daemon takes over: {:.2} s", start.elapsed().as_secs_f64());
+    println!("another daemon takes over: {}", since(start, used));
     let (start, used) = (now(), used_so_far());
     for _ in 0..ROUNDS {
         assert!(kernel.apply(&desired, Depth::Repair).await.unwrap().is_whole());
@@ -107,10 +108,12 @@ async fn bench(folder: &Path) {
     Kernel::clean(&config).unwrap();
 }
 
-/// Takes one back end out or in, in turn, until kernel and names hold it; the median.
-async fn change(plane: &Dataplane, version: &mut u64) -> Duration {
+/// Takes one back end out or in, in turn, until kernel and names hold it: the median, and how much
+/// of a core it took.
+async fn change(plane: &Dataplane, version: &mut u64) -> (Duration, Duration) {
     let mut applied = plane.applied();
     let mut times = Vec::new();
+    let used = used_so_far();
     for round in 0..ROUNDS {
         *version += 1;
         let out = (round % 2 == 0).then_some(ENDPOINTS - 1);
@@ -120,12 +123,19 @@ async fn change(plane: &Dataplane, version: &mut u64) -> Duration {
         applied.wait_for(|applied| *applied >= *version).await.unwrap();
         times.push(start.elapsed());
     }
+    let used = used_so_far().saturating_sub(used) / u32::try_from(ROUNDS).unwrap();
     times.sort();
-    times[times.len() / 2]
+    (times[times.len() / 2], used)
 }
 
-fn report(what: &str, time: Duration) {
-    println!("{what}: {:.1} ms on all {CONTAINERS} (limit 100 ms)", time.as_secs_f64() * 1e3);
+fn report(what: &str, (time, used): (Duration, Duration)) {
+    let [time, used] = [time, used].map(|time| time.as_secs_f64() * 1e3);
+    println!("{what}: {time:.1} ms on all {CONTAINERS} (limit 100 ms), {used:.1} ms of a core");
+}
+
+fn since(start: Instant, used: Duration) -> String {
+    let used = used_so_far().saturating_sub(used);
+    format!("{:.2} s, {:.2} s of a core", start.elapsed().as_secs_f64(), used.as_secs_f64())
 }
 
 async fn attach(plane: &Dataplane, number: u16) {

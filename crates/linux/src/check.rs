@@ -102,7 +102,8 @@ fn kernel_needs() -> Vec<Need> {
             "load the modules nft_chain_nat, nft_numgen, nft_fib_ipv4, nft_reject_ipv4 and nf_conntrack, \
              or use a kernel with them",
             probe_rules(rules.as_ref(), || {
-                render::sandbox::whole(&sample_sandbox()) + &mesh(render::mesh::packets)
+                render::sandbox::whole(&sample_sandbox(), &[].into(), 1).text()
+                    + &mesh(render::mesh::packets)
             }),
         ),
         need(

@@ -8,7 +8,7 @@
 use crate::descriptors;
 use crate::error::Error;
 use crate::kernel::Ears;
-use crate::netlink::{Balance, Socket, balance, generation};
+use crate::netlink::{Socket, Transaction, generation};
 use libloading::Library;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
@@ -144,14 +144,25 @@ impl Rules {
         Ok(())
     }
 
-    /// Gives chains of `table` other back ends, unless somebody else has changed rules meanwhile.
-    /// The thread may be anywhere.
-    pub(crate) fn balance(&mut self, table: &str, changes: &[Balance]) -> Result<(), Error> {
+    /// Carries out `transaction`, unless somebody else has changed rules since the last one. The
+    /// thread may be anywhere.
+    pub(crate) fn change(&mut self, transaction: Transaction) -> Result<(), Error> {
         let before = self.generation.take().ok_or(Error::Context)?;
-        balance(self.socket()?, table, changes, before)?;
-        // The kernel passes over 0.
-        self.generation = Some(before.wrapping_add(1).max(1));
+        transaction.commit(self.socket()?, before)?;
+        self.generation = Some(after(before));
         Ok(())
+    }
+
+    /// Takes the rules that are there for known, and returns their generation.
+    pub(crate) fn believe(&mut self) -> Result<u32, Error> {
+        let now = generation(self.socket()?)?;
+        self.generation = Some(now);
+        Ok(now)
+    }
+
+    /// The generation after the next change; `None` where it is not known what the rules are.
+    pub(crate) fn next(&self) -> Option<u32> {
+        self.generation.map(after)
     }
 
     /// Says whether the rules are as [`Self::apply`] left them.
@@ -174,6 +185,11 @@ impl Rules {
     pub(crate) fn run(&self, text: &str) -> Result<String, Error> {
         self.nftables.run(text)
     }
+}
+
+/// The generation that a transaction makes. The kernel passes over 0.
+fn after(generation: u32) -> u32 {
+    generation.wrapping_add(1).max(1)
 }
 
 impl Drop for Rules {

@@ -6,7 +6,7 @@
 //! back end, which resets it) rather than wait.
 
 use crate::error::Error;
-use crate::netlink::{Flow, Gone, Socket, forget};
+use crate::netlink::{Flow, Gone, Socket, Use, forget};
 use discovery::{Desired, MeshRules, SandboxRules};
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
@@ -51,25 +51,26 @@ impl<'a> Alive<'a> {
 pub(super) struct Leavings {
     /// To be forgotten now.
     due: BTreeSet<Gone>,
-    /// Back ends that may still have TCP connections.
-    draining: BTreeSet<Ipv4Addr>,
+    /// Back ends that may still have TCP connections, with where clients sent to; `None`: anywhere.
+    draining: BTreeSet<(Ipv4Addr, Option<Ipv4Addr>)>,
 }
 
 impl Leavings {
     /// Notes which back ends a change takes from a container's VIPs.
     pub(super) fn note_vips(&mut self, old: &SandboxRules, new: &SandboxRules) {
-        if old.vips == new.vips {
-            return;
-        }
         for (vip, backends) in &old.vips {
-            let kept = new.vips.get(vip).map(Vec::as_slice).unwrap_or_default();
+            let kept = new.vips.get(vip);
+            if kept == Some(backends) {
+                continue;
+            }
+            let kept = kept.map(Vec::as_slice).unwrap_or_default();
             for backend in backends.iter().filter(|backend| !kept.contains(*backend)) {
                 self.due.insert(udp(Some(*vip), None, *backend));
-                self.draining.insert(*backend);
+                self.draining.insert((*backend, Some(*vip)));
             }
-        }
-        for backend in new.vips.values().flatten() {
-            self.draining.remove(backend);
+            for backend in kept {
+                self.draining.remove(&(*backend, Some(*vip)));
+            }
         }
     }
 
@@ -103,25 +104,29 @@ impl Leavings {
     ) {
         match protocol {
             Protocol::Udp => self.due.insert(udp(to, port, backend)),
-            Protocol::Tcp => self.draining.insert(backend),
+            Protocol::Tcp => self.draining.insert((backend, None)),
         };
     }
 
-    /// Forgets what is due, TCP connections to those who are no more among it.
-    pub(super) fn forget<'s>(
-        &mut self,
-        socket: impl FnOnce() -> Result<&'s mut Socket, Error>,
-        alive: impl Fn(Ipv4Addr) -> bool,
-    ) -> Result<(), Error> {
-        for backend in self.draining.extract_if(.., |backend| !alive(*backend)) {
-            let protocol = Protocol::Tcp;
-            self.due.insert(Gone { protocol, destination: None, port: None, backend });
+    /// Says whether something is due, TCP connections to those who are no more among it.
+    pub(super) fn are_due(&mut self, alive: impl Fn(Ipv4Addr) -> bool) -> bool {
+        for (backend, destination) in self.draining.extract_if(.., |(backend, _)| !alive(*backend))
+        {
+            self.due.insert(Gone { protocol: Protocol::Tcp, destination, port: None, backend });
         }
-        if self.due.is_empty() {
-            return Ok(());
-        }
+        !self.due.is_empty()
+    }
+
+    /// Leaves out what nobody has ever used.
+    pub(super) fn keep_used(&mut self, uses: &BTreeSet<Use>) {
+        self.due
+            .retain(|gone| gone.destination.is_none_or(|to| uses.contains(&(to, gone.protocol))));
+    }
+
+    /// Forgets what is due.
+    pub(super) fn forget(&mut self, socket: &mut Socket) -> Result<(), Error> {
         let due: Vec<Gone> = self.due.iter().copied().collect();
-        forget(socket()?, &due)?;
+        forget(socket, &due)?;
         self.due.clear();
         Ok(())
     }
@@ -247,7 +252,7 @@ mod tests {
         let mut leavings = Leavings::default();
         leavings.note_vips(&rules(&[BACKEND, OTHER]), &rules(&[OTHER]));
         assert_eq!(leavings.due, BTreeSet::from([udp(Some(VIP), None, BACKEND)]));
-        assert_eq!(leavings.draining, BTreeSet::from([BACKEND]));
+        assert_eq!(leavings.draining, BTreeSet::from([(BACKEND, Some(VIP))]));
         leavings.note_vips(&rules(&[OTHER]), &rules(&[OTHER, BACKEND]));
         assert!(leavings.draining.is_empty());
         let port = |backends: &[Ipv4Addr]| MeshRules {
@@ -261,7 +266,21 @@ mod tests {
         let mut leavings = Leavings::default();
         leavings.note_ports(&port(&[GATEWAY, TASK]), &port(&[GATEWAY]));
         assert_eq!(leavings.due, BTreeSet::from([udp(None, Some(80), TASK)]));
-        assert_eq!(leavings.draining, BTreeSet::from([TASK]));
+        assert_eq!(leavings.draining, BTreeSet::from([(TASK, None)]));
+    }
+
+    #[test]
+    fn what_was_never_used_is_looked_for_by_nobody() {
+        let gone = |used: &[Use]| {
+            let mut leavings = Leavings::default();
+            leavings.note_vips(&rules(&[BACKEND, OTHER]), &rules(&[OTHER]));
+            assert!(leavings.are_due(|_| false));
+            leavings.keep_used(&used.iter().copied().collect());
+            leavings.due.into_iter().map(|gone| gone.protocol).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(&[]), []);
+        assert_eq!(gone(&[(VIP, Protocol::Udp)]), [Protocol::Udp]);
+        assert_eq!(gone(&[(VIP, Protocol::Tcp), (OTHER, Protocol::Udp)]), [Protocol::Tcp]);
     }
 
     #[test]

@@ -96,7 +96,10 @@ impl Mesh {
     /// Forgets connections to back ends that were taken out.
     pub(super) fn forget(&mut self, alive: &Alive<'_>) -> Result<(), Error> {
         let Self { table, leavings, .. } = self;
-        leavings.forget(|| table.socket(), |address| alive.published(address))
+        if !leavings.are_due(|address| alive.published(address)) {
+            return Ok(());
+        }
+        leavings.forget(table.socket()?)
     }
 
     pub(super) fn is_unseen(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Makes the kernel hold what is desired.
 //!
-//! One thread owns all of it. What it holds is remembered, and a change costs what differs from
+//! One thread owns all of it; others help it with containers. What it holds is remembered, and a change costs what differs from
 //! that; a repair looks at everything, in case others have meddled. What cannot be made fails alone
 //! and is tried again with the next application.
 
@@ -13,6 +13,7 @@ mod mtu;
 mod overlay;
 mod ports;
 mod sandbox;
+mod together;
 mod tunnel;
 mod watch;
 
@@ -32,6 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use together::together;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use types::NetworkId;
@@ -232,13 +234,18 @@ impl Holder {
         self.sandboxes.retain(|id, _| desired.sandboxes.contains_key(id));
         let Some(gateway) = &self.gateway else { return };
         let ground = sandbox::Ground::new(&self.nftables, gateway, &self.overlays);
+        let mut work = Vec::new();
         for (id, wanted) in &desired.sandboxes {
             let repair = repair(wanted);
-            if !repair && self.sandboxes.get(id).is_some_and(|held| held.is(wanted)) {
-                continue;
+            if repair || self.sandboxes.get(id).is_none_or(|held| !held.is(wanted)) {
+                work.push((id, wanted, self.sandboxes.remove(id), repair));
             }
-            let is_new = !self.sandboxes.contains_key(id);
-            let (held, done) = Sandbox::hold(&ground, wanted, self.sandboxes.remove(id), repair);
+        }
+        let done = together(work, |(id, wanted, held, repair)| {
+            let is_new = held.is_none();
+            (id, wanted, is_new, Sandbox::hold(&ground, wanted, held, repair))
+        });
+        for (id, wanted, is_new, (held, done)) in done {
             if let Some(held) = held {
                 self.sandboxes.insert(id.clone(), held);
                 if is_new {
@@ -289,8 +296,10 @@ impl Holder {
     /// Takes tracked connections off back ends that are no more.
     fn forget_flows(&mut self, desired: &Desired, outcome: &mut Outcome) {
         let alive = Alive::new(desired);
-        for (id, sandbox) in &mut self.sandboxes {
-            note(&mut outcome.sandboxes, id, sandbox.forget(&alive));
+        let all = self.sandboxes.iter_mut().collect();
+        let failed = together(all, |(id, sandbox)| Some((id, sandbox.forget(&alive).err()?)));
+        for (id, error) in failed.into_iter().flatten() {
+            note(&mut outcome.sandboxes, id, Err(error));
         }
         let forgotten = self.mesh.as_mut().map(|mesh| mesh.forget(&alive));
         if let Some(Err(error)) = forgotten {

@@ -3,27 +3,30 @@
 use super::flows::{self, Alive, Leavings};
 use super::gateway::{self, Gateway};
 use super::overlay::{self, Overlay};
+use super::together::lock;
 use crate::error::Error;
 use crate::namespace::Place;
 use crate::netlink::{
-    Addresses, Link, LinkKind, Links, Mac, Route, Routes, Socket, TABLE_MAIN, Veth, add_address,
-    add_route, add_veth, delete_flows, delete_link, delete_route, find_link, mac_of, set_mtu,
-    set_up,
+    Addresses, Link, LinkKind, Links, Mac, Route, Routes, Socket, TABLE_MAIN, Use, Veth,
+    add_address, add_route, add_veth, comment, delete_flows, delete_link, delete_route, entries,
+    find_link, mac_of, set_mtu, set_up, uses,
 };
 use crate::nft::{Nftables, Rules};
 use crate::render::sandbox as render;
 use discovery::SandboxRules;
 use ipnet::Ipv4Net;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
-use types::NetworkId;
+use types::{NetworkId, Protocol};
 
 const GATEWAY_MTU: u32 = 1500;
+/// How often a table is replaced while others change rules in the namespace.
+const TRIES: usize = 3;
 
 /// What sandboxes stand on.
 pub(super) struct Ground<'a> {
@@ -31,9 +34,9 @@ pub(super) struct Ground<'a> {
     gateway: &'a Gateway,
     overlays: &'a BTreeMap<NetworkId, Overlay>,
     /// Interfaces that were made just now.
-    fresh: RefCell<Vec<Near>>,
+    fresh: Mutex<Vec<Near>>,
     /// The near ends that were there when this began, once somebody has asked.
-    seen: RefCell<BTreeMap<Option<NetworkId>, BTreeSet<String>>>,
+    seen: Mutex<BTreeMap<Option<NetworkId>, BTreeSet<String>>>,
 }
 
 /// The near end of a container's interface: on an overlay, or (`None`) on the gateway bridge.
@@ -105,9 +108,10 @@ impl Sandbox {
         place: Place,
         wanted: &SandboxRules,
     ) -> (Option<Self>, Result<(), Error>) {
-        let table = place.visit(|| {
-            let mut table = ground.nftables.open()?;
-            table.apply(&render::whole(wanted))?;
+        let table = place.visit(|| ground.nftables.open()).and_then(|mut table| {
+            if !is_stamped(&mut table, wanted)? {
+                renew(&mut table, wanted)?;
+            }
             Ok(table)
         });
         let leavings = Leavings::default();
@@ -133,7 +137,15 @@ impl Sandbox {
     /// Forgets connections to back ends that were taken out.
     pub(super) fn forget(&mut self, alive: &Alive<'_>) -> Result<(), Error> {
         let Self { rules, table, leavings, .. } = self;
-        leavings.forget(|| table.socket(), |address| alive.beside(rules, address))
+        if !leavings.are_due(|address| alive.beside(rules, address)) {
+            return Ok(());
+        }
+        let socket = table.socket()?;
+        // Looking for connections takes the kernel far longer, even if there is none.
+        if let Some(uses) = uses(socket, render::TABLE, render::USES)? {
+            leavings.keep_used(&uses);
+        }
+        leavings.forget(socket)
     }
 
     /// Forgets connections of former times that lead to where they shall not.
@@ -145,24 +157,57 @@ impl Sandbox {
 
     /// Changes the table where it differs, or all of it where that is not known.
     fn balance(&mut self, wanted: &SandboxRules, repair: bool) -> Result<(), Error> {
-        let Self { place, rules, table, leavings, .. } = self;
+        let Self { rules, table, leavings, .. } = self;
         let whole = !table.known() || repair && !table.untouched()?;
-        let change = if whole {
-            render::Change::Text(render::whole(wanted))
-        } else {
-            render::difference(rules, wanted)
+        let next = table.next().filter(|_| !whole);
+        let change = next.and_then(|next| render::difference(rules, wanted, next));
+        let done = match change {
+            None => renew(table, wanted),
+            Some(change) if change.is_empty() => Ok(()),
+            // It can fail on a table that somebody else has touched; the whole cannot.
+            Some(change) => table.change(change).or_else(|_| renew(table, wanted)),
         };
-        let done = match &change {
-            render::Change::Nothing => Ok(()),
-            render::Change::Balance(list) => table.balance(render::TABLE, list),
-            render::Change::Text(text) => place.visit(|| table.apply(text)),
-        };
-        // A change can fail on a table that somebody else has touched; the whole cannot.
-        done.or_else(|_| place.visit(|| table.apply(&render::whole(wanted))))?;
+        done?;
         leavings.note_vips(rules, wanted);
         *rules = wanted.clone();
         Ok(())
     }
+}
+
+/// Says whether the table is as wanted, from a former daemon.
+fn is_stamped(table: &mut Rules, wanted: &SandboxRules) -> Result<bool, Error> {
+    let generation = table.believe()?;
+    let stamp = comment(table.socket()?, render::TABLE, render::STAMP)?;
+    Ok(stamp.is_some_and(|stamp| stamp == render::stamp(wanted, generation)))
+}
+
+/// Replaces the table, and keeps in it what was used.
+fn renew(table: &mut Rules, wanted: &SandboxRules) -> Result<(), Error> {
+    let mut done = Ok(());
+    for _ in 0..TRIES {
+        let uses = used(table.socket()?, wanted)?;
+        table.believe()?;
+        let next = table.next().unwrap_or_default();
+        done = table.change(render::whole(wanted, &uses, next));
+        // Somebody else changed rules in between.
+        if !matches!(&done, Err(error) if error.code() == Some(libc::ERESTART)) {
+            break;
+        }
+    }
+    done
+}
+
+/// What was used until now.
+fn used(socket: &mut Socket, wanted: &SandboxRules) -> Result<BTreeSet<Use>, Error> {
+    if let Some(uses) = uses(socket, render::TABLE, render::USES)? {
+        return Ok(uses);
+    }
+    if entries(socket)? == 0 {
+        return Ok(BTreeSet::new());
+    }
+    // There are connections, and nobody noted which.
+    let protocols = [Protocol::Tcp, Protocol::Udp];
+    Ok(wanted.vips.keys().flat_map(|vip| protocols.map(|protocol| (*vip, protocol))).collect())
 }
 
 fn same_wires(old: &SandboxRules, new: &SandboxRules) -> bool {
@@ -251,7 +296,7 @@ fn plug(ground: &Ground<'_>, place: &Place, interface: &Interface<'_>) -> Result
         let index = pair(place, interface, (&name, GATEWAY_MTU, ground.gateway.index))?;
         Socket::route()?.send(&gateway::guard(index, interface.mac, ground.gateway.ports))?;
     }
-    ground.fresh.borrow_mut().push((interface.network.cloned(), name));
+    lock(&ground.fresh).push((interface.network.cloned(), name));
     Ok(())
 }
 
@@ -261,13 +306,13 @@ impl<'a> Ground<'a> {
         gateway: &'a Gateway,
         overlays: &'a BTreeMap<NetworkId, Overlay>,
     ) -> Self {
-        let (fresh, seen) = (RefCell::default(), RefCell::default());
+        let (fresh, seen) = (Mutex::default(), Mutex::default());
         Self { nftables, gateway, overlays, fresh, seen }
     }
 
     /// Waits until bridges let frames through to all interfaces that were made just now.
     pub(super) fn wait(&self) {
-        let mut fresh = self.fresh.take();
+        let mut fresh = std::mem::take(&mut *lock(&self.fresh));
         for _ in 0..PORT_CHECKS {
             // One that cannot be found is waited for by nobody.
             fresh.retain(|near| {
@@ -299,7 +344,7 @@ impl<'a> Ground<'a> {
 
 /// Says whether the near end of an interface is where it would be made now.
 fn near_is_there(ground: &Ground<'_>, interface: &Interface<'_>) -> Result<bool, Error> {
-    let mut seen = ground.seen.borrow_mut();
+    let mut seen = lock(&ground.seen);
     let network = interface.network.cloned();
     if !seen.contains_key(&network) {
         let links = ground.at(interface.network, Links::observe)?;

@@ -1,7 +1,7 @@
 //! Hears when somebody else touches our rules, or the firewall that packets pass besides them.
 
 use crate::error::{Error, chain};
-use crate::netlink::{Transaction, Watch};
+use crate::netlink::{News, Watch};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -66,13 +66,13 @@ impl Ears {
         // Meanwhile our own thread notes what it has just done.
         thread::sleep(QUIET);
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if heard.iter().any(|transaction| is_foreign(transaction, &own)) {
+        if heard.iter().any(|news| is_foreign(news, &own)) {
             self.disturbed.notify_one();
         }
     }
 }
 
-fn is_foreign(transaction: &Transaction, own: &BTreeSet<u32>) -> bool {
-    let touched = transaction.inside || transaction.outside;
-    touched && transaction.generation.is_none_or(|generation| !own.contains(&generation))
+fn is_foreign(news: &News, own: &BTreeSet<u32>) -> bool {
+    let touched = news.inside || news.outside;
+    touched && news.generation.is_none_or(|generation| !own.contains(&generation))
 }

@@ -144,7 +144,7 @@ fn filter(gone: &Gone) -> Message {
 
 /// Counts the entries of the socket's namespace. A list takes some 10 ms even if it is empty, since
 /// the kernel goes through one table of all namespaces.
-fn entries(socket: &mut Socket) -> Result<u32, Error> {
+pub(crate) fn entries(socket: &mut Socket) -> Result<u32, Error> {
     let question = Message::new("count tracked connections", COUNT, 0).fixed(&FIXED);
     let answer = socket.ask(question)?;
     let count = answer.attributes(FIXED.len()).find(COUNT_ENTRIES);

@@ -5,6 +5,7 @@
 
 mod address;
 mod conntrack;
+mod expression;
 mod generation;
 mod link;
 mod message;
@@ -15,7 +16,7 @@ mod transaction;
 mod watch;
 
 pub(crate) use address::{Addresses, add_address, delete_address};
-pub(crate) use conntrack::{Flow, Gone, delete_flows, forget};
+pub(crate) use conntrack::{Flow, Gone, delete_flows, entries, forget};
 pub(crate) use generation::generation;
 pub(crate) use link::{
     Bridge, ContainerPort, Link, LinkKind, Links, Veth, Vxlan, add_bridge, add_veth, add_vxlan,
@@ -32,8 +33,8 @@ pub(crate) use route::{
     steering_present,
 };
 pub(crate) use socket::Socket;
-pub(crate) use transaction::{Balance, balance};
-pub(crate) use watch::{Transaction, Watch};
+pub(crate) use transaction::{Transaction, Use, comment, uses};
+pub(crate) use watch::{News, Watch};
 
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];

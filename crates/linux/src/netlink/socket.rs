@@ -23,6 +23,8 @@ const ATTRIBUTE_SENTENCE: u16 = 1;
 const BATCH: usize = 100;
 /// The kernel answers within the call; a longer wait means that it never will.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What can be sent at once without asking for room; less than the kernel's default.
+const ROOM: usize = 64 * 1024;
 /// The kernel never fills more than 32 KiB at once.
 const BUFFER: usize = 64 * 1024;
 
@@ -51,7 +53,7 @@ impl Socket {
             let raw = Raw::new(domain, Type::RAW, Some(Protocol::from(protocol)))?;
             raw.set_read_timeout(Some(PATIENCE))?;
             for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
-                set_option(&raw, option, 1)?;
+                set_option(&raw, (libc::SOL_NETLINK, option), 1)?;
             }
             Ok(raw)
         };
@@ -63,7 +65,7 @@ impl Socket {
     /// Hears from now on what the kernel says to a group.
     pub(crate) fn join(&self, group: u32) -> Result<(), Error> {
         let group = libc::c_int::try_from(group).unwrap_or_default();
-        set_option(&self.raw, libc::NETLINK_ADD_MEMBERSHIP, group)
+        set_option(&self.raw, (libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP), group)
             .map_err(|source| Error::system("listen to the kernel", source))
     }
 
@@ -133,17 +135,17 @@ impl Socket {
 
     /// Sends a transaction of nftables: its frame is not acknowledged, a failure of any request ends
     /// all of it.
-    pub(crate) fn transact(&mut self, messages: &[Message]) -> Result<(), Error> {
+    pub(crate) fn transact(&mut self, mut messages: Vec<Message>) -> Result<(), Error> {
         let first = self.sequence.wrapping_add(1);
         let last = messages.len().saturating_sub(2);
         let mut bytes = Vec::with_capacity(messages.len() * 128);
-        for (index, message) in messages.iter().enumerate() {
+        for (index, message) in messages.iter_mut().enumerate() {
             self.sequence = self.sequence.wrapping_add(1);
-            let mut message = message.clone();
             message.flags |= if index == last { REQUEST | ACK } else { REQUEST };
             message.write(self.sequence, &mut bytes);
         }
         let about = messages.get(last).map_or("", |message| message.doing.as_str());
+        self.make_room(bytes.len()).map_err(|source| Error::system(about, source))?;
         self.raw.send(&bytes).map_err(|source| Error::system(about, source))?;
         loop {
             for received in self.receive(about)? {
@@ -164,6 +166,15 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// Lets a message of this length be sent at once. The kernel doubles what it is told.
+    fn make_room(&self, length: usize) -> io::Result<()> {
+        if length < ROOM {
+            return Ok(());
+        }
+        let length = libc::c_int::try_from(length).unwrap_or(libc::c_int::MAX / 2);
+        set_option(&self.raw, (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE), length)
     }
 
     /// Asks for a list.
@@ -241,13 +252,13 @@ fn refusal(received: &Received, message: &Message) -> Option<Error> {
     })
 }
 
-fn set_option(socket: &Raw, option: i32, value: libc::c_int) -> io::Result<()> {
+fn set_option(socket: &Raw, (level, option): (i32, i32), value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the kernel reads
     // `size_of::<c_int>()` bytes from a `c_int`.
     let outcome = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_NETLINK,
+            level,
             option,
             (&raw const value).cast(),
             libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4),

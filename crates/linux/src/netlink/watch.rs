@@ -18,7 +18,7 @@ const FIXED: usize = 4;
 
 /// What one transaction did, or what several did of which notes were lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Transaction {
+pub(crate) struct News {
     /// `None`: some notes were lost.
     pub(crate) generation: Option<u32>,
     /// It touched the table that is watched.
@@ -32,7 +32,7 @@ pub(crate) struct Transaction {
 pub(crate) struct Watch {
     socket: Socket,
     table: &'static str,
-    seen: Transaction,
+    seen: News,
 }
 
 impl Watch {
@@ -43,15 +43,15 @@ impl Watch {
         // question.
         generation(&mut socket)?;
         socket.join(GROUP)?;
-        Ok(Self { socket, table, seen: Transaction::default() })
+        Ok(Self { socket, table, seen: News::default() })
     }
 
     /// Waits for transactions, but not for ever.
-    pub(crate) fn wait(&mut self) -> Result<Vec<Transaction>, Error> {
+    pub(crate) fn wait(&mut self) -> Result<Vec<News>, Error> {
         let Some(notes) = self.socket.hear()? else {
             // More was said than fits: anything may have happened.
-            self.seen = Transaction::default();
-            return Ok(vec![Transaction { generation: None, inside: true, outside: true }]);
+            self.seen = News::default();
+            return Ok(vec![News { generation: None, inside: true, outside: true }]);
         };
         let mut over = Vec::new();
         for note in notes {
@@ -61,7 +61,7 @@ impl Watch {
             }
             if kind == NEW_GENERATION {
                 let generation = number(&note);
-                over.push(Transaction { generation, ..std::mem::take(&mut self.seen) });
+                over.push(News { generation, ..std::mem::take(&mut self.seen) });
             } else if note.attributes(FIXED).find_text(TABLE).as_deref() == Some(self.table) {
                 self.seen.inside = true;
             } else if kind != NEW_ELEMENTS && kind != DELETE_ELEMENTS {

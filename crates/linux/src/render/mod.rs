@@ -1,5 +1,5 @@
-//! Rules as text, as a person would write them into a file for `nft -f`. Pure: what is rendered
-//! here is applied elsewhere, each text as one transaction.
+//! Rules as a person would write them into a file for `nft -f`, or type them for `nft`. Pure: what is
+//! rendered here is applied elsewhere, each text or list of requests as one transaction.
 //!
 //! Two sets of tables: `ip skep` in each container's namespace ([`sandbox`]), `ip skep_mesh` with
 //! `bridge skep_mesh` and `netdev skep_mesh` in the node's own ([`mesh`]).

@@ -1,104 +1,105 @@
 //! The table in a container's namespace: VIPs to back ends, DNS to this node's server.
 
-use super::{elements, replacing, turns};
-use crate::netlink::Balance;
+use crate::netlink::{Transaction, Use};
 use discovery::SandboxRules;
-use std::fmt::Write;
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 
-pub(crate) const FAMILY: &str = "ip";
 pub(crate) const TABLE: &str = "skep";
+/// The set in which the table notes which VIPs were used, and by which protocols: nobody else can
+/// have tracked connections to back ends.
+pub(crate) const USES: &str = "used";
+/// The chain whose comment says what the table is and when it was made so. No packet comes here.
+pub(crate) const STAMP: &str = "stamp";
+/// Counts up when the same rules are rendered in another way.
+const RENDERING: u32 = 1;
+const VIPS: &str = "vips";
+const OUTPUT: &str = "output";
+const DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// What leads from one table to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Nothing,
-    /// The same VIPs with other back ends.
-    Balance(Vec<Balance>),
-    /// Commands of nft.
-    Text(String),
-}
-
-/// Renders the whole table, replacing what is there.
-pub(crate) fn whole(rules: &SandboxRules) -> String {
-    let vips = elements(rules.vips.keys().map(|vip| element(*vip)));
-    let mut text = replacing(FAMILY, TABLE);
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "table ip {TABLE} {{\n\tmap vips {{ type ipv4_addr : verdict;{vips} }}");
-    for (vip, backends) in &rules.vips {
-        let list: Vec<String> = lines(backends).collect();
-        let list = list.join("\n\t\t");
-        let _ = writeln!(text, "\tchain {} {{\n\t\t{list}\n\t}}", chain(*vip));
+/// Renders the whole table, replacing what is there, with what was used until now; as the
+/// `generation` of the namespace's rules.
+pub(crate) fn whole(rules: &SandboxRules, uses: &BTreeSet<Use>, generation: u32) -> Transaction {
+    let mut table = Transaction::on(TABLE);
+    table.renew_table();
+    table.add_chains_map(VIPS);
+    table.add_uses_set(USES);
+    for one in uses {
+        table.add_use(USES, *one);
     }
-    let _ = writeln!(
-        text,
-        "	chain output {{
-		type nat hook output priority -100; policy accept;
-		ip daddr vmap @vips"
-    );
+    for (vip, backends) in &rules.vips {
+        add(&mut table, *vip, backends);
+    }
+    table.add_output_chain(OUTPUT);
+    table.follow_map(OUTPUT, VIPS);
     if rules.dns_port != 0 {
         // `redirect` would turn the server's address into 127.0.0.1.
-        for protocol in ["udp", "tcp"] {
-            let port = rules.dns_port;
-            let _ = writeln!(
-                text,
-                "\t\tip daddr 127.0.0.11 {protocol} dport 53 dnat to 127.0.0.11:{port}"
-            );
-        }
+        table.lead_dns(OUTPUT, DNS, rules.dns_port);
     }
-    text.push_str("\t}\n}\n");
-    text
+    table.add_chain(STAMP);
+    table.comment(STAMP, &stamp(rules, generation));
+    table
 }
 
-/// Works out what leads from `old` to `new`, as far as the table is concerned.
-pub(crate) fn difference(old: &SandboxRules, new: &SandboxRules) -> Change {
+/// What the stamp's comment says of a table that holds `rules`, if nobody has touched it since:
+/// then the rules of the namespace are of this generation still.
+pub(crate) fn stamp(rules: &SandboxRules, generation: u32) -> String {
+    let mut digest = DefaultHasher::new();
+    (RENDERING, rules.dns_port, &rules.vips).hash(&mut digest);
+    format!("{generation} {:016x}", digest.finish())
+}
+
+/// Works out what leads from `old` to `new`, as far as the table is concerned, as the `generation`
+/// of the namespace's rules; `None` where that is the whole.
+pub(crate) fn difference(
+    old: &SandboxRules,
+    new: &SandboxRules,
+    generation: u32,
+) -> Option<Transaction> {
     if old.dns_port != new.dns_port {
-        return Change::Text(whole(new));
+        return None;
     }
-    let changed: Vec<_> =
-        new.vips.iter().filter(|(vip, backends)| old.vips.get(*vip) != Some(*backends)).collect();
-    if old.vips.keys().eq(new.vips.keys()) {
-        let balance = changed
-            .into_iter()
-            .map(|(vip, backends)| Balance { chain: chain(*vip), backends: backends.clone() });
-        let balance: Vec<Balance> = balance.collect();
-        return if balance.is_empty() { Change::Nothing } else { Change::Balance(balance) };
-    }
-    let mut text = String::new();
-    for (vip, backends) in changed {
-        let chain = chain(*vip);
-        let verb = if old.vips.contains_key(vip) { "flush" } else { "add" };
-        let _ = writeln!(text, "{verb} chain ip {TABLE} {chain}");
-        for line in lines(backends) {
-            let _ = writeln!(text, "add rule ip {TABLE} {chain} {line}");
-        }
-        if verb == "add" {
-            let _ = writeln!(text, "add element ip {TABLE} vips {{ {} }}", element(*vip));
+    let mut table = Transaction::on(TABLE);
+    for (vip, backends) in &new.vips {
+        match old.vips.get(vip) {
+            None => add(&mut table, *vip, backends),
+            Some(before) if before == backends => {}
+            Some(_) => {
+                let chain = chain(*vip);
+                table.flush_chain(&chain);
+                lead(&mut table, &chain, backends);
+            }
         }
     }
     for vip in old.vips.keys().filter(|vip| !new.vips.contains_key(*vip)) {
         let chain = chain(*vip);
-        let _ = writeln!(text, "delete element ip {TABLE} vips {{ {vip} }}");
-        let _ = writeln!(text, "flush chain ip {TABLE} {chain}");
-        let _ = writeln!(text, "delete chain ip {TABLE} {chain}");
+        table.delete_chain_of(VIPS, *vip);
+        table.flush_chain(&chain);
+        table.delete_chain(&chain);
     }
-    Change::Text(text)
+    if !table.is_empty() {
+        table.flush_chain(STAMP);
+        table.comment(STAMP, &stamp(new, generation));
+    }
+    Some(table)
+}
+
+fn add(table: &mut Transaction, vip: Ipv4Addr, backends: &[Ipv4Addr]) {
+    let chain = chain(vip);
+    table.add_chain(&chain);
+    lead(table, &chain, backends);
+    table.add_chain_of(VIPS, vip, &chain);
 }
 
 /// The rules of a VIP: its first packet of each connection comes here.
-fn lines(backends: &[Ipv4Addr]) -> impl Iterator<Item = String> {
-    let lines = if backends.is_empty() {
-        ["meta l4proto tcp reject with tcp reset", "reject with icmp port-unreachable"]
-            .map(str::to_owned)
-            .to_vec()
+fn lead(table: &mut Transaction, chain: &str, backends: &[Ipv4Addr]) {
+    if backends.is_empty() {
+        table.refuse(chain);
     } else {
-        vec![format!("dnat to {}", turns(backends))]
-    };
-    lines.into_iter()
-}
-
-fn element(vip: Ipv4Addr) -> String {
-    format!("{vip} : jump {}", chain(vip))
+        table.note_use(chain, USES);
+        table.take_turns(chain, backends);
+    }
 }
 
 fn chain(vip: Ipv4Addr) -> String {
@@ -110,6 +111,7 @@ fn chain(vip: Ipv4Addr) -> String {
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};
+    use types::Protocol;
 
     const A: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 11);
     const B: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 12);
@@ -129,39 +131,42 @@ mod tests {
     }
 
     fn check(old: &[(u8, &[Ipv4Addr])], new: &[(u8, &[Ipv4Addr])], expected: &Expect) {
-        let text = match difference(&rules(old), &rules(new)) {
-            Change::Nothing => String::new(),
-            Change::Balance(list) => list.iter().fold(String::new(), |text, change| {
-                format!("{text}{} {:?}\n", change.chain, change.backends)
-            }),
-            Change::Text(text) => text,
-        };
-        expected.assert_eq(&text);
+        let new = rules(new);
+        expected.assert_eq(&text(&difference(&rules(old), &new, 7).unwrap(), &new));
+    }
+
+    /// Without the digest, which differs from one compiler to another.
+    fn text(change: &Transaction, rules: &SandboxRules) -> String {
+        change.text().replace(&stamp(rules, 7), "STAMP")
     }
 
     #[test]
     fn a_table_balances_vips_refuses_empty_ones_and_leads_to_the_dns_server() {
-        expect![[r"
-            table ip skep { }
+        let rules = rules(&[(200, &[A, B]), (201, &[])]);
+        let used = [(A, Protocol::Udp)].into();
+        expect![[r#"
+            add table ip skep
             delete table ip skep
-            table ip skep {
-            	map vips { type ipv4_addr : verdict; elements = { 10.0.1.200 : jump vip_10_0_1_200, 10.0.1.201 : jump vip_10_0_1_201 }; }
-            	chain vip_10_0_1_200 {
-            		dnat to numgen inc mod 2 map { 0 : 10.0.1.11, 1 : 10.0.1.12 }
-            	}
-            	chain vip_10_0_1_201 {
-            		meta l4proto tcp reject with tcp reset
-            		reject with icmp port-unreachable
-            	}
-            	chain output {
-            		type nat hook output priority -100; policy accept;
-            		ip daddr vmap @vips
-            		ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053
-            		ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40053
-            	}
-            }
-        "]]
-        .assert_eq(&whole(&rules(&[(200, &[A, B]), (201, &[])])));
+            add table ip skep
+            add map ip skep vips { type ipv4_addr : verdict; }
+            add set ip skep used { type ipv4_addr . inet_proto; size 65536; flags dynamic; }
+            add element ip skep used { 10.0.1.11 . udp }
+            add chain ip skep vip_10_0_1_200
+            add rule ip skep vip_10_0_1_200 add @used { ip daddr . meta l4proto }
+            add rule ip skep vip_10_0_1_200 dnat to numgen inc mod 2 map { 0 : 10.0.1.11, 1 : 10.0.1.12 }
+            add element ip skep vips { 10.0.1.200 : jump vip_10_0_1_200 }
+            add chain ip skep vip_10_0_1_201
+            add rule ip skep vip_10_0_1_201 meta l4proto tcp reject with tcp reset
+            add rule ip skep vip_10_0_1_201 reject with icmp port-unreachable
+            add element ip skep vips { 10.0.1.201 : jump vip_10_0_1_201 }
+            add chain ip skep output { type nat hook output priority -100; policy accept; }
+            add rule ip skep output ip daddr vmap @vips
+            add rule ip skep output ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053
+            add rule ip skep output ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40053
+            add chain ip skep stamp
+            add rule ip skep stamp return comment "STAMP"
+        "#]]
+        .assert_eq(&text(&whole(&rules, &used, 7), &rules));
     }
 
     #[test]
@@ -169,9 +174,13 @@ mod tests {
         check(
             &[(200, &[A, B]), (201, &[A])],
             &[(200, &[B]), (201, &[A])],
-            &expect![[r"
-            vip_10_0_1_200 [10.0.1.12]
-        "]],
+            &expect![[r#"
+                flush chain ip skep vip_10_0_1_200
+                add rule ip skep vip_10_0_1_200 add @used { ip daddr . meta l4proto }
+                add rule ip skep vip_10_0_1_200 dnat to numgen inc mod 1 map { 0 : 10.0.1.12 }
+                flush chain ip skep stamp
+                add rule ip skep stamp return comment "STAMP"
+            "#]],
         );
     }
 
@@ -180,16 +189,24 @@ mod tests {
         check(
             &[(200, &[A])],
             &[(200, &[])],
-            &expect![[r"
-            vip_10_0_1_200 []
-        "]],
+            &expect![[r#"
+                flush chain ip skep vip_10_0_1_200
+                add rule ip skep vip_10_0_1_200 meta l4proto tcp reject with tcp reset
+                add rule ip skep vip_10_0_1_200 reject with icmp port-unreachable
+                flush chain ip skep stamp
+                add rule ip skep stamp return comment "STAMP"
+            "#]],
         );
         check(
             &[(200, &[])],
             &[(200, &[A])],
-            &expect![[r"
-            vip_10_0_1_200 [10.0.1.11]
-        "]],
+            &expect![[r#"
+                flush chain ip skep vip_10_0_1_200
+                add rule ip skep vip_10_0_1_200 add @used { ip daddr . meta l4proto }
+                add rule ip skep vip_10_0_1_200 dnat to numgen inc mod 1 map { 0 : 10.0.1.11 }
+                flush chain ip skep stamp
+                add rule ip skep stamp return comment "STAMP"
+            "#]],
         );
     }
 
@@ -198,8 +215,9 @@ mod tests {
         check(
             &[(200, &[A]), (201, &[]), (204, &[A])],
             &[(202, &[B]), (203, &[]), (204, &[B])],
-            &expect![[r"
+            &expect![[r#"
                 add chain ip skep vip_10_0_1_202
+                add rule ip skep vip_10_0_1_202 add @used { ip daddr . meta l4proto }
                 add rule ip skep vip_10_0_1_202 dnat to numgen inc mod 1 map { 0 : 10.0.1.12 }
                 add element ip skep vips { 10.0.1.202 : jump vip_10_0_1_202 }
                 add chain ip skep vip_10_0_1_203
@@ -207,6 +225,7 @@ mod tests {
                 add rule ip skep vip_10_0_1_203 reject with icmp port-unreachable
                 add element ip skep vips { 10.0.1.203 : jump vip_10_0_1_203 }
                 flush chain ip skep vip_10_0_1_204
+                add rule ip skep vip_10_0_1_204 add @used { ip daddr . meta l4proto }
                 add rule ip skep vip_10_0_1_204 dnat to numgen inc mod 1 map { 0 : 10.0.1.12 }
                 delete element ip skep vips { 10.0.1.200 }
                 flush chain ip skep vip_10_0_1_200
@@ -214,12 +233,14 @@ mod tests {
                 delete element ip skep vips { 10.0.1.201 }
                 flush chain ip skep vip_10_0_1_201
                 delete chain ip skep vip_10_0_1_201
-            "]],
+                flush chain ip skep stamp
+                add rule ip skep stamp return comment "STAMP"
+            "#]],
         );
     }
 
     #[test]
     fn equal_rules_need_no_transaction() {
-        assert_eq!(difference(&rules(&[(200, &[A])]), &rules(&[(200, &[A])])), Change::Nothing);
+        check(&[(200, &[A])], &[(200, &[A])], &expect![""]);
     }
 }

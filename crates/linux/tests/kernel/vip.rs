@@ -1,7 +1,8 @@
 //! Virtual addresses of services.
 
 use crate::support::{
-    Held, Lab, PORT, VIP, address, ask_all, ask_by, ask_tcp, eventually, ping, survey, udp_client,
+    Held, Lab, PORT, VIP, address, ask_all, ask_by, ask_tcp, eventually, ping, run, survey,
+    udp_client,
 };
 use expect_test::expect;
 use std::io::ErrorKind;
@@ -121,4 +122,124 @@ fn a_container_with_the_address_of_a_former_one_is_served() {
     lab.apply();
     eventually("the new container reaches others", || ping(&path, VIP));
     assert!(ping(&lab.container((3, 1)), address((1, 1))));
+}
+
+/// The table in a container, as `nft` prints it.
+fn table(lab: &Lab, name: (u8, u8)) -> String {
+    let text = run(&lab.container(name), &["nft", "list", "ruleset"]);
+    // The generation and the digest of the rules.
+    let stamp = text.lines().find(|line| line.contains("comment")).unwrap().to_owned();
+    text.replace(&stamp, "\t\treturn comment STAMP")
+}
+
+#[test]
+fn a_container_has_the_table_that_a_person_would_write() {
+    let mut lab = Lab::new(1, 2);
+    let [empty, other] = [201, 202].map(|last| [10, 0, 1, last].into());
+    lab.vips = [(VIP, vec![(1, 1), (1, 2)]), (empty, Vec::new())].into();
+    lab.apply();
+    expect![[r"
+        table ip skep {
+        	map vips {
+        		type ipv4_addr : verdict
+        		elements = { 10.0.1.200 : jump vip_10_0_1_200, 10.0.1.201 : jump vip_10_0_1_201 }
+        	}
+
+        	set used {
+        		type ipv4_addr . inet_proto
+        		size 65536
+        		flags dynamic
+        	}
+
+        	chain vip_10_0_1_200 {
+        		add @used { ip daddr . meta l4proto }
+        		dnat to numgen inc mod 2 map { 0 : 10.0.1.11, 1 : 10.0.1.12 }
+        	}
+
+        	chain vip_10_0_1_201 {
+        		reject with tcp reset
+        		reject
+        	}
+
+        	chain output {
+        		type nat hook output priority -100; policy accept;
+        		ip daddr vmap @vips
+        		ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053
+        		ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40053
+        	}
+
+        	chain stamp {
+        		return comment STAMP
+        	}
+        }
+    "]]
+    .assert_eq(&table(&lab, (1, 1)));
+    lab.vips = [(VIP, vec![(1, 2)]), (other, vec![(1, 1)])].into();
+    lab.apply();
+    expect![[r"
+        table ip skep {
+        	map vips {
+        		type ipv4_addr : verdict
+        		elements = { 10.0.1.200 : jump vip_10_0_1_200, 10.0.1.202 : jump vip_10_0_1_202 }
+        	}
+
+        	set used {
+        		type ipv4_addr . inet_proto
+        		size 65536
+        		flags dynamic
+        	}
+
+        	chain vip_10_0_1_200 {
+        		add @used { ip daddr . meta l4proto }
+        		dnat to numgen inc mod 1 map { 0 : 10.0.1.12 }
+        	}
+
+        	chain output {
+        		type nat hook output priority -100; policy accept;
+        		ip daddr vmap @vips
+        		ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053
+        		ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40053
+        	}
+
+        	chain stamp {
+        		return comment STAMP
+        	}
+
+        	chain vip_10_0_1_202 {
+        		add @used { ip daddr . meta l4proto }
+        		dnat to numgen inc mod 1 map { 0 : 10.0.1.11 }
+        	}
+        }
+    "]]
+    .assert_eq(&table(&lab, (1, 1)));
+}
+
+#[test]
+fn so_many_vips_that_they_do_not_fit_into_a_small_message_are_made_at_once() {
+    let mut lab = Lab::new(1, 1);
+    let vips = (0..250).flat_map(|last| (2..8).map(move |third| [10, 0, third, last].into()));
+    lab.vips = vips.map(|vip| (vip, vec![(1, 1); 5])).collect();
+    lab.apply();
+    assert_eq!(table(&lab, (1, 1)).matches("dnat to numgen").count(), 1500);
+}
+
+#[test]
+fn a_udp_socket_leaves_a_back_end_of_former_times() {
+    let breaks: [&[&str]; 3] =
+        [&[], &["nft", "flush", "ruleset"], &["nft", "delete", "table", "ip", "skep"]];
+    for command in breaks {
+        let mut lab = balanced();
+        let client = lab.container((1, 1));
+        let socket = udp_client(&client);
+        let first = ask_by(&socket, VIP, PORT).unwrap();
+        if !command.is_empty() {
+            run(&client, command);
+        }
+        lab.restart();
+        lab.apply();
+        let gone = |name: &(u8, u8)| first.starts_with(&format!("c{}-{}", name.0, name.1));
+        lab.vips.get_mut(&VIP).unwrap().retain(|name| !gone(name));
+        lab.apply();
+        assert_ne!(ask_by(&socket, VIP, PORT).unwrap(), first, "{command:?}");
+    }
 }
