@@ -21,6 +21,7 @@ mod port;
 mod request;
 mod spec;
 mod system;
+mod version;
 
 pub use json::network::config_of as render_subnet;
 pub use port::{About, Init, Join, Member, Membership, Node};
@@ -29,7 +30,7 @@ pub use spec::{parse_service_spec, render_service_spec};
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, map_response};
 use axum::response::Response;
 use engine::Engine;
 use error::ApiError;
@@ -37,13 +38,8 @@ use http::{Method, Uri};
 use request::table::operations;
 use serde::Deserialize;
 use std::sync::Arc;
-use tower::util::MapRequestLayer;
 use tower::{Layer, Service};
 use types::Fault;
-
-/// The newest version of the API that is spoken, and the oldest.
-pub(crate) const API_VERSION: &str = "1.50";
-pub(crate) const API_VERSION_MIN: &str = "1.24";
 
 /// What every handler has.
 #[derive(Clone)]
@@ -72,10 +68,9 @@ pub fn router(
         .merge(local::routes())
         .fallback(unknown.layer(from_fn(body::received)))
         .method_not_allowed_fallback(unknown.layer(from_fn(body::received)))
-        .layer(axum::middleware::map_response(with_headers))
         .with_state(api);
     // The version is a prefix of the path; stripped before routing, handlers never see it.
-    MapRequestLayer::new(without_version).layer(router)
+    map_response(with_headers).layer(from_fn(version::stripped).layer(router))
 }
 
 /// Answers what Skep does not have: it says what was asked for.
@@ -91,31 +86,11 @@ pub(crate) async fn unknown(method: Method, uri: Uri) -> ApiError {
 async fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let value = http::HeaderValue::from_static;
-    headers.insert("Api-Version", value(API_VERSION));
+    headers.insert("Api-Version", value(version::NEWEST));
     headers.insert("Ostype", value("linux"));
     headers.insert("Docker-Experimental", value("false"));
     headers.insert("Server", value(concat!("Skep/", env!("CARGO_PKG_VERSION"))));
     response
-}
-
-/// Turns `/v1.43/info` into `/info`.
-fn without_version(mut request: Request) -> Request {
-    if let Some(uri) = stripped(request.uri()) {
-        *request.uri_mut() = uri;
-    }
-    request
-}
-
-fn stripped(uri: &Uri) -> Option<Uri> {
-    let rest = uri.path().strip_prefix("/v")?;
-    let (version, path) = rest.split_once('/')?;
-    let (major, minor) = version.split_once('.')?;
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(major) || !digits(minor) {
-        return None;
-    }
-    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    format!("/{path}{query}").parse().ok()
 }
 
 /// The object version that an update must name.
@@ -123,22 +98,4 @@ pub(crate) fn version(version: Option<u64>) -> Result<u64, Fault> {
     version.ok_or_else(|| {
         Fault::invalid("invalid version: the query needs version=N, the object's Version.Index")
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_is_stripped_and_nothing_else() {
-        for (path, stripped_path) in [
-            ("/v1.43/services?status=true", Some("/services?status=true")),
-            ("/volumes", None),
-            ("/v1/x", None),
-            ("/v1.50/_ping", Some("/_ping")),
-        ] {
-            let uri = stripped(&path.parse().unwrap()).map(|uri| uri.to_string());
-            assert_eq!(uri.as_deref(), stripped_path, "{path}");
-        }
-    }
 }

@@ -3,7 +3,10 @@
 use crate::error::ApiError;
 use crate::json;
 use crate::port::{Member, Membership};
-use crate::{API_VERSION, API_VERSION_MIN, Api};
+use crate::{
+    Api,
+    version::{NEWEST, OLDEST},
+};
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -31,18 +34,19 @@ async fn ping(State(api): State<Api>) -> impl IntoResponse {
 async fn version(State(api): State<Api>) -> Json<Value> {
     let about = api.node.about();
     let details = json!({
-        "ApiVersion": API_VERSION,
+        "ApiVersion": NEWEST,
         "Arch": go_arch(&about.architecture),
+        "Experimental": "false",
         "KernelVersion": about.kernel,
-        "MinAPIVersion": API_VERSION_MIN,
+        "MinAPIVersion": OLDEST,
         "Os": "linux",
     });
     Json(json!({
         "Platform": { "Name": "Skep" },
         "Components": [{ "Name": "Engine", "Version": about.version, "Details": details }],
         "Version": about.version,
-        "ApiVersion": API_VERSION,
-        "MinAPIVersion": API_VERSION_MIN,
+        "ApiVersion": NEWEST,
+        "MinAPIVersion": OLDEST,
         "GitCommit": "",
         "GoVersion": "",
         "Os": "linux",
@@ -93,6 +97,7 @@ async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": about.cgroup_version,
         "NEventsListener": 0,
+        "SystemTime": crate::local::now().rfc3339(),
         "KernelVersion": about.kernel,
         "OperatingSystem": about.operating_system,
         "OSType": "linux",

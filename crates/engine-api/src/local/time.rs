@@ -5,7 +5,7 @@ use types::{Fault, Timestamp, parse_duration};
 
 /// The time, for "3 minutes ago".
 #[expect(clippy::disallowed_methods, reason = "the edge reads the clock")]
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let nanos = since.map_or(0, |since| since.as_nanos());
     Timestamp(i64::try_from(nanos).unwrap_or(i64::MAX))

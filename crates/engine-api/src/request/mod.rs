@@ -11,6 +11,8 @@ pub(crate) use reader::read;
 
 use crate::error::ApiError;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use types::Fault;
@@ -19,7 +21,7 @@ use types::Fault;
 pub(crate) const BODY_MAX: usize = 8 << 20;
 
 /// A JSON body, and what the user is told of its fields that have no effect. An empty body is the
-/// default; the content type does not matter.
+/// default; any other must be said to be JSON.
 pub(crate) struct JsonBody<T>(pub(crate) T, pub(crate) Vec<String>);
 
 impl<S, T> FromRequest<S> for JsonBody<T>
@@ -30,12 +32,30 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let bytes = axum::body::to_bytes(request.into_body(), BODY_MAX)
+        let (parts, body) = request.into_parts();
+        let bytes = axum::body::to_bytes(body, BODY_MAX)
             .await
             .map_err(|error| Fault::invalid(format!("cannot read the request's body: {error}")))?;
+        said_to_be_json(&parts.headers, bytes.is_empty())?;
         let read = read(&bytes)?;
         Ok(Self(read.value, read.warnings))
     }
+}
+
+/// Refuses a body of another type, in Docker's words: what a form or a page of a browser sends is
+/// no request.
+fn said_to_be_json(headers: &HeaderMap, empty: bool) -> Result<(), Fault> {
+    let kind = match headers.get(CONTENT_TYPE) {
+        None if empty => return Ok(()),
+        None => "",
+        Some(kind) => kind.to_str().unwrap_or("?"),
+    };
+    let (media, _parameters) = kind.split_once(';').unwrap_or((kind, ""));
+    if media.trim().eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let reason = format!("unsupported Content-Type header ({kind}): must be 'application/json'");
+    Err(Fault::invalid(reason))
 }
 
 /// The query of a request.

@@ -127,6 +127,32 @@ fn what_is_no_json_is_refused() {
 }
 
 #[test]
+fn a_body_must_be_said_to_be_json() {
+    let refused = |kind: &str, empty| {
+        let mut headers = http::HeaderMap::new();
+        if kind != "none" {
+            headers.insert("Content-Type", kind.parse().unwrap());
+        }
+        super::said_to_be_json(&headers, empty).err().map(|fault| fault.message)
+    };
+    for kind in ["application/json", "Application/JSON; charset=utf-8", "application/json;"] {
+        assert_eq!(refused(kind, false), None, "{kind}");
+    }
+    assert_eq!(refused("none", true), None);
+    for (kind, empty, shown) in [
+        ("none", false, ""),
+        ("", false, ""),
+        ("text/plain", true, "text/plain"),
+        ("application/x-www-form-urlencoded", false, "application/x-www-form-urlencoded"),
+        ("application/jsonp", false, "application/jsonp"),
+    ] {
+        let reason =
+            format!("unsupported Content-Type header ({shown}): must be 'application/json'");
+        assert_eq!(refused(kind, empty), Some(reason), "{kind}");
+    }
+}
+
+#[test]
 fn a_field_that_is_not_honoured_is_refused_by_name_or_warned_of() {
     let spec = |text: &str| {
         let body = format!(r#"{{"TaskTemplate":{{"ContainerSpec":{text}}}}}"#);
