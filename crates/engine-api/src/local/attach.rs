@@ -6,35 +6,44 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use engine::Attached;
+use engine::{Attached, Chunk};
+use futures_util::{FutureExt, StreamExt};
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
+use types::Fault;
 
-/// Answers with the process's streams: 101 where the client asked for an upgrade, as docker does,
-/// else 200 and output alone. With a terminal, the client leaves by the `keys`.
-pub(crate) fn answer(mut request: Request, attached: Attached, keys: Vec<u8>) -> Response {
-    let content_type = if attached.tty {
+/// Answers with a process's streams: 101 where the client asked for an upgrade, as docker does,
+/// else 200 and output alone. With a terminal (`tty`), the client leaves by the `keys`.
+///
+/// The head goes out before `start` is asked for the streams: some clients lose what comes along
+/// with it. Why there are no streams is told in their place.
+pub(crate) fn answer<F>(mut request: Request, tty: bool, keys: Vec<u8>, start: F) -> Response
+where
+    F: Future<Output = Result<Attached, Fault>> + Send + 'static,
+{
+    let content_type = if tty {
         "application/vnd.docker.raw-stream"
     } else {
         "application/vnd.docker.multiplexed-stream"
     };
+    let start = start.map(move |started| started.unwrap_or_else(|fault| epitaph(tty, &fault)));
     let wants_upgrade = request.headers().contains_key(UPGRADE);
     let upgrade = hyper::upgrade::on(&mut request);
     if !wants_upgrade {
-        let tty = attached.tty;
-        let output = tokio_stream::wrappers::ReceiverStream::new(attached.output);
-        let bytes = futures_util::StreamExt::map(output, move |chunk| {
-            Ok::<_, std::convert::Infallible>(render(tty, &chunk))
-        });
-        return crate::body::stream(content_type, Body::from_stream(bytes));
+        let output = futures_util::stream::once(start)
+            .flat_map(|attached| ReceiverStream::new(attached.output))
+            .map(move |chunk| Ok::<_, std::convert::Infallible>(render(tty, &chunk)));
+        return crate::body::stream(content_type, Body::from_stream(output));
     }
     // It lives as long as the connection, which ends with the process or the client.
     drop(TaskTracker::new().spawn(async move {
         match upgrade.await {
-            Ok(stream) => carry(TokioIo::new(stream), attached, Watch::new(keys)).await,
+            Ok(stream) => carry(TokioIo::new(stream), start.await, Watch::new(keys)).await,
             Err(error) => tracing::debug!(%error, "connection was not upgraded"),
         }
     }));
@@ -47,7 +56,15 @@ pub(crate) fn answer(mut request: Request, attached: Attached, keys: Vec<u8>) ->
     response
 }
 
-fn render(tty: bool, chunk: &engine::Chunk) -> Bytes {
+/// Streams of a process that could not be started: the reason, and the end.
+fn epitaph(tty: bool, fault: &Fault) -> Attached {
+    let (sink, output) = mpsc::channel(1);
+    let bytes = Bytes::from(format!("{}\r\n", fault.message));
+    let _sent = sink.try_send(Chunk { stderr: false, bytes });
+    Attached { tty, output, input: None }
+}
+
+fn render(tty: bool, chunk: &Chunk) -> Bytes {
     if tty { chunk.bytes.clone() } else { frame(chunk.stderr, &chunk.bytes) }
 }
 
@@ -112,11 +129,10 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-    use engine::Chunk;
+    use std::convert::Infallible;
     use std::time::Duration;
-    use tokio::io::{AsyncReadExt, DuplexStream};
-    use tokio::sync::mpsc;
+    use tokio::io::DuplexStream;
+    use tokio::sync::oneshot;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -159,5 +175,58 @@ mod tests {
         sink.send(Chunk { stderr: false, bytes: Bytes::from("x") }).await.unwrap();
         drop(sink);
         assert_eq!(all(client).await, b"\x01\0\0\0\0\0\0\x01x");
+    }
+
+    /// A client's connection to a server that answers with the streams that `start` gives, once it
+    /// is told to.
+    fn serve(tty: bool, started: oneshot::Receiver<Result<Attached, Fault>>) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(1024);
+        let started = std::sync::Mutex::new(Some(started));
+        let service = hyper::service::service_fn(move |request: hyper::Request<_>| {
+            let started = started.lock().unwrap().take().unwrap();
+            let start = async move { started.await.unwrap() };
+            let answered = answer(request.map(Body::new), tty, Vec::new(), start);
+            std::future::ready(Ok::<_, Infallible>(answered))
+        });
+        let http = hyper::server::conn::http1::Builder::new();
+        let serving = http.serve_connection(TokioIo::new(server), service).with_upgrades();
+        drop(TaskTracker::new().spawn(serving));
+        client
+    }
+
+    async fn head(client: &mut DuplexStream) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let reading = client.read_u8();
+            head.push(tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_head_goes_out_before_the_process_is_started() {
+        for (tty, upgrade) in [(true, true), (false, true), (false, false)] {
+            let (start, started) = oneshot::channel();
+            let mut client = serve(tty, started);
+            let upgraded = if upgrade { "Connection: Upgrade\r\nUpgrade: tcp\r\n" } else { "" };
+            let request = format!("POST / HTTP/1.1\r\nHost: d\r\n{upgraded}\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            let head = head(&mut client).await;
+            assert!(
+                head.starts_with(if upgrade { "HTTP/1.1 101" } else { "HTTP/1.1 200" }),
+                "{head}"
+            );
+            // It never comes to be: the reason takes the place of its output.
+            start.send(Err(Fault::conflict("it is gone"))).unwrap();
+            let told = "it is gone\r\n";
+            let wanted = if tty { told.to_owned() } else { format!("\x01\0\0\0\0\0\0\x0c{told}") };
+            if upgrade {
+                assert_eq!(String::from_utf8(all(client).await).unwrap(), wanted);
+            } else {
+                let mut body = vec![0; wanted.len() + 4];
+                client.read_exact(&mut body).await.unwrap();
+                assert!(body.ends_with(wanted.as_bytes()), "{body:?}");
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::error::ApiError;
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::{JsonBody, Query};
+use axum::body::Body;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -85,16 +86,17 @@ async fn start(
 ) -> Result<Response, ApiError> {
     // The body is read first; what upgrades the connection is kept aside.
     let (parts, body) = request.into_parts();
-    let (mut head, extensions) = (Request::new(axum::body::Body::empty()), parts.extensions);
-    *head.headers_mut() = parts.headers;
-    let JsonBody(options, _) = JsonBody::<StartJson>::from_request(Request::new(body), &()).await?;
-    *head.extensions_mut() = extensions;
-    let keys = api.engine.exec_inspect(&id)?.config.detach_keys;
-    let attached = api.engine.exec_start(&id, options.detach).await?;
+    let (mut head, mut given) = (Request::new(Body::empty()), Request::new(body));
+    given.headers_mut().clone_from(&parts.headers);
+    (*head.headers_mut(), *head.extensions_mut()) = (parts.headers, parts.extensions);
+    let JsonBody(options, _) = JsonBody::<StartJson>::from_request(given, &()).await?;
+    let config = api.engine.exec_ready(&id)?.config;
     if options.detach {
+        api.engine.exec_start(&id, true).await?;
         return Ok(StatusCode::OK.into_response());
     }
-    Ok(attach::answer(head, attached, keys))
+    let start = async move { api.engine.exec_start(&id, false).await };
+    Ok(attach::answer(head, config.tty, config.detach_keys, start))
 }
 
 async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {

@@ -17,11 +17,11 @@ use crate::users::{Accounts, User};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::net::unix::pipe::Sender;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use types::Fault;
 
 /// Processes that are remembered; then the oldest that has ended is forgotten.
@@ -30,6 +30,8 @@ const KEPT: usize = 1024;
 pub(crate) const CHUNKS: usize = 64;
 /// Docker's exit code of a process that went with its container.
 const KILLED: i32 = 137;
+/// How long the size of a terminal waits for its process, as with Docker.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two tries while the runtime is away.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -101,12 +103,19 @@ pub struct Attached {
 #[derive(Debug)]
 pub(crate) struct Exec {
     number: u64,
-    info: Mutex<ExecInfo>,
+    info: watch::Sender<ExecInfo>,
 }
 
 impl Exec {
-    fn info(&self) -> MutexGuard<'_, ExecInfo> {
-        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    fn info(&self) -> watch::Ref<'_, ExecInfo> {
+        self.info.borrow()
+    }
+
+    fn ended(&self, code: i32) {
+        self.info.send_modify(|info| {
+            info.running = false;
+            info.exit_code = Some(code);
+        });
     }
 }
 
@@ -154,57 +163,46 @@ impl Engine {
             let full = || Fault::unavailable("too many processes were started in containers");
             execs.remove(&oldest.ok_or_else(full)?);
         }
-        execs.insert(id.clone(), Arc::new(Exec { number, info: Mutex::new(info) }));
+        execs.insert(id.clone(), Arc::new(Exec { number, info: watch::Sender::new(info) }));
         drop(execs);
         let of = [("execID", id.clone())];
         container.tell(&self.inner.events, &format!("exec_create: {command}"), &of);
         Ok(id)
     }
 
+    /// What is known of a process that can be started, or why it cannot.
+    pub fn exec_ready(&self, exec: &str) -> Result<ExecInfo, Fault> {
+        let info = self.exec_inspect(exec)?;
+        if info.running || info.exit_code.is_some() {
+            let reason = format!("Error: Exec command {} has already run", info.id);
+            return Err(Fault::conflict(reason));
+        }
+        self.running(&info.container)?;
+        Ok(info)
+    }
+
     /// Starts it, with streams as its configuration asks; with `detach` there are none. Where it
-    /// cannot be started, the output says why and [`ExecInfo::exit_code`] is 126 to 128, unless
-    /// nobody listens: then that is the fault.
+    /// cannot be started, [`ExecInfo::exit_code`] is 126 to 128.
     pub async fn exec_start(&self, exec: &str, detach: bool) -> Result<Attached, Fault> {
         let (engine, exec) = (self.clone(), self.exec(exec)?);
         self.complete(async move { engine.exec_start_one(&exec, detach).await }).await
     }
 
     async fn exec_start_one(&self, exec: &Arc<Exec>, detach: bool) -> Result<Attached, Fault> {
-        let (id, container, mut config) = {
-            let mut info = exec.info();
-            if info.running || info.exit_code.is_some() {
-                return Err(Fault::conflict(format!(
-                    "Error: Exec command {} has already run",
-                    info.id
-                )));
-            }
-            info.running = true;
-            (info.id.clone(), info.container.clone(), info.config.clone())
-        };
+        let id = exec.info().id.clone();
+        let ExecInfo { container, mut config, .. } = self.exec_ready(&id)?;
+        // Of two clients at once, one starts it.
+        let first = exec.info.send_if_modified(|info| !std::mem::replace(&mut info.running, true));
+        if !first {
+            return Err(Fault::conflict(format!("Error: Exec command {id} is already running")));
+        }
         if detach {
             (config.stdin, config.stdout, config.stderr) = (false, false, false);
         }
-        let failed = |code: i32| {
-            let mut info = exec.info();
-            info.running = false;
-            info.exit_code = Some(code);
-        };
-        let container = match self.running(&container) {
-            Ok(container) => container,
-            Err(fault) => {
-                failed(KILLED);
-                return Err(fault);
-            }
-        };
-        let launched = match self.launch(&container, &id, &config).await {
-            Ok(launched) => launched,
-            Err(fault) => {
-                // As Docker does: whoever is attached reads why, and asks for the exit code.
-                failed(life::code_of(&fault));
-                return if detach { Err(fault) } else { Ok(epitaph(&config, &fault)) };
-            }
-        };
-        exec.info().pid = launched.pid;
+        let container = self.running(&container).inspect_err(|_ended| exec.ended(KILLED))?;
+        let launched = self.launch(&container, &id, &config).await;
+        let launched = launched.inspect_err(|fault| exec.ended(life::code_of(fault)))?;
+        exec.info.send_modify(|info| info.pid = launched.pid);
         let of = [("execID", id.clone())];
         let command = format!("exec_start: {}", config.command.join(" "));
         container.tell(&self.inner.events, &command, &of);
@@ -258,9 +256,7 @@ impl Engine {
             let exit = token.run_until_cancelled(carrying).await;
             over.cancel();
             drop(streams);
-            let mut info = exec.info();
-            info.running = false;
-            info.exit_code = Some(exit.map_or(KILLED, |exit| exit.code));
+            exec.ended(exit.map_or(KILLED, |exit| exit.code));
         });
         Attached { tty: config.tty, output: receiver, input: client }
     }
@@ -326,10 +322,14 @@ impl Engine {
         Ok(self.exec(exec)?.info().clone())
     }
 
-    /// Sets the size of its terminal.
+    /// Sets the size of its terminal. A client may ask for it before the process is there.
     pub async fn exec_resize(&self, exec: &str, size: Size) -> Result<(), Fault> {
-        let info = self.exec_inspect(exec)?;
-        if !info.running || info.pid == 0 {
+        let mut info = self.exec(exec)?.info.subscribe();
+        let there = info.wait_for(|info| info.pid != 0 || info.exit_code.is_some());
+        let found = tokio::time::timeout(START_TIMEOUT, there).await;
+        let late = || Fault::internal("timeout waiting for exec session ready");
+        let info = found.ok().and_then(Result::ok).ok_or_else(late)?.clone();
+        if !info.running {
             return Err(Fault::conflict(format!("exec {exec} is not running")));
         }
         self.inner.runtime.resize(info.container, Some(info.id), size).await
@@ -348,14 +348,6 @@ impl Engine {
     fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Exec>>> {
         self.inner.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Streams of a process that could not be started: the reason, and the end.
-fn epitaph(config: &ExecConfig, fault: &Fault) -> Attached {
-    let (sink, output) = mpsc::channel(1);
-    let bytes = Bytes::from(format!("{}\r\n", fault.message));
-    let _sent = sink.try_send(Chunk { stderr: false, bytes });
-    Attached { tty: config.tty, output, input: None }
 }
 
 fn stdio(run: &Path, exec: &str, config: &ExecConfig) -> Stdio {

@@ -146,7 +146,7 @@ async fn a_container_becomes_healthy_and_unhealthy_and_the_state_tells() {
         interval: Duration::from_millis(5),
         ..HealthCheck::default()
     };
-    let mut events = stage.engine.events(None);
+    let mut events = stage.engine.events(None, None);
     let id = stage.running(|config| config.spec.health = Some(check)).await;
     let mut watched = stage.engine.watch(&id).unwrap();
     let status = |state: &ContainerState| state.health.as_ref().map(|health| health.status);
@@ -215,20 +215,34 @@ async fn a_further_process_gives_its_output_and_its_exit_code() {
 }
 
 #[tokio::test]
-async fn whoever_is_attached_reads_why_a_further_process_could_not_be_started() {
+async fn a_further_process_that_could_not_be_started_has_an_exit_code() {
     let stage = Stage::new().await;
     stage.running(|config| config.name = "web".to_owned()).await;
-    stage.fake.set_broken(Some(Fault::invalid("exec: \"no\": executable file not found")));
+    let fault = Fault::invalid("exec: \"no\": executable file not found");
+    stage.fake.set_broken(Some(fault.clone()));
     let command = vec!["no".to_owned()];
     let config = ExecConfig { command, stdout: true, ..ExecConfig::default() };
-    let exec = stage.engine.exec_create("web", config.clone()).await.unwrap();
-    let mut attached = stage.engine.exec_start(&exec, false).await.unwrap();
-    let reason = soon(attached.output.recv()).await.unwrap().bytes;
-    assert_eq!(reason, "exec: \"no\": executable file not found\r\n");
-    assert_eq!(soon(attached.output.recv()).await, None);
-    assert_eq!(stage.engine.exec_inspect(&exec).unwrap().exit_code, Some(127));
-    let unheard = stage.engine.exec_create("web", config).await.unwrap();
-    assert!(stage.engine.exec_start(&unheard, true).await.is_err());
+    for detach in [false, true] {
+        let exec = stage.engine.exec_create("web", config.clone()).await.unwrap();
+        assert_eq!(stage.engine.exec_start(&exec, detach).await.unwrap_err(), fault);
+        assert_eq!(stage.engine.exec_inspect(&exec).unwrap().exit_code, Some(127));
+        assert_eq!(stage.engine.exec_ready(&exec).unwrap_err().kind, FaultKind::Conflict);
+    }
+}
+
+#[tokio::test]
+async fn the_size_of_a_terminal_waits_for_its_process() {
+    let stage = Stage::new().await;
+    stage.running(|config| config.name = "web".to_owned()).await;
+    stage.fake.script("sh", Script { hangs: true, ..Script::default() });
+    let command = vec!["sh".to_owned()];
+    let config = ExecConfig { command, tty: true, stdout: true, ..ExecConfig::default() };
+    let exec = stage.engine.exec_create("web", config).await.unwrap();
+    let resizing = stage.engine.exec_resize(&exec, Size::default());
+    let starting = stage.engine.exec_start(&exec, false);
+    let (resized, started) = soon(async { tokio::join!(resizing, starting) }).await;
+    resized.unwrap();
+    drop(started.unwrap());
 }
 
 #[tokio::test]
