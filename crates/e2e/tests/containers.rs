@@ -156,6 +156,8 @@ fn a_long_line_has_one_time_stamp(lab: &Lab) {
     assert!(stamp.ends_with('Z') && text.len() == 40_003 && text.ends_with("xEND"));
     let tail = lab.docker(&["logs", "--tail", "2", "long"]).good();
     assert_eq!(tail.len(), 40_004 + 5);
+    let details = lab.docker(&["logs", "--tail", "1", "--details", "long"]).good();
+    assert_eq!(details, "tag=long next\n");
     lab.docker(&["rm", "long"]).good();
 }
 

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::header::CONTENT_TYPE;
-use types::{Fault, Timestamp};
+use types::{Fault, Labels, Timestamp};
 
 /// Reads a request to its end before it is refused: a client that still sends would see a broken
 /// connection rather than the reason.
@@ -66,7 +66,7 @@ impl LogForm {
         &self,
         stderr: bool,
         time: Timestamp,
-        details: &str,
+        details: Option<&str>,
         text: &[u8],
     ) -> Bytes {
         let mut line = BytesMut::new();
@@ -74,13 +74,24 @@ impl LogForm {
             line.put_slice(time.rfc3339().as_bytes());
             line.put_u8(b' ');
         }
-        if !details.is_empty() {
+        if let Some(details) = details {
             line.put_slice(details.as_bytes());
             line.put_u8(b' ');
         }
         line.put_slice(text);
         if self.framed { frame(stderr, &line) } else { line.freeze() }
     }
+}
+
+/// What goes with each line of a log (`docker logs --details`): `name=value`, joined by commas.
+pub(crate) fn log_details(attributes: &Labels) -> String {
+    let escape =
+        |text: &str| -> String { form_urlencoded::byte_serialize(text.as_bytes()).collect() };
+    let pairs: Vec<String> = attributes
+        .iter()
+        .map(|(name, value)| format!("{}={}", escape(name), escape(value)))
+        .collect();
+    pairs.join(",")
 }
 
 /// A frame of the multiplexed stream: stream, three zeroes, length, payload.
@@ -99,9 +110,23 @@ mod tests {
     #[test]
     fn a_log_line_is_framed_with_its_stream_and_length() {
         let form = LogForm { framed: true, timestamps: true };
-        let bytes = form.render(true, Timestamp(0), "a=b", b"hello\n");
+        let bytes = form.render(true, Timestamp(0), Some("a=b"), b"hello\n");
         let text = b"1970-01-01T00:00:00.000000000Z a=b hello\n";
         assert_eq!(&bytes[..8], &[2, 0, 0, 0, 0, 0, 0, u8::try_from(text.len()).unwrap()]);
         assert_eq!(&bytes[8..], text);
+    }
+
+    #[test]
+    fn details_of_a_line_are_its_attributes_as_docker_writes_them() {
+        let form = LogForm { framed: false, timestamps: false };
+        let line = |attributes: &[(&str, &str)]| {
+            let pairs = attributes.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            let details = log_details(&pairs.collect());
+            form.render(false, Timestamp(0), Some(&details), b"x\n")
+        };
+        assert_eq!(line(&[("tag", "a b"), ("ZONE", "1,2=3")]), "ZONE=1%2C2%3D3,tag=a+b x\n");
+        // What has no attributes still has their place.
+        assert_eq!(line(&[]), " x\n");
+        assert_eq!(form.render(false, Timestamp(0), None, b"x\n"), "x\n");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct LogQuery {
     until: Option<String>,
     pub(crate) timestamps: bool,
     tail: Option<String>,
-    details: bool,
+    pub(crate) details: bool,
 }
 
 impl LogQuery {
@@ -80,11 +80,12 @@ pub(crate) async fn answer(
             // A node's part is missing: the reader sees why, among the lines.
             Err(fault) => {
                 let text = format!("{}\n", fault.message);
-                return Ok(form.render(true, Timestamp::default(), "", text.as_bytes()));
+                return Ok(form.render(true, Timestamp::default(), None, text.as_bytes()));
             }
         };
-        let details = if with_details { details(&view, &line) } else { String::new() };
-        Ok::<_, std::convert::Infallible>(form.render(line.stderr, line.time, &details, &line.text))
+        let details = with_details.then(|| details(&view, &line));
+        let details = details.as_deref();
+        Ok::<_, std::convert::Infallible>(form.render(line.stderr, line.time, details, &line.text))
     });
     Ok(body::stream(content_type, Body::from_stream(bytes)))
 }
