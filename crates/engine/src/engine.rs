@@ -11,7 +11,7 @@ use crate::keeper::Turn;
 use crate::logs::{self, LogOptions, LogStream};
 use crate::looks::Looks;
 use crate::registry::Registry;
-use crate::runtime::{Exit, Runtime, Size, Usage};
+use crate::runtime::{Exit, Runtime, Size};
 use crate::spare::{self, Spares};
 use crate::spec::Machine;
 use crate::volumes::{Volume, Volumes};
@@ -242,13 +242,6 @@ impl Engine {
         self.inner.runtime.resize(container.id().to_owned(), None, size).await
     }
 
-    /// What the container uses.
-    pub async fn usage(&self, name: &str) -> Result<Usage, Fault> {
-        let container = self.running(name)?;
-        let usage = self.inner.runtime.usage(container.id().to_owned()).await?;
-        Ok(Usage { machine_cpu_nanos: crate::top::machine_cpu_nanos().await?, ..usage })
-    }
-
     /// Says whether a client from elsewhere is connected to a port that the container's image
     /// exposes or that is `published` (the container's own TCP ports); where there are none of
     /// these, to any that it listens on.
@@ -271,10 +264,10 @@ impl Engine {
         Err(Fault::conflict(format!("container {} is not running", container.id())))
     }
 
-    /// What happens from now on, after what is remembered since `since`. The last 256 events are
-    /// remembered; a reader that falls behind further misses some.
-    pub fn events(&self, since: Option<Timestamp>) -> EventStream {
-        self.inner.events.listen(since)
+    /// What happens from now on, after what is remembered since `since`; up to `until`, where there
+    /// is one. The last 256 events are remembered; a reader that falls behind further misses some.
+    pub fn events(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> EventStream {
+        self.inner.events.listen(since, until)
     }
 
     /// All volumes, by name.

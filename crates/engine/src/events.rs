@@ -10,7 +10,7 @@ use types::Timestamp;
 /// Events that are remembered.
 const KEPT: usize = 256;
 
-/// Events as they come. Never ends by itself.
+/// Events as they come. Without a last moment it never ends by itself.
 pub type EventStream = BoxStream<'static, Event>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,17 +74,26 @@ impl Events {
         self.count.send_modify(|count| *count += 1);
     }
 
-    pub(crate) fn listen(&self, since: Option<Timestamp>) -> EventStream {
+    pub(crate) fn listen(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> EventStream {
         let kept = self.kept();
         let count = *self.count.borrow();
         let missed = kept.iter().filter(|event| since.is_some_and(|since| since <= event.time));
         let next = count - u64::try_from(missed.count()).unwrap_or(0);
         drop(kept);
         let listener = (self.clone(), self.count.subscribe(), next);
-        stream::unfold(listener, |(events, mut count, next)| async move {
-            count.wait_for(|count| next < *count).await.ok()?;
+        stream::unfold(listener, move |(events, mut count, next)| async move {
+            let more = count.wait_for(|count| next < *count);
+            match until {
+                // What is remembered comes also when the last moment has passed.
+                Some(until) => {
+                    let left = until.since(clock::now());
+                    drop(tokio::time::timeout(left, more).await.ok()?.ok()?);
+                }
+                None => drop(more.await.ok()?),
+            }
             let (event, next) = events.at(next)?;
-            Some((event, (events, count, next)))
+            let in_time = until.is_none_or(|until| event.time <= until);
+            in_time.then_some((event, (events, count, next)))
         })
         .boxed()
     }
@@ -118,8 +127,8 @@ mod tests {
     async fn a_listener_gets_what_comes_and_what_is_remembered_since() {
         let events = Events::new();
         tell(&events, 0..2);
-        let mut new = events.listen(None);
-        let mut old = events.listen(Some(Timestamp(0)));
+        let mut new = events.listen(None, None);
+        let mut old = events.listen(Some(Timestamp(0)), None);
         tell(&events, 2..3);
         assert_eq!(new.next().await.unwrap().action, "2");
         for action in ["0", "1", "2"] {
@@ -128,9 +137,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_listener_with_a_last_moment_gets_what_was_before_and_the_end() {
+        let events = Events::new();
+        tell(&events, 0..2);
+        let until = clock::now();
+        let told: Vec<_> = events.listen(Some(Timestamp(0)), Some(until)).collect().await;
+        assert_eq!(told.len(), 2);
+        let soon = Timestamp(until.0 + 50_000_000);
+        assert_eq!(events.listen(None, Some(soon)).count().await, 0);
+        let before = events.listen(Some(Timestamp(0)), Some(Timestamp(1)));
+        assert_eq!(before.count().await, 0);
+    }
+
+    #[tokio::test]
     async fn a_slow_listener_misses_the_oldest() {
         let events = Events::new();
-        let mut slow = events.listen(None);
+        let mut slow = events.listen(None, None);
         tell(&events, 0..KEPT + 10);
         assert_eq!(slow.next().await.unwrap().action, "10");
     }

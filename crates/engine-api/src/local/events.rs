@@ -2,6 +2,7 @@
 
 use crate::Api;
 use crate::body::json_lines;
+use crate::cluster::unix_time;
 use crate::error::ApiError;
 use crate::request::Query;
 #[cfg(test)]
@@ -15,7 +16,7 @@ use engine::Event;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::Timestamp;
+use types::{Fault, Timestamp};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new().route("/events", get(events))
@@ -29,10 +30,9 @@ struct EventsQuery {
     filters: Option<String>,
 }
 
-/// Reads whole seconds since 1970; fractions are dropped.
-fn seconds(text: Option<&str>) -> Option<Timestamp> {
-    let seconds: i64 = text?.split('.').next()?.parse().ok()?;
-    Some(Timestamp(seconds.saturating_mul(1_000_000_000)))
+/// Reads seconds since 1970, here with 0 for that moment.
+fn moment(text: Option<&str>) -> Result<Option<Timestamp>, Fault> {
+    if text == Some("0") { Ok(Some(Timestamp(0))) } else { unix_time(text) }
 }
 
 async fn events(
@@ -40,13 +40,19 @@ async fn events(
     Query(query): Query<EventsQuery>,
 ) -> Result<Response, ApiError> {
     let filters = Filters::parse(query.filters.as_deref(), "GET /events")?;
-    let events = api.engine.events(seconds(query.since.as_deref()));
+    let (since, until) = (moment(query.since.as_deref())?, moment(query.until.as_deref())?);
+    if let (Some(since), Some(until)) = (since, until)
+        && until < since
+    {
+        let (since, until) = (since.0 / 1_000_000_000, until.0 / 1_000_000_000);
+        let reason = format!("`since` time ({since}) cannot be after `until` time ({until})");
+        return Err(Fault::invalid(reason).into());
+    }
+    let events = api.engine.events(since, until);
     let shown = events
         .filter(move |event| std::future::ready(matches(event, &filters)))
         .map(|event| render(&event));
-    let Some(until) = seconds(query.until.as_deref()) else { return Ok(json_lines(shown)) };
-    let left = until.since(super::time::now());
-    Ok(json_lines(shown.take_until(tokio::time::sleep(left))))
+    Ok(json_lines(shown))
 }
 
 fn matches(event: &Event, filters: &Filters) -> bool {
@@ -84,4 +90,17 @@ fn render(event: &Event) -> Value {
 #[cfg(test)]
 pub(super) fn served() -> Vec<Served> {
     vec![Served::new("GET /events").query::<EventsQuery>()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_number_of_seconds() {
+        assert_eq!(moment(Some("0")), Ok(Some(Timestamp(0))));
+        assert_eq!(moment(Some("2.5")), Ok(Some(Timestamp(2_500_000_000))));
+        assert_eq!(moment(None), Ok(None));
+        assert!(moment(Some("10m")).is_err());
+    }
 }
