@@ -69,6 +69,14 @@ impl Containerd {
         }
     }
 
+    /// Bytes that a container wrote over its image.
+    pub(crate) async fn written_by(&self, id: String) -> Result<u64, Error> {
+        match self.snapshots().size(id.clone()).await {
+            Err(error) if error.is_not_found() => Err(Error::NoContainer(id)),
+            other => other,
+        }
+    }
+
     /// Writes the record that a task is made from.
     pub(crate) async fn write_container(&self, id: &str, spec: &Value) -> Result<(), Error> {
         let value = serde_json::to_vec(spec);

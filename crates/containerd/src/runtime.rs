@@ -150,4 +150,9 @@ impl Runtime for Containerd {
         let own = self.clone();
         answer(async move { own.measure(&id).await })
     }
+
+    fn written(&self, id: String) -> Answer<'_, u64> {
+        let own = self.clone();
+        answer(async move { own.written_by(id).await })
+    }
 }

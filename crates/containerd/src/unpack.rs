@@ -173,16 +173,21 @@ impl Snapshots {
 
     /// What the snapshots of these layers take on the disk.
     pub(crate) async fn usage(&self, diff_ids: &[String]) -> Result<u64, Error> {
-        let client = &self.client;
         let mut bytes = 0;
         for key in oci::chain_ids(diff_ids) {
-            let body = UsageRequest { snapshotter: self.name.clone(), key };
-            let answer = client.call("measure a snapshot", BULKY, body, |request| async {
-                client.snapshots().usage(request).await
-            });
-            bytes += u64::try_from(answer.await?.size).unwrap_or(0);
+            bytes += self.size(key).await?;
         }
         Ok(bytes)
+    }
+
+    /// What one snapshot takes on the disk.
+    pub(crate) async fn size(&self, key: String) -> Result<u64, Error> {
+        let client = &self.client;
+        let body = UsageRequest { snapshotter: self.name.clone(), key };
+        let answer = client.call("measure a snapshot", BULKY, body, |request| async {
+            client.snapshots().usage(request).await
+        });
+        Ok(u64::try_from(answer.await?.size).unwrap_or(0))
     }
 }
 

@@ -526,4 +526,8 @@ impl Runtime for Fake {
     fn usage(&self, _: String) -> Answer<'_, Usage> {
         self.call(|_| Ok(Usage { pids: 1, ..Usage::default() }))
     }
+
+    fn written(&self, _: String) -> Answer<'_, u64> {
+        self.call(|_| Ok(7))
+    }
 }

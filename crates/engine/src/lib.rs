@@ -46,6 +46,7 @@ mod spare;
 mod spec;
 mod taps;
 mod top;
+mod usage;
 mod users;
 mod volumes;
 
@@ -62,8 +63,9 @@ pub use logs::{LogEntry, LogOptions, LogStream};
 pub use names::draw as draw_name;
 pub use reference::Reference;
 pub use runtime::{
-    Answer, Archive, Credentials, Distribution, Exit, Happening, Image, Progress, Runtime, Size,
-    State, Stdio, Usage,
+    Answer, Archive, Credentials, DeviceUse, Distribution, Exit, Happening, Image, Packets,
+    Progress, Runtime, Size, State, Stdio, Traffic, Usage,
 };
 pub use spec::check_profile as check_seccomp_profile;
+pub use usage::DiskUse;
 pub use volumes::Volume;

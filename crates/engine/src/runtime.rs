@@ -132,6 +132,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What a running container uses.
     fn usage(&self, id: String) -> Answer<'_, Usage>;
+
+    /// Bytes that the container wrote over its image.
+    fn written(&self, id: String) -> Answer<'_, u64>;
 }
 
 /// An image that is here.
@@ -257,14 +260,48 @@ pub struct Size {
 }
 
 /// What a container uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Nanoseconds of processor time so far.
+    /// Nanoseconds of processor time so far; of these in programs and in the kernel.
     pub cpu_nanos: u64,
+    pub user_nanos: u64,
+    pub kernel_nanos: u64,
+    /// With file cache, and how much of that is not in use.
     pub memory_bytes: u64,
+    pub idle_cache_bytes: u64,
     /// 0: none.
     pub memory_limit: u64,
     pub pids: u64,
+    /// 0: none.
+    pub pids_limit: u64,
+    pub devices: Vec<DeviceUse>,
     /// Nanoseconds of all the machine's processors so far, idle or not.
     pub machine_cpu_nanos: u64,
+    /// By interface; empty where the container has no network of its own.
+    pub networks: BTreeMap<String, Traffic>,
+}
+
+/// What went from and to a block device so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceUse {
+    pub major: u64,
+    pub minor: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+}
+
+/// What went over an interface so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub received: Packets,
+    pub sent: Packets,
+}
+
+/// One direction of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packets {
+    pub bytes: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub dropped: u64,
 }

@@ -16,20 +16,6 @@ impl Engine {
     }
 }
 
-/// Nanoseconds that all processors of the machine have spent so far, idle or not.
-pub(crate) async fn machine_cpu_nanos() -> Result<u64, Fault> {
-    blocking(|| Ok(cpu_nanos(&std::fs::read_to_string("/proc/stat").unwrap_or_default()))).await
-}
-
-/// Adds up the first line of /proc/stat, which counts ticks of 10 ms. What guests used is part of
-/// it already, as Docker reckons.
-fn cpu_nanos(stat: &str) -> u64 {
-    const TICK_NANOS: u64 = 10_000_000;
-    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
-    let ticks = line.split_whitespace().take(8).filter_map(|word| word.parse::<u64>().ok());
-    ticks.sum::<u64>().saturating_mul(TICK_NANOS)
-}
-
 /// `None` where the process has ended meanwhile.
 fn row(pid: u32) -> Option<Vec<String>> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -53,13 +39,6 @@ fn render(pid: u32, status: &str, command: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_machines_time_is_that_of_all_its_processors() {
-        let stat = "cpu  1 2 3 4 5 6 7 8 100 100\ncpu0 1 2 3 4 5 6 7 8 9 9\n";
-        assert_eq!(cpu_nanos(stat), 360_000_000);
-        assert_eq!(cpu_nanos(""), 0);
-    }
 
     #[test]
     fn a_process_is_a_row() {

@@ -116,7 +116,7 @@ pub(crate) fn render_item(info: &ContainerInfo, now: Timestamp) -> Value {
         "Labels": info.config.spec.labels,
         "State": info.state.status.as_str(),
         "Status": status(info, now),
-        "HostConfig": { "NetworkMode": "default" },
+        "HostConfig": { "NetworkMode": network_name(&info.config.network) },
         "NetworkSettings": { "Networks": networks(info) },
         "Mounts": mounts(info),
     })
@@ -173,22 +173,21 @@ fn log_driver(info: &ContainerInfo) -> &str {
 }
 
 /// Published ports by the container's own: `{"80/tcp": [{"HostIp": …, "HostPort": …}]}`.
-fn bindings(info: &ContainerInfo) -> BTreeMap<String, Value> {
-    info.config
-        .host_ports
-        .iter()
-        .map(|port| {
-            let key = format!("{}/{}", port.target, port.protocol.as_str());
-            (key, json!([{ "HostIp": "0.0.0.0", "HostPort": port.published.to_string() }]))
-        })
-        .collect()
+fn bindings(info: &ContainerInfo) -> BTreeMap<String, Vec<Value>> {
+    let mut bindings: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for port in &info.config.host_ports {
+        let key = format!("{}/{}", port.target, port.protocol.as_str());
+        let binding = json!({ "HostIp": "0.0.0.0", "HostPort": port.published.to_string() });
+        bindings.entry(key).or_default().push(binding);
+    }
+    bindings
 }
 
 /// Renders `HostConfig`.
 fn host_config(info: &ContainerInfo) -> Value {
     let (spec, resources) = (&info.config.spec, &info.config.resources);
     json!({
-        "NetworkMode": "default",
+        "NetworkMode": network_name(&info.config.network),
         "PortBindings": bindings(info),
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "AutoRemove": info.config.auto_remove,

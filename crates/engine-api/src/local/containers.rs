@@ -7,7 +7,7 @@ use crate::body::{self, LogForm};
 use crate::cluster::LogQuery;
 use crate::error::ApiError;
 use crate::json::container::{network_name, render, render_item};
-use crate::json::container_create::CreateJson;
+use crate::json::container_create::{CreateJson, check_cpus};
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
@@ -18,12 +18,12 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use engine::{AttachOptions, ContainerInfo, LogOptions, Size, WaitFor};
+use engine::{AttachOptions, ContainerInfo, DiskUse, LogOptions, Size, WaitFor};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
-use types::{Fault, Timestamp};
+use types::{Fault, FaultKind, Timestamp};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -48,6 +48,7 @@ pub(crate) fn routes() -> Router<Api> {
 struct ListQuery {
     all: bool,
     limit: Option<i64>,
+    size: bool,
     filters: Option<String>,
 }
 
@@ -70,7 +71,26 @@ async fn list(
         bounds.since(api.engine.inspect(id).await?.created);
     }
     let shown = containers.iter().filter(|info| matches(info, &filters, is_task, bounds));
-    Ok(Json(shown.take(limit.unwrap_or(usize::MAX)).map(|info| render_item(info, now)).collect()))
+    let mut items = Vec::new();
+    for info in shown.take(limit.unwrap_or(usize::MAX)) {
+        let mut item = render_item(info, now);
+        if query.size {
+            add_size(&api, &info.id, &mut item).await?;
+        }
+        items.push(item);
+    }
+    Ok(Json(items))
+}
+
+/// Adds what a container takes on the disk. One that goes meanwhile takes nothing.
+async fn add_size(api: &Api, id: &str, object: &mut Value) -> Result<(), Fault> {
+    let used = match api.engine.disk_use(id).await {
+        Err(fault) if fault.kind == FaultKind::NotFound => DiskUse::default(),
+        other => other?,
+    };
+    object["SizeRw"] = used.written.into();
+    object["SizeRootFs"] = used.all.into();
+    Ok(())
 }
 
 fn matches(info: &ContainerInfo, filters: &Filters, is_task: Option<bool>, bounds: Bounds) -> bool {
@@ -126,16 +146,19 @@ async fn create(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let name = query.name.unwrap_or_default().trim_start_matches('/').to_owned();
     of_this_platform(&api, query.platform.as_deref())?;
-    make_bind_sources(&request).await?;
-    let mut created = api.engine.create(request.parse(name)?).await?;
+    let sources = request.bind_sources();
+    let config = request.parse(name)?;
+    check_cpus(config.resources.limit_nano_cpus, api.node.about().cpus)?;
+    make_bind_sources(sources).await?;
+    let mut created = api.engine.create(config).await?;
     created.warnings.extend(warnings);
     let body = json!({ "Id": created.id, "Warnings": created.warnings });
     Ok((StatusCode::CREATED, Json(body)))
 }
 
 /// Makes the directories that `-v` binds, as Docker does. (`--mount` refuses missing ones.)
-async fn make_bind_sources(request: &CreateJson) -> Result<(), Fault> {
-    for source in request.bind_sources() {
+async fn make_bind_sources(sources: Vec<String>) -> Result<(), Fault> {
+    for source in sources {
         let there = tokio::fs::try_exists(&source).await.unwrap_or(false);
         if !there && let Err(error) = tokio::fs::create_dir_all(&source).await {
             return Err(Fault::invalid(format!("cannot make the bind source {source}: {error}")));
@@ -146,14 +169,21 @@ async fn make_bind_sources(request: &CreateJson) -> Result<(), Fault> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "GET /containers/{id}/json", default)]
-struct InspectQuery {}
+struct InspectQuery {
+    size: bool,
+}
 
 async fn inspect(
     State(api): State<Api>,
     Path(id): Path<String>,
-    Query(InspectQuery {}): Query<InspectQuery>,
+    Query(query): Query<InspectQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(render(&api.engine.inspect(&id).await?)))
+    let info = api.engine.inspect(&id).await?;
+    let mut object = render(&info);
+    if query.size {
+        add_size(&api, &info.id, &mut object).await?;
+    }
+    Ok(Json(object))
 }
 
 /// 304 says that nothing had to be done.
@@ -284,9 +314,13 @@ async fn logs(
     };
     let form = LogForm { framed: !info.config.spec.tty, timestamps: query.timestamps };
     let content_type = form.content_type();
+    let details = match query.details {
+        true => Some(body::log_details(&api.engine.log_attributes(&id)?)),
+        false => None,
+    };
     let lines = api.engine.logs(&id, options)?;
     let bytes = lines.map(move |entry| match entry {
-        Ok(entry) => Ok(form.render(entry.stderr, entry.time, "", &entry.bytes)),
+        Ok(entry) => Ok(form.render(entry.stderr, entry.time, details.as_deref(), &entry.bytes)),
         Err(fault) => Err(std::io::Error::other(fault)),
     });
     Ok(body::stream(content_type, Body::from_stream(bytes)))
@@ -319,8 +353,9 @@ async fn attach_streams(
         stdout: query.stdout,
         stderr: query.stderr,
     };
+    // It is connected before the head goes out: a client starts the container when it sees that.
     let attached = api.engine.attach(&id, options).await?;
-    Ok(attach::answer(request, attached, keys))
+    Ok(attach::answer(request, attached.tty, keys, std::future::ready(Ok(attached))))
 }
 
 /// The size of a terminal in a query.

@@ -11,7 +11,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use engine::Usage;
+use engine::{Traffic, Usage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -56,6 +56,7 @@ struct Subject {
     name: String,
     cpus: i64,
     memory_bytes: i64,
+    cgroup_version: &'static str,
 }
 
 async fn stats(
@@ -65,8 +66,13 @@ async fn stats(
 ) -> Result<Response, ApiError> {
     let info = api.engine.inspect(&id).await?;
     let about = api.node.about();
-    let (cpus, memory_bytes) = (about.cpus, about.memory_bytes);
-    let subject = Subject { id: info.id, name: info.name, cpus, memory_bytes };
+    let subject = Subject {
+        id: info.id,
+        name: info.name,
+        cpus: about.cpus,
+        memory_bytes: about.memory_bytes,
+        cgroup_version: about.cgroup_version,
+    };
     let first = sample(&api, &subject.id).await?;
     if query.stream {
         return Ok(json_lines(samples(api, subject, first)));
@@ -103,27 +109,75 @@ fn samples(
 
 fn cpu(sample: &Sample, cpus: i64) -> Value {
     json!({
-        "cpu_usage": { "total_usage": sample.usage.cpu_nanos },
+        "cpu_usage": {
+            "total_usage": sample.usage.cpu_nanos,
+            "usage_in_kernelmode": sample.usage.kernel_nanos,
+            "usage_in_usermode": sample.usage.user_nanos,
+        },
         "system_cpu_usage": sample.usage.machine_cpu_nanos,
         "online_cpus": cpus,
     })
 }
 
-fn render(subject: &Subject, before: &Sample, sample: &Sample) -> Value {
-    let usage = &sample.usage;
+/// Clients take the file cache that is not in use off; its name tells them the cgroups' version.
+fn memory(subject: &Subject, usage: &Usage) -> Value {
+    let idle_cache =
+        if subject.cgroup_version == "2" { "inactive_file" } else { "total_inactive_file" };
     // Without a limit a container may take what the machine has.
     let machine = u64::try_from(subject.memory_bytes).unwrap_or(0);
     let limit = if usage.memory_limit == 0 { machine } else { usage.memory_limit };
     json!({
+        "usage": usage.memory_bytes,
+        "limit": limit,
+        "stats": { idle_cache: usage.idle_cache_bytes },
+    })
+}
+
+fn network(traffic: &Traffic) -> Value {
+    let Traffic { received, sent } = traffic;
+    json!({
+        "rx_bytes": received.bytes,
+        "rx_packets": received.packets,
+        "rx_errors": received.errors,
+        "rx_dropped": received.dropped,
+        "tx_bytes": sent.bytes,
+        "tx_packets": sent.packets,
+        "tx_errors": sent.errors,
+        "tx_dropped": sent.dropped,
+    })
+}
+
+fn devices(usage: &Usage) -> Value {
+    let entries = usage.devices.iter().flat_map(|device| {
+        [("read", device.read_bytes), ("write", device.written_bytes)].map(|(op, value)| {
+            json!({ "major": device.major, "minor": device.minor, "op": op, "value": value })
+        })
+    });
+    json!({ "io_service_bytes_recursive": entries.collect::<Vec<_>>() })
+}
+
+fn render(subject: &Subject, before: &Sample, sample: &Sample) -> Value {
+    let usage = &sample.usage;
+    let mut pids = json!({ "current": usage.pids });
+    if usage.pids_limit != 0 {
+        pids["limit"] = usage.pids_limit.into();
+    }
+    let mut told = json!({
         "id": subject.id,
         "name": format!("/{}", subject.name),
         "read": sample.time.rfc3339(),
         "preread": before.time.rfc3339(),
         "cpu_stats": cpu(sample, subject.cpus),
         "precpu_stats": cpu(before, subject.cpus),
-        "memory_stats": { "usage": usage.memory_bytes, "limit": limit, "stats": {} },
-        "pids_stats": { "current": usage.pids },
-    })
+        "memory_stats": memory(subject, usage),
+        "blkio_stats": devices(usage),
+        "pids_stats": pids,
+    });
+    if !usage.networks.is_empty() {
+        told["networks"] =
+            usage.networks.iter().map(|(name, it)| (name.clone(), network(it))).collect();
+    }
+    told
 }
 
 /// What the operations here read.
@@ -135,6 +189,12 @@ pub(super) fn served() -> Vec<Served> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::{DeviceUse, Packets};
+
+    fn subject() -> Subject {
+        let (id, name) = ("c".into(), "n".into());
+        Subject { id, name, cpus: 2, memory_bytes: 7, cgroup_version: "2" }
+    }
 
     #[test]
     fn a_share_of_the_cpu_can_be_reckoned_from_a_sample() {
@@ -142,8 +202,7 @@ mod tests {
             usage: Usage { cpu_nanos, machine_cpu_nanos, ..Usage::default() },
             ..Sample::default()
         };
-        let subject = Subject { id: "c".into(), name: "n".into(), cpus: 2, memory_bytes: 7 };
-        let told = render(&subject, &sample(10, 100), &sample(60, 300));
+        let told = render(&subject(), &sample(10, 100), &sample(60, 300));
         let number = |part: &str, path: &str| told[part].pointer(path).and_then(Value::as_u64);
         assert_eq!(number("precpu_stats", "/cpu_usage/total_usage"), Some(10));
         assert_eq!(number("cpu_stats", "/cpu_usage/total_usage"), Some(60));
@@ -152,6 +211,31 @@ mod tests {
             (&told["cpu_stats"]["online_cpus"], &told["memory_stats"]["limit"]),
             (&2.into(), &7.into())
         );
+    }
+
+    #[test]
+    fn networks_devices_and_cache_are_told_as_docker_tells_them() {
+        let received = Packets { bytes: 1, packets: 2, errors: 3, dropped: 4 };
+        let sent = Packets { bytes: 5, packets: 6, errors: 7, dropped: 8 };
+        let device = DeviceUse { major: 8, minor: 1, read_bytes: 11, written_bytes: 22 };
+        let usage = Usage {
+            memory_bytes: 100,
+            idle_cache_bytes: 40,
+            networks: [("eth0".to_owned(), Traffic { received, sent })].into(),
+            devices: vec![device],
+            ..Usage::default()
+        };
+        let sample = Sample { usage, ..Sample::default() };
+        let told = render(&subject(), &Sample::default(), &sample);
+        let eth0 = json!({"rx_bytes": 1, "rx_packets": 2, "rx_errors": 3, "rx_dropped": 4,
+            "tx_bytes": 5, "tx_packets": 6, "tx_errors": 7, "tx_dropped": 8});
+        assert_eq!(told["networks"], json!({ "eth0": eth0 }));
+        let both = json!([{"major": 8, "minor": 1, "op": "read", "value": 11},
+            {"major": 8, "minor": 1, "op": "write", "value": 22}]);
+        assert_eq!(told["blkio_stats"]["io_service_bytes_recursive"], both);
+        assert_eq!(told["memory_stats"]["stats"], json!({ "inactive_file": 40 }));
+        let none = render(&subject(), &Sample::default(), &Sample::default());
+        assert_eq!(none.get("networks"), None);
     }
 
     #[test]

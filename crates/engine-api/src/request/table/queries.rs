@@ -3,8 +3,6 @@
 use super::{Row, idle, refused};
 
 pub(super) const ROWS: &[Row] = &[
-    refused("GET /containers/json", "size", ""),
-    refused("GET /containers/{id}/json", "size", ""),
     refused("GET /containers/{id}/top", "ps_args", "it answers what 'ps -ef' does").but(&["-ef"]),
     idle("POST /containers/{id}/start", "detachKeys", "attaching is a request of its own"),
     refused("POST /containers/{id}/start", "checkpoint", ""),
@@ -15,7 +13,6 @@ pub(super) const ROWS: &[Row] = &[
     refused("GET /images/json", "shared-size", ""),
     refused("GET /images/json", "manifests", ""),
     refused("GET /images/json", "identity", ""),
-    refused("POST /images/create", "message", ""),
     refused("GET /images/{name}/json", "manifests", ""),
     idle("DELETE /images/{name}", "noprune", "an image has no parents that could be removed"),
     refused("DELETE /images/{name}", "platforms", "remove the whole image"),
