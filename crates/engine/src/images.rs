@@ -92,8 +92,8 @@ impl Engine {
         Ok(images)
     }
 
-    /// Makes an image from a tar of a root file system (`docker import`). `config` is the OCI
-    /// configuration's `config` object.
+    /// Makes an image from a tar of a root file system (`docker import`). `config` is its OCI
+    /// configuration, without what follows from the tar and this machine.
     pub async fn import(
         &self,
         rootfs: Archive,
@@ -102,7 +102,6 @@ impl Engine {
     ) -> Result<Image, Fault> {
         let name = name.filter(|name| !name.is_empty()).map(Reference::parse).transpose()?;
         let complete = name.map(|name| name.complete().to_owned());
-        let config = serde_json::json!({ "config": config });
         let image = self.inner.runtime.import(rootfs, complete, config).await?;
         self.note_users_image(&image.id).await;
         self.tell_image("import", &image.id, &image.id);

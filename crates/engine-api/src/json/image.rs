@@ -50,7 +50,7 @@ pub(crate) fn render(image: &Image) -> Value {
         "RepoTags": tags,
         "RepoDigests": digests,
         "Parent": "",
-        "Comment": "",
+        "Comment": image.config["comment"].as_str().unwrap_or_default(),
         "Created": image.config["created"],
         "DockerVersion": "",
         "Author": image.config["author"].as_str().unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! `/images`: this node's images.
 
-use super::of_this_platform;
-use super::time::{Bounds, until};
+use super::time::{Bounds, now, until};
+use super::{changes, of_this_platform};
 use crate::body::json_lines;
 use crate::credentials::credentials;
 use crate::error::ApiError;
@@ -10,6 +10,7 @@ use crate::request::Query;
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
+use crate::request::table::refusal;
 use crate::{Api, unknown};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -77,11 +78,48 @@ async fn list(
     Ok(Json(shown.map(|image| render_item(image, used(image))).collect()))
 }
 
-/// Says whether an image has a name, with or without its tag.
-fn is_named(image: &Image, wanted: &str) -> bool {
+/// Says whether an image has a name of this pattern, with or without its tag.
+fn is_named(image: &Image, pattern: &str) -> bool {
+    let fits = |name: &str| glob(pattern, name);
     image.names.iter().map(|name| Reference::shorten(name)).any(|name| {
-        name == wanted || name.rsplit_once(':').is_some_and(|(repository, _)| repository == wanted)
+        let repository = name.split_once('@').or(name.rsplit_once(':'));
+        fits(name) || repository.is_some_and(|(repository, _)| fits(repository))
     })
+}
+
+/// Matches a pattern as Go's `path.Match` does, without classes: `*` and `?` stand for anything but
+/// a slash.
+fn glob(pattern: &str, text: &str) -> bool {
+    let (mut parts, mut texts) = (pattern.split('/'), text.split('/'));
+    loop {
+        match (parts.next(), texts.next()) {
+            (None, None) => return true,
+            (Some(part), Some(text)) if part_fits(part.as_bytes(), text.as_bytes()) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Where the text differs, the last star takes one letter more.
+fn part_fits(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut at, mut read, mut star) = (0, 0, None);
+    while read < text.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at + 1, read));
+                at += 1;
+            }
+            Some(wanted) if *wanted == b'?' || *wanted == text[read] => {
+                at += 1;
+                read += 1;
+            }
+            _ => {
+                let Some((after, taken)) = star else { return false };
+                (at, read, star) = (after, taken + 1, Some((after, taken + 1)));
+            }
+        }
+    }
+    pattern[at..].iter().all(|letter| *letter == b'*')
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,7 +130,8 @@ struct CreateQuery {
     from_src: Option<String>,
     repo: Option<String>,
     tag: Option<String>,
-    changes: Option<String>,
+    changes: Vec<String>,
+    message: Option<String>,
 }
 
 /// `docker pull`, or `docker import` where the tar comes with the request.
@@ -102,9 +141,6 @@ async fn create(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
-    if query.changes.is_some_and(|changes| !changes.is_empty()) {
-        return Err(Fault::not_implemented("changes to an imported image (--change)").into());
-    }
     of_this_platform(&api, query.platform.as_deref())?;
     let tag = query.tag.unwrap_or_default();
     let with_tag = |name: &str| match tag.as_str() {
@@ -119,11 +155,20 @@ async fn create(
             Err(fault) => render_failure(&fault),
         })));
     }
-    if query.from_src.as_deref() != Some("-") {
-        return Err(Fault::not_implemented("importing an image from a URL").into());
+    match query.from_src.as_deref() {
+        Some("-") => {}
+        None | Some("") => {
+            return Err(Fault::invalid("the query needs fromImage=NAME, or fromSrc=-").into());
+        }
+        Some(url) => return Err(refusal("fromSrc", url, "send the tar with the request").into()),
     }
+    let configuration = json!({
+        "config": changes::parse(&query.changes)?,
+        "created": now().rfc3339(),
+        "comment": query.message.unwrap_or_else(|| "Imported from -".to_owned()),
+    });
     let name = query.repo.filter(|name| !name.is_empty()).map(|name| with_tag(&name));
-    let image = api.engine.import(archive(request), name.as_deref(), json!({})).await?;
+    let image = api.engine.import(archive(request), name.as_deref(), configuration).await?;
     Ok(json_lines(futures_util::stream::iter([json!({ "status": image.id })])))
 }
 
@@ -260,4 +305,33 @@ pub(super) fn served() -> Vec<Served> {
         Served::new("DELETE /images/{name}").query::<RemoveQuery>(),
         Served::new("GET /distribution/{name}/json"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_found_by_a_pattern_of_its_name() {
+        let image = Image {
+            names: vec!["docker.io/library/busybox:1.36".into(), "reg.example/a/web:x".into()],
+            ..Image::default()
+        };
+        for (pattern, found) in [
+            ("busybox", true),
+            ("busybox:1.36", true),
+            ("busy*", true),
+            ("busybox:1.*", true),
+            ("*:x", false),
+            ("*/*/web", true),
+            ("*/*/w?b:x", true),
+            ("*", true),
+            ("reg.example/*", false),
+            ("busy", false),
+            ("?usybox:*6", true),
+            ("busybox:2*", false),
+        ] {
+            assert_eq!(is_named(&image, pattern), found, "{pattern}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! This node's part of the API: containers, exec, images, volumes, events.
 
 mod attach;
+mod changes;
 mod containers;
 mod detach;
 mod empty;
@@ -10,6 +11,8 @@ mod images;
 mod stats;
 mod time;
 mod volumes;
+
+pub(crate) use time::now;
 
 use crate::Api;
 use axum::Router;
