@@ -1,7 +1,7 @@
 //! `/networks`: the cluster's networks, and the few that every node has of its own.
 
 use crate::error::ApiError;
-use crate::json::network::{CreateJson, render, render_local};
+use crate::json::network::{CreateJson, render, render_endpoint, render_local};
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
@@ -11,11 +11,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use engine::{ContainerInfo, NetworkMode};
 use manager::find;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::View;
-use types::{Fault, Labels, Service};
+use types::{Fault, Labels, Network, Service};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -106,11 +107,48 @@ async fn inspect(
         && let Some(view) = view(&api)
         && let Ok(network) = find::network(&view, &id)
     {
-        return Ok(Json(render(&network, &json!({}))));
+        let on_network = attached(&view, &network, &api.engine.list(false).await);
+        return Ok(Json(render(&network, &on_network)));
     }
-    let own = local(&api).into_iter().find(|network| network["Name"] == id.as_str());
-    let own = own.filter(|_| of("local"));
-    Ok(Json(own.ok_or_else(|| Fault::not_found(format!("network {id} not found")))?))
+    let own = find_local(local(&api), &id).filter(|_| of("local"));
+    let mut own = own.ok_or_else(|| Fault::not_found(format!("network {id} not found")))?;
+    own["Containers"] = on_bridge(own["Name"] == "bridge", &api.engine.list(false).await);
+    Ok(Json(own))
+}
+
+/// How much of an id is shown; less of one may be a name.
+const SHORT_ID: usize = 12;
+
+/// Finds one of the node's own networks by its name, its id or the beginning of its id.
+fn find_local(networks: Vec<Value>, wanted: &str) -> Option<Value> {
+    let is = |network: &Value| {
+        let begins = network["Id"].as_str().is_some_and(|id| id.starts_with(wanted));
+        network["Name"] == wanted || (SHORT_ID <= wanted.len() && begins)
+    };
+    networks.into_iter().find(is)
+}
+
+/// The containers of this node that have an address on a network of the cluster.
+fn attached(view: &View, network: &Network, containers: &[ContainerInfo]) -> Value {
+    let rendered = containers.iter().filter_map(|info| {
+        let task = view.task(&info.config.spec.labels.get(types::TASK_LABEL)?.as_str().into())?;
+        let ingress = task.ingress_address.filter(|_| network.spec.ingress);
+        let prefix = network.subnet.map_or(0, |subnet| subnet.net.prefix_len());
+        let own = task.attachments.iter().find(|attachment| attachment.network == network.id);
+        let own = own.map(|own| (own.address, own.prefix)).or(ingress.map(|it| (it, prefix)))?;
+        Some((info.id.clone(), render_endpoint(&info.name, &format!("{}/{}", own.0, own.1))))
+    });
+    Value::Object(rendered.collect())
+}
+
+/// The containers on the gateway bridge.
+fn on_bridge(is_bridge: bool, containers: &[ContainerInfo]) -> Value {
+    let plain =
+        containers.iter().filter(|info| is_bridge && info.config.network == NetworkMode::Bridge);
+    let rendered = plain.filter_map(|info| {
+        Some((info.id.clone(), render_endpoint(&info.name, &info.address?.to_string())))
+    });
+    Value::Object(rendered.collect())
 }
 
 async fn create(
@@ -123,8 +161,9 @@ async fn create(
 }
 
 async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
-    if local(&api).iter().any(|network| network["Name"] == id.as_str()) {
-        let text = format!("{id} is a pre-defined network and cannot be removed");
+    if let Some(own) = find_local(local(&api), &id) {
+        let name = own["Name"].as_str().unwrap_or_default();
+        let text = format!("{name} is a pre-defined network and cannot be removed");
         return Err(Fault::forbidden(text).into());
     }
     let manager = api.manager()?;
@@ -143,4 +182,22 @@ pub(super) fn served() -> Vec<Served> {
         Served::new("GET /networks/{id}").query::<InspectQuery>(),
         Served::new("DELETE /networks/{id}"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_the_nodes_own_is_found_by_its_name_and_its_id() {
+        let found = |wanted: &str| {
+            let networks = ["bridge", "host"].map(|name| render_local(name, name, None));
+            Some(find_local(networks.into(), wanted)?["Name"].as_str()?.to_owned())
+        };
+        let id = render_local("bridge", "bridge", None)["Id"].as_str().unwrap().to_owned();
+        for wanted in ["bridge", &id, &id[..12]] {
+            assert_eq!(found(wanted).as_deref(), Some("bridge"), "{wanted}");
+        }
+        assert_eq!(found("bri").or(found(&id[..2])).or(found("")), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! Networks: `POST /networks/create` in, network resources out.
 
+use crate::request::table::refusal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{Fault, Labels, Network, NetworkSpec, Subnet};
@@ -35,6 +36,16 @@ struct IpamConfigJson {
     aux: Labels,
 }
 
+/// Options of Docker's overlay driver that are not honoured. Those that it does not know pass, as
+/// with Docker.
+const REFUSED_OPTIONS: &[(&str, &str)] = &[
+    ("encrypted", "overlays are not encrypted yet"),
+    (VXLAN_ID, "the cluster draws it"),
+    ("dsr", "answers go back the way that requests came"),
+];
+
+const VXLAN_ID: &str = "com.docker.network.driver.overlay.vxlanid_list";
+
 impl CreateJson {
     pub(crate) fn parse(self) -> Result<NetworkSpec, Fault> {
         match self.driver.as_str() {
@@ -45,13 +56,15 @@ impl CreateJson {
             }
             "" if self.scope == "swarm" => {}
             other => {
-                return Err(Fault::not_implemented(&format!(
-                    "a network of driver '{other}' (use --driver overlay)"
-                )));
+                let driver = if other.is_empty() { "bridge" } else { other };
+                let text = format!("a network of driver '{driver}' (use --driver overlay)");
+                return Err(Fault::not_implemented(&text));
             }
         }
-        if self.options.contains_key("encrypted") {
-            return Err(Fault::not_implemented("an encrypted overlay"));
+        for (option, advice) in REFUSED_OPTIONS {
+            if let Some(value) = self.options.get(*option) {
+                return Err(refusal(&format!("Options.{option}"), value, advice));
+            }
         }
         if self.ipam.config.len() > 1 {
             return Err(Fault::not_implemented("a network with more than one subnet"));
@@ -139,10 +152,7 @@ fn ipam(network: &Network) -> Value {
 fn options(network: &Network) -> Labels {
     let mut options = network.spec.driver_options.clone();
     if network.vni != 0 {
-        options.insert(
-            "com.docker.network.driver.overlay.vxlanid_list".into(),
-            network.vni.to_string(),
-        );
+        options.insert(VXLAN_ID.into(), network.vni.to_string());
     }
     options
 }
@@ -174,6 +184,18 @@ fn local_id(name: &str) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
     let id: String = name.bytes().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
     format!("{id:0<64}")
+}
+
+/// Renders a container's place on a network; the address has its prefix's length behind it, where
+/// it is known.
+pub(crate) fn render_endpoint(name: &str, address: &str) -> Value {
+    json!({
+        "Name": name,
+        "EndpointID": "",
+        "MacAddress": "",
+        "IPv4Address": address,
+        "IPv6Address": "",
+    })
 }
 
 /// Renders a network of a node's own (`bridge`, `host`, `none`).
@@ -263,6 +285,19 @@ mod tests {
             r#"{"Driver":"bridge","Scope":"swarm"}"#,
         ] {
             assert!(parse(text).is_err(), "{text}");
+        }
+        let driver = parse(r#"{"Name":"a"}"#).unwrap_err().message;
+        assert!(driver.contains("driver 'bridge'"), "{driver}");
+    }
+
+    #[test]
+    fn options_of_dockers_that_are_not_honoured_are_refused_by_name() {
+        for (option, value) in [(VXLAN_ID, "4097"), ("encrypted", ""), ("dsr", "true")] {
+            let fault =
+                parse(&format!(r#"{{"Driver":"overlay","Options":{{"{option}":"{value}"}}}}"#));
+            let fault = fault.unwrap_err();
+            let named = format!("not supported by skep yet: Options.{option}={value} (");
+            assert!(fault.message.starts_with(&named), "{fault}");
         }
     }
 }
