@@ -24,11 +24,14 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<PullCredentials>
         .or_else(|_other_alphabet| base64::engine::general_purpose::STANDARD.decode(text))
         .map_err(|_neither| wrong())?;
     let auth: AuthJson = crate::request::read(&bytes).map_err(|_syntax| wrong())?.value;
-    let some = !auth.username.is_empty() || !auth.identitytoken.is_empty();
-    Ok(some.then_some(PullCredentials {
+    if !auth.identitytoken.is_empty() {
+        let text = "an identity token of a registry (log in with a name and a password)";
+        return Err(Fault::not_implemented(text));
+    }
+    Ok((!auth.username.is_empty()).then_some(PullCredentials {
         username: auth.username,
         password: auth.password,
-        identity_token: auth.identitytoken,
+        identity_token: String::new(),
     }))
 }
 
@@ -52,5 +55,8 @@ mod tests {
         assert_eq!(credentials(&headers).unwrap(), None);
         headers.insert("X-Registry-Auth", "%%".parse().unwrap());
         assert!(credentials(&headers).is_err());
+        let token = base64::engine::general_purpose::URL_SAFE.encode(r#"{"identitytoken":"t"}"#);
+        headers.insert("X-Registry-Auth", token.parse().unwrap());
+        assert_eq!(credentials(&headers).unwrap_err().kind, types::FaultKind::NotImplemented);
     }
 }

@@ -110,9 +110,14 @@ impl CreateJson {
     /// Reads a container; refuses what Skep does not have.
     pub(crate) fn parse(self, name: String) -> Result<ContainerConfig, Fault> {
         let host = &self.host_config;
+        self.env.iter().try_for_each(|variable| check_variable(variable))?;
+        memory::check(host.memory, host.memory_reservation)?;
+        if host.shm_size < 0 {
+            return Err(Fault::invalid("SHM size can not be less than 0"));
+        }
         let RestartJson {} = host.restart_policy;
         let network = network_mode(host, &self.networking_config)?;
-        let mut mounts = plain_mounts(host, &self.volumes)?;
+        let mut mounts = plain_mounts(host)?;
         let hosts =
             host.extra_hosts.iter().map(|entry| extra_host(entry)).collect::<Result<_, _>>()?;
         let host_ports = host_ports(&host.port_bindings)?;
@@ -120,6 +125,7 @@ impl CreateJson {
         for mount in host.mounts {
             mounts.push(mount.parse()?);
         }
+        add_volumes(&mut mounts, &self.volumes);
         let limit =
             |limit: UlimitJson| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard };
         let spec = ContainerSpec {
@@ -140,7 +146,7 @@ impl CreateJson {
             stop_grace_period: self
                 .stop_timeout
                 .map(|secs| duration(secs.saturating_mul(1_000_000_000))),
-            health: self.healthcheck.map(HealthJson::parse),
+            health: self.healthcheck.map(HealthJson::parse).transpose()?,
             hosts,
             dns: DnsConfig {
                 nameservers: host.dns,
@@ -181,6 +187,24 @@ impl CreateJson {
     }
 }
 
+/// A variable has a name, and nothing can have a zero byte in it.
+fn check_variable(variable: &str) -> Result<(), Fault> {
+    if variable.is_empty() || variable.starts_with('=') || variable.contains('\0') {
+        return Err(Fault::invalid(format!("invalid environment variable: {variable:?}")));
+    }
+    Ok(())
+}
+
+/// Refuses more processors than there are, in Docker's words.
+pub(crate) fn check_cpus(nano_cpus: i64, there: i64) -> Result<(), Fault> {
+    if (0..=there.saturating_mul(1_000_000_000)).contains(&nano_cpus) {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!(
+        "Range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+    )))
+}
+
 fn network_mode(host: &HostConfigJson, networking: &NetworkingJson) -> Result<NetworkMode, Fault> {
     let read = |mode: &str| match mode {
         "" | "default" | "bridge" => Ok(NetworkMode::Bridge),
@@ -198,22 +222,26 @@ fn network_mode(host: &HostConfigJson, networking: &NetworkingJson) -> Result<Ne
     Ok(mode)
 }
 
-/// What `-v`, `--tmpfs` and the volumes of the request mount; `--mount` comes on top.
-fn plain_mounts(
-    host: &HostConfigJson,
-    volumes: &BTreeMap<String, Value>,
-) -> Result<Vec<types::Mount>, Fault> {
+/// What `-v` and `--tmpfs` mount; `--mount` comes on top.
+fn plain_mounts(host: &HostConfigJson) -> Result<Vec<types::Mount>, Fault> {
     let mut mounts =
         host.binds.iter().map(|bind| parse_bind(bind)).collect::<Result<Vec<_>, _>>()?;
     for (target, options) in &host.tmpfs {
         mounts.push(tmpfs(target, options)?);
     }
-    mounts.extend(volumes.keys().map(|target| types::Mount {
-        kind: MountKind::Volume,
-        target: target.clone(),
-        ..types::Mount::default()
-    }));
     Ok(mounts)
+}
+
+/// Adds a volume without a name wherever nothing is mounted yet: clients also name the targets of
+/// their binds.
+fn add_volumes(mounts: &mut Vec<types::Mount>, volumes: &BTreeMap<String, Value>) {
+    for target in volumes.keys() {
+        let path = std::path::Path::new(target);
+        if !mounts.iter().any(|mount| std::path::Path::new(&mount.target) == path) {
+            let kind = MountKind::Volume;
+            mounts.push(types::Mount { kind, target: target.clone(), ..types::Mount::default() });
+        }
+    }
 }
 
 /// Reads `SOURCE:TARGET[:OPTIONS]`.
@@ -374,6 +402,45 @@ mod tests {
         assert!(mounts[1].no_copy && config.spec.security.no_new_privileges);
         assert_eq!(mounts[2].tmpfs_options, ["exec", "uid=5"]);
         assert_eq!(config.masked_paths, Some(Vec::new()));
+    }
+
+    /// docker-py names the target of every bind among the volumes.
+    #[test]
+    fn a_volume_whose_target_is_mounted_otherwise_is_no_other_one() {
+        let text = r#"{"Volumes":{"/b":{},"/t/":{},"/m":{},"/own":{}},"HostConfig":{
+            "Binds":["/a:/b/:ro"],"Tmpfs":{"/t":""},"Mounts":[{"Type":"tmpfs","Target":"/m"}]}}"#;
+        let mounts = parse(text).unwrap().spec.mounts;
+        let targets: Vec<_> = mounts.iter().map(|mount| mount.target.as_str()).collect();
+        assert_eq!(targets, ["/b/", "/t", "/m", "/own"]);
+    }
+
+    #[test]
+    fn what_no_container_can_have_is_refused_in_dockers_words() {
+        let check = |text: &str| format!(r#"{{"Healthcheck":{text}}}"#);
+        let host = |text: &str| format!(r#"{{"HostConfig":{text}}}"#);
+        for (text, reason) in [
+            (check(r#"{"Test":["FOO"]}"#), "Unknown healthcheck type 'FOO' (expected 'CMD')"),
+            (check(r#"{"Interval":5}"#), "Interval in Healthcheck cannot be less than 1ms"),
+            (check(r#"{"StartPeriod":-1}"#), "StartPeriod in Healthcheck cannot be less than 1ms"),
+            (check(r#"{"Retries":-1}"#), "Retries in Healthcheck cannot be negative"),
+            (host(r#"{"Memory":1}"#), "Minimum memory limit allowed is 6MB"),
+            (host(r#"{"MemoryReservation":1}"#), "Minimum memory reservation allowed is 6MB"),
+            (
+                host(r#"{"Memory":8388608,"MemoryReservation":8388609}"#),
+                "Minimum memory limit can not be less than memory reservation limit, see usage",
+            ),
+            (host(r#"{"ShmSize":-1}"#), "SHM size can not be less than 0"),
+            (r#"{"Env":["=b"]}"#.to_owned(), "invalid environment variable: \"=b\""),
+            (r#"{"Env":["A\u0000=b"]}"#.to_owned(), "invalid environment variable: \"A\\0=b\""),
+        ] {
+            assert_eq!(parse(&text).unwrap_err(), Fault::invalid(reason), "{text}");
+        }
+        assert!(parse(r#"{"Env":["A","B=c=d"],"Healthcheck":{"Test":["NONE"]}}"#).is_ok());
+        assert!(check_cpus(2_000_000_000, 2).is_ok() && check_cpus(0, 2).is_ok());
+        let many = "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available";
+        for cpus in [2_000_000_001, -1] {
+            assert_eq!(check_cpus(cpus, 2), Err(Fault::invalid(many)));
+        }
     }
 
     #[test]

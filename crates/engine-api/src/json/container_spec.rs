@@ -196,7 +196,7 @@ impl ContainerSpecJson {
             init: self.init,
             stop_signal: self.stop_signal,
             stop_grace_period: self.stop_grace_period.map(duration),
-            health: self.healthcheck.map(HealthJson::parse),
+            health: self.healthcheck.map(HealthJson::parse).transpose()?,
             hosts,
             dns: DnsConfig {
                 nameservers: dns.nameservers,
@@ -286,15 +286,28 @@ fn tmpfs_options(options: &[Vec<String>]) -> Result<Vec<String>, Fault> {
 }
 
 impl HealthJson {
-    pub(crate) fn parse(self) -> HealthCheck {
-        HealthCheck {
-            test: self.test,
-            interval: duration(self.interval),
-            timeout: duration(self.timeout),
-            start_period: duration(self.start_period),
-            start_interval: duration(self.start_interval),
-            retries: u32::try_from(self.retries).unwrap_or(0),
+    /// Reads a health check; refuses what none can be, in Docker's words.
+    pub(crate) fn parse(self) -> Result<HealthCheck, Fault> {
+        let kind = self.test.first().map_or("NONE", String::as_str);
+        if !matches!(kind, "NONE" | "CMD" | "CMD-SHELL") {
+            let reason = format!("Unknown healthcheck type '{kind}' (expected 'CMD')");
+            return Err(Fault::invalid(reason));
         }
+        let retries = u32::try_from(self.retries)
+            .map_err(|_range| Fault::invalid("Retries in Healthcheck cannot be negative"))?;
+        let time = |name: &str, nanos: i64| match nanos {
+            0 => Ok(duration(0)),
+            1_000_000.. => Ok(duration(nanos)),
+            _ => Err(Fault::invalid(format!("{name} in Healthcheck cannot be less than 1ms"))),
+        };
+        Ok(HealthCheck {
+            test: self.test,
+            interval: time("Interval", self.interval)?,
+            timeout: time("Timeout", self.timeout)?,
+            start_period: time("StartPeriod", self.start_period)?,
+            start_interval: time("StartInterval", self.start_interval)?,
+            retries,
+        })
     }
 
     pub(crate) fn render(check: &HealthCheck) -> Self {

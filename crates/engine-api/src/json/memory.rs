@@ -1,6 +1,26 @@
-//! Swap, as Docker's two ways of saying it.
+//! Memory: what is enough for a container, and swap, as Docker's two ways of saying it.
 
 use types::Fault;
+
+/// The least that a container can do with.
+const MIN: i64 = 6 << 20;
+
+/// Refuses limits that are too small; what is not positive is no limit.
+pub(crate) fn check(limit: i64, reservation: i64) -> Result<(), Fault> {
+    let small = |bytes: i64| (1..MIN).contains(&bytes);
+    if small(limit) {
+        return Err(Fault::invalid("Minimum memory limit allowed is 6MB"));
+    }
+    if small(reservation) {
+        return Err(Fault::invalid("Minimum memory reservation allowed is 6MB"));
+    }
+    if 0 < limit && limit < reservation {
+        return Err(Fault::invalid(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        ));
+    }
+    Ok(())
+}
 
 /// Reads `MemorySwap` of a plain container: memory and swap together, -1 for no limit, 0 for
 /// Docker's own.
