@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// A page, as far as a test looks at it.
@@ -31,4 +33,33 @@ pub fn page(address: &str, path: &str, limit: Duration) -> io::Result<Page> {
         headers: headers.to_owned(),
         body: body.to_owned(),
     })
+}
+
+/// An answer of the API.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+/// Asks a daemon at its socket; `None` where the answer has not ended within `limit`.
+pub(crate) fn ask(
+    socket: &Path,
+    method: &str,
+    target: &str,
+    limit: Duration,
+) -> io::Result<Option<Answer>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(limit))?;
+    // Of the older version, so that the end of the connection is the end of the answer.
+    write!(stream, "{method} {target} HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        other => other?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or_default();
+    Ok(Some(Answer { status, body: body.to_owned() }))
 }

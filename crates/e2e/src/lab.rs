@@ -1,5 +1,6 @@
 //! A lab for one test.
 
+use crate::http::{self, Answer};
 use crate::until;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -179,17 +180,47 @@ impl Lab {
     ///
     /// # Panics
     /// When it cannot be started.
-    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
     pub fn docker_at(&self, node: u8, arguments: &[&str]) -> Shown {
-        Command::new(&self.docker)
+        let mut docker = self.clients_program(node, &self.docker);
+        docker.args(arguments).output().expect("the docker CLI starts").into()
+    }
+
+    /// A program that finds a node by Docker's variables, to be started.
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn clients_program(&self, node: u8, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
             .env("DOCKER_HOST", format!("unix://{}", self.socket(node).display()))
             // Settings of the person who runs the tests are not for them.
             .env("DOCKER_CONFIG", self.folder.join("docker-config"))
-            .env_remove("DOCKER_CONTEXT")
-            .args(arguments)
-            .output()
-            .expect("the docker CLI starts")
-            .into()
+            .env_remove("DOCKER_CONTEXT");
+        command
+    }
+
+    /// A line for the shell at a terminal of its own, to be started; `docker` in it asks the
+    /// manager. The standard input is the keys, the output what the terminal shows.
+    pub fn at_terminal(&self, line: &str) -> Command {
+        let mut script = self.clients_program(1, Path::new("script"));
+        script.args(["--quiet", "--flush", "--command", line, "/dev/null"]);
+        script
+    }
+
+    /// Asks a node's API; waits for the end of the answer.
+    ///
+    /// # Panics
+    /// When it does not come within a minute.
+    pub fn ask(&self, node: u8, method: &str, target: &str) -> Answer {
+        let answer = self.ask_for(node, method, target, Duration::from_mins(1));
+        answer.unwrap_or_else(|| panic!("{method} {target}: no end of the answer"))
+    }
+
+    /// Asks a node's API; `None` where nothing has come for so long, and the answer has not ended.
+    ///
+    /// # Panics
+    /// When the daemon is not there.
+    pub fn ask_for(&self, node: u8, method: &str, target: &str, limit: Duration) -> Option<Answer> {
+        let answer = http::ask(&self.socket(node), method, target, limit);
+        answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }
 
     /// Runs the docker CLI against the manager.

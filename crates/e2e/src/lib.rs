@@ -9,7 +9,7 @@ mod http;
 mod lab;
 
 pub use client::{Client, Seen};
-pub use http::{Page, page};
+pub use http::{Answer, Page, page};
 pub use lab::{Lab, Shown, images, program};
 
 use std::time::Duration;

@@ -1,27 +1,26 @@
 //! Streamed answers, and requests that nobody reads.
 
-use crate::error::ApiError;
-use crate::request::BODY_MAX;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::header::CONTENT_TYPE;
-use types::{Fault, Labels, Timestamp};
+use types::{Labels, Timestamp};
 
 /// Reads a request to its end before it is refused: a client that still sends would see a broken
 /// connection rather than the reason.
 pub(crate) async fn received(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    match axum::body::to_bytes(body, BODY_MAX).await {
-        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Err(error) => {
-            let text = format!("cannot read the request's body: {error}");
-            ApiError(Fault::invalid(text)).into_response()
-        }
-    }
+    drain(body).await;
+    next.run(Request::from_parts(parts, Body::empty())).await
+}
+
+/// Reads what a client still sends, and forgets it.
+pub(crate) async fn drain(body: Body) {
+    let mut pieces = body.into_data_stream();
+    while let Some(Ok(_)) = pieces.next().await {}
 }
 
 /// Answers with JSON documents, one a line, as they come.

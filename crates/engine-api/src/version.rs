@@ -1,7 +1,7 @@
 //! The version of the API, which a request's path may begin with.
 
+use crate::body::drain;
 use crate::error::ApiError;
-use crate::request::BODY_MAX;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -19,8 +19,7 @@ pub(crate) async fn stripped(mut request: Request, next: Next) -> Response {
         Ok(Some(uri)) => *request.uri_mut() = uri,
         Ok(None) => {}
         Err(fault) => {
-            // A client that still sends would see a broken connection rather than the reason.
-            let _read = axum::body::to_bytes(request.into_body(), BODY_MAX).await;
+            drain(request.into_body()).await;
             return ApiError(fault).into_response();
         }
     }

@@ -25,9 +25,10 @@ impl Engine {
         blocking(move || {
             let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();
             let machine_cpu_nanos = machine_cpu_nanos(&read("/proc/stat".to_owned()));
-            let networks = match own_network {
-                true => traffic(&read(format!("/proc/{pid}/net/dev"))),
-                false => BTreeMap::new(),
+            let networks = if own_network {
+                traffic(&read(format!("/proc/{pid}/net/dev")))
+            } else {
+                BTreeMap::new()
             };
             Ok(Usage { machine_cpu_nanos, networks, ..usage })
         })

@@ -1,12 +1,15 @@
 //! Containers: lists and inspections out.
 
-use super::container_spec::HealthJson;
+use super::container_spec::{HealthJson, MountJson, render_ulimit};
 use super::memory::memory_swap;
 use super::privileges::render_options;
-use engine::{ContainerInfo, HostPort, NetworkMode, Reference, Status};
+use engine::{ContainerConfig, ContainerInfo, HostPort, NetworkMode, Reference, Status};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use types::{MountKind, Timestamp};
+use types::{HostEntry, MountKind, Timestamp};
+
+/// Bytes of /dev/shm where nothing is said.
+const SHM_SIZE: u64 = 64 << 20;
 
 /// The command line as `docker ps` shows it.
 fn command(info: &ContainerInfo) -> String {
@@ -74,9 +77,11 @@ fn mounts(info: &ContainerInfo) -> Vec<Value> {
                 MountKind::Volume => "volume",
                 MountKind::Tmpfs => "tmpfs",
             };
+            let volume = mount.kind == MountKind::Volume;
             json!({
                 "Type": kind,
-                "Name": if mount.kind == MountKind::Volume { mount.source.as_str() } else { "" },
+                "Name": if volume { mount.source.as_str() } else { "" },
+                "Driver": if volume { "local" } else { "" },
                 "Source": point.source,
                 "Destination": mount.target,
                 "Mode": "",
@@ -165,17 +170,17 @@ fn state(info: &ContainerInfo) -> Value {
     object
 }
 
-fn log_driver(info: &ContainerInfo) -> &str {
-    match info.config.log.driver.as_str() {
+fn log_driver(config: &ContainerConfig) -> &str {
+    match config.log.driver.as_str() {
         "" => "json-file",
         driver => driver,
     }
 }
 
 /// Published ports by the container's own: `{"80/tcp": [{"HostIp": …, "HostPort": …}]}`.
-fn bindings(info: &ContainerInfo) -> BTreeMap<String, Vec<Value>> {
+fn bindings(config: &ContainerConfig) -> BTreeMap<String, Vec<Value>> {
     let mut bindings: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for port in &info.config.host_ports {
+    for port in &config.host_ports {
         let key = format!("{}/{}", port.target, port.protocol.as_str());
         let binding = json!({ "HostIp": "0.0.0.0", "HostPort": port.published.to_string() });
         bindings.entry(key).or_default().push(binding);
@@ -183,25 +188,50 @@ fn bindings(info: &ContainerInfo) -> BTreeMap<String, Vec<Value>> {
     bindings
 }
 
-/// Renders `HostConfig`.
-fn host_config(info: &ContainerInfo) -> Value {
-    let (spec, resources) = (&info.config.spec, &info.config.resources);
+/// Renders `HostConfig`: a container that is made from it is the same.
+fn host_config(config: &ContainerConfig) -> Value {
+    let (spec, resources) = (&config.spec, &config.resources);
+    let mounts: Vec<_> = spec.mounts.iter().map(MountJson::render).collect();
+    let names = |host: &HostEntry| {
+        let line = |name: &String| format!("{name}:{}", host.address);
+        host.names.iter().map(line).collect::<Vec<_>>()
+    };
+    let ulimits: Vec<_> = spec.ulimits.iter().map(render_ulimit).collect();
+    let shm_size = if config.shm_size == 0 { SHM_SIZE } else { config.shm_size };
     json!({
-        "NetworkMode": network_name(&info.config.network),
-        "PortBindings": bindings(info),
+        "Binds": null,
+        "Mounts": mounts,
+        "NetworkMode": network_name(&config.network),
+        "PortBindings": bindings(config),
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
-        "AutoRemove": info.config.auto_remove,
-        "LogConfig": { "Type": log_driver(info), "Config": info.config.log.options },
+        "AutoRemove": config.auto_remove,
+        "LogConfig": { "Type": log_driver(config), "Config": config.log.options },
         "Memory": resources.limit_memory,
         "MemoryReservation": resources.reserve_memory,
-        "MemorySwap": memory_swap(
-            resources.limit_memory, resources.swap),
+        "MemorySwap": memory_swap(resources.limit_memory, resources.swap),
         "MemorySwappiness": resources.swappiness,
-        "SecurityOpt": render_options(&spec.security),
-        "Init": spec.init,
         "NanoCpus": resources.limit_nano_cpus,
-        "CapAdd": spec.cap_add, "CapDrop": spec.cap_drop,
+        "PidsLimit": Some(resources.limit_pids).filter(|limit| *limit != 0),
+        "OomScoreAdj": spec.oom_score_adj,
+        "ShmSize": shm_size,
+        "Ulimits": ulimits,
+        "Sysctls": spec.sysctls,
+        "SecurityOpt": render_options(&spec.security),
+        "CapAdd": spec.cap_add,
+        "CapDrop": spec.cap_drop,
+        "Privileged": false,
         "ReadonlyRootfs": spec.read_only,
+        "MaskedPaths": config.masked_paths,
+        "ReadonlyPaths": config.readonly_paths,
+        "Init": spec.init,
+        "GroupAdd": spec.groups,
+        "ExtraHosts": spec.hosts.iter().flat_map(names).collect::<Vec<_>>(),
+        "Dns": spec.dns.nameservers,
+        "DnsOptions": spec.dns.options,
+        "DnsSearch": spec.dns.search,
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "Runtime": "runc",
     })
 }
 
@@ -231,7 +261,7 @@ pub(crate) fn render(info: &ContainerInfo) -> Value {
         "Platform": "linux",
         "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": null,
-        "HostConfig": host_config(info),
+        "HostConfig": host_config(&info.config),
         "Mounts": mounts(info),
         "Config": {
             "Hostname": info.hostname,
@@ -255,7 +285,7 @@ pub(crate) fn render(info: &ContainerInfo) -> Value {
         },
         "NetworkSettings": {
             "SandboxKey": info.netns,
-            "Ports": bindings(info),
+            "Ports": bindings(&info.config),
             "IPAddress": info.address.map(|address| address.to_string()).unwrap_or_default(),
             "Networks": networks(info),
         },
@@ -264,7 +294,27 @@ pub(crate) fn render(info: &ContainerInfo) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::container_create::CreateJson;
     use super::*;
+
+    #[test]
+    fn a_container_that_is_made_from_what_is_shown_of_another_is_the_same() {
+        let parse = |text: &str| {
+            let read = crate::request::read::<CreateJson>(text.as_bytes()).unwrap();
+            assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+            read.value.parse(String::new()).unwrap()
+        };
+        let full = include_str!("../request/coverage/container.json");
+        let mut document: Value = serde_json::from_str(full).unwrap();
+        let config = parse(full);
+        document["HostConfig"] = host_config(&config);
+        assert_eq!(parse(&document.to_string()), config);
+        let plain = parse("{}");
+        let shown = json!({ "HostConfig": host_config(&plain) });
+        let config = ContainerConfig { shm_size: SHM_SIZE, ..plain };
+        let log = engine::LogConfig { driver: "json-file".into(), ..config.log };
+        assert_eq!(parse(&shown.to_string()), ContainerConfig { log, ..config });
+    }
 
     #[test]
     fn durations_are_told_as_docker_does() {

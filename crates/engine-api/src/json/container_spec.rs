@@ -256,7 +256,7 @@ impl ContainerSpecJson {
     }
 }
 
-fn render_ulimit(limit: &Ulimit) -> UlimitJson {
+pub(crate) fn render_ulimit(limit: &Ulimit) -> UlimitJson {
     UlimitJson { name: limit.name.clone(), soft: limit.soft, hard: limit.hard }
 }
 

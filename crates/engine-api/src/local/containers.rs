@@ -314,9 +314,10 @@ async fn logs(
     };
     let form = LogForm { framed: !info.config.spec.tty, timestamps: query.timestamps };
     let content_type = form.content_type();
-    let details = match query.details {
-        true => Some(body::log_details(&api.engine.log_attributes(&id)?)),
-        false => None,
+    let details = if query.details {
+        Some(body::log_details(&api.engine.log_attributes(&id)?))
+    } else {
+        None
     };
     let lines = api.engine.logs(&id, options)?;
     let bytes = lines.map(move |entry| match entry {

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
-use engine::Event;
+use engine::{Event, EventKind};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -65,10 +65,25 @@ fn matches(event: &Event, filters: &Filters) -> bool {
         "event" => wanted
             .any(|action| event.action == action || event.action.split(':').next() == Some(action)),
         "scope" => wanted.is("local"),
-        "container" | "image" | "volume" => event.kind.as_str() == name && wanted.any(of),
+        "image" => wanted.any(|wanted| is_of_image(event, wanted)),
+        "container" | "volume" => event.kind.as_str() == name && wanted.any(of),
         "label" => wanted.labels(&event.attributes),
         _ => false,
     })
+}
+
+/// Says whether an event is of an image, or of a container that was made from it; the image is named
+/// with or without its tag.
+fn is_of_image(event: &Event, wanted: &str) -> bool {
+    let attribute = match event.kind {
+        EventKind::Image => "name",
+        EventKind::Container => "image",
+        EventKind::Volume => return false,
+    };
+    let name = event.attributes.get(attribute).map_or("", String::as_str);
+    let repository = name.rsplit_once(':').map_or(name, |(repository, _)| repository);
+    let is_image = event.kind == EventKind::Image;
+    name == wanted || repository == wanted || (is_image && event.id.starts_with(wanted))
 }
 
 fn render(event: &Event) -> Value {
@@ -95,6 +110,30 @@ pub(super) fn served() -> Vec<Served> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_of_containers_are_of_their_image_too() {
+        let event = |kind, attribute: &str, name: &str| Event {
+            kind,
+            action: "create".into(),
+            id: "sha256:abc".into(),
+            attributes: [(attribute.to_owned(), name.to_owned())].into(),
+            time: Timestamp(0),
+        };
+        let made = event(EventKind::Container, "image", "reg:5000/web:1");
+        let image = event(EventKind::Image, "name", "web:1");
+        for (event, wanted, is) in [
+            (&made, "reg:5000/web:1", true),
+            (&made, "reg:5000/web", true),
+            (&made, "reg", false),
+            (&made, "sha256:abc", false),
+            (&image, "web", true),
+            (&image, "sha256:ab", true),
+            (&event(EventKind::Volume, "image", "web"), "web", false),
+        ] {
+            assert_eq!(is_of_image(event, wanted), is, "{event:?} {wanted}");
+        }
+    }
 
     #[test]
     fn a_moment_is_a_number_of_seconds() {

@@ -2,7 +2,7 @@
 
 use super::time::{Bounds, now, until};
 use super::{changes, of_this_platform};
-use crate::body::json_lines;
+use crate::body::{drain, json_lines};
 use crate::credentials::credentials;
 use crate::error::ApiError;
 use crate::json::image::{created, render, render_item, render_progress, render_removed};
@@ -134,6 +134,44 @@ struct CreateQuery {
     message: Option<String>,
 }
 
+/// What `POST /images/create` is asked for.
+enum Wanted {
+    Pull(String),
+    /// A name, and the image's configuration.
+    Import(Option<String>, Value),
+}
+
+impl CreateQuery {
+    fn wanted(self) -> Result<Wanted, Fault> {
+        let tag = self.tag.unwrap_or_default();
+        let with_tag = |name: String| match tag.as_str() {
+            "" => name,
+            digest if digest.contains(':') => format!("{name}@{digest}"),
+            tag => format!("{name}:{tag}"),
+        };
+        if let Some(name) = self.from_image.filter(|name| !name.is_empty()) {
+            return Ok(Wanted::Pull(with_tag(name)));
+        }
+        match self.from_src.as_deref() {
+            Some("-") => {}
+            None | Some("") => {
+                return Err(Fault::invalid("the query needs fromImage=NAME, or fromSrc=-"));
+            }
+            Some(url) => return Err(refusal("fromSrc", url, "send the tar with the request")),
+        }
+        let name = self.repo.filter(|name| !name.is_empty()).map(with_tag);
+        if let Some(name) = &name {
+            Reference::parse(name)?;
+        }
+        let configuration = json!({
+            "config": changes::parse(&self.changes)?,
+            "created": now().rfc3339(),
+            "comment": self.message.unwrap_or_else(|| "Imported from -".to_owned()),
+        });
+        Ok(Wanted::Import(name, configuration))
+    }
+}
+
 /// `docker pull`, or `docker import` where the tar comes with the request.
 async fn create(
     State(api): State<Api>,
@@ -141,33 +179,21 @@ async fn create(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
-    of_this_platform(&api, query.platform.as_deref())?;
-    let tag = query.tag.unwrap_or_default();
-    let with_tag = |name: &str| match tag.as_str() {
-        "" => name.to_owned(),
-        digest if digest.contains(':') => format!("{name}@{digest}"),
-        tag => format!("{name}:{tag}"),
-    };
-    if let Some(name) = query.from_image.filter(|name| !name.is_empty()) {
-        let progress = api.engine.pull(&with_tag(&name), credentials(&headers)?.map(Into::into))?;
-        return Ok(json_lines(progress.map(|item| match item {
-            Ok(progress) => render_progress(&progress),
-            Err(fault) => render_failure(&fault),
-        })));
-    }
-    match query.from_src.as_deref() {
-        Some("-") => {}
-        None | Some("") => {
-            return Err(Fault::invalid("the query needs fromImage=NAME, or fromSrc=-").into());
+    let here = of_this_platform(&api, query.platform.as_deref());
+    let (name, configuration) = match here.and_then(|()| query.wanted()) {
+        Ok(Wanted::Import(name, configuration)) => (name, configuration),
+        Ok(Wanted::Pull(name)) => {
+            let progress = api.engine.pull(&name, credentials(&headers)?.map(Into::into))?;
+            return Ok(json_lines(progress.map(|item| match item {
+                Ok(progress) => render_progress(&progress),
+                Err(fault) => render_failure(&fault),
+            })));
         }
-        Some(url) => return Err(refusal("fromSrc", url, "send the tar with the request").into()),
-    }
-    let configuration = json!({
-        "config": changes::parse(&query.changes)?,
-        "created": now().rfc3339(),
-        "comment": query.message.unwrap_or_else(|| "Imported from -".to_owned()),
-    });
-    let name = query.repo.filter(|name| !name.is_empty()).map(|name| with_tag(&name));
+        Err(fault) => {
+            drain(request.into_body()).await;
+            return Err(fault.into());
+        }
+    };
     let image = api.engine.import(archive(request), name.as_deref(), configuration).await?;
     Ok(json_lines(futures_util::stream::iter([json!({ "status": image.id })])))
 }
@@ -193,8 +219,10 @@ async fn load(
     Query(query): Query<LoadQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    for platform in &query.platform {
-        of_this_platform(&api, Some(platform))?;
+    let mut platforms = query.platform.iter();
+    if let Err(fault) = platforms.try_for_each(|it| of_this_platform(&api, Some(it))) {
+        drain(request.into_body()).await;
+        return Err(fault.into());
     }
     let images = api.engine.load(archive(request)).await?;
     let lines: Vec<Value> = images
