@@ -91,14 +91,15 @@ struct MetricsV2 {
     block: Option<BlockV2>,
 }
 
+/// In microseconds.
 #[derive(Clone, PartialEq, Message)]
 struct CpuV2 {
     #[prost(uint64, tag = "1")]
-    usage_micros: u64,
+    total: u64,
     #[prost(uint64, tag = "2")]
-    user_micros: u64,
+    user: u64,
     #[prost(uint64, tag = "3")]
-    system_micros: u64,
+    kernel: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -188,9 +189,9 @@ fn from_v2(metrics: MetricsV2) -> Usage {
         DeviceUse { major, minor, read_bytes, written_bytes }
     };
     Usage {
-        cpu_nanos: nanos(cpu.usage_micros),
-        user_nanos: nanos(cpu.user_micros),
-        kernel_nanos: nanos(cpu.system_micros),
+        cpu_nanos: nanos(cpu.total),
+        user_nanos: nanos(cpu.user),
+        kernel_nanos: nanos(cpu.kernel),
         memory_bytes: memory.usage,
         idle_cache_bytes: memory.inactive_file,
         memory_limit: memory.usage_limit,
@@ -226,7 +227,7 @@ mod tests {
         };
         let v2 = MetricsV2 {
             pids: Some(Pids { current: 3, limit: 10 }),
-            cpu: Some(CpuV2 { usage_micros: 5, user_micros: 3, system_micros: 2 }),
+            cpu: Some(CpuV2 { total: 5, user: 3, kernel: 2 }),
             memory: Some(MemoryV2 { inactive_file: 7, usage: 100, usage_limit: u64::MAX }),
             block: Some(BlockV2 {
                 usage: vec![BlockEntryV2 { major: 8, minor: 1, read_bytes: 11, written_bytes: 22 }],

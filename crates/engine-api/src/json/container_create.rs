@@ -107,14 +107,21 @@ impl CreateJson {
         self.host_config.binds.iter().map(source).filter(|path| path.starts_with('/')).collect()
     }
 
-    /// Reads a container; refuses what Skep does not have.
-    pub(crate) fn parse(self, name: String) -> Result<ContainerConfig, Fault> {
+    /// Refuses what no container can have.
+    fn check(&self) -> Result<(), Fault> {
         let host = &self.host_config;
         self.env.iter().try_for_each(|variable| check_variable(variable))?;
         memory::check(host.memory, host.memory_reservation)?;
         if host.shm_size < 0 {
             return Err(Fault::invalid("SHM size can not be less than 0"));
         }
+        Ok(())
+    }
+
+    /// Reads a container; refuses what Skep does not have.
+    pub(crate) fn parse(self, name: String) -> Result<ContainerConfig, Fault> {
+        let host = &self.host_config;
+        self.check()?;
         let RestartJson {} = host.restart_policy;
         let network = network_mode(host, &self.networking_config)?;
         let mut mounts = plain_mounts(host)?;
@@ -122,9 +129,8 @@ impl CreateJson {
             host.extra_hosts.iter().map(|entry| extra_host(entry)).collect::<Result<_, _>>()?;
         let host_ports = host_ports(&host.port_bindings)?;
         let host = self.host_config;
-        for mount in host.mounts {
-            mounts.push(mount.parse()?);
-        }
+        let asked = host.mounts.into_iter().map(MountJson::parse);
+        mounts.extend(asked.collect::<Result<Vec<_>, _>>()?);
         add_volumes(&mut mounts, &self.volumes);
         let limit =
             |limit: UlimitJson| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard };
