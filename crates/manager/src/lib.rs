@@ -24,6 +24,7 @@ mod plan;
 mod withdrawal;
 
 pub use bootstrap::{First, bootstrap};
+pub use clock::Uptime;
 pub use control::Rotate;
 pub use logs::{LogSelector, LogStream};
 

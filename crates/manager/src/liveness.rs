@@ -1,9 +1,10 @@
 //! Which nodes are there.
 //!
 //! Pure. A node that was not heard of for three heartbeats is down; a lost connection alone says
-//! nothing. `uptime` is monotonic (it starts anywhere); since when a node is down is stored, in the
+//! nothing. Silence is measured by [`Uptime`]; since when a node is down is stored, in the
 //! cluster's time.
 
+use crate::clock::Uptime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use store::View;
@@ -22,23 +23,23 @@ pub struct Liveness {
     heard: BTreeMap<NodeId, Heard>,
     /// Nodes that were down at the last check.
     down: BTreeSet<NodeId>,
-    /// When the last check was, by uptime and in the cluster's time.
-    checked: (Timestamp, Timestamp),
-    /// By uptime. Before, this manager has not been there for long enough for its nodes to come
+    /// When the last check was, by either clock.
+    checked: (Uptime, Timestamp),
+    /// Before, this manager has not been there for long enough for its nodes to come
     /// back to it.
-    fair_from: Timestamp,
+    fair_from: Uptime,
 }
 
 /// A sign of life, and how long it holds: what the node was told then is what it keeps to, though
 /// the cluster's period may have become shorter since.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
-    at: Timestamp,
+    at: Uptime,
     grace: Duration,
 }
 
 impl Heard {
-    fn holds(self, now: Timestamp) -> bool {
+    fn holds(self, now: Uptime) -> bool {
         now.since(self.at) <= self.grace
     }
 }
@@ -56,7 +57,7 @@ pub struct Lost {
 
 impl Liveness {
     /// Starts to watch. Every node has its full time from now on.
-    pub fn new(period: Duration, uptime: Timestamp, now: Timestamp) -> Self {
+    pub fn new(period: Duration, uptime: Uptime, now: Timestamp) -> Self {
         Self {
             period,
             heard: BTreeMap::new(),
@@ -82,16 +83,16 @@ impl Liveness {
     }
 
     /// Notes a sign of life.
-    pub fn hear(&mut self, node: &NodeId, uptime: Timestamp) {
+    pub fn hear(&mut self, node: &NodeId, uptime: Uptime) {
         self.heard.insert(node.clone(), self.heard_at(uptime));
     }
 
-    fn heard_at(&self, at: Timestamp) -> Heard {
+    fn heard_at(&self, at: Uptime) -> Heard {
         Heard { at, grace: self.period * GRACE }
     }
 
     /// Says which nodes are lost. To be asked every [`Self::interval`].
-    pub fn check(&mut self, view: &View, uptime: Timestamp, now: Timestamp) -> Lost {
+    pub fn check(&mut self, view: &View, uptime: Uptime, now: Timestamp) -> Lost {
         self.wake(uptime, now);
         self.heard.retain(|id, _| view.node(id).is_some());
         self.down
@@ -114,7 +115,7 @@ impl Liveness {
     }
 
     /// Where this manager itself slept, its nodes are not to blame.
-    fn wake(&mut self, uptime: Timestamp, now: Timestamp) {
+    fn wake(&mut self, uptime: Uptime, now: Timestamp) {
         let awake = self.period.max(self.interval() * 3);
         let (slept, leapt) = (uptime.since(self.checked.0), now.since(self.checked.1));
         if slept > awake {
@@ -129,7 +130,7 @@ impl Liveness {
         self.checked = (uptime, now);
     }
 
-    fn check_down(&mut self, node: &Node, (uptime, now): (Timestamp, Timestamp), lost: &mut Lost) {
+    fn check_down(&mut self, node: &Node, (uptime, now): (Uptime, Timestamp), lost: &mut Lost) {
         if self.down.insert(node.id.clone()) {
             // What was heard before says nothing any more.
             self.heard.remove(&node.id);
@@ -169,14 +170,17 @@ mod tests {
         view
     }
 
+    fn up(second: i64) -> Uptime {
+        Uptime(Duration::from_secs(second.unsigned_abs()))
+    }
+
     /// Checks while both clocks show the same.
     fn check(liveness: &mut Liveness, view: &View, second: i64) -> Lost {
-        liveness.check(view, Timestamp(second * SECOND), Timestamp(second * SECOND))
+        liveness.check(view, up(second), Timestamp(second * SECOND))
     }
 
     fn watching(from: i64) -> Liveness {
-        let from = Timestamp(from * SECOND);
-        Liveness::new(Duration::from_secs(5), from, from)
+        Liveness::new(Duration::from_secs(5), up(from), Timestamp(from * SECOND))
     }
 
     /// Checks every second from `from` to `to`; says when the node was lost.
@@ -190,7 +194,7 @@ mod tests {
     #[test]
     fn a_node_is_down_after_three_missed_heartbeats_and_not_before() {
         let mut liveness = watching(0);
-        liveness.hear(&"n".into(), Timestamp(2 * SECOND));
+        liveness.hear(&"n".into(), up(2));
         assert_eq!(lost_at(&mut liveness, &view(NodeState::Ready), (0, 60)), Some(18));
     }
 
@@ -204,7 +208,7 @@ mod tests {
     fn nobody_is_lost_because_the_manager_slept() {
         let mut liveness = watching(0);
         let view = view(NodeState::Ready);
-        liveness.hear(&"n".into(), Timestamp(0));
+        liveness.hear(&"n".into(), up(0));
         assert_eq!(lost_at(&mut liveness, &view, (0, 4)), None);
         assert_eq!(lost_at(&mut liveness, &view, (100, 110)), None);
     }
@@ -227,10 +231,10 @@ mod tests {
         let hour = 60 * 60;
         let given_up = |began: i64| {
             let mut liveness =
-                Liveness::new(Duration::from_secs(5), Timestamp(0), Timestamp(began * SECOND));
+                Liveness::new(Duration::from_secs(5), up(0), Timestamp(began * SECOND));
             (0..24 * hour).find(|second| {
                 let now = Timestamp((began + second) * SECOND);
-                !liveness.check(&view, Timestamp(second * SECOND), now).given_up.is_empty()
+                !liveness.check(&view, up(*second), now).given_up.is_empty()
             })
         };
         assert_eq!(given_up(23 * hour), Some(hour + 1));
@@ -243,7 +247,7 @@ mod tests {
         let steps = |second: i64| if second < 60 { 0 } else { 48 * 60 * 60 };
         let at = (0..120).find(|second| {
             let now = Timestamp((second + steps(*second)) * SECOND);
-            !liveness.check(&view, Timestamp(second * SECOND), now).given_up.is_empty()
+            !liveness.check(&view, up(*second), now).given_up.is_empty()
         });
         assert_eq!(at, Some(76));
     }
@@ -254,7 +258,7 @@ mod tests {
         let (id, down) = (NodeId::from("n"), view(NodeState::Down));
         let mut back = |second: i64, hears: bool| {
             if hears {
-                liveness.hear(&id, Timestamp(second * SECOND));
+                liveness.hear(&id, up(second));
             }
             check(&mut liveness, &down, second).back
         };
@@ -272,13 +276,13 @@ mod tests {
     fn a_shorter_period_holds_from_the_next_heartbeat_on() {
         let mut liveness = watching(0);
         let view = view(NodeState::Ready);
-        let step = SECOND / 8;
-        let mut lost_after = |from: i64| {
-            liveness.hear(&"n".into(), Timestamp(from * step));
+        let step = Duration::from_secs(1) / 8;
+        let mut lost_after = |from: u32| {
+            liveness.hear(&"n".into(), Uptime(step * from));
             liveness.set_period(Duration::from_millis(500));
-            let is_lost = |now: &i64| {
-                let now = Timestamp(now * step);
-                !liveness.check(&view, now, now).down.is_empty()
+            let is_lost = |now: &u32| {
+                let (up, now) = (Uptime(step * *now), Timestamp(0).after(step * *now));
+                !liveness.check(&view, up, now).down.is_empty()
             };
             (from..from + 200).find(is_lost).map(|now| now - from)
         };

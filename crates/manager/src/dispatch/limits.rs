@@ -1,10 +1,10 @@
 //! How often, and how much at a time, somebody may ask for what costs.
 
-use crate::clock::uptime;
+use crate::clock::Uptime;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use types::{Fault, NodeId, Timestamp};
+use types::{Fault, NodeId};
 
 /// Writes of one node that wait for the log at a time. An honest one has one, and another while it
 /// opens a new session.
@@ -18,7 +18,7 @@ pub(crate) struct Callers<K>(Mutex<BTreeMap<K, Attempts>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Attempts {
-    since: Timestamp,
+    since: Uptime,
     count: u32,
 }
 
@@ -31,10 +31,10 @@ impl<K> Default for Callers<K> {
 impl<K: Ord + Clone> Callers<K> {
     /// Says whether one more is fine: `max` within `window`.
     pub(crate) fn admit(&self, caller: &K, max: u32, window: Duration) -> bool {
-        self.admit_at(caller, (max, window), uptime())
+        self.admit_at(caller, (max, window), Uptime::now())
     }
 
-    fn admit_at(&self, caller: &K, (max, window): (u32, Duration), now: Timestamp) -> bool {
+    fn admit_at(&self, caller: &K, (max, window): (u32, Duration), now: Uptime) -> bool {
         let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= CALLERS && !callers.contains_key(caller) {
             callers.retain(|_, attempts| now.since(attempts.since) <= window);
@@ -99,8 +99,8 @@ mod tests {
     #[test]
     fn a_caller_is_admitted_so_often_within_a_time() {
         let (callers, limit) = (Callers::default(), (2, Duration::from_mins(1)));
-        let admit = |caller: u32, second: i64| {
-            callers.admit_at(&caller, limit, Timestamp(second * 1_000_000_000))
+        let admit = |caller: u32, second: u64| {
+            callers.admit_at(&caller, limit, Uptime(Duration::from_secs(second)))
         };
         assert_eq!([admit(1, 0), admit(1, 1), admit(1, 2)], [true, true, false]);
         assert!(admit(2, 2), "another one is not to blame");
@@ -110,11 +110,11 @@ mod tests {
     #[test]
     fn many_callers_keep_no_new_one_out() {
         let (callers, limit) = (Callers::default(), (1, Duration::from_mins(1)));
-        for caller in 0..10_000_i64 {
-            assert!(callers.admit_at(&caller, limit, Timestamp(caller)));
+        for caller in 0..10_000_u64 {
+            assert!(callers.admit_at(&caller, limit, Uptime(Duration::from_nanos(caller))));
         }
         assert_eq!(callers.0.lock().unwrap().len(), CALLERS);
-        assert!(!callers.admit_at(&9_999, limit, Timestamp(10_000)));
+        assert!(!callers.admit_at(&9_999, limit, Uptime(Duration::from_micros(10))));
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(crate) mod sessions;
 
 pub(crate) use rpc::authenticated;
 
-use crate::clock::uptime;
+use crate::clock::Uptime;
 use crate::control::node::{give_up_tasks, has_tasks};
 use crate::liveness::{Liveness, Lost};
 use crate::logs::{Sinks, Subscription, Subscriptions};
@@ -108,7 +108,7 @@ struct Desk {
     connections: Connections,
     subscriptions: Subscriptions,
     /// When sessions were told the last time of what changed.
-    refreshed: Timestamp,
+    refreshed: Uptime,
     /// There is something that sessions were not told of.
     stale: bool,
     /// At most one, so that a slow disk does not pile them up.
@@ -120,10 +120,10 @@ impl Desk {
         let views = sequencer.watch();
         let view = views.borrow().clone();
         Self {
-            liveness: Liveness::new(heartbeat(&view), uptime(), sequencer.now()),
+            liveness: Liveness::new(heartbeat(&view), Uptime::now(), sequencer.now()),
             sessions: Sessions::default(),
             subscriptions: Subscriptions::new(sinks),
-            refreshed: uptime(),
+            refreshed: Uptime::now(),
             stale: false,
             writes: JoinSet::new(),
             connections,
@@ -177,21 +177,21 @@ impl Desk {
         if self.sessions.is_withdrawing() {
             return Duration::ZERO;
         }
-        REFRESH_PAUSE.saturating_sub(uptime().since(self.refreshed))
+        REFRESH_PAUSE.saturating_sub(Uptime::now().since(self.refreshed))
     }
 
     /// Tells every session what follows for it from the newest view.
     fn see(&mut self) {
         self.take();
         self.stale = false;
-        self.refreshed = uptime();
+        self.refreshed = Uptime::now();
         self.sessions.refresh(&self.view);
         self.subscriptions.refresh(&self.view, &mut self.sessions);
     }
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Attempt { node } => self.liveness.hear(&node, uptime()),
+            Command::Attempt { node } => self.liveness.hear(&node, Uptime::now()),
             Command::Open { node, session, sink } => self.open(&node, session, sink),
             Command::Heartbeat { node, session, reply } => {
                 let answer = self.heartbeat(&node, &session);
@@ -215,7 +215,7 @@ impl Desk {
         if self.view.node(node).is_none_or(|node| node.has_left()) {
             return;
         }
-        self.liveness.hear(node, uptime());
+        self.liveness.hear(node, Uptime::now());
         let welcome = wire::Welcome {
             session,
             node: node.clone(),
@@ -231,7 +231,7 @@ impl Desk {
         if !self.sessions.is_open(node, session) {
             return Err(Fault::not_found(format!("session {session} is over: open another")));
         }
-        self.liveness.hear(node, uptime());
+        self.liveness.hear(node, Uptime::now());
         Ok(self.next_heartbeat())
     }
 
@@ -247,9 +247,9 @@ impl Desk {
         self.take();
         self.part();
         let absence = self.liveness.period() * ABSENCE;
-        self.sessions.catch_up(uptime(), absence);
+        self.sessions.catch_up(Uptime::now(), absence);
         self.subscriptions.refresh(&self.view, &mut self.sessions);
-        let mut lost = self.liveness.check(&self.view, uptime(), self.sequencer.now());
+        let mut lost = self.liveness.check(&self.view, Uptime::now(), self.sequencer.now());
         for node in &lost.down {
             // If it is there after all, it opens another one.
             self.sessions.close(node);

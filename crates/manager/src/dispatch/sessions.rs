@@ -1,13 +1,14 @@
 //! Open sessions: one for each node, each with what it was sent last.
 
 use crate::assign::{Picture, Share, difference};
+use crate::clock::Uptime;
 use crate::withdrawal::{Ceased, Seen};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use store::View;
 use tokio::sync::mpsc;
 use tonic::Status;
-use types::{Node, NodeId, NodeState, TaskId, Timestamp, Version};
+use types::{Node, NodeId, NodeState, TaskId, Version};
 use wire::{SessionMessage, Welcome};
 
 /// Messages that wait to be sent to a node. A node that lets it fill up is cut off; it comes back
@@ -65,7 +66,7 @@ pub(crate) struct Sessions {
     view: View,
     picture: Picture,
     /// Since when ready nodes have no session, and how long they are waited for.
-    absent: BTreeMap<NodeId, Timestamp>,
+    absent: BTreeMap<NodeId, Uptime>,
     /// Absent nodes that nobody waits for any more.
     away: BTreeSet<NodeId>,
 }
@@ -105,7 +106,7 @@ impl Sessions {
 
     /// To be called at every tick. Tells also those nodes what changed that do not catch up, and
     /// notes which ready nodes have had no session for longer than `absence`.
-    pub(crate) fn catch_up(&mut self, now: Timestamp, absence: Duration) {
+    pub(crate) fn catch_up(&mut self, now: Uptime, absence: Duration) {
         let absent = self.view.nodes().filter(|node| is_ready(node) && !self.has(&node.id));
         let absent: BTreeSet<NodeId> = absent.map(|node| node.id.clone()).collect();
         self.absent.retain(|node, _| absent.contains(node));
