@@ -7,13 +7,22 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::{Method, Request};
 use std::path::Path;
+use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
 
-/// Sends a tar and returns what the daemon says it loaded.
-pub(crate) async fn load(client: &Client, file: &Path) -> Result<String> {
+/// Sends the tar of a file and returns what the daemon says it loaded.
+pub(crate) async fn load_file(client: &Client, file: &Path) -> Result<String> {
     let tar = tokio::fs::File::open(file)
         .await
         .with_context(|| format!("cannot read {}", file.display()))?;
+    load(client, tar).await
+}
+
+/// Sends a tar and returns what the daemon says it loaded.
+pub(crate) async fn load(
+    client: &Client,
+    tar: impl AsyncRead + Send + Unpin + 'static,
+) -> Result<String> {
     let body = StreamBody::new(ReaderStream::with_capacity(tar, 1 << 20).map_ok(Frame::data));
     let request = Request::builder()
         .method(Method::POST)

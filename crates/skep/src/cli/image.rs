@@ -3,12 +3,13 @@
 use super::query::{filters, list, number, text};
 use super::table::List;
 use super::{Host, Listing, human, print, say};
-use crate::client::{Client, escape};
+use crate::client::escape;
+use crate::images;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::BodyExt;
-use hyper::{Method, Request};
+use hyper::Method;
 use serde_json::Value;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -106,34 +107,17 @@ impl Load {
     pub(crate) async fn run(self) -> Result<()> {
         let client = self.host.client()?;
         let text = match &self.input {
-            Some(file) => crate::images::load(&client, file).await?,
+            Some(file) => images::load_file(&client, file).await?,
             None if std::io::stdin().is_terminal() => {
                 bail!("requested load from stdin, but stdin is empty: use --input FILE")
             }
-            None => load_stdin(&client).await?,
+            None => images::load(&client, tokio::io::stdin()).await?,
         };
         if !self.quiet {
             print(&text);
         }
         Ok(())
     }
-}
-
-async fn load_stdin(client: &Client) -> Result<String> {
-    let body = http_body_util::StreamBody::new(futures_util::TryStreamExt::map_ok(
-        tokio_util::io::ReaderStream::with_capacity(tokio::io::stdin(), 1 << 20),
-        hyper::body::Frame::data,
-    ));
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri("/images/load?quiet=1")
-        .header("Host", "skep")
-        .header("Content-Type", "application/x-tar")
-        .body(body)?;
-    let answer = client.request(request).await?;
-    let mut loaded = String::new();
-    messages(answer, |message| loaded.push_str(text(message, "/stream"))).await?;
-    Ok(loaded)
 }
 
 /// Hands over the JSON messages of a stream, one a line; an error among them is ours.

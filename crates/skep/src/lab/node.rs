@@ -153,7 +153,7 @@ pub(super) async fn list(layout: &Layout) -> Result<()> {
 pub(super) async fn load(layout: &Layout, files: &[PathBuf]) -> Result<()> {
     for file in files {
         for node in layout.nodes() {
-            let answer = crate::images::load(&Client::unix(&node.socket()), file)
+            let answer = crate::images::load_file(&Client::unix(&node.socket()), file)
                 .await
                 .with_context(|| format!("cannot load {} into {}", file.display(), node.name))?;
             println!("{}: {}", node.name, answer.trim().replace('\n', ", "));
