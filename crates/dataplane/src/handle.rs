@@ -70,6 +70,7 @@ pub(crate) enum Command {
 pub struct Dataplane {
     commands: mpsc::Sender<Command>,
     applied: watch::Receiver<u64>,
+    trouble: watch::Receiver<String>,
 }
 
 /// Starts the data plane: takes over what the journal knows, and runs in `scope`.
@@ -98,10 +99,11 @@ where
     N: Namespaces,
 {
     let (commands, inbox) = mpsc::channel(COMMANDS);
-    let (publish, applied) = watch::channel(0);
-    let run = Run::open(config, ports, publish, (scope.token(), pace)).await?;
+    let (applies, applied) = watch::channel(0);
+    let (troubles, trouble) = watch::channel(String::new());
+    let run = Run::open(config, ports, (applies, troubles), (scope.token(), pace)).await?;
     scope.spawn("dataplane", run.run(inbox));
-    Ok(Dataplane { commands, applied })
+    Ok(Dataplane { commands, applied, trouble })
 }
 
 impl Dataplane {
@@ -122,6 +124,11 @@ impl Dataplane {
     /// least `v` means that `v` is held, also when versions began anew with a new session.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.applied.clone()
+    }
+
+    /// What of the node's network does not work, in plain words; empty where all does.
+    pub fn trouble(&self) -> watch::Receiver<String> {
+        self.trouble.clone()
     }
 
     /// Makes a container's namespace, interfaces, balancer and DNS server. When it returns, the

@@ -65,6 +65,7 @@ pub(crate) struct Run<K, N> {
     known: Arc<Knowledge>,
     version: u64,
     applied: watch::Sender<u64>,
+    trouble: watch::Sender<String>,
     last_gateway: Option<Ipv4Addr>,
     /// What the kernel was told last, how that went, and how much of it is to be believed.
     held: Option<Arc<Desired>>,
@@ -95,7 +96,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     pub(crate) async fn open(
         config: Config,
         (kernel, namespaces, names): (K, N, Names),
-        applied: watch::Sender<u64>,
+        (applied, trouble): (watch::Sender<u64>, watch::Sender<String>),
         (token, pace): (CancellationToken, Pace),
     ) -> Result<Self, Error> {
         let journal = Journal::open(&config.dir).await?;
@@ -113,6 +114,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             known: Arc::new(known),
             version: 0,
             applied,
+            trouble,
             last_gateway: local.sandboxes.values().map(|sandbox| sandbox.gateway_address).max(),
             held: None,
             outcome: Outcome::default(),

@@ -240,6 +240,8 @@ pub struct Outcome {
     pub sandboxes: BTreeMap<String, String>,
     /// Published ports that are left to somebody else on this node.
     pub ports: BTreeMap<(Protocol, u16), String>,
+    /// A firewall of others drops what containers send and receive, and cannot be told otherwise.
+    pub firewall: Option<String>,
     /// A balancer that was there could not be changed: it may still lead to what was taken out.
     pub is_behind: bool,
 }
@@ -248,6 +250,14 @@ impl Outcome {
     /// Says whether all of it is there.
     pub fn is_whole(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What users shall know of this node, in plain words; empty where all is well. What concerns a
+    /// container alone is said by its task.
+    pub fn trouble(&self) -> String {
+        let ground = [&self.node, &self.mesh, &self.firewall].into_iter().flatten();
+        let reasons = ground.chain(self.networks.values()).chain(self.ports.values());
+        reasons.map(String::as_str).collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -41,6 +41,11 @@ pub enum Error {
     SubnetTaken { subnet: Ipv4Net, net: Ipv4Net, link: String },
     #[error("cannot have the firewall's chain {chain} let containers pass: {message}")]
     Firewall { chain: String, message: String },
+    #[error(
+        "the firewall's table {table} belongs to one program alone, and drops what containers send \
+         or receive: {remedy}"
+    )]
+    FirewallOwned { table: String, remedy: String },
     #[error("{path} is not valid: {why}")]
     Value { path: String, why: &'static str },
     #[error("the kernel's thread has ended; restart the daemon")]
@@ -64,6 +69,7 @@ impl Error {
             | Self::VniTaken { .. }
             | Self::SubnetTaken { .. }
             | Self::Firewall { .. }
+            | Self::FirewallOwned { .. }
             | Self::Value { .. }
             | Self::Ended => None,
         }
@@ -79,6 +85,7 @@ impl Error {
             | Self::VniTaken { .. }
             | Self::SubnetTaken { .. }
             | Self::Firewall { .. }
+            | Self::FirewallOwned { .. }
             | Self::Context => Retry::Transient,
             Self::Library(_) | Self::Value { .. } | Self::Ended => Retry::Permanent,
         }

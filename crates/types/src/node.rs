@@ -1,5 +1,6 @@
 //! Nodes: the machines of the cluster.
 
+use crate::task::{TEXT_MAX, cut};
 use crate::{Labels, Meta, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -20,6 +21,8 @@ pub struct Node {
     pub ingress_address: Option<Ipv4Addr>,
     /// Why it has no address on the ingress network; empty when it has. Written by the allocator.
     pub allocation_error: String,
+    /// What of its network does not work on it, as it reports; empty where all does.
+    pub trouble: String,
 }
 
 impl Node {
@@ -29,6 +32,14 @@ impl Node {
     /// Says whether the node has left for good: its certificate counts no more.
     pub fn has_left(&self) -> bool {
         self.status.state == NodeState::Down && self.status.message == Self::LEFT
+    }
+
+    /// Notes what the node says of itself; says whether that is news.
+    pub fn note_trouble(&mut self, mut trouble: String) -> bool {
+        cut(&mut trouble, TEXT_MAX);
+        let is_news = self.trouble != trouble;
+        self.trouble = trouble;
+        is_news
     }
 }
 
@@ -43,6 +54,7 @@ impl Default for Node {
             status: NodeStatus::default(),
             ingress_address: None,
             allocation_error: String::new(),
+            trouble: String::new(),
         }
     }
 }

@@ -86,8 +86,8 @@ pub struct TaskStatus {
     pub unhealthy: bool,
 }
 
-/// Bytes of a text in a [`TaskStatus`] that are kept.
-const TEXT_MAX: usize = 1024;
+/// Bytes of a text that are kept of what a node reports.
+pub(crate) const TEXT_MAX: usize = 1024;
 /// Bytes of a container's id that are kept; it has 64.
 const CONTAINER_ID_MAX: usize = 128;
 
@@ -104,7 +104,8 @@ impl TaskStatus {
     }
 }
 
-fn cut(text: &mut String, max: usize) {
+/// Cuts a text between characters; `…` stands for the rest.
+pub(crate) fn cut(text: &mut String, max: usize) {
     const MORE: &str = "…";
     if text.len() > max {
         text.truncate(text.floor_char_boundary(max - MORE.len()));

@@ -138,6 +138,9 @@ pub struct Report {
     /// By the node's clock, as the times in `statuses` are: managers take from them how long ago
     /// something was. Zero where the node does not say.
     pub sent_at: Timestamp,
+    /// What of the node's network does not work, in plain words; empty where all does. `None`: as
+    /// it was said last.
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

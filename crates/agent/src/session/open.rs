@@ -31,7 +31,8 @@ const LOGS: usize = 64;
 enum Answered {
     /// One that was not.
     Heartbeat(Fault),
-    Report(Result<(), (BTreeMap<TaskId, TaskStatus>, Fault)>),
+    /// With what could not be sent, or what the manager now knows of the node itself.
+    Report(Result<Option<String>, (BTreeMap<TaskId, TaskStatus>, Fault)>),
     Acknowledge(Result<(), Fault>),
     Log(String),
     Renewed(Result<(), Fault>),
@@ -63,6 +64,8 @@ pub(super) struct Session {
     unacknowledged: VecDeque<(u64, u64)>,
     logs: BTreeMap<String, AbortHandle>,
     unsent: BTreeMap<TaskId, TaskStatus>,
+    /// What the manager was told of this node itself; `None`: nothing yet.
+    told: Option<String>,
 }
 
 impl Session {
@@ -91,6 +94,7 @@ impl Session {
             unacknowledged: VecDeque::new(),
             logs: BTreeMap::new(),
             unsent: BTreeMap::new(),
+            told: None,
         })
     }
 
@@ -107,9 +111,11 @@ impl Session {
     /// Serves until something goes wrong; says what.
     pub(super) async fn serve(&mut self, line: &mut Line) -> String {
         let mut applied = line.dataplane.applied();
+        let mut trouble = line.dataplane.trouble();
         loop {
             let held = *applied.borrow_and_update();
-            self.call(line, held);
+            let ill = trouble.borrow_and_update().clone();
+            self.call(line, held, &ill);
             let look = look(self.may_renew(), line.renew_at.since(now()));
             let result = tokio::select! {
                 message = self.messages.message() => match message {
@@ -124,6 +130,9 @@ impl Session {
                     Err(error) => Err(format!("a call panicked: {error}")),
                 },
                 changed = applied.changed() => {
+                    changed.map_err(|_stopped| "the data plane has stopped".to_owned())
+                }
+                changed = trouble.changed() => {
                     changed.map_err(|_stopped| "the data plane has stopped".to_owned())
                 }
                 () = line.outbox.filled() => Ok(()),
@@ -233,12 +242,12 @@ impl Session {
     }
 
     /// Makes the calls that are due and not under way.
-    fn call(&mut self, line: &Line, held: u64) {
+    fn call(&mut self, line: &Line, held: u64, trouble: &str) {
         if self.id.is_empty() {
             return;
         }
         if !self.busy.contains(&Call::Report) {
-            self.report(line);
+            self.report(line, trouble);
         }
         if !self.busy.contains(&Call::Acknowledge) {
             self.acknowledge(held);
@@ -258,20 +267,28 @@ impl Session {
         self.calls.spawn(async move { Answered::Renewed(ca::renew(channel, &identity).await) });
     }
 
-    fn report(&mut self, line: &Line) {
+    fn report(&mut self, line: &Line, trouble: &str) {
         // Before the whole set has come, managers' older word could still be on its way.
-        let statuses = if self.version.is_some() { line.outbox.take() } else { BTreeMap::new() };
-        if statuses.is_empty() {
+        if self.version.is_none() {
+            return;
+        }
+        let statuses = line.outbox.take();
+        let trouble = Some(trouble.to_owned()).filter(|now| self.told.as_ref() != Some(now));
+        if statuses.is_empty() && trouble.is_none() {
             return;
         }
         self.busy.insert(Call::Report);
         self.unsent.clone_from(&statuses);
         let mut client = self.client.clone();
-        let report =
-            Report { session: self.id.clone(), statuses: statuses.clone(), sent_at: now() };
+        let report = Report {
+            session: self.id.clone(),
+            statuses: statuses.clone(),
+            sent_at: now(),
+            trouble: trouble.clone(),
+        };
         self.calls.spawn(async move {
             let answer = within(client.report(report)).await;
-            Answered::Report(answer.map(|_| ()).map_err(|fault| (statuses, fault)))
+            Answered::Report(answer.map(|_| trouble).map_err(|fault| (statuses, fault)))
         });
     }
 
@@ -318,9 +335,10 @@ impl Session {
     fn answered(&mut self, answered: Answered, line: &mut Line) -> Result<(), String> {
         match answered {
             Answered::Heartbeat(fault) => Err(fault.message),
-            Answered::Report(Ok(())) => {
+            Answered::Report(Ok(told)) => {
                 self.busy.remove(&Call::Report);
                 self.unsent.clear();
+                self.told = told.or(self.told.take());
                 Ok(())
             }
             Answered::Report(Err((statuses, fault))) => {

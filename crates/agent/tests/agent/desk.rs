@@ -31,6 +31,8 @@ pub(crate) enum Said {
     Acknowledged(u64),
     Heartbeat,
     Reported(TaskId, TaskStatus),
+    /// What does not work on the node.
+    Trouble(String),
     Log(LogChunk),
     Renews,
     Left,
@@ -142,9 +144,7 @@ impl Desk {
             Said::Reported(task, status) => {
                 task == id && (status.state == state || status.state.is_terminal())
             }
-            Said::Acknowledged(_) | Said::Heartbeat | Said::Log(_) | Said::Renews | Said::Left => {
-                false
-            }
+            _ => false,
         };
         let Said::Reported(_, status) = self.until(is_it).await else { unreachable!() };
         assert_eq!(status.state, state, "{}", status.error);
@@ -215,6 +215,9 @@ impl Dispatcher for Rpc {
     async fn report(&self, request: Request<Report>) -> Result<Response<Done>, Status> {
         for (task, status) in request.get_ref().statuses.clone() {
             self.note(&request, Said::Reported(task, status)).await;
+        }
+        if let Some(trouble) = request.get_ref().trouble.clone() {
+            self.note(&request, Said::Trouble(trouble)).await;
         }
         Ok(Response::new(Done {}))
     }

@@ -348,6 +348,7 @@ async fn logs_are_sent_to_the_manager_that_asks() {
         Said::Acknowledged(_)
         | Said::Heartbeat
         | Said::Reported(..)
+        | Said::Trouble(_)
         | Said::Renews
         | Said::Left => false,
     };
@@ -431,9 +432,34 @@ async fn tasks_whose_network_cannot_be_made_hold_up_nobody() {
             assert!(!status.state.is_terminal(), "{task} has ended before: {}", status.error);
             *task == "healthy".into() && status.state == TaskState::Running
         }
-        Said::Acknowledged(_) | Said::Heartbeat | Said::Log(_) | Said::Renews | Said::Left => false,
+        _ => false,
     };
     machine.desk.until(runs).await;
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_work_on_the_node_is_told_to_each_manager_and_when_it_works_again() {
+    let mut machine = Machine::new().await;
+    let whole = || SessionMessage::Whole(Assignments { version: 1, ..Assignments::default() });
+    let says =
+        |text: &'static str| move |said: &Said| matches!(said, Said::Trouble(it) if it == text);
+    let opened = machine.desk.opened().await;
+    opened.send(whole()).await;
+    machine.desk.until(says("")).await;
+    let taken = "port 8080/tcp is in use on this node by nginx (process 7)";
+    let ports = [((types::Protocol::Tcp, 8080), taken.to_owned())].into();
+    machine.kernel.fail_alone(discovery::Outcome { ports, ..discovery::Outcome::default() });
+    machine.kernel.disturb();
+    machine.desk.until(says(taken)).await;
+    // Another manager, which may never have heard of it.
+    drop(opened);
+    let opened = machine.desk.opened().await;
+    opened.send(whole()).await;
+    machine.desk.until(says(taken)).await;
+    machine.kernel.fail_alone(discovery::Outcome::default());
+    machine.kernel.disturb();
+    machine.desk.until(says("")).await;
     machine.stop().await;
 }
 

@@ -97,6 +97,12 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             (self.local_is_saved, self.knowledge_is_saved) = (true, true);
         }
         if let Some(outcome) = applied? {
+            let trouble = outcome.trouble();
+            self.trouble.send_if_modified(|told| {
+                let is_news = *told != trouble;
+                *told = trouble;
+                is_news
+            });
             self.outcome = outcome;
             self.held = Some(Arc::clone(desired));
         }

@@ -67,8 +67,9 @@ pub(crate) fn state_word(state: NodeState) -> &'static str {
 pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
     let description = &node.description;
     let mut status = json!({ "State": state_word(node.status.state), "Addr": node.status.address });
-    let words = [node.status.message.as_str(), node.allocation_error.as_str()];
-    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    let words = [&node.status.message, &node.allocation_error, &node.trouble];
+    let words: Vec<&str> =
+        words.into_iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
     if !words.is_empty() {
         status["Message"] = words.join("; ").into();
     }

@@ -1,6 +1,6 @@
 //! Taking everything of ours down.
 
-use super::{Config, beside, gateway, mesh, overlay};
+use super::{Config, firewall, gateway, mesh, overlay};
 use crate::error::Error;
 use crate::netlink::{LinkKind, Links, Socket, delete_link};
 use crate::nft::Nftables;
@@ -18,7 +18,7 @@ pub(super) fn clean(config: &Config) -> Result<(), Error> {
     let text = ["ip", "bridge", "netdev"].map(|family| render::removal(family, table)).concat();
     let mut rules = Nftables::load()?.open()?;
     rules.run(&text)?;
-    beside::dismiss(&mut rules)?;
+    firewall::dismiss(&mut rules, config)?;
     let links = Links::observe(&mut socket)?;
     let ours = links.0.iter().filter(|link| match link.kind {
         LinkKind::Veth => gateway::is_port(&link.name),

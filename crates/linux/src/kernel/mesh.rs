@@ -2,7 +2,7 @@
 
 use super::flows::{self, Alive, Leavings};
 use super::watch::Ears;
-use super::{Config, beside, mtu, tunnel};
+use super::{Config, beside, firewall, mtu, tunnel};
 use crate::error::Error;
 use crate::namespace;
 use crate::netlink::{
@@ -90,7 +90,7 @@ impl Mesh {
     /// Lets others' firewalls pass what our own rules let pass. Only a repair, and news of their
     /// rules, look for that.
     pub(super) fn admit(&mut self, config: &Config) -> Result<(), Error> {
-        beside::admit(&mut self.table, config)
+        firewall::admit(&mut self.table, config)
     }
 
     /// Forgets connections to back ends that were taken out.

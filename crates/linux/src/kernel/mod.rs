@@ -6,6 +6,7 @@
 
 mod beside;
 mod clean;
+mod firewall;
 mod flows;
 mod gateway;
 mod mesh;
@@ -140,6 +141,8 @@ struct Holder {
     sandboxes: BTreeMap<String, Sandbox>,
     ports: Ports,
     mesh: Option<Mesh>,
+    /// Why a firewall of others does not let us pass, when it was last looked at.
+    firewall: Option<String>,
     last: Arc<Desired>,
     /// Containers whose tracked connections nobody has looked at since this daemon started.
     unseen: BTreeSet<String>,
@@ -160,6 +163,7 @@ impl Holder {
             sandboxes: BTreeMap::new(),
             ports: Ports::default(),
             mesh: None,
+            firewall: None,
             last: Arc::default(),
             unseen: BTreeSet::new(),
             told: Outcome::default(),
@@ -284,9 +288,10 @@ impl Holder {
         });
         match mesh {
             Ok(mut mesh) => {
-                if repair && let Err(error) = mesh.admit(&self.config) {
-                    outcome.mesh.get_or_insert_with(|| chain(&error));
+                if repair {
+                    self.firewall = mesh.admit(&self.config).err().as_ref().map(chain);
                 }
+                outcome.firewall.clone_from(&self.firewall);
                 self.mesh = Some(mesh);
             }
             Err(error) => outcome.mesh = Some(chain(&error)),
@@ -333,6 +338,11 @@ impl Holder {
         }
         if let Some(reason) = outcome.mesh.as_ref().filter(|_| told.mesh != outcome.mesh) {
             tracing::warn!(reason, "cannot set up the routing mesh; it is tried again");
+        }
+        if let Some(reason) =
+            outcome.firewall.as_ref().filter(|_| told.firewall != outcome.firewall)
+        {
+            tracing::warn!(reason, "a firewall stands in the way; it is looked at again");
         }
         for (network, reason) in &outcome.networks {
             if told.networks.get(network) != Some(reason) {

@@ -1,10 +1,12 @@
 //! Beside others on the node: their firewalls, bridges, routes, marks and subnets.
 
-use crate::support::{Lab, PATIENCE, PORT, ask_tcp, ping, run, serve, wait};
+use crate::support::{Lab, PATIENCE, PORT, ask_tcp, eventually, ping, run, serve, wait};
 use discovery::{Depth, Kernel as _};
 use linux::{Kernel, run_in};
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use types::Protocol::Tcp;
 
@@ -128,6 +130,114 @@ fn a_firewall_that_drops_what_is_forwarded_lets_us_pass_and_nobody_else() {
     run_in(&host, || Kernel::clean(&config)).unwrap().unwrap();
     let left = ip(&host, "nft list ruleset");
     assert!(left.contains("policy drop") && !left.contains("skep"), "{left}");
+}
+
+/// As firewalld has it: what comes from the underlay is in a zone, and so is all that is not named.
+const ZONES: &str = "table inet firewalld {
+    chain filter_FORWARD {
+        type filter hook forward priority 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname lo accept
+        ct state invalid drop
+        jump filter_FORWARD_ZONES
+        reject with icmpx admin-prohibited
+    }
+    chain filter_FORWARD_ZONES {
+        iifname eth0 goto filter_FWD_public
+        goto filter_FWD_public
+    }
+    chain filter_FWD_public {
+        jump filter_FWD_public_deny
+        meta l4proto { icmp, ipv6-icmp } accept
+        reject with icmpx admin-prohibited
+    }
+    chain filter_FWD_public_deny {
+        ip daddr 10.250.0.2 tcp dport 81 drop
+    }
+    chain filter_FWD_trusted {
+        accept
+    }
+}";
+
+#[test]
+fn a_firewall_of_zones_lets_us_pass_and_nobody_else() {
+    let mut lab = lab();
+    load(&lab, ZONES);
+    let way_out = |lab: &Lab| ask_tcp(&lab.container((1, 2)), lab.underlay.address(0), 80).is_ok();
+    assert!(!way_out(&lab), "it stands in the way");
+    notice(&mut lab);
+    check_all(&lab);
+    let forwards = ip(&lab.host(1), "nft list chain inet firewalld filter_FORWARD");
+    assert_eq!(forwards.matches("skep").count(), 4, "{forwards}");
+    let before = ip(&lab.host(1), "nft -s list ruleset");
+    lab.repair();
+    assert_eq!(ip(&lab.host(1), "nft -s list ruleset"), before);
+    // Its user names our interfaces: nothing more is needed.
+    load(&lab, &format!("flush ruleset\n{ZONES}"));
+    for zone in ["skep_gwbridge", "skep_mesh"] {
+        let chain = "inet firewalld filter_FORWARD_ZONES";
+        load(&lab, &format!("insert rule {chain} iifname {zone} goto filter_FWD_trusted"));
+    }
+    lab.repair();
+    check_all(&lab);
+    let forwards = ip(&lab.host(1), "nft list chain inet firewalld filter_FORWARD");
+    assert!(!forwards.contains("skep"), "{forwards}");
+}
+
+/// Loads rules as a program that keeps their table for itself; they are there while it lives.
+struct Program(std::process::Child);
+
+impl Program {
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn load(lab: &Lab, rules: &str) -> Self {
+        let file = lab.machine().with_file_name("rules.nft");
+        std::fs::write(&file, rules).unwrap();
+        let mut command = std::process::Command::new("nft");
+        let command = linux::start_in(&mut command, &lab.host(1)).unwrap();
+        let mut program = command.arg("-i").stdin(Stdio::piped()).spawn().unwrap();
+        let input = program.stdin.as_mut().unwrap();
+        writeln!(input, "include \"{}\"", file.display()).unwrap();
+        let loaded = || ip(&lab.host(1), "nft list tables").contains("firewalld");
+        eventually("its rules are there", loaded);
+        std::fs::remove_file(&file).unwrap();
+        Self(program)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn a_firewall_that_belongs_to_a_program_alone_is_told_of_with_what_to_do() {
+    let mut lab = lab();
+    let (host, config) = (lab.host(1), lab.hosts[&1].config.clone());
+    let told = || run_in(&host, || Kernel::beside(&config)).unwrap().unwrap();
+    let program = Program::load(&lab, &ZONES.replacen('{', "{\n    flags owner;", 1));
+    let remedy = "firewall-cmd --permanent --zone=trusted --add-interface=skep_gwbridge \
+                  --add-interface=skep_mesh";
+    let [note] = &told()[..] else { panic!("{:?}", told()) };
+    assert!(note.contains("table inet firewalld belongs to one program"), "{note}");
+    assert!(note.contains(remedy), "{note}");
+    let desired = Arc::new(lab.desired(1));
+    let mut apply = |depth| {
+        let kernel = &mut lab.hosts.get_mut(&1).unwrap().kernel;
+        wait(kernel.apply(&desired, depth)).unwrap()
+    };
+    let outcome = apply(Depth::Repair);
+    assert!(outcome.trouble().contains(remedy), "{outcome:?}");
+    assert!(outcome.mesh.is_none() && !outcome.is_behind, "{outcome:?}");
+    // It is known until it is looked at again: told of once.
+    assert_eq!(apply(Depth::Change), outcome);
+    assert_eq!(apply(Depth::Repair), outcome);
+    drop(program);
+    assert!(apply(Depth::Rules).is_whole());
+    assert_eq!(told(), [""; 0]);
+    check_all(&lab);
 }
 
 #[test]

@@ -59,14 +59,21 @@ pub(crate) fn left(view: &View, id: &NodeId, now: Timestamp) -> Result<Changes, 
     Ok(tx.finish())
 }
 
-/// A node reports on its tasks. What it says of tasks of others, or too late, is ignored.
+/// A node reports on its tasks and on itself. What it says of tasks of others, or too late, is
+/// ignored.
 pub(crate) fn reported(
     view: &View,
     node: &NodeId,
-    Report { statuses, sent_at, .. }: Report,
+    Report { statuses, sent_at, trouble, .. }: Report,
     now: Timestamp,
 ) -> Changes {
     let mut tx = Tx::new(view);
+    if let Some(trouble) = trouble
+        && let Some(mut node) = view.node(node).map(|node| Node::clone(node))
+        && node.note_trouble(trouble)
+    {
+        tx.put_node(node);
+    }
     for (id, status) in statuses {
         let Some(task) = view.task(&id).filter(|task| task.node.as_ref() == Some(node)) else {
             continue;
@@ -180,6 +187,24 @@ mod tests {
             EngineInfo { labels: labels.collect(), ..EngineInfo::default() };
         let fault = registered(&view, &"n".into(), &request, NOW).unwrap_err();
         assert!(fault.message.contains("at most 65536"), "{fault}");
+    }
+
+    #[test]
+    fn what_does_not_work_on_a_node_is_kept_until_it_says_otherwise() {
+        let mut view = view(TaskState::Running);
+        let mut report = |trouble: Option<&str>| {
+            let trouble = trouble.map(str::to_owned);
+            let changes =
+                reported(&view, &"n".into(), Report { trouble, ..Report::default() }, NOW);
+            view.apply(&changes, Version(2), NOW);
+            (view.node(&"n".into()).unwrap().trouble.clone(), !changes.is_empty())
+        };
+        assert_eq!(report(Some("port 80/tcp is in use")), ("port 80/tcp is in use".into(), true));
+        // Another session, or a report of tasks alone, changes nothing.
+        assert_eq!(report(Some("port 80/tcp is in use")), ("port 80/tcp is in use".into(), false));
+        assert_eq!(report(None), ("port 80/tcp is in use".into(), false));
+        assert!(report(Some(&"e".repeat(100_000))).0.len() <= 1024);
+        assert_eq!(report(Some("")), (String::new(), true));
     }
 
     #[test]

@@ -215,7 +215,10 @@ impl Scripted {
         let status = TaskStatus { state, container: Some(container), ..TaskStatus::default() };
         let statuses = BTreeMap::from([(task.clone(), status)]);
         let session = self.session.clone();
-        self.client.report(Report { session, statuses, sent_at: now() }).await.unwrap();
+        self.client
+            .report(Report { session, statuses, sent_at: now(), ..Report::default() })
+            .await
+            .unwrap();
     }
 
     /// Waits for the first task, and says that it runs.

@@ -171,7 +171,7 @@ fn session() {
 fn reports_and_logs() {
     let statuses = BTreeMap::from([("t1".into(), status())]);
     check(
-        Report { session: "x".into(), statuses, sent_at: Timestamp(7) },
+        Report { session: "x".into(), statuses, sent_at: Timestamp(7), trouble: Some("t".into()) },
         expect![[r#"
         {
           "session": "x",
@@ -190,6 +190,7 @@ fn reports_and_logs() {
             },
           },
           "sent_at": 7,
+          "trouble": "t",
         }"#]],
     );
     let options = LogOptions {
