@@ -4,6 +4,7 @@
 //! published until one comes: then the subscription is known to stand.
 
 use crate::client::{Client, QUICK};
+use crate::pace::Pace;
 use crate::port::Happening;
 use crate::tasks;
 use containerd_client::events::{TaskExit, TaskOom};
@@ -26,13 +27,15 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
 struct Listening {
     client: Client,
+    alive: Pace,
     events: Option<Streaming<Envelope>>,
     pause: Duration,
 }
 
-/// Listens without end: subscribes again whenever the connection is lost.
-pub(crate) fn listen(client: Client) -> BoxStream<'static, Happening> {
-    let start = Listening { client, events: None, pause: BACK_OFF_FIRST };
+/// Listens without end: subscribes again whenever the connection is lost, or nobody answers at its
+/// other end.
+pub(crate) fn listen(client: Client, alive: Pace) -> BoxStream<'static, Happening> {
+    let start = Listening { client, alive, events: None, pause: BACK_OFF_FIRST };
     let next = |mut listening: Listening| async move {
         let happening = listening.next().await;
         Some((happening, listening))
@@ -58,7 +61,13 @@ impl Listening {
                     }
                 }
             };
-            match events.message().await {
+            let message = tokio::select! {
+                message = events.message() => message,
+                () = self.client.silence(self.alive, 1) => {
+                    Err(Status::deadline_exceeded("containerd does not answer"))
+                }
+            };
+            match message {
                 Ok(Some(event)) => {
                     if let Some(happening) = read(&event) {
                         return happening;

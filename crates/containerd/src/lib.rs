@@ -23,6 +23,7 @@ mod lease;
 mod load;
 mod mounts;
 mod oci;
+mod pace;
 mod port;
 mod proc;
 mod process;
@@ -38,6 +39,7 @@ mod unpack;
 mod usage;
 
 pub use error::Error;
+pub use pace::Pace;
 pub use process::{Owned, Place};
 pub use registry::Mirror;
 pub use teardown::{mounts_below, stop, unmount_below};
@@ -63,6 +65,7 @@ pub struct Config {
     pub runc_root: Option<PathBuf>,
     /// Asked before docker.io, in this order.
     pub mirrors: Vec<Mirror>,
+    pub pace: Pace,
 }
 
 /// A containerd, seen in one of its namespaces. Cheap to clone.

@@ -5,6 +5,7 @@
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::pace::Pace;
 use crate::proc::{self, Process};
 use nix::sys::signal::Signal;
 use std::fs;
@@ -19,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 const START_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(25);
 const WATCH: Duration = Duration::from_millis(500);
+/// For a process to end after SIGKILL.
+const KILL_MAX: Duration = Duration::from_secs(5);
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MAX: Duration = Duration::from_secs(8);
 const LOG_BYTES_MAX: u64 = 10 << 20;
@@ -73,24 +76,29 @@ impl Place {
 #[derive(Debug)]
 pub struct Owned {
     place: Place,
+    pace: Pace,
     process: Process,
     adopted: bool,
 }
 
 impl Owned {
     /// Takes over the containerd that runs at this place, or starts one. Returns when it answers.
-    pub async fn start(place: Place) -> Result<Self, Error> {
+    pub async fn start(place: Place, pace: Pace) -> Result<Self, Error> {
         if let Some(process) = place.running() {
-            if answers(&place, process).await.is_ok() {
+            let client = Client::new(&place.socket(), "default")?;
+            let answers = tokio::select! {
+                answers = answers(&place, process) => answers.is_ok(),
+                () = client.silence(pace, pace.missed) => false,
+            };
+            if answers {
                 tracing::info!(pid = process.pid, "took over the running containerd");
-                return Ok(Self { place, process, adopted: true });
+                return Ok(Self { place, pace, process, adopted: true });
             }
             tracing::warn!(pid = process.pid, "the running containerd does not answer; killing it");
-            process.signal(Signal::SIGKILL);
-            process.ended_within(Duration::from_secs(5)).await;
+            end(process).await;
         }
         let process = launch(&place).await?;
-        Ok(Self { place, process, adopted: false })
+        Ok(Self { place, pace, process, adopted: false })
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -110,34 +118,59 @@ impl Owned {
         self.adopted
     }
 
-    /// Starts containerd again whenever it ends. Its containers live on meanwhile, and the new one
-    /// takes them over. A loop: it ends with the token, and leaves containerd running.
+    /// Starts containerd again whenever it ends, and where it does not answer any more. Its
+    /// containers live on meanwhile, and the new one takes them over. A loop: it ends with the token,
+    /// and leaves containerd running.
     pub async fn keep(mut self, token: CancellationToken) -> Result<(), Error> {
-        let mut pause = RESTART_FIRST;
-        loop {
-            let wait = if self.process.is_alive() { WATCH } else { pause };
-            tokio::select! {
-                () = token.cancelled() => return Ok(()),
-                () = tokio::time::sleep(wait) => {}
-            }
-            if self.process.is_alive() {
-                pause = RESTART_FIRST;
-                continue;
-            }
-            tracing::error!(pid = self.process.pid, "containerd has ended; starting it again");
-            match launch(&self.place).await {
-                Ok(process) => self.process = process,
-                Err(error) => {
-                    tracing::error!(%error, "cannot start containerd again");
-                    pause = (pause * 2).min(RESTART_MAX);
+        let client = Client::new(&self.place.socket(), "default")?;
+        let keep = async {
+            loop {
+                let pid = self.process.pid;
+                tokio::select! {
+                    () = ended(self.process) => {
+                        tracing::error!(pid, "containerd has ended; starting it again");
+                        self.process = launch_again(&self.place).await;
+                    }
+                    () = client.silence(self.pace, self.pace.missed) => {
+                        tracing::error!(pid, "containerd does not answer any more; ending it");
+                        end(self.process).await;
+                    }
                 }
             }
-        }
+        };
+        token.run_until_cancelled(keep).await;
+        Ok(())
     }
 
     /// Ends containerd and with it every container it runs.
     pub async fn stop(self) -> Result<(), Error> {
         crate::teardown::stop(&self.place).await
+    }
+}
+
+async fn ended(process: Process) {
+    while process.is_alive() {
+        tokio::time::sleep(WATCH).await;
+    }
+}
+
+async fn end(process: Process) {
+    process.signal(Signal::SIGKILL);
+    process.ended_within(KILL_MAX).await;
+}
+
+/// Tries until it works.
+async fn launch_again(place: &Place) -> Process {
+    let mut pause = RESTART_FIRST;
+    loop {
+        tokio::time::sleep(pause).await;
+        match launch(place).await {
+            Ok(process) => return process,
+            Err(error) => {
+                tracing::error!(%error, "cannot start containerd again");
+                pause = (pause * 2).min(RESTART_MAX);
+            }
+        }
     }
 }
 
@@ -170,7 +203,11 @@ async fn launch(place: &Place) -> Result<Process, Error> {
     let process = pid.and_then(Process::with_pid).ok_or_else(|| early_end(place))?;
     // Without the privilege it stays at ours, which does no harm.
     let _kept = fs::write(format!("/proc/{}/oom_score_adj", process.pid), OOM_SCORE);
-    answers(place, process).await?;
+    if let Err(error) = answers(place, process).await {
+        // The next one would find the database locked.
+        end(process).await;
+        return Err(error);
+    }
     tracing::info!(pid = process.pid, "started containerd");
     Ok(process)
 }
@@ -209,21 +246,21 @@ fn open_log(path: &Path) -> Result<fs::File, Error> {
 async fn answers(place: &Place, process: Process) -> Result<(), Error> {
     let socket = place.socket();
     let client = Client::new(&socket, "default")?;
-    let mut waited = Duration::ZERO;
-    while waited < START_MAX {
-        if !process.is_alive() {
-            return Err(early_end(place));
+    let asked = async {
+        while process.is_alive() {
+            // Connecting first keeps the patience of the client out of this loop.
+            if tokio::net::UnixStream::connect(&socket).await.is_ok()
+                && client.ask_version().await.is_ok()
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
         }
-        // Connecting first keeps the patience of the client out of this loop.
-        if tokio::net::UnixStream::connect(&socket).await.is_ok()
-            && client.ask_version().await.is_ok()
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(POLL).await;
-        waited += POLL;
-    }
-    Err(Error::Start { reason: format!("it does not answer on {}", socket.display()) })
+        Err(early_end(place))
+    };
+    let elapsed =
+        |_| Error::Start { reason: format!("it does not answer on {}", socket.display()) };
+    tokio::time::timeout(START_MAX, asked).await.map_err(elapsed)?
 }
 
 fn early_end(place: &Place) -> Error {

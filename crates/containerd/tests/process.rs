@@ -4,12 +4,13 @@
 
 mod trial;
 
-use containerd::{Owned, Place};
+use containerd::{Owned, Pace, Place};
 use engine::{Happening, Runtime};
 use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use trial::{Bench, ended, is_running, load, until};
 
@@ -22,7 +23,7 @@ async fn owner() {
     let directory = PathBuf::from(directory);
     let place =
         Place { root: directory.join("root"), state: directory.join("state"), program: None };
-    let owned = Owned::start(place).await.unwrap();
+    let owned = Owned::start(place, Pace::USUAL).await.unwrap();
     std::fs::write(directory.join("pid"), owned.pid().to_string()).unwrap();
     std::future::pending::<()>().await;
 }
@@ -90,6 +91,52 @@ async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
     bench.check_nothing_left();
 }
 
+/// Short, and long enough for a machine that is busy.
+const PACE: Pace =
+    Pace { every: Duration::from_millis(100), answer: Duration::from_secs(3), missed: 2 };
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a loop runs beside the test")]
+async fn a_containerd_that_hangs_is_started_again_and_its_containers_never_notice() {
+    let Some(mut bench) = Bench::new() else { return };
+    bench.pace = PACE;
+    let owned = bench.start().await;
+    let pid = owned.pid();
+    let token = CancellationToken::new();
+    let keeping = tokio::spawn(owned.keep(token.clone()));
+    let runtime = bench.connect("one").await;
+    load(&runtime).await;
+    let mut happenings = runtime.happenings();
+    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+    let id = "stays".to_owned();
+    let (_pid, _pipes) = bench.run(&runtime, &id, "sleep 1000").await;
+
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    // From then on nobody says what is not known.
+    assert_eq!(happenings.next().await, Some(Happening::Lost));
+    assert_eq!(happenings.next().await, Some(Happening::Resubscribed));
+    assert!(trial::has_ended(pid), "the one that hangs is still there");
+    assert!(is_running(&runtime, &id).await);
+    runtime.signal(id.clone(), 9, false).await.unwrap();
+    assert_eq!(ended(&mut happenings, &id).await, 137);
+    runtime.delete(id).await.unwrap();
+    token.cancel();
+    keeping.await.unwrap().unwrap();
+    bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerd_that_hangs_is_not_taken_over() {
+    let Some(mut bench) = Bench::new() else { return };
+    bench.pace = PACE;
+    let pid = bench.start().await.pid();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let owned = tokio::time::timeout(Duration::from_secs(60), bench.start()).await.unwrap();
+    assert!(!owned.was_adopted());
+    assert_ne!(owned.pid(), pid);
+    assert!(trial::has_ended(pid), "the one that hangs is still there");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_also_ends_what_a_dead_containerd_left() {
     let Some(bench) = Bench::new() else { return };
@@ -111,10 +158,10 @@ async fn a_containerd_that_cannot_start_says_why() {
     let Some(bench) = Bench::new() else { return };
     let long = bench.directory.path().join("x".repeat(100));
     let place = Place { state: long, ..bench.place.clone() };
-    let error = Owned::start(place).await.unwrap_err().to_string();
+    let error = Owned::start(place, Pace::USUAL).await.unwrap_err().to_string();
     assert!(error.contains("the path of its socket is too long"), "{error}");
     let program = Some(PathBuf::from("/no/such/containerd"));
     let place = Place { program, ..bench.place.clone() };
-    let error = Owned::start(place).await.unwrap_err().to_string();
+    let error = Owned::start(place, Pace::USUAL).await.unwrap_err().to_string();
     assert!(error.starts_with("cannot start containerd: "), "{error}");
 }

@@ -120,7 +120,9 @@ impl Rooms {
         } else {
             let place = own_containerd(&options.data, &options.run);
             let runc_root = place.runc_root();
-            let owned = containerd::Owned::start(place).await.context("cannot start containerd")?;
+            let owned = containerd::Owned::start(place, containerd::Pace::USUAL)
+                .await
+                .context("cannot start containerd")?;
             let socket = owned.socket();
             scope.spawn("containerd", owned.keep(scope.token()));
             (socket, Some(runc_root))
@@ -133,6 +135,7 @@ impl Rooms {
             oci_runtime: None,
             runc_root,
             mirrors: mirrors.collect::<Result<_, _>>()?,
+            pace: containerd::Pace::USUAL,
         };
         containerd::Containerd::connect(config)
             .await

@@ -1,11 +1,12 @@
-//! `skep lab keep`: starts the lab's containerd anew when it dies, as a daemon does that owns one.
+//! `skep lab keep`: starts the lab's containerd anew when it dies or hangs, as a daemon does that owns one.
 
 use super::layout::Layout;
 use anyhow::Result;
+use containerd::Pace;
 use tokio_util::sync::CancellationToken;
 
 /// Keeps it until killed.
 pub(super) async fn run(layout: &Layout) -> Result<()> {
-    let owned = containerd::Owned::start(layout.containerd()).await?;
+    let owned = containerd::Owned::start(layout.containerd(), Pace::USUAL).await?;
     Ok(owned.keep(CancellationToken::new()).await?)
 }
