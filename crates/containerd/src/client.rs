@@ -13,9 +13,10 @@ use containerd_client::services::v1::namespaces_client::NamespacesClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::version_client::VersionClient;
-use containerd_client::services::v1::{Namespace, PluginsRequest};
+use containerd_client::services::v1::{Namespace, Plugin, PluginsRequest};
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -43,6 +44,8 @@ pub(crate) struct Client {
     channel: Channel,
     namespace: MetadataValue<Ascii>,
     lease: Option<MetadataValue<Ascii>>,
+    /// The folder of the content store; `None` where it is not known or not seen from here.
+    store: Option<Arc<Path>>,
 }
 
 macro_rules! service {
@@ -70,7 +73,7 @@ impl Client {
                     Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
                 }
             }));
-        Ok(Self { channel, namespace, lease: None })
+        Ok(Self { channel, namespace, lease: None, store: None })
     }
 
     service!(containers, ContainersClient);
@@ -96,6 +99,10 @@ impl Client {
             reason: format!("{namespace:?} cannot be the name of a containerd namespace"),
         })?;
         Ok(Self { namespace, ..self.clone() })
+    }
+
+    pub(crate) fn store(&self) -> Option<&Path> {
+        self.store.as_deref()
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -167,14 +174,22 @@ impl Client {
         }
     }
 
+    /// Finds out where the content store is.
+    pub(crate) async fn find_store(mut self) -> Result<Self, Error> {
+        let plugins = self.plugins("io.containerd.content.v1").await?;
+        let root = plugins.into_iter().find_map(|mut plugin| plugin.exports.remove("root"));
+        let root = root.map(PathBuf::from).filter(|root| root.is_absolute());
+        if let Some(root) = root
+            && tokio::fs::metadata(&root).await.is_ok()
+        {
+            self.store = Some(root.into());
+        }
+        Ok(self)
+    }
+
     /// Picks overlayfs where this machine's containerd can use it, plain copies otherwise.
     pub(crate) async fn choose_snapshotter(&self) -> Result<String, Error> {
-        let filter = "type==io.containerd.snapshotter.v1".to_owned();
-        let body = PluginsRequest { filters: vec![filter] };
-        let answer = self.call("list containerd's snapshotters", QUICK, body, |request| async {
-            self.introspection().plugins(request).await
-        });
-        let plugins = answer.await?.plugins;
+        let plugins = self.plugins("io.containerd.snapshotter.v1").await?;
         let works = |name: &str| {
             plugins.iter().any(|plugin| plugin.id == name && plugin.init_err.is_none())
         };
@@ -182,6 +197,14 @@ impl Client {
         chosen.map(str::to_owned).ok_or_else(|| Error::Start {
             reason: "containerd has neither the overlayfs nor the native snapshotter".to_owned(),
         })
+    }
+
+    async fn plugins(&self, kind: &str) -> Result<Vec<Plugin>, Error> {
+        let body = PluginsRequest { filters: vec![format!("type=={kind}")] };
+        let answer = self.call("list containerd's plugins", QUICK, body, |request| async {
+            self.introspection().plugins(request).await
+        });
+        Ok(answer.await?.plugins)
     }
 }
 

@@ -7,12 +7,14 @@
 use crate::client::{BULKY, Client, QUICK};
 use crate::error::{Error, Gone};
 use crate::oci::{self, Descriptor};
+use crate::room;
 use bytes::{Bytes, BytesMut};
 use containerd_client::services::v1::{
     AbortRequest, Info, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
     WriteContentResponse,
 };
 use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeek, AsyncSeekExt};
 use tokio::sync::mpsc;
@@ -46,6 +48,9 @@ pub(crate) struct BlobWriter {
     digest: String,
     pub(crate) offset: u64,
     size: u64,
+    /// Where the store is, as far as that is known.
+    store: Option<PathBuf>,
+    steps: room::Steps,
 }
 
 impl Client {
@@ -123,8 +128,11 @@ impl Client {
             digest: blob.digest.clone(),
             offset: 0,
             size: blob.size,
+            store: self.store().map(Path::to_owned),
+            steps: room::Steps::new(),
         };
         writer.offset = writer.answer().await?;
+        writer.make_sure_of_room(0).await?;
         Ok(writer)
     }
 
@@ -206,8 +214,14 @@ impl Client {
 }
 
 impl BlobWriter {
+    /// Appends to the blob, which gets no larger than it was said to be.
     pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Error> {
         let length = data.len() as u64;
+        if self.left() < length {
+            let reason = format!("it is larger than the {} bytes of its manifest", self.size);
+            return Err(Error::Digest { expected: self.digest.clone(), reason });
+        }
+        self.make_sure_of_room(length).await?;
         let request = WriteContentRequest {
             action: WriteAction::Write.into(),
             offset: signed(self.offset),
@@ -217,6 +231,20 @@ impl BlobWriter {
         self.send(request).await?;
         self.offset += length;
         Ok(())
+    }
+
+    fn left(&self) -> u64 {
+        self.size.saturating_sub(self.offset)
+    }
+
+    /// Looks from time to time whether the file system takes all that is to come.
+    async fn make_sure_of_room(&mut self, length: u64) -> Result<(), Error> {
+        match &self.store {
+            Some(store) if self.left() > 0 && self.steps.is_due(length) => {
+                room::look(store, self.left()).await
+            }
+            _ => Ok(()),
+        }
     }
 
     fn request(&self) -> WriteContentRequest {

@@ -35,6 +35,11 @@ pub enum Error {
     },
     #[error("invalid image archive: {0}")]
     Archive(String),
+    #[error(
+        "there is too little {what} left at {}: remove images that are not used, or make room",
+        path.display()
+    )]
+    Full { what: &'static str, path: PathBuf },
     #[error("content of {expected} is damaged: {reason}")]
     Digest { expected: String, reason: String },
     #[error("No such image: {0}")]
@@ -82,6 +87,7 @@ impl Error {
             Error::Registry { retry, .. } => return *retry,
             Error::Json { .. }
             | Error::Archive(_)
+            | Error::Full { .. }
             | Error::Digest { .. }
             | Error::NoImage(_)
             | Error::NoContainer(_)
@@ -130,9 +136,10 @@ impl From<Error> for Fault {
             | Error::NoAnswer { .. }
             | Error::Start { .. }
             | Error::Unknown(_) => FaultKind::Unavailable,
-            Error::File { .. } | Error::Digest { .. } | Error::Registry { .. } => {
-                FaultKind::Internal
-            }
+            Error::File { .. }
+            | Error::Full { .. }
+            | Error::Digest { .. }
+            | Error::Registry { .. } => FaultKind::Internal,
             Error::Json { .. } | Error::Archive(_) | Error::User(_) => FaultKind::Invalid,
             Error::NoImage(_) | Error::NoContainer(_) => FaultKind::NotFound,
             Error::Refused(fault) => fault.kind,

@@ -89,6 +89,7 @@ impl Containerd {
     pub async fn connect(config: Config) -> Result<Self, Error> {
         let client = Client::new(&config.socket, &config.namespace)?;
         client.make_namespace().await?;
+        let client = client.find_store().await?;
         let name = client.choose_snapshotter().await?;
         let snapshots = Snapshots { client: client.clone(), name };
         let (unpacking, turns) = (Semaphore::new(1), Turns::default());

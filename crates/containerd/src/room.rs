@@ -4,6 +4,7 @@
 //! an archive is put aside, unpacked, or a layer is applied. A few bytes can become very many.
 
 use crate::error::Error;
+use crate::spool;
 use nix::sys::statvfs::statvfs;
 use std::path::Path;
 use std::time::Duration;
@@ -15,8 +16,26 @@ const KEPT_SHARE: u64 = 20;
 const KEPT_FILES_MAX: u64 = 50_000;
 /// Between two looks while somebody else writes.
 const LOOK: Duration = Duration::from_millis(250);
-/// After so many bytes, whoever writes looks.
+/// After so many bytes, whoever writes looks again.
 pub(crate) const STEP: u64 = 64 << 20;
+
+/// Tells whoever writes when it is time to look: before the first byte, and after each [`STEP`].
+#[derive(Debug)]
+pub(crate) struct Steps(u64);
+
+impl Steps {
+    pub(crate) fn new() -> Self {
+        Self(STEP)
+    }
+
+    /// Says whether a look is due before so many more bytes are written.
+    pub(crate) fn is_due(&mut self, bytes: u64) -> bool {
+        let due = STEP <= self.0;
+        let unlooked = if due { 0 } else { self.0 };
+        self.0 = unlooked.saturating_add(bytes);
+        due
+    }
+}
 
 /// What a file system has, in bytes or files; a total of 0: it does not say.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +50,12 @@ impl Stock {
         let kept = (self.total / KEPT_SHARE).min(kept_max);
         self.total == 0 || kept.saturating_add(wanted) <= self.free
     }
+}
+
+/// As [`check`], where a file system that does not answer may hold up nobody else.
+pub(crate) async fn look(path: &Path, wanted: u64) -> Result<(), Error> {
+    let path = path.to_owned();
+    spool::blocking(move || check(&path, wanted)).await
 }
 
 /// Refuses to write `wanted` more bytes at a path where that would leave too little.
@@ -48,18 +73,14 @@ pub(crate) fn check(path: &Path, wanted: u64) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    let reason = format!(
-        "there is too little {what} left at {}: remove images that are not used, or make room",
-        path.display()
-    );
-    Err(Error::Archive(reason))
+    Err(Error::Full { what, path: path.to_owned() })
 }
 
 /// Looks while somebody else writes there; ends with the fault when there is too little left.
 pub(crate) async fn watch(path: &Path) -> Error {
     loop {
         tokio::time::sleep(LOOK).await;
-        if let Err(error) = check(path, 0) {
+        if let Err(error) = look(path, 0).await {
             return error;
         }
     }
@@ -79,6 +100,13 @@ mod tests {
         assert!(!large.gives(u64::MAX, KEPT_MAX));
         // Some file systems do not count files.
         assert!(Stock { total: 0, free: 0 }.gives(0, KEPT_FILES_MAX));
+    }
+
+    #[test]
+    fn whoever_writes_looks_first_and_after_each_step() {
+        let mut steps = Steps::new();
+        let due: Vec<bool> = (0..6).map(|_| steps.is_due(STEP / 2)).collect();
+        assert_eq!(due, [true, false, true, false, true, false]);
     }
 
     #[test]

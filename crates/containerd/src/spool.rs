@@ -30,12 +30,8 @@ where
     let mut file = tokio::fs::File::from_std(unnamed(directory)?);
     let mut buffer = vec![0; COPY];
     let mut head: Vec<u8> = Vec::new();
-    let mut unlooked = room::STEP;
+    let mut steps = room::Steps::new();
     loop {
-        if room::STEP <= unlooked {
-            room::check(directory, room::STEP)?;
-            unlooked = 0;
-        }
         let cut = |source| Error::Archive(format!("the archive was cut off: {source}"));
         let count = stream.read(&mut buffer).await.map_err(cut)?;
         if count == 0 {
@@ -44,8 +40,10 @@ where
         if head.len() < 4 {
             head.extend_from_slice(&buffer[..count.min(4)]);
         }
+        if steps.is_due(count as u64) {
+            room::look(directory, room::STEP).await?;
+        }
         file.write_all(&buffer[..count]).await.map_err(failed)?;
-        unlooked += count as u64;
     }
     file.flush().await.map_err(failed)?;
     let file = file.into_std().await;
@@ -68,19 +66,17 @@ fn gunzip(mut packed: File, mut plain: File, directory: &Path) -> Result<File, E
     packed.seek(SeekFrom::Start(0)).map_err(failed)?;
     let mut unpacked = MultiGzDecoder::new(io::BufReader::with_capacity(COPY, packed));
     let mut buffer = vec![0; COPY];
-    let mut unlooked = room::STEP;
+    let mut steps = room::Steps::new();
     loop {
-        if room::STEP <= unlooked {
-            room::check(directory, room::STEP)?;
-            unlooked = 0;
-        }
         let broken = |source| Error::Archive(format!("its gzip data is damaged: {source}"));
         let count = unpacked.read(&mut buffer).map_err(broken)?;
         if count == 0 {
             return Ok(plain);
         }
+        if steps.is_due(count as u64) {
+            room::check(directory, room::STEP)?;
+        }
         plain.write_all(&buffer[..count]).map_err(failed)?;
-        unlooked += count as u64;
     }
 }
 

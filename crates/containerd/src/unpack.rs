@@ -80,7 +80,7 @@ impl Snapshots {
         let mounts = self.prepare(key, parent, Labels::new()).await?;
         let target = written_to(&mounts);
         if let Some(target) = &target {
-            room::check(target, layer.size)?;
+            room::look(target, layer.size).await?;
         }
         let body = ApplyRequest { diff: Some(layer.into()), mounts, ..Default::default() };
         let client = &self.client;

@@ -66,27 +66,38 @@ impl Registry {
 
     /// `docker push` of the bench's image; with `list` under a list for two machines.
     async fn push(&self, name: &str, list: bool) {
+        let (config, layer) = trial::image();
+        let packed = trial::packed(&layer);
+        self.push_layer(name, &config, &packed, (packed.len(), list)).await;
+    }
+
+    /// Pushes an image of one layer, which the manifest says to have `size` bytes.
+    async fn push_layer(
+        &self,
+        name: &str,
+        config: &[u8],
+        packed: &[u8],
+        (size, list): (usize, bool),
+    ) {
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        let config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
-        let client = Client::new(config);
+        let client =
+            Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });
         let auth = RegistryAuth::Basic("alice".to_owned(), "secret".to_owned());
         let reference: Reference = format!("{}/{name}", self.address).parse().unwrap();
         client.auth(&reference, &auth, RegistryOperation::Push).await.unwrap();
-        let (config, layer) = trial::image();
-        let packed = trial::packed(&layer);
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
             "config": { "mediaType": "application/vnd.docker.container.image.v1+json",
-                "digest": trial::sha256(&config), "size": config.len() },
+                "digest": trial::sha256(config), "size": config.len() },
             "layers": [{ "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-                "digest": trial::sha256(&packed), "size": packed.len() }],
+                "digest": trial::sha256(packed), "size": size }],
         })
         .to_string()
         .into_bytes();
-        for blob in [&config, &packed] {
+        for blob in [config, packed] {
             let digest = trial::sha256(blob);
-            client.push_blob(&reference, bytes::Bytes::from(blob.clone()), &digest).await.unwrap();
+            client.push_blob(&reference, bytes::Bytes::from(blob.to_vec()), &digest).await.unwrap();
         }
         let kind = "application/vnd.docker.distribution.manifest.v2+json".parse().unwrap();
         let digest = trial::sha256(&manifest);
@@ -280,6 +291,67 @@ async fn a_transfer_that_was_cut_off_goes_on_where_it_ended() {
     assert!(image.names[0].starts_with(&address), "{:?}", image.names);
     let passed = passed.load(Ordering::Relaxed);
     assert!(size < passed && passed < size + size / 4, "{passed} bytes for a layer of {size}");
+}
+
+/// Bytes that do not get smaller when they are packed; which ones does not matter.
+fn noise(count: usize) -> Vec<u8> {
+    let next = |x: &u64| Some(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    let numbers = std::iter::successors(Some(7_u64), next);
+    numbers.map(|number| number.to_be_bytes()[0]).take(count).collect()
+}
+
+/// The containerd's own file system; it goes with the bench.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn of(bench: &Bench, mebibytes: u64) -> Self {
+        let root = bench.place.root.clone();
+        std::fs::create_dir_all(&root).unwrap();
+        let size = format!("size={mebibytes}m");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("disk"), &root, Some("tmpfs"), flags, Some(&*size)).unwrap();
+        Self(root)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _unmounted = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_the_disk_does_not_hold_is_refused_before_it_is_fetched() {
+    if !program_exists("docker-registry") {
+        return;
+    }
+    let Some(bench) = Bench::new() else { return };
+    let _disk = Disk::of(&bench, 16);
+    bench.start().await;
+    let registry = Registry::start(bench.directory.path(), false).await;
+    let (config, _) = trial::image();
+    let layer = noise(24 << 20);
+    registry.push_layer("large:1", &config, &layer, (layer.len(), false)).await;
+    let (address, passed) = cutting_proxy(registry.address.clone(), u64::MAX).await;
+    let runtime = bench.connect("one").await;
+    let fault = pull(&runtime, &format!("{address}/large:1")).await.unwrap_err();
+    assert!(fault.message.contains("too little space left"), "{fault}");
+    let passed = passed.load(Ordering::Relaxed);
+    assert!(passed < 1 << 20, "{passed} bytes were fetched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_is_larger_than_its_manifest_says_is_not_taken() {
+    let Some((bench, registry)) = beside_a_registry(false).await else { return };
+    let (config, _) = trial::image();
+    let layer = noise(24 << 20);
+    registry.push_layer("liar:1", &config, &layer, (1 << 20, false)).await;
+    let (address, passed) = cutting_proxy(registry.address.clone(), u64::MAX).await;
+    let runtime = bench.connect("one").await;
+    let fault = pull(&runtime, &format!("{address}/liar:1")).await.unwrap_err();
+    assert!(fault.message.contains("larger than the 1048576 bytes"), "{fault}");
+    let passed = passed.load(Ordering::Relaxed);
+    assert!(passed < 16 << 20, "{passed} bytes were fetched");
 }
 
 #[tokio::test(flavor = "multi_thread")]
