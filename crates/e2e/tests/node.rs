@@ -29,6 +29,7 @@ fn a_node_says_only_what_it_knows() {
     let lab = Lab::up(2, &["busybox", "nginx"]);
     many_processes_at_once_are_quick(&lab);
     a_published_port_is_not_given_away(&lab);
+    a_published_port_that_a_node_does_not_have_is_told_by_the_node(&lab);
     an_unhealthy_task_gets_its_signal(&lab);
     a_missing_source_keeps_the_restart_delay(&lab);
     a_dead_mount_freezes_nothing(&lab);
@@ -59,6 +60,31 @@ fn a_published_port_is_not_given_away(lab: &Lab) {
     let run = ["run", "--rm", "--publish", "8090:80", "busybox:latest", "true"];
     let refused = lab.docker(&run).bad();
     assert!(refused.contains("0.0.0.0:8090 failed: port is already allocated"), "{refused}");
+    lab.docker(&["service", "rm", "web"]).good();
+}
+
+fn a_published_port_that_a_node_does_not_have_is_told_by_the_node(lab: &Lab) {
+    let listen = ["busybox", "nc", "-l", "-p", "8091"];
+    let mut holder = lab.in_node("node-2", &listen).spawn().expect("it starts");
+    until("the port is held", secs(20), || {
+        let shown = lab.in_node("node-2", &["ss", "-Hltn", "sport = :8091"]).output();
+        let shown = String::from_utf8_lossy(&shown.expect("it starts").stdout).into_owned();
+        if shown.contains(":8091") { Ok(()) } else { Err(shown) }
+    });
+    let create = ["service", "create", "--detach", "--name", "web", "--publish", "8091:80"];
+    lab.docker(&[&create[..], &["nginx:latest"]].concat()).good();
+    let says = |node: &str, wanted: &dyn Fn(&str) -> bool| {
+        let inspect = ["node", "inspect", node, "--format", "{{.Status.Message}}"];
+        until(node, secs(60), || {
+            let shown = lab.docker(&inspect).good();
+            if wanted(&shown) { Ok(()) } else { Err(shown) }
+        });
+    };
+    says("node-2", &|it| it.contains("port 8091/tcp is in use on this node by busybox"));
+    says("node-1", &|it| !it.contains("8091"));
+    holder.kill().expect("it runs");
+    holder.wait().expect("it is ours");
+    says("node-2", &|it| !it.contains("8091"));
     lab.docker(&["service", "rm", "web"]).good();
 }
 
