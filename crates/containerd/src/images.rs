@@ -166,6 +166,21 @@ impl Containerd {
         self.forget(&image.id, true).await
     }
 
+    /// Removes the images that we have made or fetched, with all that they alone kept alive.
+    pub(crate) async fn remove_own_images(&self) -> Result<(), Error> {
+        let client = self.client();
+        let body = ListImagesRequest { filters: vec![format!("labels.\"{ID_LABEL}\"")] };
+        let answer = client.call("list images", QUICK, body, |request| async {
+            client.images().list(request).await
+        });
+        let records = answer.await?.images;
+        let last = records.len().saturating_sub(1);
+        for (number, record) in records.iter().enumerate() {
+            self.forget(&record.name, number == last).await?;
+        }
+        Ok(())
+    }
+
     /// Removes a record; with `collect` also what it alone kept alive, before this returns.
     async fn forget(&self, name: &str, collect: bool) -> Result<(), Error> {
         let client = self.client();

@@ -20,6 +20,7 @@ mod error;
 mod happenings;
 mod images;
 mod lease;
+mod leave;
 mod load;
 mod mounts;
 mod oci;
@@ -39,6 +40,7 @@ mod unpack;
 mod usage;
 
 pub use error::Error;
+pub use leave::leave;
 pub use pace::Pace;
 pub use process::{Owned, Place};
 pub use registry::Mirror;

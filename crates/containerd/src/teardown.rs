@@ -32,7 +32,7 @@ pub async fn stop(place: &Place) -> Result<(), Error> {
         end_tasks(place).await;
         end(process).await;
     }
-    for shim in shims(place) {
+    for shim in shims(&place.socket()) {
         // The container's processes are children of its shim.
         let containers = shim.children();
         for container in &containers {
@@ -48,7 +48,7 @@ pub async fn stop(place: &Place) -> Result<(), Error> {
     delete_from_runc(place).await;
     remove_shim_sockets(place);
     unmount_below(&[&place.state, &place.root]);
-    if place.running().is_some() || !shims(place).is_empty() {
+    if place.running().is_some() || !shims(&place.socket()).is_empty() {
         return Err(Error::Start { reason: "the old one does not end".to_owned() });
     }
     match fs::remove_dir_all(&place.state) {
@@ -125,11 +125,10 @@ async fn end_task(client: &Client, id: &str) {
     }
 }
 
-/// The shims of this containerd: they carry its socket on their command line.
-fn shims(place: &Place) -> Vec<Process> {
-    let socket = place.socket();
+/// The shims of a containerd: they carry its socket on their command line.
+pub(crate) fn shims(socket: &Path) -> Vec<Process> {
     proc::find(|name, arguments| {
-        name.starts_with("containerd-shim") && proc::has_flag(arguments, "-address", &socket)
+        name.starts_with("containerd-shim") && proc::has_flag(arguments, "-address", socket)
     })
 }
 

@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 fn secs(secs: u64) -> Duration {
@@ -57,22 +58,26 @@ struct Machine {
     name: String,
     folder: tempfile::TempDir,
     daemon: Option<Child>,
+    /// Options that only the daemon is told.
+    more: Vec<String>,
 }
 
 impl Machine {
     fn new() -> Self {
-        let name = format!("skep-m{}", std::process::id());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("skep-m{}-{number}", std::process::id());
         run("ip", &["netns", "add", &name]).good();
         run("ip", &["-n", &name, "link", "set", "lo", "up"]).good();
         let folder = tempfile::Builder::new().prefix(&name).tempdir().expect("a folder");
-        Self { name, folder, daemon: None }
+        Self { name, folder, daemon: None, more: Vec::new() }
     }
 
     fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
-    /// The options that the daemon and its removal have in common.
+    /// What the daemon is told, and notes for its removal.
     fn options(&self) -> Vec<String> {
         let netns = format!("/run/netns/{}", self.name);
         let options = [
@@ -91,6 +96,7 @@ impl Machine {
         let daemon = Command::new(program("skep"))
             .arg("daemon")
             .args(self.options())
+            .args(&self.more)
             .stderr(log)
             .process_group(0)
             .spawn();
@@ -110,10 +116,9 @@ impl Machine {
         assert!(daemon.wait().expect("it is ours").success());
     }
 
+    /// Takes the node off, by what its daemon noted.
     fn uninstall(&self, more: &[&str]) -> Shown {
-        let options = self.options();
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        run(program("skep"), &[&["uninstall"], &options[..], more].concat())
+        run(program("skep"), &[&["uninstall", "--data", &self.path("data")], more].concat())
     }
 
     fn docker(&self, arguments: &[&str]) -> Shown {
@@ -154,7 +159,10 @@ impl Drop for Machine {
             daemon.kill().ok();
             daemon.wait().ok();
         }
-        self.uninstall(&["--purge"]);
+        // It may have noted nothing.
+        let options = self.options();
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        run(program("skep"), &[&["uninstall", "--purge"], &options[..]].concat());
         run("ip", &["netns", "del", &self.name]);
     }
 }
@@ -203,7 +211,96 @@ fn nothing_is_left_of_a_node_that_is_taken_off() {
     machine.uninstall(&["--purge"]).good();
     assert_eq!(machine.held(), before);
     assert!(!Path::new(&machine.path("data")).exists());
+}
+
+/// A containerd that is not the daemon's.
+struct Foreign {
+    process: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Foreign {
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("skep-foreign").tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = {:?}\n",
+            path("root"),
+            path("state"),
+            path("socket"),
+        );
+        std::fs::write(path("config.toml"), config).expect("a file");
+        let log = std::fs::File::create(path("log")).expect("a log");
+        let arguments = ["--config", &path("config.toml")];
+        let process = Command::new("containerd").args(arguments).stderr(log).spawn();
+        let foreign = Self { process: process.expect("it starts"), folder };
+        until("containerd answers", secs(30), || match foreign.ctr(&["version"]) {
+            shown if shown.ok => Ok(()),
+            shown => Err(shown.err),
+        });
+        foreign
+    }
+
+    fn socket(&self) -> String {
+        self.folder.path().join("socket").display().to_string()
+    }
+
+    fn ctr(&self, arguments: &[&str]) -> Shown {
+        run("ctr", &[&["--address", &self.socket(), "--namespace", "shared"], arguments].concat())
+    }
+
+    /// What a list of `ctr` names.
+    fn list(&self, what: &str) -> Vec<String> {
+        let shown = self.ctr(&[what, "list", "--quiet"]).good();
+        shown.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        for task in self.list("task") {
+            self.ctr(&["task", "kill", "--all", "--signal", "KILL", &task]);
+            until("a task ends", secs(20), || match self.ctr(&["task", "delete", &task]) {
+                shown if shown.ok => Ok(()),
+                shown => Err(shown.err),
+            });
+        }
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[test]
+fn a_containerd_of_somebody_else_is_left_without_anything_of_ours() {
+    let mut machine = Machine::new();
+    let foreign = Foreign::start();
+    let before = machine.held();
+    let more = ["--containerd", &foreign.socket(), "--containerd-namespace", "shared"];
+    machine.more = more.map(str::to_owned).to_vec();
+    machine.start();
+    let tar = images().join("nginx.tar").display().to_string();
+    machine.docker(&["load", "--input", &tar]).good();
+    machine.docker(&["run", "--detach", "--publish", "8080:80", "nginx:latest"]).good();
+    // Somebody else's, in the same namespace.
+    foreign.ctr(&["image", "import", "--base-name", "theirs", &tar]).good();
+    let image = foreign.list("image").into_iter().find(|name| !name.starts_with("sha256:"));
+    let image = image.expect("an image");
+    foreign.ctr(&["run", "--detach", &image, "theirs", "sleep", "1000000"]).good();
+    assert_eq!(foreign.list("task").len(), 2);
+
+    machine.stop();
+    machine.uninstall(&[]).good();
+    assert_eq!(foreign.list("task"), ["theirs"]);
+    assert_eq!(machine.held(), before);
+
+    machine.start();
+    machine.docker(&["run", "--detach", "nginx:latest"]).good();
+    machine.stop();
     machine.uninstall(&["--purge"]).good();
+    assert_eq!(foreign.list("container"), ["theirs"]);
+    assert_eq!(machine.held(), before);
 }
 
 #[test]

@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 /// The name of the profile.
 const NAME: &str = "skep-default";
 const PARSER: &str = "apparmor_parser";
+/// Where the kernel tells of profiles and takes names of those to remove.
+const KERNEL: &str = "/sys/kernel/security/apparmor";
 /// Where distributions keep what profiles include.
 const INCLUDES: &str = "/etc/apparmor.d";
 
@@ -33,6 +35,32 @@ pub fn load_apparmor() -> Result<Option<&'static str>, Error> {
     let has = |include: &str| Path::new(INCLUDES).join(include).exists();
     let text = render(confined_by(&own), has);
     load(&parser, &text).map(|()| Some(NAME))
+}
+
+/// Takes the profile out of the kernel; while a container is confined by it, it stays.
+pub fn unload_apparmor() -> Result<(), Error> {
+    if !is_in_use() {
+        unload(Path::new(KERNEL))?;
+    }
+    Ok(())
+}
+
+fn unload(kernel: &Path) -> Result<(), Error> {
+    let loaded = fs::read_to_string(kernel.join("profiles")).unwrap_or_default();
+    if !loaded.lines().any(|line| confined_by(line) == NAME) {
+        return Ok(());
+    }
+    let removal = fs::OpenOptions::new().write(true).open(kernel.join(".remove"));
+    removal
+        .and_then(|mut file| file.write_all(NAME.as_bytes()))
+        .map_err(|source| Error::system("remove the AppArmor profile", source))
+}
+
+/// Says whether any process is confined by the profile.
+fn is_in_use() -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let labels = processes.filter_map(|it| fs::read_to_string(it.path().join("attr/current")).ok());
+    labels.into_iter().any(|label| confined_by(&label) == NAME)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the kernel's format is compiled by a program")]
@@ -131,6 +159,22 @@ mod tests {
         assert_eq!(confined_by("unconfined\n"), "unconfined");
         assert_eq!(confined_by(""), "unconfined");
         assert_eq!(confined_by("snap.x y (enforce)\n"), "snap.x y");
+    }
+
+    #[test]
+    fn the_profile_is_removed_where_it_is_loaded() {
+        let kernel = tempfile::tempdir().unwrap();
+        let removed = || fs::read_to_string(kernel.path().join(".remove")).unwrap();
+        // A machine without AppArmor.
+        unload(kernel.path()).unwrap();
+        fs::write(kernel.path().join(".remove"), "").unwrap();
+        fs::write(kernel.path().join("profiles"), "skep-default-not (enforce)\n").unwrap();
+        unload(kernel.path()).unwrap();
+        assert_eq!(removed(), "");
+        let loaded = "docker-default (enforce)\nskep-default (enforce)\n";
+        fs::write(kernel.path().join("profiles"), loaded).unwrap();
+        unload(kernel.path()).unwrap();
+        assert_eq!(removed(), "skep-default");
     }
 
     #[test]

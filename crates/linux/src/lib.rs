@@ -22,7 +22,7 @@ mod render;
 mod sandboxes;
 mod underlay;
 
-pub use apparmor::load_apparmor;
+pub use apparmor::{load_apparmor, unload_apparmor};
 pub use broker::{Broker, Brokered, confine, keep_capabilities};
 pub use check::{Need, check};
 pub use descriptors::sealed;

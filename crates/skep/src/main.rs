@@ -13,6 +13,7 @@ mod images;
 mod lab;
 mod process;
 mod remains;
+mod traces;
 mod uninstall;
 
 use anyhow::Result;

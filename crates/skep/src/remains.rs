@@ -41,6 +41,28 @@ pub(crate) async fn remove_networks(
     Ok(())
 }
 
+/// Takes the AppArmor profile of containers out of the kernel, unless another daemon of this machine
+/// may need it.
+pub(crate) fn unload_apparmor() {
+    if is_daemon_running() {
+        return;
+    }
+    if let Err(error) = linux::unload_apparmor() {
+        tracing::warn!(%error, "the AppArmor profile of containers is left");
+    }
+}
+
+/// Says whether any daemon runs on this machine: `skep daemon …`.
+fn is_daemon_running() -> bool {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.into_iter().any(|line| {
+        let mut words = line.split(|byte| *byte == 0);
+        words.next().is_some_and(|program| program.ends_with(b"skep"))
+            && words.next() == Some(b"daemon")
+    })
+}
+
 /// Removes files and folders. What is still mounted below them is unmounted, never emptied.
 pub(crate) fn remove_files(paths: &[PathBuf]) -> Result<()> {
     for path in paths {

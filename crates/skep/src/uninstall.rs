@@ -3,6 +3,7 @@
 //! Images, volumes and the place in a cluster are data: they stay unless they are asked for.
 
 use crate::daemon::{self, GATEWAY_SUBNET, docker_socket};
+use crate::traces::Traces;
 use crate::{cgroup, remains};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -11,30 +12,61 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Options of `skep uninstall`. Those of the daemon that it was started with belong here, too.
+/// Options of `skep uninstall`. What is not said is as the daemon had it that was here last.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Where the daemon kept its state
     #[arg(long, default_value = "/var/lib/skep", value_name = "DIR")]
     data: PathBuf,
     /// Where the daemon kept sockets, namespaces and pipes
-    #[arg(long, default_value = "/run/skep", value_name = "DIR")]
-    run: PathBuf,
-    /// The network namespace that the daemon lived in [default: the one this is started in]
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// The network namespace that the daemon lived in
     #[arg(long, value_name = "FILE")]
     netns: Option<PathBuf>,
+    /// The socket of the containerd that the daemon used, where that was not its own
+    #[arg(long, value_name = "SOCKET")]
+    containerd: Option<PathBuf>,
+    /// The containerd namespace of the node's containers
+    #[arg(long, value_name = "NAME")]
+    containerd_namespace: Option<String>,
     /// The subnet of the bridge by which containers reached the outside
-    #[arg(long, default_value_t = GATEWAY_SUBNET, value_name = "NET")]
-    gateway_subnet: Ipv4Net,
+    #[arg(long, value_name = "NET")]
+    gateway_subnet: Option<Ipv4Net>,
     /// The cgroup above the containers' own
-    #[arg(long, default_value = "/skep", value_name = "PATH")]
-    cgroup_parent: String,
+    #[arg(long, value_name = "PATH")]
+    cgroup_parent: Option<String>,
     /// The path at which the daemon answered as Docker
-    #[arg(long, default_value = "/var/run/docker.sock", value_name = "PATH")]
-    docker_socket: PathBuf,
+    #[arg(long, value_name = "PATH")]
+    docker_socket: Option<PathBuf>,
     /// Also remove the data: images, volumes with all that is in them, the place in a cluster
     #[arg(long)]
     purge: bool,
+}
+
+impl Options {
+    /// What is said here, what the daemon noted, and what it has where nobody says anything.
+    fn traces(&self) -> Result<Traces> {
+        let noted = Traces::read(&self.data)?.unwrap_or_else(|| Traces {
+            run: "/run/skep".into(),
+            netns: None,
+            containerd: None,
+            containerd_namespace: "skep".to_owned(),
+            gateway_subnet: GATEWAY_SUBNET,
+            cgroup_parent: "/skep".to_owned(),
+            docker_socket: Some("/var/run/docker.sock".into()),
+        });
+        let said = self.clone();
+        Ok(Traces {
+            run: said.run.unwrap_or(noted.run),
+            netns: said.netns.or(noted.netns),
+            containerd: said.containerd.or(noted.containerd),
+            containerd_namespace: said.containerd_namespace.unwrap_or(noted.containerd_namespace),
+            gateway_subnet: said.gateway_subnet.unwrap_or(noted.gateway_subnet),
+            cgroup_parent: said.cgroup_parent.unwrap_or(noted.cgroup_parent),
+            docker_socket: said.docker_socket.or(noted.docker_socket),
+        })
+    }
 }
 
 /// Removes all of it, or says what is in the way.
@@ -48,18 +80,27 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     } else {
         None
     };
+    let traces = options.traces()?;
     println!("==> containers");
-    remains::end_resolver(&options.run).await?;
-    let place = daemon::own_containerd(&options.data, &options.run);
+    remains::end_resolver(&traces.run).await?;
+    if let Some(socket) = &traces.containerd {
+        containerd::leave(socket, &traces.containerd_namespace, options.purge).await.with_context(
+            || format!("cannot end the containers in the containerd at {}", socket.display()),
+        )?;
+    }
+    let place = daemon::own_containerd(&options.data, &traces.run);
     containerd::stop(&place).await.context("cannot stop the containers")?;
     println!("==> networks");
-    remains::remove_networks(&options.run, options.gateway_subnet, options.netns.as_deref())
+    remains::remove_networks(&traces.run, traces.gateway_subnet, traces.netns.as_deref())
         .await
         .context("cannot remove the networks")?;
     println!("==> files");
-    cgroup::remove(&options.cgroup_parent)?;
-    docker_socket::remove(&options.docker_socket, &options.run.join("docker.sock"))?;
-    remove_folder(&options.run)?;
+    cgroup::remove(&traces.cgroup_parent)?;
+    if let Some(path) = &traces.docker_socket {
+        docker_socket::remove(path, &traces.run.join("docker.sock"))?;
+    }
+    remains::unload_apparmor();
+    remove_folder(&traces.run)?;
     if options.purge {
         remove_folder(&options.data)?;
     } else if options.data.is_dir() {

@@ -18,6 +18,7 @@ mod state;
 pub(crate) use options::{GATEWAY_SUBNET, Options};
 
 use crate::cgroup;
+use crate::traces::Traces;
 use anyhow::{Context, Result, bail};
 use engine_api::Api;
 use nix::fcntl::{Flock, FlockArg};
@@ -39,6 +40,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     // The API's socket is in here, for those who may use it.
     private_folder(&options.run, 0o711)?;
     let _only_one = lock(&options.data)?;
+    Traces::note(&options)?;
     raise_file_limit();
     // The API's TLS takes the process's provider; it is set once.
     if rustls::crypto::ring::default_provider().install_default().is_err() {

@@ -37,6 +37,7 @@ pub(super) async fn run(layout: &Layout) -> Result<()> {
     layout.underlay().down().context("cannot remove the lab's underlay")?;
     println!("==> files");
     cgroup::remove(&layout.cgroup())?;
+    remains::unload_apparmor();
     remains::remove_files(&[layout.run.clone(), layout.data.clone()])?;
     println!("==> the lab is down");
     Ok(())
