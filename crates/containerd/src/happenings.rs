@@ -4,7 +4,7 @@
 //! published until one comes: then the subscription is known to stand.
 
 use crate::client::{Client, QUICK};
-use crate::pace::Pace;
+use crate::patience::Patience;
 use crate::port::Happening;
 use crate::tasks;
 use containerd_client::events::{TaskExit, TaskOom};
@@ -27,14 +27,14 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
 struct Listening {
     client: Client,
-    alive: Pace,
+    alive: Patience,
     events: Option<Streaming<Envelope>>,
     pause: Duration,
 }
 
 /// Listens without end: subscribes again whenever the connection is lost, or nobody answers at its
 /// other end.
-pub(crate) fn listen(client: Client, alive: Pace) -> BoxStream<'static, Happening> {
+pub(crate) fn listen(client: Client, alive: Patience) -> BoxStream<'static, Happening> {
     let start = Listening { client, alive, events: None, pause: BACK_OFF_FIRST };
     let next = |mut listening: Listening| async move {
         let happening = listening.next().await;

@@ -24,7 +24,7 @@ mod leave;
 mod load;
 mod mounts;
 mod oci;
-mod pace;
+mod patience;
 mod port;
 mod proc;
 mod process;
@@ -41,7 +41,7 @@ mod usage;
 
 pub use error::Error;
 pub use leave::leave;
-pub use pace::Pace;
+pub use patience::Patience;
 pub use process::{Owned, Place};
 pub use registry::Mirror;
 pub use teardown::{mounts_below, stop, unmount_below};
@@ -67,7 +67,7 @@ pub struct Config {
     pub runc_root: Option<PathBuf>,
     /// Asked before docker.io, in this order.
     pub mirrors: Vec<Mirror>,
-    pub pace: Pace,
+    pub patience: Patience,
 }
 
 /// A containerd, seen in one of its namespaces. Cheap to clone.

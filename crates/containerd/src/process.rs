@@ -5,7 +5,7 @@
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::pace::Pace;
+use crate::patience::Patience;
 use crate::proc::{self, Process};
 use nix::sys::signal::Signal;
 use std::fs;
@@ -76,29 +76,29 @@ impl Place {
 #[derive(Debug)]
 pub struct Owned {
     place: Place,
-    pace: Pace,
+    patience: Patience,
     process: Process,
     adopted: bool,
 }
 
 impl Owned {
     /// Takes over the containerd that runs at this place, or starts one. Returns when it answers.
-    pub async fn start(place: Place, pace: Pace) -> Result<Self, Error> {
+    pub async fn start(place: Place, patience: Patience) -> Result<Self, Error> {
         if let Some(process) = place.running() {
             let client = Client::new(&place.socket(), "default")?;
             let answers = tokio::select! {
                 answers = answers(&place, process) => answers.is_ok(),
-                () = client.silence(pace, pace.missed) => false,
+                () = client.silence(patience, patience.missed) => false,
             };
             if answers {
                 tracing::info!(pid = process.pid, "took over the running containerd");
-                return Ok(Self { place, pace, process, adopted: true });
+                return Ok(Self { place, patience, process, adopted: true });
             }
             tracing::warn!(pid = process.pid, "the running containerd does not answer; killing it");
             end(process).await;
         }
         let process = launch(&place).await?;
-        Ok(Self { place, pace, process, adopted: false })
+        Ok(Self { place, patience, process, adopted: false })
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -131,7 +131,7 @@ impl Owned {
                         tracing::error!(pid, "containerd has ended; starting it again");
                         self.process = launch_again(&self.place).await;
                     }
-                    () = client.silence(self.pace, self.pace.missed) => {
+                    () = client.silence(self.patience, self.patience.missed) => {
                         tracing::error!(pid, "containerd does not answer any more; ending it");
                         end(self.process).await;
                     }

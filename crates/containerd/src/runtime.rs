@@ -113,7 +113,7 @@ impl Runtime for Containerd {
     }
 
     fn happenings(&self) -> BoxStream<'static, Happening> {
-        happenings::listen(self.client().clone(), self.inner.config.pace)
+        happenings::listen(self.client().clone(), self.inner.config.patience)
     }
 
     fn exec(&self, id: String, exec: String, process: Value, stdio: Stdio) -> Answer<'_, u32> {

@@ -4,7 +4,7 @@
 
 mod trial;
 
-use containerd::{Owned, Pace, Place};
+use containerd::{Owned, Patience, Place};
 use engine::{Happening, Runtime};
 use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
@@ -23,7 +23,7 @@ async fn owner() {
     let directory = PathBuf::from(directory);
     let place =
         Place { root: directory.join("root"), state: directory.join("state"), program: None };
-    let owned = Owned::start(place, Pace::USUAL).await.unwrap();
+    let owned = Owned::start(place, Patience::USUAL).await.unwrap();
     std::fs::write(directory.join("pid"), owned.pid().to_string()).unwrap();
     std::future::pending::<()>().await;
 }
@@ -92,14 +92,14 @@ async fn a_killed_containerd_comes_back_and_its_containers_never_notice() {
 }
 
 /// Short, and long enough for a machine that is busy.
-const PACE: Pace =
-    Pace { every: Duration::from_millis(100), answer: Duration::from_secs(3), missed: 2 };
+const PATIENCE: Patience =
+    Patience { every: Duration::from_millis(100), answer: Duration::from_secs(3), missed: 2 };
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::disallowed_methods, reason = "a loop runs beside the test")]
 async fn a_containerd_that_hangs_is_started_again_and_its_containers_never_notice() {
     let Some(mut bench) = Bench::new() else { return };
-    bench.pace = PACE;
+    bench.patience = PATIENCE;
     let owned = bench.start().await;
     let pid = owned.pid();
     let token = CancellationToken::new();
@@ -128,10 +128,10 @@ async fn a_containerd_that_hangs_is_started_again_and_its_containers_never_notic
 #[tokio::test(flavor = "multi_thread")]
 async fn a_containerd_that_hangs_is_not_taken_over() {
     let Some(mut bench) = Bench::new() else { return };
-    bench.pace = PACE;
+    bench.patience = PATIENCE;
     let pid = bench.start().await.pid();
     kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
-    let owned = tokio::time::timeout(Duration::from_secs(60), bench.start()).await.unwrap();
+    let owned = tokio::time::timeout(Duration::from_mins(1), bench.start()).await.unwrap();
     assert!(!owned.was_adopted());
     assert_ne!(owned.pid(), pid);
     assert!(trial::has_ended(pid), "the one that hangs is still there");
@@ -158,10 +158,10 @@ async fn a_containerd_that_cannot_start_says_why() {
     let Some(bench) = Bench::new() else { return };
     let long = bench.directory.path().join("x".repeat(100));
     let place = Place { state: long, ..bench.place.clone() };
-    let error = Owned::start(place, Pace::USUAL).await.unwrap_err().to_string();
+    let error = Owned::start(place, Patience::USUAL).await.unwrap_err().to_string();
     assert!(error.contains("the path of its socket is too long"), "{error}");
     let program = Some(PathBuf::from("/no/such/containerd"));
     let place = Place { program, ..bench.place.clone() };
-    let error = Owned::start(place, Pace::USUAL).await.unwrap_err().to_string();
+    let error = Owned::start(place, Patience::USUAL).await.unwrap_err().to_string();
     assert!(error.starts_with("cannot start containerd: "), "{error}");
 }

@@ -322,9 +322,6 @@ impl Drop for Disk {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_that_the_disk_does_not_hold_is_refused_before_it_is_fetched() {
-    if !program_exists("docker-registry") {
-        return;
-    }
     let Some(bench) = Bench::new() else { return };
     let _disk = Disk::of(&bench, 16);
     bench.start().await;

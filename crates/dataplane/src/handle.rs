@@ -99,9 +99,9 @@ where
     N: Namespaces,
 {
     let (commands, inbox) = mpsc::channel(COMMANDS);
-    let (applies, applied) = watch::channel(0);
-    let (troubles, trouble) = watch::channel(String::new());
-    let run = Run::open(config, ports, (applies, troubles), (scope.token(), pace)).await?;
+    let (publish, applied) = watch::channel(0);
+    let (tell, trouble) = watch::channel(String::new());
+    let run = Run::open(config, ports, (publish, tell), (scope.token(), pace)).await?;
     scope.spawn("dataplane", run.run(inbox));
     Ok(Dataplane { commands, applied, trouble })
 }

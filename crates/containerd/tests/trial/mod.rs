@@ -8,7 +8,7 @@
 #![allow(unreachable_pub, reason = "a module of test files")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
-use containerd::{Config, Containerd, Owned, Pace, Place};
+use containerd::{Config, Containerd, Owned, Patience, Place};
 use engine::{Happening, Runtime, State, Stdio};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -42,7 +42,7 @@ pub fn program_exists(name: &str) -> bool {
 /// A containerd for a test. Dropping it ends everything.
 pub struct Bench {
     pub place: Place,
-    pub pace: Pace,
+    pub patience: Patience,
     pub directory: tempfile::TempDir,
 }
 
@@ -59,7 +59,7 @@ impl Bench {
             state: directory.path().join("state"),
             program: None,
         };
-        Some(Self { place, pace: Pace::USUAL, directory })
+        Some(Self { place, patience: Patience::USUAL, directory })
     }
 
     /// A containerd that runs. `None`: the test cannot run here.
@@ -70,7 +70,7 @@ impl Bench {
     }
 
     pub async fn start(&self) -> Owned {
-        Owned::start(self.place.clone(), self.pace).await.unwrap()
+        Owned::start(self.place.clone(), self.patience).await.unwrap()
     }
 
     pub async fn connect(&self, namespace: &str) -> Containerd {
@@ -89,7 +89,7 @@ impl Bench {
             oci_runtime: None,
             runc_root: Some(self.place.runc_root()),
             mirrors,
-            pace: self.pace,
+            patience: self.patience,
         };
         Containerd::connect(config).await.unwrap()
     }

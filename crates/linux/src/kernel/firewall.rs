@@ -228,7 +228,7 @@ impl Chains<'_> {
 /// pass already.
 fn admission(chain: &Chain, chains: &mut Chains<'_>, bridge: &str) -> Result<String, Error> {
     let path = chain.path();
-    let mut text = String::new();
+    let mut commands = Vec::new();
     for packet in packets(bridge) {
         let (fate, end) = chains.follow(&chain.name, packet)?;
         let passes = match fate {
@@ -242,16 +242,15 @@ fn admission(chain: &Chain, chains: &mut Chains<'_>, bridge: &str) -> Result<Str
         let condition = packet.condition();
         // One of ours behind that end is of no use.
         let listed = chains.listed(&chain.name)?;
-        for handle in ours(&listed, &condition) {
-            text += &format!("delete rule {path} handle {handle}\n");
-        }
+        let useless = ours(&listed, &condition).into_iter();
+        commands.extend(useless.map(|handle| format!("delete rule {path} handle {handle}\n")));
         let place = match end {
             Some(handle) => format!("insert rule {path} handle {handle}"),
             None => format!("add rule {path}"),
         };
-        text += &format!("{place} {condition} counter accept {COMMENT}\n");
+        commands.push(format!("{place} {condition} counter accept {COMMENT}\n"));
     }
-    Ok(text)
+    Ok(commands.concat())
 }
 
 /// The handles of our own rules in a chain that begin so.
@@ -388,7 +387,7 @@ table bridge filter {
                 chain = name;
                 listed.insert(name.to_owned(), String::new());
             } else if let Some(rules) = listed.get_mut(chain) {
-                *rules += &format!("\t\t{text} # handle {line}\n");
+                rules.push_str(&["\t\t", text, " # handle ", &line.to_string(), "\n"].concat());
             }
         }
         listed

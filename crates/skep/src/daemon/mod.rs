@@ -122,7 +122,7 @@ impl Rooms {
         } else {
             let place = own_containerd(&options.data, &options.run);
             let runc_root = place.runc_root();
-            let owned = containerd::Owned::start(place, containerd::Pace::USUAL)
+            let owned = containerd::Owned::start(place, containerd::Patience::USUAL)
                 .await
                 .context("cannot start containerd")?;
             let socket = owned.socket();
@@ -137,7 +137,7 @@ impl Rooms {
             oci_runtime: None,
             runc_root,
             mirrors: mirrors.collect::<Result<_, _>>()?,
-            pace: containerd::Pace::USUAL,
+            patience: containerd::Patience::USUAL,
         };
         containerd::Containerd::connect(config)
             .await

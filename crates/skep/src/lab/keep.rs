@@ -2,11 +2,11 @@
 
 use super::layout::Layout;
 use anyhow::Result;
-use containerd::Pace;
+use containerd::Patience;
 use tokio_util::sync::CancellationToken;
 
 /// Keeps it until killed.
 pub(super) async fn run(layout: &Layout) -> Result<()> {
-    let owned = containerd::Owned::start(layout.containerd(), Pace::USUAL).await?;
+    let owned = containerd::Owned::start(layout.containerd(), Patience::USUAL).await?;
     Ok(owned.keep(CancellationToken::new()).await?)
 }

@@ -33,7 +33,7 @@ pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<(
     let known = layout.nodes().last().map_or(0, |node| node.number);
     fs::write(layout.resolv_conf(), "# The lab's nodes have no upstream name server.\n")?;
     println!("==> containerd");
-    containerd::Owned::start(layout.containerd(), containerd::Pace::USUAL)
+    containerd::Owned::start(layout.containerd(), containerd::Patience::USUAL)
         .await
         .context("cannot start containerd")?;
     // It starts containerd anew when that dies.

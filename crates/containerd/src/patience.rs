@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 /// Times are those in which this process could wait, so a machine that slept takes at most one
 /// question away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct Patience {
     /// Between an answer and the next question.
     pub every: Duration,
     /// For an answer to come.
@@ -21,13 +21,13 @@ pub struct Pace {
     pub missed: u32,
 }
 
-impl Pace {
+impl Patience {
     /// Half a minute until a containerd of ours is started again.
     pub const USUAL: Self =
         Self { every: Duration::from_secs(5), answer: Duration::from_secs(10), missed: 3 };
 }
 
-impl Default for Pace {
+impl Default for Patience {
     fn default() -> Self {
         Self::USUAL
     }
@@ -35,25 +35,25 @@ impl Default for Pace {
 
 impl Client {
     /// Returns when containerd has not answered `missed` questions one after the other.
-    pub(crate) async fn silence(&self, pace: Pace, missed: u32) {
-        silence(pace, missed, || async { self.ask_version().await.is_ok() }).await;
+    pub(crate) async fn silence(&self, patience: Patience, missed: u32) {
+        silence(patience, missed, || async { self.ask_version().await.is_ok() }).await;
     }
 }
 
-async fn silence<F>(pace: Pace, missed: u32, ask: impl Fn() -> F)
+async fn silence<F>(patience: Patience, missed: u32, ask: impl Fn() -> F)
 where
     F: Future<Output = bool>,
 {
     let mut unanswered = 0;
     while unanswered < missed {
         if unanswered == 0 {
-            sleep(pace.every).await;
+            sleep(patience.every).await;
         }
-        unanswered = match timeout(pace.answer, ask()).await {
+        unanswered = match timeout(patience.answer, ask()).await {
             Ok(true) => 0,
             // It was refused at once, say.
             Ok(false) => {
-                sleep(pace.every).await;
+                sleep(patience.every).await;
                 unanswered + 1
             }
             Err(_elapsed) => unanswered + 1,
@@ -68,13 +68,14 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_answers_at_times_is_busy() {
-        let pace = Pace { every: Duration::ZERO, answer: Duration::from_secs(60), missed: 3 };
+        let patience =
+            Patience { every: Duration::ZERO, answer: Duration::from_mins(1), missed: 3 };
         let answers = Mutex::new(vec![false, false, false, true, false, false, true]);
         let ask = || {
             let answer = answers.lock().unwrap().pop().expect("it is asked no more");
             std::future::ready(answer)
         };
-        silence(pace, pace.missed, ask).await;
+        silence(patience, patience.missed, ask).await;
         assert!(answers.lock().unwrap().is_empty());
     }
 }
