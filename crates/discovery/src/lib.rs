@@ -17,8 +17,8 @@ mod zone;
 pub use model::{
     Depth, Desired, Endpoint, Here, Kernel, Knowledge, Mesh, MeshNode, MeshPort, MeshRules,
     MeshTask, NetworkView, Outcome, Overlay, PortRules, Sandbox, SandboxAttachment, SandboxRules,
-    ServiceView,
+    ServiceView, Vips,
 };
 pub use names::Names;
-pub use project::{Projection, desired, project, zones};
+pub use project::{Projection, desired, in_turn, project, zones};
 pub use zone::{Answer, Kind, Question, TTL, Upstream, Zone, answer};

@@ -190,10 +190,15 @@ pub struct SandboxRules {
     /// Each one's network is in [`Desired::overlays`]; a network not known yet is left out.
     pub attachments: Vec<SandboxAttachment>,
     pub dns_port: u16,
-    /// VIP -> back ends, in an order of this sandbox's own (so that not every client starts at the
-    /// same one). A VIP without back ends refuses at once.
-    pub vips: BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>,
+    /// VIP -> back ends. A VIP without back ends refuses at once.
+    pub vips: Arc<Vips>,
+    /// Where this sandbox's own turn begins, modulo how many there are: not every client shall start
+    /// at the same one.
+    pub turn: u64,
 }
+
+/// VIP -> back ends. Sandboxes on the same networks share it.
+pub type Vips = BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>;
 
 /// The routing mesh on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

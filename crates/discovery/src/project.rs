@@ -2,7 +2,7 @@
 
 use crate::model::{
     Desired, Here, Knowledge, Mesh, MeshPort, MeshRules, NetworkView, Overlay, PortRules, Sandbox,
-    SandboxAttachment, SandboxRules,
+    SandboxAttachment, SandboxRules, Vips,
 };
 use crate::names::{Names, Served};
 use crate::zone::{Upstream, Zone};
@@ -29,15 +29,13 @@ pub fn project(known: &Knowledge, here: &Here) -> Projection {
 /// traffic, because routes look at all endpoints, balancers and names only at those that serve.
 pub fn desired(known: &Knowledge, here: &Here) -> Desired {
     let views = views(known, here);
-    // Worked out once for all sandboxes on a network.
-    let vips: Vips<'_> =
-        views.iter().map(|(id, view)| (*id, Served::new(view, &here.withdrawn).vips())).collect();
+    let mut tables = Tables { views: &views, withdrawn: &here.withdrawn, shared: BTreeMap::new() };
     let sandboxes = here.sandboxes.iter();
     let overlays = views.iter();
     Desired {
         sandboxes: sandboxes
             .map(|(id, sandbox)| {
-                (id.clone(), rules(id, sandbox, &networks(sandbox, &views), &vips))
+                (id.clone(), rules(id, sandbox, &networks(sandbox, &views), &mut tables))
             })
             .collect(),
         overlays: overlays
@@ -47,8 +45,25 @@ pub fn desired(known: &Knowledge, here: &Here) -> Desired {
     }
 }
 
-/// By network, its VIPs with their back ends.
-type Vips<'a> = BTreeMap<&'a NetworkId, BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>>;
+/// The VIPs of all sandboxes, worked out once for those on the same networks.
+struct Tables<'a> {
+    views: &'a Views<'a>,
+    withdrawn: &'a BTreeSet<TaskId>,
+    /// By the networks, in the order of attachments.
+    shared: BTreeMap<Vec<&'a NetworkId>, Arc<Vips>>,
+}
+
+impl<'a> Tables<'a> {
+    fn of(&mut self, networks: &[Attached<'a>]) -> Arc<Vips> {
+        let ids: Vec<&NetworkId> = networks.iter().map(|(to, _)| &to.network).collect();
+        let (views, withdrawn) = (self.views, self.withdrawn);
+        let table = self.shared.entry(ids).or_insert_with_key(|ids| {
+            let views = ids.iter().filter_map(|id| views.get(id));
+            Arc::new(views.flat_map(|view| Served::new(view, withdrawn).vips()).collect())
+        });
+        Arc::clone(table)
+    }
+}
 
 /// Computes the names that the sandboxes here see.
 pub fn zones(known: &Knowledge, here: &Here) -> BTreeMap<String, Zone> {
@@ -131,16 +146,20 @@ fn overlay(id: &NetworkId, view: &NetworkView, here: &Here) -> Option<Overlay> {
     })
 }
 
-fn rules(id: &str, sandbox: &Sandbox, networks: &[Attached<'_>], vips: &Vips<'_>) -> SandboxRules {
-    let seed = seed(id);
-    let vips = networks.iter().filter_map(|(to, _)| vips.get(&to.network)).flatten();
+fn rules<'a>(
+    id: &str,
+    sandbox: &Sandbox,
+    networks: &[Attached<'a>],
+    tables: &mut Tables<'a>,
+) -> SandboxRules {
     SandboxRules {
         netns: sandbox.netns.clone(),
         gateway_address: sandbox.gateway_address,
         default_route: has_way_out(networks),
         attachments: networks.iter().map(|(attachment, _)| (*attachment).clone()).collect(),
         dns_port: sandbox.dns_port,
-        vips: vips.map(|(vip, backends)| (*vip, rotated(backends.clone(), seed))).collect(),
+        vips: tables.of(networks),
+        turn: seed(id),
     }
 }
 
@@ -222,16 +241,17 @@ fn host_ports(sandbox: &Sandbox) -> impl Iterator<Item = HostPort> {
 
 fn port_rules(port: &MeshPort, targets: &BTreeMap<&TaskId, Ipv4Addr>, seed: u64) -> PortRules {
     let backends = port.tasks.iter().filter_map(|task| targets.get(task).copied());
-    PortRules { target: port.target, backends: rotated(backends.collect(), seed) }
+    let backends: Vec<Ipv4Addr> = backends.collect();
+    PortRules { target: port.target, backends: in_turn(&backends, seed).collect() }
 }
 
-/// Every balancer begins with its first back end, and again after every change. Each sandbox has
-/// an order of its own, so that many clients of one connection do not all meet at the same task.
-fn rotated(mut backends: Vec<Ipv4Addr>, seed: u64) -> Vec<Ipv4Addr> {
-    if let Some(start) = u64::try_from(backends.len()).ok().and_then(|len| seed.checked_rem(len)) {
-        backends.rotate_left(usize::try_from(start).unwrap_or(0));
-    }
-    backends
+/// Every balancer begins with its first back end, and again after every change. Each has an order of
+/// its own by its `turn`, so that many clients of one connection do not all meet at the same task.
+pub fn in_turn(backends: &[Ipv4Addr], turn: u64) -> impl Iterator<Item = Ipv4Addr> {
+    let start = u64::try_from(backends.len()).ok().and_then(|len| turn.checked_rem(len));
+    let start = start.and_then(|start| usize::try_from(start).ok()).unwrap_or(0);
+    let (late, early) = backends.split_at_checked(start).unwrap_or_default();
+    early.iter().chain(late).copied()
 }
 
 /// A number that differs from name to name (FNV-1a), folded so that small remainders differ too.

@@ -15,6 +15,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use types::Protocol;
 
 /// Where programs are looked for besides the process's own path.
@@ -102,7 +103,7 @@ fn kernel_needs() -> Vec<Need> {
             "load the modules nft_chain_nat, nft_numgen, nft_fib_ipv4, nft_reject_ipv4 and nf_conntrack, \
              or use a kernel with them",
             probe_rules(rules.as_ref(), || {
-                render::sandbox::whole(&sample_sandbox(), &[].into(), 1).text()
+                render::sandbox::whole(&sample_sandbox(), &[].into(), (0, 1)).text()
                     + &mesh(render::mesh::packets)
             }),
         ),
@@ -233,7 +234,8 @@ fn sample_sandbox() -> SandboxRules {
         default_route: true,
         attachments: Vec::new(),
         dns_port: 53,
-        vips: [(there, vec![here, there]), (here, Vec::new())].into(),
+        vips: Arc::new([(there, vec![here, there]), (here, Vec::new())].into()),
+        turn: 0,
     }
 }
 

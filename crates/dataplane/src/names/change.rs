@@ -1,11 +1,12 @@
 //! What is said to the name server: the whole state at first, then what differs.
 
 use super::{Stamp, State};
-use discovery::{Here, Knowledge, NetworkView, Sandbox};
+use discovery::{Endpoint, Here, Knowledge, NetworkView, Sandbox, ServiceView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use types::NetworkId;
+use types::{NetworkId, ServiceId, TaskId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Order {
@@ -18,18 +19,40 @@ pub(super) enum Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Change {
     stamp: Stamp,
-    networks: BTreeMap<NetworkId, NetworkView>,
+    networks: BTreeMap<NetworkId, NetworkChange>,
     removed_networks: BTreeSet<NetworkId>,
-    sandboxes: BTreeMap<String, Sandbox>,
-    removed_sandboxes: BTreeSet<String>,
+    sandboxes: Difference<String, Sandbox>,
     /// Who this node is and what is withdrawn: all but the sandboxes.
     here: Here,
 }
 
+/// A network is large, and what changes is one endpoint at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct NetworkChange {
+    /// All but these two.
+    view: NetworkView,
+    endpoints: Difference<TaskId, Endpoint>,
+    services: Difference<ServiceId, ServiceView>,
+}
+
+/// What is new or other, and what has gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound = "K: Serialize + DeserializeOwned + Ord, V: Serialize + DeserializeOwned")]
+struct Difference<K, V> {
+    changed: BTreeMap<K, V>,
+    gone: BTreeSet<K>,
+}
+
 impl Change {
     pub(super) fn between(old: &State, new: &State) -> Self {
-        let (networks, removed_networks) = difference(&old.known.networks, &new.known.networks);
-        let (sandboxes, removed_sandboxes) = difference(&old.here.sandboxes, &new.here.sandboxes);
+        let none = NetworkView::default();
+        let (old_networks, new_networks) = (&old.known.networks, &new.known.networks);
+        let networks = new_networks.iter().filter(|(id, view)| old_networks.get(*id) != Some(view));
+        let networks = networks.map(|(id, view)| {
+            let old = old_networks.get(id).unwrap_or(&none);
+            (id.clone(), NetworkChange::between(old, view))
+        });
+        let removed = old_networks.keys().filter(|id| !new_networks.contains_key(*id));
         let here = Here {
             node: new.here.node.clone(),
             address: new.here.address,
@@ -37,7 +60,13 @@ impl Change {
             sandboxes: BTreeMap::new(),
             withdrawn: new.here.withdrawn.clone(),
         };
-        Self { stamp: new.stamp, networks, removed_networks, sandboxes, removed_sandboxes, here }
+        Self {
+            stamp: new.stamp,
+            networks: networks.collect(),
+            removed_networks: removed.cloned().collect(),
+            sandboxes: Difference::between(&old.here.sandboxes, &new.here.sandboxes),
+            here,
+        }
     }
 
     pub(super) fn apply(self, state: &mut State) {
@@ -45,23 +74,56 @@ impl Change {
         if !self.networks.is_empty() || !self.removed_networks.is_empty() {
             let networks = &mut Arc::make_mut(&mut state.known).networks;
             networks.retain(|id, _| !self.removed_networks.contains(id));
-            networks.extend(self.networks);
+            for (id, change) in self.networks {
+                change.apply(networks.entry(id).or_default());
+            }
         }
         let mut sandboxes = std::mem::replace(&mut state.here, self.here).sandboxes;
-        sandboxes.retain(|id, _| !self.removed_sandboxes.contains(id));
-        sandboxes.extend(self.sandboxes);
+        self.sandboxes.apply(&mut sandboxes);
         state.here.sandboxes = sandboxes;
     }
 }
 
-/// What is new or other, and what has gone.
-fn difference<K: Clone + Ord, V: Clone + PartialEq>(
-    old: &BTreeMap<K, V>,
-    new: &BTreeMap<K, V>,
-) -> (BTreeMap<K, V>, BTreeSet<K>) {
-    let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
-    let gone = old.keys().filter(|key| !new.contains_key(key));
-    (changed.map(|(key, value)| (key.clone(), value.clone())).collect(), gone.cloned().collect())
+impl NetworkChange {
+    fn between(old: &NetworkView, new: &NetworkView) -> Self {
+        let view = NetworkView {
+            name: new.name.clone(),
+            vni: new.vni,
+            subnet: new.subnet,
+            internal: new.internal,
+            mtu: new.mtu,
+            endpoints: BTreeMap::new(),
+            services: BTreeMap::new(),
+        };
+        Self {
+            view,
+            endpoints: Difference::between(&old.endpoints, &new.endpoints),
+            services: Difference::between(&old.services, &new.services),
+        }
+    }
+
+    fn apply(self, network: &mut NetworkView) {
+        let NetworkView { mut endpoints, mut services, .. } = std::mem::take(network);
+        self.endpoints.apply(&mut endpoints);
+        self.services.apply(&mut services);
+        *network = NetworkView { endpoints, services, ..self.view };
+    }
+}
+
+impl<K: Clone + Ord, V: Clone + PartialEq> Difference<K, V> {
+    fn between(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Self {
+        let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
+        let gone = old.keys().filter(|key| !new.contains_key(key));
+        Self {
+            changed: changed.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            gone: gone.cloned().collect(),
+        }
+    }
+
+    fn apply(self, map: &mut BTreeMap<K, V>) {
+        map.retain(|key, _| !self.gone.contains(key));
+        map.extend(self.changed);
+    }
 }
 
 /// What the name server is told of a state.
@@ -111,8 +173,50 @@ mod tests {
         }
         let change = Change::between(&old, &new);
         assert_eq!(change.networks.keys().map(NetworkId::as_str).collect::<Vec<_>>(), ["b", "d"]);
-        assert_eq!(change.sandboxes.keys().collect::<Vec<_>>(), ["c2", "c4"]);
+        assert_eq!(change.sandboxes.changed.keys().collect::<Vec<_>>(), ["c2", "c4"]);
         let nothing = Change::between(&old, &State { stamp: new.stamp, ..old.clone() });
-        assert!(nothing.networks.is_empty() && nothing.sandboxes.is_empty());
+        assert!(nothing.networks.is_empty() && nothing.sandboxes.changed.is_empty());
+    }
+
+    /// The services of `view`, and on each an endpoint; all serve but `out`.
+    fn serving(state: &State, count: u32, out: u32) -> State {
+        let mut state = state.clone();
+        let networks = &mut Arc::make_mut(&mut state.known).networks;
+        let view = networks.entry("a".into()).or_default();
+        for number in 0..count {
+            let service: ServiceId = format!("s{number}").as_str().into();
+            let endpoint = Endpoint {
+                address: (0x0a00_0000 + number).into(),
+                node: "n1".into(),
+                vtep: [192, 168, 0, 1].into(),
+                service: service.clone(),
+                name: format!("web.{number}"),
+                aliases: BTreeSet::new(),
+                serving: number != out,
+            };
+            view.endpoints.insert(format!("t{number}").as_str().into(), endpoint);
+            view.services.insert(service, ServiceView::default());
+        }
+        state
+    }
+
+    #[test]
+    fn one_endpoint_of_a_thousand_is_said_alone() {
+        let empty = state(1, &["a", "b"], &[("c1", 1)]);
+        let (old, new) = (serving(&empty, 1000, 7), serving(&empty, 1000, 8));
+        let less = serving(&empty, 3, 7);
+        for (old, new) in [(&old, &new), (&new, &less), (&less, &new), (&empty, &new)] {
+            let mut state = old.clone();
+            Change::between(old, new).apply(&mut state);
+            assert_eq!(state, *new);
+        }
+        let change = Change::between(&old, &new);
+        assert_eq!(change.networks.len(), 1);
+        let network = &change.networks[&"a".into()];
+        let tasks = network.endpoints.changed.keys().map(TaskId::as_str);
+        assert_eq!(tasks.collect::<Vec<_>>(), ["t7", "t8"]);
+        assert!(network.services.changed.is_empty());
+        let written = rmp_serde::to_vec_named(&Order::Change(change)).unwrap().len();
+        assert!(written < 1000, "{written} bytes");
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::error::Error;
 use crate::netlink::{Flow, Gone, Socket, Use, forget};
-use discovery::{Desired, MeshRules, SandboxRules};
+use discovery::{Desired, MeshRules, SandboxRules, Vips};
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -57,13 +57,10 @@ pub(super) struct Leavings {
 
 impl Leavings {
     /// Notes which back ends a change takes from a container's VIPs.
-    pub(super) fn note_vips(&mut self, old: &SandboxRules, new: &SandboxRules) {
-        for (vip, backends) in &old.vips {
-            let kept = new.vips.get(vip);
-            if kept == Some(backends) {
-                continue;
-            }
-            let kept = kept.map(Vec::as_slice).unwrap_or_default();
+    pub(super) fn note_vips(&mut self, old: &Vips, new: &Vips, changed: &[Ipv4Addr]) {
+        for vip in changed {
+            let [backends, kept] =
+                [old, new].map(|vips| vips.get(vip).map(Vec::as_slice).unwrap_or_default());
             for backend in backends.iter().filter(|backend| !kept.contains(*backend)) {
                 self.due.insert(udp(Some(*vip), None, *backend));
                 self.draining.insert((*backend, Some(*vip)));
@@ -186,6 +183,7 @@ mod tests {
     use super::*;
     use discovery::{Overlay, PortRules, SandboxAttachment};
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 200);
     const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 12);
@@ -208,7 +206,8 @@ mod tests {
                 prefix: 24,
             }],
             dns_port: 0,
-            vips: [(VIP, backends.to_vec())].into(),
+            vips: Arc::new([(VIP, backends.to_vec())].into()),
+            turn: 0,
         }
     }
 
@@ -250,10 +249,10 @@ mod tests {
     #[test]
     fn a_change_notes_what_it_takes_out_and_what_comes_back_drains_no_more() {
         let mut leavings = Leavings::default();
-        leavings.note_vips(&rules(&[BACKEND, OTHER]), &rules(&[OTHER]));
+        leavings.note_vips(&rules(&[BACKEND, OTHER]).vips, &rules(&[OTHER]).vips, &[VIP]);
         assert_eq!(leavings.due, BTreeSet::from([udp(Some(VIP), None, BACKEND)]));
         assert_eq!(leavings.draining, BTreeSet::from([(BACKEND, Some(VIP))]));
-        leavings.note_vips(&rules(&[OTHER]), &rules(&[OTHER, BACKEND]));
+        leavings.note_vips(&rules(&[OTHER]).vips, &rules(&[OTHER, BACKEND]).vips, &[VIP]);
         assert!(leavings.draining.is_empty());
         let port = |backends: &[Ipv4Addr]| MeshRules {
             ports: [Protocol::Tcp, Protocol::Udp]
@@ -273,7 +272,7 @@ mod tests {
     fn what_was_never_used_is_looked_for_by_nobody() {
         let gone = |used: &[Use]| {
             let mut leavings = Leavings::default();
-            leavings.note_vips(&rules(&[BACKEND, OTHER]), &rules(&[OTHER]));
+            leavings.note_vips(&rules(&[BACKEND, OTHER]).vips, &rules(&[OTHER]).vips, &[VIP]);
             assert!(leavings.are_due(|_| false));
             leavings.keep_used(&used.iter().copied().collect());
             leavings.due.into_iter().map(|gone| gone.protocol).collect::<Vec<_>>()

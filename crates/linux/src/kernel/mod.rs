@@ -22,14 +22,15 @@ use crate::error::{Error, chain};
 use crate::namespace;
 use crate::nft::Nftables;
 use crate::render;
-use discovery::{Depth, Desired, Outcome, SandboxRules};
+use discovery::{Depth, Desired, Outcome, SandboxRules, Vips};
 use flows::Alive;
 use gateway::Gateway;
 use ipnet::Ipv4Net;
 use mesh::Mesh;
 use overlay::Overlay;
 use ports::Ports;
-use sandbox::Sandbox;
+use render::sandbox::Step;
+use sandbox::{Aim, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -238,16 +239,19 @@ impl Holder {
         self.sandboxes.retain(|id, _| desired.sandboxes.contains_key(id));
         let Some(gateway) = &self.gateway else { return };
         let ground = sandbox::Ground::new(&self.nftables, gateway, &self.overlays);
+        let steps = self.steps(desired);
         let mut work = Vec::new();
-        for (id, wanted) in &desired.sandboxes {
-            let repair = repair(wanted);
-            if repair || self.sandboxes.get(id).is_none_or(|held| !held.is(wanted)) {
-                work.push((id, wanted, self.sandboxes.remove(id), repair));
+        for (id, rules) in &desired.sandboxes {
+            let held = self.sandboxes.get(id);
+            let Some(step) = steps.get(&key(held, rules)) else { continue };
+            let aim = Aim { rules, step, repair: repair(rules) };
+            if aim.repair || held.is_none_or(|held| !held.is(&aim)) {
+                work.push((id, aim, self.sandboxes.remove(id)));
             }
         }
-        let done = together(work, |(id, wanted, held, repair)| {
+        let done = together(work, |(id, aim, held)| {
             let is_new = held.is_none();
-            (id, wanted, is_new, Sandbox::hold(&ground, wanted, held, repair))
+            (id, aim.rules, is_new, Sandbox::hold(&ground, &aim, held))
         });
         for (id, wanted, is_new, (held, done)) in done {
             if let Some(held) = held {
@@ -265,6 +269,19 @@ impl Holder {
             }
         }
         ground.wait();
+    }
+
+    /// What leads from the VIPs that sandboxes have to those that they shall have.
+    fn steps(&self, desired: &Desired) -> BTreeMap<Key, Step> {
+        let mut steps = BTreeMap::new();
+        for (id, rules) in &desired.sandboxes {
+            let held = self.sandboxes.get(id);
+            let none = Vips::new();
+            let old = held.map_or(&none, |held| held.vips());
+            let step = steps.entry(key(held, rules));
+            step.or_insert_with(|| Step::between(old, &rules.vips));
+        }
+        steps
     }
 
     fn hold_mesh(&mut self, desired: &Desired, repair: bool, outcome: &mut Outcome) {
@@ -361,6 +378,13 @@ impl Holder {
         }
         self.told.clone_from(outcome);
     }
+}
+
+/// Two tables of VIPs, by where they are. Both live until the application is over.
+type Key = (Option<*const Vips>, *const Vips);
+
+fn key(held: Option<&Sandbox>, wanted: &SandboxRules) -> Key {
+    (held.map(|held| Arc::as_ptr(held.vips())), Arc::as_ptr(&wanted.vips))
 }
 
 fn note<K: Clone + Ord>(failed: &mut BTreeMap<K, String>, what: &K, outcome: Result<(), Error>) {

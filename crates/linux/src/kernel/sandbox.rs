@@ -13,13 +13,13 @@ use crate::netlink::{
 };
 use crate::nft::{Nftables, Rules};
 use crate::render::sandbox as render;
-use discovery::SandboxRules;
+use discovery::{SandboxRules, Vips};
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use types::{NetworkId, Protocol};
@@ -57,6 +57,16 @@ pub(super) struct Sandbox {
     leavings: Leavings,
 }
 
+/// How a sandbox shall be.
+#[derive(Clone, Copy)]
+pub(super) struct Aim<'a> {
+    pub(super) rules: &'a SandboxRules,
+    /// From the VIPs that it has.
+    pub(super) step: &'a render::Step,
+    /// Look at everything: what is held is not believed.
+    pub(super) repair: bool,
+}
+
 /// An interface that a container shall have.
 struct Interface<'a> {
     name: String,
@@ -67,14 +77,14 @@ struct Interface<'a> {
 }
 
 impl Sandbox {
-    /// Makes a sandbox be as wanted; there is none if its namespace has gone. Without `repair`, what
-    /// is held is believed. What fails keeps nothing else from being made.
+    /// Makes a sandbox be as wanted; there is none if its namespace has gone. What fails keeps nothing
+    /// else from being made.
     pub(super) fn hold(
         ground: &Ground<'_>,
-        wanted: &SandboxRules,
+        aim: &Aim<'_>,
         held: Option<Self>,
-        repair: bool,
     ) -> (Option<Self>, Result<(), Error>) {
+        let Aim { rules: wanted, repair, .. } = *aim;
         let place = match Place::open(Path::new(&wanted.netns)) {
             Ok(Some(place)) => place,
             Ok(None) => return (None, Ok(())),
@@ -87,10 +97,10 @@ impl Sandbox {
             if held.as_ref().is_some_and(same) { Ok(()) } else { wire(ground, &place, wanted) };
         let balanced = match held {
             Some(mut held) => {
-                let balanced = held.balance(wanted, repair);
+                let balanced = held.balance(aim);
                 (Some(held), balanced)
             }
-            None => Self::begin(ground, place, wanted),
+            None => Self::begin(ground, place, aim),
         };
         let (mut held, balanced) = balanced;
         if let Some(held) = &mut held {
@@ -106,27 +116,38 @@ impl Sandbox {
     fn begin(
         ground: &Ground<'_>,
         place: Place,
-        wanted: &SandboxRules,
+        aim: &Aim<'_>,
     ) -> (Option<Self>, Result<(), Error>) {
         let table = place.visit(|| ground.nftables.open()).and_then(|mut table| {
-            if !is_stamped(&mut table, wanted)? {
-                renew(&mut table, wanted)?;
+            if !is_stamped(&mut table, aim)? {
+                renew(&mut table, aim)?;
             }
             Ok(table)
         });
         let leavings = Leavings::default();
         match table {
             Ok(table) => {
-                let rules = wanted.clone();
+                let rules = aim.rules.clone();
                 (Some(Self { place, rules, table, wired: false, leavings }), Ok(()))
             }
             Err(error) => (None, Err(error)),
         }
     }
 
+    /// The VIPs that its table has.
+    pub(super) fn vips(&self) -> &Arc<Vips> {
+        &self.rules.vips
+    }
+
     /// Says whether it is known to be as wanted.
-    pub(super) fn is(&self, wanted: &SandboxRules) -> bool {
-        self.wired && self.table.known() && self.rules == *wanted
+    pub(super) fn is(&self, aim: &Aim<'_>) -> bool {
+        let Self { rules, .. } = self;
+        let wanted = aim.rules;
+        let known = self.wired && self.table.known() && aim.step.vips.is_empty();
+        known
+            && (&rules.netns, rules.dns_port, rules.turn)
+                == (&wanted.netns, wanted.dns_port, wanted.turn)
+            && same_wires(rules, wanted)
     }
 
     /// Says whether its balancer leads where it is wanted.
@@ -156,39 +177,40 @@ impl Sandbox {
     }
 
     /// Changes the table where it differs, or all of it where that is not known.
-    fn balance(&mut self, wanted: &SandboxRules, repair: bool) -> Result<(), Error> {
+    fn balance(&mut self, aim: &Aim<'_>) -> Result<(), Error> {
         let Self { rules, table, leavings, .. } = self;
+        let Aim { rules: wanted, repair, step } = *aim;
         let whole = !table.known() || repair && !table.untouched()?;
         let next = table.next().filter(|_| !whole);
-        let change = next.and_then(|next| render::difference(rules, wanted, next));
+        let change = next.and_then(|next| render::difference(rules, wanted, step, next));
         let done = match change {
-            None => renew(table, wanted),
+            None => renew(table, aim),
             Some(change) if change.is_empty() => Ok(()),
             // It can fail on a table that somebody else has touched; the whole cannot.
-            Some(change) => table.change(change).or_else(|_| renew(table, wanted)),
+            Some(change) => table.change(change).or_else(|_| renew(table, aim)),
         };
         done?;
-        leavings.note_vips(rules, wanted);
+        leavings.note_vips(&rules.vips, &wanted.vips, &step.vips);
         *rules = wanted.clone();
         Ok(())
     }
 }
 
 /// Says whether the table is as wanted, from a former daemon.
-fn is_stamped(table: &mut Rules, wanted: &SandboxRules) -> Result<bool, Error> {
+fn is_stamped(table: &mut Rules, aim: &Aim<'_>) -> Result<bool, Error> {
     let generation = table.believe()?;
     let stamp = comment(table.socket()?, render::TABLE, render::STAMP)?;
-    Ok(stamp.is_some_and(|stamp| stamp == render::stamp(wanted, generation)))
+    Ok(stamp.is_some_and(|stamp| stamp == render::stamp(aim.rules, aim.step.digest, generation)))
 }
 
 /// Replaces the table, and keeps in it what was used.
-fn renew(table: &mut Rules, wanted: &SandboxRules) -> Result<(), Error> {
+fn renew(table: &mut Rules, aim: &Aim<'_>) -> Result<(), Error> {
     let mut done = Ok(());
     for _ in 0..TRIES {
-        let uses = used(table.socket()?, wanted)?;
+        let uses = used(table.socket()?, aim.rules)?;
         table.believe()?;
         let next = table.next().unwrap_or_default();
-        done = table.change(render::whole(wanted, &uses, next));
+        done = table.change(render::whole(aim.rules, &uses, (aim.step.digest, next)));
         // Somebody else changed rules in between.
         if !matches!(&done, Err(error) if error.code() == Some(libc::ERESTART)) {
             break;

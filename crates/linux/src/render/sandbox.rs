@@ -1,7 +1,7 @@
 //! The table in a container's namespace: VIPs to back ends, DNS to this node's server.
 
 use crate::netlink::{Transaction, Use};
-use discovery::SandboxRules;
+use discovery::{SandboxRules, Vips, in_turn};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
@@ -20,7 +20,11 @@ const DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// Renders the whole table, replacing what is there, with what was used until now; as the
 /// `generation` of the namespace's rules.
-pub(crate) fn whole(rules: &SandboxRules, uses: &BTreeSet<Use>, generation: u32) -> Transaction {
+pub(crate) fn whole(
+    rules: &SandboxRules,
+    uses: &BTreeSet<Use>,
+    (digest, generation): (u64, u32),
+) -> Transaction {
     let mut table = Transaction::on(TABLE);
     table.renew_table();
     table.add_chains_map(VIPS);
@@ -28,8 +32,8 @@ pub(crate) fn whole(rules: &SandboxRules, uses: &BTreeSet<Use>, generation: u32)
     for one in uses {
         table.add_use(USES, *one);
     }
-    for (vip, backends) in &rules.vips {
-        add(&mut table, *vip, backends);
+    for (vip, backends) in &*rules.vips {
+        add(&mut table, *vip, (backends, rules.turn));
     }
     table.add_output_chain(OUTPUT);
     table.follow_map(OUTPUT, VIPS);
@@ -38,16 +42,38 @@ pub(crate) fn whole(rules: &SandboxRules, uses: &BTreeSet<Use>, generation: u32)
         table.lead_dns(OUTPUT, DNS, rules.dns_port);
     }
     table.add_chain(STAMP);
-    table.comment(STAMP, &stamp(rules, generation));
+    table.comment(STAMP, &stamp(rules, digest, generation));
     table
 }
 
 /// What the stamp's comment says of a table that holds `rules`, if nobody has touched it since:
 /// then the rules of the namespace are of this generation still.
-pub(crate) fn stamp(rules: &SandboxRules, generation: u32) -> String {
-    let mut digest = DefaultHasher::new();
-    (RENDERING, rules.dns_port, &rules.vips).hash(&mut digest);
-    format!("{generation} {:016x}", digest.finish())
+pub(crate) fn stamp(rules: &SandboxRules, digest: u64, generation: u32) -> String {
+    let mut hasher = DefaultHasher::new();
+    (RENDERING, rules.dns_port, rules.turn, digest).hash(&mut hasher);
+    format!("{generation} {:016x}", hasher.finish())
+}
+
+/// What leads from one table of VIPs to another. It is the same for all sandboxes that share them.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Those that come, go, or get other back ends.
+    pub(crate) vips: Vec<Ipv4Addr>,
+    /// Of the new table.
+    pub(crate) digest: u64,
+}
+
+impl Step {
+    pub(crate) fn between(old: &Vips, new: &Vips) -> Self {
+        let changed = new.iter().filter(|(vip, backends)| old.get(*vip) != Some(*backends));
+        let gone = old.keys().filter(|vip| !new.contains_key(*vip));
+        let mut digest = DefaultHasher::new();
+        new.hash(&mut digest);
+        Self {
+            vips: changed.map(|(vip, _)| *vip).chain(gone.copied()).collect(),
+            digest: digest.finish(),
+        }
+    }
 }
 
 /// Works out what leads from `old` to `new`, as far as the table is concerned, as the `generation`
@@ -55,37 +81,39 @@ pub(crate) fn stamp(rules: &SandboxRules, generation: u32) -> String {
 pub(crate) fn difference(
     old: &SandboxRules,
     new: &SandboxRules,
+    step: &Step,
     generation: u32,
 ) -> Option<Transaction> {
-    if old.dns_port != new.dns_port {
+    if (old.dns_port, old.turn) != (new.dns_port, new.turn) {
         return None;
     }
     let mut table = Transaction::on(TABLE);
-    for (vip, backends) in &new.vips {
-        match old.vips.get(vip) {
-            None => add(&mut table, *vip, backends),
-            Some(before) if before == backends => {}
-            Some(_) => {
-                let chain = chain(*vip);
+    for vip in &step.vips {
+        let chain = chain(*vip);
+        match (old.vips.get(vip), new.vips.get(vip)) {
+            (None, Some(backends)) => add(&mut table, *vip, (backends, new.turn)),
+            (Some(_), Some(backends)) => {
                 table.flush_chain(&chain);
-                lead(&mut table, &chain, backends);
+                lead(&mut table, &chain, (backends, new.turn));
+            }
+            (_, None) => {
+                table.delete_chain_of(VIPS, *vip);
+                table.flush_chain(&chain);
+                table.delete_chain(&chain);
             }
         }
     }
-    for vip in old.vips.keys().filter(|vip| !new.vips.contains_key(*vip)) {
-        let chain = chain(*vip);
-        table.delete_chain_of(VIPS, *vip);
-        table.flush_chain(&chain);
-        table.delete_chain(&chain);
-    }
     if !table.is_empty() {
         table.flush_chain(STAMP);
-        table.comment(STAMP, &stamp(new, generation));
+        table.comment(STAMP, &stamp(new, step.digest, generation));
     }
     Some(table)
 }
 
-fn add(table: &mut Transaction, vip: Ipv4Addr, backends: &[Ipv4Addr]) {
+/// Back ends, and whose turn it is at first.
+type Turns<'a> = (&'a [Ipv4Addr], u64);
+
+fn add(table: &mut Transaction, vip: Ipv4Addr, backends: Turns<'_>) {
     let chain = chain(vip);
     table.add_chain(&chain);
     lead(table, &chain, backends);
@@ -93,12 +121,13 @@ fn add(table: &mut Transaction, vip: Ipv4Addr, backends: &[Ipv4Addr]) {
 }
 
 /// The rules of a VIP: its first packet of each connection comes here.
-fn lead(table: &mut Transaction, chain: &str, backends: &[Ipv4Addr]) {
+fn lead(table: &mut Transaction, chain: &str, (backends, turn): Turns<'_>) {
     if backends.is_empty() {
         table.refuse(chain);
     } else {
         table.note_use(chain, USES);
-        table.take_turns(chain, backends);
+        let backends: Vec<Ipv4Addr> = in_turn(backends, turn).collect();
+        table.take_turns(chain, &backends);
     }
 }
 
@@ -111,6 +140,7 @@ fn chain(vip: Ipv4Addr) -> String {
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};
+    use std::sync::Arc;
     use types::Protocol;
 
     const A: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 11);
@@ -123,21 +153,28 @@ mod tests {
             default_route: true,
             attachments: Vec::new(),
             dns_port: 40053,
-            vips: vips
-                .iter()
-                .map(|(last, backends)| ([10, 0, 1, *last].into(), backends.to_vec()))
-                .collect(),
+            vips: Arc::new(
+                vips.iter()
+                    .map(|(last, backends)| ([10, 0, 1, *last].into(), backends.to_vec()))
+                    .collect(),
+            ),
+            turn: 0,
         }
     }
 
     fn check(old: &[(u8, &[Ipv4Addr])], new: &[(u8, &[Ipv4Addr])], expected: &Expect) {
-        let new = rules(new);
-        expected.assert_eq(&text(&difference(&rules(old), &new, 7).unwrap(), &new));
+        let (old, new) = (rules(old), rules(new));
+        let step = Step::between(&old.vips, &new.vips);
+        expected.assert_eq(&text(&difference(&old, &new, &step, 7).unwrap(), &new));
     }
 
     /// Without the digest, which differs from one compiler to another.
     fn text(change: &Transaction, rules: &SandboxRules) -> String {
-        change.text().replace(&stamp(rules, 7), "STAMP")
+        change.text().replace(&stamp(rules, digest(rules), 7), "STAMP")
+    }
+
+    fn digest(rules: &SandboxRules) -> u64 {
+        Step::between(&Vips::new(), &rules.vips).digest
     }
 
     #[test]
@@ -166,7 +203,7 @@ mod tests {
             add chain ip skep stamp
             add rule ip skep stamp return comment "STAMP"
         "#]]
-        .assert_eq(&text(&whole(&rules, &used, 7), &rules));
+        .assert_eq(&text(&whole(&rules, &used, (digest(&rules), 7)), &rules));
     }
 
     #[test]
@@ -237,6 +274,22 @@ mod tests {
                 add rule ip skep stamp return comment "STAMP"
             "#]],
         );
+    }
+
+    #[test]
+    fn each_sandbox_has_its_own_turn_and_another_stamp_for_other_rules() {
+        let rules = rules(&[(200, &[A, B])]);
+        let other = SandboxRules { turn: 1, ..rules.clone() };
+        let table = whole(&other, &[].into(), (0, 1)).text();
+        assert!(table.contains("mod 2 map { 0 : 10.0.1.12, 1 : 10.0.1.11 }"), "{table}");
+        let stamps = [
+            stamp(&rules, 1, 1),
+            stamp(&other, 1, 1),
+            stamp(&rules, 2, 1),
+            stamp(&rules, 1, 2),
+            stamp(&SandboxRules { dns_port: 1, ..rules }, 1, 1),
+        ];
+        assert_eq!(BTreeSet::from(stamps).len(), 5);
     }
 
     #[test]

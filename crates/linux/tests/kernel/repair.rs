@@ -184,7 +184,7 @@ fn a_sandbox_that_has_gone_is_skipped_and_one_without_networks_has_the_way_out()
     let mut desired = lab.desired(1);
     let mut plain = desired.sandboxes.remove("c1-1").unwrap();
     plain.attachments.clear();
-    plain.vips.clear();
+    plain.vips = std::sync::Arc::default();
     desired.sandboxes.insert("plain".into(), plain.clone());
     plain.netns = "/nowhere".into();
     desired.sandboxes.insert("gone".into(), plain);

@@ -191,6 +191,7 @@ impl Lab {
         let vips = self.vips.iter();
         let vips: BTreeMap<_, Vec<_>> =
             vips.map(|(vip, to)| (*vip, to.iter().copied().map(address).collect())).collect();
+        let vips = Arc::new(vips);
         let own = self.containers.iter().filter(|name| name.0 == host);
         let sandboxes = own.map(|name| {
             let attachment = SandboxAttachment {
@@ -204,7 +205,8 @@ impl Lab {
                 default_route: !self.inside.contains(name),
                 attachments: vec![attachment],
                 dns_port: 40053,
-                vips: vips.clone(),
+                vips: Arc::clone(&vips),
+                turn: 0,
             };
             (format!("c{}-{}", name.0, name.1), rules)
         });
