@@ -3,7 +3,7 @@
 use crate::blocking::{blocking, cannot};
 use crate::config::Config;
 use crate::container::Container;
-use crate::events::{EventKind, EventStream, Events};
+use crate::events::{EventStream, Events};
 use crate::exec::Exec;
 use crate::fetch::Fetches;
 use crate::info::{ContainerInfo, ContainerState, Status};
@@ -93,16 +93,17 @@ pub async fn start(
     let spares = blocking(move || Ok(spare::read(&folder))).await?;
     let mut machine = Machine::observe(config.apparmor.clone());
     machine.init = blocking(move || files::init(&data, init)).await?;
+    let events = Events::new();
     let inner = Inner {
         turn: Mutex::new(blocking(move || take_turn(&run)).await?),
-        volumes: Volumes::new(config.data.join("volumes")),
+        volumes: Volumes::new(config.data.join("volumes"), events.clone()),
         looks: Looks::default(),
         places: Semaphore::new(AT_ONCE),
         machine,
         config,
         runtime,
         dataplane,
-        events: Events::new(),
+        events,
         registry: Mutex::default(),
         execs: Mutex::default(),
         fetches: Fetches::default(),
@@ -285,11 +286,7 @@ impl Engine {
     /// Makes a volume, or finds the one of this name. An empty name is drawn.
     pub async fn create_volume(&self, name: &str, labels: Labels) -> Result<Volume, Fault> {
         let (volumes, name) = (self.inner.volumes.clone(), name.to_owned());
-        let (volume, new) = blocking(move || volumes.make(&name, labels)).await?;
-        if new {
-            self.inner.events.tell(EventKind::Volume, "create", &volume.name, BTreeMap::new());
-        }
-        Ok(volume)
+        blocking(move || volumes.make(&name, labels)).await
     }
 
     /// Removes a volume that no container uses.
@@ -303,10 +300,7 @@ impl Engine {
             let id = user.id();
             return Err(Fault::conflict(format!("remove {name}: volume is in use - [{id}]")));
         }
-        let (volumes, name) = (self.inner.volumes.clone(), volume.name);
-        let removed = name.clone();
-        blocking(move || volumes.remove(&removed)).await?;
-        self.inner.events.tell(EventKind::Volume, "destroy", &name, BTreeMap::new());
-        Ok(())
+        let volumes = self.inner.volumes.clone();
+        blocking(move || volumes.remove(&volume.name)).await
     }
 }

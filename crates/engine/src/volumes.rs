@@ -3,6 +3,7 @@
 //! Containers that start at once may share a volume that is not there yet: making, filling and
 //! removing one volume takes turns.
 
+use crate::events::{EventKind, Events};
 use crate::{clock, names, record, rootfs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,13 +34,15 @@ pub struct Volume {
 #[derive(Clone, Debug)]
 pub(crate) struct Volumes {
     root: PathBuf,
+    /// Told of each that is made or removed.
+    events: Events,
     /// Of the volumes that something is done to. Clones share them.
     turns: Arc<Mutex<BTreeMap<String, Weak<Mutex<()>>>>>,
 }
 
 impl Volumes {
-    pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root, turns: Arc::default() }
+    pub(crate) fn new(root: PathBuf, events: Events) -> Self {
+        Self { root, events, turns: Arc::default() }
     }
 
     /// What whoever changes the volume of this name locks.
@@ -77,15 +80,15 @@ impl Volumes {
         Ok(Volume { path: folder.join(DATA), ..volume })
     }
 
-    /// Makes a volume, or finds the one of this name. An empty name is drawn. True: it is new.
-    pub(crate) fn make(&self, name: &str, labels: Labels) -> Result<(Volume, bool), Fault> {
+    /// Makes a volume, or finds the one of this name. An empty name is drawn.
+    pub(crate) fn make(&self, name: &str, labels: Labels) -> Result<Volume, Fault> {
         let anonymous = name.is_empty();
         let name = if anonymous { clock::draw_id() } else { name.to_owned() };
         names::check("volume", &name)?;
         let turn = self.turn(&name);
         let _held = turn.lock().unwrap_or_else(PoisonError::into_inner);
         match self.find(&name) {
-            Ok(volume) => return Ok((volume, false)),
+            Ok(volume) => return Ok(volume),
             Err(fault) if fault.kind == types::FaultKind::NotFound => {}
             Err(fault) => return Err(fault),
         }
@@ -94,7 +97,8 @@ impl Volumes {
         let volume = Volume { name, labels, created: clock::now(), anonymous, path };
         let written = record::private_folder(&self.root).and_then(|()| write(&folder, &volume));
         written.map_err(|error| broken("make a volume", &error))?;
-        Ok((volume, true))
+        self.tell("create", &volume.name);
+        Ok(volume)
     }
 
     /// Fills a volume that is empty with what an image has at a target.
@@ -110,8 +114,14 @@ impl Volumes {
         let turn = self.turn(name);
         let _held = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let volume = self.find(name)?;
-        let removed = fs::remove_dir_all(self.root.join(volume.name));
-        removed.map_err(|error| broken("remove a volume", &error))
+        let removed = fs::remove_dir_all(self.root.join(&volume.name));
+        removed.map_err(|error| broken("remove a volume", &error))?;
+        self.tell("destroy", &volume.name);
+        Ok(())
+    }
+
+    fn tell(&self, action: &str, name: &str) {
+        self.events.tell(EventKind::Volume, action, name, BTreeMap::new());
     }
 }
 
@@ -129,26 +139,41 @@ fn broken(action: &str, error: &io::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::StreamExt;
 
-    #[test]
-    fn a_volume_is_made_once_found_and_removed() {
+    fn volumes(dir: &Path) -> Volumes {
+        Volumes::new(dir.join("volumes"), Events::new())
+    }
+
+    /// What was told, e.g. `create data`.
+    async fn told(volumes: &Volumes) -> Vec<String> {
+        let all = volumes.events.listen(Some(Timestamp(0)), Some(clock::now()));
+        all.map(|event| format!("{} {}", event.action, event.id)).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_volume_is_made_once_found_and_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::new(dir.path().join("volumes"));
+        let volumes = volumes(dir.path());
         assert!(volumes.list().unwrap().is_empty());
-        let (made, new) = volumes.make("data", Labels::new()).unwrap();
-        assert!(new && made.path.is_dir() && !made.anonymous);
-        assert_eq!(volumes.make("data", Labels::new()).unwrap(), (made, false));
-        assert!(volumes.make("", Labels::new()).unwrap().0.anonymous);
+        let made = volumes.make("data", Labels::new()).unwrap();
+        assert!(made.path.is_dir() && !made.anonymous);
+        assert_eq!(volumes.make("data", Labels::new()).unwrap(), made);
+        let other = volumes.make("", Labels::new()).unwrap();
+        assert!(other.anonymous);
         assert_eq!(volumes.list().unwrap().len(), 2);
         volumes.remove("data").unwrap();
         assert_eq!(volumes.find("data").unwrap_err().message, "get data: no such volume");
         assert!(volumes.make("../data", Labels::new()).is_err());
+        let all =
+            ["create data".to_owned(), format!("create {}", other.name), "destroy data".into()];
+        assert_eq!(told(&volumes).await, all);
     }
 
-    #[test]
-    fn those_who_want_the_same_new_volume_at_once_get_it_whole() {
+    #[tokio::test]
+    async fn those_who_want_the_same_new_volume_at_once_get_it_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::new(dir.path().join("volumes"));
+        let volumes = volumes(dir.path());
         let image = dir.path().join("image");
         fs::create_dir_all(image.join("data")).unwrap();
         for number in 0..50 {
@@ -157,16 +182,16 @@ mod tests {
         let barrier = std::sync::Barrier::new(8);
         let start = || {
             barrier.wait();
-            let (volume, new) = volumes.make("shared", Labels::new()).unwrap();
+            let volume = volumes.make("shared", Labels::new()).unwrap();
             volumes.fill("shared", &image, "/data").unwrap();
             assert_eq!(fs::read_dir(&volume.path).unwrap().count(), 50);
-            new
         };
-        let made = std::thread::scope(|threads| {
-            let starts: Vec<_> = (0..8).map(|_| threads.spawn(start)).collect();
-            starts.into_iter().map(|one| one.join().unwrap()).filter(|new| *new).count()
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(start);
+            }
         });
-        assert_eq!(made, 1);
+        assert_eq!(told(&volumes).await, ["create shared"]);
         assert_eq!(fs::read_dir(dir.path().join("volumes/shared")).unwrap().count(), 2);
     }
 }

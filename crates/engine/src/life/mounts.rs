@@ -66,7 +66,7 @@ fn resolve_one(volumes: &Volumes, mut mount: Mount) -> Result<MountPoint, Fault>
     let source = match mount.kind {
         MountKind::Bind => PathBuf::from(&mount.source),
         MountKind::Volume => {
-            let (volume, _) = volumes.make(&mount.source, mount.labels.clone())?;
+            let volume = volumes.make(&mount.source, mount.labels.clone())?;
             anonymous = volume.anonymous;
             mount.source = volume.name;
             volume.path
