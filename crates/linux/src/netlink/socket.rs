@@ -3,6 +3,7 @@
 use super::message::{ACK, DUMP, HEADER, Message, REQUEST, Received, u32_at};
 use crate::error::Error;
 use socket2::{Domain, Protocol, Socket as Raw, Type};
+use std::cell::RefCell;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -28,12 +29,16 @@ const ROOM: usize = 64 * 1024;
 /// The kernel never fills more than 32 KiB at once.
 const BUFFER: usize = 64 * 1024;
 
+thread_local! {
+    /// There are hundreds of sockets, and a few threads.
+    static ROOM_TO_READ: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
+}
+
 /// A netlink socket in the namespace where it was opened.
 #[derive(Debug)]
 pub(crate) struct Socket {
     raw: Raw,
     sequence: u32,
-    buffer: Vec<u8>,
 }
 
 impl Socket {
@@ -59,7 +64,7 @@ impl Socket {
         };
         let raw =
             open().map_err(|source: io::Error| Error::system("open a netlink socket", source))?;
-        Ok(Self { raw, sequence: 0, buffer: vec![0; BUFFER] })
+        Ok(Self { raw, sequence: 0 })
     }
 
     /// Hears from now on what the kernel says to a group.
@@ -72,8 +77,8 @@ impl Socket {
     /// Waits for what the kernel says to a group, but not for ever; `None` where some of it was
     /// lost.
     pub(crate) fn hear(&mut self) -> Result<Option<Vec<Received>>, Error> {
-        match (&self.raw).read(&mut self.buffer) {
-            Ok(length) => Ok(Some(Received::split(&self.buffer[..length]))),
+        match self.read() {
+            Ok(received) => Ok(Some(received)),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(None),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Some(Vec::new())),
@@ -221,10 +226,17 @@ impl Socket {
         }
     }
 
+    fn read(&self) -> io::Result<Vec<Received>> {
+        ROOM_TO_READ.with_borrow_mut(|buffer| {
+            let length = (&self.raw).read(buffer)?;
+            Ok(Received::split(&buffer[..length]))
+        })
+    }
+
     fn receive(&mut self, doing: &str) -> Result<Vec<Received>, Error> {
         loop {
-            match (&self.raw).read(&mut self.buffer) {
-                Ok(length) => return Ok(Received::split(&self.buffer[..length])),
+            match self.read() {
+                Ok(received) => return Ok(received),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => return Err(Error::system(doing, source)),
             }
