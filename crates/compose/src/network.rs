@@ -59,9 +59,13 @@ fn network(key: &str, node: &Node, around: &Around<'_>, log: &mut Log) -> StackN
     if let Some(node) = fields.take("ipam") {
         ipam(node, spec, log);
     }
-    if !part.external
-        && let Err(fault) = check_name(&spec.name)
-    {
+    if part.external {
+        if matches!(part.name.as_str(), "host" | "bridge") {
+            let name = &part.name;
+            let text = "of each node are not supported by skep yet";
+            log.error(node, format!("services on the network {name:?} {text}"));
+        }
+    } else if let Err(fault) = check_name(&spec.name) {
         log.error(node, format!("{:?}: {fault}", spec.name));
     }
     fields.finish(log);

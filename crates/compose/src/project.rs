@@ -34,12 +34,15 @@ pub(crate) struct StackPart {
     pub(crate) name: String,
     pub(crate) external: bool,
     pub(crate) labels: Labels,
+    /// The driver of a volume as the file names it; empty: the default one.
+    pub(crate) driver: String,
 }
 
 impl StackPart {
     /// A part of the stack's own that the file does not say more about.
     pub(crate) fn own(key: &str, around: &Around<'_>) -> Self {
-        Self { name: scoped(around, key), external: false, labels: Labels::new() }
+        let (labels, driver) = (Labels::new(), String::new());
+        Self { name: scoped(around, key), external: false, labels, driver }
     }
 
     /// Reads `name` and `external`.

@@ -7,7 +7,7 @@ use crate::remark::Log;
 use crate::scalar::{boolean, integer, labels, scalar, size, strings, text, word};
 use crate::tree::{Node, Value};
 use std::collections::BTreeMap;
-use types::{Mount, MountKind, parse_size};
+use types::{Mount, MountKind, Propagation, parse_size};
 
 /// The stack's named volumes by their names in the file.
 pub(crate) type Volumes = BTreeMap<String, StackPart>;
@@ -21,10 +21,11 @@ pub(crate) fn volumes(node: &Node, around: &Around<'_>, log: &mut Log) -> Volume
         if let Some(node) = fields.take("labels") {
             part.labels = labels(node, log);
         }
-        if let Some(driver) = fields.take("driver")
-            && text(driver, log) != "local"
-        {
-            log.error(driver, "volume drivers other than local are not supported by skep yet");
+        if let Some(node) = fields.take("driver") {
+            part.driver = text(node, log);
+            if part.driver != "local" {
+                log.error(node, "volume drivers other than local are not supported by skep yet");
+            }
         }
         fields.refuse(
             &[("driver_opts", "options of volume drivers are not supported by skep yet")],
@@ -89,6 +90,7 @@ fn locate(mount: &mut Mount, node: &Node, volumes: &Volumes, around: &Around<'_>
                 mount.source.clone_from(&part.name);
                 if !part.external {
                     mount.labels = stack_labels(part.labels.clone(), around);
+                    mount.volume_driver.clone_from(&part.driver);
                 }
             }
         },
@@ -131,11 +133,15 @@ fn short(node: &Node, log: &mut Log) -> Mount {
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => mount.read_only = true,
-            "rw" | "rprivate" | "private" => {}
-            "nocopy" | "z" | "Z" | "cached" | "delegated" | "consistent" => {
+            "rw" => {}
+            "nocopy" => mount.no_copy = true,
+            "z" | "Z" | "cached" | "delegated" | "consistent" => {
                 log.warn(node, format!("the option {option:?} is ignored: it has no effect here"));
             }
-            _ => log.error(node, format!("the option {option:?} is not supported by skep")),
+            _ => match Propagation::parse(option) {
+                Some(propagation) => mount.propagation = propagation,
+                None => log.error(node, format!("the option {option:?} is not supported by skep")),
+            },
         }
     }
     mount
@@ -168,13 +174,16 @@ fn long(node: &Node, log: &mut Log) -> Mount {
     if let Some(bind) = fields.take("bind") {
         let mut fields = Fields::of(bind, log);
         if let Some(propagation) = fields.take("propagation") {
-            word(propagation, &[("rprivate", ()), ("private", ())], log);
+            let words = Propagation::ALL.map(|one| (one.as_str(), one));
+            mount.propagation = word(propagation, &words, log);
         }
         fields.finish(log);
     }
     if let Some(volume) = fields.take("volume") {
         let mut fields = Fields::of(volume, log);
-        fields.ignore(&[("nocopy", "it has no effect here")], log);
+        if let Some(node) = fields.take("nocopy") {
+            mount.no_copy = boolean(node, log);
+        }
         fields.refuse(&[("subpath", "subpaths of volumes are not supported by skep yet")], log);
         fields.finish(log);
     }
@@ -208,6 +217,7 @@ pub(crate) fn tmpfs(node: &Node, log: &mut Log) -> Vec<Mount> {
                     mount.tmpfs_mode = u32::from_str_radix(mode, 8).unwrap_or(0);
                 }
                 ("ro", "") => mount.read_only = true,
+                ("exec" | "noexec", "") => mount.tmpfs_options.push(option.to_owned()),
                 _ => log.warn(node, format!("the tmpfs option {option:?} is ignored")),
             }
         }

@@ -254,6 +254,52 @@ fn everything_else_of_a_container_is_taken() {
 }
 
 #[test]
+fn mounts_keep_their_options_and_volumes_their_driver() {
+    let text = "services:\n  web:\n    image: i\n    volumes:\n      - data:/a:nocopy\n      - /b:/b:ro,rslave\n      - {type: volume, source: data, target: /c, volume: {nocopy: true}}\n      - {type: bind, source: /d, target: /d, bind: {propagation: shared}}\n      - theirs:/e\n      - bare:/f\n    tmpfs: /g:exec\nvolumes:\n  data: {driver: local}\n  theirs: {external: true, driver: local}\n  bare:\n";
+    let loaded = run(&[("f.yml", text)]).unwrap();
+    let mut out = String::new();
+    for mount in &loaded.project.services[0].task.container.mounts {
+        let (propagation, tmpfs) = (mount.propagation.as_str(), &mount.tmpfs_options);
+        let (driver, copied) = (&mount.volume_driver, !mount.no_copy);
+        writeln!(out, "{} {driver:?} copied={copied} {propagation} {tmpfs:?}", mount.target)
+            .unwrap();
+    }
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    expect![[r#"
+        /a "local" copied=false rprivate []
+        /b "" copied=true rslave []
+        /c "local" copied=false rprivate []
+        /d "" copied=true shared []
+        /e "" copied=true rprivate []
+        /f "" copied=true rprivate []
+        /g "" copied=true rprivate ["exec"]
+    "#]]
+    .assert_eq(&out);
+    service(
+        "volumes: [\"data:/a:z\", {type: bind, source: /b, target: /b, bind: {propagation: sideways}}]\ntmpfs: /g:uid=7",
+        &expect![[r#"
+            f.yml:4:85: services.web.volumes[1].bind.propagation: "sideways" is none of rprivate, private, rshared, shared, rslave, slave
+        "#]],
+    );
+}
+
+#[test]
+fn networks_of_a_node_alone_are_refused_where_they_are_named() {
+    for network in ["host: {external: true}", "bridge: {external: {name: bridge}}"] {
+        let name = network.split(':').next().unwrap();
+        let text = format!(
+            "services:\n  web:\n    image: i\n    networks: [{name}]\nnetworks:\n  {network}\n"
+        );
+        let said = run(&[("f.yml", &text)]).unwrap_err();
+        let reason =
+            format!("services on the network {name:?} of each node are not supported by skep yet");
+        assert!(said.starts_with("f.yml:6:") && said.ends_with(&reason), "{said}");
+    }
+    let own = "services:\n  web:\n    image: i\n    networks: [host]\nnetworks:\n  host:\n";
+    assert_eq!(run(&[("f.yml", own)]).unwrap().project.networks[0].spec.name, "st_host");
+}
+
+#[test]
 fn what_is_not_honoured_is_said_with_its_place() {
     service(
         "build: .\ndepends_on: [db]\nrestart: \"no\"\nprivileged: true\ncontainer_name: x",
@@ -399,6 +445,53 @@ fn errors_say_where_they_are() {
     ] {
         wanted.assert_eq(&show(&[("f.yml", text)]));
     }
+}
+
+#[test]
+fn the_order_of_keys_and_the_spelling_of_values_change_nothing() {
+    let one = r#"
+services:
+  web:
+    image: i
+    command: sleep 100000
+    stop_grace_period: 1s
+    environment: {A: "1", B: "2", C: "3"}
+    labels: {z: "1", y: "2"}
+    ports: ["22160:80", "22161:81"]
+    networks: [front, back, aaa]
+    volumes: ["v1:/v1", "v2:/v2"]
+    ulimits: {nofile: 1024, nproc: 512}
+    deploy: {replicas: 2, labels: [k=v, m=n], resources: {limits: {memory: 64M, cpus: "0.50"}}}
+networks: {front: , back: , aaa: }
+volumes: {v1: , v2: }
+"#;
+    let other = r#"
+volumes: {v2: , v1: }
+networks: {aaa: , front: , back: }
+services:
+  web:
+    deploy: {resources: {limits: {cpus: "0.5", memory: 65536K}}, labels: {m: n, k: v}, replicas: 2}
+    ulimits: {nproc: 512, nofile: {hard: 1024, soft: 1024}}
+    volumes: ["v1:/v1", {type: volume, source: v2, target: /v2}]
+    networks: {aaa: {}, front: , back: {aliases: []}}
+    ports: [{target: 81, published: 22161}, "22160:80/tcp"]
+    labels: [y=2, z=1]
+    environment: [C=3, A=1, B=2]
+    stop_grace_period: 1000ms
+    command: [sleep, "100000"]
+    image: i
+"#;
+    let [one, other] = [one, other].map(|text| run(&[("f.yml", text)]).unwrap().project);
+    assert_eq!(one, other);
+}
+
+#[test]
+fn a_name_that_is_too_long_with_its_stack_is_refused_at_its_place() {
+    let name = "x".repeat(61);
+    let text = format!("services:\n  {name}: {{image: i}}\n");
+    let said = run(&[("f.yml", &text)]).unwrap_err();
+    assert!(said.starts_with("f.yml:2:3: ") && said.contains("63 characters or fewer"), "{said}");
+    assert!(run(&[("f.yml", &text.replacen('x', "", 1))]).is_ok());
 }
 
 #[test]

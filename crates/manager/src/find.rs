@@ -15,7 +15,7 @@ pub fn service(view: &View, term: &str) -> Result<Arc<Service>, Fault> {
     by_prefix("service", term, view.services().map(|it| (it.id.as_str(), it)))
 }
 
-/// Finds a network.
+/// Finds a network of the cluster. One that each node has of its own is refused by its name.
 pub fn network(view: &View, term: &str) -> Result<Arc<Network>, Fault> {
     let there = |network: &&Arc<Network>| !network.removed;
     if let Some(found) = view.network(&term.into()).filter(there) {
@@ -23,6 +23,10 @@ pub fn network(view: &View, term: &str) -> Result<Arc<Network>, Fault> {
     }
     if let Some(found) = view.network_named(term).filter(|found| found.spec.name == term) {
         return Ok(Arc::clone(found));
+    }
+    if matches!(term, "host" | "bridge") {
+        let feature = format!("services on the network {term} of each node");
+        return Err(Fault::not_implemented(&feature));
     }
     by_prefix("network", term, view.networks().filter(there).map(|it| (it.id.as_str(), it)))
 }
@@ -105,5 +109,16 @@ mod tests {
         assert_eq!(service(&view(), "").unwrap_err().kind, FaultKind::NotFound);
         let several = service(&view(), "a").unwrap_err();
         assert_eq!(several, Fault::invalid("service a is ambiguous (2 matches found)"));
+    }
+
+    #[test]
+    fn a_network_of_each_node_is_refused_by_name_and_not_said_to_be_missing() {
+        for name in ["host", "bridge"] {
+            let said = network(&view(), name).unwrap_err();
+            assert_eq!(said.kind, FaultKind::NotImplemented);
+            assert!(said.message.contains(&format!("the network {name} of each node")), "{said}");
+        }
+        // Docker has none for services either.
+        assert_eq!(network(&view(), "none").unwrap_err().kind, FaultKind::NotFound);
     }
 }

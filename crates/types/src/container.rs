@@ -181,6 +181,9 @@ pub enum Propagation {
 }
 
 impl Propagation {
+    pub const ALL: [Self; 6] =
+        [Self::Rprivate, Self::Private, Self::Rshared, Self::Shared, Self::Rslave, Self::Slave];
+
     /// Docker's word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -195,9 +198,7 @@ impl Propagation {
 
     /// Reads Docker's word.
     pub fn parse(text: &str) -> Option<Self> {
-        let all =
-            [Self::Rprivate, Self::Private, Self::Rshared, Self::Shared, Self::Rslave, Self::Slave];
-        all.into_iter().find(|one| one.as_str() == text)
+        Self::ALL.into_iter().find(|one| one.as_str() == text)
     }
 }
 

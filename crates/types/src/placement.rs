@@ -177,6 +177,8 @@ mod tests {
         node.spec.labels.insert("region".into(), "EU West".into());
         node.status.address = [192, 168, 100, 2].into();
         node.role = NodeRole::Manager;
+        node.id = "abc1".into();
+        node.description.platform.os = "linux".into();
         node
     }
 
@@ -194,6 +196,11 @@ mod tests {
             ("node.labels.region == eu west", true),
             ("node.labels.region!=EU West", false),
             ("Node.Hostname==Node-1", true),
+            ("Node.Role == Manager", true),
+            ("node.platform.os == linux", true),
+            ("node.ip == 192.168.100.2", true),
+            ("node.id == abc1", true),
+            ("node.id == abc", false),
         ] {
             assert_eq!(Constraint::parse(text).unwrap().matches(&node()), holds, "{text}");
         }
@@ -206,6 +213,8 @@ mod tests {
             Err(ConstraintError::Operator(_))
         ));
         assert!(matches!(Constraint::parse("rack==1"), Err(ConstraintError::Key(_))));
+        let operator = Constraint::parse("node.role > worker");
+        assert!(matches!(operator, Err(ConstraintError::Operator(_))));
         let said = |text: &str| Constraint::parse(text).unwrap_err().to_string();
         assert!(said("node role==worker").starts_with("key 'node role' is invalid"));
         assert!(said("==x").starts_with("key '' is invalid"));

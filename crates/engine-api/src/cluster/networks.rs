@@ -103,15 +103,20 @@ async fn inspect(
     Query(query): Query<InspectQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let of = |scope: &str| query.scope.as_ref().is_none_or(|wanted| wanted == scope);
+    let mut missing = Fault::not_found(format!("network {id} not found"));
     if of("swarm")
         && let Some(view) = view(&api)
-        && let Ok(network) = find::network(&view, &id)
     {
-        let on_network = attached(&view, &network, &api.engine.list(false).await);
-        return Ok(Json(render(&network, &on_network)));
+        match find::network(&view, &id) {
+            Ok(network) => {
+                let on_network = attached(&view, &network, &api.engine.list(false).await);
+                return Ok(Json(render(&network, &on_network)));
+            }
+            Err(fault) => missing = fault,
+        }
     }
     let own = find_local(local(&api), &id).filter(|_| of("local"));
-    let mut own = own.ok_or_else(|| Fault::not_found(format!("network {id} not found")))?;
+    let mut own = own.ok_or(missing)?;
     own["Containers"] = on_bridge(own["Name"] == "bridge", &api.engine.list(false).await);
     Ok(Json(own))
 }

@@ -165,8 +165,7 @@ async fn networks(client: &Client, stack: &str, wanted: &[StackNetwork]) -> Resu
         match found {
             Ok(found) => {
                 let scope = text(&found, "/Scope");
-                // The host's own network is the same everywhere.
-                if scope != "swarm" && name != "host" {
+                if scope != "swarm" {
                     bail!(
                         "network {name:?} is declared as external, but it is not in the right scope: {scope:?} instead of \"swarm\""
                     );
