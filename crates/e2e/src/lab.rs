@@ -1,6 +1,6 @@
 //! A lab for one test.
 
-use crate::http::{self, Answer};
+use crate::http::{self, Answer, page};
 use crate::until;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -264,6 +264,60 @@ impl Lab {
             }
             let tasks = self.docker(&["service", "ps", "--no-trunc", service]);
             Err(shown.out + &shown.err + &tasks.out)
+        });
+    }
+
+    /// What a template makes of a service, without the space around it.
+    ///
+    /// # Panics
+    /// When there is no such service.
+    pub fn service(&self, service: &str, template: &str) -> String {
+        let inspect = ["service", "inspect", "--format", template, service];
+        self.docker(&inspect).good().trim().to_owned()
+    }
+
+    /// The ids of the tasks of a service that are wanted, in an order that stays.
+    ///
+    /// # Panics
+    /// When there is no such service.
+    pub fn tasks(&self, service: &str) -> Vec<String> {
+        let wanted = ["service", "ps", "-q", "--no-trunc", "--filter", "desired-state=running"];
+        let shown = self.docker(&[&wanted[..], &[service]].concat()).good();
+        let mut tasks: Vec<String> = shown.lines().map(str::to_owned).collect();
+        tasks.sort();
+        tasks
+    }
+
+    /// The tasks of a service, ended ones too: a line each of node, state and error.
+    pub fn history(&self, service: &str) -> String {
+        let format = "{{.Node}} {{.CurrentState}} {{.Error}}";
+        self.docker(&["service", "ps", "--no-trunc", "--format", format, service]).out
+    }
+
+    /// Waits until the update of a service has ended in this state, e.g. `rollback_completed`.
+    ///
+    /// # Panics
+    /// When it does not within `limit`.
+    pub fn update_ends(&self, service: &str, state: &str, limit: Duration) {
+        let template =
+            "{{if .UpdateStatus}}{{.UpdateStatus.State}}: {{.UpdateStatus.Message}}{{end}}";
+        until(&format!("the update of {service} {state}"), limit, || {
+            let now = self.service(service, template);
+            let ended = now.starts_with(&format!("{state}:"));
+            if ended { Ok(()) } else { Err(now + "\n" + &self.history(service)) }
+        });
+    }
+
+    /// Waits until a page answers at this address with these words in it.
+    ///
+    /// # Panics
+    /// When none does within `limit`.
+    pub fn says(address: &str, path: &str, words: &str, limit: Duration) {
+        until(&format!("{address}{path} says {words}"), limit, || {
+            match page(address, path, Duration::from_secs(5)) {
+                Ok(page) if page.status == 200 && page.body.contains(words) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
         });
     }
 

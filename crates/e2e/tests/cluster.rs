@@ -7,10 +7,6 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-fn replicas(lab: &Lab, service: &str, wanted: &str) {
-    lab.converged(service, wanted, secs(60));
-}
-
 #[test]
 fn small_services_live_a_day() {
     let lab = Lab::up(3, &["busybox", "nginx"]);
@@ -53,9 +49,9 @@ fn services_come_and_scale(lab: &Lab) {
         ])
         .good();
     assert!(out.contains("Service converged") || out.contains("verify"), "{out}");
-    replicas(lab, "web", "2/2");
+    lab.converged("web", "2/2", secs(60));
     lab.docker(&["service", "scale", "web=3"]).good();
-    replicas(lab, "web", "3/3");
+    lab.converged("web", "3/3", secs(60));
     let mut nodes: Vec<u8> = lab.containers(3, "web").into_iter().map(|(node, _)| node).collect();
     nodes.sort_unstable();
     assert_eq!(nodes, [1, 2, 3], "one task a node");
@@ -85,33 +81,38 @@ fn services_come_and_scale(lab: &Lab) {
     assert!(node.contains("web."), "{node}");
 }
 
+/// Streams, lines and bytes stay what they are, of a terminal too.
 fn logs_are_kept_apart(lab: &Lab) {
-    lab.docker(&[
-        "service",
-        "create",
-        "--detach",
-        "--name",
-        "talker",
-        "--stop-grace-period",
-        "1s",
-        "busybox:latest",
-        "sh",
-        "-c",
-        "echo to-out; echo to-err >&2; sleep 1000000",
-    ])
-    .good();
-    replicas(lab, "talker", "1/1");
-    until("both streams", secs(20), || {
+    let talk = |name: &str, option: &str, script: &str| {
+        let create = ["service", "create", "--detach", "--stop-grace-period", "1s", "--name"];
+        let run = ["busybox:latest", "sh", "-c", script];
+        lab.docker(&[&create[..], &[name, option], &run].concat()).good();
+    };
+    let odd = r"head -c 40000 /dev/zero | tr '\000' x; printf 'END\na\001b\000c\377d\n'
+        printf 'gr\303\274n\ttab \033[1mbold\033[0m\n  \nto-out\n'; echo to-err >&2
+        exec sleep 1000000";
+    talk("talker", "--quiet", odd);
+    talk("screen", "--tty", "echo one; echo two >&2; exec sleep 1000000");
+    // The byte that is no text is shown by its sign, here or by the command.
+    let rest = "END\na\u{1}b\0c\u{fffd}d\ngrün\ttab \u{1b}[1mbold\u{1b}[0m\n  \nto-out\n";
+    let wanted = "x".repeat(40_000) + rest;
+    until("both streams", secs(60), || {
         let shown = lab.docker(&["service", "logs", "--raw", "talker"]);
-        let apart = shown.out.trim() == "to-out" && shown.err.trim() == "to-err";
+        let apart = shown.out == wanted && shown.err == "to-err\n";
         if apart { Ok(()) } else { Err(format!("{shown:?}")) }
     });
+    until("the terminal's lines", secs(60), || {
+        let shown = lab.docker(&["service", "logs", "--raw", "screen"]);
+        if shown.out == "one\r\ntwo\r\n" { Ok(()) } else { Err(format!("{shown:?}")) }
+    });
+    let stamped = lab.docker(&["service", "logs", "--raw", "--timestamps", "talker"]).good();
+    assert!(stamped.lines().all(|line| line.matches("Z ").count() == 1), "{stamped}");
     let (node, id) = lab.containers(3, "talker").remove(0);
     let shown = lab.docker_at(node, &["logs", "--timestamps", "--tail", "1", &id]);
     let lines = shown.out + &shown.err;
     assert_eq!(lines.lines().count(), 1, "{lines}");
     assert!(lines.starts_with("20"), "{lines}");
-    lab.docker(&["service", "rm", "talker"]).good();
+    lab.docker(&["service", "rm", "talker", "screen"]).good();
 }
 
 fn commands_run_inside(lab: &Lab) {
@@ -225,7 +226,7 @@ fn constraints_are_honoured_and_explained(lab: &Lab) {
         if told { Ok(()) } else { Err(shown) }
     });
     lab.docker(&["node", "update", "--label-add", "disk=ssd", "node-3"]).good();
-    replicas(lab, "picky", "1/1");
+    lab.converged("picky", "1/1", secs(60));
     assert_eq!(lab.containers(3, "picky")[0].0, 3);
     lab.docker(&["service", "rm", "picky"]).good();
 }
@@ -242,7 +243,7 @@ fn updates_replace_tasks(lab: &Lab) {
         "web",
     ])
     .good();
-    replicas(lab, "web", "3/3");
+    lab.converged("web", "3/3", secs(60));
     until("every container is new", secs(60), || {
         let now = lab.containers(3, "web");
         let new = now.len() == 3 && now.iter().all(|container| !before.contains(container));
@@ -369,7 +370,7 @@ fn joins_are_guarded(lab: &Lab) {
     let id = lab.docker(&["node", "ls", "--format", "{{.ID}} {{.Status}}"]).good();
     let old = id.lines().find(|line| line.ends_with("Down")).expect("the old one is listed");
     lab.docker(&["node", "rm", old.split(' ').next().unwrap_or_default()]).good();
-    replicas(lab, "web", "3/3");
+    lab.converged("web", "3/3", secs(60));
 }
 
 fn unknown_endpoints_say_what_is_missing(lab: &Lab) {
@@ -400,7 +401,7 @@ fn skep_speaks_the_same_verbs(lab: &Lab) {
     )
     .good();
     assert!(out.contains("Creating service small_a"), "{out}");
-    replicas(lab, "small_a", "1/1");
+    lab.converged("small_a", "1/1", secs(60));
     let services = lab.skep(&["stack", "services", "small"]).good();
     assert!(services.contains("small_a") && services.contains("1/1"), "{services}");
     lab.skep(&["stack", "rm", "small"]).good();
@@ -428,6 +429,6 @@ fn a_daemon_killed_again_and_again_loses_nothing(lab: &Lab) {
             if shown.out.contains(&name) { Ok(()) } else { Err(shown.out + &shown.err) }
         });
     }
-    replicas(lab, "web", "3/3");
+    lab.converged("web", "3/3", secs(60));
     assert_eq!(lab.containers(3, "web"), before, "no container was touched");
 }

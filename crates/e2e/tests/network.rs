@@ -55,22 +55,19 @@ fn resolve(lab: &Lab, service: &str, name: &str) -> BTreeSet<String> {
 
 /// The virtual addresses of a service.
 fn vips(lab: &Lab, service: &str) -> BTreeSet<String> {
-    let format = "{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}";
-    let shown = lab.docker(&["service", "inspect", "--format", format, service]).good();
+    let shown = lab.service(service, "{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}");
     let address = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
     shown.split_whitespace().map(address).collect()
 }
 
 /// The addresses of a service's tasks that should run.
 fn addresses(lab: &Lab, service: &str) -> BTreeSet<String> {
-    let ids = ["service", "ps", "-q", "--no-trunc", "--filter", "desired-state=running", service];
-    let ids = lab.docker(&ids).good();
     let format = "{{range .NetworksAttachments}}{{range .Addresses}}{{.}} {{end}}{{end}}";
-    let of = |id: &str| {
+    let of = |id: &String| {
         let shown = lab.docker(&["inspect", "--type", "task", "--format", format, id]).good();
         shown.split('/').next().unwrap_or_default().trim().to_owned()
     };
-    ids.lines().map(of).collect()
+    lab.tasks(service).iter().map(of).collect()
 }
 
 fn resolves(lab: &Lab, name: &str, wanted: impl Fn() -> BTreeSet<String>) {
@@ -82,12 +79,17 @@ fn resolves(lab: &Lab, name: &str, wanted: impl Fn() -> BTreeSet<String>) {
 
 fn names_are_found_in_any_case(lab: &Lab) {
     create(lab, &["--name", "mixed-Web", "--network", "net", "--replicas", "2"]);
+    // As long as a name can be, and with what is no character of a host's name.
+    let long = format!("under_score-{}", "x".repeat(51));
+    create(lab, &["--name", &long, "--network", "net"]);
     lab.converged("mixed-Web", "2/2", secs(60));
+    lab.converged(&long, "1/1", secs(60));
+    resolves(lab, &long, || vips(lab, &long));
     for name in ["mixed-Web", "mixed-web", "MIXED-WEB"] {
         resolves(lab, name, || vips(lab, "mixed-Web"));
     }
     resolves(lab, "TASKS.Mixed-wEB", || addresses(lab, "mixed-Web"));
-    lab.docker(&["service", "rm", "mixed-Web"]).good();
+    lab.docker(&["service", "rm", "mixed-Web", &long]).good();
 }
 
 fn a_round_robin_name_follows_its_tasks(lab: &Lab) {

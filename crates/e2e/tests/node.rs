@@ -11,19 +11,6 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-fn replicas(lab: &Lab, service: &str, wanted: &str) {
-    until(&format!("{service} {wanted}"), secs(90), || {
-        let filter = format!("name={service}");
-        let shown =
-            lab.docker(&["service", "ls", "--filter", &filter, "--format", "{{.Replicas}}"]);
-        if shown.out.trim() == wanted {
-            Ok(())
-        } else {
-            Err(shown.out + &shown.err + &lab.docker(&["service", "ps", "--no-trunc", service]).out)
-        }
-    });
-}
-
 #[test]
 fn a_node_says_only_what_it_knows() {
     let lab = Lab::up(2, &["busybox", "nginx"]);
@@ -31,7 +18,6 @@ fn a_node_says_only_what_it_knows() {
     a_published_port_is_not_given_away(&lab);
     a_published_port_that_a_node_does_not_have_is_told_by_the_node(&lab);
     an_unhealthy_task_gets_its_signal(&lab);
-    a_missing_source_keeps_the_restart_delay(&lab);
     a_dead_mount_freezes_nothing(&lab);
     a_moved_tag_arrives(&lab);
     a_containerd_that_dies_comes_back(&lab);
@@ -56,7 +42,7 @@ fn many_processes_at_once_are_quick(lab: &Lab) {
 fn a_published_port_is_not_given_away(lab: &Lab) {
     let create = ["service", "create", "--detach", "--name", "web", "--publish", "8090:80"];
     lab.docker(&[&create[..], &["nginx:latest"]].concat()).good();
-    replicas(lab, "web", "1/1");
+    lab.converged("web", "1/1", secs(90));
     let run = ["run", "--rm", "--publish", "8090:80", "busybox:latest", "true"];
     let refused = lab.docker(&run).bad();
     assert!(refused.contains("0.0.0.0:8090 failed: port is already allocated"), "{refused}");
@@ -112,7 +98,7 @@ fn an_unhealthy_task_gets_its_signal(lab: &Lab) {
         script,
     ])
     .good();
-    replicas(lab, "sick", "1/1");
+    lab.converged("sick", "1/1", secs(90));
     let container = lab.containers(2, "sick").remove(0);
     lab.inside(&container, "rm /ok").good();
     until("the task has failed", secs(40), || {
@@ -122,37 +108,6 @@ fn an_unhealthy_task_gets_its_signal(lab: &Lab) {
     let logs = lab.docker_at(container.0, &["logs", &container.1]).good();
     assert_eq!(logs.trim(), "asked to stop");
     lab.docker(&["service", "rm", "sick"]).good();
-}
-
-fn a_missing_source_keeps_the_restart_delay(lab: &Lab) {
-    let source = format!("/tmp/skep-e2e-source-{}", std::process::id());
-    let mount = format!("type=bind,source={source},target=/data");
-    lab.docker(&[
-        "service",
-        "create",
-        "--detach",
-        "--name",
-        "bound",
-        "--mount",
-        &mount,
-        "--restart-delay",
-        "3s",
-        "--stop-grace-period",
-        "1s",
-        "busybox:latest",
-        "sleep",
-        "1000000",
-    ])
-    .good();
-    let reason = format!("bind source path does not exist: {source}");
-    until("a rejected task", secs(30), || {
-        let shown = lab.docker(&["service", "ps", "--no-trunc", "bound"]).out;
-        if shown.contains(&reason) { Ok(()) } else { Err(shown) }
-    });
-    std::fs::create_dir(&source).expect("a folder is made");
-    replicas(lab, "bound", "1/1");
-    lab.docker(&["service", "rm", "bound"]).good();
-    std::fs::remove_dir(&source).expect("the folder goes");
 }
 
 /// A file system whose server never answers, as an NFS mount is without its server.
@@ -304,7 +259,7 @@ fn a_moved_tag_arrives(lab: &Lab) {
     let only_here = ["service", "create", "--detach", "--name", "here", "busybox:latest"];
     let said = lab.docker(&[&only_here[..], &["sleep", "1000000"]].concat());
     assert!(said.ok && said.err.contains("could not be accessed on a registry"), "{said:?}");
-    replicas(lab, "here", "1/1");
+    lab.converged("here", "1/1", secs(90));
     for service in ["pinned", "loose", "here"] {
         lab.docker(&["service", "rm", service]).good();
     }
@@ -344,7 +299,7 @@ fn stacks_ask_when_they_are_told_to(
 fn a_containerd_that_dies_comes_back(lab: &Lab) {
     let create = ["service", "create", "--detach", "--name", "steady", "--replicas", "2"];
     lab.docker(&[&create[..], &["busybox:latest", "sleep", "1000000"]].concat()).good();
-    replicas(lab, "steady", "2/2");
+    lab.converged("steady", "2/2", secs(90));
     let before = lab.containers(2, "steady");
     lab.kill_containerd();
     until("containerd is back", secs(30), || {

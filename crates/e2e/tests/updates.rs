@@ -1,6 +1,7 @@
 //! Updates, restarts and networks: what the planner decides, seen by users. One lab for all.
 
-use e2e::{Lab, until};
+use e2e::{Client, Lab, until};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -15,6 +16,7 @@ fn what_changes_is_what_was_asked_for() {
     ports_and_spelled_out_defaults_replace_no_task(&lab);
     a_failed_start_first_update_leaves_good_tasks_alone(&lab);
     an_update_that_continues_moves_on(&lab);
+    many_and_odd_variables_arrive_as_they_are(&lab);
     let left = lab.down();
     assert!(left.is_empty(), "{left:#?}");
 }
@@ -25,35 +27,19 @@ fn sleeper(lab: &Lab, name: &str, options: &[&str]) {
     lab.docker(&[&head, options, &["busybox:latest", "sleep", "1000000"]].concat()).good();
 }
 
+/// Makes a service of containers that say "well" at a published port.
+fn web(lab: &Lab, name: &str, port: u16, options: &[&str]) {
+    let serve = "mkdir /w && echo well > /w/index.html && exec httpd -f -p 80 -h /w";
+    let publish = format!("{port}:80");
+    // By itself, the server does not hear that it should stop.
+    let own = ["--publish", &publish, "--stop-signal", "SIGKILL"];
+    let head = ["service", "create", "--detach", "--name", name];
+    let image = ["busybox:latest", "sh", "-c", serve];
+    lab.docker(&[&head[..], &own, options, &image].concat()).good();
+}
+
 fn update(lab: &Lab, service: &str, options: &[&str]) {
     lab.docker(&[&["service", "update", "--detach"], options, &[service]].concat()).good();
-}
-
-/// What a template makes of a service.
-fn shown(lab: &Lab, service: &str, template: &str) -> String {
-    lab.docker(&["service", "inspect", "--format", template, service]).good().trim().to_owned()
-}
-
-/// The tasks of a service that are wanted, in some order that stays.
-fn tasks(lab: &Lab, service: &str) -> Vec<String> {
-    let wanted = ["--filter", "desired-state=running", "--no-trunc", "-q"];
-    let out = lab.docker(&[&["service", "ps"], &wanted[..], &[service]].concat()).good();
-    let mut tasks: Vec<String> = out.lines().map(str::to_owned).collect();
-    tasks.sort();
-    tasks
-}
-
-fn history(lab: &Lab, service: &str) -> String {
-    let format = "{{.Node}} {{.CurrentState}} {{.Error}}";
-    lab.docker(&["service", "ps", "--no-trunc", "--format", format, service]).out
-}
-
-fn ends_as(lab: &Lab, service: &str, state: &str) {
-    let template = "{{if .UpdateStatus}}{{.UpdateStatus.State}}: {{.UpdateStatus.Message}}{{end}}";
-    until(&format!("the update of {service} {state}"), LIMIT, || {
-        let now = shown(lab, service, template);
-        if now.starts_with(&format!("{state}:")) { Ok(()) } else { Err(now) }
-    });
 }
 
 fn names_and_constraints_are_read_as_docker_does(lab: &Lab) {
@@ -72,7 +58,7 @@ fn names_and_constraints_are_read_as_docker_does(lab: &Lab) {
     lab.docker(&["node", "update", "--label-add", "region=EU West", "node-2"]).good();
     sleeper(lab, "west", &["--constraint", "node.labels.region == eu west"]);
     lab.converged("west", "1/1", LIMIT);
-    assert!(history(lab, "west").starts_with("node-2 "), "{}", history(lab, "west"));
+    assert!(lab.history("west").starts_with("node-2 "), "{}", lab.history("west"));
     lab.docker(&["service", "rm", "west"]).good();
 }
 
@@ -90,7 +76,7 @@ fn addresses_come_from_the_range_and_run_out_aloud(lab: &Lab) {
     // The service has one address, two tasks have the others but for the one that is kept.
     sleeper(lab, "full", &["--network", "narrow", "--replicas", "3"]);
     until("the third task says what is missing", LIMIT, || {
-        let said = history(lab, "full");
+        let said = lab.history("full");
         let told = said.contains("no free address in 10.77.0.132/30 (network narrow)");
         if told { Ok(()) } else { Err(said) }
     });
@@ -113,7 +99,7 @@ fn a_removed_network_carries_tasks_that_still_stop(lab: &Lab) {
     lab.converged("two", "1/1", LIMIT);
     let one = lab.containers(3, "one").remove(0);
     let template = "{{index (index .NetworksAttachments 0).Addresses 0}}";
-    let inspect = ["inspect", "--type", "task", "--format", template, &tasks(lab, "two")[0]];
+    let inspect = ["inspect", "--type", "task", "--format", template, &lab.tasks("two")[0]];
     let address = lab.docker(&inspect).good();
     let ping = format!("ping -c 1 -W 2 {}", address.split('/').next().unwrap_or_default());
     until("the two reach each other", LIMIT, || {
@@ -135,50 +121,94 @@ fn a_removed_network_carries_tasks_that_still_stop(lab: &Lab) {
 }
 
 fn a_rejected_task_keeps_the_restart_delay(lab: &Lab) {
-    let missing = "type=bind,source=/tmp/skep-is-missing,target=/data";
+    let source = lab.folder().join("missing").display().to_string();
+    let missing = format!("type=bind,source={source},target=/data");
     #[expect(clippy::disallowed_methods, reason = "how long it took is what is tested")]
     let start = Instant::now();
-    sleeper(lab, "lost", &["--mount", missing, "--restart-delay", "3s"]);
+    sleeper(lab, "lost", &["--mount", &missing, "--restart-delay", "3s"]);
     // The second one is prepared at once and starts after the delay.
     until("four tries", LIMIT, || {
-        let said = history(lab, "lost");
+        let said = lab.history("lost");
         if said.matches("Rejected").count() >= 4 { Ok(()) } else { Err(said) }
     });
     assert!(start.elapsed() > Duration::from_secs(5), "{:?}", start.elapsed());
+    let said = lab.history("lost");
+    assert!(said.contains(&format!("bind source path does not exist: {source}")), "{said}");
+    // Nobody made it; once it is there, the next try runs.
+    std::fs::create_dir(&source).expect("it is not there yet");
+    lab.converged("lost", "1/1", LIMIT);
+    let container = lab.containers(3, "lost").remove(0);
+    lab.inside(&container, "touch /data/x").good();
+    assert!(lab.folder().join("missing/x").exists());
     lab.docker(&["service", "rm", "lost"]).good();
 }
 
 fn ports_and_spelled_out_defaults_replace_no_task(lab: &Lab) {
-    sleeper(lab, "web", &["--publish", "22320:80", "--update-order", "start-first"]);
+    web(lab, "web", 22320, &["--update-order", "start-first"]);
     lab.converged("web", "1/1", LIMIT);
-    let before = tasks(lab, "web");
+    let before = lab.tasks("web");
+    Lab::says(&lab.at(3, 22320), "/", "well", LIMIT);
+    let client = Client::start(&lab.at(3, 22320), "/", 200);
     update(lab, "web", &["--publish-add", "22321:80"]);
-    ends_as(lab, "web", "completed");
-    assert_eq!(tasks(lab, "web"), before);
-    let defaults = ["--stop-grace-period", "10s", "--restart-condition", "any", "--replicas", "1"];
-    update(lab, "web", &defaults);
-    ends_as(lab, "web", "completed");
-    assert_eq!(tasks(lab, "web"), before);
+    lab.update_ends("web", "completed", LIMIT);
+    Lab::says(&lab.at(3, 22321), "/", "well", LIMIT);
+    let seen = client.stop();
+    assert!(seen.failures.is_empty(), "the old port failed: {:?}", seen.failures);
+    let restart = ["--restart-condition", "any", "--restart-delay", "5s"];
+    for defaults in [
+        &["--replicas", "1", "--stop-grace-period", "10s"][..],
+        &[&restart[..], &["--restart-max-attempts", "0"]].concat(),
+        &["--update-order", "stop-first", "--update-parallelism", "1"],
+        &[],
+    ] {
+        update(lab, "web", defaults);
+    }
     let ingress = lab.docker(&["network", "inspect", "--format", "{{.Id}}", "ingress"]).good();
-    let vips = shown(lab, "web", "{{range .Endpoint.VirtualIPs}}{{.NetworkID}} {{end}}");
+    let vips = lab.service("web", "{{range .Endpoint.VirtualIPs}}{{.NetworkID}} {{end}}");
     assert_eq!(vips, ingress.trim());
+    // What is new shows that all updates were looked at, and that they replaced nothing.
+    update(lab, "web", &["--replicas", "2"]);
+    lab.converged("web", "2/2", LIMIT);
+    assert_eq!(lab.history("web").lines().count(), 2, "{}", lab.history("web"));
+    assert!(lab.tasks("web").contains(&before[0]));
     lab.docker(&["service", "rm", "web"]).good();
 }
 
+/// One update makes tasks that end at once, the other tasks that never become healthy.
 fn a_failed_start_first_update_leaves_good_tasks_alone(lab: &Lab) {
     let action = ["--update-failure-action", "rollback", "--update-parallelism", "0"];
-    let order = ["--update-order", "start-first", "--restart-delay", "1s", "--replicas", "2"];
-    sleeper(lab, "good", &[&action[..], &order].concat());
-    lab.converged("good", "2/2", LIMIT);
-    let before = tasks(lab, "good");
-    update(lab, "good", &["--args", "sh -c 'sleep 1; exit 3'"]);
-    ends_as(lab, "good", "rollback_completed");
-    until("only the first tasks", LIMIT, || {
-        let now = tasks(lab, "good");
-        if now == before { Ok(()) } else { Err(format!("{now:?} {}", history(lab, "good"))) }
+    let order = ["--update-order", "start-first", "--rollback-order", "start-first"];
+    let pace = ["--update-delay", "2s", "--restart-delay", "1s", "--replicas", "2"];
+    let all = [&action[..], &order, &pace].concat();
+    let check = ["--health-cmd", "test -e /w/index.html", "--health-interval", "500ms"];
+    let retries = ["--health-retries", "2"];
+    web(lab, "good", 22330, &all);
+    web(lab, "checked", 22331, &[&all[..], &check, &retries].concat());
+    let watched = [("good", 22330), ("checked", 22331)].map(|(name, port)| {
+        lab.converged(name, "2/2", LIMIT);
+        Lab::says(&lab.at(3, port), "/", "well", LIMIT);
+        (name, lab.tasks(name), Client::start(&lab.at(3, port), "/", 200))
     });
-    assert!(lab.containers(3, "good").len() >= 2);
-    lab.docker(&["service", "rm", "good"]).good();
+    update(lab, "good", &["--args", "sh -c 'exit 3'"]);
+    update(lab, "checked", &["--health-cmd", "false"]);
+    for (name, before, client) in watched {
+        lab.update_ends(name, "rollback_completed", LIMIT);
+        until("only the first tasks", LIMIT, || {
+            let now = lab.tasks(name);
+            if now == before { Ok(()) } else { Err(format!("{now:?} {}", lab.history(name))) }
+        });
+        for task in before {
+            let inspect = ["inspect", "--type", "task", "--format", "{{.Status.State}}", &task];
+            assert_eq!(lab.docker(&inspect).good().trim(), "running", "{}", lab.history(name));
+        }
+        let seen = client.stop();
+        assert!(seen.failures.is_empty(), "{name}: {:?} of {}", seen.failures, seen.requests);
+    }
+    let args = "{{index .Spec.TaskTemplate.ContainerSpec.Args 0}}";
+    assert_eq!(lab.service("good", args), "sh");
+    let test = "{{index .Spec.TaskTemplate.ContainerSpec.Healthcheck.Test 1}}";
+    assert_eq!(lab.service("checked", test), "test -e /w/index.html");
+    lab.docker(&["service", "rm", "good", "checked"]).good();
 }
 
 fn an_update_that_continues_moves_on(lab: &Lab) {
@@ -186,9 +216,47 @@ fn an_update_that_continues_moves_on(lab: &Lab) {
     sleeper(lab, "on", &[&action[..], &["--replicas", "2"]].concat());
     lab.converged("on", "2/2", LIMIT);
     update(lab, "on", &["--mount-add", "type=bind,source=/tmp/skep-is-missing,target=/data"]);
-    ends_as(lab, "on", "completed");
+    lab.update_ends("on", "completed", LIMIT);
     update(lab, "on", &["--mount-rm", "/data"]);
-    ends_as(lab, "on", "completed");
+    lab.update_ends("on", "completed", LIMIT);
     lab.converged("on", "2/2", LIMIT);
     lab.docker(&["service", "rm", "on"]).good();
+}
+
+/// A thousand variables from a file, and values with everything that a shell or a template knows.
+fn many_and_odd_variables_arrive_as_they_are(lab: &Lab) {
+    let mut wanted: BTreeSet<String> =
+        (0..1000).map(|n| format!("V{n}=value number {n}")).collect();
+    let odd =
+        ["U=grüße 🐝 日本", "Q=it's \"quoted\" & <b>\\n</b>", "EQ=a=b==c", "SP=  two spaces  "];
+    wanted.extend(odd.map(str::to_owned));
+    let shell = ["EMPTY=", "BS=C:\\dir\\$HOME `x` $(y)", "PCT=100% %s"];
+    wanted.extend(shell.map(str::to_owned));
+    let file = lab.folder().join("variables");
+    let text: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    std::fs::write(&file, text.join("\n") + "\n").expect("a file");
+    let templates = ["--env", "T={{.Service.Name}}-{{.Task.Slot}}", "--env", "L={{\"{{\"}}.Nope}}"];
+    let file = file.display().to_string();
+    let pace = ["--stop-grace-period", "1s", "--update-monitor", "1s", "--env-file", &file];
+    sleeper(lab, "odd", &[&pace[..], &templates].concat());
+    lab.converged("odd", "1/1", LIMIT);
+    wanted.extend(["T=odd-1".to_owned(), "L={{.Nope}}".to_owned()]);
+    let inside = || -> BTreeSet<String> {
+        let container = lab.containers(3, "odd").remove(0);
+        lab.inside(&container, "env").good().lines().map(str::to_owned).collect()
+    };
+    let missing: Vec<String> = wanted.difference(&inside()).cloned().collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    for _ in 0..5 {
+        update(lab, "odd", &[]);
+    }
+    update(lab, "odd", &["--env-add", "V500=changed", "--env-rm", "V501"]);
+    lab.update_ends("odd", "completed", LIMIT);
+    assert_eq!(lab.history("odd").lines().count(), 2, "one was replaced: {}", lab.history("odd"));
+    assert!(wanted.remove("V501=value number 501") && wanted.remove("V500=value number 500"));
+    wanted.insert("V500=changed".into());
+    let now = inside();
+    let missing: Vec<&String> = wanted.difference(&now).collect();
+    assert!(missing.is_empty() && !now.iter().any(|line| line.starts_with("V501=")), "{missing:?}");
+    lab.docker(&["service", "rm", "odd"]).good();
 }
