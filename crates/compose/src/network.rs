@@ -38,8 +38,8 @@ fn network(key: &str, node: &Node, around: &Around<'_>, log: &mut Log) -> StackN
     }
     if let Some(node) = fields.take("driver_opts") {
         spec.driver_options = labels(node, log);
-        if spec.driver_options.contains_key("encrypted") {
-            log.error(node, "encrypted overlays are not supported by skep yet");
+        if let Err(fault) = spec.check_options() {
+            log.error(node, fault.message);
         }
     }
     if let Some(node) = fields.take("attachable") {

@@ -49,7 +49,16 @@ pub struct NetworkSpec {
     pub aux_addresses: BTreeMap<String, Ipv4Addr>,
 }
 
+/// Options of Docker's driver that are not honoured, and why.
+const REFUSED_OPTIONS: &[(&str, &str)] = &[
+    ("encrypted", "overlays are not encrypted yet"),
+    (NetworkSpec::VXLAN_ID, "the cluster draws it"),
+    ("dsr", "answers go back the way that requests came"),
+];
+
 impl NetworkSpec {
+    /// Docker's option for the identifier of the tunnel.
+    pub const VXLAN_ID: &str = "com.docker.network.driver.overlay.vxlanid_list";
     /// Docker's option for the MTU of the underlay.
     pub const MTU: &str = "com.docker.network.driver.mtu";
 
@@ -57,6 +66,27 @@ impl NetworkSpec {
     /// an interface on the network has the tunnel's 50 bytes less.
     pub fn mtu(&self) -> u32 {
         self.driver_options.get(Self::MTU).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Says which option of Docker's driver is not honoured, or has a wrong value. Those that it
+    /// does not know pass, as with Docker.
+    ///
+    /// # Errors
+    /// [`Fault::not_implemented`] or [`Fault::invalid`], with the option and its value.
+    pub fn check_options(&self) -> Result<(), Fault> {
+        for (option, advice) in REFUSED_OPTIONS {
+            if let Some(value) = self.driver_options.get(*option) {
+                return Err(Fault::not_implemented(&format!(
+                    "Options.{option}={value} ({advice})"
+                )));
+            }
+        }
+        match self.driver_options.get(Self::MTU) {
+            Some(value) if value.trim().parse::<u32>().is_err() => {
+                Err(Fault::invalid(format!("invalid MTU value: {}={value}", Self::MTU)))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -113,6 +143,25 @@ impl NetworkSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::FaultKind;
+
+    #[test]
+    fn options_of_the_driver_are_honoured_or_refused_by_name() {
+        let said = |option: &str, value: &str| {
+            let driver_options = Labels::from([(option.to_owned(), value.to_owned())]);
+            NetworkSpec { driver_options, ..NetworkSpec::default() }.check_options()
+        };
+        for (option, value) in [("encrypted", ""), ("dsr", ""), (NetworkSpec::VXLAN_ID, "4097")] {
+            let fault = said(option, value).unwrap_err();
+            assert_eq!(fault.kind, FaultKind::NotImplemented);
+            assert!(fault.message.contains(option), "{fault}");
+        }
+        assert_eq!(said(NetworkSpec::MTU, "1400"), Ok(()));
+        for wrong in ["", "much", "-1"] {
+            assert_eq!(said(NetworkSpec::MTU, wrong).unwrap_err().kind, FaultKind::Invalid);
+        }
+        assert_eq!(said("com.example.mine", "1"), Ok(()));
+    }
 
     fn check(subnet: &str, range: &str, aux: &[(&str, [u8; 4])]) -> String {
         let net: Option<Ipv4Net> = subnet.parse().ok();

@@ -1,6 +1,5 @@
 //! Networks: `POST /networks/create` in, network resources out.
 
-use crate::request::table::refusal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{Fault, Labels, Network, NetworkSpec, Subnet};
@@ -36,16 +35,6 @@ struct IpamConfigJson {
     aux: Labels,
 }
 
-/// Options of Docker's overlay driver that are not honoured. Those that it does not know pass, as
-/// with Docker.
-const REFUSED_OPTIONS: &[(&str, &str)] = &[
-    ("encrypted", "overlays are not encrypted yet"),
-    (VXLAN_ID, "the cluster draws it"),
-    ("dsr", "answers go back the way that requests came"),
-];
-
-const VXLAN_ID: &str = "com.docker.network.driver.overlay.vxlanid_list";
-
 impl CreateJson {
     pub(crate) fn parse(self) -> Result<NetworkSpec, Fault> {
         match self.driver.as_str() {
@@ -61,16 +50,11 @@ impl CreateJson {
                 return Err(Fault::not_implemented(&text));
             }
         }
-        for (option, advice) in REFUSED_OPTIONS {
-            if let Some(value) = self.options.get(*option) {
-                return Err(refusal(&format!("Options.{option}"), value, advice));
-            }
-        }
         if self.ipam.config.len() > 1 {
             return Err(Fault::not_implemented("a network with more than one subnet"));
         }
         let config = self.ipam.config.into_iter().next().unwrap_or_default();
-        Ok(NetworkSpec {
+        let spec = NetworkSpec {
             name: self.name,
             labels: self.labels,
             driver: "overlay".to_owned(),
@@ -81,7 +65,9 @@ impl CreateJson {
             subnet: subnet(&config)?,
             ip_range: range(&config.range)?,
             aux_addresses: config.aux.into_iter().map(aux).collect::<Result<_, _>>()?,
-        })
+        };
+        spec.check_options()?;
+        Ok(spec)
     }
 }
 
@@ -152,7 +138,7 @@ fn ipam(network: &Network) -> Value {
 fn options(network: &Network) -> Labels {
     let mut options = network.spec.driver_options.clone();
     if network.vni != 0 {
-        options.insert(VXLAN_ID.into(), network.vni.to_string());
+        options.insert(NetworkSpec::VXLAN_ID.into(), network.vni.to_string());
     }
     options
 }
@@ -292,7 +278,8 @@ mod tests {
 
     #[test]
     fn options_of_dockers_that_are_not_honoured_are_refused_by_name() {
-        for (option, value) in [(VXLAN_ID, "4097"), ("encrypted", ""), ("dsr", "true")] {
+        for (option, value) in [(NetworkSpec::VXLAN_ID, "4097"), ("encrypted", ""), ("dsr", "true")]
+        {
             let fault =
                 parse(&format!(r#"{{"Driver":"overlay","Options":{{"{option}":"{value}"}}}}"#));
             let fault = fault.unwrap_err();

@@ -65,10 +65,7 @@ fn check(view: &View, spec: &NetworkSpec) -> Result<(), Fault> {
     if view.network_named(name).is_some() {
         return Err(Fault::conflict(format!("network with name {name} already exists")));
     }
-    if spec.driver_options.contains_key("encrypted") {
-        return Err(Fault::not_implemented("an encrypted overlay network"));
-    }
-    Ok(())
+    spec.check_options()
 }
 
 /// Also puts the subnet in its usual form.
