@@ -117,18 +117,7 @@ impl Lab {
     /// # Panics
     /// When it does not run.
     pub fn kill_containerd(&self) {
-        let config = self.folder.join("run/containerd/config.toml").display().to_string();
-        let entries = std::fs::read_dir("/proc").expect("there is /proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let ours = |pid: &i32| {
-            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let mut words = line.split('\0');
-            words.next().is_some_and(|program| program.ends_with("containerd"))
-                && words.any(|word| word == config)
-        };
-        let pid = pids.into_iter().find(ours).expect("the lab has a containerd");
-        let pid = nix::unistd::Pid::from_raw(pid);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is killed");
+        kill_containerd(&self.folder.join("run"));
     }
 
     /// The docker socket of a node.
@@ -397,6 +386,25 @@ impl Drop for Lab {
             eprintln!("cannot remove {}: {error}", self.folder.display());
         }
     }
+}
+
+/// Kills the containerd of whoever has this run folder.
+///
+/// # Panics
+/// When it does not run.
+pub fn kill_containerd(run: &Path) {
+    let config = run.join("containerd/config.toml").display().to_string();
+    let entries = std::fs::read_dir("/proc").expect("there is /proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let ours = |pid: &i32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split('\0');
+        words.next().is_some_and(|program| program.ends_with("containerd"))
+            && words.any(|word| word == config)
+    };
+    let pid = pids.into_iter().find(ours).expect("there is a containerd");
+    let pid = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is killed");
 }
 
 /// A program of this build.

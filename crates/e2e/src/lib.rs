@@ -10,7 +10,7 @@ mod lab;
 
 pub use client::{Client, Seen};
 pub use http::{Answer, Page, page};
-pub use lab::{Lab, Shown, images, program};
+pub use lab::{Lab, Shown, images, kill_containerd, program};
 
 use std::time::Duration;
 

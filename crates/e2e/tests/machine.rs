@@ -1,6 +1,6 @@
 //! What a machine holds: labs beside each other, a daemon of its own, and nothing afterwards.
 
-use e2e::{Lab, Shown, images, page, program, until};
+use e2e::{Lab, Shown, images, kill_containerd, page, program, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::os::unix::process::CommandExt;
@@ -108,6 +108,15 @@ impl Machine {
         });
     }
 
+    /// Kills the daemon's own containerd, which the daemon starts again.
+    fn lose_containerd(&self) {
+        kill_containerd(Path::new(&self.path("run")));
+        until("containerd is back", secs(60), || {
+            let shown = self.docker(&["run", "--rm", "nginx:latest", "true"]);
+            if shown.ok { Ok(()) } else { Err(shown.err) }
+        });
+    }
+
     /// Ends the daemon as a service manager does.
     fn stop(&mut self) {
         let mut daemon = self.daemon.take().expect("it runs");
@@ -185,6 +194,7 @@ fn nothing_is_left_of_a_node_that_is_taken_off() {
     assert!(std::fs::symlink_metadata(&socket).is_err());
 
     machine.start();
+    machine.lose_containerd();
     machine.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1"]).good();
     let web = ["service", "create", "--name", "web", "--publish", "8080:80", "nginx:latest"];
     machine.docker(&web).good();

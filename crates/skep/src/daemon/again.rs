@@ -114,6 +114,27 @@ mod tests {
 
     #[tokio::test]
     #[ignore = "it is what another test starts"]
+    async fn panics_once() {
+        if has_returned() {
+            println!("process {} is back", std::process::id());
+            return;
+        }
+        let start = async |scope: &mut Scope| {
+            let token = scope.token();
+            // Who goes on while it can, ends with the one that cannot.
+            scope.spawn("lives", async move {
+                token.cancelled().await;
+                Ok::<(), BoxError>(())
+            });
+            scope.spawn("panics", async { panic!("broken") as Result<(), BoxError> });
+            Ok(())
+        };
+        let error = live(start, || {}).await.unwrap_err();
+        panic!("{error:#}");
+    }
+
+    #[tokio::test]
+    #[ignore = "it is what another test starts"]
     async fn fails_while_it_ends() {
         assert!(!has_returned(), "it came back");
         let start = async |scope: &mut Scope| {
@@ -141,13 +162,15 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_fails_comes_back_as_the_same_process() {
-        let child = start("fails_once");
-        let id = child.id();
-        let output = child.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{text}");
-        assert!(text.contains(&format!("process {id} is back")), "{text}");
+    fn a_daemon_that_fails_or_panics_comes_back_as_the_same_process() {
+        for test in ["fails_once", "panics_once"] {
+            let child = start(test);
+            let id = child.id();
+            let output = child.wait_with_output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{text}");
+            assert!(text.contains(&format!("process {id} is back")), "{text}");
+        }
     }
 
     #[test]
