@@ -31,6 +31,7 @@ pub struct Kernel {
 struct KernelState {
     held: Desired,
     applied: usize,
+    retried: usize,
     repaired: usize,
     failures: usize,
     outcome: Outcome,
@@ -51,6 +52,11 @@ impl Kernel {
     /// How often it was asked to apply something.
     pub fn applied(&self) -> usize {
         locked(&self.state).applied
+    }
+
+    /// How often it was asked to try what failed again.
+    pub fn retried(&self) -> usize {
+        locked(&self.state).retried
     }
 
     /// How often it was asked to look at more than what differs.
@@ -100,7 +106,8 @@ impl discovery::Kernel for Kernel {
             return Err(KernelFailure);
         }
         state.applied += 1;
-        state.repaired += usize::from(depth != Depth::Change);
+        state.retried += usize::from(depth == Depth::Retry);
+        state.repaired += usize::from(depth > Depth::Retry);
         if state.failures > 0 {
             state.failures -= 1;
             let node = Some(KernelFailure.to_string());

@@ -27,9 +27,10 @@ use tokio_util::sync::CancellationToken;
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// Packets that are answered before the loop looks at anything else.
 const BATCH: usize = 64;
-/// Questions of one container that wait for upstream, of all that may. More are answered SERVFAIL:
-/// one that asks too much leaves room for the others.
+/// Questions of one container that wait for upstream, at most. More are answered SERVFAIL.
 const FORWARDS: usize = 128;
+/// As many of them wait whatever others ask. Those beyond take slots that are common to all.
+const ASSURED: usize = 8;
 /// TCP connections of one container. More wait in the listen queue.
 const CONNECTIONS: usize = 32;
 /// A connection on which nothing is asked for this long is closed.
@@ -171,23 +172,32 @@ struct Source<S> {
     slots: Arc<Semaphore>,
 }
 
-/// Room for one question that waits for upstream: among the container's own, and among all.
-type Slot = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+/// Room for one question that waits for upstream: among the container's own, and among all where it
+/// is not one of the first.
+type Slot = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 impl<S: port::Sockets> Source<S> {
     /// Says whether a question can wait for upstream; if not, writes the answer.
     fn slot(&self, zone: &Zone, packet: &[u8], out: &mut Vec<u8>) -> Option<Slot> {
-        let way = self.way(zone.upstream());
-        if way.is_none_or(|way| self.upstreams.is_empty(way)) {
+        let way = self.way(zone.upstream()).filter(|way| !self.upstreams.is_empty(*way));
+        let Some(way) = way else {
             refuse(packet, OptRcode::NXDOMAIN, out);
             return None;
-        }
-        let own = Arc::clone(&self.slots).try_acquire_owned().ok();
-        let slot = own.and_then(|own| Some((own, self.upstreams.slot()?)));
+        };
+        let slot = self.take(way);
         if slot.is_none() {
             refuse(packet, OptRcode::SERVFAIL, out);
         }
         slot
+    }
+
+    fn take(&self, way: Way<'_>) -> Option<Slot> {
+        let held = FORWARDS - self.slots.available_permits();
+        let own = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        match held.checked_sub(ASSURED) {
+            None => Some((own, None)),
+            Some(held) => self.upstreams.slot(way, held).map(|common| (own, Some(common))),
+        }
     }
 
     fn way<'a>(&'a self, upstream: &'a Upstream) -> Option<Way<'a>> {
@@ -364,4 +374,112 @@ async fn receive(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     let mut packet = vec![0; len];
     stream.read_exact(&mut packet).await?;
     Ok(Some(packet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Namespaces;
+    use discovery::{Here, Knowledge, Sandbox, zones};
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+
+    /// Containers that share the way upstream, each with what it holds.
+    struct Askers {
+        upstreams: Arc<Upstreams<Namespaces>>,
+        all: Vec<(Source<Namespaces>, Vec<Slot>)>,
+    }
+
+    impl Askers {
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let resolv_conf = dir.path().join("resolv.conf");
+            std::fs::write(&resolv_conf, "nameserver 192.0.2.1\n").unwrap();
+            let upstreams = Upstreams::open(Namespaces::default(), &resolv_conf).await;
+            Self { upstreams: Arc::new(upstreams), all: Vec::new() }
+        }
+
+        /// Adds one that asks these servers, or the node's if there are none; returns its number.
+        fn add(&mut self, servers: &[IpAddr]) -> usize {
+            let sandbox = Sandbox {
+                task: None,
+                netns: String::new(),
+                gateway_address: ADDRESS,
+                attachments: Vec::new(),
+                dns_port: 0,
+                host_ports: Vec::new(),
+                nameservers: servers.to_vec(),
+            };
+            let here = Here {
+                node: "n1".into(),
+                address: ADDRESS,
+                data_path_port: 4789,
+                sandboxes: [("c".to_owned(), sandbox)].into(),
+                withdrawn: BTreeSet::new(),
+            };
+            let zone = zones(&Knowledge::default(), &here).remove("c").unwrap();
+            let source = Source {
+                netns: PathBuf::new(),
+                zone: Arc::new(ArcSwap::from_pointee(zone)),
+                upstreams: Arc::clone(&self.upstreams),
+                slots: Arc::new(Semaphore::new(FORWARDS)),
+            };
+            self.all.push((source, Vec::new()));
+            self.all.len() - 1
+        }
+
+        /// Asks once and waits for ever, if there is room.
+        fn ask(&mut self, asker: usize) -> bool {
+            let (source, slots) = &mut self.all[asker];
+            let slot = source.slot(&source.zone.load_full(), &[0; 12], &mut Vec::new());
+            let is_admitted = slot.is_some();
+            slots.extend(slot);
+            is_admitted
+        }
+
+        /// Asks until there is no room, and says how much there was.
+        fn ask_all(&mut self, asker: usize) -> usize {
+            while self.ask(asker) {}
+            self.all[asker].1.len()
+        }
+    }
+
+    #[tokio::test]
+    async fn however_many_ask_without_end_there_is_room_for_one_more() {
+        let mut askers = Askers::new().await;
+        for _ in 0..200 {
+            let asker = askers.add(&[]);
+            assert!((ASSURED..=FORWARDS).contains(&askers.ask_all(asker)));
+        }
+    }
+
+    #[tokio::test]
+    async fn containers_that_ask_side_by_side_have_the_same() {
+        let mut askers = Askers::new().await;
+        for _ in 0..15 {
+            askers.add(&[]);
+        }
+        for round in 0..FORWARDS {
+            for asker in 0..15 {
+                assert_eq!(askers.ask(asker), round < ASSURED + 1024 / 16);
+            }
+        }
+        // What is given back is for those who have less.
+        let newcomer = askers.add(&[]);
+        assert_eq!(askers.ask_all(newcomer), ASSURED + 1024 / 16 / 2);
+        askers.all[0].1.truncate(FORWARDS / 2 - ASSURED);
+        assert!(!askers.ask(1));
+        assert!(askers.ask(newcomer));
+    }
+
+    #[tokio::test]
+    async fn a_container_with_servers_of_its_own_takes_nothing_from_the_others() {
+        let mut askers = Askers::new().await;
+        for _ in 0..100 {
+            let asker = askers.add(&[Ipv4Addr::new(192, 0, 2, 9).into()]);
+            assert!(askers.ask_all(asker) > 0);
+        }
+        let asker = askers.add(&[]);
+        assert_eq!(askers.ask_all(asker), FORWARDS);
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! Commands only change what is known; [`Run::settle`] then makes everything so, once for all
 //! commands that had arrived. News of the name server wake it as well: its ports are in the
-//! rules. What fails, fails alone and is tried again with a growing pause. All is looked at anew when the kernel says
-//! that somebody else has touched it, and every half minute.
+//! rules. What fails, fails alone and is tried again with a growing pause, however many commands
+//! arrive meanwhile. All is looked at anew when the kernel says that somebody else has touched it,
+//! and every half minute.
 
 mod attach;
 mod settle;
@@ -76,6 +77,7 @@ pub(crate) struct Run<K, N> {
     /// Namespaces to remove once the kernel has let them go.
     leaving: Vec<(String, Option<Reply<()>>)>,
     waiting: Vec<Waiter>,
+    /// When what failed is tried again, and the pause after that.
     retry: Option<Instant>,
     pause: Duration,
 }
@@ -147,7 +149,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         repair.reset();
         let token = self.token.clone();
         loop {
-            let retry = self.retry.unwrap_or_else(now);
+            let wake = self.wake();
             let mut news = self.names.news();
             tokio::select! {
                 () = token.cancelled() => break,
@@ -164,13 +166,24 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                     }
                 }
                 Ok(()) = news.changed() => {}
-                () = sleep_until(retry), if self.retry.is_some() => {}
+                () = sleep_until(wake.unwrap_or_else(now)), if wake.is_some() => self.awake(),
                 () = self.kernel.disturbed() => self.depth = self.depth.max(Depth::Rules),
                 _ = repair.tick() => self.depth = Depth::Repair,
             }
             self.settle().await?;
         }
         Ok(())
+    }
+
+    /// When to look again though nothing happens: at what failed, and at who has waited for too long.
+    fn wake(&self) -> Option<Instant> {
+        self.retry.into_iter().chain(self.waiting.iter().map(|waiter| waiter.until)).min()
+    }
+
+    fn awake(&mut self) {
+        if self.retry.take_if(|retry| *retry <= now()).is_some() {
+            self.depth = self.depth.max(Depth::Retry);
+        }
     }
 
     async fn handle(&mut self, command: Command) -> Result<(), Error> {

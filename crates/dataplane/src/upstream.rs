@@ -16,8 +16,10 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// Questions that wait for upstream, of all containers together. More are answered SERVFAIL.
-const IN_FLIGHT: usize = 1024;
+/// Questions that wait for the node's servers, of all containers together.
+const FOR_THE_NODES: usize = 1024;
+/// Questions that wait for containers' own servers: these take nothing from the others.
+const FOR_THEIR_OWN: usize = 4096;
 /// How long one server may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the list of servers is gone through.
@@ -31,7 +33,8 @@ pub(crate) struct Upstreams<S> {
     resolv_conf: PathBuf,
     /// The node's.
     servers: ArcSwap<Vec<SocketAddr>>,
-    slots: Arc<Semaphore>,
+    for_the_nodes: Arc<Semaphore>,
+    for_their_own: Arc<Semaphore>,
 }
 
 /// Whom a container's questions go to.
@@ -49,7 +52,8 @@ impl<S: Sockets> Upstreams<S> {
             sockets,
             resolv_conf: resolv_conf.to_owned(),
             servers: ArcSwap::default(),
-            slots: Arc::new(Semaphore::new(IN_FLIGHT)),
+            for_the_nodes: Arc::new(Semaphore::new(FOR_THE_NODES)),
+            for_their_own: Arc::new(Semaphore::new(FOR_THEIR_OWN)),
         };
         upstreams.reload().await;
         upstreams
@@ -82,9 +86,15 @@ impl<S: Sockets> Upstreams<S> {
         }
     }
 
-    /// Takes one of the slots; none is free when upstream is slow and many ask.
-    pub(crate) fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.slots).try_acquire_owned().ok()
+    /// Takes a common slot for a container that has `held` of them. Nobody gets more than are left
+    /// for others: n containers that ask without end come to have 1/(n + 1) of them each.
+    pub(crate) fn slot(&self, way: Way<'_>, held: usize) -> Option<OwnedSemaphorePermit> {
+        let slots = match way {
+            Way::Node => &self.for_the_nodes,
+            Way::Own { .. } => &self.for_their_own,
+        };
+        let has_room = held < slots.available_permits();
+        has_room.then(|| Arc::clone(slots).try_acquire_owned().ok()).flatten()
     }
 
     /// Asks one server after the other. `None`: none of them answered.

@@ -269,8 +269,11 @@ impl Outcome {
 /// How much an application believes of what is remembered, from all to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// Touch what differs from what was applied last, and what failed then.
+    /// Touch what differs from what was applied last. What failed then, and shall be the same now,
+    /// fails again for the same reason without a try.
     Change,
+    /// Try what failed last time, too.
+    Retry,
     /// Look at the node's own rules, too: others have changed some.
     Rules,
     /// Look at everything: others may have meddled with it.

@@ -44,7 +44,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             self.answer(&done);
             if done.is_ok() && self.outcome.is_whole() && self.waiting.is_empty() {
                 (self.retry, self.pause) = (None, PAUSE_FIRST);
-            } else {
+            } else if self.retry.is_none() {
                 self.retry = Some(now() + self.pause);
                 self.pause = (self.pause * 2).min(PAUSE_LONGEST);
             }
@@ -77,7 +77,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             }
             Ok::<(), Error>(())
         };
-        let is_held = self.held.as_ref() == Some(desired) && self.outcome.is_whole();
+        let is_held = self.held.as_ref() == Some(desired);
         let depth = std::mem::replace(&mut self.depth, Depth::Change);
         let apply = async {
             if is_held && depth == Depth::Change {
@@ -103,6 +103,10 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 *told = trouble;
                 is_news
             });
+            if outcome != self.outcome {
+                // What is new is tried again soon.
+                (self.retry, self.pause) = (None, PAUSE_FIRST);
+            }
             self.outcome = outcome;
             self.held = Some(Arc::clone(desired));
         }

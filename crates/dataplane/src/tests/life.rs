@@ -54,6 +54,7 @@ wherever_the_name_server_is![
     an_attach_that_cannot_be_applied_fails_in_time_and_leaves_nothing,
     rules_that_somebody_flushed_come_back,
     a_container_that_cannot_be_connected_fails_alone_and_says_why,
+    what_fails_alone_is_not_tried_again_at_every_command,
     a_balancer_that_may_lead_to_what_was_taken_out_holds_no_version,
     a_port_that_the_node_itself_uses_is_refused_at_once,
     what_others_touched_is_repaired_at_once,
@@ -254,6 +255,25 @@ async fn a_container_that_cannot_be_connected_fails_alone_and_says_why(host: Hos
     assert!(error.contains("VNI 4097 is in use by another program"), "{error}");
     let left = host.dataplane.sandboxes().await.unwrap();
     assert_eq!(left.keys().collect::<Vec<_>>(), ["c2"]);
+}
+
+async fn what_fails_alone_is_not_tried_again_at_every_command(host: Host) {
+    host.identify().await;
+    let networks = [("taken".into(), "VNI 5000 is in use by another program".to_owned())].into();
+    host.kernel.fail_alone(Outcome { networks, ..Outcome::default() });
+    host.attach_alone("c1").await;
+    let before = host.kernel.applied();
+    for _ in 0..100 {
+        assert_eq!(host.dataplane.sandboxes().await.unwrap().len(), 1);
+    }
+    // The pause doubles from one to the next.
+    let tries = host.kernel.applied() - before;
+    assert!(tries < 12, "{tries}");
+    // What is new is done at once, and what can be made again is made.
+    host.attach_alone("c2").await;
+    host.kernel.fail_alone(Outcome::default());
+    let before = host.kernel.retried();
+    until(true, async || host.kernel.retried() > before).await;
 }
 
 async fn a_balancer_that_may_lead_to_what_was_taken_out_holds_no_version(host: Host) {

@@ -114,10 +114,8 @@ impl Mesh {
         delete_flows(table.socket()?, stale).map(drop)
     }
 
-    fn same_frame(&self, wanted: &MeshRules) -> bool {
-        let frame =
-            |rules: &MeshRules| (rules.ingress, rules.prefix, rules.local, rules.port, rules.mtu);
-        frame(&self.is.rules) == frame(wanted)
+    pub(super) fn same_frame(&self, wanted: &MeshRules) -> bool {
+        same_frame(&self.is.rules, wanted)
     }
 
     /// Says whether the tunnel has not been removed by others; the rules at its exit go with it.
@@ -172,6 +170,13 @@ impl Mesh {
         let leavings = Leavings::default();
         Ok(Self { is: wanted, tunnel, table, leavings, unseen: true })
     }
+}
+
+/// Says whether two want the same of the tunnel itself.
+pub(super) fn same_frame(one: &MeshRules, other: &MeshRules) -> bool {
+    let frame =
+        |rules: &MeshRules| (rules.ingress, rules.prefix, rules.local, rules.port, rules.mtu);
+    frame(one) == frame(other)
 }
 
 /// Containers with no default route are on internal networks alone. Every node is an end of tunnels,

@@ -1,8 +1,9 @@
 //! Makes the kernel hold what is desired.
 //!
-//! One thread owns all of it; others help it with containers. What it holds is remembered, and a change costs what differs from
-//! that; a repair looks at everything, in case others have meddled. What cannot be made fails alone
-//! and is tried again with the next application.
+//! One thread owns all of it; others help it with containers. What it holds is remembered, and a
+//! change costs what differs from that; a repair looks at everything, in case others have meddled.
+//! What cannot be made fails alone. While the same is wanted of it, it is tried again only where the
+//! application says so: its owner knows when enough time has passed.
 
 mod beside;
 mod clean;
@@ -27,7 +28,7 @@ use flows::Alive;
 use gateway::Gateway;
 use ipnet::Ipv4Net;
 use mesh::Mesh;
-use overlay::Overlay;
+use overlay::{Overlay, same_frame};
 use ports::Ports;
 use render::sandbox::Step;
 use sandbox::{Aim, Sandbox};
@@ -149,6 +150,8 @@ struct Holder {
     unseen: BTreeSet<String>,
     /// What failed last time, so that it is noted once.
     told: Outcome,
+    /// As much of it as is not tried again, if it is wanted as it was.
+    resting: Outcome,
     /// Nothing was applied yet: nothing is known.
     fresh: bool,
 }
@@ -168,6 +171,7 @@ impl Holder {
             last: Arc::default(),
             unseen: BTreeSet::new(),
             told: Outcome::default(),
+            resting: Outcome::default(),
             fresh: true,
         }
     }
@@ -175,8 +179,10 @@ impl Holder {
     fn apply(&mut self, desired: Arc<Desired>, depth: Depth) -> Outcome {
         let repair = depth == Depth::Repair || self.fresh;
         self.fresh = false;
+        let tries = depth >= Depth::Retry;
+        self.resting = if tries { Outcome::default() } else { self.told.clone() };
         let mut outcome = Outcome::default();
-        let gateway = self.hold_gateway(&desired, repair);
+        outcome.node = self.hold_gateway(&desired, repair).err();
         let remade = self.hold_overlays(&desired, repair, &mut outcome);
         let is_remade = |rules: &SandboxRules| {
             rules.attachments.iter().any(|attachment| remade.contains(&attachment.network))
@@ -184,19 +190,22 @@ impl Holder {
         self.hold_sandboxes(&desired, |rules| repair || is_remade(rules), &mut outcome);
         self.hold_mesh(&desired, repair || depth == Depth::Rules, &mut outcome);
         self.forget_flows(&desired, &mut outcome);
-        outcome.is_behind |= gateway.is_err() || self.mesh.is_none();
-        outcome.node = gateway.err().as_ref().map(chain);
+        outcome.is_behind |= outcome.node.is_some() || self.mesh.is_none();
         self.last = desired;
         self.tell(&outcome);
         outcome
     }
 
-    fn hold_gateway(&mut self, desired: &Desired, repair: bool) -> Result<(), Error> {
+    fn hold_gateway(&mut self, desired: &Desired, repair: bool) -> Result<(), String> {
         let held = self.gateway.take().filter(|_| !repair);
-        let mut gateway = held.map_or_else(|| Gateway::hold(&self.config), Ok)?;
+        let mut gateway = match (held, self.resting.node.take()) {
+            (Some(held), _) => held,
+            (None, Some(reason)) => return Err(reason),
+            (None, None) => Gateway::hold(&self.config).map_err(|error| chain(&error))?,
+        };
         let known = gateway.know(desired.sandboxes.values().map(|sandbox| sandbox.gateway_address));
         self.gateway = Some(gateway);
-        known
+        known.map_err(|error| chain(&error))
     }
 
     /// Returns the networks that are another than before, for those who are on them.
@@ -217,6 +226,14 @@ impl Holder {
         }
         let mut remade = BTreeSet::new();
         for (id, wanted) in &desired.overlays {
+            let last = self.last.overlays.get(id);
+            let reason = self.resting.networks.remove(id);
+            if let Some(reason) =
+                reason.filter(|_| last.is_some_and(|last| same_frame(last, wanted)))
+            {
+                outcome.networks.insert(id.clone(), reason);
+                continue;
+            }
             let held = self.overlays.remove(id);
             if held.as_ref().is_none_or(|held| !held.same_frame(wanted)) {
                 remade.insert(id);
@@ -245,9 +262,16 @@ impl Holder {
             let held = self.sandboxes.get(id);
             let Some(step) = steps.get(&key(held, rules)) else { continue };
             let aim = Aim { rules, step, repair: repair(rules) };
-            if aim.repair || held.is_none_or(|held| !held.is(&aim)) {
-                work.push((id, aim, self.sandboxes.remove(id)));
+            if !aim.repair && held.is_some_and(|held| held.is(&aim)) {
+                continue;
             }
+            let is_same = |_: &String| !aim.repair && self.last.sandboxes.get(id) == Some(rules);
+            if let Some(reason) = self.resting.sandboxes.remove(id).filter(is_same) {
+                outcome.is_behind |= held.is_some_and(|held| !held.leads(rules));
+                outcome.sandboxes.insert(id.clone(), reason);
+                continue;
+            }
+            work.push((id, aim, self.sandboxes.remove(id)));
         }
         let done = together(work, |(id, aim, held)| {
             let is_new = held.is_none();
@@ -298,11 +322,20 @@ impl Holder {
         }
         let ground =
             mesh::Ground { config: &self.config, nftables: &self.nftables, ears: &self.ears };
-        let mesh = Mesh::hold(ground, wanted.clone(), held, repair).or_else(|error| {
-            outcome.mesh = Some(chain(&error));
-            // Without its tunnel, ports in host mode and the way out remain.
-            Mesh::hold(ground, wanted.without_tunnel(), None, repair)
+        let reason = self.resting.mesh.take().filter(|_| {
+            let is_less = held.as_ref().is_none_or(|held| !held.same_frame(&wanted.rules));
+            is_less && mesh::same_frame(&self.last.mesh, &desired.mesh)
         });
+        // Without its tunnel, ports in host mode and the way out remain.
+        let mesh = if reason.is_some() {
+            outcome.mesh = reason;
+            Mesh::hold(ground, wanted.without_tunnel(), held, repair)
+        } else {
+            Mesh::hold(ground, wanted.clone(), held, repair).or_else(|error| {
+                outcome.mesh = Some(chain(&error));
+                Mesh::hold(ground, wanted.without_tunnel(), None, repair)
+            })
+        };
         match mesh {
             Ok(mut mesh) => {
                 if repair {

@@ -84,10 +84,7 @@ impl Overlay {
 
     /// Says whether only what it knows of others differs.
     pub(super) fn same_frame(&self, wanted: &Wanted) -> bool {
-        let frame = |overlay: &Wanted| {
-            (overlay.vni, overlay.local, overlay.port, overlay.gateway, overlay.prefix, overlay.mtu)
-        };
-        frame(&self.wanted) == frame(wanted)
+        same_frame(&self.wanted, wanted)
     }
 
     /// Changes what differs from what is remembered.
@@ -118,6 +115,14 @@ impl Overlay {
         })?;
         Ok(Self { place, wanted: wanted.clone(), bridge, tunnel, mtu })
     }
+}
+
+/// Says whether two differ only in what they know of others.
+pub(super) fn same_frame(one: &Wanted, other: &Wanted) -> bool {
+    let frame = |overlay: &Wanted| {
+        (overlay.vni, overlay.local, overlay.port, overlay.gateway, overlay.prefix, overlay.mtu)
+    };
+    frame(one) == frame(other)
 }
 
 /// Makes the bridge, in the overlay's namespace. Says whether there is a tunnel that fits, and

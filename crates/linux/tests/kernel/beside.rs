@@ -1,7 +1,7 @@
 //! Beside others on the node: their firewalls, bridges, routes, marks and subnets.
 
 use crate::support::{Lab, PATIENCE, PORT, ask_tcp, eventually, ping, run, serve, wait};
-use discovery::{Depth, Kernel as _};
+use discovery::{Depth, Kernel as _, Outcome};
 use linux::{Kernel, run_in};
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -306,7 +306,7 @@ fn subnets_and_tunnels_of_others_are_not_taken() {
     assert!(outcome.is_behind);
     ip(&host, "ip addr del 172.30.5.1/24 dev other");
     ip(&host, "ip addr add 10.255.7.1/24 dev other");
-    let outcome = node.apply(&desired);
+    let outcome = node.retry(&desired);
     let reason = outcome.mesh.clone().unwrap();
     assert!(
         reason.contains("10.255.0.0/16 is in use on this node: other has 10.255.7.0/24"),
@@ -315,12 +315,12 @@ fn subnets_and_tunnels_of_others_are_not_taken() {
     assert!(outcome.node.is_none() && outcome.sandboxes.is_empty() && !outcome.is_behind);
     ip(&host, "ip addr del 10.255.7.1/24 dev other");
     ip(&host, "ip link add foreign type vxlan id 4096 dstport 4789 local 10.250.0.2");
-    let reason = node.apply(&desired).mesh.unwrap();
+    let reason = node.retry(&desired).mesh.unwrap();
     assert!(reason.contains("VNI 4096 is in use"), "{reason}");
     ip(&host, "ip link del foreign");
     // What is larger than ours and leads elsewhere does no harm.
     ip(&host, "ip route add 172.16.0.0/12 via 10.250.0.1");
-    assert!(node.apply(&desired).is_whole());
+    assert!(node.retry(&desired).is_whole());
     lab.apply();
     assert!(ping(&lab.container(TASK), Ipv4Addr::new(10, 250, 0, 1)));
 }
@@ -344,7 +344,48 @@ fn a_network_whose_number_is_taken_keeps_nobody_waiting() {
     let in_time = wait(async { tokio::time::timeout(PATIENCE, all).await });
     assert!(in_time.is_ok(), "the kernel's thread waits for a number that is taken");
     ip(&host, "ip link del foreign");
-    lab.apply();
+    assert!(node.retry(&desired).is_whole());
+}
+
+#[test]
+fn what_others_hold_is_not_tried_again_at_every_change() {
+    let mut lab = Lab::new(1, 2);
+    let (host, desired) = (lab.host(1), lab.desired(1));
+    for vni in [lab.vni, 4096] {
+        let local = lab.node_address(1);
+        ip(
+            &host,
+            &format!("ip link add foreign{vni} type vxlan id {vni} dstport 4789 local {local}"),
+        );
+    }
+    let overlay = lab.hosts[&1].config.overlays.join("overlay-net1");
+    let node = lab.hosts.get_mut(&1).unwrap();
+    // A container goes and comes; the network is wanted as before.
+    let mut other = desired.clone();
+    other.sandboxes.remove("c1-2");
+    // A try makes the namespace of the network, and the rules of the node anew.
+    let trace = |outcome: Outcome| {
+        assert!(outcome.networks.contains_key(&"net1".into()) && outcome.mesh.is_some());
+        assert!(outcome.sandboxes.contains_key("c1-1"));
+        let network = overlay.exists();
+        wait(dataplane::Namespaces::remove(&linux::Namespaces, &overlay)).unwrap();
+        let mesh = !ip(&host, "nft list chain ip skep_mesh pre").contains("of others");
+        if mesh {
+            run(&host, &["nft", "add rule ip skep_mesh pre counter comment \"of others\""]);
+        }
+        (network, mesh)
+    };
+    assert_eq!(trace(node.apply(&desired)), (true, true));
+    for _ in 0..3 {
+        assert_eq!(trace(node.apply(&other)), (false, false));
+        assert_eq!(trace(node.apply(&desired)), (false, false));
+    }
+    assert_eq!(trace(node.retry(&desired)), (true, true));
+    // Another number is another try.
+    let mut another = desired.clone();
+    another.overlays.values_mut().for_each(|overlay| overlay.vni = 5000);
+    let outcome = node.apply(&another);
+    assert!(outcome.networks.is_empty() && outcome.sandboxes.is_empty(), "{outcome:?}");
 }
 
 #[test]

@@ -236,6 +236,7 @@ fn a_tunnel_that_a_crash_left_behind_is_replaced_and_a_foreign_one_is_named() {
     assert!(named(outcome.networks.get(&"net1".into())), "{outcome:?}");
     assert!(named(outcome.sandboxes.get("c2-1")), "{outcome:?}");
     run(&lab.host(2), &["ip", "link", "del", "foreign"]);
+    assert!(lab.hosts.get_mut(&2).unwrap().retry(&desired).is_whole());
     lab.apply();
     assert!(ping(&lab.container((1, 1)), address((2, 1))));
     assert!(!run(&lab.host(1), &["ip", "-o", "link"]).contains("skep4097"));
@@ -282,7 +283,7 @@ fn what_cannot_be_made_fails_alone() {
     );
     assert!(ping(&lab.container((1, 4)), address((2, 1))));
     run(&lab.host(1), &["ip", "link", "del", "foreign"]);
-    let outcome = lab.hosts.get_mut(&1).unwrap().apply(&desired);
+    let outcome = lab.hosts.get_mut(&1).unwrap().retry(&desired);
     assert!(outcome.is_whole(), "{outcome:?}");
 }
 

@@ -56,6 +56,11 @@ impl Host {
     pub(crate) fn apply(&mut self, desired: &Desired) -> Outcome {
         wait(self.kernel.apply(&Arc::new(desired.clone()), Depth::Change)).unwrap()
     }
+
+    /// Tries what failed again, as the data plane does some time later.
+    pub(crate) fn retry(&mut self, desired: &Desired) -> Outcome {
+        wait(self.kernel.apply(&Arc::new(desired.clone()), Depth::Retry)).unwrap()
+    }
 }
 
 pub(crate) fn wait<T>(work: impl Future<Output = T>) -> T {
