@@ -5,6 +5,7 @@
 
 pub(crate) mod limits;
 pub(crate) mod report;
+mod room;
 mod rpc;
 pub(crate) mod sessions;
 

@@ -3,6 +3,7 @@
 //! A node is who its certificate says; what it says of others is not heard.
 
 use super::limits::Busy;
+use super::room::{Roomy, Rooms};
 use super::sessions::QUEUE;
 use super::{Command, report};
 use crate::Error;
@@ -34,7 +35,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const CALLS: u32 = 128;
 const CALLS_OF_STRANGERS: u32 = 4;
 /// What a node may send in one call before it is read, and on its connection: logs that no client
-/// reads must not hold up its heartbeats.
+/// reads must not hold up its heartbeats. What is read is bounded by its [`Rooms`].
 const CALL_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// What a stranger may send before it is read: the wish for a certificate.
@@ -141,12 +142,15 @@ pub(crate) fn start(
         .initial_connection_window_size(Some(WINDOW_OF_STRANGERS))
         .add_service(membership_server(entrance.clone()))
         .add_service(InterceptedService::new(dispatcher_server(rpc.clone()), known));
+    let rooms = Rooms::default();
+    let roomy_entrance = Roomy { service: membership_server(entrance), rooms: rooms.clone() };
+    let roomy = Roomy { service: dispatcher_server(rpc), rooms };
     let nodes = server()
         .max_concurrent_streams(Some(CALLS))
         .initial_stream_window_size(Some(CALL_WINDOW))
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
-        .add_service(membership_server(entrance))
-        .add_service(InterceptedService::new(dispatcher_server(rpc), known));
+        .add_service(roomy_entrance)
+        .add_service(InterceptedService::new(roomy, known));
     scope.spawn("door of the manager", door);
     scope.spawn("strangers", serve(strangers, guests.strangers, scope.token()));
     scope.spawn("nodes", serve(nodes, guests.nodes, scope.token()));

@@ -5,5 +5,6 @@
 mod liveness;
 mod logs;
 mod membership;
+mod room;
 mod stage;
 mod tasks;

@@ -1,0 +1,303 @@
+//! How much one node may have under way at this manager, over all of its connections.
+//!
+//! A message is read whole before anybody looks at it. So what a node can make the manager hold is
+//! its calls at a time, and the bytes of their messages: short ones come with the call, long ones
+//! take room from what the node has. A node that goes beyond is told so, and takes nothing from
+//! others. Logs have room of their own, and wait for it: a client that does not read holds up other
+//! logs of that node, and neither heartbeats nor reports.
+
+use ca::Connection;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::PollSemaphore;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{Bytes, Service};
+use tonic::server::NamedService;
+use types::{Fault, NodeId};
+use wire::{MESSAGE_LIMIT, status_of};
+
+/// Calls of one node at a time that carry logs: as many as it may have connections.
+const LOGS: usize = 128;
+/// Its other calls at a time. An honest node has a handful.
+const OTHERS: usize = 64;
+/// Bytes of a message that needs no room beside its call's.
+const SHORT: usize = 64 << 10;
+/// Bytes of longer messages: of logs, and of all others.
+const BYTES: usize = 32 << 20;
+/// Before each message: a byte of flags, and its length.
+const HEAD: usize = 5;
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Logs,
+    Other,
+}
+
+impl Kind {
+    fn of(path: &str) -> Self {
+        if path.ends_with("/PublishLogs") { Self::Logs } else { Self::Other }
+    }
+
+    fn calls(self) -> usize {
+        match self {
+            Self::Logs => LOGS,
+            Self::Other => OTHERS,
+        }
+    }
+}
+
+/// The rooms of the nodes that have a call under way. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rooms(Arc<Mutex<BTreeMap<(NodeId, Kind), Room>>>);
+
+#[derive(Debug)]
+struct Room {
+    calls: usize,
+    bytes: Arc<Semaphore>,
+}
+
+/// A call under way; it is over when this is dropped.
+#[derive(Debug)]
+struct Call {
+    rooms: Rooms,
+    key: (NodeId, Kind),
+    bytes: Arc<Semaphore>,
+    /// For the message that is being read or dealt with.
+    held: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Rooms {
+    fn enter(&self, node: &NodeId, kind: Kind) -> Result<Call, Fault> {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (node.clone(), kind);
+        let fresh = || Room { calls: 0, bytes: Arc::new(Semaphore::new(BYTES)) };
+        let room = rooms.entry(key.clone()).or_insert_with(fresh);
+        let max = kind.calls();
+        if room.calls >= max {
+            let fault = format!("node {node} has {max} calls under way at this manager: wait for some");
+            return Err(Fault::unavailable(fault));
+        }
+        room.calls += 1;
+        let bytes = Arc::clone(&room.bytes);
+        Ok(Call { rooms: self.clone(), key, bytes, held: Mutex::default() })
+    }
+}
+
+impl Call {
+    fn hold(&self, permit: Option<OwnedSemaphorePermit>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+
+    fn too_much(&self) -> Status {
+        let (node, max) = (&self.key.0, BYTES >> 20);
+        status_of(Fault::unavailable(format!(
+            "node {node} has messages of {max} MiB under way at this manager: send one after the other"
+        )))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut rooms = self.rooms.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = rooms.get_mut(&self.key) {
+            room.calls -= 1;
+            if room.calls == 0 {
+                rooms.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// A service that gives each node that room. Strangers are limited by their connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Roomy<S> {
+    pub(crate) service: S,
+    pub(crate) rooms: Rooms,
+}
+
+impl<S: NamedService> NamedService for Roomy<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Roomy<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let connection = request.extensions().get::<Connection>();
+        let Some(peer) = connection.and_then(|connection| connection.peer.as_ref()) else {
+            return Box::pin(self.service.call(request));
+        };
+        let call = match self.rooms.enter(&peer.node, Kind::of(request.uri().path())) {
+            Ok(call) => Arc::new(call),
+            Err(fault) => return Box::pin(ready(Ok(status_of(fault).into_http()))),
+        };
+        let within = Arc::clone(&call);
+        let answer = self.service.call(request.map(|body| Body::new(Messages::new(body, within))));
+        Box::pin(async move {
+            let answer = answer.await;
+            drop(call);
+            answer
+        })
+    }
+}
+
+/// The messages of a call. The bytes of a long one are let in once there is room for all of it.
+struct Messages {
+    body: Body,
+    call: Arc<Call>,
+    place: Reader,
+    room: PollSemaphore,
+    /// Bytes that begin a message for which there is no room yet, and its length.
+    waiting: Option<(Frame<Bytes>, u32)>,
+}
+
+impl Messages {
+    fn new(body: Body, call: Arc<Call>) -> Self {
+        let room = PollSemaphore::new(Arc::clone(&call.bytes));
+        Self { body, call, place: Reader::default(), room, waiting: None }
+    }
+
+    /// Takes room for a message. The one before it has been dealt with, or is about to be.
+    fn poll_room(&mut self, cx: &mut Context<'_>, len: u32) -> Poll<Result<(), Status>> {
+        let permit = if self.call.key.1 == Kind::Logs {
+            ready!(self.room.poll_acquire_many(cx, len))
+        } else {
+            Arc::clone(&self.call.bytes).try_acquire_many_owned(len).ok()
+        };
+        let taken = permit.ok_or_else(|| self.call.too_much());
+        Poll::Ready(taken.map(|permit| self.call.hold(Some(permit))))
+    }
+}
+
+impl HttpBody for Messages {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.waiting.is_none() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                ended => return Poll::Ready(ended),
+            };
+            let begun = frame.data_ref().and_then(|data| self.place.pass(data));
+            match begun.filter(|len| *len <= MESSAGE_LIMIT) {
+                Some(len) => {
+                    self.call.hold(None);
+                    let len = u32::try_from(len).ok().filter(|_| SHORT < len);
+                    self.waiting = Some((frame, len.unwrap_or_default()));
+                }
+                // It goes on, or is too long and refused by its reader.
+                None => return Poll::Ready(Some(Ok(frame))),
+            }
+        }
+        let len = self.waiting.as_ref().map_or(0, |(_, len)| *len);
+        let room = ready!(self.poll_room(cx, len));
+        let frame = self.waiting.take().map(|(frame, _)| frame);
+        Poll::Ready(frame.map(|frame| room.map(|()| frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.waiting.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Where in a stream of messages its reader is.
+#[derive(Debug, Default)]
+struct Reader {
+    head: [u8; HEAD],
+    /// Bytes of the head that were read.
+    known: usize,
+    /// Bytes of the present message that are still to come.
+    rest: usize,
+}
+
+impl Reader {
+    /// Reads on; the length of the longest message that begins in `data`.
+    fn pass(&mut self, mut data: &[u8]) -> Option<usize> {
+        let mut longest = None;
+        while !data.is_empty() {
+            let (read, rest) = if self.rest > 0 {
+                let (read, rest) = data.split_at(self.rest.min(data.len()));
+                self.rest -= read.len();
+                (read, rest)
+            } else {
+                let (read, rest) = data.split_at((HEAD - self.known).min(data.len()));
+                self.head[self.known..][..read.len()].copy_from_slice(read);
+                self.known += read.len();
+                (read, rest)
+            };
+            if self.known == HEAD {
+                let [_, a, b, c, d] = self.head;
+                self.rest = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+                self.known = 0;
+                longest = longest.max(Some(self.rest));
+            }
+            debug_assert!(!read.is_empty(), "each step reads something");
+            data = rest;
+        }
+        longest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_however_the_bytes_are_cut() {
+        let message = |len: u32| {
+            let body = vec![7; usize::try_from(len).unwrap()];
+            [[&[0][..], &len.to_be_bytes()].concat(), body].concat()
+        };
+        let all = [message(3), message(0), message(70_000), message(1)].concat();
+        for cut in [1, 2, 4, 5, 7, 1000, all.len()] {
+            let mut reader = Reader::default();
+            let begun: Vec<usize> = all.chunks(cut).filter_map(|data| reader.pass(data)).collect();
+            assert_eq!(begun.iter().max(), Some(&70_000), "cut at {cut}");
+            assert_eq!((reader.known, reader.rest), (0, 0));
+            if cut == 1 {
+                assert_eq!(begun, [3, 0, 70_000, 1]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_has_so_many_calls_at_a_time_and_others_have_theirs() {
+        let (rooms, node) = (Rooms::default(), NodeId::from("n"));
+        let calls: Vec<Call> =
+            (0..OTHERS).map(|_| rooms.enter(&node, Kind::Other).unwrap()).collect();
+        let refused = rooms.enter(&node, Kind::Other).unwrap_err();
+        assert!(refused.message.contains("node n has 64 calls under way"), "{}", refused.message);
+        assert!(rooms.enter(&node, Kind::Logs).is_ok());
+        assert!(rooms.enter(&"other".into(), Kind::Other).is_ok());
+        drop(calls);
+        assert!(rooms.enter(&node, Kind::Other).is_ok());
+        assert!(rooms.0.lock().unwrap().is_empty());
+    }
+}
