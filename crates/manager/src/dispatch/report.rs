@@ -47,6 +47,16 @@ pub(crate) fn left_for_good(id: &NodeId) -> Fault {
     Fault::forbidden(format!("node {id} has left the cluster: join it again with a token"))
 }
 
+/// A node is about to leave: its tasks go in order, as from one that is drained.
+pub(crate) fn leaves(view: &View, id: &NodeId) -> Result<Changes, Fault> {
+    if view.node(id).is_none() {
+        return Err(Fault::not_found(format!("node {id} not found")));
+    }
+    let mut tx = Tx::new(view);
+    tx.edit_node(id, |node| node.status.leaving = true);
+    Ok(tx.finish())
+}
+
 /// A node leaves for good.
 pub(crate) fn left(view: &View, id: &NodeId, now: Timestamp) -> Result<Changes, Fault> {
     if view.node(id).is_none() {

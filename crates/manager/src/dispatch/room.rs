@@ -83,7 +83,8 @@ impl Rooms {
         let room = rooms.entry(key.clone()).or_insert_with(fresh);
         let max = kind.calls();
         if room.calls >= max {
-            let fault = format!("node {node} has {max} calls under way at this manager: wait for some");
+            let fault =
+                format!("node {node} has {max} calls under way at this manager: wait for some");
             return Err(Fault::unavailable(fault));
         }
         room.calls += 1;

@@ -3,7 +3,7 @@
 //! A node is who its certificate says; what it says of others is not heard.
 
 use super::limits::Busy;
-use super::room::{Roomy, Rooms};
+use super::room::{Rooms, Roomy};
 use super::sessions::QUEUE;
 use super::{Command, report};
 use crate::Error;
