@@ -1,4 +1,4 @@
-//! The last call of a node.
+//! The last calls of a node.
 
 use ca::Identity;
 use std::sync::Arc;
@@ -9,14 +9,18 @@ use wire::{LeaveRequest, fault_of, membership_client};
 /// For one manager to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// Tells one of the managers that this node leaves.
-pub(crate) async fn leave(identity: &Identity, managers: &[String]) -> Result<(), Fault> {
+/// Tells one of the managers that this node leaves: that its tasks go first, or for good.
+pub(crate) async fn leave(
+    identity: &Identity,
+    managers: &[String],
+    tasks_first: bool,
+) -> Result<(), Fault> {
     let config = ca::tls::client_config(identity)?;
     let mut last = Fault::unavailable("no manager is known");
     for address in managers {
         let call = async {
             let channel = ca::connect(address, Arc::clone(&config)).await?;
-            membership_client(channel).leave(LeaveRequest {}).await.map_err(fault_of)
+            membership_client(channel).leave(LeaveRequest { tasks_first }).await.map_err(fault_of)
         };
         match tokio::time::timeout(ANSWER_MAX, call).await {
             Ok(Ok(_)) => return Ok(()),

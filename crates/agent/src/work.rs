@@ -16,13 +16,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use types::{Fault, Task, TaskId};
+use types::{Fault, Task, TaskId, Timestamp};
 
 /// Messages of managers that wait for the loop. The session waits when it is full.
 const INBOUND: usize = 64;
 /// Ends and health changes that wait. Watchers wait when it is full.
 const EVENTS: usize = 256;
 const COMMANDS: usize = 4;
+/// How long tasks may take to go in order when this node leaves; what is left then goes with it.
+const TASKS_FIRST_MAX: Duration = Duration::from_secs(30);
 /// Without any event; a deadline comes earlier.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -32,6 +34,8 @@ pub(crate) type Leave = oneshot::Sender<Result<(), Fault>>;
 /// Something that was begun has ended.
 enum Ended {
     Operation(TaskId, Outcome),
+    /// A manager was told that this node is about to leave, or could not be.
+    Notice(Result<(), Fault>),
     /// A manager was told that this node leaves, or could not be.
     Farewell(Result<(), Fault>),
     /// A watcher or a small effect; it has said all it had to say.
@@ -69,8 +73,19 @@ pub(crate) async fn start(
 /// This node leaves.
 struct Leaving {
     waiting: Vec<Leave>,
-    /// What came of telling a manager.
-    told: Option<Result<(), Fault>>,
+    step: Step,
+}
+
+/// How far it is.
+enum Step {
+    /// A manager is told that it is about to.
+    Notice,
+    /// Its tasks go in order, as managers say; until then at the latest.
+    TasksFirst(Timestamp),
+    /// A manager is told that it goes; no more orders are taken.
+    Farewell,
+    /// What came of telling it.
+    Told(Result<(), Fault>),
 }
 
 struct Work {
@@ -140,7 +155,8 @@ impl Work {
         token: CancellationToken,
     ) -> Result<(), Error> {
         loop {
-            let wait = self.worker.deadline().map_or(IDLE, |at| at.since(now())).min(IDLE);
+            let deadline = self.worker.deadline().into_iter().chain(self.tasks_first_until()).min();
+            let wait = deadline.map_or(IDLE, |at| at.since(now())).min(IDLE);
             let event = tokio::select! {
                 () = token.cancelled() => return Ok(()),
                 Some(ended) = self.running.join_next_with_id() => self.ended(ended),
@@ -150,8 +166,7 @@ impl Work {
                     Some(Event::Tick)
                 }
                 Some(Inbound(event)) = inbound.recv() => {
-                    // Whoever leaves takes no more orders.
-                    self.leaving.is_none().then_some(event)
+                    self.takes_orders().then_some(event)
                 }
                 () = tokio::time::sleep(wait) => Some(Event::Tick),
             };
@@ -173,8 +188,12 @@ impl Work {
             self.swept = true;
             self.sweep().await;
         }
+        let is_over = self.worker.is_over();
+        if self.tasks_first_until().is_some_and(|until| is_over || until <= now()) {
+            self.part();
+        }
         if self.worker.is_empty()
-            && let Some(Leaving { waiting, told: Some(told) }) = &mut self.leaving
+            && let Some(Leaving { waiting, step: Step::Told(told) }) = &mut self.leaving
         {
             for done in waiting.drain(..) {
                 done.send(told.clone()).ok();
@@ -183,18 +202,51 @@ impl Work {
     }
 
     /// Managers are told first: whoever sends requests here must hear of it before the tasks that
-    /// answer them go, and new tasks must not come.
+    /// answer them go, and new tasks must not come. While they go, all others know the way here:
+    /// what is under way comes to its end.
     fn leave(&mut self, done: Leave) {
         if let Some(leaving) = &mut self.leaving {
             leaving.waiting.push(done);
             return;
         }
-        self.leaving = Some(Leaving { waiting: vec![done], told: None });
+        self.leaving = Some(Leaving { waiting: vec![done], step: Step::Notice });
+        self.tell(true);
+    }
+
+    /// Goes for good: the line to managers ends.
+    fn part(&mut self) {
+        self.advance(Step::Farewell);
         self.parting.cancel();
+        self.tell(false);
+    }
+
+    fn tell(&mut self, tasks_first: bool) {
         let identity = Arc::clone(&self.executor.config.identity);
         let managers = self.status.borrow().managers.clone();
-        self.running
-            .spawn(async move { Ended::Farewell(crate::leave::leave(&identity, &managers).await) });
+        self.running.spawn(async move {
+            let told = crate::leave::leave(&identity, &managers, tasks_first).await;
+            if tasks_first { Ended::Notice(told) } else { Ended::Farewell(told) }
+        });
+    }
+
+    fn advance(&mut self, step: Step) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.step = step;
+        }
+    }
+
+    fn takes_orders(&self) -> bool {
+        self.leaving.as_ref().is_none_or(|leaving| match leaving.step {
+            Step::Notice | Step::TasksFirst(_) => true,
+            Step::Farewell | Step::Told(_) => false,
+        })
+    }
+
+    fn tasks_first_until(&self) -> Option<Timestamp> {
+        match self.leaving.as_ref()?.step {
+            Step::TasksFirst(until) => Some(until),
+            Step::Notice | Step::Farewell | Step::Told(_) => None,
+        }
     }
 
     /// What was decided is on disk before anything of it is done.
@@ -259,11 +311,18 @@ impl Work {
                 self.pulls.remove(&task);
                 Some(Event::Done { task, outcome })
             }
+            Ok((_, Ended::Notice(Ok(())))) => {
+                self.advance(Step::TasksFirst(now().after(TASKS_FIRST_MAX)));
+                Some(Event::Tick)
+            }
+            Ok((_, Ended::Notice(Err(fault)))) => {
+                tracing::warn!(%fault, "this node leaves before its tasks");
+                self.part();
+                None
+            }
             Ok((_, Ended::Farewell(told))) => {
                 let event = Event::Leave { told: told.is_ok() };
-                if let Some(leaving) = &mut self.leaving {
-                    leaving.told = Some(told);
-                }
+                self.advance(Step::Told(told));
                 Some(event)
             }
             Ok((_, Ended::Other)) => None,

@@ -207,7 +207,7 @@ async fn a_stranger_is_let_in_as_a_stranger() {
     let channel = ca::connect(&manager.address(), config).await.unwrap();
     let mut client = membership_client(channel);
     assert_eq!(client.root(RootRequest {}).await.unwrap().into_inner().root, "None");
-    let refused = client.leave(LeaveRequest {}).await.unwrap_err();
+    let refused = client.leave(LeaveRequest::default()).await.unwrap_err();
     assert_eq!(fault_of(refused), Fault::forbidden("strangers cannot leave"));
 }
 

@@ -1,6 +1,8 @@
 //! How nodes get in and out of touch: daemons that are away, managers that hang, joins with options.
 
 use e2e::{Lab, page, until};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ fn nodes_come_and_go() {
     lab.docker(&["swarm", "update", "--dispatcher-heartbeat", "1s"]).good();
     a_daemon_that_is_away_makes_no_black_hole(&lab);
     sessions_are_back_at_once_after_a_manager_hung(&lab);
+    a_request_outlives_the_leave_of_the_node_that_answers_it(&lab);
     a_join_keeps_to_its_options(&lab);
     let left = lab.down();
     assert!(left.is_empty(), "{left:#?}");
@@ -96,6 +99,42 @@ fn sessions_are_back_at_once_after_a_manager_hung(lab: &Lab) {
     }
 }
 
+/// Node-3 has left then.
+fn a_request_outlives_the_leave_of_the_node_that_answers_it(lab: &Lab) {
+    let head = ["service", "create", "--detach", "--name", "web", "--publish", "8090:80"];
+    let place = ["--constraint", "node.hostname==node-3", "nginx:latest"];
+    lab.docker(&[&head[..], &place].concat()).good();
+    lab.converged("web", "1/1", secs(60));
+    let address = lab.at(1, 8090);
+    until("node-1 leads to node-3", secs(30), || match page(&address, "/", secs(5)) {
+        Ok(page) if page.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let mut request = TcpStream::connect(&address).expect("a connection");
+    request.set_read_timeout(Some(secs(20))).expect("a limit");
+    request.write_all(b"GET / HTTP/1.0\r\n").expect("a beginning");
+    std::thread::scope(|scope| {
+        let leave = scope.spawn(|| lab.docker_at(3, &["swarm", "leave"]).good());
+        let order = ["service", "ps", "--format", "{{.DesiredState}}", "web"];
+        until("its task is to go", secs(30), || {
+            let orders = lab.docker(&order).good();
+            if orders.contains("Shutdown") { Ok(()) } else { Err(orders) }
+        });
+        // It takes its time, and the node leaves meanwhile.
+        for count in 0..10 {
+            std::thread::sleep(Duration::from_millis(200));
+            request.write_all(format!("X-Part: {count}\r\n").as_bytes()).expect("a part");
+        }
+        request.write_all(b"\r\n").expect("an end");
+        let mut answer = String::new();
+        request.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        leave.join().expect("it leaves");
+    });
+    has_state(lab, "node-3", "Down");
+    lab.docker(&["service", "rm", "web"]).good();
+}
+
 fn a_join_keeps_to_its_options(lab: &Lab) {
     let token = lab.docker(&["swarm", "join-token", "-q", "worker"]).good().trim().to_owned();
     for node in 1..=3 {
@@ -106,8 +145,6 @@ fn a_join_keeps_to_its_options(lab: &Lab) {
         let link = shown.split_whitespace().nth(1).expect("a link").to_owned();
         lab.lab(&["exec", &name, "ip", "address", "add", &address, "dev", &link]).good();
     }
-    lab.docker_at(3, &["swarm", "leave"]).good();
-    has_state(lab, "node-3", "Down");
     lab.docker(&["node", "rm", "node-3"]).good();
     let manager = lab.at(1, 2377);
     let join = ["swarm", "join", "--token", &token, "--availability", "drain"];

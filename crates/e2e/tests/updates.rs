@@ -1,6 +1,6 @@
 //! Updates, restarts and networks: what the planner decides, seen by users. One lab for all.
 
-use e2e::{Client, Lab, until};
+use e2e::{Client, Lab, page, until};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ fn what_changes_is_what_was_asked_for() {
     a_failed_start_first_update_leaves_good_tasks_alone(&lab);
     an_update_that_continues_moves_on(&lab);
     many_and_odd_variables_arrive_as_they_are(&lab);
+    a_task_that_dies_at_once_is_asked_nothing(&lab);
     let left = lab.down();
     assert!(left.is_empty(), "{left:#?}");
 }
@@ -259,4 +260,30 @@ fn many_and_odd_variables_arrive_as_they_are(lab: &Lab) {
     let missing: Vec<&String> = wanted.difference(&now).collect();
     assert!(missing.is_empty() && !now.iter().any(|line| line.starts_with("V501=")), "{missing:?}");
     lab.docker(&["service", "rm", "odd"]).good();
+}
+
+/// Beside tasks that serve, a new one that cannot run is led to by nobody.
+fn a_task_that_dies_at_once_is_asked_nothing(lab: &Lab) {
+    let options = ["--replicas", "2", "--publish", "8092:80", "--restart-delay", "200ms"];
+    let update_options = ["--update-order", "start-first", "--update-parallelism", "0"];
+    let image = ["busybox:latest", "httpd", "-f", "-p", "80"];
+    let head = ["service", "create", "--detach", "--name", "asked"];
+    lab.docker(&[&head[..], &options, &update_options, &image].concat()).good();
+    lab.converged("asked", "2/2", LIMIT);
+    let address = lab.at(3, 8092);
+    until("node-3 answers", LIMIT, || {
+        page(&address, "/", LIMIT).map(drop).map_err(|error| error.to_string())
+    });
+    update(lab, "asked", &["--args", "sh -c 'exit 3'"]);
+    // Three or more of them die in the time.
+    let died = || lab.history("asked").matches("non-zero exit (3)").count();
+    let mut failed = Vec::new();
+    until("several have died", LIMIT, || {
+        let asked = (0..50).map(|_| page(&address, "/", Duration::from_secs(10)));
+        failed.extend(asked.filter_map(Result::err));
+        let died = died();
+        if died < 6 { Err(died.to_string()) } else { Ok(()) }
+    });
+    assert!(failed.is_empty(), "{} requests failed: {:?}", failed.len(), failed.first());
+    lab.docker(&["service", "rm", "asked"]).good();
 }

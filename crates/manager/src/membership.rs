@@ -161,11 +161,15 @@ impl Membership for Entrance {
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
-        let id = node.clone();
-        self.sequencer
-            .sequence(move |view: &View, now| report::left(view, &id, now))
-            .await
-            .map_err(status_of)?;
+        let (id, tasks_first) = (node.clone(), request.get_ref().tasks_first);
+        let leaves = move |view: &View, now| match tasks_first {
+            true => report::leaves(view, &id),
+            false => report::left(view, &id, now),
+        };
+        self.sequencer.sequence(leaves).await.map_err(status_of)?;
+        if tasks_first {
+            return Ok(Response::new(Done {}));
+        }
         // From here on it opens no session; the one it has ends.
         if self.commands.send(Command::Left { node }).await.is_err() {
             return Err(status_of(Fault::unavailable("this manager is stopping")));

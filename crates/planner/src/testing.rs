@@ -17,10 +17,10 @@ use std::fmt::Write;
 use std::time::Duration;
 use store::{Change, Object, Tx, View, rules};
 use types::{
-    Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction, IdSource,
-    Network, NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode, PublishedPort,
-    RestartCondition, Service, ServiceMode, ServiceSpec, Slot, Subnet, Task, TaskState, Timestamp,
-    UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
+    Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction, HealthCheck,
+    IdSource, Network, NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode,
+    PublishedPort, RestartCondition, Service, ServiceMode, ServiceSpec, Slot, Subnet, Task,
+    TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
 
 const NOW: i32 = 100;
@@ -148,6 +148,7 @@ fn node(line: &mut Line<'_>, index: usize) -> Node {
         Node::LEFT.clone_into(&mut node.status.message);
     }
     node.status.since = seconds(line.number("since").unwrap_or(0));
+    node.status.leaving = line.has("leaving");
     if line.has("drain") {
         node.spec.availability = Availability::Drain;
     }
@@ -213,6 +214,9 @@ fn service(line: &mut Line<'_>) -> Service {
     task.placement.preferences = line.list("spread").into_iter().map(preference).collect();
     task.resources.reserve_memory = line.number("memory").unwrap_or(0);
     task.resources.reserve_nano_cpus = line.number("cpus").unwrap_or(0);
+    let start_period = line.number("start-period").map(Duration::from_secs);
+    task.container.health =
+        start_period.map(|start_period| HealthCheck { start_period, ..HealthCheck::default() });
     let restart = &mut task.restart;
     restart.condition = match line.take("restart") {
         Some("none") => RestartCondition::None,
@@ -228,6 +232,7 @@ fn service(line: &mut Line<'_>) -> Service {
     if line.take("order") == Some("start-first") {
         update.order = UpdateOrder::StartFirst;
     }
+    update.monitor = line.number("monitor").map_or(update.monitor, Duration::from_secs);
     update.max_failure_ratio = line.number("ratio").unwrap_or(0.0);
     update.failure_action = match line.take("failure") {
         Some("rollback") => FailureAction::Rollback,
@@ -247,6 +252,7 @@ fn service(line: &mut Line<'_>) -> Service {
             "updating" => UpdateState::Updating,
             "paused" => UpdateState::Paused,
             "rollback" => UpdateState::RollbackStarted,
+            "rolled-back" => UpdateState::RollbackCompleted,
             _ => UpdateState::Completed,
         };
         let mut update = UpdateStatus::begun(state, began, "");
@@ -383,6 +389,9 @@ fn render_task(task: &Task) -> String {
     text += &render_ports(&task.ports);
     if let Some(time) = task.not_before {
         write!(text, " at {}s", seconds(time)).unwrap();
+    }
+    if !task.trial.is_zero() {
+        write!(text, " trial {}s", task.trial.as_secs()).unwrap();
     }
     let restarts: Vec<String> =
         task.restarts.iter().map(|time| seconds(*time).to_string()).collect();

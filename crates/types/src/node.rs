@@ -134,6 +134,9 @@ pub struct NodeStatus {
     pub address: Ipv4Addr,
     /// Its VXLAN end point, where that is another address.
     pub data_path_address: Option<Ipv4Addr>,
+    /// It is about to leave: its tasks go, and it gets no others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 impl Default for NodeStatus {
@@ -144,6 +147,7 @@ impl Default for NodeStatus {
             message: String::new(),
             address: Ipv4Addr::UNSPECIFIED,
             data_path_address: None,
+            leaving: false,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 /// The label by which a task's container is known on its node; its value is the task's id.
 pub const TASK_LABEL: &str = "com.docker.swarm.task.id";
@@ -31,6 +32,11 @@ pub struct Task {
     pub running_since: Option<Timestamp>,
     /// Do not start before (restart delay). Written by the orchestrator.
     pub not_before: Option<Timestamp>,
+    /// How long its process has to run before the task counts as running, where no health check
+    /// says when it is ready: another task serves in its slot meanwhile. Written by the
+    /// orchestrator.
+    #[serde(skip_serializing_if = "Duration::is_zero")]
+    pub trial: Duration,
     /// When tasks of this slot were restarted before; kept as far as the restart policy's
     /// `max_attempts` counts. Written by the orchestrator.
     pub restarts: Vec<Timestamp>,

@@ -147,10 +147,13 @@ pub struct Report {
 #[serde(default)]
 pub struct Done {}
 
-/// A node leaves for good.
+/// A node leaves, in two steps: its tasks go in order while all is as before; then it goes for good.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct LeaveRequest {}
+pub struct LeaveRequest {
+    /// The first step.
+    pub tasks_first: bool,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -53,6 +53,8 @@ pub(super) struct Local {
     has_image: bool,
     process: Process,
     exit: Option<Exit>,
+    /// When its process will have run for long enough.
+    trial_end: Option<Timestamp>,
     /// Why its start failed. It is killed before that is told: the engine may have gone on.
     broken: Option<String>,
     seen: Seen,
@@ -81,6 +83,7 @@ impl Local {
             has_image: false,
             process: Process::NotStarted,
             exit: None,
+            trial_end: None,
             broken: None,
             seen: Seen::Nothing,
             stop: None,
@@ -162,6 +165,10 @@ impl Local {
             && self.container().is_none()
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        self.status.state.is_terminal()
+    }
+
     pub(super) fn container(&self) -> Option<&str> {
         self.status.container.as_ref().map(|container| container.id.as_str())
     }
@@ -186,7 +193,8 @@ impl Local {
             return None;
         }
         let waits = self.stop.filter(|_| !self.status.state.is_terminal());
-        self.retry_at.or(waits.map(|stop| stop.since.after(self.withdrawal_max())))
+        let waits = waits.map(|stop| stop.since.after(self.withdrawal_max()));
+        self.retry_at.or(waits).or(self.trial_end)
     }
 
     fn withdrawal_max(&self) -> Duration {
@@ -209,7 +217,8 @@ impl Local {
                     container.pid = pid;
                 }
                 if !has_health_check {
-                    self.rise(TaskState::Running, "started", now, effects);
+                    self.trial_end = Some(now.after(self.task.trial));
+                    self.end_trial(now, effects);
                 } else if !self.status.state.is_terminal() {
                     effects.push(self.report());
                 }
@@ -225,6 +234,13 @@ impl Local {
             Outcome::Removed => self.status.container = None,
             Outcome::Aborted => {}
             Outcome::Failed(reason) => self.failed(doing, &reason, now, effects),
+        }
+    }
+
+    /// A process that has run for long enough counts as running.
+    fn end_trial(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.trial_end.take_if(|end| *end <= now).is_some() {
+            self.rise(TaskState::Running, "started", now, effects);
         }
     }
 
@@ -383,6 +399,7 @@ impl Local {
             return;
         }
         if want != Want::Running || self.process != Process::NotStarted {
+            self.end_trial(now, effects);
             return;
         }
         let Some(container) = self.container().map(str::to_owned) else { return };
@@ -489,7 +506,7 @@ impl Local {
             | TaskState::Rejected
             | TaskState::Orphaned => {}
         }
-        self.retry_at = None;
+        (self.retry_at, self.trial_end) = (None, None);
         effects.push(self.report());
     }
 }

@@ -250,6 +250,11 @@ impl Worker {
         self.tasks.is_empty()
     }
 
+    /// Says whether every task has ended.
+    pub fn is_over(&self) -> bool {
+        self.tasks.values().all(Local::is_over)
+    }
+
     /// Says whether managers have said what this node should have.
     pub fn is_told(&self) -> bool {
         self.told

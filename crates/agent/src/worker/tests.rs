@@ -59,6 +59,11 @@ impl Story {
         };
         match words[0] {
             "ready" => whole(DesiredState::Ready),
+            "run" if words.get(1) == Some(&"beside") => {
+                let trial = Duration::from_secs(1);
+                let task = Task { trial, ..task("t", DesiredState::Running) };
+                Event::Whole { tasks: [("t".into(), task)].into(), withdrawn: BTreeSet::new() }
+            }
             "run" => whole(DesiredState::Running),
             "shutdown" => whole(DesiredState::Shutdown),
             "remove" => whole(DesiredState::Remove),
@@ -123,6 +128,46 @@ fn a_task_is_prepared_started_and_runs() {
             started: report running started
         "]],
     );
+}
+
+#[test]
+fn a_task_on_trial_runs_once_its_process_has_run_for_long_enough() {
+    check(
+        "run beside\npulled\ncreated\nstarted\nwait 0\nwait 1\nwait 1",
+        &expect![[r"
+            run beside: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started: 
+            wait 0: 
+            wait 1: report running started
+            wait 1: 
+        "]],
+    );
+    check(
+        "run beside\npulled\ncreated\nstarted\nexits 3\nwait 1",
+        &expect![[r"
+            run beside: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started: 
+            exits 3: withdraw, report failed starting (task: non-zero exit (3))
+            wait 1: 
+        "]],
+    );
+    check(
+        "run beside\npulled\ncreated\nstarted with-health\nhealthy",
+        &expect![[r"
+            run beside: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started with-health: report starting starting
+            healthy: report running started
+        "]],
+    );
+    let mut story = Story::new();
+    story.tell("run beside\npulled\ncreated\nstarted");
+    assert_eq!(story.worker.deadline(), Some(Timestamp(SECOND)));
 }
 
 #[test]

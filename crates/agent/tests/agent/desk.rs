@@ -4,7 +4,7 @@ use super::PATIENCE;
 use ca::{Authority, Identity};
 use scope::Scope;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -35,6 +35,8 @@ pub(crate) enum Said {
     Trouble(String),
     Log(LogChunk),
     Renews,
+    /// It is about to leave.
+    Leaves,
     Left,
 }
 
@@ -52,14 +54,15 @@ pub(crate) struct Desk {
     worker: Identity,
     opened: mpsc::Receiver<Opened>,
     said: mpsc::Receiver<Said>,
-    hears_farewells: Arc<AtomicBool>,
+    hears_farewells: Arc<AtomicU8>,
     _scope: Scope,
 }
 
 /// Where nodes say goodbye.
 struct Door {
     said: mpsc::Sender<Said>,
-    hears: Arc<AtomicBool>,
+    /// 1: farewells; 2: also that tasks go first.
+    hears: Arc<AtomicU8>,
 }
 
 struct Rpc {
@@ -86,7 +89,7 @@ impl Desk {
         let tls = ca::tls::server_config(&manager).unwrap();
         let (opened_sender, opened) = mpsc::channel(ROOM);
         let (said_sender, said) = mpsc::channel(ROOM);
-        let hears_farewells = Arc::new(AtomicBool::new(false));
+        let hears_farewells = Arc::new(AtomicU8::new(0));
         let door = Door { said: said_sender.clone(), hears: Arc::clone(&hears_farewells) };
         let rpc = Rpc { opened: opened_sender, said: said_sender };
         let server = tonic::transport::Server::builder()
@@ -104,7 +107,12 @@ impl Desk {
 
     /// From here on a node may leave.
     pub(crate) fn hear_farewells(&self) {
-        self.hears_farewells.store(true, Ordering::Relaxed);
+        self.hears_farewells.store(1, Ordering::Relaxed);
+    }
+
+    /// From here on a node may leave, and its tasks before it.
+    pub(crate) fn hear_notices(&self) {
+        self.hears_farewells.store(2, Ordering::Relaxed);
     }
 
     pub(crate) fn address(&self) -> String {
@@ -249,11 +257,12 @@ impl Membership for Door {
         Err(Status::unimplemented("issue"))
     }
 
-    async fn leave(&self, _request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
-        if !self.hears.load(Ordering::Relaxed) {
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
+        let tasks_first = request.get_ref().tasks_first;
+        if self.hears.load(Ordering::Relaxed) < if tasks_first { 2 } else { 1 } {
             return Err(Status::unimplemented("leave"));
         }
-        self.said.send(Said::Left).await.ok();
+        self.said.send(if tasks_first { Said::Leaves } else { Said::Left }).await.ok();
         Ok(Response::new(Done {}))
     }
 }

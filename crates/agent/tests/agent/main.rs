@@ -322,6 +322,33 @@ async fn a_node_that_leaves_says_so_before_it_takes_its_tasks_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tasks_of_a_node_that_leaves_go_in_order_before_it() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let mut wanted = task("t");
+    let container = running(&mut machine, &mut opened, &wanted).await;
+    machine.desk.hear_notices();
+    let agent = machine.agent.clone().unwrap();
+    let leaving = tokio::spawn(async move { agent.leave().await });
+    machine.desk.until(|said| matches!(said, Said::Leaves)).await;
+    // It takes orders, and says what comes of them.
+    wanted.desired = DesiredState::Shutdown;
+    let mut change = Difference { from: 1, version: 2, ..Difference::default() };
+    change.tasks.insert("t".into(), wanted);
+    opened.send(SessionMessage::Difference(change)).await;
+    machine.desk.until(|said| matches!(said, Said::Acknowledged(2))).await;
+    assert!(machine.runs(&container).await, "stopped before it was withdrawn");
+    let withdrawn = Some([TaskId::from("t")].into());
+    let change = Difference { from: 2, version: 3, withdrawn, ..Difference::default() };
+    opened.send(SessionMessage::Difference(change)).await;
+    machine.desk.until(|said| matches!(said, Said::Left)).await;
+    assert!(!machine.runs(&container).await);
+    tokio::time::timeout(PATIENCE, leaving).await.unwrap().unwrap().unwrap();
+    assert!(!machine.exists(&container));
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_leaves_also_where_no_manager_hears_it() {
     let mut machine = Machine::new().await;
     let mut opened = machine.desk.opened().await;
@@ -350,6 +377,7 @@ async fn logs_are_sent_to_the_manager_that_asks() {
         | Said::Reported(..)
         | Said::Trouble(_)
         | Said::Renews
+        | Said::Leaves
         | Said::Left => false,
     };
     machine.desk.until(is_line).await;

@@ -47,7 +47,7 @@ async fn a_node_renews_its_certificate_and_leaves() {
     let channel = cluster.connect(&identity).await;
     ca::renew(channel.clone(), &identity).await.unwrap();
     assert_eq!(identity.node_id(), node.id);
-    membership_client(channel).leave(LeaveRequest {}).await.unwrap();
+    membership_client(channel).leave(LeaveRequest::default()).await.unwrap();
     assert_eq!(cluster.node_state(&node.id), NodeState::Down);
     let left = cluster.manager.view().node(&node.id).unwrap().status.message.clone();
     assert_eq!(left, "left");
@@ -117,7 +117,7 @@ async fn a_node_that_is_none_any_more_renews_nothing_and_its_connections_end() {
     let (left, removed) = (cluster.join().await, cluster.join().await);
     let channel = cluster.connect(&left).await;
     let node = Scripted::connect(&cluster, &left, 1).await.unwrap();
-    membership_client(cluster.connect(&left).await).leave(LeaveRequest {}).await.unwrap();
+    membership_client(cluster.connect(&left).await).leave(LeaveRequest::default()).await.unwrap();
     is_out(&cluster, &left, channel, node).await;
 
     let channel = cluster.connect(&removed).await;

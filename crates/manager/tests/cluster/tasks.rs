@@ -82,10 +82,40 @@ async fn tasks_of_a_node_that_leaves_are_replaced_at_once() {
     one.runs_a_task().await;
     let mut two = Scripted::connect(&cluster, &identities[1], 2).await.unwrap();
     let channel = cluster.connect(&identities[0]).await;
-    membership_client(channel).leave(LeaveRequest {}).await.unwrap();
+    membership_client(channel).leave(LeaveRequest::default()).await.unwrap();
     let starts = |task: &Task| task.desired == DesiredState::Running && task.not_before.is_none();
     two.read_until("its task", |node| node.has.tasks.values().any(starts)).await;
     assert_eq!(cluster.tasks(&web).len(), 2, "the old one is remembered");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_about_to_leave_keeps_its_place_until_its_tasks_have_gone() {
+    let cluster = cluster().await;
+    let identities = [cluster.join().await, cluster.join().await];
+    let mut one = Scripted::connect(&cluster, &identities[0], 1).await.unwrap();
+    web(&cluster, 1).await;
+    let (task, leaver) = (one.runs_a_task().await, one.id.clone());
+    let mut two = Scripted::connect(&cluster, &identities[1], 2).await.unwrap();
+    let leave = async |tasks_first: bool| {
+        let channel = cluster.connect(&identities[0]).await;
+        membership_client(channel).leave(LeaveRequest { tasks_first }).await.unwrap();
+    };
+    leave(true).await;
+    let starts = |task: &Task| task.desired == DesiredState::Running && task.not_before.is_none();
+    two.read_until("its task", |node| node.has.tasks.values().any(starts)).await;
+    let knows = |node: &Scripted| {
+        let is_known = |view: &discovery::NetworkView| view.endpoints.contains_key(&task);
+        let mesh = &node.has.knowledge.mesh;
+        let mut networks = node.has.knowledge.networks.values();
+        (mesh.nodes.contains_key(&leaver), networks.any(is_known))
+    };
+    assert_eq!(knows(&two), (true, true), "what is under way finds its way");
+    let is_to_stop = |node: &Scripted| node.has.tasks[&task].desired == DesiredState::Shutdown;
+    one.read_until("its order", is_to_stop).await;
+    one.report(&task, TaskState::Shutdown).await;
+    leave(false).await;
+    two.read_until("no trace", |node| knows(node) == (false, false)).await;
     cluster.end().await;
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn enforce(draft: &mut Draft<'_>, service: &Service) {
                 desired: task.desired,
                 not_before: task.not_before,
                 restarts: task.restarts.clone(),
+                ..Start::now()
             };
             create(draft, service, &slot, start);
         }
@@ -56,16 +57,20 @@ mod tests {
             node n1 down
             node n2 drain
             node n3
-            service web replicas=3
+            node n4 leaving
+            service web replicas=4
             task web.1 running n1
             task web.2 running n2
             task web.3 running n3
+            task web.4 running n4
             ",
             &expect![[r#"
                 + web.1 assigned running n3
                 + web.2 assigned running n3
+                + web.4 assigned running n3
                 ~ web.1 running shutdown n1
                 ~ web.2 running shutdown n2
+                ~ web.4 running shutdown n4
             "#]],
         );
     }

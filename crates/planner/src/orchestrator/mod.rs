@@ -18,6 +18,7 @@ pub use replicated::REPLICAS_MAX;
 use crate::Draft;
 use slot::Slot;
 use std::sync::Arc;
+use std::time::Duration;
 use types::{DesiredState, Service, ServiceMode, Task, TaskId, TaskState, TaskStatus, Timestamp};
 
 /// Decides which tasks exist and what is wanted of each.
@@ -45,16 +46,18 @@ struct Start {
     desired: DesiredState,
     not_before: Option<Timestamp>,
     restarts: Vec<Timestamp>,
+    trial: Duration,
 }
 
 impl Start {
     fn now() -> Self {
-        Self { desired: DesiredState::Running, not_before: None, restarts: Vec::new() }
+        let (not_before, restarts, trial) = Default::default();
+        Self { desired: DesiredState::Running, not_before, restarts, trial }
     }
 
     /// Prepared, and started by [`restart::release`].
     fn later() -> Self {
-        Self { desired: DesiredState::Ready, not_before: None, restarts: Vec::new() }
+        Self { desired: DesiredState::Ready, ..Self::now() }
     }
 }
 
@@ -81,6 +84,7 @@ fn create(draft: &mut Draft<'_>, service: &Service, slot: &Slot, start: Start) {
         desired: start.desired,
         status,
         not_before: start.not_before,
+        trial: start.trial,
         restarts: start.restarts,
         ..Task::default()
     });

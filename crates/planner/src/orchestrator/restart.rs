@@ -1,7 +1,7 @@
 //! Tasks that ended by themselves, and tasks that wait for their time.
 
 use super::slot::{Held, Slot, is_down, keeps_tasks, matches, slots, takes_tasks};
-use super::update::is_current;
+use super::update::{is_current, trial};
 use super::{Start, create};
 use crate::Draft;
 use std::time::Duration;
@@ -24,7 +24,8 @@ pub(crate) fn restart(draft: &mut Draft<'_>, service: &Service) {
                 if task.not_before.is_some_and(|time| draft.now < time) {
                     continue;
                 }
-                let start = restart_of(draft, service, task);
+                let is_beside = held.wanted.iter().any(|other| other.serves());
+                let start = restart_of(draft, service, (task, is_beside));
                 draft.want(&task.id, DesiredState::Shutdown);
                 create(draft, service, &slot, start);
             }
@@ -84,7 +85,8 @@ fn recent_restarts(task: &Task) -> impl Iterator<Item = types::Timestamp> {
         .filter(move |restart| window == Duration::ZERO || end.since(*restart) < window)
 }
 
-fn restart_of(draft: &Draft<'_>, service: &Service, task: &Task) -> Start {
+fn restart_of(draft: &Draft<'_>, service: &Service, (task, is_beside): (&Task, bool)) -> Start {
+    let trial = trial(service, is_beside);
     let policy = &task.spec.restart;
     let mut restarts = Vec::new();
     // Attempts are counted for each spec.
@@ -94,12 +96,13 @@ fn restart_of(draft: &Draft<'_>, service: &Service, task: &Task) -> Start {
         restarts.drain(..restarts.len().saturating_sub(RESTARTS_KEPT));
     }
     if policy.delay == Duration::ZERO {
-        return Start { restarts, ..Start::now() };
+        return Start { restarts, trial, ..Start::now() };
     }
     Start {
         desired: DesiredState::Ready,
         not_before: Some(draft.now.after(policy.delay)),
         restarts,
+        trial,
     }
 }
 

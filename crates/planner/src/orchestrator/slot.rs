@@ -59,7 +59,7 @@ pub(crate) fn keeps_tasks(node: &Node) -> bool {
         Availability::Active | Availability::Pause => true,
         Availability::Drain => false,
     };
-    stays && !is_down(node)
+    stays && !node.status.leaving && !is_down(node)
 }
 
 /// Says whether a node may get new tasks.
@@ -72,7 +72,7 @@ pub(crate) fn takes_tasks(node: &Node) -> bool {
         Availability::Active => true,
         Availability::Pause | Availability::Drain => false,
     };
-    ready && active
+    ready && active && !node.status.leaving
 }
 
 pub(crate) fn is_down(node: &Node) -> bool {

@@ -239,7 +239,17 @@ fn replace(draft: &mut Draft<'_>, service: &Service, slot: &Slot, held: &Held) {
     }
     let waits = kept.is_none()
         && held.wanted.iter().chain(&held.leaving).any(|it| restart::holds_back(&draft.tx, it));
-    create(draft, service, slot, if waits { Start::later() } else { Start::now() });
+    let start = if waits { Start::later() } else { Start::now() };
+    create(draft, service, slot, Start { trial: trial(service, kept.is_some()), ..start });
+}
+
+/// How long a new task that has no health check is watched until it serves beside another one: most
+/// of those that cannot run end at once, and whoever asked one of them would have got no answer.
+const TRIAL: Duration = Duration::from_secs(1);
+
+/// The trial of a new task; none where nothing else serves in its slot.
+pub(crate) fn trial(service: &Service, is_beside: bool) -> Duration {
+    if is_beside { TRIAL.min(config(service).monitor) } else { Duration::ZERO }
 }
 
 #[cfg(test)]
@@ -272,6 +282,25 @@ mod tests {
                 + web.1 assigned ready n1 two
                 ~ web update updating: update in progress
                 ~ web.1 running shutdown n1 one
+                wake 170s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_slot_whose_task_does_not_run_goes_first() {
+        check(
+            "
+            node n1
+            service web replicas=3 image=two
+            task web.1 running n1 image=one
+            task web.2 preparing n1 image=one
+            task web.3 running n1 image=one
+            ",
+            &expect![[r#"
+                + web.2 assigned ready n1 two
+                ~ web update updating: update in progress
+                ~ web.2 preparing shutdown n1 one
                 wake 170s
             "#]],
         );
@@ -386,6 +415,44 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_starts_beside_one_that_serves_is_on_trial() {
+        let case = |service: &str, old: &str| {
+            format!(
+                "
+                node n1
+                service web replicas=1 image=two order=start-first {service}
+                task web.1 {old} n1 image=one
+                "
+            )
+        };
+        check(
+            &case("", "running"),
+            &expect![[r#"
+            + web.1 assigned running n1 two trial 1s
+            ~ web update updating: update in progress
+            wake 1010s
+        "#]],
+        );
+        check(
+            &case("monitor=0", "running"),
+            &expect![[r#"
+            + web.1 assigned running n1 two
+            ~ web update updating: update in progress
+            wake 1010s
+        "#]],
+        );
+        check(
+            &case("", "starting"),
+            &expect![[r#"
+            + web.1 assigned ready n1 two
+            ~ web update updating: update in progress
+            ~ web.1 starting shutdown n1 one
+            wake 170s
+        "#]],
+        );
+    }
+
+    #[test]
     fn an_update_that_may_roll_back_keeps_the_old_task_for_the_monitor_time() {
         let case = |since: u32| {
             format!(
@@ -407,10 +474,10 @@ mod tests {
         check(
             &case(95),
             &expect![[r#"
-            + web.2 assigned running n1 two
-            ~ web.1 running shutdown n1 one
-            wake 1010s
-        "#]],
+                + web.2 assigned running n1 two trial 1s
+                ~ web.1 running shutdown n1 one
+                wake 1010s
+            "#]],
         );
     }
 
@@ -435,27 +502,39 @@ mod tests {
     }
 
     #[test]
-    fn after_an_update_the_old_task_goes_once_the_new_one_has_run_for_the_monitor_time() {
-        let case = |since: u32| {
+    fn where_a_task_was_lost_the_old_one_goes_once_the_next_has_run_for_the_monitor_time() {
+        let case = |state: &str, since: u32| {
             format!(
                 "
                 node n1
-                service web replicas=1 image=two update=completed order=start-first failure=continue lost=1
+                service web replicas=1 image=two update={state} order=start-first failure=continue lost=1
                 task web.1 running n1 image=one
                 task web.1 running n1 image=two born=55 since={since}
                 "
             )
         };
+        let wakes = expect![[r#"
+            wake 101s
+        "#]];
+        let goes = expect![[r#"
+            ~ web.1 running shutdown n1 one
+        "#]];
+        for state in ["completed", "rolled-back"] {
+            check(&case(state, 96), &wakes);
+            check(&case(state, 95), &goes);
+        }
         check(
-            &case(96),
+            &case("updating", 96),
             &expect![[r#"
+                ~ web update completed lost 1: update completed
                 wake 101s
             "#]],
         );
         check(
-            &case(95),
+            &case("rollback", 96),
             &expect![[r#"
-                ~ web.1 running shutdown n1 one
+                ~ web update rollbackcompleted lost 1: rollback completed
+                wake 101s
             "#]],
         );
     }

@@ -84,7 +84,13 @@ fn membership() {
               "root": "PEM",
             }"#]],
     );
-    check(LeaveRequest {}, expect!["{}"]);
+    check(
+        LeaveRequest::default(),
+        expect![[r#"
+            {
+              "tasks_first": false,
+            }"#]],
+    );
     check(Done {}, expect!["{}"]);
 }
 
