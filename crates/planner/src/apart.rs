@@ -132,7 +132,7 @@ impl Split {
 mod tests {
     use super::*;
     use crate::testing::read;
-    use types::{Attachment, TaskState};
+    use types::{Attachment, TaskState, Vip};
 
     fn nine() -> Attachment {
         let (network, aliases) = ("front".into(), Vec::new());
@@ -191,5 +191,42 @@ mod tests {
         });
         again.edit_task(&"db-1-1".into(), |task| task.status.state = TaskState::Assigned);
         assert!(apart(&after, &again.finish()).0.is_empty());
+    }
+
+    #[test]
+    fn what_was_handed_out_beside_a_part_that_is_refused_is_noted() {
+        let view = read(
+            "
+            node n1
+            network front subnet=10.0.1.0/24 vni=4097
+            network ingress ingress subnet=10.255.0.0/16 vni=4096
+            network new
+            service api replicas=0
+            service db replicas=1
+            service web replicas=1
+            task db.1 failed n1
+            task web.1 pending -
+            ",
+        );
+        let mut tx = Tx::new(&view);
+        tx.edit_task(&"db-1-1".into(), |task| task.status.state = TaskState::Assigned);
+        // A virtual address, one in the mesh, and a number: each has its network's note.
+        let nine = nine();
+        let vip = Vip { network: "front".into(), address: nine.address, prefix: nine.prefix };
+        tx.edit_service(&"api".into(), |service| service.vips = vec![vip]);
+        let mesh = Some([10, 255, 1, 1].into());
+        tx.edit_task(&"web-1-1".into(), |task| task.ingress_address = mesh);
+        for (id, last) in [("front", Some(nine.address)), ("ingress", mesh)] {
+            tx.edit_network(&id.into(), |network| network.last_address = last);
+        }
+        tx.edit_network(&"new".into(), |network| network.vni = 4098);
+        let (made, refused) = apart(&view, &tx.finish());
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        let mut after = view.clone();
+        after.apply(&made, types::Version(2), types::Timestamp(2));
+        let network = |id: &str| after.network(&id.into()).unwrap();
+        assert_eq!(network("front").last_address, Some([10, 0, 1, 9].into()));
+        assert_eq!(network("ingress").last_address, mesh);
+        assert_eq!(network("new").vni, 4098);
     }
 }

@@ -113,6 +113,21 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn a_process_that_nobody_has_buried_has_ended() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let began = beginning(child.id());
+        assert!(began.is_some() && began == beginning(child.id()));
+        child.kill().unwrap();
+        let ends = (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            beginning(child.id()).is_none()
+        });
+        child.wait().unwrap();
+        assert!(ends, "a zombie counts as a process");
+    }
+
+    #[test]
     fn what_has_gone_is_said_again_until_it_was_heard() {
         let mut seen = Seen::default();
         let mut look = |began| seen.is_gone("c", began);

@@ -143,4 +143,31 @@ mod tests {
             "#]],
         );
     }
+
+    #[test]
+    fn a_task_that_may_still_run_is_remembered_beyond_the_history_for_its_addresses() {
+        let case = |node: &str| {
+            format!(
+                "
+                cluster history=0
+                node n1
+                node n2 {node}
+                network ingress ingress subnet=10.255.0.0/16 vni=4096 last=10.255.1.0
+                service web replicas=1 ports=80:80 has-ports=80:80 vip=ingress=10.255.1.0
+                task web.1 orphaned n2 desired=shutdown mesh=10.255.1.1
+                task web.1 running n1 mesh=10.255.1.2
+                service gone replicas=0
+                task gone.1 orphaned n2 desired=remove mesh=10.255.1.3
+                "
+            )
+        };
+        check(&case("down"), &expect![[""]]);
+        check(
+            &case("since=-900"),
+            &expect![[r#"
+            - gone.1 orphaned remove n2 mesh 10.255.1.3
+            - web.1 orphaned shutdown n2 mesh 10.255.1.1 ports 80:80/tcp
+        "#]],
+        );
+    }
 }

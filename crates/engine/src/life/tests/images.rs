@@ -45,6 +45,8 @@ async fn images_that_tasks_brought_go_and_what_a_user_wants_stays() {
     stage.running(|config| config.spec.image = "used:1".to_owned()).await;
     soon(stage.engine.pull("wanted:1", None).unwrap().collect::<Vec<_>>()).await;
     stage.engine.tag("named:1", "mine:1").await.unwrap();
+    // A task that comes later does not make it its own.
+    stage.engine.ensure_image("wanted:1", None).await.unwrap();
     let days = |days: u64| clock::now().after(Duration::from_hours(days * 24));
     stage.engine.remove_spares(days(0), false).await;
     let stage = stage.restart().await;
@@ -76,6 +78,30 @@ async fn what_a_user_has_named_stays_also_over_a_restart() {
     for name in ["named:1", "pulled:1"] {
         assert!(stage.engine.image(name).await.is_ok(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn the_time_of_an_unused_image_begins_with_its_last_use() {
+    let stage = Stage::new().await;
+    for (version, name) in [(1, "used:1"), (2, "again:1")] {
+        let config = json!({"Cmd": ["serve"]});
+        stage.fake.publish(&format!("docker.io/library/{name}"), version, config);
+        stage.engine.ensure_image(name, None).await.unwrap();
+    }
+    let days = |days: u64| clock::now().after(Duration::from_hours(days * 24));
+    let here = async |name: &str| stage.engine.image(name).await.is_ok();
+    // As if nothing had used them for long.
+    let long_ago = |used: &mut types::Timestamp| *used = types::Timestamp(0);
+    stage.engine.inner.spares.lock().unwrap().values_mut().for_each(long_ago);
+    let id = stage.running(|config| config.spec.image = "used:1".to_owned()).await;
+    stage.engine.ensure_image("again:1", None).await.unwrap();
+    stage.engine.remove_spares(days(6), false).await;
+    assert!(here("again:1").await, "a task was about to use it");
+    soon(stage.engine.remove(&id, true, true)).await.unwrap();
+    stage.engine.remove_spares(days(12), false).await;
+    assert!(here("used:1").await, "it was used on the sixth day");
+    stage.engine.remove_spares(days(14), false).await;
+    assert!(!here("used:1").await);
 }
 
 #[tokio::test]

@@ -234,6 +234,82 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_is_lost_once_also_where_its_task_has_been_replaced() {
+        let case = |lost: &str| {
+            format!(
+                "
+                node n1
+                service web replicas=2 image=two update=updating update-delay=60 failure=continue {lost}
+                task web.1 failed n1 image=two born=55 since=99 desired=shutdown
+                task web.1 ready n1 image=two born=99 desired=ready at=104
+                task web.2 running n1 image=one
+                "
+            )
+        };
+        check(
+            &case(""),
+            &expect![[r#"
+            ~ web update updating lost 1: 
+            wake 104s
+        "#]],
+        );
+        // It was lost at 90 s, and rests since then.
+        check(
+            &case("lost=1"),
+            &expect![[r#"
+            wake 104s
+        "#]],
+        );
+    }
+
+    #[test]
+    fn what_an_update_did_not_make_is_no_loss_of_it() {
+        let case = |task: &str, restart: &str| {
+            format!(
+                "
+                node n1
+                service web replicas=2 image=two update=updating restart={restart}
+                task web.1 {task} since=99
+                task web.2 running n1 image=two born=56
+                "
+            )
+        };
+        // Of before the update, and of a spec that came between.
+        check(
+            &case("failed n1 image=two born=40", "any"),
+            &expect![[r#"
+            + web.1 assigned ready n1 two at 105s
+            ~ web.1 failed shutdown n1 two since 99s
+            wake 105s
+        "#]],
+        );
+        check(
+            &case("failed n1 image=one born=55", "any"),
+            &expect![[r#"
+            + web.1 assigned ready n1 two at 105s
+            ~ web.1 failed shutdown n1 one since 99s
+            wake 105s
+        "#]],
+        );
+        // One that is done is lost where it has to run for ever.
+        check(
+            &case("complete n1 image=two born=55", "any"),
+            &expect![[r#"
+            + web.1 assigned ready n1 two at 105s
+            ~ web update paused lost 1: update paused due to failure or early termination of task web-1-1
+            ~ web.1 complete shutdown n1 two since 99s
+            wake 105s
+        "#]],
+        );
+        check(
+            &case("complete n1 image=two born=55", "on-failure"),
+            &expect![[r#"
+            ~ web update completed: update completed
+        "#]],
+        );
+    }
+
+    #[test]
     fn failures_count_though_their_tasks_are_forgotten() {
         check(
             "
@@ -343,6 +419,19 @@ mod tests {
             wake 101s
         "#]],
         );
+        // A longer monitor time is more patient, and so is a task that has to wait for its restart.
+        check(
+            &case(30, "pause").replace("began", "monitor=120 began"),
+            &expect![[r#"
+            wake 160s
+        "#]],
+        );
+        check(
+            &case(30, "pause").replace("born", "at=35 born"),
+            &expect![[r#"
+            wake 105s
+        "#]],
+        );
         check(
             &case(30, "pause"),
             &expect![[r#"
@@ -390,6 +479,25 @@ mod tests {
         "#]],
         );
         check(
+            &case(31).replace("began", "monitor=120 began"),
+            &expect![[r#"
+            wake 161s
+        "#]],
+        );
+        check(
+            &case(29).replace("continue", "pause"),
+            &expect![[r#"
+            ~ web update paused lost 1: update paused because task web-1-1 does not stop
+        "#]],
+        );
+        // One that is not held back has the time that it takes to be prepared.
+        check(
+            &case(29).replace("desired=ready", "desired=running"),
+            &expect![[r#"
+            wake 939s
+        "#]],
+        );
+        check(
             &case(29),
             &expect![[r#"
             + web.2 assigned ready n1 two
@@ -415,6 +523,20 @@ mod tests {
             &case(-809),
             &expect![[r#"
             wake 101s
+        "#]],
+        );
+        // It may take its time to become healthy, too.
+        check(
+            &case(-810).replace("began", "start-period=30 began"),
+            &expect![[r#"
+            wake 130s
+        "#]],
+        );
+        // Nobody waits for one of before the update.
+        check(
+            &case(40).replace("began=-900", "began=99"),
+            &expect![[r#"
+            ~ web update completed: update completed
         "#]],
         );
         check(
