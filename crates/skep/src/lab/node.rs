@@ -18,6 +18,10 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long the kernel may take to free the lock of a daemon that was killed.
 const UNLOCK_MAX: Duration = Duration::from_secs(10);
 
+/// A node asks the machine's name servers for a registry, and has no way to most of them: it does
+/// not wait for long (resolv.conf(5)).
+const RESOLVER: (&str, &str) = ("RES_OPTIONS", "timeout:1 attempts:1");
+
 /// Starts this program in a session of its own and notes its pid.
 #[expect(clippy::disallowed_methods, reason = "the lab starts daemons")]
 pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Result<Pid> {
@@ -29,6 +33,7 @@ pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Resul
         .with_context(|| format!("cannot write {}", log.display()))?;
     let child = linux::sealed(&mut Command::new(program))
         .args(arguments)
+        .env(RESOLVER.0, RESOLVER.1)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
