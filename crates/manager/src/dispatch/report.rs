@@ -37,6 +37,8 @@ pub(crate) fn registered(
     node.status.address = *address;
     node.status.data_path_address = *data_path_address;
     node.status.enter(NodeState::Ready, "", now);
+    // Whoever comes back from a leave that was not carried through is there for tasks again.
+    node.status.leaving = false;
     let mut tx = Tx::new(view);
     tx.put_node(node);
     Ok(tx.finish())
@@ -227,6 +229,17 @@ mod tests {
             let status = &view.node(&"n".into()).unwrap().status;
             assert_eq!((status.state, status.since), (NodeState::Ready, NOW));
         }
+    }
+
+    #[test]
+    fn a_node_whose_leave_was_not_carried_through_is_there_again() {
+        let mut view = view(TaskState::Running);
+        let request = says([192, 168, 0, 1].into());
+        view.apply(&registered(&view, &"n".into(), &request, NOW).unwrap(), Version(2), NOW);
+        view.apply(&leaves(&view, &"n".into()).unwrap(), Version(3), NOW);
+        assert!(view.node(&"n".into()).unwrap().status.leaving);
+        view.apply(&registered(&view, &"n".into(), &request, NOW).unwrap(), Version(4), NOW);
+        assert!(!view.node(&"n".into()).unwrap().status.leaving);
     }
 
     #[test]
