@@ -424,6 +424,9 @@ fn render_service(before: &Service, service: &Service) -> Vec<String> {
     if before.spec != service.spec {
         lines.push(format!("~ {name} image {}", service.spec.task.container.image));
     }
+    if before.previous_spec.is_some() && service.previous_spec.is_none() {
+        lines.push(format!("~ {name} previous none"));
+    }
     if before.ports != service.ports {
         lines.push(format!("~ {name}{}", render_ports(&service.ports)));
     }

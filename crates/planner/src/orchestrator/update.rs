@@ -453,6 +453,23 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_beside_a_task_that_serves_is_on_trial_too() {
+        check(
+            "
+            node n1
+            service web replicas=1 image=two order=start-first update=paused lost=1
+            task web.1 running n1 image=one
+            task web.1 failed n1 image=two born=55 since=99
+            ",
+            &expect![[r#"
+                + web.1 assigned ready n1 two at 105s trial 1s
+                ~ web.1 failed shutdown n1 two since 99s
+                wake 105s
+            "#]],
+        );
+    }
+
+    #[test]
     fn an_update_that_may_roll_back_keeps_the_old_task_for_the_monitor_time() {
         let case = |since: u32| {
             format!(
@@ -494,6 +511,7 @@ mod tests {
             ",
             &expect![[r#"
                 ~ web image one
+                ~ web previous none
                 ~ web update rollbackcompleted: rollback completed
                 ~ web.1 failed shutdown n1 two since 99s
                 ~ web.2 running shutdown n1 two since 99s
@@ -621,6 +639,7 @@ mod tests {
             &expect![[r#"
                 + web.1 assigned ready n1 one at 105s
                 ~ web image one
+                ~ web previous none
                 ~ web update rollbackstarted: update rolled back due to failure or early termination of task web-1-1
                 ~ web.1 failed shutdown n1 two since 99s
                 wake 105s

@@ -310,6 +310,23 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_for_what_an_update_did_not_make() {
+        check(
+            "
+            node n1 pause
+            service web replicas=2 image=two update=updating
+            task web.1 pending - image=two born=40 error=no_suitable_node_(1_node_not_available_for_new_tasks)
+            task web.2 running n1 image=one
+            ",
+            &expect![[r#"
+                + web.2 pending ready - two error: no suitable node (1 node not available for new tasks)
+                ~ web.2 running shutdown n1 one
+                wake 170s
+            "#]],
+        );
+    }
+
+    #[test]
     fn failures_count_though_their_tasks_are_forgotten() {
         check(
             "
@@ -450,12 +467,13 @@ mod tests {
         check(
             &case(30, "rollback"),
             &expect![[r#"
-            + web.1 pending running - one error: no suitable node (1 node not available for new tasks)
-            - web.1 pending running - two error: no suitable node (1 node not available for new tasks)
-            ~ web image one
-            ~ web update rollbackstarted: update rolled back because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks)
-            wake 170s
-        "#]],
+                + web.1 pending running - one error: no suitable node (1 node not available for new tasks)
+                - web.1 pending running - two error: no suitable node (1 node not available for new tasks)
+                ~ web image one
+                ~ web previous none
+                ~ web update rollbackstarted: update rolled back because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks)
+                wake 170s
+            "#]],
         );
     }
 
@@ -530,13 +548,6 @@ mod tests {
             &case(-810).replace("began", "start-period=30 began"),
             &expect![[r#"
             wake 130s
-        "#]],
-        );
-        // Nobody waits for one of before the update.
-        check(
-            &case(40).replace("began=-900", "began=99"),
-            &expect![[r#"
-            ~ web update completed: update completed
         "#]],
         );
         check(
