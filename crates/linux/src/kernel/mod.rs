@@ -181,8 +181,8 @@ impl Holder {
         self.fresh = false;
         let tries = depth >= Depth::Retry;
         self.resting = if tries { Outcome::default() } else { self.told.clone() };
-        let mut outcome = Outcome::default();
-        outcome.node = self.hold_gateway(&desired, repair).err();
+        let node = self.hold_gateway(&desired, repair).err();
+        let mut outcome = Outcome { node, ..Outcome::default() };
         let remade = self.hold_overlays(&desired, repair, &mut outcome);
         let is_remade = |rules: &SandboxRules| {
             rules.attachments.iter().any(|attachment| remade.contains(&attachment.network))
