@@ -162,9 +162,8 @@ impl Membership for Entrance {
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
         let (id, tasks_first) = (node.clone(), request.get_ref().tasks_first);
-        let leaves = move |view: &View, now| match tasks_first {
-            true => report::leaves(view, &id),
-            false => report::left(view, &id, now),
+        let leaves = move |view: &View, now| {
+            if tasks_first { report::leaves(view, &id) } else { report::left(view, &id, now) }
         };
         self.sequencer.sequence(leaves).await.map_err(status_of)?;
         if tasks_first {

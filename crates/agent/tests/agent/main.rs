@@ -329,7 +329,8 @@ async fn the_tasks_of_a_node_that_leaves_go_in_order_before_it() {
     let container = running(&mut machine, &mut opened, &wanted).await;
     machine.desk.hear_notices();
     let agent = machine.agent.clone().unwrap();
-    let leaving = tokio::spawn(async move { agent.leave().await });
+    let mut leaving = tokio::task::JoinSet::new();
+    leaving.spawn(async move { agent.leave().await });
     machine.desk.until(|said| matches!(said, Said::Leaves)).await;
     // It takes orders, and says what comes of them.
     wanted.desired = DesiredState::Shutdown;
@@ -343,7 +344,8 @@ async fn the_tasks_of_a_node_that_leaves_go_in_order_before_it() {
     opened.send(SessionMessage::Difference(change)).await;
     machine.desk.until(|said| matches!(said, Said::Left)).await;
     assert!(!machine.runs(&container).await);
-    tokio::time::timeout(PATIENCE, leaving).await.unwrap().unwrap().unwrap();
+    let left = tokio::time::timeout(PATIENCE, leaving.join_next()).await.unwrap();
+    left.unwrap().unwrap().unwrap();
     assert!(!machine.exists(&container));
     machine.stop().await;
 }

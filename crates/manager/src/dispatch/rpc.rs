@@ -143,14 +143,14 @@ pub(crate) fn start(
         .add_service(membership_server(entrance.clone()))
         .add_service(InterceptedService::new(dispatcher_server(rpc.clone()), known));
     let rooms = Rooms::default();
-    let roomy_entrance = Roomy { service: membership_server(entrance), rooms: rooms.clone() };
-    let roomy = Roomy { service: dispatcher_server(rpc), rooms };
+    let entrance = Roomy { service: membership_server(entrance), rooms: rooms.clone() };
+    let dispatcher = Roomy { service: dispatcher_server(rpc), rooms };
     let nodes = server()
         .max_concurrent_streams(Some(CALLS))
         .initial_stream_window_size(Some(CALL_WINDOW))
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
-        .add_service(roomy_entrance)
-        .add_service(InterceptedService::new(roomy, known));
+        .add_service(entrance)
+        .add_service(InterceptedService::new(dispatcher, known));
     scope.spawn("door of the manager", door);
     scope.spawn("strangers", serve(strangers, guests.strangers, scope.token()));
     scope.spawn("nodes", serve(nodes, guests.nodes, scope.token()));
