@@ -91,18 +91,20 @@ impl Gone {
 }
 
 /// Deletes entries: `conntrack -D -p PROTOCOL -d DESTINATION --dport PORT --reply-src BACKEND`. The
-/// kernel finds them by itself, since 6.9 or so; an older one is asked for the list.
+/// kernel, since 6.9 or so, finds those of one back end by itself; an older one is asked for the
+/// list. So is any for several: each search goes through the one table of all namespaces, under a
+/// lock of the whole machine.
 pub(crate) fn forget(socket: &mut Socket, gone: &[Gone]) -> Result<(), Error> {
     if gone.is_empty() || entries(socket)? == 0 {
         return Ok(());
     }
-    let deletions: Vec<Message> = gone.iter().map(filter).collect();
-    match socket.send(&deletions) {
-        Err(error) if error.code().is_some_and(|code| FILTER_UNKNOWN.contains(&code)) => {
-            delete_flows(socket, |flow| gone.iter().any(|gone| gone.covers(flow))).map(drop)
+    if let [one] = gone {
+        match socket.send_one(filter(one)) {
+            Err(error) if error.code().is_some_and(|code| FILTER_UNKNOWN.contains(&code)) => {}
+            outcome => return outcome,
         }
-        outcome => outcome,
     }
+    delete_flows(socket, |flow| gone.iter().any(|gone| gone.covers(flow))).map(drop)
 }
 
 /// A kernel without filters for deletions takes the tuple for that of one entry, and finds it

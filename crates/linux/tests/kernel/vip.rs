@@ -91,6 +91,31 @@ fn a_udp_socket_leaves_a_back_end_that_is_taken_out() {
     assert_ne!(ask_by(&socket, VIP, PORT).unwrap(), first);
 }
 
+/// A search of tracked connections goes through one table of all namespaces, under a lock of the
+/// whole machine.
+#[test]
+fn many_back_ends_that_leave_at_once_cost_little_more_than_one() {
+    let mut lab = balanced();
+    let crowd: Vec<_> = (60..160).map(|number| (3, number)).collect();
+    let socket = udp_client(&lab.container((1, 1)));
+    let mut leave = |leaving: &[(u8, u8)]| {
+        lab.vips.insert(VIP, [&[(2, 1)], leaving].concat());
+        lab.apply();
+        lab.vips.insert(VIP, vec![(2, 1)]);
+        #[expect(clippy::disallowed_methods, reason = "the test compares two costs")]
+        let start = Instant::now();
+        lab.apply();
+        let took = start.elapsed();
+        // It is tracked, so that next time there is something to search.
+        assert!(ask_by(&socket, VIP, PORT).unwrap().starts_with("c2-1"));
+        took
+    };
+    leave(&[]);
+    let one = (0..3).map(|_| leave(&crowd[..1])).max().unwrap();
+    let many = (0..3).map(|_| leave(&crowd)).min().unwrap();
+    assert!(many < one * 8, "one: {one:?}, {} at once: {many:?}", crowd.len());
+}
+
 #[test]
 fn connections_to_a_back_end_that_is_no_more_are_reset() {
     let mut lab = balanced();

@@ -69,7 +69,10 @@ enum Verb {
     /// Start a node's daemon again
     Start { node: String },
     /// Load images from a tar into every node
-    Load { files: Vec<PathBuf> },
+    Load {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Start the lab's containerd anew when it dies (`up` starts it)
     #[command(hide = true)]
     Keep,
