@@ -61,6 +61,21 @@ fn jittered(pause: Duration, by: f64) -> Duration {
     pause.mul_f64(by)
 }
 
+/// What to do, where it is this node's certificate that keeps it out.
+fn explain((start, end): (Timestamp, Timestamp), now: Timestamp, reason: String) -> String {
+    let why = if now < start {
+        format!("does not hold before {}", start.rfc3339())
+    } else if now >= end {
+        format!("has expired on {}", end.rfc3339())
+    } else {
+        return reason;
+    };
+    format!(
+        "this node's certificate {why}: leave the cluster (docker swarm leave --force) and join it \
+         again with a token; or, if the date is wrong, set the clock ({reason})"
+    )
+}
+
 /// Half-way from now to the end of the certificate.
 fn halfway(config: &Config) -> Timestamp {
     let now = now();
@@ -126,20 +141,6 @@ impl Line {
         Ok(())
     }
 
-    /// What to do, where it is this node's certificate that keeps it out.
-    fn explain(&self, reason: String) -> String {
-        let end = self.config.identity.expires_at();
-        if now() < end {
-            return reason;
-        }
-        format!(
-            "this node's certificate has expired on {}: leave the cluster (docker swarm leave \
-             --force) and join it again with a token; or, if the date is wrong, set the clock \
-             ({reason})",
-            end.rfc3339()
-        )
-    }
-
     /// Opens a session with the next manager and serves it until it ends.
     async fn session(&mut self) -> Over {
         let managers = self.status.borrow().managers.clone();
@@ -151,7 +152,11 @@ impl Line {
         self.attempts += 1;
         let mut open = match open::Session::open(self, &address).await {
             Ok(open) => open,
-            Err(fault) => return useless(self.explain(fault.message)),
+            Err(fault) => {
+                let identity = &self.config.identity;
+                let holds = (identity.starts_at(), identity.expires_at());
+                return useless(explain(holds, now(), fault.message));
+            }
         };
         // The same manager is asked first when this session ends.
         self.attempts -= 1;
@@ -168,6 +173,16 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_whose_own_certificate_keeps_it_out_says_what_to_do() {
+        let said = |now| explain((Timestamp(10), Timestamp(20)), Timestamp(now), "why".to_owned());
+        for (now, what) in [(9, "does not hold before 1970"), (20, "has expired on 1970")] {
+            let said = said(now);
+            assert!(said.contains(what) && said.contains("docker swarm leave --force"), "{said}");
+        }
+        assert_eq!([said(10), said(19)], ["why", "why"]);
+    }
 
     /// A manager that hung answers the attempt that is under way, or the next one.
     #[test]

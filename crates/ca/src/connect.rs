@@ -1,7 +1,7 @@
 //! Connections to a manager.
 
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use rustls::{CertificateError, ClientConfig};
 use rustls_pki_types::ServerName;
 use std::error::Error as _;
 use std::io;
@@ -53,10 +53,7 @@ fn fault(address: &str, error: &tonic::transport::Error) -> Fault {
     let mut text = error.to_string();
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(reason)) = within(error) {
-            return match reason {
-                rustls::CertificateError::Other(own) => Fault::invalid(own.to_string()),
-                other => Fault::invalid(format!("the manager {address} is not trusted: {other}")),
-            };
+            return Fault::invalid(distrust(address, reason));
         }
         text = error.to_string();
         cause = error.source();
@@ -64,7 +61,48 @@ fn fault(address: &str, error: &tonic::transport::Error) -> Fault {
     Fault::unavailable(format!("cannot connect to the manager {address}: {text}"))
 }
 
+/// Why a manager is not trusted, and what to do where it is a clock. Two attempts give the same text:
+/// the library's own tells the second of each.
+fn distrust(address: &str, reason: &CertificateError) -> String {
+    let why = match reason {
+        CertificateError::Other(own) => return own.to_string(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "by this node's clock its certificate does not hold yet: set the clock, this node's or the \
+             manager's, whichever is wrong; the manager signs itself a new one within a minute then"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "by this node's clock its certificate has expired: set the clock, if it is wrong"
+        }
+        other => return format!("the manager {address} is not trusted: {other}"),
+    };
+    format!("the manager {address} is not trusted: {why}")
+}
+
 /// The TLS error that an I/O error carries.
 fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls_pki_types::UnixTime;
+
+    #[test]
+    fn a_wrong_clock_is_told_as_that_and_in_the_same_words_each_time() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let early = |seconds| {
+            let (time, not_before) = (at(seconds), at(1000));
+            distrust("m:2377", &CertificateError::NotValidYetContext { time, not_before })
+        };
+        let late = |seconds| {
+            let (time, not_after) = (at(seconds), at(1000));
+            distrust("m:2377", &CertificateError::ExpiredContext { time, not_after })
+        };
+        assert!(early(1).contains("set the clock, this node's or the manager's"), "{}", early(1));
+        assert!(late(2000).contains("has expired: set the clock"), "{}", late(2000));
+        assert_eq!((early(1), late(2000)), (early(2), late(2001)));
+        let other = distrust("m:2377", &CertificateError::UnknownIssuer);
+        assert!(other.starts_with("the manager m:2377 is not trusted: "), "{other}");
+    }
 }

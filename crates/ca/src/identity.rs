@@ -65,6 +65,7 @@ pub(crate) struct Current {
     pub(crate) certified: Arc<CertifiedKey>,
     certificate: String,
     peer: Peer,
+    starts_at: Timestamp,
     expires_at: Timestamp,
 }
 
@@ -137,6 +138,11 @@ impl Identity {
         self.current.load().peer.cluster.clone()
     }
 
+    /// From when on the certificate holds: later than now where a clock was set back since.
+    pub fn starts_at(&self) -> Timestamp {
+        self.current.load().starts_at
+    }
+
     /// When the certificate ends.
     pub fn expires_at(&self) -> Timestamp {
         self.current.load().expires_at
@@ -177,7 +183,7 @@ fn der(pem: &str) -> Result<CertificateDer<'static>, Error> {
 /// still be renewed.
 fn current(key: &str, certificate: String, root: &str) -> Result<Current, Error> {
     let (own, root) = (der(&certificate)?, der(root)?);
-    let Statement { peer, expires_at } = statement(&own)?;
+    let Statement { peer, starts_at, expires_at } = statement(&own)?;
     let provider = provider();
     let before_the_end = expires_at.0.saturating_sub(1_000_000_000) / 1_000_000_000;
     let then = Duration::from_secs(u64::try_from(before_the_end).unwrap_or_default());
@@ -192,5 +198,5 @@ fn current(key: &str, certificate: String, root: &str) -> Result<Current, Error>
         .map_err(|_unreadable| Error::Certificate("its key cannot be read".to_owned()))?;
     // The root goes along: a joining machine knows only its digest.
     let certified = CertifiedKey::from_der(vec![own, root], key, &provider)?;
-    Ok(Current { certified: Arc::new(certified), certificate, peer, expires_at })
+    Ok(Current { certified: Arc::new(certified), certificate, peer, starts_at, expires_at })
 }

@@ -31,6 +31,7 @@ pub fn remote<T>(request: &tonic::Request<T>) -> Option<SocketAddr> {
 /// What a certificate says, without a look at who signed it.
 pub(crate) struct Statement {
     pub(crate) peer: Peer,
+    pub(crate) starts_at: Timestamp,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -45,10 +46,12 @@ pub(crate) fn statement(certificate: &CertificateDer<'_>) -> Result<Statement, E
         .into_iter()
         .find(|role| unit_of(*role) == unit)
         .ok_or_else(|| Error::Certificate(format!("it names the unknown role {unit}")))?;
-    let seconds = parsed.validity().not_after.timestamp();
+    let validity = parsed.validity();
+    let time = |seconds: i64| Timestamp(seconds.saturating_mul(1_000_000_000));
     Ok(Statement {
         peer: Peer { node: node.into(), role, cluster: cluster.into() },
-        expires_at: Timestamp(seconds.saturating_mul(1_000_000_000)),
+        starts_at: time(validity.not_before.timestamp()),
+        expires_at: time(validity.not_after.timestamp()),
     })
 }
 

@@ -1,8 +1,8 @@
 //! The manager's own certificate.
 //!
 //! Its agent renews it in time, as every node's does. That takes a connection, which nobody makes
-//! with a certificate that has expired: after a time off, or suspended, a manager signs itself a new
-//! one, as it has the root's key.
+//! with a certificate that has expired, or that does not hold yet since the clock was ahead when it
+//! was signed: a manager signs itself a new one then, as it has the root's key.
 
 use crate::clock::now;
 use crate::membership::{cluster, sign};
@@ -20,9 +20,9 @@ const LOOK: Duration = Duration::from_mins(1);
 /// What its agent did not renew by then, it does not renew.
 const LEFT: Duration = Duration::from_mins(5);
 
-/// Signs a new certificate where the present one is about to end, or has ended.
+/// Signs a new certificate where the present one is about to end, has ended, or does not hold yet.
 pub(crate) fn renew(view: &View, identity: &Identity, now: Timestamp) -> Result<(), Fault> {
-    if now.after(LEFT) < identity.expires_at() {
+    if identity.starts_at() <= now && now.after(LEFT) < identity.expires_at() {
         return Ok(());
     }
     let id = identity.node_id();
@@ -31,7 +31,7 @@ pub(crate) fn renew(view: &View, identity: &Identity, now: Timestamp) -> Result<
     };
     let reply = sign(&*cluster(view)?, &identity.renewal()?, (&id, node.role), now)?;
     identity.renewed(&reply.certificate)?;
-    tracing::info!("this manager has signed itself a new certificate: the old one had ended");
+    tracing::info!("this manager has signed itself a new certificate: the old one did not hold");
     Ok(())
 }
 

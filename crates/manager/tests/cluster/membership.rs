@@ -78,6 +78,16 @@ async fn a_manager_whose_certificate_has_expired_signs_itself_a_new_one() {
     cluster.end().await;
 }
 
+/// Its clock was ahead when the old one was signed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_whose_certificate_does_not_hold_yet_signs_itself_a_new_one() {
+    let cluster = cluster_of(Duration::from_mins(10), now().after(Duration::from_hours(48))).await;
+    let mut own = Scripted::connect(&cluster, &cluster.first, 9).await.unwrap();
+    own.beat().await.unwrap();
+    cluster.join().await;
+    cluster.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_that_is_repeated_makes_one_node() {
     let cluster = cluster().await;
