@@ -212,6 +212,10 @@ fn the_name_server_has_no_rights(lab: &Lab) {
     }
     assert!(answerer.lines().any(|line| line.starts_with("Uid:\t61053\t61053\t61053\t61053")));
     assert!(broker.contains("CapEff:\t0000000000200020"), "{broker}");
+    // Lists of processes say what they are.
+    for status in [answerer, broker] {
+        assert!(status.starts_with("Name:\tskep-resolver\n"), "{status}");
+    }
 }
 
 fn a_client_is_waited_for_and_an_idle_talk_to_itself_is_not(lab: &Lab) {

@@ -57,6 +57,9 @@ pub(crate) struct Options {
     brokered: bool,
 }
 
+/// What lists of processes call both halves; at most 15 characters.
+const NAME: &str = "skep-resolver";
+
 /// The user that the half without rights is, and its group. Systemd's list of ids leaves it unused,
 /// so that nobody else is the same.
 const USER: u32 = 61_053;
@@ -158,6 +161,8 @@ pub(crate) async fn end_process(pid: Pid) -> Result<()> {
 
 /// Is one half of the process: serves until it is told to end. The process has one thread yet.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    // It was started by way of /proc, and would be `exe` in every list of processes.
+    fs::write("/proc/self/comm", NAME).context("cannot take a name")?;
     if options.brokered { answer(options) } else { broker(options) }
 }
 
