@@ -14,9 +14,9 @@ mod node;
 mod up;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, value_parser};
 use ipnet::Ipv4Net;
-use layout::{DEFAULT, Layout, Node};
+use layout::{DEFAULT, Layout, NODES_MAX, Node};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ enum Verb {
     /// Bring a cluster up; what is up already is left as it is
     Up {
         /// How many nodes
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 3, value_parser = value_parser!(u8).range(1..=NODES_MAX.into()))]
         nodes: u8,
         /// How many of them are managers (this version runs one)
         #[arg(long, default_value_t = 1)]
@@ -100,13 +100,13 @@ pub(crate) async fn run(lab: Lab) -> Result<()> {
             up::run(layout, nodes, managers).await
         }
         Verb::Down => down::run(&layout).await,
-        Verb::Ls => node::list(&layout).await,
+        Verb::Ls => node::list(&nodes(&layout)?).await,
         Verb::Exec { node, command } => node::exec(&find(&layout, &node)?, &command),
         Verb::Cut { node } => node::cut(&layout, &find(&layout, &node)?),
         Verb::Heal { node } => node::heal(&layout, &find(&layout, &node)?),
         Verb::Kill { node } => node::kill(&find(&layout, &node)?).await,
         Verb::Start { node } => node::start(&layout, &find(&layout, &node)?).await,
-        Verb::Load { files } => node::load(&layout, &files).await,
+        Verb::Load { files } => node::load(&nodes(&layout)?, &files).await,
         Verb::Keep => keep::run(&layout).await,
         Verb::Forward => forward::run(&layout).await,
     }
@@ -124,14 +124,62 @@ fn noted_subnet(layout: &Layout) -> Result<Option<Ipv4Net>> {
     }
 }
 
-/// Finds a node of the lab by its name.
-fn find(layout: &Layout, name: &str) -> Result<Node> {
+/// The nodes of a lab that is up.
+fn nodes(layout: &Layout) -> Result<Vec<Node>> {
     let nodes = layout.nodes();
     if nodes.is_empty() {
-        bail!("the lab {} is not up: run `skep lab up` first", layout.name);
+        let name = &layout.name;
+        let own = if name == DEFAULT { String::new() } else { format!("--name {name} ") };
+        bail!("the lab {name} is not up: run `skep lab {own}up` first");
     }
+    Ok(nodes)
+}
+
+/// Finds a node of the lab by its name.
+fn find(layout: &Layout, name: &str) -> Result<Node> {
+    let nodes = nodes(layout)?;
     let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
     let known = names.join(", ");
     let found = nodes.iter().find(|node| node.name == name).cloned();
     found.with_context(|| format!("no node {name} in the lab: there are {known}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        _lab: Lab,
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_at_once() {
+        let read = |words: &str| Line::try_parse_from(["lab"].into_iter().chain(words.split(' ')));
+        for good in ["up", "up --nodes 1", "up --nodes 100", "load one.tar two.tar", "ls"] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for (bad, what) in [
+            ("up --nodes 0", "0 is not in 1..=100"),
+            ("up --nodes 300", "300 is not in 1..=100"),
+            ("load", "<FILE>..."),
+            ("exec node-1", "<COMMAND>..."),
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains(what), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_lab_that_is_not_up_is_told_with_what_brings_it_up() {
+        for (name, command) in [(DEFAULT, "`skep lab up`"), ("x", "`skep lab --name x up`")] {
+            let folder = tempfile::tempdir().unwrap();
+            let layout = Layout::new(name.to_owned(), Some(folder.path().join("data")), None);
+            let error = nodes(&layout).unwrap_err().to_string();
+            assert!(error.contains(command), "{error}");
+            assert!(find(&layout, "node-1").unwrap_err().to_string().contains(command));
+        }
+    }
 }

@@ -142,9 +142,9 @@ pub(super) fn exec(node: &Node, command: &[String]) -> Result<()> {
 
 /// Shows the nodes with their addresses and daemons.
 #[expect(clippy::print_stdout, reason = "the user asked for this table")]
-pub(super) async fn list(layout: &Layout) -> Result<()> {
+pub(super) async fn list(nodes: &[Node]) -> Result<()> {
     println!("{:<10}{:<18}{:<10}DOCKER_HOST", "NODE", "ADDRESS", "DAEMON");
-    for node in layout.nodes() {
+    for node in nodes {
         let up = Client::unix(&node.socket()).answers().await;
         let state = if up { "up" } else { "down" };
         let host = format!("unix://{}", node.socket().display());
@@ -155,9 +155,9 @@ pub(super) async fn list(layout: &Layout) -> Result<()> {
 
 /// Loads image tars into every node.
 #[expect(clippy::print_stdout, reason = "progress for the user")]
-pub(super) async fn load(layout: &Layout, files: &[PathBuf]) -> Result<()> {
+pub(super) async fn load(nodes: &[Node], files: &[PathBuf]) -> Result<()> {
     for file in files {
-        for node in layout.nodes() {
+        for node in nodes {
             let answer = crate::images::load_file(&Client::unix(&node.socket()), file)
                 .await
                 .with_context(|| format!("cannot load {} into {}", file.display(), node.name))?;
