@@ -44,6 +44,8 @@ pub(crate) fn run(lab: &Lab) -> Figure {
                         &[
                             "run",
                             "--detach",
+                            // A task is confined by it, too; it is a fifth of a start.
+                            "--seccomp",
                             // Below what `skep lab down` removes.
                             "--cgroup",
                             &format!("{}/bare-{number}", lab.cgroup()),
