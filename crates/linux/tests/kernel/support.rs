@@ -283,8 +283,15 @@ impl Drop for Lab {
             drop(run_in(&host.path, || Kernel::clean(&host.config)));
         }
         drop(run_in(&self.machine(), || self.underlay.down()));
-        for file in std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
-            drop(wait(dataplane::Namespaces::remove(&Namespaces, &file.path())));
+        // Those of the networks of a host that a test has taken out stand in its folder.
+        let files = |folder: &Path| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        for file in files(self.folder.path()) {
+            for namespace in files(&file).iter().chain([&file]) {
+                drop(wait(dataplane::Namespaces::remove(&Namespaces, namespace)));
+            }
         }
     }
 }
