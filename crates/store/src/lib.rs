@@ -11,6 +11,7 @@
 //! [`rules::check`] says which changes may be written at all.
 
 mod change;
+mod diff;
 pub mod rules;
 mod tx;
 mod view;

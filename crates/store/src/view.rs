@@ -14,11 +14,11 @@ use types::{
 pub struct View {
     version: Version,
     time: Timestamp,
-    cluster: Option<Arc<Cluster>>,
-    nodes: OrdMap<NodeId, Arc<Node>>,
-    networks: OrdMap<NetworkId, Arc<Network>>,
-    services: OrdMap<ServiceId, Arc<Service>>,
-    tasks: OrdMap<TaskId, Arc<Task>>,
+    pub(crate) cluster: Option<Arc<Cluster>>,
+    pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
+    pub(crate) networks: OrdMap<NetworkId, Arc<Network>>,
+    pub(crate) services: OrdMap<ServiceId, Arc<Service>>,
+    pub(crate) tasks: OrdMap<TaskId, Arc<Task>>,
     // Indexes. Names are in lower case: swarmkit compares names without case.
     service_names: OrdMap<String, ServiceId>,
     network_names: OrdMap<String, NetworkId>,

@@ -44,7 +44,7 @@ pub struct ServiceSpec {
 }
 
 /// What every task of a service is made from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskSpec {
     pub container: ContainerSpec,

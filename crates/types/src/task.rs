@@ -11,7 +11,7 @@ use std::time::Duration;
 /// The label by which a task's container is known on its node; its value is the task's id.
 pub const TASK_LABEL: &str = "com.docker.swarm.task.id";
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Task {
     pub id: TaskId,
@@ -67,6 +67,12 @@ impl Task {
     /// Says whether this task is about to be stopped: the cluster wants it, or it is unhealthy.
     pub fn is_stopping(&self) -> bool {
         self.desired > DesiredState::Running || self.status.unhealthy
+    }
+
+    /// Says whether it is to run, now or later. One that ended is wanted until it is replaced, or
+    /// for good where its restart policy does not replace it.
+    pub fn is_wanted(&self) -> bool {
+        self.desired <= DesiredState::Running
     }
 
     /// Says whether this task still takes room on its node: it is there and has not ended.
