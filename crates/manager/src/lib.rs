@@ -4,7 +4,7 @@
 //! It knows nothing of containers or kernels, and of nodes only what they say by `wire`. All it
 //! decides is decided elsewhere and pure: `planner` (tasks), [`assign`] (what a node should have),
 //! [`liveness`] (which nodes are there). Start with [`Manager`], which is what the API calls, then
-//! `plan` and `dispatch`, the two loops.
+//! `plan` and [`dispatch`], the two loops.
 //!
 //! Invariants: every write is a closure that the sequencer runs on the newest view, so no two
 //! writers can disagree; a task is said to be withdrawn only when every node that may still lead
@@ -14,7 +14,7 @@ pub mod assign;
 mod bootstrap;
 mod clock;
 mod control;
-mod dispatch;
+pub mod dispatch;
 pub mod find;
 pub mod liveness;
 mod logs;
@@ -66,7 +66,7 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Manager {
     sequencer: Sequencer,
-    commands: mpsc::Sender<dispatch::Command>,
+    requests: mpsc::Sender<dispatch::Request>,
     address: SocketAddr,
 }
 
@@ -92,8 +92,8 @@ impl Manager {
         let keep = own::keep(sequencer.clone(), Arc::clone(&identity), scope.token());
         scope.spawn("own certificate", keep);
         plan::start(sequencer.clone(), scope);
-        let commands = dispatch::start(config, sequencer.clone(), (listener, identity), scope)?;
-        Ok(Self { sequencer, commands, address })
+        let requests = dispatch::start(config, sequencer.clone(), (listener, identity), scope)?;
+        Ok(Self { sequencer, requests, address })
     }
 
     /// Where nodes reach this manager; with the port that was given where 0 was asked for.
@@ -176,6 +176,6 @@ impl Manager {
         selector: LogSelector,
         options: LogOptions,
     ) -> Result<LogStream, Fault> {
-        logs::subscribe(&self.commands, selector, options).await
+        logs::subscribe(&self.requests, selector, options).await
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::clock::now;
 use crate::dispatch::limits::Callers;
-use crate::dispatch::{Command, authenticated, report};
+use crate::dispatch::{Command, Request as Ask, authenticated, report};
 use ca::{Authority, JoinToken};
 use raft::Sequencer;
 use std::net::IpAddr;
@@ -33,14 +33,14 @@ const REQUEST_MAX: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Entrance {
     sequencer: Sequencer,
-    commands: mpsc::Sender<Command>,
+    requests: mpsc::Sender<Ask>,
     joins: Arc<Callers<IpAddr>>,
     renewals: Arc<Callers<NodeId>>,
 }
 
 impl Entrance {
-    pub(crate) fn new(sequencer: Sequencer, commands: mpsc::Sender<Command>) -> Self {
-        Self { sequencer, commands, joins: Arc::default(), renewals: Arc::default() }
+    pub(crate) fn new(sequencer: Sequencer, requests: mpsc::Sender<Ask>) -> Self {
+        Self { sequencer, requests, joins: Arc::default(), renewals: Arc::default() }
     }
 
     /// A node that shows its certificate gets a new one, for what it is now.
@@ -170,7 +170,7 @@ impl Membership for Entrance {
             return Ok(Response::new(Done {}));
         }
         // From here on it opens no session; the one it has ends.
-        if self.commands.send(Command::Left { node }).await.is_err() {
+        if self.requests.send(Ask::Tell(Command::Left { node })).await.is_err() {
             return Err(status_of(Fault::unavailable("this manager is stopping")));
         }
         Ok(Response::new(Done {}))

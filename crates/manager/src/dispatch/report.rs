@@ -9,7 +9,7 @@ use wire::{Report, SessionRequest};
 const DESCRIPTION_MAX: usize = 64 << 10;
 
 /// A node opens a session.
-pub(crate) fn registered(
+pub fn registered(
     view: &View,
     id: &NodeId,
     request: &SessionRequest,
@@ -50,7 +50,7 @@ pub(crate) fn left_for_good(id: &NodeId) -> Fault {
 }
 
 /// A node is about to leave: its tasks go in order, as from one that is drained.
-pub(crate) fn leaves(view: &View, id: &NodeId) -> Result<Changes, Fault> {
+pub fn leaves(view: &View, id: &NodeId) -> Result<Changes, Fault> {
     if view.node(id).is_none() {
         return Err(Fault::not_found(format!("node {id} not found")));
     }
@@ -60,7 +60,7 @@ pub(crate) fn leaves(view: &View, id: &NodeId) -> Result<Changes, Fault> {
 }
 
 /// A node leaves for good.
-pub(crate) fn left(view: &View, id: &NodeId, now: Timestamp) -> Result<Changes, Fault> {
+pub fn left(view: &View, id: &NodeId, now: Timestamp) -> Result<Changes, Fault> {
     if view.node(id).is_none() {
         return Err(Fault::not_found(format!("node {id} not found")));
     }
@@ -73,7 +73,7 @@ pub(crate) fn left(view: &View, id: &NodeId, now: Timestamp) -> Result<Changes, 
 
 /// A node reports on its tasks and on itself. What it says of tasks of others, or too late, is
 /// ignored.
-pub(crate) fn reported(
+pub fn reported(
     view: &View,
     node: &NodeId,
     Report { statuses, sent_at, trouble, .. }: Report,

@@ -2,15 +2,17 @@
 //!
 //! A node is who its certificate says; what it says of others is not heard.
 
+use super::admission::{authenticated, known};
+use super::dispatcher::millis;
 use super::limits::Busy;
 use super::room::{Rooms, Roomy};
-use super::sessions::QUEUE;
-use super::{Command, report};
+use super::run::QUEUE;
+use super::{Command, Request as Ask, SessionId, report};
 use crate::Error;
 use crate::clock::RandomIds;
 use crate::logs::{Reading, Sinks, admitted};
 use crate::membership::Entrance;
-use ca::{Arrivals, Connections, Identity, Peer};
+use ca::{Arrivals, Connections, Identity};
 use raft::Sequencer;
 use scope::Scope;
 use std::time::Duration;
@@ -44,30 +46,31 @@ const WINDOW_OF_STRANGERS: u32 = 64 << 10;
 const HEADERS: u32 = 16 << 10;
 /// For open calls to end when the manager stops.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// What a caller without a certificate is told.
-const STRANGER: &str = "this call needs a certificate of the cluster";
 /// Statuses in one report.
 const STATUSES: usize = 10_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc {
     sequencer: Sequencer,
-    commands: mpsc::Sender<Command>,
+    requests: mpsc::Sender<Ask>,
     sinks: Sinks,
     busy: Busy,
 }
 
 impl Rpc {
-    pub(crate) fn new(sequencer: Sequencer, commands: mpsc::Sender<Command>, sinks: Sinks) -> Self {
-        Self { sequencer, commands, sinks, busy: Busy::default() }
+    pub(crate) fn new(sequencer: Sequencer, requests: mpsc::Sender<Ask>, sinks: Sinks) -> Self {
+        Self { sequencer, requests, sinks, busy: Busy::default() }
     }
 
-    async fn tell(&self, command: Command) -> Result<(), Status> {
-        let told = tokio::time::timeout(ANSWER_MAX, self.commands.send(command)).await;
-        match told {
+    async fn ask(&self, request: Ask) -> Result<(), Status> {
+        match tokio::time::timeout(ANSWER_MAX, self.requests.send(request)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(stopping()),
         }
+    }
+
+    async fn tell(&self, command: Command) -> Result<(), Status> {
+        self.ask(Ask::Tell(command)).await
     }
 }
 
@@ -91,41 +94,6 @@ fn stopping() -> Status {
     status_of(Fault::unavailable("this manager is stopping or overloaded"))
 }
 
-/// Turns away whoever has no certificate before anything that they send is read.
-fn known(request: Request<()>) -> Result<Request<()>, Status> {
-    match ca::peer(&request) {
-        Some(_) => Ok(request),
-        None => Err(status_of(Fault::forbidden(STRANGER))),
-    }
-}
-
-/// The node that calls: of this cluster, not removed, and still what its certificate says.
-pub(crate) fn authenticated<T>(request: &Request<T>, view: &View) -> Result<NodeId, Status> {
-    let peer = ca::peer(request).ok_or_else(|| status_of(Fault::forbidden(STRANGER)))?;
-    check(&peer, view).map_err(status_of)?;
-    Ok(peer.node)
-}
-
-/// Says why a node may not call, though its certificate is good.
-pub(crate) fn check(peer: &Peer, view: &View) -> Result<(), Fault> {
-    if view.cluster().is_none_or(|cluster| cluster.id != peer.cluster) {
-        return Err(Fault::forbidden("the certificate is of another cluster"));
-    }
-    let id = &peer.node;
-    let Some(node) = view.node(id) else {
-        return Err(Fault::not_found(format!("node {id} not found")));
-    };
-    if node.has_left() {
-        return Err(report::left_for_good(id));
-    }
-    if node.role < peer.role {
-        return Err(Fault::forbidden(format!(
-            "node {id} is no manager any more: leave the cluster with it and join it again"
-        )));
-    }
-    Ok(())
-}
-
 /// Starts to serve nodes and strangers in `scope`.
 pub(crate) fn start(
     rpc: Rpc,
@@ -135,7 +103,7 @@ pub(crate) fn start(
 ) -> Result<Connections, Error> {
     let tls = ca::tls::server_config(identity).map_err(Error::Identity)?;
     let (door, guests) = ca::receive(listener, tls, scope.token());
-    let entrance = Entrance::new(rpc.sequencer.clone(), rpc.commands.clone());
+    let entrance = Entrance::new(rpc.sequencer.clone(), rpc.requests.clone());
     let strangers = server()
         .max_concurrent_streams(Some(CALLS_OF_STRANGERS))
         .initial_stream_window_size(Some(WINDOW_OF_STRANGERS))
@@ -194,10 +162,10 @@ impl Dispatcher for Rpc {
         self.tell(Command::Attempt { node: node.clone() }).await?;
         let _one = self.busy.enter(&node).map_err(status_of)?;
         self.register(&node, request.into_inner()).await.map_err(status_of)?;
-        let session = format!("{:032x}", RandomIds.next_bits());
-        tracing::info!(%node, session, "session opens");
+        let session = SessionId::from(format!("{:032x}", RandomIds.next_bits()));
+        tracing::info!(%node, %session, "session opens");
         let (sink, messages) = mpsc::channel(QUEUE);
-        self.tell(Command::Open { node, session, sink }).await?;
+        self.ask(Ask::Open { node, session, sink }).await?;
         Ok(Response::new(ReceiverStream::new(messages)))
     }
 
@@ -207,15 +175,16 @@ impl Dispatcher for Rpc {
     ) -> Result<Response<HeartbeatReply>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
         let (reply, answer) = oneshot::channel();
-        let session = request.into_inner().session;
-        self.tell(Command::Heartbeat { node, session, reply }).await?;
+        let session = request.into_inner().session.into();
+        self.ask(Ask::Heartbeat { node, session, reply }).await?;
         let next = answer.await.map_err(|_dropped| stopping())?.map_err(status_of)?;
-        Ok(Response::new(HeartbeatReply { next_millis: super::millis(next) }))
+        Ok(Response::new(HeartbeatReply { next_millis: millis(next) }))
     }
 
     async fn acknowledge(&self, request: Request<Acknowledge>) -> Result<Response<Done>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
         let Acknowledge { session, version } = request.into_inner();
+        let session = session.into();
         self.tell(Command::Acknowledge { node, session, version }).await?;
         Ok(Response::new(Done {}))
     }
