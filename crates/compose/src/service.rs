@@ -109,7 +109,8 @@ pub(crate) fn service(entry: &Entry, stage: &mut Stage<'_>, log: &mut Log) -> Op
     }
     spec.labels = stack_labels(spec.labels, around);
     spec.labels.insert(LABEL_IMAGE.into(), image);
-    spec.task.container.labels = stack_labels(spec.task.container.labels, around);
+    let labels = &mut spec.task.container.labels;
+    *labels = stack_labels(std::mem::take(labels), around);
     Some(spec)
 }
 

@@ -201,6 +201,30 @@ mod tests {
         assert_eq!((meta, view.version()), (Some(expected), Version(4)));
     }
 
+    #[test]
+    fn tasks_that_were_read_share_the_spec_of_their_service() {
+        let mut service = Service { id: "s1".into(), ..Service::default() };
+        service.spec.task.container.image = "new".into();
+        let made_of = |id: &str, image: &str| {
+            let mut task = task(id, "s1", None);
+            task.spec.container.image = image.into();
+            task
+        };
+        let mut tx = Tx::new(&View::default());
+        tx.put_service(service);
+        for (id, image) in [("t1", "new"), ("t2", "new"), ("t3", "old"), ("t4", "old")] {
+            tx.put_task(made_of(id, image));
+        }
+        let spec = |id: &str| &tx.task(&id.into()).unwrap().spec;
+        let own = &tx.service(&"s1".into()).unwrap().spec.task;
+        assert!(spec("t1").is_shared_with(own) && spec("t2").is_shared_with(own));
+        assert!(spec("t4").is_shared_with(spec("t3")) && !spec("t3").is_shared_with(own));
+        // A task that is read again keeps what it shared.
+        tx.put_task(made_of("t3", "old"));
+        let spec = |id: &str| &tx.task(&id.into()).unwrap().spec;
+        assert!(spec("t4").is_shared_with(spec("t3")));
+    }
+
     proptest! {
         /// The indexes are what looking through all tasks would find, and a snapshot restores them.
         #[test]

@@ -156,7 +156,8 @@ impl View {
                 }
                 self.service_names.insert(name, id);
             }
-            Object::Task(task) => {
+            Object::Task(mut task) => {
+                self.share_spec(&mut task);
                 if let Some(before) = self.tasks.insert(task.id.clone(), Arc::clone(&task)) {
                     self.forget_task(&before);
                 }
@@ -192,6 +193,22 @@ impl View {
                     self.forget_task(&before);
                 }
             }
+        }
+    }
+
+    /// Gives a task the very spec that it had, that its service has or that another task of its
+    /// service has, where it is an equal one: what was read from a log has one for each task.
+    fn share_spec(&self, task: &mut Arc<Task>) {
+        let before = self.tasks.get(&task.id).map(|before| &before.spec);
+        let service = self.services.get(&task.service).map(|service| &service.spec.task);
+        let others = self.tasks_by_service.get(&task.service);
+        let other = others.and_then(OrdMap::get_max).map(|(_, other)| &other.spec);
+        let mut known = [before, service, other].into_iter().flatten();
+        if known.clone().any(|spec| spec.is_shared_with(&task.spec)) {
+            return;
+        }
+        if let Some(spec) = known.find(|spec| **spec == task.spec) {
+            Arc::make_mut(task).spec = spec.clone();
         }
     }
 

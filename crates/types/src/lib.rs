@@ -22,6 +22,7 @@ mod placement;
 mod port;
 mod quantity;
 mod service;
+mod spec;
 mod state;
 mod task;
 pub mod template;
@@ -48,6 +49,7 @@ pub use service::{
     ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
     Vip,
 };
+pub use spec::SharedSpec;
 pub use state::{DesiredState, TaskState, Writer};
 pub use task::{Attachment, ContainerStatus, TASK_LABEL, Task, TaskStatus};
 

@@ -2,7 +2,7 @@
 
 use crate::{
     ContainerSpec, Labels, Meta, MountKind, NetworkId, NodeId, Placement, PublishedPort, Resources,
-    RestartPolicy, ServiceId, Timestamp,
+    RestartPolicy, ServiceId, SharedSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub struct Service {
 pub struct ServiceSpec {
     pub name: String,
     pub labels: Labels,
-    pub task: TaskSpec,
+    pub task: SharedSpec,
     pub mode: ServiceMode,
     pub endpoint: EndpointSpec,
     pub update: UpdateConfig,

@@ -1,7 +1,7 @@
 //! Tasks: units of work on a node.
 
 use crate::{
-    DesiredState, Labels, Meta, NetworkId, NodeId, PublishedPort, ServiceId, TaskId, TaskSpec,
+    DesiredState, Labels, Meta, NetworkId, NodeId, PublishedPort, ServiceId, SharedSpec, TaskId,
     TaskState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,8 @@ pub struct Task {
     pub slot: u64,
     /// Written by the scheduler.
     pub node: Option<NodeId>,
-    pub spec: TaskSpec,
+    /// What it was made from.
+    pub spec: SharedSpec,
     pub desired: DesiredState,
     pub status: TaskStatus,
     /// When it began to run, if it ever did; written with the state.

@@ -100,7 +100,7 @@ impl ServiceSpecJson {
         Ok(ServiceSpec {
             name: self.name,
             labels: self.labels,
-            task,
+            task: task.into(),
             mode: self.mode.parse()?,
             endpoint: self.endpoint_spec.unwrap_or_default().parse()?,
             update,

@@ -185,7 +185,7 @@ mod tests {
             let mut spec = ServiceSpec::default();
             image.clone_into(&mut spec.task.container.image);
             name_tag(&mut spec);
-            spec.task.container.image
+            spec.task.container.image.clone()
         };
         let digest = format!("nginx:1@sha256:{}", "0".repeat(64));
         assert_eq!(named("nginx"), "nginx:latest");

@@ -237,8 +237,8 @@ async fn put(
         registry::pin(client, &mut spec).await;
     } else if !changed {
         // What was found out at an earlier deploy: otherwise every task would be replaced.
-        spec.task.container.image = before.task.container.image;
-        spec.task.placement.platforms = before.task.placement.platforms;
+        spec.task.container.image.clone_from(&before.task.container.image);
+        spec.task.placement.platforms.clone_from(&before.task.placement.platforms);
     }
     service::write(client, service, &spec)
         .await
