@@ -8,6 +8,12 @@
 //! stay, because its kernel may well carry on while its daemon is away: only a node that left or
 //! was removed is forgotten.
 
+mod hosts;
+mod step;
+
+pub(crate) use hosts::Hosts;
+pub(crate) use step::Step;
+
 use discovery::{
     Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, ServiceView,
 };
@@ -180,8 +186,13 @@ impl Picture {
         Arc::make_mut(&mut self.mesh)
     }
 
-    /// What `node` should have. `withdrawn` may name tasks of other nodes too.
-    pub fn share(&self, view: &View, node: &NodeId, withdrawn: &BTreeSet<TaskId>) -> Share {
+    /// What `node` should have.
+    pub fn share(
+        &self,
+        view: &View,
+        node: &NodeId,
+        is_withdrawn: impl Fn(&TaskId) -> bool,
+    ) -> Share {
         let mut share = Share { mesh: Arc::clone(&self.mesh), ..Share::default() };
         for task in view.tasks_of_node(node) {
             if task.status.state < TaskState::Assigned {
@@ -194,7 +205,7 @@ impl Picture {
                     }
                 }
             }
-            if withdrawn.contains(&task.id) {
+            if is_withdrawn(&task.id) {
                 share.withdrawn.insert(task.id.clone());
             }
             share.tasks.insert(task.id.clone(), Arc::clone(task));

@@ -71,7 +71,7 @@ fn task(line: &str) -> Task {
 }
 
 fn given(view: &View, node: &str) -> Share {
-    Picture::of(view).share(view, &node.into(), &BTreeSet::new())
+    Picture::of(view).share(view, &node.into(), |_| false)
 }
 
 fn check(node: &str, view: &View, expected: &Expect) {

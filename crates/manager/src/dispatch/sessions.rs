@@ -1,13 +1,13 @@
 //! Open sessions: one for each node, each with what it was sent last.
 
 use super::command::{Output, SessionId};
-use crate::assign::{Picture, Share, difference};
+use crate::assign::{Hosts, Picture, Share, Step, difference};
 use crate::clock::Uptime;
-use crate::withdrawal::{Ceased, Seen};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::withdrawal::{Progress, Withdrawal};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use store::View;
-use types::{Node, NodeId, NodeState, TaskId, Version};
+use types::{Node, NodeId, NodeState, Version};
 use wire::{SessionMessage, Welcome};
 
 /// Versions that a node has not acknowledged, from which on it gets no further one before it has
@@ -21,48 +21,46 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 struct Session {
     id: SessionId,
+    /// What the node has once it has read everything.
     last: Share,
     /// When that was sent.
     sent: Uptime,
-    seen: Seen,
-    /// There is something that it was not told of, as it is busy with what came before.
-    stale: bool,
+    progress: Progress,
 }
 
 impl Session {
-    /// What tells the node what changed for it.
-    fn update(&mut self, mut new: Share, view: Version, now: Uptime) -> Option<SessionMessage> {
-        self.stale = false;
-        new.version = self.last.version + 1;
-        let Some(difference) = difference(&self.last, &new) else {
-            self.seen.unchanged(view);
-            new.version = self.last.version;
-            self.last = new;
-            return None;
-        };
-        self.seen.sent(new.version, view);
-        self.last = new;
-        self.sent = now;
-        Some(SessionMessage::Difference(difference))
-    }
-
     fn is_behind(&self) -> bool {
-        self.seen.unacknowledged() >= BEHIND
+        self.progress.unacknowledged() >= BEHIND
     }
 
     fn is_due(&self, now: Uptime) -> bool {
-        self.seen.unacknowledged() < FAR_BEHIND || now.since(self.sent) >= PATIENCE
+        self.progress.unacknowledged() < FAR_BEHIND || now.since(self.sent) >= PATIENCE
+    }
+
+    /// What tells the node what changed for it.
+    fn update(&mut self, mut new: Share, now: Uptime) -> Option<SessionMessage> {
+        new.version = self.last.version + 1;
+        let difference = difference(&self.last, &new);
+        if difference.is_some() {
+            self.progress.told(new.version);
+            self.sent = now;
+        } else {
+            self.progress.had_nothing();
+            new.version = self.last.version;
+        }
+        self.last = new;
+        difference.map(SessionMessage::Difference)
     }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     open: BTreeMap<NodeId, Session>,
-    ceased: Ceased,
-    withdrawn: BTreeSet<TaskId>,
-    /// The view that sessions are told of, and its picture.
+    withdrawal: Withdrawal,
+    /// The view that sessions are told of, its picture, and who is on which network.
     view: View,
     picture: Picture,
+    hosts: Hosts,
     /// Since when ready nodes have no session, and how long they are waited for.
     absent: BTreeMap<NodeId, Uptime>,
     /// Absent nodes that nobody waits for any more.
@@ -80,31 +78,47 @@ impl Sessions {
     ) {
         self.absent.remove(&node);
         self.away.remove(&node);
-        let mut last = self.picture.share(&self.view, &node, &self.withdrawn);
+        let mut last = self.assignments(&node);
         last.version = 1;
-        let mut seen = Seen::default();
-        seen.sent(last.version, self.view.version());
         let begin = [SessionMessage::Welcome(welcome), SessionMessage::Whole(last.assignments())];
         out.extend(begin.map(|message| send(&node, &id, message)));
-        self.open.insert(node, Session { id, last, sent: now, seen, stale: false });
+        let progress = Progress::beginning(last.version);
+        self.open.insert(node.clone(), Session { id, last, sent: now, progress });
+        self.wait_for(&node);
+    }
+
+    fn assignments(&self, node: &NodeId) -> Share {
+        self.picture.share(&self.view, node, |task| self.withdrawal.is_withdrawn(task))
     }
 
     /// Sends every session what changed for it; those that are behind are told later.
     pub(crate) fn refresh(&mut self, view: &View, now: Uptime, out: &mut Vec<Output>) {
-        let removed = self.open.extract_if(.., |node, _| view.node(node).is_none());
-        out.extend(removed.map(|(node, open)| Output::Close { node, session: open.id }));
+        let before = std::mem::replace(&mut self.view, view.clone());
+        let step = Step::between(&before, view);
         self.picture = Picture::after(&self.picture, view);
-        self.view = view.clone();
-        self.ceased.observe(view);
-        self.tell_all(now, out);
+        for id in &step.tasks {
+            let (old, new) = (step.before.task(id), step.view.task(id));
+            self.hosts.change(old.map(AsRef::as_ref), new.map(AsRef::as_ref));
+        }
+        for node in &step.nodes {
+            if view.node(node).is_none() {
+                self.close(node, out);
+            }
+            self.wait_for(node);
+        }
+        let concerned: Vec<NodeId> = self.open.keys().cloned().collect();
+        for node in &concerned {
+            self.concerns(node);
+        }
+        let open = &self.open;
+        self.withdrawal.observe(view, &step.tasks, &self.hosts, |node| lacks(open, node));
+        self.tell(concerned, |session, _| !session.is_behind(), now, out);
     }
 
-    fn tell_all(&mut self, now: Uptime, out: &mut Vec<Output>) {
-        self.withdrawn = self.withdrawn_now();
-        for session in self.open.values_mut() {
-            session.stale = true;
+    fn concerns(&mut self, node: &NodeId) {
+        if let Some(session) = self.open.get_mut(node) {
+            session.progress.concerns(self.view.version());
         }
-        self.tell(|_, session| !session.is_behind(), now, out);
     }
 
     /// To be called at every tick. Tells also those nodes what changed that do not catch up, and
@@ -117,42 +131,52 @@ impl Sessions {
             self.absent.entry(node).or_insert(now);
         }
         let away = self.absent.iter().filter(|(_, since)| now.since(**since) > absence);
-        self.away = away.map(|(node, _)| node.clone()).collect();
-        if self.withdrawn_now() != self.withdrawn {
-            self.tell_all(now, out);
+        let away: BTreeSet<NodeId> = away.map(|(node, _)| node.clone()).collect();
+        let before = std::mem::replace(&mut self.away, away.clone());
+        for node in before.symmetric_difference(&away) {
+            self.wait_for(node);
         }
-        self.tell(|_, session| session.is_due(now), now, out);
+        let stale = self.open.iter().filter(|(_, session)| session.progress.is_stale());
+        let stale = stale.map(|(node, _)| node.clone()).collect();
+        self.tell(stale, Session::is_due, now, out);
     }
 
-    /// Tells sessions what changed for them, of those that were not told of everything.
+    /// Tells these nodes what changed for them, as far as they may be told now, and those whose
+    /// tasks have been withdrawn.
     fn tell(
         &mut self,
-        which: impl Fn(&NodeId, &Session) -> bool,
+        nodes: Vec<NodeId>,
+        may: fn(&Session, Uptime) -> bool,
         now: Uptime,
         out: &mut Vec<Output>,
     ) {
-        for (node, session) in &mut self.open {
-            if session.stale && which(node, session) {
-                let new = self.picture.share(&self.view, node, &self.withdrawn);
-                let message = session.update(new, self.view.version(), now);
-                out.extend(message.map(|message| send(node, &session.id, message)));
+        let mut nodes = VecDeque::from(nodes);
+        loop {
+            for node in self.newly_withdrawn() {
+                self.concerns(&node);
+                nodes.push_back(node);
+            }
+            let Some(node) = nodes.pop_front() else { return };
+            let session = self.open.get(&node);
+            if session.is_some_and(|session| session.progress.is_stale() && may(session, now)) {
+                self.update(&node, now, out);
             }
         }
     }
 
-    fn withdrawn_now(&self) -> BTreeSet<TaskId> {
-        if self.ceased.is_empty() {
-            return BTreeSet::new();
+    /// The nodes of the tasks that were withdrawn since this was asked last.
+    fn newly_withdrawn(&mut self) -> BTreeSet<NodeId> {
+        let tasks = self.withdrawal.news();
+        tasks.iter().filter_map(|task| self.view.task(task)?.node.clone()).collect()
+    }
+
+    fn update(&mut self, node: &NodeId, now: Uptime, out: &mut Vec<Output>) {
+        let new = self.assignments(node);
+        let Some(session) = self.open.get_mut(node) else { return };
+        match session.update(new, now) {
+            Some(message) => out.push(send(node, &session.id, message)),
+            None => self.withdrawal.applied(node, session.progress.lacks()),
         }
-        let there = self.view.nodes().filter(|node| is_ready(node));
-        let there = there.map(|node| &node.id).filter(|node| !self.away.contains(*node));
-        let seen = |node: &NodeId| self.open.get(node).and_then(|open| open.seen.seen());
-        let mut withdrawn =
-            self.ceased.withdrawn(&there.map(|node| (node.clone(), seen(node))).collect());
-        // A node that comes back has seen it before, or was not waited for.
-        let before = self.withdrawn.iter().filter(|task| self.ceased.holds(task));
-        withdrawn.extend(before.cloned());
-        withdrawn
     }
 
     /// Notes what a node has applied, tells it what came up meanwhile, and tells those whose tasks
@@ -164,19 +188,26 @@ impl Sessions {
         now: Uptime,
         out: &mut Vec<Output>,
     ) {
-        let Some(open) = self.open.get_mut(node).filter(|open| open.id == *id) else {
+        let Some(session) = self.open.get_mut(node).filter(|session| session.id == *id) else {
             return;
         };
-        open.seen.acknowledged(version);
-        self.tell(|id, session| id == node && !session.is_behind(), now, out);
-        if self.withdrawn_now() != self.withdrawn {
-            self.tell_all(now, out);
+        session.progress.acknowledged(version);
+        self.withdrawal.applied(node, session.progress.lacks());
+        self.tell(vec![node.clone()], |session, _| !session.is_behind(), now, out);
+    }
+
+    /// Decides anew whether a node is waited for, and what it has not seen.
+    fn wait_for(&mut self, node: &NodeId) {
+        if self.view.node(node).is_some_and(|node| is_ready(node)) && !self.away.contains(node) {
+            self.withdrawal.wait_for(node, lacks(&self.open, node));
+        } else {
+            self.withdrawal.wait_no_more(node);
         }
     }
 
     /// Says whether there are tasks that nodes should stop to lead traffic to.
     pub(crate) fn is_withdrawing(&self) -> bool {
-        !self.ceased.is_empty()
+        !self.withdrawal.is_empty()
     }
 
     pub(crate) fn is_open(&self, node: &NodeId, id: &SessionId) -> bool {
@@ -197,6 +228,7 @@ impl Sessions {
     pub(crate) fn close(&mut self, node: &NodeId, out: &mut Vec<Output>) {
         if let Some(Session { id: session, .. }) = self.open.remove(node) {
             out.push(Output::Close { node: node.clone(), session });
+            self.wait_for(node);
         }
     }
 
@@ -205,8 +237,14 @@ impl Sessions {
         if self.is_open(node, id) {
             tracing::info!(%node, session = %id, "session ended");
             self.open.remove(node);
+            self.wait_for(node);
         }
     }
+}
+
+/// From which view on a node lacks something. What one without a session has is not known.
+fn lacks(open: &BTreeMap<NodeId, Session>, node: &NodeId) -> Option<Version> {
+    open.get(node).map_or(Some(Version(0)), |session| session.progress.lacks())
 }
 
 fn send(node: &NodeId, session: &SessionId, message: SessionMessage) -> Output {

@@ -144,6 +144,8 @@ fn service(number: u8, port: u16, bits: u8) -> Service {
 fn happen(stage: &mut Stage, event: &Event) {
     let id = |task: &u8| TaskId::from(format!("t{task}"));
     match event {
+        // Nothing is ever made again.
+        Event::Task { task, .. } if stage.forgotten.contains(&id(task)) => {}
         Event::Task { task: number, node, networks, in_mesh, state, stops } => {
             let (reached, node) = (TaskState::ALL[*state], NODES[*node]);
             let known = stage.view.task(&id(number)).map(|task| Task::clone(task));
@@ -161,7 +163,10 @@ fn happen(stage: &mut Stage, event: &Event) {
         Event::Unhealthy { task } => {
             stage.change(|tx| tx.edit_task(&id(task), |task| task.status.unhealthy = true));
         }
-        Event::Forget { task } => stage.change(|tx| tx.remove_task(&id(task))),
+        Event::Forget { task } => {
+            stage.change(|tx| tx.remove_task(&id(task)));
+            stage.forgotten.insert(id(task));
+        }
         Event::Service { service, port, networks } => {
             stage.change(|tx| tx.put_service(self::service(*service, *port, *networks)));
         }

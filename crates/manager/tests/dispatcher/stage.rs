@@ -50,6 +50,8 @@ pub(crate) struct Stage {
     pub(crate) writes: bool,
     pub(crate) logs: Vec<LogOutput>,
     pub(crate) sessions: u64,
+    /// Tasks that were removed.
+    pub(crate) forgotten: BTreeSet<TaskId>,
 }
 
 impl Seen {
@@ -117,6 +119,7 @@ impl Stage {
             writes: true,
             logs: Vec::new(),
             sessions: 0,
+            forgotten: BTreeSet::new(),
         };
         stage.change(|tx| {
             let mut cluster = Cluster { id: "c".into(), ..Cluster::default() };

@@ -1,0 +1,33 @@
+//! From one view to the next.
+
+use std::collections::BTreeSet;
+use store::{Key, View};
+use types::{NetworkId, NodeId, ServiceId, TaskId};
+
+/// Two views and what differs between them.
+#[derive(Debug)]
+pub(crate) struct Step<'a> {
+    pub(crate) before: &'a View,
+    pub(crate) view: &'a View,
+    pub(crate) nodes: BTreeSet<NodeId>,
+    pub(crate) networks: BTreeSet<NetworkId>,
+    pub(crate) services: BTreeSet<ServiceId>,
+    pub(crate) tasks: BTreeSet<TaskId>,
+}
+
+impl<'a> Step<'a> {
+    pub(crate) fn between(before: &'a View, view: &'a View) -> Self {
+        let (nodes, networks, services, tasks) = Default::default();
+        let mut step = Self { before, view, nodes, networks, services, tasks };
+        for key in view.changes_since(before) {
+            match key {
+                Key::Cluster(_) => {}
+                Key::Node(id) => drop(step.nodes.insert(id)),
+                Key::Network(id) => drop(step.networks.insert(id)),
+                Key::Service(id) => drop(step.services.insert(id)),
+                Key::Task(id) => drop(step.tasks.insert(id)),
+            }
+        }
+        step
+    }
+}
