@@ -4,10 +4,9 @@ use crate::error::Error;
 use crate::names::Names;
 use crate::port::Namespaces;
 use crate::run::{Pace, Run};
-use discovery::{Kernel, Knowledge, Sandbox, SandboxAttachment};
+use discovery::{Kernel, Knowledge, OrdMap, Sandbox, SandboxAttachment};
 use ipnet::Ipv4Net;
 use scope::Scope;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,7 +61,7 @@ pub(crate) enum Command {
     Attach(String, Wanted, Reply<Sandbox>),
     Detach(String, Reply<()>),
     Withdraw(TaskId, Reply<()>),
-    Sandboxes(Reply<BTreeMap<String, Sandbox>>),
+    Sandboxes(Reply<OrdMap<String, Sandbox>>),
 }
 
 /// The data plane of this node.
@@ -151,7 +150,7 @@ impl Dataplane {
     }
 
     /// The sandboxes of this node by container id.
-    pub async fn sandboxes(&self) -> Result<BTreeMap<String, Sandbox>, Error> {
+    pub async fn sandboxes(&self) -> Result<OrdMap<String, Sandbox>, Error> {
         self.ask(Command::Sandboxes).await
     }
 

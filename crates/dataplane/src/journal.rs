@@ -7,10 +7,10 @@
 
 use crate::error::{BoxError, Error};
 use crate::handle::Identity;
-use discovery::{Knowledge, Mesh, NetworkView, Sandbox};
+use discovery::{Knowledge, Mesh, NetworkView, OrdSet, Sandbox};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use tokio::fs::{self, File};
@@ -27,7 +27,8 @@ pub(crate) struct Local {
     /// In files of their own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) sandboxes: BTreeMap<String, Sandbox>,
-    pub(crate) withdrawn: BTreeSet<TaskId>,
+    #[serde(alias = "withdrawn")]
+    pub(crate) hidden: OrdSet<TaskId>,
 }
 
 pub(crate) struct Journal {
@@ -84,7 +85,7 @@ impl Journal {
     pub(crate) async fn save_local(&mut self, local: &Local) -> Result<(), Error> {
         let node = Local {
             identity: local.identity.clone(),
-            withdrawn: local.withdrawn.clone(),
+            hidden: local.hidden.clone(),
             sandboxes: BTreeMap::new(),
         };
         if node != self.node {
@@ -215,13 +216,13 @@ mod tests {
         let local = Local {
             identity: Some(identity),
             sandboxes: BTreeMap::from([("c1".to_owned(), sandbox)]),
-            withdrawn: BTreeSet::from(["t9".into()]),
+            hidden: OrdSet::unit("t9".into()),
         };
         let mut known = Knowledge::default();
         let net = "10.0.1.0/24".parse().unwrap();
         let subnet = Some(types::Subnet { net, gateway: [10, 0, 1, 1].into() });
         known.networks.insert("net".into(), NetworkView { subnet, ..NetworkView::default() });
-        let port = MeshPort { service: "web".into(), target: 80, tasks: BTreeSet::new() };
+        let port = MeshPort { service: "web".into(), target: 80, tasks: OrdSet::new() };
         known.mesh.ports.insert((Protocol::Tcp, 8080), port);
         journal.save_local(&local).await.unwrap();
         journal.save_knowledge(&known).await.unwrap();
@@ -272,7 +273,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut known = Knowledge::default();
         known.networks.insert("net".into(), NetworkView::default());
-        let local = Local { withdrawn: BTreeSet::from(["t9".into()]), ..Local::default() };
+        let local = Local { hidden: OrdSet::unit("t9".into()), ..Local::default() };
         write(&dir.path().join("local.msgpack"), &local).await.unwrap();
         write(&dir.path().join("knowledge.msgpack"), &known).await.unwrap();
         for _ in 0..2 {

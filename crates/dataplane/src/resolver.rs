@@ -380,8 +380,7 @@ async fn receive(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     use super::*;
     use crate::fake::Namespaces;
-    use discovery::{Here, Knowledge, Sandbox, zones};
-    use std::collections::BTreeSet;
+    use discovery::{Here, Knowledge, OrdMap, OrdSet, Sandbox, zones};
     use std::net::IpAddr;
 
     /// Containers that share the way upstream, each with what it holds.
@@ -414,8 +413,8 @@ mod tests {
                 node: "n1".into(),
                 address: ADDRESS,
                 data_path_port: 4789,
-                sandboxes: [("c".to_owned(), sandbox)].into(),
-                withdrawn: BTreeSet::new(),
+                sandboxes: OrdMap::unit("c".to_owned(), sandbox),
+                hidden: OrdSet::new(),
             };
             let zone = zones(&Knowledge::default(), &here).remove("c").unwrap();
             let source = Source {

@@ -14,8 +14,7 @@ use crate::handle::{Command, Config, Identity, Reply};
 use crate::journal::Journal;
 use crate::names::Names;
 use crate::port::Namespaces;
-use discovery::{Depth, Desired, Here, Kernel, Knowledge, Outcome, Sandbox};
-use std::collections::{BTreeMap, BTreeSet};
+use discovery::{Depth, Desired, Here, Kernel, Knowledge, OrdMap, OrdSet, Outcome, Sandbox};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -129,7 +128,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             retry: Some(now()),
             pause: PAUSE_FIRST,
         };
-        run.here.withdrawn = local.withdrawn;
+        run.here.hidden = local.hidden;
         for (id, sandbox) in local.sandboxes {
             if run.namespaces.exists(Path::new(&sandbox.netns)).await {
                 run.here.sandboxes.insert(id, sandbox);
@@ -236,7 +235,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         if identity.is_none() {
             self.known = Arc::default();
             self.knowledge_is_saved = false;
-            self.here.withdrawn.clear();
+            self.here.hidden.clear();
         }
         let fresh = here(identity.as_ref());
         self.here.node = fresh.node;
@@ -261,14 +260,16 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         }
         self.known = known;
         self.knowledge_is_saved = false;
-        let before = self.here.withdrawn.len();
         let known = &self.known;
-        self.here.withdrawn.retain(|task| is_known(known, task));
-        self.local_is_saved &= before == self.here.withdrawn.len();
+        let forgotten = self.here.hidden.iter().filter(|task| !is_known(known, task));
+        for task in forgotten.cloned().collect::<Vec<_>>() {
+            self.here.hidden.remove(&task);
+            self.local_is_saved = false;
+        }
     }
 
     fn withdraw(&mut self, task: TaskId) {
-        self.local_is_saved &= !self.here.withdrawn.insert(task);
+        self.local_is_saved &= self.here.hidden.insert(task).is_some();
     }
 
     fn netns(&self, id: &str) -> PathBuf {
@@ -287,8 +288,8 @@ fn here(identity: Option<&Identity>) -> Here {
         node: identity.node,
         address: identity.address,
         data_path_port: identity.data_path_port,
-        sandboxes: BTreeMap::new(),
-        withdrawn: BTreeSet::new(),
+        sandboxes: OrdMap::new(),
+        hidden: OrdSet::new(),
     }
 }
 

@@ -9,11 +9,17 @@
 //! on, and while none of them serves its VIP refuses at once. Projecting the same twice gives the
 //! same.
 
+mod difference;
 mod model;
 mod names;
 mod project;
 mod zone;
 
+pub use difference::{
+    Difference, KnowledgeDifference, MeshDifference, MeshSettings, NetworkDifference,
+    NetworkSettings, PortDifference, SetDifference,
+};
+pub use imbl::{OrdMap, OrdSet};
 pub use model::{
     Depth, Desired, Endpoint, Here, Kernel, Knowledge, Mesh, MeshNode, MeshPort, MeshRules,
     MeshTask, NetworkView, Outcome, Overlay, PortRules, Sandbox, SandboxAttachment, SandboxRules,

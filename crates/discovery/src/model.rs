@@ -1,5 +1,9 @@
 //! What is known of networks and endpoints (in), and what follows from it for this node (out).
+//!
+//! What is large and changes by little is kept in maps that share what they have in common: a copy
+//! costs nothing, and what differs between two of them is found without a look at the rest.
 
+use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,9 +32,9 @@ pub struct NetworkView {
     /// The MTU of the underlay as the network's creator said it, in bytes; 0: as each node finds it.
     #[serde(skip_serializing_if = "is_unsaid")]
     pub mtu: u32,
-    pub endpoints: BTreeMap<TaskId, Endpoint>,
+    pub endpoints: OrdMap<TaskId, Endpoint>,
     /// Services in VIP mode, also those without a task that serves.
-    pub services: BTreeMap<ServiceId, ServiceView>,
+    pub services: OrdMap<ServiceId, ServiceView>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
@@ -83,10 +87,10 @@ pub struct Mesh {
     #[serde(skip_serializing_if = "is_as_of_old")]
     pub prefix: u8,
     /// Every node's addresses.
-    pub nodes: BTreeMap<NodeId, MeshNode>,
-    pub tasks: BTreeMap<TaskId, MeshTask>,
+    pub nodes: OrdMap<NodeId, MeshNode>,
+    pub tasks: OrdMap<TaskId, MeshTask>,
     /// By protocol and published port.
-    pub ports: BTreeMap<(Protocol, u16), MeshPort>,
+    pub ports: OrdMap<(Protocol, u16), MeshPort>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +114,7 @@ pub struct MeshPort {
     pub service: ServiceId,
     /// The port in the containers.
     pub target: u16,
-    pub tasks: BTreeSet<TaskId>,
+    pub tasks: OrdSet<TaskId>,
 }
 
 /// What this node itself knows: who it is and what is attached here.
@@ -121,10 +125,11 @@ pub struct Here {
     /// UDP port of VXLAN.
     pub data_path_port: u16,
     /// Containers on this node, also plain ones, by container id.
-    pub sandboxes: BTreeMap<String, Sandbox>,
-    /// Tasks known to serve no longer, whatever managers said last: a container here has ended.
-    /// The set only grows until managers forget the task.
-    pub withdrawn: BTreeSet<TaskId>,
+    pub sandboxes: OrdMap<String, Sandbox>,
+    /// Tasks that names and balancers of this node lead to no more, whatever managers said last: a
+    /// container here has ended. The set only grows until managers forget the task.
+    #[serde(alias = "withdrawn")]
+    pub hidden: OrdSet<TaskId>,
 }
 
 /// A container's network namespace on this node.

@@ -1,6 +1,7 @@
 //! The names of one network, indexed once and shared by all sandboxes that are on it.
 
 use crate::model::{Endpoint, NetworkView, ServiceView};
+use imbl::OrdSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use types::{ServiceId, TaskId};
@@ -14,12 +15,12 @@ pub(crate) struct Served<'a> {
 }
 
 impl<'a> Served<'a> {
-    pub(crate) fn new(view: &'a NetworkView, withdrawn: &BTreeSet<TaskId>) -> Self {
+    pub(crate) fn new(view: &'a NetworkView, hidden: &OrdSet<TaskId>) -> Self {
         let mut services: BTreeMap<&ServiceId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
         let mut serving = BTreeSet::new();
         for (task, endpoint) in &view.endpoints {
             let members = services.entry(&endpoint.service).or_default();
-            if endpoint.serving && !withdrawn.contains(task) {
+            if endpoint.serving && !hidden.contains(task) {
                 members.insert(endpoint.address);
                 serving.insert(task);
             }

@@ -6,6 +6,7 @@ use crate::model::{
 };
 use crate::names::{Names, Served};
 use crate::zone::{Upstream, Zone};
+use imbl::OrdSet;
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -29,7 +30,7 @@ pub fn project(known: &Knowledge, here: &Here) -> Projection {
 /// traffic, because routes look at all endpoints, balancers and names only at those that serve.
 pub fn desired(known: &Knowledge, here: &Here) -> Desired {
     let views = views(known, here);
-    let mut tables = Tables { views: &views, withdrawn: &here.withdrawn, shared: BTreeMap::new() };
+    let mut tables = Tables { views: &views, hidden: &here.hidden, shared: BTreeMap::new() };
     let sandboxes = here.sandboxes.iter();
     let overlays = views.iter();
     Desired {
@@ -48,7 +49,7 @@ pub fn desired(known: &Knowledge, here: &Here) -> Desired {
 /// The VIPs of all sandboxes, worked out once for those on the same networks.
 struct Tables<'a> {
     views: &'a Views<'a>,
-    withdrawn: &'a BTreeSet<TaskId>,
+    hidden: &'a OrdSet<TaskId>,
     /// By the networks, in the order of attachments.
     shared: BTreeMap<Vec<&'a NetworkId>, Arc<Vips>>,
 }
@@ -56,10 +57,10 @@ struct Tables<'a> {
 impl<'a> Tables<'a> {
     fn of(&mut self, networks: &[Attached<'a>]) -> Arc<Vips> {
         let ids: Vec<&NetworkId> = networks.iter().map(|(to, _)| &to.network).collect();
-        let (views, withdrawn) = (self.views, self.withdrawn);
+        let (views, hidden) = (self.views, self.hidden);
         let table = self.shared.entry(ids).or_insert_with_key(|ids| {
             let views = ids.iter().filter_map(|id| views.get(id));
-            Arc::new(views.flat_map(|view| Served::new(view, withdrawn).vips()).collect())
+            Arc::new(views.flat_map(|view| Served::new(view, hidden).vips()).collect())
         });
         Arc::clone(table)
     }
@@ -70,7 +71,7 @@ pub fn zones(known: &Knowledge, here: &Here) -> BTreeMap<String, Zone> {
     let views = views(known, here);
     let names: BTreeMap<&NetworkId, Arc<Names>> = views
         .iter()
-        .map(|(id, view)| (*id, Arc::new(Names::new(&Served::new(view, &here.withdrawn)))))
+        .map(|(id, view)| (*id, Arc::new(Names::new(&Served::new(view, &here.hidden)))))
         .collect();
     let subnets: Arc<[Ipv4Net]> =
         known.networks.values().filter_map(|view| Some(view.subnet?.net)).collect();
@@ -213,7 +214,7 @@ fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
             rules.remote_tasks.insert(task.ingress, node.ingress);
             task.ingress
         };
-        if task.serving && !here.withdrawn.contains(id) {
+        if task.serving && !here.hidden.contains(id) {
             targets.insert(id, target);
         }
     }

@@ -4,13 +4,12 @@
 #![expect(clippy::needless_raw_string_hashes, reason = "UPDATE_EXPECT=1 writes them")]
 
 use discovery::{
-    Answer, Endpoint, Here, Kind, Knowledge, MeshNode, MeshPort, MeshTask, Projection, Question,
-    Sandbox, SandboxAttachment, ServiceView, answer, project,
+    Answer, Endpoint, Here, Kind, Knowledge, MeshNode, MeshPort, MeshTask, OrdMap, OrdSet,
+    Projection, Question, Sandbox, SandboxAttachment, ServiceView, answer, project,
 };
 use expect_test::{Expect, expect};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use types::{NodeId, Protocol, Subnet};
+use types::{NodeId, Protocol, Subnet, TaskId};
 
 /// Reads the text, projects for node n1 and shows the outcome with the answers to all questions.
 fn check(text: &str, outcome: &Expect) {
@@ -19,15 +18,15 @@ fn check(text: &str, outcome: &Expect) {
         node: NodeId::from("n1"),
         address: [192, 168, 0, 1].into(),
         data_path_port: 4789,
-        sandboxes: BTreeMap::new(),
-        withdrawn: BTreeSet::new(),
+        sandboxes: OrdMap::new(),
+        hidden: OrdSet::new(),
     };
     let mut questions = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[0] {
             "ask" => questions.push((words[1], words[2], words[3])),
-            "withdrawn" => drop(here.withdrawn.insert(words[1].into())),
+            "hidden" => drop(here.hidden.insert(words[1].into())),
             "sandbox" => sandbox(&mut here, &words),
             _ => learn(&mut known, &words),
         }
@@ -99,7 +98,7 @@ fn learn(known: &mut Knowledge, words: &[&str]) {
             known.mesh.tasks.insert((*id).into(), task);
         }
         ["port", published, target, tasks @ ..] => {
-            let tasks = tasks.iter().map(|&task| task.into()).collect();
+            let tasks = tasks.iter().map(|&task| TaskId::from(task)).collect();
             let port = MeshPort { service: "web".into(), target: target.parse().unwrap(), tasks };
             known.mesh.ports.insert((Protocol::Tcp, published.parse().unwrap()), port);
         }
@@ -229,7 +228,7 @@ fn a_draining_task_keeps_its_route_and_loses_its_traffic() {
         task net t2 web.2 10.0.1.4 n3 draining
         task net t3 web.3 10.0.1.5 n1 serving
         sandbox c3 t3 net=10.0.1.5
-        withdrawn t3
+        hidden t3
         ask c3 A tasks.web
         ",
         &expect![[r#"

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use discovery::{
-    Answer, Endpoint, Here, Kind, Knowledge, MeshNode, MeshPort, MeshTask, NetworkView, Projection,
-    Question, Sandbox, SandboxAttachment, ServiceView, answer, project,
+    Answer, Endpoint, Here, Kind, Knowledge, MeshNode, MeshPort, MeshTask, NetworkView, OrdMap,
+    OrdSet, Projection, Question, Sandbox, SandboxAttachment, ServiceView, answer, project,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use types::{NodeId, Protocol, Subnet, TaskId};
 
-/// A task in the raw: its service, node, and whether it serves and is withdrawn.
+/// A task in the raw: its service, node, and whether it serves and is hidden.
 type Raw = (u8, u8, bool, bool);
 
 fn world() -> impl Strategy<Value = (Knowledge, Here)> {
@@ -45,23 +45,23 @@ fn build(tasks: &BTreeMap<u8, Raw>, modes: &[bool], plain: u8) -> (Knowledge, He
         let (address, ingress) = ([192, 168, 0, number].into(), [10, 255, 0, number].into());
         known.mesh.nodes.insert(node(number), MeshNode { address, ingress });
     }
-    let mut port = MeshPort { service: "s0".into(), target: 80, tasks: BTreeSet::new() };
+    let mut port = MeshPort { service: "s0".into(), target: 80, tasks: OrdSet::new() };
     let mut here = Here {
         node: node(1),
         address: [192, 168, 0, 1].into(),
         data_path_port: 4789,
-        sandboxes: BTreeMap::new(),
-        withdrawn: BTreeSet::new(),
+        sandboxes: OrdMap::new(),
+        hidden: OrdSet::new(),
     };
-    for (number, (service, at, serving, withdrawn)) in tasks {
+    for (number, (service, at, serving, hidden)) in tasks {
         let id = TaskId::from(format!("t{number}"));
         let address = Ipv4Addr::new(10, 0, 1, 10 + *number);
         let (service, node, serving) = (format!("s{service}"), node(*at), *serving);
         let ingress = [10, 255, 1, *number].into();
         known.mesh.tasks.insert(id.clone(), MeshTask { node: node.clone(), ingress, serving });
         port.tasks.insert(id.clone());
-        if *withdrawn {
-            here.withdrawn.insert(id.clone());
+        if *hidden {
+            here.hidden.insert(id.clone());
         }
         if *at == 1 {
             here.sandboxes.insert(format!("c{number}"), sandbox(Some(&id), address, *number));
@@ -102,7 +102,7 @@ fn sandbox(task: Option<&TaskId>, address: Ipv4Addr, number: u8) -> Sandbox {
 fn serving(known: &Knowledge, here: &Here, service: &str) -> BTreeSet<Ipv4Addr> {
     let endpoints = &known.networks[&"net".into()].endpoints;
     let endpoints = endpoints.iter().filter(|(task, endpoint)| {
-        endpoint.service.as_str() == service && endpoint.serving && !here.withdrawn.contains(task)
+        endpoint.service.as_str() == service && endpoint.serving && !here.hidden.contains(*task)
     });
     endpoints.map(|(_, endpoint)| endpoint.address).collect()
 }
@@ -175,7 +175,7 @@ proptest! {
                 mesh.remote_tasks.get(&task.ingress).map(|_| task.ingress)
             };
             prop_assert_eq!(target.is_some(), known.mesh.nodes.contains_key(&task.node));
-            let serves = task.serving && !here.withdrawn.contains(id);
+            let serves = task.serving && !here.hidden.contains(id);
             prop_assert_eq!(target.is_some_and(|t| backends.contains(&t)), target.is_some() && serves);
         }
     }

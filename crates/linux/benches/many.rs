@@ -83,7 +83,7 @@ async fn bench(folder: &Path) {
         address: NODE,
         data_path_port: 4789,
         sandboxes: plane.sandboxes().await.unwrap(),
-        withdrawn: [].into(),
+        hidden: discovery::OrdSet::new(),
     };
     // As the last round has left it.
     let known = knowledge(Some(ENDPOINTS - 1));

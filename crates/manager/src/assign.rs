@@ -15,7 +15,8 @@ pub(crate) use hosts::Hosts;
 pub(crate) use step::Step;
 
 use discovery::{
-    Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, ServiceView,
+    Endpoint, Knowledge, KnowledgeDifference, Mesh, MeshNode, MeshPort, MeshTask, NetworkView,
+    ServiceView,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -246,25 +247,10 @@ pub fn difference(old: &Share, new: &Share) -> Option<Difference> {
     if old.withdrawn != new.withdrawn {
         difference.withdrawn = Some(new.withdrawn.clone());
     }
-    network_difference(old, new, &mut difference);
+    difference.knowledge =
+        KnowledgeDifference::between_parts((&old.networks, &old.mesh), (&new.networks, &new.mesh));
     let nothing = Difference { from: old.version, version: new.version, ..Difference::default() };
     (difference != nothing).then_some(difference)
-}
-
-fn network_difference(old: &Share, new: &Share, difference: &mut Difference) {
-    for (id, network) in &new.networks {
-        if !old.networks.get(id).is_some_and(|before| is_same(before, network)) {
-            difference.networks.insert(id.clone(), NetworkView::clone(network));
-        }
-    }
-    difference.removed_networks = missing(&old.networks, &new.networks);
-    if !is_same(&old.mesh, &new.mesh) {
-        difference.mesh = Some(Mesh::clone(&new.mesh));
-    }
-}
-
-fn is_same<T: PartialEq>(old: &Arc<T>, new: &Arc<T>) -> bool {
-    Arc::ptr_eq(old, new) || old == new
 }
 
 fn missing<K: Ord + Clone, T>(old: &BTreeMap<K, T>, new: &BTreeMap<K, T>) -> BTreeSet<K> {

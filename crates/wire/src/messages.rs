@@ -3,7 +3,7 @@
 //! Invariant: fields are only added, never renamed or given another meaning; golden bytes in the
 //! tests hold every message to it.
 
-use discovery::Knowledge;
+use discovery::{Knowledge, KnowledgeDifference};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -101,11 +101,7 @@ pub struct Difference {
     pub removed_tasks: BTreeSet<TaskId>,
     /// Whole, where it changed.
     pub withdrawn: Option<BTreeSet<TaskId>>,
-    /// Per network whole, where it changed.
-    pub networks: BTreeMap<types::NetworkId, discovery::NetworkView>,
-    pub removed_networks: BTreeSet<types::NetworkId>,
-    /// Whole, where it changed.
-    pub mesh: Option<discovery::Mesh>,
+    pub knowledge: KnowledgeDifference,
 }
 
 /// A node is alive. The reply says when the next one is due.

@@ -209,21 +209,12 @@ impl Session {
         pass_on(line, Event::Whole { tasks, withdrawn }).await
     }
 
-    async fn difference(&mut self, mut change: Difference, line: &mut Line) -> Result<(), String> {
+    async fn difference(&mut self, change: Difference, line: &mut Line) -> Result<(), String> {
         if self.version != Some(change.from) {
             return Err(format!("a difference to version {} came too early", change.from));
         }
-        let is_news = !change.networks.is_empty()
-            || !change.removed_networks.is_empty()
-            || change.mesh.is_some();
-        self.knowledge.networks.append(&mut change.networks);
-        for network in &change.removed_networks {
-            self.knowledge.networks.remove(network);
-        }
-        if let Some(mesh) = change.mesh.take() {
-            self.knowledge.mesh = mesh;
-        }
-        if is_news {
+        if !change.knowledge.is_empty() {
+            change.knowledge.apply(&mut self.knowledge);
             self.learn(line).await?;
         }
         self.version = Some(change.version);

@@ -9,7 +9,7 @@ use agent::{Agent, Config};
 use dataplane::Names;
 use dataplane::fake::{Kernel, Namespaces};
 use desk::{Desk, Opened, Said};
-use discovery::{Endpoint, NetworkView, ServiceView};
+use discovery::{Endpoint, NetworkDifference, NetworkView, ServiceView};
 use engine::fake::Fake;
 use engine::{Engine, Runtime, State};
 use scope::Scope;
@@ -193,8 +193,8 @@ async fn a_version_is_acknowledged_once_the_kernel_holds_it() {
     let opened = machine.desk.opened().await;
     opened.send(SessionMessage::Whole(Assignments { version: 1, ..Assignments::default() })).await;
     machine.desk.until(|said| matches!(said, Said::Acknowledged(1))).await;
-    let mesh = discovery::Mesh::default();
-    let change = Difference { from: 1, version: 2, mesh: Some(mesh), ..Difference::default() };
+    let mut change = Difference { from: 1, version: 2, ..Difference::default() };
+    change.knowledge.networks.insert("net".into(), NetworkDifference::default());
     opened.send(SessionMessage::Difference(change)).await;
     machine.desk.until(|said| matches!(said, Said::Acknowledged(2))).await;
     machine.desk.until(|said| matches!(said, Said::Heartbeat)).await;
@@ -303,13 +303,13 @@ async fn a_node_that_leaves_says_so_before_it_takes_its_tasks_down() {
     };
     assert!(matches!(left, Said::Left) && machine.runs(&container).await);
     // The manager thinks that nothing is there any more: neither tasks nor networks go for that.
-    let change = Difference {
+    let mut change = Difference {
         from: 1,
         version: 2,
         removed_tasks: [TaskId::from("t")].into(),
-        removed_networks: ["net".into()].into(),
         ..Difference::default()
     };
+    change.knowledge.removed_networks.insert("net".into());
     opened.send(SessionMessage::Difference(change)).await;
     drop(opened);
     assert!(machine.runs(&container).await);

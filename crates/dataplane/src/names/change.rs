@@ -1,12 +1,9 @@
 //! What is said to the name server: the whole state at first, then what differs.
 
 use super::{Stamp, State};
-use discovery::{Endpoint, Here, Knowledge, NetworkView, Sandbox, ServiceView};
-use serde::de::DeserializeOwned;
+use discovery::{Difference, Here, Knowledge, KnowledgeDifference, Mesh, OrdMap, Sandbox};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use types::{NetworkId, ServiceId, TaskId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Order {
@@ -19,51 +16,29 @@ pub(super) enum Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Change {
     stamp: Stamp,
-    networks: BTreeMap<NetworkId, NetworkChange>,
-    removed_networks: BTreeSet<NetworkId>,
+    known: KnowledgeDifference,
     sandboxes: Difference<String, Sandbox>,
     /// Who this node is and what is withdrawn: all but the sandboxes.
     here: Here,
 }
 
-/// A network is large, and what changes is one endpoint at a time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct NetworkChange {
-    /// All but these two.
-    view: NetworkView,
-    endpoints: Difference<TaskId, Endpoint>,
-    services: Difference<ServiceId, ServiceView>,
-}
-
-/// What is new or other, and what has gone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(bound = "K: Serialize + DeserializeOwned + Ord, V: Serialize + DeserializeOwned")]
-struct Difference<K, V> {
-    changed: BTreeMap<K, V>,
-    gone: BTreeSet<K>,
-}
-
 impl Change {
     pub(super) fn between(old: &State, new: &State) -> Self {
-        let none = NetworkView::default();
-        let (old_networks, new_networks) = (&old.known.networks, &new.known.networks);
-        let networks = new_networks.iter().filter(|(id, view)| old_networks.get(*id) != Some(view));
-        let networks = networks.map(|(id, view)| {
-            let old = old_networks.get(id).unwrap_or(&none);
-            (id.clone(), NetworkChange::between(old, view))
-        });
-        let removed = old_networks.keys().filter(|id| !new_networks.contains_key(*id));
+        let mesh = Mesh::default();
+        let known = KnowledgeDifference::between_parts(
+            (&old.known.networks, &mesh),
+            (&new.known.networks, &mesh),
+        );
         let here = Here {
             node: new.here.node.clone(),
             address: new.here.address,
             data_path_port: new.here.data_path_port,
-            sandboxes: BTreeMap::new(),
-            withdrawn: new.here.withdrawn.clone(),
+            sandboxes: OrdMap::new(),
+            hidden: new.here.hidden.clone(),
         };
         Self {
             stamp: new.stamp,
-            networks: networks.collect(),
-            removed_networks: removed.cloned().collect(),
+            known,
             sandboxes: Difference::between(&old.here.sandboxes, &new.here.sandboxes),
             here,
         }
@@ -71,58 +46,12 @@ impl Change {
 
     pub(super) fn apply(self, state: &mut State) {
         state.stamp = self.stamp;
-        if !self.networks.is_empty() || !self.removed_networks.is_empty() {
-            let networks = &mut Arc::make_mut(&mut state.known).networks;
-            networks.retain(|id, _| !self.removed_networks.contains(id));
-            for (id, change) in self.networks {
-                change.apply(networks.entry(id).or_default());
-            }
+        if !self.known.is_empty() {
+            self.known.apply(Arc::make_mut(&mut state.known));
         }
         let mut sandboxes = std::mem::replace(&mut state.here, self.here).sandboxes;
         self.sandboxes.apply(&mut sandboxes);
         state.here.sandboxes = sandboxes;
-    }
-}
-
-impl NetworkChange {
-    fn between(old: &NetworkView, new: &NetworkView) -> Self {
-        let view = NetworkView {
-            name: new.name.clone(),
-            vni: new.vni,
-            subnet: new.subnet,
-            internal: new.internal,
-            mtu: new.mtu,
-            endpoints: BTreeMap::new(),
-            services: BTreeMap::new(),
-        };
-        Self {
-            view,
-            endpoints: Difference::between(&old.endpoints, &new.endpoints),
-            services: Difference::between(&old.services, &new.services),
-        }
-    }
-
-    fn apply(self, network: &mut NetworkView) {
-        let NetworkView { mut endpoints, mut services, .. } = std::mem::take(network);
-        self.endpoints.apply(&mut endpoints);
-        self.services.apply(&mut services);
-        *network = NetworkView { endpoints, services, ..self.view };
-    }
-}
-
-impl<K: Clone + Ord, V: Clone + PartialEq> Difference<K, V> {
-    fn between(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Self {
-        let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
-        let gone = old.keys().filter(|key| !new.contains_key(key));
-        Self {
-            changed: changed.map(|(key, value)| (key.clone(), value.clone())).collect(),
-            gone: gone.cloned().collect(),
-        }
-    }
-
-    fn apply(self, map: &mut BTreeMap<K, V>) {
-        map.retain(|key, _| !self.gone.contains(key));
-        map.extend(self.changed);
     }
 }
 
@@ -136,6 +65,9 @@ pub(super) fn told(state: &State) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use discovery::{Endpoint, NetworkView, OrdSet, ServiceView};
+    use std::collections::BTreeSet;
+    use types::{NetworkId, ServiceId, TaskId};
 
     fn state(number: u64, names: &[&str], ports: &[(&str, u16)]) -> State {
         let mut known = Knowledge::default();
@@ -157,7 +89,7 @@ mod tests {
             address: [10, 0, 0, 1].into(),
             data_path_port: 4789,
             sandboxes: ports.iter().map(|(id, port)| ((*id).to_owned(), sandbox(*port))).collect(),
-            withdrawn: BTreeSet::new(),
+            hidden: OrdSet::new(),
         };
         State { stamp: Stamp { author: 1, number }, known: Arc::new(known), here }
     }
@@ -172,10 +104,13 @@ mod tests {
             assert_eq!(state, *new);
         }
         let change = Change::between(&old, &new);
-        assert_eq!(change.networks.keys().map(NetworkId::as_str).collect::<Vec<_>>(), ["b", "d"]);
+        assert_eq!(
+            change.known.networks.keys().map(NetworkId::as_str).collect::<Vec<_>>(),
+            ["b", "d"]
+        );
         assert_eq!(change.sandboxes.changed.keys().collect::<Vec<_>>(), ["c2", "c4"]);
         let nothing = Change::between(&old, &State { stamp: new.stamp, ..old.clone() });
-        assert!(nothing.networks.is_empty() && nothing.sandboxes.changed.is_empty());
+        assert!(nothing.known.is_empty() && nothing.sandboxes.changed.is_empty());
     }
 
     /// The services of `view`, and on each an endpoint; all serve but `out`.
@@ -211,8 +146,8 @@ mod tests {
             assert_eq!(state, *new);
         }
         let change = Change::between(&old, &new);
-        assert_eq!(change.networks.len(), 1);
-        let network = &change.networks[&"a".into()];
+        assert_eq!(change.known.networks.len(), 1);
+        let network = &change.known.networks[&"a".into()];
         let tasks = network.endpoints.changed.keys().map(TaskId::as_str);
         assert_eq!(tasks.collect::<Vec<_>>(), ["t7", "t8"]);
         assert!(network.services.changed.is_empty());

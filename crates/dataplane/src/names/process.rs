@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Changes with every change of what is said on the socket.
-pub(super) const PROTOCOL: u32 = 3;
+pub(super) const PROTOCOL: u32 = 4;
 /// A pause after the machine could not accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a daemon may take to read what it is told.

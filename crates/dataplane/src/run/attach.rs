@@ -44,7 +44,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         }
         if let Some(task) = &wanted.task {
             // A container of the task is here again.
-            self.here.withdrawn.remove(task);
+            self.here.hidden.remove(task);
         }
         sandbox.task = wanted.task;
         sandbox.attachments = wanted.attachments;

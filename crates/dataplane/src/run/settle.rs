@@ -65,8 +65,8 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     async fn apply(&mut self, desired: &Arc<Desired>) -> Result<Result<(), String>, Error> {
         let local = (!self.local_is_saved).then(|| Local {
             identity: self.identity.clone(),
-            sandboxes: self.here.sandboxes.clone(),
-            withdrawn: self.here.withdrawn.clone(),
+            sandboxes: self.here.sandboxes.clone().into_iter().collect(),
+            hidden: self.here.hidden.clone(),
         });
         let save = async {
             if let Some(local) = &local {

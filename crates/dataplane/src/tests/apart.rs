@@ -4,10 +4,9 @@ use super::client::{exchange, lookup, query};
 use super::{Host, PACE, Place, Program, Wanted, addresses, knowledge, namespaces, until};
 use crate::names::{Names, Process};
 use crate::port::Namespaces as _;
-use discovery::{Here, Sandbox};
+use discovery::{Here, OrdMap, OrdSet, Sandbox};
 use domain::base::Rtype;
 use scope::Scope;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -172,8 +171,8 @@ async fn a_port_that_is_noted_needs_no_new_state() {
         node: "n1".into(),
         address: [192, 168, 0, 1].into(),
         data_path_port: 4789,
-        sandboxes: BTreeMap::from([("c1".to_owned(), sandbox)]),
-        withdrawn: BTreeSet::new(),
+        sandboxes: OrdMap::unit("c1".to_owned(), sandbox),
+        hidden: OrdSet::new(),
     };
     let known = Arc::default();
     names.publish(Arc::clone(&known), here.clone());

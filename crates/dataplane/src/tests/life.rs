@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::handle::start_at;
 use crate::names::Names;
 use crate::port::Namespaces;
-use discovery::{Depth, Desired, Outcome, SandboxAttachment};
+use discovery::{Depth, Desired, OrdSet, Outcome, SandboxAttachment};
 use domain::base::Rtype;
 use scope::Scope;
 use std::convert::Infallible;
@@ -370,7 +370,7 @@ async fn a_port_that_leads_elsewhere_is_refused_in_dockers_words() {
     let host = Host::new(Place::Here).await;
     host.identify().await;
     let mut known = knowledge(&[]);
-    let web = discovery::MeshPort { service: "web".into(), target: 80, tasks: [].into() };
+    let web = discovery::MeshPort { service: "web".into(), target: 80, tasks: OrdSet::new() };
     known.mesh.ports.insert((Protocol::Tcp, 8080), web);
     host.learn(known, 1).await;
     let wants = |protocol, published: u16, task: Option<&str>| Wanted {

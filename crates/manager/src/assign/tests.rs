@@ -150,7 +150,7 @@ fn a_node_that_is_down_serves_nothing_and_keeps_its_place() {
     );
     let mesh = given(&view, "n1").mesh;
     assert_eq!(mesh.nodes, given(&self::view(tasks, &[]), "n1").mesh.nodes);
-    assert!(mesh.tasks[&"t1".into()].serving && !mesh.tasks[&"t2".into()].serving);
+    assert!(mesh.tasks[&TaskId::from("t1")].serving && !mesh.tasks[&TaskId::from("t2")].serving);
 }
 
 #[test]
@@ -170,8 +170,8 @@ fn others_reach_a_node_at_its_data_path_address() {
     tx.edit_node(&"n2".into(), |node| node.status.data_path_address = Some(apart));
     view.apply(&tx.finish(), Version(2), Timestamp(2));
     let share = given(&view, "n1");
-    assert_eq!(share.mesh.nodes[&"n2".into()].address, apart);
-    assert_eq!(share.networks[&"front".into()].endpoints[&"t2".into()].vtep, apart);
+    assert_eq!(share.mesh.nodes[&NodeId::from("n2")].address, apart);
+    assert_eq!(share.networks[&"front".into()].endpoints[&TaskId::from("t2")].vtep, apart);
 }
 
 #[test]
@@ -206,11 +206,15 @@ fn a_difference_leads_from_one_set_to_the_other() {
     assert_eq!(difference.tasks.keys().collect::<Vec<_>>(), [&TaskId::from("t1")]);
     assert_eq!(difference.removed_tasks, [TaskId::from("t2")].into());
     assert_eq!(difference.withdrawn, Some([TaskId::from("t1")].into()));
+    let front = &difference.knowledge.networks[&"front".into()];
     assert_eq!(
-        difference.networks.get(&"front".into()),
-        new.networks.get(&"front".into()).map(AsRef::as_ref)
+        front.endpoints.changed.keys().collect::<Vec<_>>(),
+        [&TaskId::from("t1"), &"t3".into()]
     );
-    assert_eq!(difference.mesh.as_ref(), Some(new.mesh.as_ref()));
+    assert_eq!(front.endpoints.gone, [TaskId::from("t2")].into());
+    let mut knowledge = old.assignments().knowledge;
+    difference.knowledge.apply(&mut knowledge);
+    assert_eq!(knowledge, new.assignments().knowledge);
 }
 
 #[test]

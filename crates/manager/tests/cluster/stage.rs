@@ -193,10 +193,7 @@ impl Scripted {
         self.has.tasks.extend(difference.tasks);
         self.has.tasks.retain(|id, _| !difference.removed_tasks.contains(id));
         self.has.withdrawn = difference.withdrawn.unwrap_or_else(|| self.has.withdrawn.clone());
-        let knowledge = &mut self.has.knowledge;
-        knowledge.networks.extend(difference.networks);
-        knowledge.networks.retain(|id, _| !difference.removed_networks.contains(id));
-        knowledge.mesh = difference.mesh.unwrap_or_else(|| knowledge.mesh.clone());
+        difference.knowledge.apply(&mut self.has.knowledge);
     }
 
     pub(crate) async fn read_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {

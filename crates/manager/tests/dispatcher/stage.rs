@@ -94,10 +94,7 @@ fn with(mut has: Assignments, difference: Difference) -> Assignments {
     has.tasks.extend(difference.tasks);
     has.tasks.retain(|id, _| !difference.removed_tasks.contains(id));
     has.withdrawn = difference.withdrawn.unwrap_or(has.withdrawn);
-    let knowledge = &mut has.knowledge;
-    knowledge.networks.extend(difference.networks);
-    knowledge.networks.retain(|id, _| !difference.removed_networks.contains(id));
-    knowledge.mesh = difference.mesh.unwrap_or_else(|| knowledge.mesh.clone());
+    difference.knowledge.apply(&mut has.knowledge);
     has
 }
 

@@ -2,7 +2,8 @@
 
 use crate::{check, status};
 use discovery::{
-    Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, ServiceView,
+    Endpoint, Knowledge, KnowledgeDifference, Mesh, MeshNode, MeshPort, MeshTask, NetworkView,
+    OrdMap, OrdSet, ServiceView,
 };
 use expect_test::expect;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,8 +73,8 @@ fn network() -> NetworkView {
         vni: 4097,
         subnet: Some(Subnet { net: "10.0.1.0/24".parse().unwrap(), gateway: address(1) }),
         internal: false,
-        endpoints: BTreeMap::from([("t1".into(), endpoint)]),
-        services: BTreeMap::from([("s1".into(), service)]),
+        endpoints: OrdMap::unit("t1".into(), endpoint),
+        services: OrdMap::unit("s1".into(), service),
     }
 }
 
@@ -85,11 +86,11 @@ fn mesh() -> Mesh {
     Mesh {
         mtu: 0,
         prefix: 0,
-        nodes: BTreeMap::from([("n1".into(), node)]),
-        tasks: BTreeMap::from([("t1".into(), task)]),
-        ports: BTreeMap::from([
-            ((Protocol::Tcp, 8080), port(BTreeSet::from(["t1".into()]))),
-            ((Protocol::Udp, 53), port(BTreeSet::new())),
+        nodes: OrdMap::unit("n1".into(), node),
+        tasks: OrdMap::unit("t1".into(), task),
+        ports: OrdMap::from(vec![
+            ((Protocol::Tcp, 8080), port(OrdSet::unit("t1".into()))),
+            ((Protocol::Udp, 53), port(OrdSet::new())),
         ]),
     }
 }
@@ -299,21 +300,26 @@ fn difference() {
             "tasks": {},
             "removed_tasks": [],
             "withdrawn": nil,
-            "networks": {},
-            "removed_networks": [],
-            "mesh": nil,
+            "knowledge": {},
           },
         }"#]],
     );
+    let before = Knowledge {
+        networks: BTreeMap::from([("net0".into(), network()), ("net1".into(), network())]),
+        mesh: Mesh::default(),
+    };
+    let mut after = Knowledge {
+        networks: BTreeMap::from([("net1".into(), network()), ("net2".into(), network())]),
+        mesh: mesh(),
+    };
+    after.networks.entry("net1".into()).or_default().endpoints.clear();
     check(
         Difference {
             from: 1,
             version: 2,
             removed_tasks: BTreeSet::from(["t0".into()]),
             withdrawn: Some(BTreeSet::new()),
-            networks: BTreeMap::from([("net2".into(), NetworkView::default())]),
-            removed_networks: BTreeSet::from(["net1".into()]),
-            mesh: Some(Mesh::default()),
+            knowledge: KnowledgeDifference::between(&before, &after),
             ..Difference::default()
         },
         expect![[r#"
@@ -323,21 +329,81 @@ fn difference() {
               "tasks": {},
               "removed_tasks": ["t0"],
               "withdrawn": [],
-              "networks": {
-                "net2": {
-                  "name": "",
-                  "vni": 0,
-                  "subnet": nil,
-                  "internal": false,
-                  "endpoints": {},
-                  "services": {},
+              "knowledge": {
+                "networks": {
+                  "net1": {
+                    "endpoints": {
+                      "gone": ["t1"],
+                    },
+                  },
+                  "net2": {
+                    "settings": {
+                      "name": "front",
+                      "vni": 4097,
+                      "subnet": {
+                        "net": [10, 0, 1, 0, 24],
+                        "gateway": [10, 0, 1, 1],
+                      },
+                      "internal": false,
+                      "mtu": 0,
+                    },
+                    "endpoints": {
+                      "changed": {
+                        "t1": {
+                          "address": [10, 0, 1, 3],
+                          "node": "n1",
+                          "vtep": [192, 168, 100, 2],
+                          "service": "s1",
+                          "name": "web.1.t1",
+                          "aliases": ["host1"],
+                          "serving": true,
+                        },
+                      },
+                    },
+                    "services": {
+                      "changed": {
+                        "s1": {
+                          "name": "web",
+                          "aliases": ["www"],
+                          "vip": [10, 0, 1, 2],
+                        },
+                      },
+                    },
+                  },
                 },
-              },
-              "removed_networks": ["net1"],
-              "mesh": {
-                "nodes": {},
-                "tasks": {},
-                "ports": {},
+                "removed_networks": ["net0"],
+                "mesh": {
+                  "nodes": {
+                    "changed": {
+                      "n1": {
+                        "address": [192, 168, 100, 2],
+                        "ingress": [10, 255, 0, 2],
+                      },
+                    },
+                  },
+                  "tasks": {
+                    "changed": {
+                      "t1": {
+                        "node": "n1",
+                        "ingress": [10, 255, 0, 2],
+                        "serving": true,
+                      },
+                    },
+                  },
+                  "ports": {
+                    ["tcp", 8080]: {
+                      "service": "s1",
+                      "target": 80,
+                      "tasks": {
+                        "added": ["t1"],
+                      },
+                    },
+                    ["udp", 53]: {
+                      "service": "s1",
+                      "target": 80,
+                    },
+                  },
+                },
               },
             }"#]],
     );
