@@ -110,10 +110,10 @@ impl Split {
     fn admit(&mut self, parts: &[Part]) {
         let changes = parts.iter().flat_map(|(_, changes)| changes).cloned();
         let changes = Changes { changes: changes.collect() };
-        match (rules::check(&self.view, &changes), parts) {
-            (Ok(()), _) => {
-                let (version, now) = (self.view.version(), types::Timestamp::default());
-                self.view.apply(&changes, version, now);
+        let (version, now) = (self.view.version(), types::Timestamp::default());
+        match (rules::admit(&self.view, &changes, version, now), parts) {
+            (Ok(after), _) => {
+                self.view = after;
                 self.made.extend(changes.changes);
             }
             (Err(fault), [(service, _)]) => {

@@ -390,16 +390,18 @@ fn decide(requests: Vec<Request>, mut view: View, time: Timestamp) -> Batch {
             // Whoever asked has given up: what nobody waits for is not begun.
             continue;
         }
-        let decided =
-            decide(&view, time).and_then(|changes| rules::check(&view, &changes).map(|()| changes));
+        let decided = decide(&view, time).and_then(|changes| {
+            // The version is the one the entry will have, unless a blank entry comes between;
+            // whoever reads it here only compares it with older ones.
+            let after = rules::admit(&view, &changes, next, time)?;
+            Ok((changes, after))
+        });
         match decided {
-            Ok(changes) if changes.is_empty() && record.changes.is_empty() => {
+            Ok((changes, _)) if changes.is_empty() && record.changes.is_empty() => {
                 answer([reply], &Ok(present));
             }
-            Ok(changes) => {
-                // The version is the one the entry will have, unless a blank entry comes between;
-                // whoever reads it here only compares it with older ones.
-                view.apply(&changes, next, time);
+            Ok((changes, after)) => {
+                view = after;
                 record.changes.changes.extend(changes.changes);
                 waiting.push(reply);
             }

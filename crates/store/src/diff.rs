@@ -1,9 +1,8 @@
 //! What differs between two views.
 
-use crate::{Key, View};
-use imbl::OrdMap;
+use crate::table::Table;
+use crate::{Key, Record, View};
 use imbl::ordmap::DiffItem;
-use std::sync::Arc;
 
 impl View {
     /// The objects that differ between `before` and this view, in the order of kinds: those that
@@ -12,31 +11,18 @@ impl View {
     /// What both views share is skipped, so this costs what changed where one view was made of the
     /// other, and as much as there is where they have nothing to do with each other.
     pub fn changes_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Key> {
-        let clusters = match (&before.cluster, &self.cluster) {
-            (Some(old), Some(new)) if Arc::ptr_eq(old, new) || old == new => [None, None],
-            (Some(old), Some(new)) if old.id == new.id => [None, Some(new)],
-            (old, new) => [old.as_ref(), new.as_ref()],
-        };
-        clusters
-            .into_iter()
-            .flatten()
-            .map(|cluster| Key::Cluster(cluster.id.clone()))
-            .chain(differing(&before.nodes, &self.nodes, Key::Node))
-            .chain(differing(&before.networks, &self.networks, Key::Network))
-            .chain(differing(&before.services, &self.services, Key::Service))
-            .chain(differing(&before.tasks, &self.tasks, Key::Task))
+        self.tables.changes_since(&before.tables)
     }
 }
 
 /// Tasks are `Eq`, so that two `Arc`s of one task are equal without a look at it.
-fn differing<'a, I: Ord + Clone, T: PartialEq>(
-    before: &'a OrdMap<I, Arc<T>>,
-    after: &'a OrdMap<I, Arc<T>>,
-    key: fn(I) -> Key,
+pub(crate) fn differing<'a, T: Record>(
+    before: &'a Table<T>,
+    after: &'a Table<T>,
 ) -> impl Iterator<Item = Key> {
-    before.diff(after).map(move |item| match item {
+    before.diff(after).map(|item| match item {
         DiffItem::Add(id, _) | DiffItem::Remove(id, _) | DiffItem::Update { new: (id, _), .. } => {
-            key(id.clone())
+            T::key(id)
         }
     })
 }

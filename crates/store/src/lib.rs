@@ -4,18 +4,21 @@
 //! own writes; [`View::apply`] makes the collected [`Changes`] so. This crate knows nothing of who
 //! writes, of logs or of disks, and reads no clock: version and time come with the changes.
 //!
-//! Start with [`View`], then [`Tx`]. An object is changed by copying it out of the view:
-//! `let mut service = Service::clone(view.service(&id)?);`.
+//! Start with [`View`], then [`Tx`]. A further kind of object is a line in `table`.
 //!
 //! Invariants: objects are never changed in place, so a view stays as it was when it was taken;
-//! [`rules::check`] says which changes may be written at all.
+//! indexes follow from the tables alone; [`rules::admit`] says which changes may be written at all.
 
 mod change;
+mod claim;
 mod diff;
+mod index;
 pub mod rules;
+mod table;
 mod tx;
 mod view;
 
-pub use change::{Change, Changes, Key, Object};
+pub use change::{Change, Changes};
+pub use table::{Key, Object, Record, Snapshot};
 pub use tx::Tx;
-pub use view::{Snapshot, View};
+pub use view::View;

@@ -1,59 +1,51 @@
 //! What may be written at all, whoever writes it.
 //!
 //! Writers keep these rules themselves; this is the one place that asserts them, so that a mistake
-//! in a writer is refused before it reaches the log.
+//! in a writer is refused before it reaches the log. A check costs what the changes are, not what
+//! is stored.
 
-use crate::{Change, Changes, Key, Object, View};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
-use std::sync::Arc;
-use types::{
-    Cluster, Fault, Network, NetworkId, PublishMode, PublishedPort, Service, Task, TaskState,
-    Writer,
-};
+use crate::claim::Claim;
+use crate::{Change, Changes, Key, Object, Record, View};
+use types::{Cluster, Fault, Network, Service, Task, TaskState, Timestamp, Version, Writer};
 
-/// Says whether `changes` may be made in `before`, and if not why.
-pub fn check(before: &View, changes: &Changes) -> Result<(), Fault> {
+/// What `before` becomes by `changes`, which the log entry `index` of time `now` holds; or why they
+/// may not be made.
+///
+/// What was wrong before is no fault of these changes: others must not be held up by it.
+pub fn admit(
+    before: &View,
+    changes: &Changes,
+    index: Version,
+    now: Timestamp,
+) -> Result<View, Fault> {
     let mut after = before.clone();
-    let (mut addresses, mut ports) = (BTreeSet::new(), BTreeSet::new());
+    after.apply(changes, index, now);
     for change in &changes.changes {
         match change {
-            Change::Put(object) => {
-                check_object(before, object)?;
-                if new_addresses(before, object) {
-                    addresses.insert(object.key());
-                }
-                if new_ports(before, object) {
-                    ports.insert(object.key());
-                }
-                after.insert(object.clone());
-            }
+            Change::Put(object) => check_object(before, object)?,
             Change::Remove(Key::Cluster(_)) => {
                 return Err(Fault::invalid("the cluster object cannot be removed"));
             }
-            Change::Remove(key) => after.remove(key),
+            Change::Remove(Key::Node(_) | Key::Network(_) | Key::Service(_) | Key::Task(_)) => {}
         }
     }
     for change in &changes.changes {
-        match change {
-            Change::Put(Object::Service(service)) => check_service_name(before, &after, service)?,
-            Change::Put(Object::Network(network)) => {
-                check_network_name(before, &after, network)?;
-                check_subnet(&after, network)?;
+        // One that goes again in the same changes claims nothing.
+        if let Change::Put(object) = change
+            && let Some(object) = after.object(&object.key())
+        {
+            check_claims(before, &after, &object)?;
+            if let Object::Network(network) = &object {
+                check_subnet(before, &after, network)?;
             }
-            Change::Put(Object::Cluster(_) | Object::Node(_) | Object::Task(_))
-            | Change::Remove(_) => {}
         }
     }
-    // Looking through everything is only needed when something was handed out. What was wrong
-    // before is no fault of these changes: others must not be held up by it.
-    if !addresses.is_empty() {
-        check_addresses(&after, &addresses)?;
-    }
-    if !ports.is_empty() {
-        check_ports(&after, &ports)?;
-    }
-    Ok(())
+    Ok(after)
+}
+
+/// Says whether `changes` may be made in `before`, and if not why.
+pub fn check(before: &View, changes: &Changes) -> Result<(), Fault> {
+    admit(before, changes, before.version(), before.time()).map(drop)
 }
 
 fn check_object(before: &View, object: &Object) -> Result<(), Fault> {
@@ -110,43 +102,85 @@ fn may_rise(from: TaskState, to: TaskState) -> bool {
         || TaskState::ALL.into_iter().any(|next| next < to && step(next) && may_rise(next, to))
 }
 
-fn check_service_name(before: &View, after: &View, service: &Service) -> Result<(), Fault> {
-    let name = &service.spec.name;
-    // A view's index holds one object for a name. Whoever had the name before may have lost it in
-    // the same transaction; whoever took it in the same transaction shows in the view after it.
-    let had = before.service_named(name).and_then(|had| after.service(&had.id));
-    let has = after.service_named(name);
-    let taken = [had, has].into_iter().flatten().any(|other| {
-        other.id != service.id && other.spec.name.to_lowercase() == name.to_lowercase()
-    });
-    if !taken {
-        return Ok(());
+/// Nothing that an object claims and did not claim before is another's, too.
+fn check_claims(before: &View, after: &View, object: &Object) -> Result<(), Fault> {
+    let key = object.key();
+    let had = before.object(&key).map(|was| Claim::all_of(&was)).unwrap_or_default();
+    let has = Claim::all_of(object);
+    for (index, claim) in has.iter().enumerate().filter(|(_, claim)| !had.contains(claim)) {
+        let alias = after.alias(claim);
+        let twice = has[..index].iter().any(|it| it == claim || Some(it) == alias.as_ref());
+        let own = twice.then(|| key.clone());
+        if let Some(other) = own.or_else(|| nearest_holder(after, claim, &key)) {
+            return Err(taken(after, claim, object, &other));
+        }
     }
-    Err(Fault::conflict(format!(
-        "name conflicts with an existing object: service {name} already exists"
-    )))
+    Ok(())
 }
 
-fn check_network_name(before: &View, after: &View, network: &Network) -> Result<(), Fault> {
-    if network.removed {
-        return Ok(());
+/// Who else has what the object of `key` claims: the last one before it, or else the first after it.
+fn nearest_holder(view: &View, claim: &Claim, key: &Key) -> Option<Key> {
+    let (mut below, mut above) = (None, None);
+    for holder in view.holders(claim.clone()) {
+        if holder < key {
+            below = below.max(Some(holder));
+        } else if holder > key {
+            above = Some(above.map_or(holder, |it: &Key| it.min(holder)));
+        }
     }
-    let name = &network.spec.name;
-    let had = before.network_named(name).and_then(|had| after.network(&had.id));
-    let has = after.network_named(name);
-    let taken = [had, has].into_iter().flatten().any(|other| {
-        other.id != network.id && other.spec.name.to_lowercase() == name.to_lowercase()
-    });
-    if !taken {
-        return Ok(());
-    }
-    Err(Fault::conflict(format!("network with name {name} already exists")))
+    below.or(above).cloned()
 }
 
-fn check_subnet(after: &View, network: &Network) -> Result<(), Fault> {
+/// What is told when `object` claims what `other` has.
+fn taken(view: &View, claim: &Claim, object: &Object, other: &Key) -> Fault {
+    match claim {
+        Claim::ServiceName(_) => Fault::conflict(format!(
+            "name conflicts with an existing object: service {} already exists",
+            called(object)
+        )),
+        Claim::NetworkName(_) => {
+            Fault::conflict(format!("network with name {} already exists", called(object)))
+        }
+        Claim::Address { address, .. } | Claim::MeshAddress(address) => {
+            let key = object.key();
+            let (first, last) = if key < *other { (&key, other) } else { (other, &key) };
+            let (first, last) = (first.name(), last.name());
+            Fault::conflict(format!("address {address} is given to {last} and to {first}"))
+        }
+        Claim::MeshPort { port, .. } => {
+            // Nobody but services publishes ports.
+            let holder = Service::id_in(other).and_then(|id| view.service(id));
+            port_taken(*port, &holder.cloned().unwrap_or_default())
+        }
+    }
+}
+
+/// The name that a user gave.
+fn called(object: &Object) -> &str {
+    match object {
+        Object::Network(network) => &network.spec.name,
+        Object::Service(service) => &service.spec.name,
+        Object::Cluster(_) | Object::Node(_) | Object::Task(_) => "",
+    }
+}
+
+/// What a user is told whose port belongs to the mesh port of another service.
+pub fn port_taken(port: u16, holder: &Service) -> Fault {
+    let (name, id) = (&holder.spec.name, &holder.id);
+    Fault::conflict(format!(
+        "port '{port}' is already in use by service '{name}' ({id}) as an ingress port"
+    ))
+}
+
+/// What a network was given anew overlaps with no other, not even with one that is only carried.
+fn check_subnet(before: &View, after: &View, network: &Network) -> Result<(), Fault> {
+    let given = |network: &Network| (network.subnet, network.vni);
     let Some(subnet) = network.subnet.map(|subnet| subnet.net) else {
         return Ok(());
     };
+    if before.network(&network.id).is_some_and(|was| given(was) == given(network)) {
+        return Ok(());
+    }
     for other in after.networks().filter(|other| other.id != network.id) {
         let overlaps = other
             .subnet
@@ -167,105 +201,11 @@ fn check_subnet(after: &View, network: &Network) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Says whether `object` holds an address that it did not hold before.
-fn new_addresses(before: &View, object: &Object) -> bool {
-    match object {
-        Object::Node(node) => {
-            let was = before.node(&node.id).and_then(|was| was.ingress_address);
-            node.ingress_address != was
-        }
-        Object::Service(service) => {
-            let was = before.service(&service.id).map(|was| was.vips.as_slice());
-            service.vips != was.unwrap_or_default()
-        }
-        Object::Task(task) => before.task(&task.id).is_none_or(|was| {
-            was.attachments != task.attachments || was.ingress_address != task.ingress_address
-        }),
-        Object::Cluster(_) | Object::Network(_) => false,
-    }
-}
-
-fn new_ports(before: &View, object: &Object) -> bool {
-    match object {
-        Object::Service(service) => {
-            let was = before.service(&service.id).map(|was| was.ports.as_slice());
-            service.ports != was.unwrap_or_default()
-        }
-        Object::Cluster(_) | Object::Node(_) | Object::Network(_) | Object::Task(_) => false,
-    }
-}
-
-/// No address of a network that one of `new` holds belongs to another one, too. A task that ended
-/// holds none.
-fn check_addresses(view: &View, new: &BTreeSet<Key>) -> Result<(), Fault> {
-    let ingress = view.ingress_network().map(|network| &network.id);
-    let mut holders: BTreeMap<(Option<&NetworkId>, Ipv4Addr), Key> = BTreeMap::new();
-    let mut hold = |network, address, holder: Key| {
-        let Some(other) = holders.insert((network, address), holder.clone()) else {
-            return Ok(());
-        };
-        if !new.contains(&holder) && !new.contains(&other) {
-            return Ok(());
-        }
-        let (one, other) = (holder.name(), other.name());
-        Err(Fault::conflict(format!("address {address} is given to {one} and to {other}")))
-    };
-    for node in view.nodes() {
-        if let Some(address) = node.ingress_address {
-            hold(ingress, address, Key::Node(node.id.clone()))?;
-        }
-    }
-    for service in view.services() {
-        for vip in &service.vips {
-            hold(Some(&vip.network), vip.address, Key::Service(service.id.clone()))?;
-        }
-    }
-    for task in view.tasks().filter(|task| task.occupies()) {
-        for attachment in &task.attachments {
-            hold(Some(&attachment.network), attachment.address, Key::Task(task.id.clone()))?;
-        }
-        if let Some(address) = task.ingress_address {
-            hold(ingress, address, Key::Task(task.id.clone()))?;
-        }
-    }
-    Ok(())
-}
-
-/// No port of the routing mesh that one of `new` has belongs to another service, too.
-fn check_ports(view: &View, new: &BTreeSet<Key>) -> Result<(), Fault> {
-    let is_new = |service: &Service| new.contains(&Key::Service(service.id.clone()));
-    let mut holders: BTreeMap<_, &Arc<Service>> = BTreeMap::new();
-    for service in view.services() {
-        for port in service.ports.iter().filter(|port| in_mesh(port)) {
-            let other = holders.insert((port.protocol, port.published), service);
-            if let Some(other) = other.filter(|other| is_new(service) || is_new(other)) {
-                return Err(port_taken(port.published, other));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn in_mesh(port: &PublishedPort) -> bool {
-    match port.mode {
-        PublishMode::Ingress => true,
-        PublishMode::Host => false,
-    }
-}
-
-/// What a user is told whose port belongs to the mesh port of another service.
-pub fn port_taken(port: u16, holder: &Service) -> Fault {
-    let (name, id) = (&holder.spec.name, &holder.id);
-    Fault::conflict(format!(
-        "port '{port}' is already in use by service '{name}' ({id}) as an ingress port"
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Tx;
-    use types::{Attachment, DesiredState, ServiceSpec, Timestamp, Version, Vip};
+    use types::{Attachment, DesiredState, PublishMode, PublishedPort, ServiceSpec, Vip};
 
     fn service(id: &str, name: &str) -> Service {
         let spec = ServiceSpec { name: name.to_owned(), ..ServiceSpec::default() };
@@ -388,6 +328,28 @@ mod tests {
         assert_eq!(after([10, 0, 1, 4]), Ok(()));
         let clash = "address 10.0.1.3 is given to task t3 and to task t2";
         assert_eq!(after([10, 0, 1, 3]), Err(clash.to_owned()));
+    }
+
+    #[test]
+    fn networks_that_overlapped_before_hold_up_nobody() {
+        let mut view = View::default();
+        let mut tx = Tx::new(&view);
+        for (id, vni) in [("n1", 4097), ("n2", 4098)] {
+            let mut network = Network { id: id.into(), vni, ..Network::default() };
+            id.clone_into(&mut network.spec.name);
+            let net: ipnet::Ipv4Net = "10.0.0.0/16".parse().unwrap();
+            network.subnet = Some(types::Subnet { net, gateway: net.network() });
+            tx.put(network);
+        }
+        view.apply(&tx.finish(), Version(1), Timestamp(1));
+        let edited = |edit: fn(&mut Network)| {
+            let mut tx = Tx::new(&view);
+            tx.edit(&"n1".into(), edit);
+            check(&view, &tx.finish()).map_err(|fault| fault.message)
+        };
+        assert_eq!(edited(|network| network.last_address = Some([10, 0, 0, 7].into())), Ok(()));
+        let clash = "subnet 10.0.0.0/16 overlaps with network n2";
+        assert_eq!(edited(|network| network.vni = 4099), Err(clash.to_owned()));
     }
 
     #[test]

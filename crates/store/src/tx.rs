@@ -1,6 +1,6 @@
 //! A transaction: reads its own writes, ends as [`Changes`].
 
-use crate::{Change, Changes, Key, Object, View};
+use crate::{Change, Changes, Key, Object, Record, View};
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -27,90 +27,88 @@ impl Tx {
         &self.before
     }
 
-    pub fn put_cluster(&mut self, cluster: Cluster) {
-        self.put(Object::Cluster(Arc::new(cluster)));
+    /// Stores an object, in the place of the one that has its id.
+    pub fn put<T: Record>(&mut self, object: T) {
+        self.store(Arc::new(object).object());
     }
 
-    pub fn put_node(&mut self, node: Node) {
-        self.put(Object::Node(Arc::new(node)));
-    }
-
-    pub fn put_network(&mut self, network: Network) {
-        self.put(Object::Network(Arc::new(network)));
-    }
-
-    pub fn put_service(&mut self, service: Service) {
-        self.put(Object::Service(Arc::new(service)));
-    }
-
-    pub fn put_task(&mut self, task: Task) {
-        self.put(Object::Task(Arc::new(task)));
-    }
-
-    /// Changes the cluster, if it is there.
-    pub fn edit_cluster(&mut self, edit: impl FnOnce(&mut Cluster)) {
-        if let Some(mut cluster) = self.now.cluster().cloned() {
-            edit(Arc::make_mut(&mut cluster));
-            self.put(Object::Cluster(cluster));
+    /// Changes an object, if it is there.
+    pub fn edit<T: Record>(&mut self, id: &T::Id, edit: impl FnOnce(&mut T)) {
+        if let Some(mut object) = self.now.get::<T>(id).cloned() {
+            edit(Arc::make_mut(&mut object));
+            self.store(object.object());
         }
     }
 
-    /// Changes a node, if it is there.
-    pub fn edit_node(&mut self, id: &NodeId, edit: impl FnOnce(&mut Node)) {
-        if let Some(mut node) = self.now.node(id).cloned() {
-            edit(Arc::make_mut(&mut node));
-            self.put(Object::Node(node));
-        }
+    /// Removes an object, if it is there.
+    pub fn remove<T: Record>(&mut self, id: &T::Id) {
+        let key = T::key(id);
+        self.now.remove(&key);
+        self.touched.insert(key);
     }
 
-    /// Changes a network, if it is there.
-    pub fn edit_network(&mut self, id: &NetworkId, edit: impl FnOnce(&mut Network)) {
-        if let Some(mut network) = self.now.network(id).cloned() {
-            edit(Arc::make_mut(&mut network));
-            self.put(Object::Network(network));
-        }
-    }
-
-    /// Changes a service, if it is there.
-    pub fn edit_service(&mut self, id: &ServiceId, edit: impl FnOnce(&mut Service)) {
-        if let Some(mut service) = self.now.service(id).cloned() {
-            edit(Arc::make_mut(&mut service));
-            self.put(Object::Service(service));
-        }
-    }
-
-    /// Changes a task, if it is there.
-    pub fn edit_task(&mut self, id: &TaskId, edit: impl FnOnce(&mut Task)) {
-        if let Some(mut task) = self.now.task(id).cloned() {
-            edit(Arc::make_mut(&mut task));
-            self.put(Object::Task(task));
-        }
-    }
-
-    pub fn remove_node(&mut self, id: &NodeId) {
-        self.remove(Key::Node(id.clone()));
-    }
-
-    pub fn remove_network(&mut self, id: &NetworkId) {
-        self.remove(Key::Network(id.clone()));
-    }
-
-    pub fn remove_service(&mut self, id: &ServiceId) {
-        self.remove(Key::Service(id.clone()));
-    }
-
-    pub fn remove_task(&mut self, id: &TaskId) {
-        self.remove(Key::Task(id.clone()));
-    }
-
-    fn put(&mut self, object: Object) {
+    fn store(&mut self, object: Object) {
         self.touched.insert(object.key());
         self.now.insert(object);
     }
 
-    fn remove(&mut self, key: Key) {
-        self.now.remove(&key);
-        self.touched.insert(key);
+    /// Changes the cluster, if it is there.
+    pub fn edit_cluster(&mut self, edit: impl FnOnce(&mut Cluster)) {
+        if let Some(id) = self.now.cluster().map(|cluster| cluster.id.clone()) {
+            self.edit(&id, edit);
+        }
+    }
+
+    pub fn put_cluster(&mut self, cluster: Cluster) {
+        self.put(cluster);
+    }
+
+    pub fn put_node(&mut self, node: Node) {
+        self.put(node);
+    }
+
+    pub fn put_network(&mut self, network: Network) {
+        self.put(network);
+    }
+
+    pub fn put_service(&mut self, service: Service) {
+        self.put(service);
+    }
+
+    pub fn put_task(&mut self, task: Task) {
+        self.put(task);
+    }
+
+    pub fn edit_node(&mut self, id: &NodeId, edit: impl FnOnce(&mut Node)) {
+        self.edit(id, edit);
+    }
+
+    pub fn remove_node(&mut self, id: &NodeId) {
+        self.remove::<Node>(id);
+    }
+
+    pub fn edit_network(&mut self, id: &NetworkId, edit: impl FnOnce(&mut Network)) {
+        self.edit(id, edit);
+    }
+
+    pub fn remove_network(&mut self, id: &NetworkId) {
+        self.remove::<Network>(id);
+    }
+
+    pub fn edit_service(&mut self, id: &ServiceId, edit: impl FnOnce(&mut Service)) {
+        self.edit(id, edit);
+    }
+
+    pub fn remove_service(&mut self, id: &ServiceId) {
+        self.remove::<Service>(id);
+    }
+
+    pub fn edit_task(&mut self, id: &TaskId, edit: impl FnOnce(&mut Task)) {
+        self.edit(id, edit);
+    }
+
+    pub fn remove_task(&mut self, id: &TaskId) {
+        self.remove::<Task>(id);
     }
 
     /// What differs from the view this transaction started from: writing an object as it was

@@ -1,12 +1,15 @@
 //! Everything that is stored, at one version.
 
-use crate::{Change, Changes, Key, Object};
+use crate::claim::Claim;
+use crate::index::Indexes;
+use crate::table::Tables;
+use crate::{Change, Changes, Key, Object, Record, Snapshot};
 use imbl::OrdMap;
-use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 use types::{
-    Cluster, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp,
-    Version,
+    Cluster, Meta, Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Task, TaskId,
+    Timestamp, Version,
 };
 
 /// Everything that is stored, at one version. A clone shares all objects and costs next to nothing.
@@ -14,16 +17,8 @@ use types::{
 pub struct View {
     version: Version,
     time: Timestamp,
-    pub(crate) cluster: Option<Arc<Cluster>>,
-    pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
-    pub(crate) networks: OrdMap<NetworkId, Arc<Network>>,
-    pub(crate) services: OrdMap<ServiceId, Arc<Service>>,
-    pub(crate) tasks: OrdMap<TaskId, Arc<Task>>,
-    // Indexes. Names are in lower case: swarmkit compares names without case.
-    service_names: OrdMap<String, ServiceId>,
-    network_names: OrdMap<String, NetworkId>,
-    tasks_by_service: OrdMap<ServiceId, OrdMap<TaskId, Arc<Task>>>,
-    tasks_by_node: OrdMap<NodeId, OrdMap<TaskId, Arc<Task>>>,
+    pub(crate) tables: Tables,
+    pub(crate) indexes: Indexes,
 }
 
 impl View {
@@ -37,81 +32,123 @@ impl View {
         self.time
     }
 
-    /// `None` before the first entry of the log.
-    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
-        self.cluster.as_ref()
+    /// The object of this id; also a network that was removed and is still carried.
+    pub fn get<T: Record>(&self, id: &T::Id) -> Option<&Arc<T>> {
+        T::table(&self.tables).get(id)
     }
 
-    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Arc<Node>> {
-        self.nodes.values()
-    }
-
-    /// All networks, also those that were removed and are still carried.
-    pub fn networks(&self) -> impl ExactSizeIterator<Item = &Arc<Network>> {
-        self.networks.values()
-    }
-
-    pub fn services(&self) -> impl ExactSizeIterator<Item = &Arc<Service>> {
-        self.services.values()
-    }
-
-    pub fn tasks(&self) -> impl ExactSizeIterator<Item = &Arc<Task>> {
-        self.tasks.values()
-    }
-
-    pub fn node(&self, id: &NodeId) -> Option<&Arc<Node>> {
-        self.nodes.get(id)
-    }
-
-    /// The network of this id, also where it was removed and is still carried.
-    pub fn network(&self, id: &NetworkId) -> Option<&Arc<Network>> {
-        self.networks.get(id)
-    }
-
-    pub fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
-        self.services.get(id)
-    }
-
-    pub fn task(&self, id: &TaskId) -> Option<&Arc<Task>> {
-        self.tasks.get(id)
-    }
-
-    /// The service of this name, compared without case.
-    pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
-        self.services.get(self.service_names.get(&name.to_lowercase())?)
-    }
-
-    /// The network of this name, compared without case. One that was removed has none.
-    pub fn network_named(&self, name: &str) -> Option<&Arc<Network>> {
-        self.networks.get(self.network_names.get(&name.to_lowercase())?)
-    }
-
-    /// The network of the routing mesh.
-    pub fn ingress_network(&self) -> Option<&Arc<Network>> {
-        self.networks.values().find(|network| network.spec.ingress)
-    }
-
-    /// The tasks that were made for a service, ended ones included.
-    pub fn tasks_of_service(&self, id: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        self.tasks_by_service.get(id).into_iter().flat_map(OrdMap::values)
-    }
-
-    /// The tasks that were placed on a node, ended ones included.
-    pub fn tasks_of_node(&self, id: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
-        self.tasks_by_node.get(id).into_iter().flat_map(OrdMap::values)
+    /// All objects of a kind, by id.
+    pub fn all<T: Record>(&self) -> impl ExactSizeIterator<Item = &Arc<T>> {
+        T::table(&self.tables).values()
     }
 
     /// The object of this key.
     pub fn object(&self, key: &Key) -> Option<Object> {
-        match key {
-            Key::Cluster(id) => {
-                let cluster = self.cluster.as_ref().filter(|cluster| cluster.id == *id);
-                cluster.cloned().map(Object::Cluster)
+        self.tables.get(key)
+    }
+
+    /// `None` before the first entry of the log.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.all().next()
+    }
+
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Arc<Node>> {
+        self.all()
+    }
+
+    /// All networks, also those that were removed and are still carried.
+    pub fn networks(&self) -> impl ExactSizeIterator<Item = &Arc<Network>> {
+        self.all()
+    }
+
+    pub fn services(&self) -> impl ExactSizeIterator<Item = &Arc<Service>> {
+        self.all()
+    }
+
+    pub fn tasks(&self) -> impl ExactSizeIterator<Item = &Arc<Task>> {
+        self.all()
+    }
+
+    pub fn node(&self, id: &NodeId) -> Option<&Arc<Node>> {
+        self.get(id)
+    }
+
+    /// The network of this id, also where it was removed and is still carried.
+    pub fn network(&self, id: &NetworkId) -> Option<&Arc<Network>> {
+        self.get(id)
+    }
+
+    pub fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
+        self.get(id)
+    }
+
+    pub fn task(&self, id: &TaskId) -> Option<&Arc<Task>> {
+        self.get(id)
+    }
+
+    /// The service of this name, compared without case.
+    pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
+        self.held(Claim::service_name(name)).next()
+    }
+
+    /// The network of this name, compared without case. One that was removed has none.
+    pub fn network_named(&self, name: &str) -> Option<&Arc<Network>> {
+        self.held(Claim::network_name(name)).next()
+    }
+
+    /// The services that publish this port in the routing mesh: one, or none.
+    pub fn publishers(&self, protocol: Protocol, port: u16) -> impl Iterator<Item = &Arc<Service>> {
+        self.held(Claim::MeshPort { protocol, port })
+    }
+
+    /// The nodes, services and tasks that have this address on a network: one, or none.
+    pub fn address_holders(
+        &self,
+        network: &NetworkId,
+        address: IpAddr,
+    ) -> impl Iterator<Item = &Key> {
+        self.holders(Claim::Address { network: network.clone(), address })
+    }
+
+    /// The network of the routing mesh.
+    pub fn ingress_network(&self) -> Option<&Arc<Network>> {
+        self.get(self.indexes.ingress.get_min()?)
+    }
+
+    /// The tasks that were made for a service, ended ones included.
+    pub fn tasks_of_service(&self, id: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.indexes.tasks_by_service.get(id).into_iter().flat_map(OrdMap::values)
+    }
+
+    /// The tasks that were placed on a node, ended ones included.
+    pub fn tasks_of_node(&self, id: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        self.indexes.tasks_by_node.get(id).into_iter().flat_map(OrdMap::values)
+    }
+
+    /// The objects of one kind that have what is claimed.
+    fn held<T: Record>(&self, claim: Claim) -> impl Iterator<Item = &Arc<T>> {
+        self.holders(claim).filter_map(|key| self.get(T::id_in(key)?))
+    }
+
+    /// Who has what is claimed: one object, unless something is wrong.
+    pub(crate) fn holders(&self, claim: Claim) -> impl Iterator<Item = &Key> {
+        let alias = self.alias(&claim);
+        let aliased = alias.into_iter().flat_map(|alias| self.indexes.claims.holders(alias));
+        self.indexes.claims.holders(claim).chain(aliased)
+    }
+
+    /// What says the same: an address on the mesh's network is one of the mesh.
+    pub(crate) fn alias(&self, claim: &Claim) -> Option<Claim> {
+        match claim {
+            Claim::Address { network, address } => {
+                let in_mesh = self.indexes.ingress.get_min() == Some(network);
+                in_mesh.then_some(Claim::MeshAddress(*address))
             }
-            Key::Node(id) => self.nodes.get(id).cloned().map(Object::Node),
-            Key::Network(id) => self.networks.get(id).cloned().map(Object::Network),
-            Key::Service(id) => self.services.get(id).cloned().map(Object::Service),
-            Key::Task(id) => self.tasks.get(id).cloned().map(Object::Task),
+            Claim::MeshAddress(address) => {
+                let network = self.indexes.ingress.get_min()?.clone();
+                Some(Claim::Address { network, address: *address })
+            }
+            Claim::ServiceName(_) | Claim::NetworkName(_) | Claim::MeshPort { .. } => None,
         }
     }
 
@@ -133,75 +170,27 @@ impl View {
     }
 
     /// Stores an object as it is and keeps the indexes.
-    pub(crate) fn insert(&mut self, object: Object) {
-        match object {
-            Object::Cluster(cluster) => self.cluster = Some(cluster),
-            Object::Node(node) => {
-                self.nodes.insert(node.id.clone(), node);
-            }
-            Object::Network(network) => {
-                let (id, name) = (network.id.clone(), network.spec.name.to_lowercase());
-                let removed = network.removed;
-                if let Some(before) = self.networks.insert(id.clone(), network) {
-                    forget_name(&mut self.network_names, &before.spec.name, &id);
-                }
-                if !removed {
-                    self.network_names.insert(name, id);
-                }
-            }
-            Object::Service(service) => {
-                let (id, name) = (service.id.clone(), service.spec.name.to_lowercase());
-                if let Some(before) = self.services.insert(id.clone(), service) {
-                    forget_name(&mut self.service_names, &before.spec.name, &id);
-                }
-                self.service_names.insert(name, id);
-            }
-            Object::Task(mut task) => {
-                self.share_spec(&mut task);
-                if let Some(before) = self.tasks.insert(task.id.clone(), Arc::clone(&task)) {
-                    self.forget_task(&before);
-                }
-                let of_service = self.tasks_by_service.entry(task.service.clone()).or_default();
-                of_service.insert(task.id.clone(), Arc::clone(&task));
-                if let Some(node) = &task.node {
-                    let of_node = self.tasks_by_node.entry(node.clone()).or_default();
-                    of_node.insert(task.id.clone(), task);
-                }
-            }
+    pub(crate) fn insert(&mut self, mut object: Object) {
+        if let Object::Task(task) = &mut object {
+            self.share_spec(task);
         }
+        let key = object.key();
+        let was = self.tables.insert(object.clone());
+        self.indexes.replace(&key, was.as_ref(), Some(&object));
     }
 
     /// Removes an object, if it is there, and keeps the indexes.
     pub(crate) fn remove(&mut self, key: &Key) {
-        match key {
-            Key::Cluster(id) => self.cluster = self.cluster.take().filter(|it| it.id != *id),
-            Key::Node(id) => {
-                self.nodes.remove(id);
-            }
-            Key::Network(id) => {
-                if let Some(before) = self.networks.remove(id) {
-                    forget_name(&mut self.network_names, &before.spec.name, id);
-                }
-            }
-            Key::Service(id) => {
-                if let Some(before) = self.services.remove(id) {
-                    forget_name(&mut self.service_names, &before.spec.name, id);
-                }
-            }
-            Key::Task(id) => {
-                if let Some(before) = self.tasks.remove(id) {
-                    self.forget_task(&before);
-                }
-            }
-        }
+        let was = self.tables.remove(key);
+        self.indexes.replace(key, was.as_ref(), None);
     }
 
     /// Gives a task the very spec that it had, that its service has or that another task of its
     /// service has, where it is an equal one: what was read from a log has one for each task.
     fn share_spec(&self, task: &mut Arc<Task>) {
-        let before = self.tasks.get(&task.id).map(|before| &before.spec);
-        let service = self.services.get(&task.service).map(|service| &service.spec.task);
-        let others = self.tasks_by_service.get(&task.service);
+        let before = self.task(&task.id).map(|before| &before.spec);
+        let service = self.service(&task.service).map(|service| &service.spec.task);
+        let others = self.indexes.tasks_by_service.get(&task.service);
         let other = others.and_then(OrdMap::get_max).map(|(_, other)| &other.spec);
         let mut known = [before, service, other].into_iter().flatten();
         if known.clone().any(|spec| spec.is_shared_with(&task.spec)) {
@@ -211,79 +200,20 @@ impl View {
             Arc::make_mut(task).spec = spec.clone();
         }
     }
-
-    fn forget_task(&mut self, task: &Task) {
-        forget_entry(&mut self.tasks_by_service, &task.service, &task.id);
-        if let Some(node) = &task.node {
-            forget_entry(&mut self.tasks_by_node, node, &task.id);
-        }
-    }
-}
-
-/// Takes a name out of an index, unless another object has it by now.
-fn forget_name<I: Clone + PartialEq>(names: &mut OrdMap<String, I>, name: &str, id: &I) {
-    let name = name.to_lowercase();
-    if names.get(&name) == Some(id) {
-        names.remove(&name);
-    }
-}
-
-/// Takes a task out of an index, which keeps no empty rows.
-fn forget_entry<I: Clone + Ord>(
-    index: &mut OrdMap<I, OrdMap<TaskId, Arc<Task>>>,
-    row: &I,
-    task: &TaskId,
-) {
-    if let Some(tasks) = index.get_mut(row) {
-        tasks.remove(task);
-        if tasks.is_empty() {
-            index.remove(row);
-        }
-    }
-}
-
-/// A view as it is written to disk or sent to another manager: all objects and the version.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Snapshot {
-    pub version: Version,
-    pub time: Timestamp,
-    pub cluster: Option<Arc<Cluster>>,
-    pub nodes: Vec<Arc<Node>>,
-    pub networks: Vec<Arc<Network>>,
-    pub services: Vec<Arc<Service>>,
-    pub tasks: Vec<Arc<Task>>,
 }
 
 impl From<&View> for Snapshot {
     fn from(view: &View) -> Self {
-        Self {
-            version: view.version,
-            time: view.time,
-            cluster: view.cluster.clone(),
-            nodes: view.nodes.values().cloned().collect(),
-            networks: view.networks.values().cloned().collect(),
-            services: view.services.values().cloned().collect(),
-            tasks: view.tasks.values().cloned().collect(),
-        }
+        Self::new(view.version, view.time, &view.tables)
     }
 }
 
 impl From<Snapshot> for View {
     fn from(snapshot: Snapshot) -> Self {
-        let mut view = Self { version: snapshot.version, time: snapshot.time, ..Self::default() };
-        view.cluster = snapshot.cluster;
-        for node in snapshot.nodes {
-            view.insert(Object::Node(node));
-        }
-        for network in snapshot.networks {
-            view.insert(Object::Network(network));
-        }
-        for service in snapshot.services {
-            view.insert(Object::Service(service));
-        }
-        for task in snapshot.tasks {
-            view.insert(Object::Task(task));
+        let (version, time) = (snapshot.version, snapshot.time);
+        let mut view = Self { version, time, ..Self::default() };
+        for object in snapshot.objects() {
+            view.insert(object);
         }
         view
     }

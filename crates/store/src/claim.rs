@@ -1,0 +1,250 @@
+//! What only one object can have at a time: a name, an address, a port of the mesh.
+
+use crate::{Key, Object};
+use imbl::OrdSet;
+use std::net::IpAddr;
+use types::{ClusterId, NetworkId, Node, Protocol, PublishMode, Service, Task};
+
+/// Something that only one object can have at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Claim {
+    /// In lower case, as all names: swarmkit compares them without case.
+    ServiceName(String),
+    NetworkName(String),
+    Address {
+        network: NetworkId,
+        address: IpAddr,
+    },
+    /// An address on the network of the routing mesh, whichever that is.
+    MeshAddress(IpAddr),
+    MeshPort {
+        protocol: Protocol,
+        port: u16,
+    },
+}
+
+impl Claim {
+    /// All that an object claims.
+    pub(crate) fn all_of(object: &Object) -> Vec<Self> {
+        match object {
+            Object::Cluster(_) => Vec::new(),
+            Object::Node(node) => node_claims(node),
+            // The name of one that was removed is free.
+            Object::Network(network) if network.removed => Vec::new(),
+            Object::Network(network) => vec![Self::network_name(&network.spec.name)],
+            Object::Service(service) => service_claims(service),
+            Object::Task(task) => task_claims(task),
+        }
+    }
+
+    pub(crate) fn service_name(name: &str) -> Self {
+        Self::ServiceName(name.to_lowercase())
+    }
+
+    pub(crate) fn network_name(name: &str) -> Self {
+        Self::NetworkName(name.to_lowercase())
+    }
+}
+
+fn node_claims(node: &Node) -> Vec<Claim> {
+    let address = node.ingress_address.map(|address| Claim::MeshAddress(address.into()));
+    address.into_iter().collect()
+}
+
+fn service_claims(service: &Service) -> Vec<Claim> {
+    let name = Claim::service_name(&service.spec.name);
+    let vips = service
+        .vips
+        .iter()
+        .map(|vip| Claim::Address { network: vip.network.clone(), address: vip.address.into() });
+    let ports = service.ports.iter().filter_map(|port| match port.mode {
+        PublishMode::Ingress => {
+            Some(Claim::MeshPort { protocol: port.protocol, port: port.published })
+        }
+        PublishMode::Host => None,
+    });
+    std::iter::once(name).chain(vips).chain(ports).collect()
+}
+
+/// A task that ended has no address.
+fn task_claims(task: &Task) -> Vec<Claim> {
+    if !task.occupies() {
+        return Vec::new();
+    }
+    let addresses = task.attachments.iter().map(|attachment| Claim::Address {
+        network: attachment.network.clone(),
+        address: attachment.address.into(),
+    });
+    let mesh = task.ingress_address.map(|address| Claim::MeshAddress(address.into()));
+    addresses.chain(mesh).collect()
+}
+
+/// Who has what. A wrong state is held as it is: a claim may have several holders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    held: OrdSet<Held>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    claim: Claim,
+    by: Key,
+}
+
+impl Claims {
+    /// Notes that `by` claims `now` instead of what it claimed before.
+    pub(crate) fn replace(&mut self, by: &Key, before: Vec<Claim>, now: Vec<Claim>) {
+        if before == now {
+            return;
+        }
+        for claim in before {
+            self.held.remove(&Held { claim, by: by.clone() });
+        }
+        for claim in now {
+            self.held.insert(Held { claim, by: by.clone() });
+        }
+    }
+
+    /// Who has it, in the order of keys.
+    pub(crate) fn holders(&self, claim: Claim) -> impl Iterator<Item = &Key> {
+        // No key comes before this one.
+        let from = Held { claim: claim.clone(), by: Key::Cluster(ClusterId::default()) };
+        self.held.range(from..).take_while(move |held| held.claim == claim).map(|held| &held.by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Changes, Tx, View, rules};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use types::{Attachment, Network, PublishedPort, TaskState, Timestamp, Version, Vip};
+
+    /// One write: of which kind, with which number, and what it claims.
+    type Write = (u8, u8, u8, u8, bool);
+
+    fn write(tx: &mut Tx, (kind, number, one, two, flag): Write) {
+        let id = format!("{kind}{number}");
+        let address = |last: u8| [10, 0, 0, last].into();
+        let network = |number: u8| format!("1{number}").as_str().into();
+        match (kind, flag) {
+            (0, true) => tx.put(Node {
+                id: id.as_str().into(),
+                ingress_address: (one > 0).then(|| address(one)),
+                ..Node::default()
+            }),
+            (1, true) => {
+                let mut network = Network { id: id.as_str().into(), ..Network::default() };
+                network.spec.name = ["a", "A", "b"][usize::from(one % 3)].into();
+                network.spec.ingress = number == 0 && two > 0;
+                network.removed = two == 2;
+                tx.put(network);
+            }
+            (2, true) => {
+                let mut service = Service { id: id.as_str().into(), ..Service::default() };
+                service.spec.name = ["a", "A", "b"][usize::from(one % 3)].into();
+                let mode = if two == 0 { PublishMode::Host } else { PublishMode::Ingress };
+                let published = u16::from(one);
+                service.ports = vec![PublishedPort { published, mode, ..Default::default() }];
+                let vip = Vip { network: network(two), address: address(one), prefix: 24 };
+                service.vips = vec![vip];
+                tx.put(service);
+            }
+            (3, true) => {
+                let mut task = Task { id: id.as_str().into(), ..Task::default() };
+                task.attachments = vec![Attachment {
+                    network: network(two),
+                    address: address(one),
+                    prefix: 24,
+                    aliases: Vec::new(),
+                }];
+                task.ingress_address = (two > 0).then(|| address(two));
+                // It stays ended.
+                let ended = |task: &Arc<Task>| !task.occupies();
+                let was = [tx.task(&task.id), tx.before().task(&task.id)];
+                if (number == 2 && one == 2) || was.into_iter().flatten().any(ended) {
+                    task.status.state = TaskState::Failed;
+                }
+                tx.put(task);
+            }
+            (0, false) => tx.remove::<Node>(&id.into()),
+            (1, false) => tx.remove::<Network>(&id.into()),
+            (2, false) => tx.remove::<Service>(&id.into()),
+            (_, _) => tx.remove::<Task>(&id.into()),
+        }
+    }
+
+    fn changes(view: &View, writes: &[Write]) -> Changes {
+        let mut tx = Tx::new(view);
+        for one in writes {
+            write(&mut tx, *one);
+        }
+        tx.finish()
+    }
+
+    fn objects(view: &View) -> impl Iterator<Item = Object> {
+        let nodes = view.nodes().cloned().map(Object::Node);
+        let networks = view.networks().cloned().map(Object::Network);
+        let services = view.services().cloned().map(Object::Service);
+        let tasks = view.tasks().cloned().map(Object::Task);
+        nodes.chain(networks).chain(services).chain(tasks)
+    }
+
+    /// All claims, found by looking through everything; those of the mesh by one name.
+    fn look_through(view: &View) -> BTreeMap<Claim, Vec<(Key, Claim)>> {
+        let mut all: BTreeMap<Claim, Vec<(Key, Claim)>> = BTreeMap::new();
+        for object in objects(view) {
+            for claim in Claim::all_of(&object) {
+                let ingress = view.networks().find(|network| network.spec.ingress);
+                let name = match &claim {
+                    Claim::Address { network, address }
+                        if ingress.is_some_and(|it| it.id == *network) =>
+                    {
+                        Claim::MeshAddress(*address)
+                    }
+                    other => other.clone(),
+                };
+                all.entry(name).or_default().push((object.key(), claim));
+            }
+        }
+        all
+    }
+
+    proptest! {
+        /// The index says what looking through everything says, in wrong states too; and a change is
+        /// refused if and only if it makes a claim that is another's.
+        #[test]
+        fn claims_are_what_looking_through_everything_finds(
+            history in prop::collection::vec(
+                prop::collection::vec((0..4u8, 0..3u8, 0..3u8, 0..3u8, any::<bool>()), 1..4),
+                0..20,
+            )
+        ) {
+            let mut view = View::default();
+            for writes in history {
+                let changes = changes(&view, &writes);
+                let before = view.clone();
+                view.apply(&changes, Version(1), Timestamp(1));
+                let all = look_through(&view);
+                for (claim, holders) in &all {
+                    let mut found: Vec<&Key> = view.holders(claim.clone()).collect();
+                    let mut expected: Vec<&Key> = holders.iter().map(|(key, _)| key).collect();
+                    found.sort();
+                    found.dedup();
+                    expected.dedup();
+                    prop_assert_eq!(found, expected, "{:?}", claim);
+                }
+                let made = |(key, claim): &(Key, Claim)| {
+                    let had = before.object(key).map(|was| Claim::all_of(&was));
+                    !had.unwrap_or_default().contains(claim)
+                };
+                let mut all = all.values();
+                let clash = all.any(|holders| holders.len() > 1 && holders.iter().any(made));
+                let refused = rules::check(&before, &changes);
+                prop_assert_eq!(clash, refused.is_err(), "{:?}", refused);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The kinds of stored objects: here stands, once, all that is the same for each of them.
+//!
+//! A further kind is one line in `tables!`. Where kinds differ, the compiler asks for it: what only
+//! one object may have is in `claim`, what is looked up otherwise than by id in `index`.
+
+use crate::diff::differing;
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use types::{
+    Cluster, ClusterId, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId,
+    Timestamp, Version,
+};
+
+/// A kind of stored object.
+pub trait Record: Clone + PartialEq + 'static {
+    type Id: Clone + Ord + 'static;
+
+    fn id(&self) -> &Self::Id;
+    /// The key of the object of this id.
+    fn key(id: &Self::Id) -> Key;
+    /// The id in a key, if it is one of this kind.
+    fn id_in(key: &Key) -> Option<&Self::Id>;
+    fn object(self: Arc<Self>) -> Object;
+    #[doc(hidden)]
+    fn table(tables: &Tables) -> &Table<Self>;
+}
+
+/// All objects of one kind.
+pub(crate) type Table<T> = OrdMap<<T as Record>::Id, Arc<T>>;
+
+/// Writes out what has an arm or a field for each kind.
+macro_rules! tables {
+    ($($kind:ident($id:ident) in $(#[$stored:meta])* $table:ident, named $word:literal;)*) => {
+        /// Names a stored object.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Key {
+            $($kind($id),)*
+        }
+
+        impl Key {
+            /// What an error calls the object: its kind and its id.
+            pub(crate) fn name(&self) -> String {
+                match self {
+                    $(Self::$kind(id) => format!(concat!($word, " {}"), id),)*
+                }
+            }
+        }
+
+        /// A stored object.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        pub enum Object {
+            $($kind(Arc<$kind>),)*
+        }
+
+        impl Object {
+            pub fn key(&self) -> Key {
+                match self {
+                    $(Self::$kind(object) => Key::$kind(object.id.clone()),)*
+                }
+            }
+
+            pub fn meta(&self) -> &Meta {
+                match self {
+                    $(Self::$kind(object) => &object.meta,)*
+                }
+            }
+
+            /// The same object with another meta.
+            #[must_use]
+            pub(crate) fn with_meta(mut self, meta: Meta) -> Self {
+                match &mut self {
+                    $(Self::$kind(object) => Arc::make_mut(object).meta = meta,)*
+                }
+                self
+            }
+        }
+
+        $(
+            impl Record for $kind {
+                type Id = $id;
+
+                fn id(&self) -> &$id {
+                    &self.id
+                }
+
+                fn key(id: &$id) -> Key {
+                    Key::$kind(id.clone())
+                }
+
+                fn id_in(key: &Key) -> Option<&$id> {
+                    if let Key::$kind(id) = key { Some(id) } else { None }
+                }
+
+                fn object(self: Arc<Self>) -> Object {
+                    Object::$kind(self)
+                }
+
+                fn table(tables: &Tables) -> &Table<Self> {
+                    &tables.$table
+                }
+            }
+        )*
+
+        /// All objects of all kinds.
+        #[derive(Clone, Debug, Default)]
+        pub struct Tables {
+            $($table: Table<$kind>,)*
+        }
+
+        impl Tables {
+            pub(crate) fn get(&self, key: &Key) -> Option<Object> {
+                match key {
+                    $(Key::$kind(id) => self.$table.get(id).cloned().map(Object::$kind),)*
+                }
+            }
+
+            /// Stores an object and returns the one that had its id.
+            pub(crate) fn insert(&mut self, object: Object) -> Option<Object> {
+                match object {
+                    $(Object::$kind(object) => {
+                        self.$table.insert(object.id.clone(), object).map(Object::$kind)
+                    })*
+                }
+            }
+
+            /// The keys of the objects that differ, in the order of kinds.
+            pub(crate) fn changes_since<'a>(
+                &'a self,
+                before: &'a Self,
+            ) -> impl Iterator<Item = Key> {
+                let keys = std::iter::empty();
+                $(let keys = keys.chain(differing::<$kind>(&before.$table, &self.$table));)*
+                keys
+            }
+
+            pub(crate) fn remove(&mut self, key: &Key) -> Option<Object> {
+                match key {
+                    $(Key::$kind(id) => self.$table.remove(id).map(Object::$kind),)*
+                }
+            }
+        }
+
+        /// A view as it is written to disk or sent to another manager: all objects and the version.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Snapshot {
+            pub version: Version,
+            pub time: Timestamp,
+            $($(#[$stored])* $table: Vec<Arc<$kind>>,)*
+        }
+
+        impl Snapshot {
+            pub(crate) fn new(version: Version, time: Timestamp, tables: &Tables) -> Self {
+                Self { version, time, $($table: tables.$table.values().cloned().collect(),)* }
+            }
+
+            pub(crate) fn objects(self) -> impl Iterator<Item = Object> {
+                let objects = std::iter::empty();
+                $(let objects = objects.chain(self.$table.into_iter().map(Object::$kind));)*
+                objects
+            }
+        }
+    };
+}
+
+// In the order in which they are written: a service comes before its tasks.
+tables! {
+    Cluster(ClusterId) in #[serde(rename = "cluster", with = "one_or_none")] clusters, named "cluster";
+    Node(NodeId) in nodes, named "node";
+    Network(NetworkId) in networks, named "network";
+    Service(ServiceId) in services, named "service";
+    Task(TaskId) in tasks, named "task";
+}
+
+/// There is one cluster: it is stored by itself, not as a list.
+mod one_or_none {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T, S>(list: &[T], serializer: S) -> Result<S::Ok, S::Error>
+    where
+        T: Serialize,
+        S: Serializer,
+    {
+        list.first().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Option::deserialize(deserializer)?.into_iter().collect())
+    }
+}
