@@ -36,6 +36,7 @@ check: install ## Format, lints and docs
 bench: build images ## Measure: each figure is a ratio within one run
 	cargo run --release --locked -p e2e --bin bench
 	cargo bench --locked -p linux --bench many
+	cargo bench --locked -p manager --bench push
 
 clean: ## Take the lab down and remove what was built
 	@[ ! -x $(SKEP) ] || $(SKEP) lab down

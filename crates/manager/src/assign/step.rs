@@ -30,4 +30,11 @@ impl<'a> Step<'a> {
         }
         step
     }
+
+    /// The nodes whose tasks differ, as often as they do.
+    pub(crate) fn nodes_of_tasks(&self) -> impl Iterator<Item = &NodeId> {
+        let views = [self.before, self.view];
+        let tasks = self.tasks.iter().flat_map(move |id| views.map(|view| view.task(id)));
+        tasks.flatten().filter_map(|task| task.node.as_ref())
+    }
 }

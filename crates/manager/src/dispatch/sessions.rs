@@ -1,7 +1,7 @@
 //! Open sessions: one for each node, each with what it was sent last.
 
 use super::command::{Output, SessionId};
-use crate::assign::{Hosts, Picture, Share, Step, difference};
+use crate::assign::{Alike, Assignments, Step, Topology, difference};
 use crate::clock::Uptime;
 use crate::withdrawal::{Progress, Withdrawal};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Session {
     id: SessionId,
     /// What the node has once it has read everything.
-    last: Share,
+    last: Assignments,
     /// When that was sent.
     sent: Uptime,
     progress: Progress,
@@ -38,9 +38,14 @@ impl Session {
     }
 
     /// What tells the node what changed for it.
-    fn update(&mut self, mut new: Share, now: Uptime) -> Option<SessionMessage> {
+    fn update(
+        &mut self,
+        mut new: Assignments,
+        now: Uptime,
+        alike: &mut Alike,
+    ) -> Option<SessionMessage> {
         new.version = self.last.version + 1;
-        let difference = difference(&self.last, &new);
+        let difference = difference(&self.last, &new, alike);
         if difference.is_some() {
             self.progress.told(new.version);
             self.sent = now;
@@ -57,10 +62,9 @@ impl Session {
 pub(crate) struct Sessions {
     open: BTreeMap<NodeId, Session>,
     withdrawal: Withdrawal,
-    /// The view that sessions are told of, its picture, and who is on which network.
+    /// The view that sessions are told of, and its topology.
     view: View,
-    picture: Picture,
-    hosts: Hosts,
+    topology: Topology,
     /// Since when ready nodes have no session, and how long they are waited for.
     absent: BTreeMap<NodeId, Uptime>,
     /// Absent nodes that nobody waits for any more.
@@ -80,38 +84,41 @@ impl Sessions {
         self.away.remove(&node);
         let mut last = self.assignments(&node);
         last.version = 1;
-        let begin = [SessionMessage::Welcome(welcome), SessionMessage::Whole(last.assignments())];
+        let begin = [SessionMessage::Welcome(welcome), SessionMessage::Whole(last.whole())];
         out.extend(begin.map(|message| send(&node, &id, message)));
         let progress = Progress::beginning(last.version);
         self.open.insert(node.clone(), Session { id, last, sent: now, progress });
         self.wait_for(&node);
     }
 
-    fn assignments(&self, node: &NodeId) -> Share {
-        self.picture.share(&self.view, node, |task| self.withdrawal.is_withdrawn(task))
+    fn assignments(&self, node: &NodeId) -> Assignments {
+        let is_withdrawn = |task: &_| self.withdrawal.is_withdrawn(task);
+        self.topology.assignments(&self.view, node, is_withdrawn)
     }
 
     /// Sends every session what changed for it; those that are behind are told later.
     pub(crate) fn refresh(&mut self, view: &View, now: Uptime, out: &mut Vec<Output>) {
         let before = std::mem::replace(&mut self.view, view.clone());
         let step = Step::between(&before, view);
-        self.picture = Picture::after(&self.picture, view);
-        for id in &step.tasks {
-            let (old, new) = (step.before.task(id), step.view.task(id));
-            self.hosts.change(old.map(AsRef::as_ref), new.map(AsRef::as_ref));
-        }
+        let touched = self.topology.follow(&step);
         for node in &step.nodes {
             if view.node(node).is_none() {
                 self.close(node, out);
             }
             self.wait_for(node);
         }
-        let concerned: Vec<NodeId> = self.open.keys().cloned().collect();
+        let concerned: Vec<NodeId> = if touched.mesh {
+            self.open.keys().cloned().collect()
+        } else {
+            let on_it = touched.networks.iter().flat_map(|id| self.topology.hosts().of(id));
+            let nodes: BTreeSet<&NodeId> = step.nodes_of_tasks().chain(on_it).collect();
+            nodes.into_iter().cloned().collect()
+        };
         for node in &concerned {
             self.concerns(node);
         }
-        let open = &self.open;
-        self.withdrawal.observe(view, &step.tasks, &self.hosts, |node| lacks(open, node));
+        let (open, hosts) = (&self.open, self.topology.hosts());
+        self.withdrawal.observe(view, &step.tasks, hosts, |node| lacks(open, node));
         self.tell(concerned, |session, _| !session.is_behind(), now, out);
     }
 
@@ -150,7 +157,7 @@ impl Sessions {
         now: Uptime,
         out: &mut Vec<Output>,
     ) {
-        let mut nodes = VecDeque::from(nodes);
+        let (mut nodes, mut alike) = (VecDeque::from(nodes), Alike::default());
         loop {
             for node in self.newly_withdrawn() {
                 self.concerns(&node);
@@ -159,7 +166,7 @@ impl Sessions {
             let Some(node) = nodes.pop_front() else { return };
             let session = self.open.get(&node);
             if session.is_some_and(|session| session.progress.is_stale() && may(session, now)) {
-                self.update(&node, now, out);
+                self.update(&node, now, &mut alike, out);
             }
         }
     }
@@ -170,10 +177,10 @@ impl Sessions {
         tasks.iter().filter_map(|task| self.view.task(task)?.node.clone()).collect()
     }
 
-    fn update(&mut self, node: &NodeId, now: Uptime, out: &mut Vec<Output>) {
+    fn update(&mut self, node: &NodeId, now: Uptime, alike: &mut Alike, out: &mut Vec<Output>) {
         let new = self.assignments(node);
         let Some(session) = self.open.get_mut(node) else { return };
-        match session.update(new, now) {
+        match session.update(new, now, alike) {
             Some(message) => out.push(send(node, &session.id, message)),
             None => self.withdrawal.applied(node, session.progress.lacks()),
         }

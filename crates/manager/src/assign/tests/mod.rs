@@ -1,10 +1,12 @@
+mod follow;
+
 use super::*;
 use expect_test::{Expect, expect};
 use std::fmt::Write as _;
 use store::Tx;
 use types::{
-    Attachment, DesiredState, Network, NetworkAttachment, NodeStatus, PublishedPort, ServiceSpec,
-    Timestamp, Version, Vip,
+    Attachment, DesiredState, Network, NetworkAttachment, Node, NodeState, NodeStatus,
+    PublishedPort, STACK_LABEL, Service, ServiceSpec, Timestamp, Version, Vip,
 };
 
 /// Lines `task node state desired`; one service `web` on network `front` with port 8080.
@@ -70,12 +72,16 @@ fn task(line: &str) -> Task {
     task
 }
 
-fn given(view: &View, node: &str) -> Share {
-    Picture::of(view).share(view, &node.into(), |_| false)
+fn given(view: &View, node: &str) -> Assignments {
+    Topology::of(view).assignments(view, &node.into(), |_| false)
+}
+
+fn difference(old: &Assignments, new: &Assignments) -> Option<wire::Difference> {
+    super::difference(old, new, &mut Alike::default())
 }
 
 fn check(node: &str, view: &View, expected: &Expect) {
-    let given = given(view, node).assignments();
+    let given = given(view, node).whole();
     let mut text = String::new();
     for id in given.tasks.keys() {
         writeln!(text, "task {id}").unwrap();
@@ -169,9 +175,9 @@ fn others_reach_a_node_at_its_data_path_address() {
     let (mut tx, apart) = (Tx::new(&view), [10, 9, 0, 2].into());
     tx.edit_node(&"n2".into(), |node| node.status.data_path_address = Some(apart));
     view.apply(&tx.finish(), Version(2), Timestamp(2));
-    let share = given(&view, "n1");
-    assert_eq!(share.mesh.nodes[&NodeId::from("n2")].address, apart);
-    assert_eq!(share.networks[&"front".into()].endpoints[&TaskId::from("t2")].vtep, apart);
+    let given = given(&view, "n1");
+    assert_eq!(given.mesh.nodes[&NodeId::from("n2")].address, apart);
+    assert_eq!(given.networks[&"front".into()].endpoints[&TaskId::from("t2")].vtep, apart);
 }
 
 #[test]
@@ -212,16 +218,35 @@ fn a_difference_leads_from_one_set_to_the_other() {
         [&TaskId::from("t1"), &"t3".into()]
     );
     assert_eq!(front.endpoints.gone, [TaskId::from("t2")].into());
-    let mut knowledge = old.assignments().knowledge;
+    let mut knowledge = old.whole().knowledge;
     difference.knowledge.apply(&mut knowledge);
-    assert_eq!(knowledge, new.assignments().knowledge);
+    assert_eq!(knowledge, new.whole().knowledge);
 }
 
 #[test]
-fn what_did_not_change_is_shared_with_the_picture_before() {
-    let before = Picture::of(&view("t1 n1 starting running", &[]));
-    let after = Picture::after(&before, &view("t1 n1 running running", &[]));
-    assert_eq!(after, Picture::of(&view("t1 n1 running running", &[])));
+fn what_did_not_change_is_shared_with_the_topology_before() {
+    let (one, two) = (view("t1 n1 starting running", &[]), view("t1 n1 running running", &[]));
+    let before = Topology::of(&one);
+    let mut after = before.clone();
+    let touched = after.follow(&Step::between(&one, &two));
+    assert_eq!(touched.networks, [NetworkId::from("front")].into());
     let shared = |id: &str| Arc::ptr_eq(&before.networks[&id.into()], &after.networks[&id.into()]);
     assert!(shared("back") && !shared("front"));
+}
+
+#[test]
+fn what_many_nodes_are_told_alike_is_computed_once() {
+    let (one, two) = (view("t1 n1 starting running", &[]), view("t1 n1 running running", &[]));
+    let before = Topology::of(&one);
+    let mut after = before.clone();
+    after.follow(&Step::between(&one, &two));
+    let mut alike = Alike::default();
+    for node in ["n1", "n2", "n3"] {
+        let [old, new] = [(&before, &one), (&after, &two)]
+            .map(|(topology, view)| topology.assignments(view, &node.into(), |_| false));
+        let difference = super::difference(&old, &new, &mut alike).unwrap();
+        let serving = |task: &discovery::MeshTask| task.serving;
+        assert!(difference.knowledge.mesh.tasks.changed.values().all(serving));
+    }
+    assert_eq!(alike.computed(), 2, "the mesh and the network of n1");
 }

@@ -1,0 +1,121 @@
+//! What leads a node from what it was sent last to what it should have now.
+
+use super::Assignments;
+use discovery::{KnowledgeDifference, Mesh, MeshDifference, NetworkDifference, NetworkView};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::{Task, TaskState};
+use wire::Difference;
+
+/// Differences that were computed for one session and may be those of others: most have the same
+/// old and the same new.
+#[derive(Debug, Default)]
+pub(crate) struct Alike {
+    /// What a node knows of a network that is new to it.
+    nothing: Arc<NetworkView>,
+    networks: Computed<NetworkView, NetworkDifference>,
+    mesh: Computed<Mesh, MeshDifference>,
+}
+
+/// By the places of both objects.
+#[derive(Debug)]
+struct Computed<T, D>(BTreeMap<[usize; 2], Known<T, D>>);
+
+#[derive(Debug)]
+struct Known<T, D> {
+    /// While they are held, nothing else takes their places.
+    _between: [Arc<T>; 2],
+    difference: D,
+}
+
+impl<T, D> Default for Computed<T, D> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T, D: Clone> Computed<T, D> {
+    fn between(&mut self, old: &Arc<T>, new: &Arc<T>, compute: fn(&T, &T) -> D) -> D {
+        let places = [old, new].map(|it| Arc::as_ptr(it).addr());
+        let known = self.0.entry(places).or_insert_with(|| Known {
+            _between: [old, new].map(Arc::clone),
+            difference: compute(old, new),
+        });
+        known.difference.clone()
+    }
+}
+
+#[cfg(test)]
+impl Alike {
+    /// How many differences were computed.
+    pub(crate) fn computed(&self) -> usize {
+        self.networks.0.len() + self.mesh.0.len()
+    }
+}
+
+/// What leads from `old` to `new`; `None` where a node would do nothing differently. The result
+/// has the versions of both.
+pub(crate) fn difference(
+    old: &Assignments,
+    new: &Assignments,
+    alike: &mut Alike,
+) -> Option<Difference> {
+    let tasks = new.tasks.iter().filter(|(id, task)| {
+        let same = |before: &Arc<Task>| Arc::ptr_eq(before, task) || asks_the_same(before, task);
+        !old.tasks.get(*id).is_some_and(same)
+    });
+    let difference = Difference {
+        from: old.version,
+        version: new.version,
+        tasks: tasks.map(|(id, task)| (id.clone(), Task::clone(task))).collect(),
+        removed_tasks: old
+            .tasks
+            .keys()
+            .filter(|id| !new.tasks.contains_key(*id))
+            .cloned()
+            .collect(),
+        withdrawn: Some(&new.withdrawn).filter(|new| **new != old.withdrawn).cloned(),
+        knowledge: knowledge(old, new, alike),
+    };
+    let is_nothing = difference.tasks.is_empty()
+        && difference.removed_tasks.is_empty()
+        && difference.withdrawn.is_none()
+        && difference.knowledge.is_empty();
+    (!is_nothing).then_some(difference)
+}
+
+fn knowledge(old: &Assignments, new: &Assignments, alike: &mut Alike) -> KnowledgeDifference {
+    let mut difference = KnowledgeDifference::default();
+    let nothing = Arc::clone(&alike.nothing);
+    for (id, network) in &new.networks {
+        let before = old.networks.get(id);
+        if before.is_some_and(|before| Arc::ptr_eq(before, network)) {
+            continue;
+        }
+        let compute = NetworkDifference::between;
+        let changed = alike.networks.between(before.unwrap_or(&nothing), network, compute);
+        if before.is_none() || !changed.is_empty() {
+            difference.networks.insert(id.clone(), changed);
+        }
+    }
+    let removed = old.networks.keys().filter(|id| !new.networks.contains_key(*id));
+    difference.removed_networks = removed.cloned().collect();
+    if !Arc::ptr_eq(&old.mesh, &new.mesh) {
+        *difference.mesh = alike.mesh.between(&old.mesh, &new.mesh, MeshDifference::between);
+    }
+    difference
+}
+
+/// Says whether a node has the same to do. What it reported itself comes back in the status and
+/// is no news to it, unless managers have given up on the task.
+fn asks_the_same(old: &Task, new: &Task) -> bool {
+    let given_up = |task: &Task| task.status.state == TaskState::Orphaned;
+    old.desired == new.desired
+        && old.not_before == new.not_before
+        && given_up(old) == given_up(new)
+        && old.spec == new.spec
+        && old.attachments == new.attachments
+        && old.ingress_address == new.ingress_address
+        && old.ports == new.ports
+        && old.service_labels == new.service_labels
+}

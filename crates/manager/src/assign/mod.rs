@@ -1,0 +1,81 @@
+//! What every node should have: its tasks, and all it must know to carry its networks.
+//!
+//! Pure. The [`Topology`] follows the views; every session takes its [`Assignments`] of it, and is
+//! sent by what they differ from those before. What is as it was is the same object, so that nobody
+//! compares or copies it; what many sessions are told alike is computed once.
+//!
+//! Invariants: what a node knows of endpoints and what it is told of tasks come from the same view;
+//! nothing of a node that is down serves. Its place in the mesh and the routes to what is on it
+//! stay, because its kernel may well carry on while its daemon is away: only a node that left or
+//! was removed is forgotten.
+
+mod difference;
+mod hosts;
+mod step;
+#[cfg(test)]
+mod tests;
+mod topology;
+
+pub(crate) use difference::{Alike, difference};
+pub(crate) use hosts::Hosts;
+pub(crate) use step::Step;
+pub use topology::Topology;
+
+use discovery::{Knowledge, Mesh, NetworkView};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use store::View;
+use types::{NetworkId, NodeId, Task, TaskId, TaskState};
+
+/// What one node should have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assignments {
+    /// Of the message that carries them.
+    pub version: u64,
+    pub tasks: BTreeMap<TaskId, Arc<Task>>,
+    pub withdrawn: BTreeSet<TaskId>,
+    pub networks: BTreeMap<NetworkId, Arc<NetworkView>>,
+    pub mesh: Arc<Mesh>,
+}
+
+impl Assignments {
+    /// All of them, to be sent.
+    pub fn whole(&self) -> wire::Assignments {
+        let tasks = self.tasks.iter().map(|(id, task)| (id.clone(), Task::clone(task)));
+        let networks = self.networks.iter();
+        let networks = networks.map(|(id, network)| (id.clone(), NetworkView::clone(network)));
+        wire::Assignments {
+            version: self.version,
+            tasks: tasks.collect(),
+            withdrawn: self.withdrawn.clone(),
+            knowledge: Knowledge { networks: networks.collect(), mesh: Mesh::clone(&self.mesh) },
+        }
+    }
+}
+
+impl Topology {
+    /// What `node` should have in the view that this topology is of.
+    pub fn assignments(
+        &self,
+        view: &View,
+        node: &NodeId,
+        is_withdrawn: impl Fn(&TaskId) -> bool,
+    ) -> Assignments {
+        let mut assignments =
+            Assignments { mesh: Arc::clone(&self.mesh), ..Assignments::default() };
+        let there = |task: &&Arc<Task>| TaskState::Assigned <= task.status.state;
+        for task in view.tasks_of_node(node).filter(there) {
+            let attachments = task.attachments.iter().filter(|_| task.occupies());
+            for id in attachments.map(|attachment| &attachment.network) {
+                if let Some(network) = self.networks.get(id) {
+                    assignments.networks.insert(id.clone(), Arc::clone(network));
+                }
+            }
+            if is_withdrawn(&task.id) {
+                assignments.withdrawn.insert(task.id.clone());
+            }
+            assignments.tasks.insert(task.id.clone(), Arc::clone(task));
+        }
+        assignments
+    }
+}
