@@ -1,17 +1,25 @@
 //! The types that the consensus library works with.
 
 use openraft::alias;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use store::Changes;
-use types::Timestamp;
+use types::{Specs, Timestamp};
 
 /// What one entry of the log says: the changes of a batch and when they were decided.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Record {
+    #[serde(serialize_with = "with_specs_by_id")]
     pub(crate) changes: Changes,
+    /// What tasks in it are made from, where the log has not said so before.
+    #[serde(skip_serializing_if = "Specs::is_empty")]
+    pub(crate) specs: Specs,
     pub(crate) time: Timestamp,
+}
+
+fn with_specs_by_id<S: Serializer>(changes: &Changes, serializer: S) -> Result<S::Ok, S::Error> {
+    changes.with_specs_by_id().serialize(serializer)
 }
 
 impl fmt::Display for Record {

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 use store::{Changes, View};
 use tokio::sync::watch;
-use types::{Timestamp, Version};
+use types::{Timestamp, UnknownSpec, Version};
 
 pub(crate) struct Machine {
     applied: Option<LogId>,
@@ -47,7 +47,8 @@ impl Machine {
     }
 
     fn restore(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
-        self.view = View::from(decode::<store::Snapshot>(data)?);
+        let snapshot = decode::<store::Snapshot>(data)?;
+        self.view = View::try_from(snapshot).map_err(unreadable)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.views.send_replace(self.view.clone());
@@ -58,19 +59,27 @@ impl Machine {
         &mut self,
         id: LogId,
         payload: EntryPayload<crate::consensus::Record, u64, crate::consensus::Member>,
-    ) {
+    ) -> io::Result<()> {
         let nothing = Changes::default();
         let version = Version(id.index);
         match payload {
             EntryPayload::Blank => self.view.apply(&nothing, version, Timestamp::default()),
-            EntryPayload::Normal(record) => self.view.apply(&record.changes, version, record.time),
+            EntryPayload::Normal(mut record) => {
+                record.changes.give_specs(&record.specs, &self.view).map_err(unreadable)?;
+                self.view.apply(&record.changes, version, record.time);
+            }
             EntryPayload::Membership(membership) => {
                 self.view.apply(&nothing, version, Timestamp::default());
                 self.membership = StoredMembership::new(Some(id), membership);
             }
         }
         self.applied = Some(id);
+        Ok(())
     }
+}
+
+fn unreadable(error: UnknownSpec) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 impl RaftStateMachine<Consensus> for Machine {
@@ -87,7 +96,7 @@ impl RaftStateMachine<Consensus> for Machine {
     {
         let mut responders = Vec::new();
         while let Some((entry, responder)) = entries.try_next().await? {
-            self.take(entry.log_id, entry.payload);
+            self.take(entry.log_id, entry.payload)?;
             responders.extend(responder);
         }
         // Whoever is answered finds the change in the view.

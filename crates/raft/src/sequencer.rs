@@ -383,7 +383,8 @@ impl Writer {
 fn decide(requests: Vec<Request>, mut view: View, time: Timestamp) -> Batch {
     let present = view.version();
     let next = Version(present.0.saturating_add(1));
-    let mut record = Record { changes: Changes::default(), time };
+    let before = view.clone();
+    let mut record = Record { time, ..Record::default() };
     let mut waiting = Vec::with_capacity(requests.len());
     for Request { decide, reply } in requests {
         if reply.is_closed() {
@@ -408,6 +409,7 @@ fn decide(requests: Vec<Request>, mut view: View, time: Timestamp) -> Batch {
             Err(fault) => answer([reply], &Err(fault)),
         }
     }
+    record.specs = record.changes.new_specs(&before);
     Batch { record, waiting }
 }
 

@@ -308,3 +308,40 @@ async fn the_time_of_records_never_goes_back_over_a_restart() {
         close(sequencer, scope).await;
     }
 }
+
+/// What a hundred tasks are made from is written once, in entries and in snapshots, and a restart
+/// finds it by either.
+#[tokio::test]
+async fn a_restart_finds_what_tasks_are_made_from() {
+    const IMAGE: &str = "registry.example.com/an/image/of/a/certain/length";
+    for snapshot in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (sequencer, scope) = open(directory.path()).await;
+        for round in 0..2 {
+            let put = sequencer.sequence(move |view, _| {
+                let mut tx = Tx::new(view);
+                for number in 0..50 {
+                    let id = format!("t{round}{number}").into();
+                    let mut task = types::Task { id, ..types::Task::default() };
+                    IMAGE.clone_into(&mut task.spec.container.image);
+                    tx.put(task);
+                }
+                Ok(tx.finish())
+            });
+            put.await.unwrap();
+        }
+        if snapshot {
+            snapshot_every(&sequencer, 1).await;
+        }
+        close(sequencer, scope).await;
+        let (sequencer, scope) = open(directory.path()).await;
+        let view = sequencer.view();
+        assert_eq!(view.tasks().len(), 100);
+        assert!(view.tasks().all(|task| task.spec.container.image == IMAGE));
+        close(sequencer, scope).await;
+        let file = std::fs::read(directory.path().join("log.redb")).unwrap();
+        let found = file.windows(IMAGE.len()).filter(|it| *it == IMAGE.as_bytes()).count();
+        // The entry, the snapshot, and what the file has not overwritten yet of either.
+        assert!((1..=4).contains(&found), "written {found} times");
+    }
+}

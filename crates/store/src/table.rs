@@ -5,11 +5,11 @@
 
 use crate::diff::differing;
 use imbl::OrdMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
 use types::{
-    Cluster, ClusterId, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId,
-    Timestamp, Version,
+    Cluster, ClusterId, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Specs, Task,
+    TaskId, Timestamp, Version,
 };
 
 /// A kind of stored object.
@@ -147,12 +147,19 @@ macro_rules! tables {
         pub struct Snapshot {
             pub version: Version,
             pub time: Timestamp,
+            /// What the tasks are made from, which name it by its id alone.
+            pub specs: Specs,
             $($(#[$stored])* $table: Vec<Arc<$kind>>,)*
         }
 
         impl Snapshot {
-            pub(crate) fn new(version: Version, time: Timestamp, tables: &Tables) -> Self {
-                Self { version, time, $($table: tables.$table.values().cloned().collect(),)* }
+            pub(crate) fn new(
+                version: Version,
+                time: Timestamp,
+                specs: Specs,
+                tables: &Tables,
+            ) -> Self {
+                Self { version, time, specs, $($table: tables.$table.values().cloned().collect(),)* }
             }
 
             pub(crate) fn objects(self) -> impl Iterator<Item = Object> {
@@ -170,7 +177,12 @@ tables! {
     Node(NodeId) in nodes, named "node";
     Network(NetworkId) in networks, named "network";
     Service(ServiceId) in services, named "service";
-    Task(TaskId) in tasks, named "task";
+    Task(TaskId) in #[serde(serialize_with = "with_specs_by_id")] tasks, named "task";
+}
+
+/// One after the other, so that there is never a second list of all tasks.
+fn with_specs_by_id<S: Serializer>(tasks: &[Arc<Task>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(tasks.iter().map(|task| task.with_spec_by_id()))
 }
 
 /// There is one cluster: it is stored by itself, not as a list.

@@ -238,7 +238,7 @@ mod tests {
                 let index = u64::try_from(index).unwrap_or(0);
                 view.apply(&tx.finish(), Version(index), Timestamp(0));
             }
-            let restored = View::from(Snapshot::from(&view));
+            let restored = View::try_from(Snapshot::from(&view)).unwrap();
             for view in [&view, &restored] {
                 for row in 0..3 {
                     let (service, node) =

@@ -8,8 +8,8 @@ use imbl::OrdMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use types::{
-    Cluster, Meta, Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, Task, TaskId,
-    Timestamp, Version,
+    Cluster, Meta, Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, SharedSpec,
+    SpecId, Task, TaskId, Timestamp, UnknownSpec, Version,
 };
 
 /// Everything that is stored, at one version. A clone shares all objects and costs next to nothing.
@@ -115,6 +115,11 @@ impl View {
         self.get(self.indexes.ingress.get_min()?)
     }
 
+    /// What tasks are made from, by its id; one that no task is made from is not kept.
+    pub fn spec(&self, id: &SpecId) -> Option<&SharedSpec> {
+        self.indexes.specs.get(id).map(|made| &made.spec)
+    }
+
     /// The tasks that were made for a service, ended ones included.
     pub fn tasks_of_service(&self, id: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
         self.indexes.tasks_by_service.get(id).into_iter().flat_map(OrdMap::values)
@@ -171,9 +176,7 @@ impl View {
 
     /// Stores an object as it is and keeps the indexes.
     pub(crate) fn insert(&mut self, mut object: Object) {
-        if let Object::Task(task) = &mut object {
-            self.share_spec(task);
-        }
+        self.share_spec(&mut object);
         let key = object.key();
         let was = self.tables.insert(object.clone());
         self.indexes.replace(&key, was.as_ref(), Some(&object));
@@ -185,36 +188,48 @@ impl View {
         self.indexes.replace(key, was.as_ref(), None);
     }
 
-    /// Gives a task the very spec that it had, that its service has or that another task of its
-    /// service has, where it is an equal one: what was read from a log has one for each task.
-    fn share_spec(&self, task: &mut Arc<Task>) {
-        let before = self.task(&task.id).map(|before| &before.spec);
-        let service = self.service(&task.service).map(|service| &service.spec.task);
-        let others = self.indexes.tasks_by_service.get(&task.service);
-        let other = others.and_then(OrdMap::get_max).map(|(_, other)| &other.spec);
-        let mut known = [before, service, other].into_iter().flatten();
-        if known.clone().any(|spec| spec.is_shared_with(&task.spec)) {
-            return;
-        }
-        if let Some(spec) = known.find(|spec| **spec == task.spec) {
-            Arc::make_mut(task).spec = spec.clone();
+    /// Gives a task or a service the very spec that tasks have which are made from an equal one, or
+    /// that the task's service has: what was read from a log has one each.
+    fn share_spec(&self, object: &mut Object) {
+        match object {
+            Object::Task(task) => {
+                let service = self.service(&task.service).map(|service| &service.spec.task);
+                let own = || service.filter(|own| own.id() == task.spec.id());
+                let known = self.spec(task.spec.id()).or_else(own);
+                if let Some(spec) = known.filter(|spec| !spec.is_shared_with(&task.spec)) {
+                    Arc::make_mut(task).spec = spec.clone();
+                }
+            }
+            Object::Service(service) => {
+                let spec = &service.spec.task;
+                let known = self.spec(spec.id());
+                if let Some(spec) = known.filter(|known| !known.is_shared_with(spec)) {
+                    Arc::make_mut(service).spec.task = spec.clone();
+                }
+            }
+            Object::Cluster(_) | Object::Node(_) | Object::Network(_) => {}
         }
     }
 }
 
 impl From<&View> for Snapshot {
     fn from(view: &View) -> Self {
-        Self::new(view.version, view.time, &view.tables)
+        let specs = view.indexes.specs.values().map(|made| &made.spec).collect();
+        Self::new(view.version, view.time, specs, &view.tables)
     }
 }
 
-impl From<Snapshot> for View {
-    fn from(snapshot: Snapshot) -> Self {
+impl TryFrom<Snapshot> for View {
+    type Error = UnknownSpec;
+
+    fn try_from(mut snapshot: Snapshot) -> Result<Self, UnknownSpec> {
         let (version, time) = (snapshot.version, snapshot.time);
+        let specs = std::mem::take(&mut snapshot.specs);
         let mut view = Self { version, time, ..Self::default() };
-        for object in snapshot.objects() {
+        for mut object in snapshot.objects() {
+            object.give_spec(&specs, &Self::default())?;
             view.insert(object);
         }
-        view
+        Ok(view)
     }
 }

@@ -83,7 +83,7 @@ fn memory_of_a_view_that_was_read() {
     if let Ok(bytes) = std::fs::read(&file) {
         let before = resident_mib();
         let snapshot: Snapshot = rmp_serde::from_slice(&bytes).unwrap();
-        let view = View::from(snapshot);
+        let view = View::try_from(snapshot).unwrap();
         let mib = resident_mib() - before;
         println!("{} tasks read from {} bytes: {mib:.0} MiB", view.tasks().len(), bytes.len());
         std::fs::remove_file(file).unwrap();

@@ -1,6 +1,8 @@
 //! Ids: 25 characters of base 36, as Docker's users and scripts expect them.
 
+use crate::TaskSpec;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// The length of an id in characters.
@@ -59,6 +61,18 @@ id!(/// Names a secret.
     SecretId);
 id!(/// Names a config.
     ConfigId);
+
+id!(/// Names what tasks are made from: the digest of its content.
+    SpecId);
+
+impl SpecId {
+    pub(crate) fn of(spec: &TaskSpec) -> Self {
+        let bytes = rmp_serde::to_vec_named(spec).expect("plain values can be written to memory");
+        let digest = Sha256::digest(&bytes);
+        let bits = digest.first_chunk().expect("a digest has 32 bytes");
+        Self::from(render(u128::from_be_bytes(*bits)))
+    }
+}
 
 /// Where new ids come from: randomness in a running cluster, a counter in tests.
 pub trait IdSource {

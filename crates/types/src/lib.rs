@@ -33,7 +33,9 @@ pub use container::{
     PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp, Security, Ulimit,
 };
 pub use fault::{Fault, FaultKind, Retry};
-pub use id::{ClusterId, ConfigId, IdSource, NetworkId, NodeId, SecretId, ServiceId, TaskId};
+pub use id::{
+    ClusterId, ConfigId, IdSource, NetworkId, NodeId, SecretId, ServiceId, SpecId, TaskId,
+};
 pub use meta::{Meta, Timestamp, Version};
 pub use name::check_name;
 pub use network::{Network, NetworkSpec, Subnet};
@@ -49,7 +51,7 @@ pub use service::{
     ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
     Vip,
 };
-pub use spec::SharedSpec;
+pub use spec::{SharedSpec, Specs, UnknownSpec};
 pub use state::{DesiredState, TaskState, Writer};
 pub use task::{Attachment, ContainerStatus, TASK_LABEL, Task, TaskStatus};
 

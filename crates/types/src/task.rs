@@ -60,6 +60,12 @@ impl Task {
         }
     }
 
+    /// The same, to be written where its spec stands beside: with the spec's id alone.
+    #[must_use]
+    pub fn with_spec_by_id(&self) -> Self {
+        Self { spec: self.spec.by_id(), ..self.clone() }
+    }
+
     /// Says whether names and balancers may lead to this task: it runs, and is not to be stopped.
     pub fn serves(&self) -> bool {
         self.status.state == TaskState::Running && !self.is_stopping()
