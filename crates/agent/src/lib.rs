@@ -2,20 +2,22 @@
 //!
 //! It knows nothing of how tasks come about, of containerd or of kernels: containers are the
 //! engine's, networks the data plane's. Start with [`worker`], which is pure and decides
-//! everything, then `work`, its loop, and `session`, the line to a manager.
+//! everything, then `work`, its loop, [`session`], which decides what is said to a manager, and
+//! `connection`, which carries it.
 //!
 //! Invariants: a task's state only rises; nothing is taken down before a manager has said, since
 //! this process started, what this node should have; a task that serves is stopped only after it
 //! has been withdrawn (or managers were away for too long).
 
 mod clock;
+mod connection;
 mod container;
 mod execute;
 mod journal;
 mod leave;
 mod logs;
 mod report;
-mod session;
+pub mod session;
 mod work;
 pub mod worker;
 

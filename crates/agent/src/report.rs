@@ -1,13 +1,9 @@
 //! What managers are to be told: of each task the newest status.
 
 use std::collections::BTreeMap;
-use std::mem::replace;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use types::{TaskId, TaskStatus};
-
-/// Statuses in one report: managers limit what a node may send at a time.
-const REPORT: usize = 1000;
 
 /// Statuses that wait to be sent. It holds at most one for each task of this node, so the worker
 /// never waits for managers.
@@ -27,20 +23,9 @@ impl Outbox {
         self.0.filled.notify_one();
     }
 
-    /// Takes out what fits into a report; the rest wakes whoever waits.
+    /// Takes out what waits.
     pub(crate) fn take(&self) -> BTreeMap<TaskId, TaskStatus> {
-        let (taken, is_rest) = self.with(|statuses| {
-            let rest = match statuses.keys().nth(REPORT).cloned() {
-                Some(first) => statuses.split_off(&first),
-                None => BTreeMap::new(),
-            };
-            let is_rest = !rest.is_empty();
-            (replace(statuses, rest), is_rest)
-        });
-        if is_rest {
-            self.0.filled.notify_one();
-        }
-        taken
+        self.with(std::mem::take)
     }
 
     /// Puts back what could not be sent, unless there is something newer.
@@ -70,16 +55,6 @@ mod tests {
 
     fn status(state: TaskState) -> TaskStatus {
         TaskStatus { state, ..TaskStatus::default() }
-    }
-
-    #[test]
-    fn many_statuses_go_in_several_reports() {
-        let outbox = Outbox::default();
-        for task in 0..2500 {
-            outbox.put(format!("{task}").as_str().into(), status(TaskState::Ready));
-        }
-        let reports: Vec<usize> = (0..4).map(|_| outbox.take().len()).collect();
-        assert_eq!(reports, [1000, 1000, 500, 0]);
     }
 
     #[test]

@@ -1,195 +1,357 @@
-//! The line to a manager: one session at a time, opened anew for as long as the agent lives.
+//! A session with a manager, from the first message to the end: events in, outputs out.
 //!
-//! Invariants: what is known of networks is with the data plane before a task that needs it is
-//! with the worker; a version is acknowledged only when kernel and names hold it.
+//! Pure. It knows nothing of streams, calls and timers: `connection` carries them, and a simulator
+//! may. Start with [`Session::handle`].
+//!
+//! Invariants: nothing is taken before the welcome; what is known of networks is handed on before a
+//! task that needs it; a version is acknowledged only when kernel and names hold it, and versions
+//! only rise; of reports, acknowledgements and heartbeats one each is under way, and what a report
+//! could not say is told by the next session; whoever leaves takes no more orders.
 
-mod open;
+mod message;
 
-use crate::clock::now;
-use crate::report::Outbox;
-use crate::worker::Event;
-use crate::{Config, Error, Status};
-use dataplane::Dataplane;
-use engine::Engine;
-use rand::RngExt;
-use std::sync::Arc;
+use crate::worker;
+use dataplane::{Identity, News};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use types::Timestamp;
+use types::{Fault, TaskId, TaskStatus, Timestamp};
+use wire::{Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Report, SessionMessage};
 
-/// Between two attempts: doubled from the first to the last. Short enough that all nodes are back
-/// within a second after a manager is.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_millis(600);
+/// For a manager to say how the session begins.
+pub const WELCOME_MAX: Duration = Duration::from_secs(10);
+/// After a renewal of the certificate that failed.
+const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
+/// However far off a renewal is: clocks are set, and machines sleep.
+const RENEWAL_LOOK: Duration = Duration::from_mins(1);
+/// Statuses in one report: managers limit what a node may send at a time.
+const REPORT: usize = 1000;
+/// Logs that are sent at a time, each on a connection of its own.
+const LOGS: usize = 64;
 
-/// What managers say of tasks.
-#[derive(Debug)]
-pub(crate) struct Inbound(pub(crate) Event);
+/// When something happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Steady: since some moment before the session.
+    pub uptime: Duration,
+    /// By the node's clock, which may be set.
+    pub time: Timestamp,
+}
 
-/// Everything that survives a session.
-pub(crate) struct Line {
-    config: Arc<Config>,
-    engine: Engine,
-    dataplane: Dataplane,
-    inbound: mpsc::Sender<Inbound>,
-    outbox: Outbox,
-    status: watch::Sender<Status>,
-    /// Cancelled when this node leaves: no session is opened any more.
-    parting: CancellationToken,
+/// What survives a session: the one that ends leaves it to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lasting {
+    /// What managers were not told yet.
+    pub statuses: BTreeMap<TaskId, TaskStatus>,
     /// Versions of what the data plane was told; they rise from session to session.
-    learned: u64,
-    attempts: usize,
-    /// When half of the certificate's time is over.
-    renew_at: Timestamp,
+    pub learned: u64,
+    /// When the node's certificate is renewed.
+    pub renew_at: Timestamp,
 }
 
-/// Why a session has ended.
+/// Everything that can happen.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The manager says something; in order, and only while [`Session::takes_messages`].
+    Message(SessionMessage),
+    /// All orders are carried out. Kernel and names hold this version by now.
+    CarriedOut {
+        applied: u64,
+    },
+    /// Kernel and names hold this version of what the data plane was told.
+    Applied(u64),
+    /// What of the node's network does not work, in plain words; empty where all does.
+    Trouble(String),
+    /// What the worker reports.
+    Statuses(BTreeMap<TaskId, TaskStatus>),
+    Answered(Answer),
+    /// A log that was to be published has been, or cannot be any further.
+    LogEnded(String),
+    /// This node leaves: no more orders are taken. It keeps its networks until its tasks are down.
+    Parting,
+    /// [`Session::wake`] has come.
+    Tick,
+}
+
+/// A call of the manager. Each is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    Heartbeat(Heartbeat),
+    Report(Report),
+    Acknowledge(Acknowledge),
+    /// Renew the node's certificate.
+    Renew,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Heartbeat(Result<HeartbeatReply, Fault>),
+    Report(Result<(), Fault>),
+    Acknowledge(Result<(), Fault>),
+    /// The new certificate expires then.
+    Renewed(Result<Timestamp, Fault>),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// To be carried out, one after the other; answered with [`Event::CarriedOut`] after the last.
+    Order(Order),
+    Call(Call),
+    PublishLog(LogRequest),
+    /// Say that a log cannot be sent, and why.
+    RefuseLog {
+        subscription: String,
+        error: String,
+    },
+    StopLog(String),
+    /// It is over, for this reason.
+    Close(String),
+}
+
+/// What follows from a message for this node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Tell the data plane who this node is.
+    Identify(Identity),
+    /// The session has begun. Managers are there, `host:port`; none said: as before.
+    Begun { managers: Vec<String>, data_path_port: u16 },
+    /// Tell the data plane what is known.
+    Learn { news: News, version: u64 },
+    /// A manager has said what this node should have.
+    Connected,
+    /// Tell the worker.
+    Work(worker::Event),
+}
+
+/// A version of the assignments that is not acknowledged yet.
+#[derive(Clone, Copy, Debug)]
+struct Unacknowledged {
+    version: u64,
+    /// What the data plane must hold for it.
+    needs: u64,
+}
+
+/// What there is one of at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum UnderWay {
+    /// Until they are carried out the data plane may speak of versions of old.
+    Orders,
+    Acknowledge,
+    Renewal,
+}
+
+/// One session.
 #[derive(Debug)]
-struct Over {
-    /// The manager had said what this node should have.
-    was_useful: bool,
-    reason: String,
+pub struct Session {
+    /// The node's VXLAN end point.
+    address: Ipv4Addr,
+    /// `None` before the welcome.
+    id: Option<String>,
+    welcome_by: Duration,
+    is_closed: bool,
+    is_parting: bool,
+    /// `None` before the whole set has come.
+    version: Option<u64>,
+    unacknowledged: VecDeque<Unacknowledged>,
+    under_way: BTreeSet<UnderWay>,
+    /// What kernel and names hold.
+    applied: u64,
+    /// When the next heartbeat is due; `None` while one is under way.
+    heartbeat_at: Option<Duration>,
+    lasting: Lasting,
+    /// The report that is under way.
+    reporting: Option<Report>,
+    trouble: String,
+    /// What the manager was told of this node itself; `None`: nothing yet.
+    told: Option<String>,
+    renewal_look_at: Duration,
+    /// Subscriptions of logs that are being sent.
+    logs: BTreeSet<String>,
 }
 
-fn longer(pause: Duration) -> Duration {
-    (pause * 2).min(PAUSE_MAX)
-}
-
-/// Not all nodes at once.
-fn jittered(pause: Duration, by: f64) -> Duration {
-    pause.mul_f64(by)
-}
-
-/// What to do, where it is this node's certificate that keeps it out.
-fn explain((start, end): (Timestamp, Timestamp), now: Timestamp, reason: String) -> String {
-    let why = if now < start {
-        format!("does not hold before {}", start.rfc3339())
-    } else if now >= end {
-        format!("has expired on {}", end.rfc3339())
-    } else {
-        return reason;
-    };
-    format!(
-        "this node's certificate {why}: leave the cluster (docker swarm leave --force) and join it \
-         again with a token; or, if the date is wrong, set the clock ({reason})"
-    )
-}
-
-/// Half-way from now to the end of the certificate.
-fn halfway(config: &Config) -> Timestamp {
-    let now = now();
-    now.after(config.identity.expires_at().since(now) / 2)
-}
-
-impl Line {
-    pub(crate) fn new(
-        (config, engine, dataplane): (Arc<Config>, Engine, Dataplane),
-        (inbound, outbox, status): (mpsc::Sender<Inbound>, Outbox, watch::Sender<Status>),
-        parting: CancellationToken,
-    ) -> Result<Self, Error> {
-        // Better now than at every attempt.
-        ca::tls::client_config(&config.identity).map_err(Error::Identity)?;
-        let renew_at = halfway(&config);
-        let (learned, attempts) = (0, 0);
-        Ok(Self {
-            config,
-            engine,
-            dataplane,
-            inbound,
-            outbox,
-            status,
-            parting,
-            learned,
-            attempts,
-            renew_at,
-        })
+impl Session {
+    /// A session whose stream is open, and of which nothing was read yet. `address` is the node's
+    /// VXLAN end point.
+    pub fn begin(address: Ipv4Addr, lasting: Lasting, now: Now) -> Self {
+        Self {
+            address,
+            id: None,
+            welcome_by: now.uptime + WELCOME_MAX,
+            is_closed: false,
+            is_parting: false,
+            version: None,
+            unacknowledged: VecDeque::new(),
+            under_way: BTreeSet::new(),
+            applied: 0,
+            heartbeat_at: None,
+            lasting,
+            reporting: None,
+            trouble: String::new(),
+            told: None,
+            renewal_look_at: now.uptime,
+            logs: BTreeSet::new(),
+        }
     }
 
-    pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
-        let mut pause = PAUSE_MIN;
-        while !self.parting.is_cancelled() {
-            let over = tokio::select! {
-                biased;
-                () = token.cancelled() => return Ok(()),
-                over = self.session() => over,
-            };
-            if over.was_useful {
-                pause = PAUSE_MIN;
+    /// Takes one event; says what is to be done.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        if self.is_closed {
+            // What the worker reports meanwhile is not lost.
+            if let Event::Statuses(statuses) = event {
+                self.lasting.statuses.extend(statuses);
             }
-            // Once for each reason: a manager may be away for long.
-            let is_old = self.status.borrow().error == over.reason;
-            if is_old || self.parting.is_cancelled() {
-                tracing::debug!(reason = over.reason, "no session with a manager");
-            } else {
-                tracing::warn!(reason = over.reason, "no session with a manager");
-            }
-            self.status.send_modify(|status| {
-                status.connected = false;
-                status.error = over.reason;
-            });
-            let jittered = jittered(pause, rand::rng().random_range(0.7..1.3));
-            tokio::select! {
-                biased;
-                () = token.cancelled() => return Ok(()),
-                () = self.parting.cancelled() => {}
-                () = tokio::time::sleep(jittered) => {}
-            }
-            pause = longer(pause);
+            return outputs;
         }
-        token.cancelled().await;
+        match self.take(event, now, &mut outputs) {
+            Ok(()) => self.call(now, &mut outputs),
+            Err(reason) => {
+                self.is_closed = true;
+                outputs.push(Output::Close(reason));
+            }
+        }
+        outputs
+    }
+
+    /// When something is due without another event, in uptime.
+    pub fn wake(&self) -> Option<Duration> {
+        if self.is_closed {
+            return None;
+        }
+        if self.id.is_none() {
+            return Some(self.welcome_by);
+        }
+        let renewal =
+            Some(self.renewal_look_at).filter(|_| !self.under_way.contains(&UnderWay::Renewal));
+        self.heartbeat_at.into_iter().chain(renewal).min()
+    }
+
+    /// Says whether all orders are carried out, so that the next message may come.
+    pub fn takes_messages(&self) -> bool {
+        !self.under_way.contains(&UnderWay::Orders)
+    }
+
+    /// Says whether a manager has said what this node should have.
+    pub fn is_useful(&self) -> bool {
+        self.version.is_some()
+    }
+
+    /// What the next session goes on with.
+    pub fn end(mut self) -> Lasting {
+        for (task, status) in self.reporting.into_iter().flat_map(|report| report.statuses) {
+            self.lasting.statuses.entry(task).or_insert(status);
+        }
+        self.lasting
+    }
+
+    fn take(&mut self, event: Event, now: Now, outputs: &mut Vec<Output>) -> Result<(), String> {
+        match event {
+            Event::Message(message) => {
+                self.message(message, now, outputs)?;
+                if outputs.iter().any(|output| matches!(output, Output::Order(_))) {
+                    self.under_way.insert(UnderWay::Orders);
+                }
+            }
+            Event::CarriedOut { applied } => {
+                self.under_way.remove(&UnderWay::Orders);
+                self.applied = applied;
+            }
+            Event::Applied(version) => self.applied = version,
+            Event::Trouble(trouble) => self.trouble = trouble,
+            Event::Statuses(statuses) => self.lasting.statuses.extend(statuses),
+            Event::Answered(answer) => self.answered(answer, now)?,
+            Event::LogEnded(subscription) => drop(self.logs.remove(&subscription)),
+            Event::Parting => self.is_parting = true,
+            Event::Tick => {}
+        }
+        if self.id.is_none() && self.welcome_by <= now.uptime {
+            return Err("the manager does not say how the session begins".to_owned());
+        }
         Ok(())
     }
 
-    /// Opens a session with the next manager and serves it until it ends.
-    async fn session(&mut self) -> Over {
-        let managers = self.status.borrow().managers.clone();
-        let useless = |reason: String| Over { was_useful: false, reason };
-        if managers.is_empty() {
-            return useless("no manager is known".to_owned());
-        }
-        let address = managers[self.attempts % managers.len()].clone();
-        self.attempts += 1;
-        let mut open = match open::Session::open(self, &address).await {
-            Ok(open) => open,
-            Err(fault) => {
-                let identity = &self.config.identity;
-                let holds = (identity.starts_at(), identity.expires_at());
-                return useless(explain(holds, now(), fault.message));
+    fn answered(&mut self, answer: Answer, now: Now) -> Result<(), String> {
+        match answer {
+            Answer::Heartbeat(Ok(reply)) => {
+                self.heartbeat_at = Some(now.uptime + Duration::from_millis(reply.next_millis));
             }
-        };
-        // The same manager is asked first when this session ends.
-        self.attempts -= 1;
-        let reason = open.serve(self).await;
-        let was_useful = open.is_useful();
-        if !was_useful {
-            self.attempts += 1;
+            Answer::Report(Ok(())) => {
+                let report = self.reporting.take();
+                self.told = report.and_then(|report| report.trouble).or(self.told.take());
+            }
+            Answer::Acknowledge(Ok(())) => drop(self.under_way.remove(&UnderWay::Acknowledge)),
+            Answer::Renewed(renewed) => {
+                self.under_way.remove(&UnderWay::Renewal);
+                self.lasting.renew_at = match renewed {
+                    Ok(expires) => halfway(now.time, expires),
+                    Err(_) => now.time.after(RENEWAL_PAUSE),
+                };
+            }
+            Answer::Heartbeat(Err(fault))
+            | Answer::Report(Err(fault))
+            | Answer::Acknowledge(Err(fault)) => return Err(fault.message),
         }
-        self.outbox.put_back(open.unsent());
-        Over { was_useful, reason }
+        Ok(())
     }
+
+    /// Makes the calls that are due and not under way.
+    fn call(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        let Some(id) = self.id.clone() else { return };
+        if self.heartbeat_at.take_if(|at| *at <= now.uptime).is_some() {
+            outputs.push(Output::Call(Call::Heartbeat(Heartbeat { session: id.clone() })));
+        }
+        self.report(&id, now, outputs);
+        self.acknowledge(id, outputs);
+        if !self.under_way.contains(&UnderWay::Renewal) {
+            let left = self.lasting.renew_at.since(now.time);
+            self.renewal_look_at = now.uptime + left.min(RENEWAL_LOOK);
+            if left.is_zero() {
+                self.under_way.insert(UnderWay::Renewal);
+                outputs.push(Output::Call(Call::Renew));
+            }
+        }
+    }
+
+    fn report(&mut self, id: &str, now: Now, outputs: &mut Vec<Output>) {
+        // Before the whole set has come, managers' older word could still be on its way.
+        if self.reporting.is_some() || self.version.is_none() {
+            return;
+        }
+        let trouble = Some(&self.trouble).filter(|trouble| self.told.as_ref() != Some(trouble));
+        if self.lasting.statuses.is_empty() && trouble.is_none() {
+            return;
+        }
+        let trouble = trouble.cloned();
+        let rest = self.lasting.statuses.keys().nth(REPORT).cloned();
+        let rest = rest.map(|first| self.lasting.statuses.split_off(&first)).unwrap_or_default();
+        let statuses = std::mem::replace(&mut self.lasting.statuses, rest);
+        let report = Report { session: id.to_owned(), statuses, sent_at: now.time, trouble };
+        self.reporting = Some(report.clone());
+        outputs.push(Output::Call(Call::Report(report)));
+    }
+
+    fn acknowledge(&mut self, session: String, outputs: &mut Vec<Output>) {
+        let waits = [UnderWay::Orders, UnderWay::Acknowledge];
+        if waits.iter().any(|it| self.under_way.contains(it)) {
+            return;
+        }
+        let mut newest = None;
+        while let Some(next) = self.unacknowledged.pop_front_if(|it| it.needs <= self.applied) {
+            newest = Some(next.version);
+        }
+        let Some(version) = newest else { return };
+        self.under_way.insert(UnderWay::Acknowledge);
+        let acknowledge = Acknowledge { session, version };
+        outputs.push(Output::Call(Call::Acknowledge(acknowledge)));
+    }
+}
+
+/// Half-way from now to the end of a certificate.
+pub fn halfway(now: Timestamp, expires: Timestamp) -> Timestamp {
+    now.after(expires.since(now) / 2)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_whose_own_certificate_keeps_it_out_says_what_to_do() {
-        let said = |now| explain((Timestamp(10), Timestamp(20)), Timestamp(now), "why".to_owned());
-        for (now, what) in [(9, "does not hold before 1970"), (20, "has expired on 1970")] {
-            let said = said(now);
-            assert!(said.contains(what) && said.contains("docker swarm leave --force"), "{said}");
-        }
-        assert_eq!([said(10), said(19)], ["why", "why"]);
-    }
-
-    /// A manager that hung answers the attempt that is under way, or the next one.
-    #[test]
-    fn however_long_a_manager_was_away_the_next_attempt_is_within_a_second() {
-        let pauses = std::iter::successors(Some(PAUSE_MIN), |pause| Some(longer(*pause)));
-        for pause in pauses.take(100) {
-            assert!(jittered(pause, 1.3) < Duration::from_secs(1), "{pause:?}");
-        }
-    }
-}
+mod tests;

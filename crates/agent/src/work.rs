@@ -1,10 +1,10 @@
 //! The worker's loop: brings it every event and has its effects carried out.
 
 use crate::clock::now;
+use crate::connection::{Connection, Inbound};
 use crate::execute::{Executor, has_process};
 use crate::journal::Journal;
 use crate::report::Outbox;
-use crate::session::{Inbound, Line};
 use crate::worker::{Effect, Event, Operation, Outcome, Worker};
 use crate::{Agent, Config, Error, Status};
 use dataplane::Dataplane;
@@ -57,7 +57,7 @@ pub(crate) async fn start(
     let first = Status { managers: config.managers.clone(), ..Status::default() };
     let (publish, status) = watch::channel(first);
     let parting = CancellationToken::new();
-    let line = Line::new(
+    let connection = Connection::new(
         (Arc::clone(&config), engine, dataplane),
         (inbound_sender, outbox.clone(), publish),
         parting.clone(),
@@ -66,7 +66,7 @@ pub(crate) async fn start(
     work.take_over().await;
     let token = scope.token();
     scope.spawn("work", work.run(inbound, command_inbox, token.clone()));
-    scope.spawn("session", line.run(token));
+    scope.spawn("session", connection.run(token));
     Ok(Agent { status, commands })
 }
 
@@ -101,7 +101,7 @@ struct Work {
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
     leaving: Option<Leaving>,
-    /// Ends the line to managers.
+    /// Ends the connection to managers.
     parting: CancellationToken,
     status: watch::Receiver<Status>,
     swept: bool,
@@ -213,7 +213,7 @@ impl Work {
         self.tell(true);
     }
 
-    /// Goes for good: the line to managers ends.
+    /// Goes for good: the connection to managers ends.
     fn part(&mut self) {
         self.advance(Step::Farewell);
         self.parting.cancel();

@@ -5,7 +5,7 @@
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a measurement for people")]
 
 use anyhow::{Context, Result, ensure};
-use dataplane::{Config, Identity, Names, Wanted, fake, start};
+use dataplane::{Config, Identity, Names, News, Wanted, fake, start};
 use discovery::{Endpoint, Knowledge, NetworkView, SandboxAttachment, ServiceView};
 use scope::Scope;
 use std::collections::BTreeSet;
@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
     let dataplane = start(config, kernel, namespaces, names, &mut scope).await?;
     let (node, address) = ("n1".into(), [192, 168, 0, 1].into());
     dataplane.identify(Some(Identity { node, address, data_path_port: 4789 })).await?;
-    dataplane.learn(knowledge()?, 1).await?;
+    dataplane.learn(News::Whole(knowledge()?), 1).await?;
     let attachment =
         SandboxAttachment { network: "net".into(), address: [10, 0, 1, 9].into(), prefix: 16 };
     let sandbox = dataplane

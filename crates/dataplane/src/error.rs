@@ -23,6 +23,8 @@ pub enum Error {
         #[source]
         source: BoxError,
     },
+    #[error("version {version} does not follow on {known}, which is known")]
+    OutOfStep { version: u64, known: u64 },
     #[error("network {0} is not known on this node yet")]
     UnknownNetwork(NetworkId),
     /// In Docker's words.
@@ -65,6 +67,7 @@ impl Error {
             | Self::PortTaken(_)
             | Self::PortAllocated(_)
             | Self::Lost(_)
+            | Self::OutOfStep { .. }
             | Self::Detached(_)
             | Self::Journal { .. }
             | Self::JournalWrite { .. } => Retry::Permanent,

@@ -4,12 +4,11 @@ use crate::error::Error;
 use crate::names::Names;
 use crate::port::Namespaces;
 use crate::run::{Pace, Run};
-use discovery::{Kernel, Knowledge, OrdMap, Sandbox, SandboxAttachment};
+use discovery::{Kernel, Knowledge, KnowledgeDifference, OrdMap, Sandbox, SandboxAttachment};
 use ipnet::Ipv4Net;
 use scope::Scope;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use types::{NodeId, Protocol, TaskId};
 
@@ -53,11 +52,20 @@ pub struct Wanted {
     pub nameservers: Vec<IpAddr>,
 }
 
+/// What managers say of networks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// All of it.
+    Whole(Knowledge),
+    /// What changed since the version before.
+    Difference(KnowledgeDifference),
+}
+
 /// Everything that can be asked of the loop.
 #[derive(Debug)]
 pub(crate) enum Command {
     Identify(Option<Identity>, Reply<()>),
-    Learn(Arc<Knowledge>, u64, Reply<()>),
+    Learn(News, u64, Reply<()>),
     Attach(String, Wanted, Reply<Sandbox>),
     Detach(String, Reply<()>),
     Withdraw(TaskId, Reply<()>),
@@ -113,10 +121,11 @@ impl Dataplane {
         self.ask(|reply| Command::Identify(identity, reply)).await
     }
 
-    /// Takes what managers say, whole. Returns when it is noted; [`Self::applied`] says when
-    /// kernel and names hold it.
-    pub async fn learn(&self, knowledge: Knowledge, version: u64) -> Result<(), Error> {
-        self.ask(|reply| Command::Learn(Arc::new(knowledge), version, reply)).await
+    /// Takes what managers say. Returns when it is noted; [`Self::applied`] says when kernel and
+    /// names hold it. A difference leads from the version before, and is refused where another one
+    /// is known.
+    pub async fn learn(&self, news: News, version: u64) -> Result<(), Error> {
+        self.ask(|reply| Command::Learn(news, version, reply)).await
     }
 
     /// The version that kernel and names hold. After `learn(_, v)` has returned, a value of at

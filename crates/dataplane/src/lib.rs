@@ -14,7 +14,7 @@
 //! daemon: a restarted one projects the same from its journal before it hears of any manager.
 //!
 //! Gossip will join here: withdrawals and members that are down, spread from node to node, go into
-//! `Here` (what is served is *pushed − withdrawn − on members that are down*) and wake the loop.
+//! `Here` (what is served is *pushed − hidden − on members that are down*) and wake the loop.
 
 mod error;
 #[cfg(any(test, feature = "fake"))]
@@ -33,6 +33,6 @@ mod tests;
 mod upstream;
 
 pub use error::Error;
-pub use handle::{Config, Dataplane, Identity, Wanted, start};
+pub use handle::{Config, Dataplane, Identity, News, Wanted, start};
 pub use names::{Names, Process, serve};
 pub use port::{Namespaces, Sockets};

@@ -21,7 +21,6 @@ use scope::Scope;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -31,7 +30,7 @@ use tokio::time::timeout;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) stamp: Stamp,
-    pub(crate) known: Arc<Knowledge>,
+    pub(crate) known: Knowledge,
     /// A sandbox whose `dns_port` is 0 is new: sockets that are open in its name are in a
     /// namespace of former times.
     pub(crate) here: Here,
@@ -86,7 +85,7 @@ impl Names {
     }
 
     /// Says what it shall hold from now on.
-    pub(crate) fn publish(&self, known: Arc<Knowledge>, here: Here) {
+    pub(crate) fn publish(&self, known: Knowledge, here: Here) {
         let number = self.stamp().number + 1;
         let stamp = Stamp { author: self.author, number };
         self.wanted.send_replace(Some(State { stamp, known, here }));
@@ -103,14 +102,14 @@ impl Names {
     }
 
     /// Says whether this is what it was told last.
-    pub(crate) fn is_published(&self, known: &Arc<Knowledge>, here: &Here) -> bool {
+    pub(crate) fn is_published(&self, known: &Knowledge, here: &Here) -> bool {
         let wanted = self.wanted.borrow();
         wanted.as_ref().is_some_and(|state| state.known == *known && state.here == *here)
     }
 
     /// The knowledge that it was told last.
-    pub(crate) fn published(&self) -> Option<Arc<Knowledge>> {
-        self.wanted.borrow().as_ref().map(|state| Arc::clone(&state.known))
+    pub(crate) fn published(&self) -> Option<Knowledge> {
+        self.wanted.borrow().as_ref().map(|state| state.known.clone())
     }
 
     /// What it holds, if it has followed what it was told last. From now on this counts as seen.

@@ -10,11 +10,13 @@ mod attach;
 mod settle;
 
 use crate::error::Error;
-use crate::handle::{Command, Config, Identity, Reply};
+use crate::handle::{Command, Config, Identity, News, Reply};
 use crate::journal::Journal;
 use crate::names::Names;
 use crate::port::Namespaces;
-use discovery::{Depth, Desired, Here, Kernel, Knowledge, OrdMap, OrdSet, Outcome, Sandbox};
+use discovery::{
+    Depth, Desired, Here, Kernel, Knowledge, KnowledgeDifference, OrdMap, OrdSet, Outcome, Sandbox,
+};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,7 +64,8 @@ pub(crate) struct Run<K, N> {
     pace: Pace,
     identity: Option<Identity>,
     here: Here,
-    known: Arc<Knowledge>,
+    known: Knowledge,
+    /// Of what was learned last; 0: nothing, in this process.
     version: u64,
     applied: watch::Sender<u64>,
     trouble: watch::Sender<String>,
@@ -112,7 +115,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             journal,
             token,
             pace,
-            known: Arc::new(known),
+            known,
             version: 0,
             applied,
             trouble,
@@ -137,7 +140,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 run.local_is_saved = false;
             }
         }
-        run.name(Arc::clone(&run.known)).await;
+        run.name(run.known.clone()).await;
         run.clear_away().await;
         Ok(run)
     }
@@ -197,10 +200,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                     drop(reply.send(Ok(())));
                 }
             }
-            Command::Learn(known, version, reply) => {
-                self.learn(known, version);
-                drop(reply.send(Ok(())));
-            }
+            Command::Learn(news, version, reply) => drop(reply.send(self.learn(news, version))),
             Command::Attach(id, wanted, reply) => {
                 if self.leaving.iter().any(|(leaving, _)| *leaving == id) {
                     // The old namespace goes first, else it would take the new one along.
@@ -233,7 +233,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             return;
         }
         if identity.is_none() {
-            self.known = Arc::default();
+            (self.known, self.version) = (Knowledge::default(), 0);
             self.knowledge_is_saved = false;
             self.here.hidden.clear();
         }
@@ -245,9 +245,17 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         self.local_is_saved = false;
     }
 
-    fn learn(&mut self, known: Arc<Knowledge>, version: u64) {
+    fn learn(&mut self, news: News, version: u64) -> Result<(), Error> {
+        let difference = match news {
+            // What stays is shared with what the journal and the name server were told.
+            News::Whole(known) => KnowledgeDifference::between(&self.known, &known),
+            News::Difference(difference) if version == self.version + 1 => difference,
+            News::Difference(_) => {
+                return Err(Error::OutOfStep { version, known: self.version });
+            }
+        };
         self.version = version;
-        // A new session counts from the start again: what was held of the old one says nothing.
+        // Versions rise in one process; it may have been another one before.
         self.applied.send_if_modified(|applied| {
             let anew = *applied >= version;
             if anew {
@@ -255,10 +263,10 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             }
             anew
         });
-        if known == self.known {
-            return;
+        if difference.is_empty() {
+            return Ok(());
         }
-        self.known = known;
+        difference.apply(&mut self.known);
         self.knowledge_is_saved = false;
         let known = &self.known;
         let forgotten = self.here.hidden.iter().filter(|task| !is_known(known, task));
@@ -266,6 +274,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             self.here.hidden.remove(&task);
             self.local_is_saved = false;
         }
+        Ok(())
     }
 
     fn withdraw(&mut self, task: TaskId) {

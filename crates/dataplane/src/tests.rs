@@ -10,6 +10,7 @@ mod names;
 mod upstream;
 
 use crate::fake::{Kernel, Namespaces};
+use crate::handle::News;
 use crate::handle::{Config, Dataplane, Identity, Wanted, start_at};
 use crate::names::{Names, Process, serve};
 use crate::run::Pace;
@@ -121,7 +122,7 @@ impl Host {
     }
 
     async fn learn(&self, known: Knowledge, version: u64) {
-        self.dataplane.learn(known, version).await.unwrap();
+        self.dataplane.learn(News::Whole(known), version).await.unwrap();
         let mut applied = self.dataplane.applied();
         let reached = applied.wait_for(|applied| *applied >= version);
         tokio::time::timeout(Duration::from_secs(10), reached).await.unwrap().unwrap();

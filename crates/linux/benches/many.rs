@@ -3,7 +3,7 @@
 //! namespaces that end with it.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, or fails")]
 
-use dataplane::{Dataplane, Identity, Names, Namespaces as _, Process, Wanted};
+use dataplane::{Dataplane, Identity, Names, Namespaces as _, News, Process, Wanted};
 use discovery::{
     Depth, Endpoint, Here, Kernel as _, Knowledge, NetworkView, SandboxAttachment, ServiceView,
 };
@@ -57,7 +57,7 @@ async fn bench(folder: &Path) {
     let identity = Identity { node: "n1".into(), address: NODE, data_path_port: 4789 };
     plane.identify(Some(identity)).await.unwrap();
     let known = knowledge(None);
-    plane.learn(known, 1).await.unwrap();
+    plane.learn(News::Whole(known), 1).await.unwrap();
 
     let start = now();
     let attaching = (0..CONTAINERS).map(|number| attach(&plane, number));
@@ -121,7 +121,7 @@ async fn change(plane: &Dataplane, version: &mut u64) -> (Duration, Duration) {
         let out = (round % 2 == 0).then_some(ENDPOINTS - 1);
         let known = knowledge(out);
         let start = now();
-        plane.learn(known, *version).await.unwrap();
+        plane.learn(News::Whole(known), *version).await.unwrap();
         applied.wait_for(|applied| *applied >= *version).await.unwrap();
         times.push(start.elapsed());
     }

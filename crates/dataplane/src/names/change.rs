@@ -3,7 +3,6 @@
 use super::{Stamp, State};
 use discovery::{Difference, Here, Knowledge, KnowledgeDifference, Mesh, OrdMap, Sandbox};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Order {
@@ -47,7 +46,7 @@ impl Change {
     pub(super) fn apply(self, state: &mut State) {
         state.stamp = self.stamp;
         if !self.known.is_empty() {
-            self.known.apply(Arc::make_mut(&mut state.known));
+            self.known.apply(&mut state.known);
         }
         let mut sandboxes = std::mem::replace(&mut state.here, self.here).sandboxes;
         self.sandboxes.apply(&mut sandboxes);
@@ -58,7 +57,7 @@ impl Change {
 /// What the name server is told of a state.
 pub(super) fn told(state: &State) -> State {
     let networks = state.known.networks.clone();
-    let known = Arc::new(Knowledge { networks, ..Knowledge::default() });
+    let known = Knowledge { networks, ..Knowledge::default() };
     State { known, ..state.clone() }
 }
 
@@ -91,7 +90,7 @@ mod tests {
             sandboxes: ports.iter().map(|(id, port)| ((*id).to_owned(), sandbox(*port))).collect(),
             hidden: OrdSet::new(),
         };
-        State { stamp: Stamp { author: 1, number }, known: Arc::new(known), here }
+        State { stamp: Stamp { author: 1, number }, known, here }
     }
 
     #[test]
@@ -116,7 +115,7 @@ mod tests {
     /// The services of `view`, and on each an endpoint; all serve but `out`.
     fn serving(state: &State, count: u32, out: u32) -> State {
         let mut state = state.clone();
-        let networks = &mut Arc::make_mut(&mut state.known).networks;
+        let networks = &mut state.known.networks;
         let view = networks.entry("a".into()).or_default();
         for number in 0..count {
             let service: ServiceId = format!("s{number}").as_str().into();

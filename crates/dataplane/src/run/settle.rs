@@ -21,11 +21,11 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         // Who comes has its DNS port before rules lead there, and who goes has no socket open when
         // its namespace goes. What is new of others waits: a name shall not lead to a VIP that the
         // kernel does not have yet.
-        let published = self.names.published().unwrap_or_else(|| Arc::clone(&self.known));
+        let published = self.names.published().unwrap_or_else(|| self.known.clone());
         self.name(published).await;
         let desired = Arc::new(discovery::desired(&self.known, &self.here));
         let saved = self.apply(&desired).await?;
-        let moved = self.name(Arc::clone(&self.known)).await;
+        let moved = self.name(self.known.clone()).await;
         if let Err(error) = &saved {
             tracing::warn!(error, "cannot write the journal, trying again");
         }
@@ -127,7 +127,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     /// Lets the name server hold `known` and what is here, and takes its ports over. While it is
     /// away nobody waits for it for long: it is told everything when it comes back. Says whether
     /// ports have changed.
-    pub(super) async fn name(&mut self, known: Arc<Knowledge>) -> bool {
+    pub(super) async fn name(&mut self, known: Knowledge) -> bool {
         let held = if self.names.is_published(&known, &self.here) {
             self.names.held()
         } else {

@@ -2,13 +2,13 @@
 
 use super::client::{exchange, lookup, query};
 use super::{Host, PACE, Place, Program, Wanted, addresses, knowledge, namespaces, until};
+use crate::handle::News;
 use crate::names::{Names, Process};
 use crate::port::Namespaces as _;
 use discovery::{Here, OrdMap, OrdSet, Sandbox};
 use domain::base::Rtype;
 use scope::Scope;
 use std::io;
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -174,8 +174,8 @@ async fn a_port_that_is_noted_needs_no_new_state() {
         sandboxes: OrdMap::unit("c1".to_owned(), sandbox),
         hidden: OrdSet::new(),
     };
-    let known = Arc::default();
-    names.publish(Arc::clone(&known), here.clone());
+    let known = discovery::Knowledge::default();
+    names.publish(known.clone(), here.clone());
     let held = names.hold(PACE.patience).await.unwrap();
     here.sandboxes.get_mut("c1").unwrap().dns_port = held.ports["c1"];
     names.note(&here);
@@ -202,7 +202,7 @@ async fn without_a_name_server_the_kernel_is_served_all_the_same() {
     let ports = (kernel.clone(), program.namespaces.clone(), names);
     let dataplane =
         crate::handle::start_at(super::config(&dir), ports, &mut scope, PACE).await.unwrap();
-    dataplane.learn(knowledge(&[]), 7).await.unwrap();
+    dataplane.learn(News::Whole(knowledge(&[])), 7).await.unwrap();
     dataplane.applied().wait_for(|applied| *applied == 7).await.unwrap();
     let failed = dataplane.attach("c1", Wanted::default()).await;
     assert!(matches!(failed, Err(crate::error::Error::Resolver { .. })), "{failed:?}");

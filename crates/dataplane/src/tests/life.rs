@@ -3,10 +3,11 @@
 use super::client::{exchange, lookup, query};
 use super::{Host, PACE, Place, Wanted, addresses, config, knowledge, namespaces, on, until};
 use crate::error::Error;
+use crate::handle::News;
 use crate::handle::start_at;
 use crate::names::Names;
 use crate::port::Namespaces;
-use discovery::{Depth, Desired, OrdSet, Outcome, SandboxAttachment};
+use discovery::{Depth, Desired, KnowledgeDifference, OrdSet, Outcome, SandboxAttachment};
 use domain::base::Rtype;
 use scope::Scope;
 use std::convert::Infallible;
@@ -39,6 +40,7 @@ macro_rules! wherever_the_name_server_is {
 wherever_the_name_server_is![
     an_attached_container_has_its_rules_in_the_kernel_and_its_names,
     what_managers_push_is_in_kernel_and_names_when_the_version_is_applied,
+    what_changed_is_enough_and_what_does_not_follow_is_refused,
     a_withdrawn_task_is_offered_no_more_whatever_managers_say,
     detaching_closes_the_sockets_and_withdraws_the_task,
     a_container_can_be_attached_again_with_other_networks,
@@ -85,6 +87,38 @@ async fn what_managers_push_is_in_kernel_and_names_when_the_version_is_applied(h
     host.learn(knowledge(&[]), 1).await;
     assert_eq!(*host.dataplane.applied().borrow(), 1);
     assert_eq!(lookup(port, "web").await, addresses(&[]));
+}
+
+async fn what_changed_is_enough_and_what_does_not_follow_is_refused(host: Host) {
+    host.identify().await;
+    let mut known = knowledge(&[("t1", 11, true)]);
+    host.learn(known.clone(), 4).await;
+    let port = host.attach("c1", Some("t1"), 11).await.dns_port;
+    for (version, next) in [
+        (5, knowledge(&[("t1", 11, true), ("t2", 111, true)])),
+        (6, knowledge(&[("t2", 111, true)])),
+    ] {
+        let news = || News::Difference(KnowledgeDifference::between(&known, &next));
+        for wrong in [version - 1, version + 1] {
+            let refused = host.dataplane.learn(news(), wrong).await;
+            assert!(matches!(refused, Err(Error::OutOfStep { .. })), "{refused:?}");
+        }
+        host.dataplane.learn(news(), version).await.unwrap();
+        let mut applied = host.dataplane.applied();
+        applied.wait_for(|applied| *applied == version).await.unwrap();
+        known = next;
+        let serving: Vec<u8> = known.networks[&"net".into()]
+            .endpoints
+            .values()
+            .map(|endpoint| endpoint.address.octets()[3])
+            .collect();
+        assert_eq!(lookup(port, "tasks.web").await, addresses(&serving));
+        assert_eq!(host.kernel.held().sandboxes["c1"].vips[&VIP], addresses(&serving));
+    }
+    // Who has left knows nothing that a difference could lead from.
+    host.dataplane.identify(None).await.unwrap();
+    let refused = host.dataplane.learn(News::Difference(KnowledgeDifference::default()), 7).await;
+    assert!(matches!(refused, Err(Error::OutOfStep { .. })), "{refused:?}");
 }
 
 async fn a_withdrawn_task_is_offered_no_more_whatever_managers_say(host: Host) {
@@ -215,7 +249,7 @@ async fn what_the_kernel_refuses_is_tried_again(host: Host) {
 async fn who_this_node_is_is_noted_also_while_the_kernel_refuses(host: Host) {
     host.kernel.fail(usize::MAX);
     host.identify().await;
-    host.dataplane.learn(knowledge(&[]), 1).await.unwrap();
+    host.dataplane.learn(News::Whole(knowledge(&[])), 1).await.unwrap();
     let forgotten = host.dataplane.identify(None).await;
     assert!(matches!(forgotten, Err(Error::Kernel(_))), "{forgotten:?}");
 }
@@ -278,7 +312,7 @@ async fn what_fails_alone_is_not_tried_again_at_every_command(host: Host) {
 
 async fn a_balancer_that_may_lead_to_what_was_taken_out_holds_no_version(host: Host) {
     host.kernel.fail_alone(Outcome { is_behind: true, ..only("c1") });
-    host.dataplane.learn(knowledge(&[]), 3).await.unwrap();
+    host.dataplane.learn(News::Whole(knowledge(&[])), 3).await.unwrap();
     let failed = host.dataplane.withdraw(TaskId::from("t1")).await;
     assert!(matches!(failed, Err(Error::Kernel(_))), "{failed:?}");
     assert_ne!(*host.dataplane.applied().borrow(), 3);
@@ -349,7 +383,7 @@ async fn a_name_is_known_only_after_the_kernel_leads_it_somewhere() {
     let mut network = knowledge(&[]);
     // The service is not there yet.
     network.networks.values_mut().for_each(|view| view.services.clear());
-    dataplane.learn(network, 1).await.unwrap();
+    dataplane.learn(News::Whole(network), 1).await.unwrap();
     let attachment = |host: u8| SandboxAttachment {
         network: "net".into(),
         address: [10, 0, 1, host].into(),
@@ -358,7 +392,7 @@ async fn a_name_is_known_only_after_the_kernel_leads_it_somewhere() {
     let sandbox = dataplane.attach("c1", on(vec![attachment(11)])).await.unwrap();
     curious.port.store(sandbox.dns_port, Ordering::Relaxed);
     // It comes together with another container.
-    dataplane.learn(knowledge(&[("t2", 111, true)]), 2).await.unwrap();
+    dataplane.learn(News::Whole(knowledge(&[("t2", 111, true)])), 2).await.unwrap();
     dataplane.attach("c2", on(vec![attachment(12)])).await.unwrap();
     applied.wait_for(|applied| *applied == 2).await.unwrap();
     assert_eq!(lookup(sandbox.dns_port, "web").await, [VIP]);

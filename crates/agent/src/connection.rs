@@ -1,0 +1,195 @@
+//! The connection to a manager: one session at a time, opened anew for as long as the agent lives.
+//!
+//! [`crate::session`] decides; here is what it cannot know: streams, calls, clocks.
+
+mod open;
+
+use crate::clock::now;
+use crate::report::Outbox;
+use crate::session::{Lasting, Session, halfway};
+use crate::worker::Event;
+use crate::{Config, Error, Status};
+use dataplane::Dataplane;
+use engine::Engine;
+use rand::RngExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use types::Timestamp;
+
+/// Between two attempts: doubled from the first to the last. Short enough that all nodes are back
+/// within a second after a manager is.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_millis(600);
+
+/// What managers say of tasks.
+#[derive(Debug)]
+pub(crate) struct Inbound(pub(crate) Event);
+
+/// Everything that survives a session.
+pub(crate) struct Connection {
+    config: Arc<Config>,
+    engine: Engine,
+    dataplane: Dataplane,
+    inbound: mpsc::Sender<Inbound>,
+    outbox: Outbox,
+    status: watch::Sender<Status>,
+    /// Cancelled when this node leaves: no session is opened any more.
+    parting: CancellationToken,
+    lasting: Lasting,
+    attempts: usize,
+    /// What uptime counts from.
+    started: Instant,
+}
+
+/// Why a session has ended.
+#[derive(Debug)]
+struct Over {
+    /// The manager had said what this node should have.
+    was_useful: bool,
+    reason: String,
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(PAUSE_MAX)
+}
+
+/// Not all nodes at once.
+fn jittered(pause: Duration, by: f64) -> Duration {
+    pause.mul_f64(by)
+}
+
+/// What to do, where it is this node's certificate that keeps it out.
+fn explain((start, end): (Timestamp, Timestamp), now: Timestamp, reason: String) -> String {
+    let why = if now < start {
+        format!("does not hold before {}", start.rfc3339())
+    } else if now >= end {
+        format!("has expired on {}", end.rfc3339())
+    } else {
+        return reason;
+    };
+    format!(
+        "this node's certificate {why}: leave the cluster (docker swarm leave --force) and join it \
+         again with a token; or, if the date is wrong, set the clock ({reason})"
+    )
+}
+
+impl Connection {
+    pub(crate) fn new(
+        (config, engine, dataplane): (Arc<Config>, Engine, Dataplane),
+        (inbound, outbox, status): (mpsc::Sender<Inbound>, Outbox, watch::Sender<Status>),
+        parting: CancellationToken,
+    ) -> Result<Self, Error> {
+        // Better now than at every attempt.
+        ca::tls::client_config(&config.identity).map_err(Error::Identity)?;
+        let renew_at = halfway(now(), config.identity.expires_at());
+        Ok(Self {
+            config,
+            engine,
+            dataplane,
+            inbound,
+            outbox,
+            status,
+            parting,
+            lasting: Lasting { renew_at, ..Lasting::default() },
+            attempts: 0,
+            started: started(),
+        })
+    }
+
+    pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
+        let mut pause = PAUSE_MIN;
+        while !self.parting.is_cancelled() {
+            let over = tokio::select! {
+                biased;
+                () = token.cancelled() => return Ok(()),
+                over = self.session() => over,
+            };
+            if over.was_useful {
+                pause = PAUSE_MIN;
+            }
+            // Once for each reason: a manager may be away for long.
+            let is_old = self.status.borrow().error == over.reason;
+            if is_old || self.parting.is_cancelled() {
+                tracing::debug!(reason = over.reason, "no session with a manager");
+            } else {
+                tracing::warn!(reason = over.reason, "no session with a manager");
+            }
+            self.status.send_modify(|status| {
+                status.connected = false;
+                status.error = over.reason;
+            });
+            let jittered = jittered(pause, rand::rng().random_range(0.7..1.3));
+            tokio::select! {
+                biased;
+                () = token.cancelled() => return Ok(()),
+                () = self.parting.cancelled() => {}
+                () = tokio::time::sleep(jittered) => {}
+            }
+            pause = longer(pause);
+        }
+        token.cancelled().await;
+        Ok(())
+    }
+
+    /// Opens a session with the next manager and serves it until it ends.
+    async fn session(&mut self) -> Over {
+        let managers = self.status.borrow().managers.clone();
+        let useless = |reason: String| Over { was_useful: false, reason };
+        if managers.is_empty() {
+            return useless("no manager is known".to_owned());
+        }
+        let address = managers[self.attempts % managers.len()].clone();
+        self.attempts += 1;
+        let mut carrier = match open::Carrier::open(self, &address).await {
+            Ok(carrier) => carrier,
+            Err(fault) => {
+                let identity = &self.config.identity;
+                let holds = (identity.starts_at(), identity.expires_at());
+                return useless(explain(holds, now(), fault.message));
+            }
+        };
+        let vtep = self.config.data_path_address.unwrap_or(self.config.address);
+        let mut session = Session::begin(vtep, std::mem::take(&mut self.lasting), self.now());
+        let reason = carrier.serve(&mut session, self).await;
+        let was_useful = session.is_useful();
+        if was_useful {
+            // The same manager is asked first again.
+            self.attempts -= 1;
+        }
+        self.lasting = session.end();
+        self.outbox.put_back(std::mem::take(&mut self.lasting.statuses));
+        Over { was_useful, reason }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a session counts from here")]
+fn started() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_own_certificate_keeps_it_out_says_what_to_do() {
+        let said = |now| explain((Timestamp(10), Timestamp(20)), Timestamp(now), "why".to_owned());
+        for (now, what) in [(9, "does not hold before 1970"), (20, "has expired on 1970")] {
+            let said = said(now);
+            assert!(said.contains(what) && said.contains("docker swarm leave --force"), "{said}");
+        }
+        assert_eq!([said(10), said(19)], ["why", "why"]);
+    }
+
+    /// A manager that hung answers the attempt that is under way, or the next one.
+    #[test]
+    fn however_long_a_manager_was_away_the_next_attempt_is_within_a_second() {
+        let pauses = std::iter::successors(Some(PAUSE_MIN), |pause| Some(longer(*pause)));
+        for pause in pauses.take(100) {
+            assert!(jittered(pause, 1.3) < Duration::from_secs(1), "{pause:?}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What carries one session: the stream, the calls, the timers.
+
+use super::{Connection, Inbound};
+use crate::clock::now;
+use crate::logs::Publisher;
+use crate::session::{Answer, Call, Event, Now, Order, Output, Session};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tonic::Streaming;
+use tonic::transport::Channel;
+use types::Fault;
+use wire::{
+    DispatcherClient, LogRequest, SessionMessage, SessionRequest, dispatcher_client, fault_of,
+};
+
+/// For a manager to answer a call.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Something that was begun has ended.
+enum Ended {
+    Call(Answer),
+    Log(String),
+    /// All orders are carried out, or cannot be.
+    Orders(Result<(), String>),
+}
+
+pub(super) struct Carrier {
+    /// The manager's.
+    address: String,
+    channel: Channel,
+    client: DispatcherClient<Channel>,
+    messages: Streaming<SessionMessage>,
+    running: JoinSet<Ended>,
+    logs: BTreeMap<String, AbortHandle>,
+}
+
+impl Carrier {
+    /// Opens the stream of a session with the manager at `address`.
+    pub(super) async fn open(connection: &Connection, address: &str) -> Result<Self, Fault> {
+        let config = &connection.config;
+        let channel = ca::connect(address, ca::tls::client_config(&config.identity)?).await?;
+        let mut client = dispatcher_client(channel.clone());
+        let request = SessionRequest {
+            description: config.description.clone(),
+            address: config.address,
+            data_path_address: config.data_path_address,
+        };
+        let call = tokio::time::timeout(ANSWER_MAX, client.session(request)).await;
+        let late = |_| Fault::unavailable(format!("the manager {address} does not answer"));
+        let messages = call.map_err(late)?.map_err(fault_of)?.into_inner();
+        Ok(Self {
+            address: address.to_owned(),
+            channel,
+            client,
+            messages,
+            running: JoinSet::new(),
+            logs: BTreeMap::new(),
+        })
+    }
+
+    /// Serves until the session is over; says why. Then nothing of it is under way any more.
+    pub(super) async fn serve(&mut self, session: &mut Session, connection: &Connection) -> String {
+        let reason = self.serve_on(session, connection).await;
+        self.running.shutdown().await;
+        reason
+    }
+
+    async fn serve_on(&mut self, session: &mut Session, connection: &Connection) -> String {
+        let mut applied = connection.dataplane.applied();
+        let mut trouble = connection.dataplane.trouble();
+        // What is so now counts as news.
+        applied.mark_changed();
+        trouble.mark_changed();
+        loop {
+            let event = match self.next(session, connection, (&mut applied, &mut trouble)).await {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                Err(reason) => return reason,
+            };
+            let mut outputs = Vec::new();
+            if matches!(event, Event::Message(_)) && connection.parting.is_cancelled() {
+                outputs = session.handle(Event::Parting, connection.now());
+            }
+            outputs.extend(session.handle(event, connection.now()));
+            if let Err(reason) = self.carry(outputs, connection) {
+                return reason;
+            }
+        }
+    }
+
+    /// Waits for the next event. Fails when there can be none any more.
+    async fn next(
+        &mut self,
+        session: &Session,
+        connection: &Connection,
+        (applied, trouble): (&mut watch::Receiver<u64>, &mut watch::Receiver<String>),
+    ) -> Result<Option<Event>, String> {
+        let wake = session.wake().map(|uptime| connection.started + uptime);
+        let stopped = |_| "the data plane has stopped".to_owned();
+        tokio::select! {
+            // While orders are carried out the next ones wait; heartbeats do not.
+            message = self.messages.message(), if session.takes_messages() => match message {
+                Ok(Some(message)) => Ok(Some(Event::Message(message))),
+                Ok(None) => Err("the manager has ended the session".to_owned()),
+                Err(status) => Err(fault_of(status).message),
+            },
+            Some(ended) = self.running.join_next() => self.ended(ended, applied),
+            changed = applied.changed() => {
+                changed.map_err(stopped)?;
+                Ok(Some(Event::Applied(*applied.borrow_and_update())))
+            }
+            changed = trouble.changed() => {
+                changed.map_err(stopped)?;
+                Ok(Some(Event::Trouble(trouble.borrow_and_update().clone())))
+            }
+            () = connection.outbox.filled() => {
+                Ok(Some(Event::Statuses(connection.outbox.take())))
+            }
+            () = tokio::time::sleep_until(wake.unwrap_or(connection.started)), if wake.is_some() => {
+                Ok(Some(Event::Tick))
+            }
+        }
+    }
+
+    fn ended(
+        &mut self,
+        ended: Result<Ended, JoinError>,
+        applied: &mut watch::Receiver<u64>,
+    ) -> Result<Option<Event>, String> {
+        match ended {
+            Ok(Ended::Call(answer)) => Ok(Some(Event::Answered(answer))),
+            Ok(Ended::Log(subscription)) => {
+                self.logs.remove(&subscription);
+                Ok(Some(Event::LogEnded(subscription)))
+            }
+            Ok(Ended::Orders(done)) => {
+                done?;
+                Ok(Some(Event::CarriedOut { applied: *applied.borrow_and_update() }))
+            }
+            // A log that nobody wants any more.
+            Err(error) if error.is_cancelled() => Ok(None),
+            Err(error) => Err(format!("a call panicked: {error}")),
+        }
+    }
+
+    /// Does what is to be done; fails when the session is over.
+    fn carry(&mut self, outputs: Vec<Output>, connection: &Connection) -> Result<(), String> {
+        let mut orders = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Order(order) => orders.push(order),
+                Output::Call(call) => self.call(call, connection),
+                Output::PublishLog(request) => self.publish(request, connection),
+                Output::RefuseLog { subscription, error } => {
+                    let publisher = self.publisher(connection);
+                    let ended = subscription.clone();
+                    self.running.spawn(async move {
+                        publisher.refuse(subscription, error).await;
+                        Ended::Log(ended)
+                    });
+                }
+                Output::StopLog(subscription) => {
+                    if let Some(log) = self.logs.remove(&subscription) {
+                        log.abort();
+                    }
+                }
+                Output::Close(reason) => return Err(reason),
+            }
+        }
+        if !orders.is_empty() {
+            let orders = connection.carry_out(orders);
+            self.running.spawn(async move { Ended::Orders(orders.await) });
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, call: Call, connection: &Connection) {
+        let mut client = self.client.clone();
+        let (channel, identity) = (self.channel.clone(), Arc::clone(&connection.config.identity));
+        self.running.spawn(async move {
+            Ended::Call(match call {
+                Call::Heartbeat(beat) => Answer::Heartbeat(within(client.heartbeat(beat)).await),
+                Call::Report(report) => {
+                    Answer::Report(within(client.report(report)).await.map(drop))
+                }
+                Call::Acknowledge(version) => {
+                    Answer::Acknowledge(within(client.acknowledge(version)).await.map(drop))
+                }
+                Call::Renew => {
+                    let renewed = ca::renew(channel, &identity).await;
+                    match &renewed {
+                        Ok(()) => tracing::info!("the node's certificate is renewed"),
+                        Err(fault) => {
+                            tracing::warn!(%fault, "cannot renew the node's certificate yet");
+                        }
+                    }
+                    Answer::Renewed(renewed.map(|()| identity.expires_at()))
+                }
+            })
+        });
+    }
+
+    fn publisher(&self, connection: &Connection) -> Publisher {
+        Publisher {
+            engine: connection.engine.clone(),
+            identity: Arc::clone(&connection.config.identity),
+            address: self.address.clone(),
+            session: self.client.clone(),
+        }
+    }
+
+    fn publish(&mut self, request: LogRequest, connection: &Connection) {
+        let publisher = self.publisher(connection);
+        let name = request.subscription.clone();
+        let ended = name.clone();
+        let log = self.running.spawn(async move {
+            publisher.publish(request).await;
+            Ended::Log(ended)
+        });
+        self.logs.insert(name, log);
+    }
+}
+
+impl Connection {
+    pub(super) fn now(&self) -> Now {
+        Now { uptime: self.started.elapsed(), time: now() }
+    }
+
+    /// Carries orders out, one after the other.
+    fn carry_out(
+        &self,
+        orders: Vec<Order>,
+    ) -> impl Future<Output = Result<(), String>> + Send + use<> {
+        let (dataplane, inbound) = (self.dataplane.clone(), self.inbound.clone());
+        let status = self.status.clone();
+        async move {
+            for order in orders {
+                match order {
+                    Order::Identify(identity) => {
+                        let identified = dataplane.identify(Some(identity)).await;
+                        identified.map_err(|error| error.to_string())?;
+                    }
+                    Order::Learn { news, version } => {
+                        let learned = dataplane.learn(news, version).await;
+                        learned.map_err(|error| error.to_string())?;
+                    }
+                    Order::Work(event) => {
+                        let passed = inbound.send(Inbound(event)).await;
+                        passed.map_err(|_closed| "the agent is stopping".to_owned())?;
+                    }
+                    Order::Begun { managers, data_path_port } => status.send_modify(|status| {
+                        if !managers.is_empty() {
+                            status.managers = managers;
+                        }
+                        status.data_path_port = data_path_port;
+                    }),
+                    Order::Connected => status.send_modify(|status| {
+                        status.connected = true;
+                        status.error.clear();
+                    }),
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn within<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(ANSWER_MAX, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(fault_of(status)),
+        Err(_late) => Err(Fault::unavailable("the manager did not answer in time")),
+    }
+}

@@ -1,0 +1,109 @@
+//! What managers say.
+
+use super::{LOGS, Now, Order, Output, Session, Unacknowledged};
+use crate::worker::Event;
+use dataplane::{Identity, News};
+use std::time::Duration;
+use wire::{Assignments, Difference, LogRequest, SessionMessage, Welcome};
+
+impl Session {
+    pub(super) fn message(
+        &mut self,
+        message: SessionMessage,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), String> {
+        match message {
+            SessionMessage::Welcome(welcome) => self.welcome(welcome, now, outputs),
+            SessionMessage::Whole(_)
+            | SessionMessage::Difference(_)
+            | SessionMessage::Logs(_)
+            | SessionMessage::LogsDone(_)
+                if self.id.is_none() =>
+            {
+                Err("the manager did not say how the session begins".to_owned())
+            }
+            SessionMessage::Whole(_) | SessionMessage::Difference(_) if self.is_parting => Ok(()),
+            SessionMessage::Whole(whole) => {
+                self.whole(whole, outputs);
+                Ok(())
+            }
+            SessionMessage::Difference(difference) => self.difference(difference, outputs),
+            SessionMessage::Logs(request) => {
+                self.log(request, outputs);
+                Ok(())
+            }
+            SessionMessage::LogsDone(subscription) => {
+                if self.logs.remove(&subscription) {
+                    outputs.push(Output::StopLog(subscription));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        welcome: Welcome,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), String> {
+        if self.id.is_some() {
+            return Err("the manager began the session twice".to_owned());
+        }
+        let Welcome { session, node, heartbeat_millis, managers, data_path_port } = welcome;
+        self.id = Some(session);
+        self.heartbeat_at = Some(now.uptime + Duration::from_millis(heartbeat_millis));
+        self.renewal_look_at = now.uptime;
+        outputs.push(Output::Order(Order::Identify(Identity {
+            node,
+            address: self.address,
+            data_path_port,
+        })));
+        outputs.push(Output::Order(Order::Begun { managers, data_path_port }));
+        Ok(())
+    }
+
+    fn whole(&mut self, whole: Assignments, outputs: &mut Vec<Output>) {
+        let Assignments { version, tasks, withdrawn, knowledge } = whole;
+        self.learn(News::Whole(knowledge), outputs);
+        self.has(version);
+        outputs.push(Output::Order(Order::Connected));
+        outputs.push(Output::Order(Order::Work(Event::Whole { tasks, withdrawn })));
+    }
+
+    fn difference(&mut self, it: Difference, outputs: &mut Vec<Output>) -> Result<(), String> {
+        let Difference { from, version, tasks, removed_tasks: removed, withdrawn, knowledge } = it;
+        if self.version != Some(from) {
+            return Err(format!("a difference to version {from} came too early"));
+        }
+        if !knowledge.is_empty() {
+            self.learn(News::Difference(knowledge), outputs);
+        }
+        self.has(version);
+        if !tasks.is_empty() || !removed.is_empty() || withdrawn.is_some() {
+            outputs.push(Output::Order(Order::Work(Event::Changed { tasks, removed, withdrawn })));
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, news: News, outputs: &mut Vec<Output>) {
+        self.lasting.learned += 1;
+        outputs.push(Output::Order(Order::Learn { news, version: self.lasting.learned }));
+    }
+
+    fn has(&mut self, version: u64) {
+        self.version = Some(version);
+        self.unacknowledged.push_back(Unacknowledged { version, needs: self.lasting.learned });
+    }
+
+    fn log(&mut self, request: LogRequest, outputs: &mut Vec<Output>) {
+        if self.logs.len() < LOGS || self.logs.contains(&request.subscription) {
+            self.logs.insert(request.subscription.clone());
+            outputs.push(Output::PublishLog(request));
+        } else {
+            let error = format!("this node sends {LOGS} logs already");
+            outputs.push(Output::RefuseLog { subscription: request.subscription, error });
+        }
+    }
+}

@@ -1,0 +1,684 @@
+#![expect(clippy::needless_raw_string_hashes, reason = "UPDATE_EXPECT=1 writes them")]
+
+use super::*;
+use discovery::{Knowledge, NetworkDifference, NetworkView};
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use std::fmt::Write as _;
+use types::{Task, TaskState};
+use wire::{Assignments, Difference, Welcome};
+
+/// One event a line; the trace says what follows. Words of a `difference`: `from -> version`, then
+/// what changed of it.
+struct Story {
+    session: Session,
+    now: Now,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self::with(Lasting { renew_at: Timestamp(i64::MAX), ..Lasting::default() })
+    }
+
+    fn with(lasting: Lasting) -> Self {
+        let now = Now::default();
+        Self { session: Session::begin([192, 168, 0, 1].into(), lasting, now), now }
+    }
+
+    fn event(&mut self, line: &str) -> Event {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        match words[0] {
+            "welcome" => Event::Message(SessionMessage::Welcome(Welcome {
+                session: "s".into(),
+                node: "n1".into(),
+                heartbeat_millis: 5000,
+                managers: vec!["m:1".into()],
+                data_path_port: 4789,
+            })),
+            "whole" => Event::Message(SessionMessage::Whole(Assignments {
+                version: number(1),
+                knowledge: Knowledge {
+                    networks: [("net".into(), NetworkView::default())].into(),
+                    ..Knowledge::default()
+                },
+                ..Assignments::default()
+            })),
+            "difference" => difference(&words),
+            "logs" => Event::Message(SessionMessage::Logs(LogRequest {
+                subscription: words[1].into(),
+                ..LogRequest::default()
+            })),
+            "logs-done" => Event::Message(SessionMessage::LogsDone(words[1].into())),
+            "log-ended" => Event::LogEnded(words[1].into()),
+            "applied" => Event::Applied(number(1)),
+            "done" => Event::CarriedOut { applied: number(1) },
+            "trouble" => Event::Trouble(words[1..].join(" ")),
+            "status" => {
+                let state = TaskState::ALL.into_iter().find(|state| state.as_str() == words[2]);
+                let status = TaskStatus { state: state.unwrap(), ..TaskStatus::default() };
+                Event::Statuses([(words[1].into(), status)].into())
+            }
+            "beaten" => {
+                let reply = HeartbeatReply { next_millis: number(1) * 1000 };
+                Event::Answered(Answer::Heartbeat(Ok(reply)))
+            }
+            "beat-fails" => Event::Answered(Answer::Heartbeat(Err(Fault::unavailable("away")))),
+            "reported" => Event::Answered(Answer::Report(Ok(()))),
+            "report-fails" => Event::Answered(Answer::Report(Err(Fault::unavailable("away")))),
+            "acknowledged" => Event::Answered(Answer::Acknowledge(Ok(()))),
+            "renewed" => Event::Answered(Answer::Renewed(Ok(Timestamp(seconds(number(1)))))),
+            "renewal-fails" => Event::Answered(Answer::Renewed(Err(Fault::unavailable("away")))),
+            "parting" => Event::Parting,
+            "wait" => {
+                self.now.uptime += Duration::from_secs(number(1));
+                self.now.time = self.now.time.after(Duration::from_secs(number(1)));
+                Event::Tick
+            }
+            "clock" => {
+                self.now.time = Timestamp(seconds(number(1)));
+                Event::Tick
+            }
+            other => panic!("unknown event {other}"),
+        }
+    }
+
+    fn tell(&mut self, lines: &str) -> String {
+        let mut trace = String::new();
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let event = self.event(line);
+            let outputs: Vec<String> =
+                self.session.handle(event, self.now).iter().map(render).collect();
+            writeln!(trace, "{line}: {}", outputs.join(", ")).unwrap();
+        }
+        trace
+    }
+}
+
+fn difference(words: &[&str]) -> Event {
+    let number = |at: usize| words[at].parse::<u64>().unwrap();
+    let mut difference =
+        Difference { from: number(1), version: number(3), ..Difference::default() };
+    let networks = &mut difference.knowledge.networks;
+    for word in &words[4..] {
+        match *word {
+            "network" => drop(networks.insert("net".into(), NetworkDifference::default())),
+            "task" => drop(difference.tasks.insert("t".into(), Task::default())),
+            "withdrawn" => difference.withdrawn = Some(BTreeSet::new()),
+            other => panic!("unknown change {other}"),
+        }
+    }
+    Event::Message(SessionMessage::Difference(difference))
+}
+
+fn seconds(number: u64) -> i64 {
+    i64::try_from(number).unwrap() * 1_000_000_000
+}
+
+fn states(statuses: &BTreeMap<TaskId, TaskStatus>) -> String {
+    let states = statuses.iter().map(|(id, status)| format!("{id} {}", status.state.as_str()));
+    states.collect::<Vec<_>>().join(" ")
+}
+
+fn render(output: &Output) -> String {
+    match output {
+        Output::Order(order) => match order {
+            Order::Identify(identity) => format!("identify {}", identity.node),
+            Order::Begun { managers, .. } => format!("begun {}", managers.join(" ")),
+            Order::Learn { news: News::Whole(_), version } => format!("learn all as {version}"),
+            Order::Learn { news: News::Difference(_), version } => {
+                format!("learn change as {version}")
+            }
+            Order::Connected => "connected".into(),
+            Order::Work(worker::Event::Whole { .. }) => "work all".into(),
+            Order::Work(_) => "work change".into(),
+        },
+        Output::Call(call) => match call {
+            Call::Heartbeat(_) => "heartbeat".into(),
+            Call::Report(Report { statuses, trouble, .. }) => {
+                let trouble = trouble.as_ref().map(|trouble| format!(" trouble {trouble:?}"));
+                format!("report [{}]{}", states(statuses), trouble.unwrap_or_default())
+            }
+            Call::Acknowledge(acknowledge) => format!("acknowledge {}", acknowledge.version),
+            Call::Renew => "renew".into(),
+        },
+        Output::PublishLog(request) => format!("publish {}", request.subscription),
+        Output::RefuseLog { subscription, error } => format!("refuse {subscription}: {error}"),
+        Output::StopLog(subscription) => format!("stop {subscription}"),
+        Output::Close(reason) => format!("close: {reason}"),
+    }
+}
+
+fn check(lines: &str, expected: &Expect) {
+    expected.assert_eq(&Story::new().tell(lines));
+}
+
+#[test]
+fn a_session_begins_and_networks_are_learned_before_tasks() {
+    check(
+        "welcome\ndone 0\nwhole 1\ndone 0\ndifference 1 -> 2 task network\ndone 0\ndifference 2 -> 3 withdrawn\ndone 0",
+        &expect![[r#"
+            welcome: identify n1, begun m:1
+            done 0: 
+            whole 1: learn all as 1, connected, work all, report [] trouble ""
+            done 0: 
+            difference 1 -> 2 task network: learn change as 2, work change
+            done 0: 
+            difference 2 -> 3 withdrawn: work change
+            done 0: 
+        "#]],
+    );
+}
+
+#[test]
+fn nothing_is_taken_before_the_welcome_and_it_comes_once() {
+    check(
+        "whole 1",
+        &expect![[r#"
+        whole 1: close: the manager did not say how the session begins
+    "#]],
+    );
+    check(
+        "welcome\nwelcome\nwhole 1",
+        &expect![[r#"
+        welcome: identify n1, begun m:1
+        welcome: close: the manager began the session twice
+        whole 1: 
+    "#]],
+    );
+}
+
+#[test]
+fn a_manager_that_does_not_begin_is_left() {
+    check(
+        "applied 0\nwait 9\nwait 1\nwelcome",
+        &expect![[r#"
+        applied 0: 
+        wait 9: 
+        wait 1: close: the manager does not say how the session begins
+        welcome: 
+    "#]],
+    );
+}
+
+#[test]
+fn a_difference_to_another_version_ends_the_session() {
+    check(
+        "welcome\ndifference 0 -> 1 task",
+        &expect![[r#"
+        welcome: identify n1, begun m:1
+        difference 0 -> 1 task: close: a difference to version 0 came too early
+    "#]],
+    );
+    check(
+        "welcome\nwhole 1\ndifference 2 -> 3 task",
+        &expect![[r#"
+        welcome: identify n1, begun m:1
+        whole 1: learn all as 1, connected, work all, report [] trouble ""
+        difference 2 -> 3 task: close: a difference to version 2 came too early
+    "#]],
+    );
+    check(
+        "welcome\nwhole 1\ndifference 1 -> 2 task\ndifference 1 -> 2 task",
+        &expect![[r#"
+        welcome: identify n1, begun m:1
+        whole 1: learn all as 1, connected, work all, report [] trouble ""
+        difference 1 -> 2 task: work change
+        difference 1 -> 2 task: close: a difference to version 1 came too early
+    "#]],
+    );
+}
+
+#[test]
+fn a_version_is_acknowledged_once_it_is_held_and_the_newest_alone() {
+    check(
+        "welcome
+         done 0
+         whole 1
+         reported
+         done 0
+         difference 1 -> 2 network
+         done 0
+         difference 2 -> 3 task
+         done 0
+         applied 1
+         applied 2
+         difference 3 -> 4 task
+         done 2
+         acknowledged
+         difference 4 -> 5 network
+         acknowledged
+         done 2
+         applied 3",
+        &expect![[r#"
+            welcome: identify n1, begun m:1
+            done 0: 
+            whole 1: learn all as 1, connected, work all, report [] trouble ""
+            reported: 
+            done 0: 
+            difference 1 -> 2 network: learn change as 2
+            done 0: 
+            difference 2 -> 3 task: work change
+            done 0: 
+            applied 1: acknowledge 1
+            applied 2: 
+            difference 3 -> 4 task: work change
+            done 2: 
+            acknowledged: acknowledge 4
+            difference 4 -> 5 network: learn change as 3
+            acknowledged: 
+            done 2: 
+            applied 3: acknowledge 5
+        "#]],
+    );
+}
+
+/// The data plane was told other versions before, e.g. by an agent that was started anew.
+#[test]
+fn what_was_held_before_says_nothing_of_what_is_being_learned() {
+    check(
+        "applied 50
+         welcome
+         done 50
+         whole 1
+         applied 51
+         done 0
+         applied 1",
+        &expect![[r#"
+            applied 50: 
+            welcome: identify n1, begun m:1
+            done 50: 
+            whole 1: learn all as 1, connected, work all, report [] trouble ""
+            applied 51: 
+            done 0: 
+            applied 1: acknowledge 1
+        "#]],
+    );
+}
+
+#[test]
+fn versions_of_the_data_plane_rise_from_session_to_session() {
+    let mut story = Story::new();
+    story.tell("welcome\ndone 0\nwhole 1\ndone 0\ndifference 1 -> 2 network\ndone 0");
+    let mut next = Story::with(story.session.end());
+    expect![[r#"
+        applied 2: 
+        welcome: identify n1, begun m:1
+        done 2: 
+        whole 1: learn all as 3, connected, work all, report [] trouble ""
+        done 2: 
+        applied 3: acknowledge 1
+    "#]]
+    .assert_eq(&next.tell("applied 2\nwelcome\ndone 2\nwhole 1\ndone 2\napplied 3"));
+}
+
+#[test]
+fn reports_go_one_at_a_time_and_not_before_managers_have_spoken() {
+    check(
+        "welcome
+         status a running
+         trouble port
+         whole 1
+         status b running
+         status b failed
+         trouble more
+         reported
+         reported
+         trouble
+         reported",
+        &expect![[r#"
+            welcome: identify n1, begun m:1
+            status a running: 
+            trouble port: 
+            whole 1: learn all as 1, connected, work all, report [a running] trouble "port"
+            status b running: 
+            status b failed: 
+            trouble more: 
+            reported: report [b failed] trouble "more"
+            reported: 
+            trouble: report [] trouble ""
+            reported: 
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_report_could_not_say_is_left_to_the_next_session_unless_there_is_newer() {
+    let mut story = Story::new();
+    expect![[r#"
+        welcome: identify n1, begun m:1
+        whole 1: learn all as 1, connected, work all, report [] trouble ""
+        reported: 
+        status a ready: report [a ready]
+        status a running: 
+        status b ready: 
+        reported: report [a running b ready]
+        status c ready: 
+        status c running: 
+        report-fails: close: away
+        status d ready: 
+    "#]]
+    .assert_eq(&story.tell(
+        "welcome
+         whole 1
+         reported
+         status a ready
+         status a running
+         status b ready
+         reported
+         status c ready
+         status c running
+         report-fails
+         status d ready",
+    ));
+    expect!["a running b ready c running d ready"]
+        .assert_eq(&states(&story.session.end().statuses));
+}
+
+#[test]
+fn many_statuses_go_in_several_reports() {
+    let mut story = Story::new();
+    story.tell("welcome\nwhole 1\nreported");
+    let status = |number: u32| (format!("{number}").as_str().into(), TaskStatus::default());
+    let statuses = (0..2500).map(status).collect();
+    let mut outputs = story.session.handle(Event::Statuses(statuses), story.now);
+    let mut sizes = Vec::new();
+    while let Some(Output::Call(Call::Report(report))) = outputs.pop() {
+        sizes.push(report.statuses.len());
+        outputs = story.session.handle(Event::Answered(Answer::Report(Ok(()))), story.now);
+    }
+    assert_eq!(sizes, [1000, 1000, 500]);
+}
+
+#[test]
+fn heartbeats_go_as_managers_say_and_one_that_fails_ends_the_session() {
+    check(
+        "welcome
+         wait 4
+         wait 1
+         wait 9
+         beaten 2
+         wait 1
+         wait 1
+         beat-fails",
+        &expect![[r#"
+            welcome: identify n1, begun m:1
+            wait 4: 
+            wait 1: heartbeat
+            wait 9: 
+            beaten 2: 
+            wait 1: 
+            wait 1: heartbeat
+            beat-fails: close: away
+        "#]],
+    );
+}
+
+#[test]
+fn whoever_leaves_takes_no_more_orders_and_tells_what_becomes_of_its_tasks() {
+    check(
+        "welcome
+         done 0
+         whole 1
+         reported
+         done 0
+         parting
+         difference 1 -> 2 task network
+         whole 7
+         applied 1
+         status a shutdown",
+        &expect![[r#"
+            welcome: identify n1, begun m:1
+            done 0: 
+            whole 1: learn all as 1, connected, work all, report [] trouble ""
+            reported: 
+            done 0: 
+            parting: 
+            difference 1 -> 2 task network: 
+            whole 7: 
+            applied 1: acknowledge 1
+            status a shutdown: report [a shutdown]
+        "#]],
+    );
+}
+
+#[test]
+fn a_certificate_is_renewed_in_time_whatever_the_clock_does() {
+    let renew_at = Timestamp(seconds(100));
+    let mut story = Story::with(Lasting { renew_at, ..Lasting::default() });
+    expect![[r#"
+        clock 100: 
+        clock 0: 
+        welcome: identify n1, begun m:1
+        clock 99: 
+        clock 100: renew
+        clock 1000: 
+        renewal-fails: 
+        clock 1299: 
+        clock 1300: renew
+        renewed 2000: 
+        clock 1649: 
+        clock 1650: renew
+    "#]]
+    .assert_eq(&story.tell(
+        "clock 100
+         clock 0
+         welcome
+         clock 99
+         clock 100
+         clock 1000
+         renewal-fails
+         clock 1299
+         clock 1300
+         renewed 2000
+         clock 1649
+         clock 1650",
+    ));
+    // However far off it is, it is looked at soon, as the clock may be set.
+    let mut story = Story::new();
+    story.tell("welcome\nwait 5\nbeaten 900");
+    assert_eq!(story.session.wake(), Some(story.now.uptime + RENEWAL_LOOK));
+}
+
+#[test]
+fn logs_are_counted() {
+    let mut story = Story::new();
+    story.tell("welcome");
+    for number in 0..LOGS {
+        story.tell(&format!("logs {number}"));
+    }
+    expect![[r#"
+        logs a: refuse a: this node sends 64 logs already
+        logs-done 3: stop 3
+        logs b: publish b
+        logs c: refuse c: this node sends 64 logs already
+        log-ended b: 
+        logs c: publish c
+        logs-done b: 
+    "#]]
+    .assert_eq(&story.tell(
+        "logs a
+         logs-done 3
+         logs b
+         logs c
+         log-ended b
+         logs c
+         logs-done b",
+    ));
+}
+
+/// What a manager, a data plane and a worker may say.
+#[derive(Clone, Debug)]
+enum Chance {
+    Whole,
+    /// With something new of networks or not.
+    Difference(bool),
+    CarriedOut,
+    /// The data plane catches up by so much.
+    Applied(u64),
+    Status(u8),
+    Reported,
+    Acknowledged,
+}
+
+fn chance() -> impl Strategy<Value = Chance> {
+    prop_oneof![
+        1 => Just(Chance::Whole),
+        4 => any::<bool>().prop_map(Chance::Difference),
+        4 => Just(Chance::CarriedOut),
+        4 => (0..4_u64).prop_map(Chance::Applied),
+        2 => (0..4_u8).prop_map(Chance::Status),
+        2 => Just(Chance::Reported),
+        4 => Just(Chance::Acknowledged),
+    ]
+}
+
+/// A data plane and a manager, by the plain definition of what they hold.
+struct World {
+    story: Story,
+    /// What the manager said last.
+    version: u64,
+    /// What the data plane was told last, and what it holds.
+    learned: u64,
+    applied: u64,
+    learning: Vec<u64>,
+    /// By version of the manager, what the data plane must hold for it.
+    needs: BTreeMap<u64, u64>,
+    acknowledged: u64,
+    acknowledging: bool,
+    reporting: bool,
+    given: BTreeSet<TaskId>,
+    told: BTreeSet<TaskId>,
+}
+
+impl World {
+    /// The data plane holds something of former times.
+    fn new(applied: u64) -> Self {
+        let mut world = Self {
+            story: Story::new(),
+            version: 0,
+            learned: 0,
+            applied,
+            learning: Vec::new(),
+            needs: BTreeMap::new(),
+            acknowledged: 0,
+            acknowledging: false,
+            reporting: false,
+            given: BTreeSet::new(),
+            told: BTreeSet::new(),
+        };
+        world.handle(Event::Applied(applied));
+        let welcome = world.story.event("welcome");
+        world.handle(welcome);
+        world
+    }
+
+    fn happen(&mut self, chance: &Chance) {
+        match chance {
+            Chance::Whole | Chance::Difference(_) if !self.story.session.takes_messages() => {}
+            Chance::Whole => {
+                self.says(true);
+                let whole = Assignments { version: self.version, ..Assignments::default() };
+                self.handle(Event::Message(SessionMessage::Whole(whole)));
+            }
+            Chance::Difference(_) if self.version == 0 => {}
+            Chance::Difference(news) => {
+                let (from, version) = (self.version, self.version + 1);
+                let mut difference = Difference { from, version, ..Difference::default() };
+                if *news {
+                    difference.knowledge.removed_networks.insert("net".into());
+                }
+                self.says(*news);
+                self.handle(Event::Message(SessionMessage::Difference(difference)));
+            }
+            Chance::CarriedOut => self.carry_out(),
+            Chance::Applied(by) => {
+                if self.learned != 0 {
+                    self.applied = (self.applied + by).min(self.learned.max(self.applied));
+                }
+                self.handle(Event::Applied(self.applied));
+            }
+            Chance::Status(number) => {
+                let task = TaskId::from(format!("t{number}"));
+                self.given.insert(task.clone());
+                self.handle(Event::Statuses([(task, TaskStatus::default())].into()));
+            }
+            Chance::Reported if self.reporting => {
+                self.reporting = false;
+                self.handle(Event::Answered(Answer::Report(Ok(()))));
+            }
+            Chance::Acknowledged if self.acknowledging => {
+                self.acknowledging = false;
+                self.handle(Event::Answered(Answer::Acknowledge(Ok(()))));
+            }
+            Chance::Reported | Chance::Acknowledged => {}
+        }
+    }
+
+    /// The manager says another version.
+    fn says(&mut self, is_news: bool) {
+        let before = self.needs.get(&self.version).copied().unwrap_or(0);
+        self.version += 1;
+        self.needs.insert(self.version, before + u64::from(is_news));
+    }
+
+    /// As the data plane does: what was held of former times says nothing of what it learns.
+    fn carry_out(&mut self) {
+        if self.story.session.takes_messages() {
+            return;
+        }
+        for version in std::mem::take(&mut self.learning) {
+            self.learned = version;
+            if version <= self.applied {
+                self.applied = version - 1;
+            }
+        }
+        self.handle(Event::CarriedOut { applied: self.applied });
+    }
+
+    fn handle(&mut self, event: Event) {
+        for output in self.story.session.handle(event, self.story.now) {
+            match output {
+                Output::Order(Order::Learn { version, .. }) => self.learning.push(version),
+                Output::Call(Call::Acknowledge(it)) => {
+                    assert!(!self.acknowledging && self.acknowledged < it.version);
+                    let needs = self.needs[&it.version];
+                    assert!(needs <= self.learned && needs <= self.applied, "not held yet");
+                    (self.acknowledging, self.acknowledged) = (true, it.version);
+                }
+                Output::Call(Call::Report(report)) => {
+                    assert!(!self.reporting && self.version > 0);
+                    self.reporting = true;
+                    self.told.extend(report.statuses.into_keys());
+                }
+                Output::Close(reason) => panic!("closed: {reason}"),
+                Output::Order(_)
+                | Output::Call(Call::Heartbeat(_) | Call::Renew)
+                | Output::PublishLog(_)
+                | Output::RefuseLog { .. }
+                | Output::StopLog(_) => {}
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever happens in whatever order: what is acknowledged is held, versions rise, one call of
+    /// a kind is under way, no status is lost, and what is held is acknowledged in the end.
+    #[test]
+    fn what_is_promised_holds_in_any_order(
+        chances in proptest::collection::vec(chance(), 0..60),
+        applied in 0..20_u64,
+    ) {
+        let mut world = World::new(applied);
+        for chance in &chances {
+            world.happen(chance);
+        }
+        world.happen(&Chance::CarriedOut);
+        world.happen(&Chance::Acknowledged);
+        let held = world.needs.iter().filter(|(_, needs)| **needs <= world.applied);
+        prop_assert_eq!(world.acknowledged, held.map(|(version, _)| *version).max().unwrap_or(0));
+        world.told.extend(world.story.session.end().statuses.into_keys());
+        prop_assert_eq!(world.told, world.given);
+    }
+}
