@@ -87,14 +87,22 @@ mod tests {
         /// Whether the views share much, little or nothing: the same as comparing everything, each
         /// object once and in order.
         #[test]
-        fn changes_are_what_comparing_everything_finds(first in batches(), then in batches()) {
+        fn changes_are_what_comparing_everything_finds(
+            first in batches(),
+            then in batches(),
+            last in batches(),
+        ) {
             let mut before = View::default();
             apply(&mut before, &first);
             let mut after = before.clone();
             apply(&mut after, &then);
+            let mut beside = before.clone();
+            apply(&mut beside, &last);
             let mut other = View::default();
             apply(&mut other, &then);
-            for (before, after) in [(&before, &after), (&after, &before), (&before, &other)] {
+            let pairs =
+                [(&before, &after), (&after, &before), (&beside, &after), (&before, &other)];
+            for (before, after) in pairs {
                 let changes: Vec<Key> = after.changes_since(before).collect();
                 let expected: Vec<Key> = compared(before, after).into_iter().collect();
                 prop_assert_eq!(changes, expected);

@@ -47,3 +47,13 @@ pub struct PublishedPort {
     pub published: u16,
     pub mode: PublishMode,
 }
+
+impl PublishedPort {
+    /// Says whether the routing mesh leads to it.
+    pub fn in_mesh(&self) -> bool {
+        match self.mode {
+            PublishMode::Ingress => true,
+            PublishMode::Host => false,
+        }
+    }
+}

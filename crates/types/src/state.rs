@@ -89,6 +89,25 @@ impl TaskState {
         self > Self::Running
     }
 
+    /// Says whether a task that ended like this ended by a mistake: its own, or its node's that
+    /// could not prepare it.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Failed | Self::Rejected => true,
+            Self::New
+            | Self::Pending
+            | Self::Assigned
+            | Self::Accepted
+            | Self::Preparing
+            | Self::Ready
+            | Self::Starting
+            | Self::Running
+            | Self::Complete
+            | Self::Shutdown
+            | Self::Orphaned => false,
+        }
+    }
+
     /// Says whether `by` may move a task from this state to `next`.
     pub fn may_become(self, next: Self, by: Writer) -> bool {
         let on_a_node = Self::Assigned <= self && !self.is_terminal();
