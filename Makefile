@@ -37,6 +37,7 @@ bench: build images ## Measure: each figure is a ratio within one run
 	cargo run --release --locked -p e2e --bin bench
 	cargo bench --locked -p linux --bench many
 	cargo bench --locked -p manager --bench push
+	cargo bench --locked -p planner --bench plan
 
 clean: ## Take the lab down and remove what was built
 	@[ ! -x $(SKEP) ] || $(SKEP) lab down

@@ -23,10 +23,11 @@ use types::{
     TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
 
-const NOW: i32 = 100;
+pub(crate) const NOW: i32 = 100;
 /// Since when tasks are in their state if the case does not say.
 const SINCE: i32 = 60;
 
+#[derive(Clone)]
 pub(crate) struct Count(pub(crate) u128);
 
 impl IdSource for Count {
@@ -56,7 +57,7 @@ pub(crate) fn check(case: &str, expected: &Expect) {
     expected.assert_eq(&text);
 }
 
-fn seconds(seconds: i32) -> Timestamp {
+pub(crate) fn seconds(seconds: i32) -> Timestamp {
     Timestamp(i64::from(seconds) * 1_000_000_000)
 }
 

@@ -1,15 +1,15 @@
 //! What holds whatever users, nodes and time do.
 
-use planner::plan;
+use planner::{Plan, Planner};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Changes, Tx, View, rules};
+use store::{Change, Changes, Tx, View, rules};
 use types::{
     Attachment, Availability, Cluster, DesiredState, FailureAction, IdSource, Network,
-    NetworkAttachment, Node, NodeState, PublishMode, PublishedPort, RestartCondition, Service,
-    ServiceMode, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, Version,
+    NetworkAttachment, Node, NodeState, Preference, PublishMode, PublishedPort, RestartCondition,
+    Service, ServiceMode, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, Version,
 };
 
 /// Something that happens to the cluster.
@@ -36,6 +36,12 @@ enum Step {
     Work {
         seed: u64,
     },
+    /// A node leaves for good, or managers give up its tasks.
+    Leave {
+        node: u8,
+        for_good: bool,
+    },
+    History(u8),
     Wait {
         seconds: u8,
     },
@@ -56,6 +62,8 @@ struct Wish {
     order: UpdateOrder,
     failure: FailureAction,
     memory: u8,
+    max_per_node: u8,
+    spread: bool,
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -74,11 +82,11 @@ fn wish() -> impl Strategy<Value = Wish> {
     let networks = prop::collection::vec(0..3u8, 0..3);
     (
         (0..5u8, 0..6u8, 0..3u8, any::<bool>(), networks, port),
-        (restart, 0..3u8, 0..3u8, order, failure, 0..3u8),
+        (restart, 0..3u8, 0..3u8, order, failure, 0..3u8, 0..4u8, any::<bool>()),
     )
         .prop_map(|(one, two)| {
             let (mode, replicas, image, ssd, networks, port) = one;
-            let (restart, delay, parallelism, order, failure, memory) = two;
+            let (restart, delay, parallelism, order, failure, memory, max_per_node, spread) = two;
             Wish {
                 global: mode == 0,
                 replicas,
@@ -92,6 +100,8 @@ fn wish() -> impl Strategy<Value = Wish> {
                 order,
                 failure,
                 memory,
+                max_per_node: max_per_node.saturating_sub(1),
+                spread,
             }
         })
 }
@@ -112,10 +122,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8, 27..31u8).prop_map(|(network, prefix)| Step::Network { network, prefix }),
         1 => (0..3u8).prop_map(Step::RemoveNetwork),
         8 => any::<u64>().prop_map(|seed| Step::Work { seed }),
+        1 => (0..4u8, prop::bool::weighted(0.3))
+            .prop_map(|(node, for_good)| Step::Leave { node, for_good }),
+        1 => (0..6u8).prop_map(Step::History),
         3 => (0..12u8).prop_map(|seconds| Step::Wait { seconds }),
+        // Nobody plans for longer than a new task may wait only where managers were away.
+        1 => (20..60u8).prop_map(|seconds| Step::Wait { seconds }),
     ]
 }
 
+#[derive(Clone)]
 struct Count(u128);
 
 impl IdSource for Count {
@@ -130,6 +146,8 @@ struct World {
     view: View,
     now: Timestamp,
     ids: Count,
+    planner: Planner,
+    tasks_max: usize,
     /// The highest state each task was seen in.
     states: BTreeMap<types::TaskId, (TaskState, DesiredState)>,
 }
@@ -140,6 +158,8 @@ impl World {
             view: View::default(),
             now: Timestamp(1_000_000_000),
             ids: Count(0),
+            planner: Planner::default(),
+            tasks_max: planner::TASKS_MAX,
             states: BTreeMap::new(),
         };
         world.write(|tx, _| {
@@ -168,13 +188,14 @@ impl World {
     fn take(&mut self, step: Step) {
         self.now = self.now.after(Duration::from_millis(1));
         match step {
-            Step::Node { node, down, availability, ssd } => self.write(|tx, _| {
+            Step::Node { node, down, availability, ssd } => self.write(|tx, now| {
                 let id = format!("n{node}").as_str().into();
                 let mut node = tx.node(&id).map_or_else(
                     || Node { id: id.clone(), ..Node::default() },
                     |node| Node::clone(node),
                 );
-                node.status.state = if down { NodeState::Down } else { NodeState::Ready };
+                let state = if down { NodeState::Down } else { NodeState::Ready };
+                node.status.enter(state, "", now);
                 node.spec.availability = availability;
                 node.description.memory_bytes = 4;
                 let disk = if ssd { "ssd" } else { "hdd" };
@@ -202,6 +223,20 @@ impl World {
                 tx.edit_network(&id, |network| network.removed = true);
             }),
             Step::Work { seed } => self.write(|tx, now| work(tx, now, seed)),
+            Step::Leave { node, for_good } => self.write(|tx, now| {
+                let id = format!("n{node}").as_str().into();
+                let message = if for_good { Node::LEFT } else { "heartbeat failure" };
+                tx.edit_node(&id, |node| node.status.enter(NodeState::Down, message, now));
+                let tasks: Vec<Arc<Task>> = tx.tasks_of_node(&id).cloned().collect();
+                for task in tasks.iter().filter(|it| it.occupies() && it.node.is_some()) {
+                    if TaskState::Assigned <= task.status.state {
+                        tx.edit_task(&task.id, |task| task.status.state = TaskState::Orphaned);
+                    }
+                }
+            }),
+            Step::History(limit) => self.write(|tx, _| {
+                tx.edit_cluster(|cluster| cluster.spec.task_history_limit = limit.into());
+            }),
             Step::Wait { seconds } => {
                 self.now = self.now.after(Duration::from_secs(u64::from(seconds)));
             }
@@ -232,6 +267,9 @@ impl World {
             target: format!("net{network}").as_str().into(),
             aliases: Vec::new(),
         };
+        spec.task.placement.max_replicas_per_node = wish.max_per_node.into();
+        let spread = wish.spread.then(|| Preference { spread: "node.labels.disk".to_owned() });
+        spec.task.placement.preferences = spread.into_iter().collect();
         spec.task.networks = wish.networks.iter().map(attachment).collect();
         spec.task.restart.condition = wish.restart;
         spec.task.restart.delay = Duration::from_secs(wish.delay.into());
@@ -250,15 +288,53 @@ impl World {
         self.write(|tx, _| tx.put_service(new));
     }
 
+    /// Plans as one does who knows nothing of before.
+    fn make_plan(&mut self) -> Plan {
+        let fresh = self.planner.forgetful().plan(&self.view, self.now, &mut self.ids.clone());
+        let plan = self.planner.plan(&self.view, self.now, &mut self.ids);
+        assert_eq!(plan.changes, fresh.changes, "what is remembered makes another plan");
+        // Where there is no room, whoever looks at more may find more to look at again.
+        let at_once = self.tasks_max < planner::TASKS_MAX && fresh.wake == Some(self.now);
+        assert!(plan.wake == fresh.wake || at_once, "what is remembered wakes at another time");
+        plan
+    }
+
     /// Plans, checks the plan and commits it.
     fn plan(&mut self) {
-        let planned = plan(&self.view, self.now, &mut self.ids);
+        let planned = self.make_plan();
         self.commit(&planned.changes);
-        let again = plan(&self.view, self.now, &mut self.ids);
+        let again = self.make_plan();
         assert_eq!(again.changes.changes, [], "planning again changes something");
         assert_eq!(again.wake, planned.wake);
         assert!(planned.wake.is_none_or(|wake| self.now < wake), "it wakes in the past");
         self.check();
+    }
+
+    /// Plans a few tasks at a time, until nothing changes. Others write between; a plan may be lost.
+    fn plan_by_parts(&mut self, mut seed: u64) {
+        for _ in 0..1000 {
+            let Plan { changes, wake } = self.make_plan();
+            if changes.is_empty() {
+                assert!(wake.is_none_or(|wake| self.now < wake), "it wakes in the past");
+                return self.check();
+            }
+            let is_task = |it: &&Change| matches!(it.key(), store::Key::Task(_));
+            let tasks = changes.changes.iter().filter(is_task).count();
+            assert!(tasks <= 2 * self.tasks_max + 2 * 3, "{tasks} tasks in one plan");
+            match seed & 3 {
+                0 => {}
+                1 => self.commit(&planner::apart(&self.view, &changes).0),
+                _ => self.commit(&changes),
+            }
+            seed >>= 2;
+            if seed & 1 == 1 {
+                self.write(|tx, now| work(tx, now, seed));
+                self.now = self.now.after(Duration::from_secs(1));
+            }
+            seed >>= 1;
+            seed |= 2 << 60;
+        }
+        panic!("planning has no end");
     }
 
     fn check(&mut self) {
@@ -422,6 +498,22 @@ proptest! {
         }
     }
 
+    /// A few tasks at a time: it comes to an end, each plan is what one makes who knows nothing of
+    /// before, and none is large. Plans that were lost or taken apart do no harm.
+    #[test]
+    fn a_bounded_plan_goes_on_until_nothing_changes(
+        steps in prop::collection::vec((step(), any::<u64>()), 1..40),
+        tasks_max in 1..6usize,
+    ) {
+        let mut world = World::new();
+        world.planner = Planner::with_tasks_max(tasks_max);
+        world.tasks_max = tasks_max;
+        for (step, seed) in steps {
+            world.take(step);
+            world.plan_by_parts(seed);
+        }
+    }
+
     /// Whatever happened before: with nodes that work and time that passes, every service that can
     /// run runs, on the present spec.
     #[test]
@@ -446,6 +538,7 @@ proptest! {
                 service.spec.endpoint.ports.clear();
                 service.spec.task.networks.clear();
                 service.spec.task.resources.reserve_memory = 0;
+                service.spec.task.placement.max_replicas_per_node = 0;
                 service.spec.task.restart.condition = RestartCondition::Any;
                 service.spec.task.restart.max_attempts = 0;
                 service.spec.update.failure_action = FailureAction::Continue;

@@ -1,42 +1,38 @@
 //! Addresses of nodes and tasks.
 
-use super::ipam::{Ledger, Shortage};
-use crate::Draft;
+use super::ipam::{AddressPools, Shortage};
+use crate::Planning;
+use crate::index::Index;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use types::{
-    Attachment, DesiredState, Node, NodeId, PublishMode, PublishedPort, Service, Task, TaskState,
-};
+use types::{Attachment, NodeId, PublishedPort, Service, Task, TaskId, TaskState};
 
-/// Gives each node its address on the network of the routing mesh.
-pub(super) fn allocate_nodes(draft: &mut Draft<'_>, ledger: &mut Ledger) {
-    let Some(ingress) = draft.tx.ingress_network().map(|network| network.id.clone()) else {
+/// Gives nodes that have none their address on the network of the routing mesh.
+pub(super) fn allocate_nodes(
+    planning: &mut Planning<'_>,
+    pools: &mut AddressPools<'_>,
+    without: &BTreeSet<NodeId>,
+) {
+    let Some(ingress) = planning.tx.ingress_network().map(|network| network.id.clone()) else {
         return;
     };
-    let without =
-        draft.tx.nodes().filter(|node| node.ingress_address.is_none() && !node.has_left());
-    let without: Vec<NodeId> = without.map(|node| node.id.clone()).collect();
     for node in without {
-        let taken = ledger.take_for_node(&draft.tx, &ingress);
-        draft.tx.edit_node(&node, |node| match taken {
-            Ok(address) => {
-                node.ingress_address = Some(address);
-                node.allocation_error.clear();
-            }
-            Err(shortage) => node.allocation_error = shortage.to_string(),
-        });
+        let taken = pools.take_for_node(&planning.tx, &ingress);
+        let error = taken.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let says = planning.tx.node(node).map(|node| &node.allocation_error);
+        if taken.is_ok() || says != Some(&error) {
+            planning.tx.edit_node(node, |node| {
+                node.ingress_address = taken.ok();
+                node.allocation_error = error;
+            });
+        }
     }
 }
 
 /// Takes the addresses of nodes that have left.
-pub(super) fn release_nodes(draft: &mut Draft<'_>) {
-    let holds = |node: &&Arc<Node>| {
-        node.has_left() && (node.ingress_address.is_some() || !node.allocation_error.is_empty())
-    };
-    let left: Vec<NodeId> = draft.tx.nodes().filter(holds).map(|node| node.id.clone()).collect();
-    for node in left {
-        draft.tx.edit_node(&node, |node| {
+pub(super) fn release_nodes(planning: &mut Planning<'_>, index: &Index) {
+    for node in &index.left {
+        planning.tx.edit_node(node, |node| {
             node.ingress_address = None;
             node.allocation_error.clear();
         });
@@ -45,21 +41,22 @@ pub(super) fn release_nodes(draft: &mut Draft<'_>) {
 
 /// Gives new tasks their addresses; then they are pending. A task that does not get all of them
 /// gets none, and says why.
-pub(super) fn allocate_tasks(draft: &mut Draft<'_>, ledger: &mut Ledger) {
-    let new = |task: &&Arc<Task>| {
-        task.status.state == TaskState::New && task.desired <= DesiredState::Running
-    };
-    let mut tasks: Vec<Arc<Task>> = draft.tx.tasks().filter(new).cloned().collect();
-    tasks.sort_by(|a, b| (&a.service, a.slot, &a.id).cmp(&(&b.service, b.slot, &b.id)));
+pub(super) fn allocate_tasks(
+    planning: &mut Planning<'_>,
+    pools: &mut AddressPools<'_>,
+    tasks: Vec<TaskId>,
+) {
     let mut waiting = Vec::new();
-    for task in tasks {
-        let Some(service) = draft.tx.service(&task.service).cloned() else {
+    for id in tasks {
+        let Some(task) = planning.tx.task(&id).cloned() else { continue };
+        let Some(service) = planning.tx.service(&task.service).cloned() else { continue };
+        if !planning.admits(&id) {
             continue;
-        };
-        match take(draft, ledger, &service, &task) {
+        }
+        match take(planning, pools, &service, &task) {
             Ok(addresses) => {
-                draft.enter(&task.id, TaskState::Pending, "pending task scheduling");
-                draft.tx.edit_task(&task.id, |task| {
+                let pending = (TaskState::Pending, "pending task scheduling");
+                planning.enter(&id, pending, |task| {
                     task.attachments = addresses.attachments;
                     task.ingress_address = addresses.ingress;
                     task.ports.clone_from(&service.ports);
@@ -70,9 +67,9 @@ pub(super) fn allocate_tasks(draft: &mut Draft<'_>, ledger: &mut Ledger) {
     }
     // What one of them lacks may be what another one has just got.
     for (task, service) in waiting {
-        if let Err(reason) = take(draft, ledger, &service, &task) {
-            draft.excuse(&task.id, &reason);
-            draft.tx.edit_service(&service.id, |service| {
+        if let Err(reason) = take(planning, pools, &service, &task) {
+            planning.excuse(&task.id, &reason);
+            planning.tx.edit_service(&service.id, |service| {
                 if service.allocation_error.is_empty() {
                     service.allocation_error = reason;
                 }
@@ -89,32 +86,32 @@ struct Addresses {
 
 /// All addresses of a task, or none and the reason.
 fn take(
-    draft: &Draft<'_>,
-    ledger: &mut Ledger,
+    planning: &Planning<'_>,
+    pools: &mut AddressPools<'_>,
     service: &Service,
     task: &Task,
 ) -> Result<Addresses, String> {
     if !service.allocation_error.is_empty() {
         return Err(service.allocation_error.clone());
     }
-    let mark = ledger.mark();
-    take_each(draft, ledger, service, task).map_err(|shortage| {
-        ledger.undo(mark);
+    let taken = pools.taken();
+    take_each(planning, pools, service, task).map_err(|shortage| {
+        pools.undo(taken);
         shortage.to_string()
     })
 }
 
 fn take_each(
-    draft: &Draft<'_>,
-    ledger: &mut Ledger,
+    planning: &Planning<'_>,
+    pools: &mut AddressPools<'_>,
     service: &Service,
     task: &Task,
 ) -> Result<Addresses, Shortage> {
     let mut addresses = Addresses::default();
     let mut seen = BTreeSet::new();
     for wish in task.spec.networks.iter().filter(|wish| seen.insert(&wish.target)) {
-        let address = ledger.take(&draft.tx, &wish.target)?;
-        let subnet = draft.tx.network(&wish.target).and_then(|network| network.subnet);
+        let address = pools.take(&planning.tx, &wish.target)?;
+        let subnet = planning.tx.network(&wish.target).and_then(|network| network.subnet);
         addresses.attachments.push(Attachment {
             network: wish.target.clone(),
             address,
@@ -122,17 +119,10 @@ fn take_each(
             aliases: wish.aliases.clone(),
         });
     }
-    if service.ports.iter().any(in_mesh)
-        && let Some(ingress) = draft.tx.ingress_network()
+    if service.ports.iter().any(PublishedPort::in_mesh)
+        && let Some(ingress) = planning.tx.ingress_network()
     {
-        addresses.ingress = Some(ledger.take(&draft.tx, &ingress.id)?);
+        addresses.ingress = Some(pools.take(&planning.tx, &ingress.id)?);
     }
     Ok(addresses)
-}
-
-pub(super) fn in_mesh(port: &PublishedPort) -> bool {
-    match port.mode {
-        PublishMode::Ingress => true,
-        PublishMode::Host => false,
-    }
 }

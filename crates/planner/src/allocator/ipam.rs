@@ -1,13 +1,12 @@
 //! Which addresses of a network are taken, and which one is next.
 
-use crate::Draft;
-use crate::orchestrator::lingers;
+use crate::Planning;
+use crate::index::Addresses;
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
 use store::View;
-use types::{Network, NetworkId, Task, Timestamp};
+use types::{Network, NetworkId};
 
 /// The addresses of the ingress network from .0.1 to .0.255 are for nodes, the others for tasks.
 const INGRESS_NODES: u32 = 256;
@@ -49,20 +48,25 @@ impl std::fmt::Display for Shortage {
     }
 }
 
-/// The addresses of all networks. It reads them when the first one is asked for: most plans hand
-/// out none.
+/// The addresses of all networks: those that are in use, and those that this plan takes.
 #[derive(Debug)]
-pub(super) struct Ledger {
-    now: Timestamp,
-    pools: Option<BTreeMap<NetworkId, Pool>>,
-    /// What was taken, with the pool's state before.
-    taken: Vec<(NetworkId, u32, Option<u32>)>,
+pub(super) struct AddressPools<'a> {
+    used: &'a Addresses,
+    pools: BTreeMap<NetworkId, Pool>,
+    /// What services and tasks took, with the pool's state before.
+    taken: Vec<Allocation>,
 }
 
-/// A point to which a [`Ledger`] can be taken back.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mark(usize);
+/// An address that a service or a task took.
+#[derive(Debug)]
+struct Allocation {
+    network: NetworkId,
+    address: u32,
+    /// What had been taken before it.
+    last: Option<u32>,
+}
 
+/// The addresses of one network.
 #[derive(Debug)]
 struct Pool {
     name: String,
@@ -72,26 +76,40 @@ struct Pool {
     /// The first and the last address for services and tasks.
     first: u32,
     end: u32,
-    used: BTreeSet<u32>,
+    /// Says whether nodes have addresses here, too.
+    is_mesh: bool,
+    /// Nobody's, or taken by this plan.
+    taken: BTreeSet<u32>,
     last: Option<u32>,
+    /// No lower one is free for a node, where one was looked for.
+    next_node: Option<u32>,
+    /// None is left for services and tasks.
+    is_exhausted: bool,
 }
 
-impl Ledger {
-    pub(super) fn new(now: Timestamp) -> Self {
-        Self { now, pools: None, taken: Vec::new() }
+impl<'a> AddressPools<'a> {
+    pub(super) fn new(used: &'a Addresses) -> Self {
+        Self { used, pools: BTreeMap::new(), taken: Vec::new() }
     }
 
     /// Takes an address for a service or a task.
     pub(super) fn take(&mut self, view: &View, network: &NetworkId) -> Result<Ipv4Addr, Shortage> {
+        let used = self.used;
         let pool = self.pool(view, network)?;
+        if pool.is_exhausted {
+            return Err(pool.shortage());
+        }
         let (first, end) = (pool.first, pool.end);
         let start = pool.last.filter(|at| (first..end).contains(at)).map_or(first, |at| at + 1);
         // The next one after that handed out last: one that was just given back rests.
-        let free = (start..=end).chain(first..start).find(|it| !pool.used.contains(it));
-        let address = free.ok_or_else(|| pool.exhausted())?;
-        pool.used.insert(address);
-        let before = pool.last.replace(address);
-        self.taken.push((network.clone(), address, before));
+        let mut range = (start..=end).chain(first..start);
+        let Some(address) = range.find(|it| pool.is_free(used, network, *it)) else {
+            pool.is_exhausted = true;
+            return Err(pool.shortage());
+        };
+        pool.taken.insert(address);
+        let last = pool.last.replace(address);
+        self.taken.push(Allocation { network: network.clone(), address, last });
         Ok(address.into())
     }
 
@@ -101,81 +119,52 @@ impl Ledger {
         view: &View,
         network: &NetworkId,
     ) -> Result<Ipv4Addr, Shortage> {
+        let used = self.used;
         let pool = self.pool(view, network)?;
-        let mut range = u32::from(pool.net.network()) + 1..pool.first;
-        let free = range.find(|address| !pool.used.contains(address));
-        let address = free.ok_or_else(|| pool.exhausted())?;
-        pool.used.insert(address);
+        let first = pool.next_node.unwrap_or(u32::from(pool.net.network()) + 1);
+        let free = (first..pool.first).find(|address| pool.is_free(used, network, *address));
+        pool.next_node = Some(free.unwrap_or(pool.first));
+        let address = free.ok_or_else(|| pool.shortage())?;
+        pool.taken.insert(address);
         Ok(address.into())
     }
 
-    /// The present point, for [`Ledger::undo`].
-    pub(super) fn mark(&self) -> Mark {
-        Mark(self.taken.len())
+    /// How much services and tasks have taken so far, for [`AddressPools::undo`].
+    pub(super) fn taken(&self) -> usize {
+        self.taken.len()
     }
 
-    /// Gives back what services and tasks took since `mark`.
-    pub(super) fn undo(&mut self, mark: Mark) {
-        for (network, address, last) in self.taken.drain(mark.0..).rev() {
-            if let Some(pool) = self.pools.as_mut().and_then(|pools| pools.get_mut(&network)) {
-                pool.used.remove(&address);
+    /// Gives back what services and tasks took since they had taken so much.
+    pub(super) fn undo(&mut self, taken: usize) {
+        for Allocation { network, address, last } in self.taken.drain(taken..).rev() {
+            if let Some(pool) = self.pools.get_mut(&network) {
+                pool.taken.remove(&address);
                 pool.last = last;
+                pool.is_exhausted = false;
             }
         }
     }
 
     /// Writes which address was handed out last.
-    pub(super) fn keep(self, draft: &mut Draft<'_>) {
+    pub(super) fn keep(self, planning: &mut Planning<'_>) {
         let last: BTreeMap<NetworkId, u32> =
-            self.taken.into_iter().map(|(network, address, _)| (network, address)).collect();
+            self.taken.into_iter().map(|it| (it.network, it.address)).collect();
         for (network, address) in last {
-            draft.tx.edit_network(&network, |network| network.last_address = Some(address.into()));
+            let address = Some(address.into());
+            planning.tx.edit_network(&network, |network| network.last_address = address);
         }
     }
 
     fn pool(&mut self, view: &View, id: &NetworkId) -> Result<&mut Pool, Shortage> {
-        let pools = self.pools.get_or_insert_with(|| read(view, self.now));
-        match pools.get_mut(id) {
-            Some(pool) => Ok(pool),
-            None => Err(match view.network(id).filter(|network| !network.removed) {
-                Some(network) => Shortage::no_subnet(network),
-                None => Shortage::NoNetwork(id.clone()),
-            }),
+        if !self.pools.contains_key(id) {
+            let Some(network) = view.network(id).filter(|network| !network.removed) else {
+                return Err(Shortage::NoNetwork(id.clone()));
+            };
+            let pool = Pool::new(network).ok_or_else(|| Shortage::no_subnet(network))?;
+            self.pools.insert(id.clone(), pool);
         }
+        self.pools.get_mut(id).ok_or_else(|| Shortage::NoNetwork(id.clone()))
     }
-}
-
-/// Reads what is taken in every network that has a subnet.
-fn read(view: &View, now: Timestamp) -> BTreeMap<NetworkId, Pool> {
-    let mut pools: BTreeMap<NetworkId, Pool> = view
-        .networks()
-        .filter(|network| !network.removed)
-        .filter_map(|network| Some((network.id.clone(), Pool::new(network)?)))
-        .collect();
-    let mut hold = |network: &NetworkId, address: Ipv4Addr| {
-        if let Some(pool) = pools.get_mut(network) {
-            pool.used.insert(address.into());
-        }
-    };
-    let ingress = view.ingress_network().map(|network| &network.id);
-    if let Some(ingress) = ingress {
-        for address in view.nodes().filter_map(|node| node.ingress_address) {
-            hold(ingress, address);
-        }
-    }
-    for vip in view.services().flat_map(|service| &service.vips) {
-        hold(&vip.network, vip.address);
-    }
-    let holds = |task: &&Arc<Task>| task.occupies() || lingers(view, now, task);
-    for task in view.tasks().filter(holds) {
-        for attachment in &task.attachments {
-            hold(&attachment.network, attachment.address);
-        }
-        if let (Some(ingress), Some(address)) = (ingress, task.ingress_address) {
-            hold(ingress, address);
-        }
-    }
-    pools
 }
 
 impl Pool {
@@ -187,8 +176,8 @@ impl Pool {
             return None;
         }
         let (base, broadcast) = (u32::from(net.network()), u32::from(net.broadcast()));
-        let mut used = BTreeSet::from([subnet.gateway.into()]);
-        used.extend(network.spec.aux_addresses.values().map(|address| u32::from(*address)));
+        let mut taken = BTreeSet::from([subnet.gateway.into()]);
+        taken.extend(network.spec.aux_addresses.values().map(|address| u32::from(*address)));
         let (mut first, mut end) = (base + 1, broadcast - 1);
         if let Some(range) = network.spec.ip_range {
             first = first.max(range.network().into());
@@ -197,14 +186,22 @@ impl Pool {
         if network.spec.ingress {
             first = base + INGRESS_NODES.min((broadcast - base).div_ceil(2));
             // The next hop that the mesh's routes name; nobody has it.
-            used.insert(broadcast - 1);
+            taken.insert(broadcast - 1);
         }
         let last = network.last_address.map(u32::from);
         let (name, range) = (network.spec.name.clone(), network.spec.ip_range);
-        Some(Self { name, net, range, first, end, used, last })
+        let is_mesh = network.spec.ingress;
+        let (next_node, is_exhausted) = (None, false);
+        Some(Self { name, net, range, first, end, is_mesh, taken, last, next_node, is_exhausted })
     }
 
-    fn exhausted(&self) -> Shortage {
+    fn is_free(&self, used: &Addresses, network: &NetworkId, address: u32) -> bool {
+        let ip = IpAddr::V4(address.into());
+        let is_used = used.is_used(network, ip) || (self.is_mesh && used.is_used_in_mesh(ip));
+        !is_used && !self.taken.contains(&address)
+    }
+
+    fn shortage(&self) -> Shortage {
         Shortage::Exhausted(self.name.clone(), self.range.unwrap_or(self.net))
     }
 }

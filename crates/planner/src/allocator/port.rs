@@ -1,6 +1,6 @@
 //! Published ports.
 
-use crate::Draft;
+use crate::Planning;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{View, rules};
@@ -47,32 +47,33 @@ pub fn port_conflict(
 }
 
 /// Gives services the ports of their specs, and numbers where the user chose none.
-pub(crate) fn allocate(draft: &mut Draft<'_>) {
-    let unsettled = |service: &&Arc<Service>| !is_settled(service);
-    let mut services: Vec<Arc<Service>> = draft.tx.services().filter(unsettled).cloned().collect();
+pub(crate) fn allocate(planning: &mut Planning<'_>, services: &BTreeSet<ServiceId>) {
+    let services = services.iter().filter_map(|service| planning.tx.service(service));
+    let unsettled = services.filter(|service| !is_settled(service));
+    let mut services: Vec<Arc<Service>> = unsettled.cloned().collect();
     if services.is_empty() {
         return;
     }
     // Whoever was there first has the port.
     services.sort_by_key(|service| service.meta.created_at);
-    let mut taken = Taken::read(&draft.tx);
+    let mut taken = Taken::read(&planning.tx);
     for service in services {
         let ports = match ports(&service, &taken) {
             Ok(ports) => ports,
             Err(error) => {
-                draft.port_errors.insert(service.id.clone(), error);
+                planning.port_errors.insert(service.id.clone(), error);
                 kept(&service)
             }
         };
         taken.add(&service, &ports);
         if service.ports != ports {
-            draft.tx.edit_service(&service.id, |service| service.ports = ports);
+            planning.tx.edit_service(&service.id, |service| service.ports = ports);
         }
     }
 }
 
 /// Says whether a service has the ports of its spec.
-fn is_settled(service: &Service) -> bool {
+pub(crate) fn is_settled(service: &Service) -> bool {
     let (has, asked) = (&service.ports, &service.spec.endpoint.ports);
     has.len() == asked.len() && has.iter().zip(asked).all(|(has, asked)| answers(has, asked))
 }

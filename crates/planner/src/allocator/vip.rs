@@ -1,49 +1,51 @@
 //! Virtual addresses of services.
 
-use super::attach::in_mesh;
-use super::ipam::{Ledger, Shortage};
-use crate::Draft;
+use super::ipam::{AddressPools, Shortage};
+use crate::Planning;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::View;
-use types::{EndpointMode, NetworkId, Service, Vip};
+use types::{EndpointMode, NetworkId, PublishedPort, Service, ServiceId, Vip};
 
 /// Gives back the addresses on networks that a service's spec does not name any more.
-pub(super) fn release(draft: &mut Draft<'_>) {
-    let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
-    for service in services {
-        let wanted = wanted(&draft.tx, &service);
-        let there = |id: &NetworkId| draft.tx.network(id).is_some_and(|network| !network.removed);
+pub(super) fn release(planning: &mut Planning<'_>, services: &BTreeSet<ServiceId>) {
+    for service in those(planning, services) {
+        let wanted = wanted(&planning.tx, &service);
+        let there =
+            |id: &NetworkId| planning.tx.network(id).is_some_and(|network| !network.removed);
         let kept: BTreeSet<NetworkId> = wanted.into_iter().filter(there).collect();
         let keep = |vip: &Vip| kept.contains(&vip.network);
         if !service.vips.iter().all(keep) {
-            draft.tx.edit_service(&service.id, |service| service.vips.retain(keep));
+            planning.tx.edit_service(&service.id, |service| service.vips.retain(keep));
         }
     }
 }
 
 /// Gives services an address on each network of their spec, and writes what could not be given.
 /// Those on the ingress network come last, from [`allocate_in_mesh`].
-pub(super) fn allocate(draft: &mut Draft<'_>, ledger: &mut Ledger) {
-    let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
-    for service in services {
-        let mut error = draft.port_errors.get(&service.id).cloned().unwrap_or_default();
+pub(super) fn allocate(
+    planning: &mut Planning<'_>,
+    pools: &mut AddressPools<'_>,
+    services: &BTreeSet<ServiceId>,
+) {
+    for service in those(planning, services) {
+        let mut error = planning.port_errors.get(&service.id).cloned().unwrap_or_default();
         let mut vips = Vec::new();
-        for network in wanted(&draft.tx, &service) {
+        for network in wanted(&planning.tx, &service) {
             match service.vips.iter().find(|vip| vip.network == network) {
                 Some(vip) => vips.push(vip.clone()),
-                None if is_ingress(&draft.tx, &network) => {}
-                None => match take(draft, ledger, &network) {
+                None if is_ingress(&planning.tx, &network) => {}
+                None => match take(planning, pools, &network) {
                     Ok(vip) => vips.push(vip),
                     Err(shortage) => error = shortage.to_string(),
                 },
             }
         }
         if error.is_empty() {
-            error = unknown_network(draft, &service).unwrap_or_default();
+            error = unknown_network(planning, &service).unwrap_or_default();
         }
         if service.vips != vips || service.allocation_error != error {
-            draft.tx.edit_service(&service.id, |service| {
+            planning.tx.edit_service(&service.id, |service| {
                 service.vips = vips;
                 service.allocation_error = error;
             });
@@ -53,18 +55,21 @@ pub(super) fn allocate(draft: &mut Draft<'_>, ledger: &mut Ledger) {
 
 /// Gives services that publish ports in the mesh an address on the ingress network. Nothing is sent
 /// there: tasks come first, and a service for which there is none says so and runs without.
-pub(super) fn allocate_in_mesh(draft: &mut Draft<'_>, ledger: &mut Ledger) {
-    let Some(ingress) = draft.tx.ingress_network().map(|network| network.id.clone()) else {
+pub(super) fn allocate_in_mesh(
+    planning: &mut Planning<'_>,
+    pools: &mut AddressPools<'_>,
+    services: &BTreeSet<ServiceId>,
+) {
+    let Some(ingress) = planning.tx.ingress_network().map(|network| network.id.clone()) else {
         return;
     };
-    let lacks = |service: &&Arc<Service>| {
-        wanted(&draft.tx, service).contains(&ingress)
-            && service.vips.iter().all(|vip| vip.network != ingress)
-    };
-    let services: Vec<Arc<Service>> = draft.tx.services().filter(lacks).cloned().collect();
-    for service in services {
-        let taken = take(draft, ledger, &ingress);
-        draft.tx.edit_service(&service.id, |service| match taken {
+    for service in those(planning, services) {
+        let has = service.vips.iter().any(|vip| vip.network == ingress);
+        if has || !wanted(&planning.tx, &service).contains(&ingress) {
+            continue;
+        }
+        let taken = take(planning, pools, &ingress);
+        planning.tx.edit_service(&service.id, |service| match taken {
             Ok(vip) => service.vips.push(vip),
             Err(shortage) if service.allocation_error.is_empty() => {
                 service.allocation_error =
@@ -76,13 +81,29 @@ pub(super) fn allocate_in_mesh(draft: &mut Draft<'_>, ledger: &mut Ledger) {
     }
 }
 
+fn those(planning: &Planning<'_>, services: &BTreeSet<ServiceId>) -> Vec<Arc<Service>> {
+    services.iter().filter_map(|service| planning.tx.service(service)).cloned().collect()
+}
+
+/// Says whether a service is to have an address that it has not.
+pub(super) fn lacks(view: &View, service: &ServiceId) -> bool {
+    view.service(service).is_some_and(|service| {
+        let has = |network: &NetworkId| service.vips.iter().any(|vip| vip.network == *network);
+        !wanted(view, service).iter().all(has)
+    })
+}
+
 fn is_ingress(view: &View, network: &NetworkId) -> bool {
     view.ingress_network().is_some_and(|ingress| ingress.id == *network)
 }
 
-fn take(draft: &Draft<'_>, ledger: &mut Ledger, network: &NetworkId) -> Result<Vip, Shortage> {
-    let address = ledger.take(&draft.tx, network)?;
-    let subnet = draft.tx.network(network).and_then(|network| network.subnet);
+fn take(
+    planning: &Planning<'_>,
+    pools: &mut AddressPools<'_>,
+    network: &NetworkId,
+) -> Result<Vip, Shortage> {
+    let address = pools.take(&planning.tx, network)?;
+    let subnet = planning.tx.network(network).and_then(|network| network.subnet);
     let prefix = subnet.map_or(32, |subnet| subnet.net.prefix_len());
     Ok(Vip { network: network.clone(), address, prefix })
 }
@@ -96,7 +117,7 @@ fn wanted(view: &View, service: &Service) -> Vec<NetworkId> {
         EndpointMode::Vip => {
             let mut seen = BTreeSet::new();
             let targets = service.spec.task.networks.iter().map(|network| network.target.clone());
-            let in_mesh = service.spec.endpoint.ports.iter().any(in_mesh);
+            let in_mesh = service.spec.endpoint.ports.iter().any(PublishedPort::in_mesh);
             let ingress = view.ingress_network().filter(|_| in_mesh).map(|it| it.id.clone());
             targets.chain(ingress).filter(|target| seen.insert(target.clone())).collect()
         }
@@ -104,13 +125,13 @@ fn wanted(view: &View, service: &Service) -> Vec<NetworkId> {
 }
 
 /// What a service without virtual addresses is told of a network that is not there.
-fn unknown_network(draft: &Draft<'_>, service: &Service) -> Option<String> {
+fn unknown_network(planning: &Planning<'_>, service: &Service) -> Option<String> {
     service
         .spec
         .task
         .networks
         .iter()
-        .find(|wish| draft.tx.network(&wish.target).is_none_or(|network| network.removed))
+        .find(|wish| planning.tx.network(&wish.target).is_none_or(|network| network.removed))
         .map(|network| Shortage::NoNetwork(network.target.clone()).to_string())
 }
 

@@ -1,13 +1,13 @@
 //! Networks: an identifier on the wire and a subnet.
 
-use crate::Draft;
-use crate::orchestrator::lingers;
+use crate::Planning;
+use crate::index::Index;
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use store::View;
-use types::{Network, NetworkId, Subnet};
+use types::{Network, Subnet};
 
 /// 4096 is the ingress network's.
 const FIRST_VNI: u32 = 4097;
@@ -37,46 +37,31 @@ fn overlaps(one: Ipv4Net, other: Ipv4Net) -> bool {
 }
 
 /// Lets go of networks that users removed and no node may carry any more.
-pub(super) fn release(draft: &mut Draft<'_>) {
-    let removed: Vec<NetworkId> = draft
-        .tx
-        .networks()
-        .filter(|network| network.removed)
-        .map(|network| network.id.clone())
-        .collect();
-    if removed.is_empty() {
-        return;
-    }
-    let holders =
-        draft.tx.tasks().filter(|task| task.occupies() || lingers(&draft.tx, draft.now, task));
-    let held: BTreeSet<NetworkId> =
-        holders.flat_map(|task| &task.attachments).map(|it| it.network.clone()).collect();
-    for network in removed.iter().filter(|network| !held.contains(*network)) {
-        draft.tx.remove_network(network);
+pub(super) fn release(planning: &mut Planning<'_>, index: &Index) {
+    for network in index.removed.iter().filter(|network| !index.addresses.has_tasks(network)) {
+        planning.tx.remove_network(network);
     }
 }
 
 /// Gives each network a VNI and a subnet. One for which there is none stays without; the services
 /// that want it say so.
-pub(super) fn allocate(draft: &mut Draft<'_>) {
-    let incomplete = |network: &&Arc<Network>| {
-        !network.removed && (network.vni == 0 || network.subnet.is_none())
-    };
-    let mut networks: Vec<Arc<Network>> = draft.tx.networks().filter(incomplete).cloned().collect();
+pub(super) fn allocate(planning: &mut Planning<'_>, index: &Index) {
+    let incomplete = index.incomplete.iter().filter_map(|id| planning.tx.network(id));
+    let mut networks: Vec<Arc<Network>> = incomplete.cloned().collect();
     networks.sort_by_key(|network| network.meta.created_at);
     for network in networks {
         let mut vni = network.vni;
         if vni == 0 {
-            vni = free_vni(&draft.tx).unwrap_or(0);
-            if let Some(ingress) = draft.tx.ingress_network().map(|it| it.id.clone()) {
-                draft.tx.edit_network(&ingress, |ingress| ingress.last_vni = vni);
+            vni = free_vni(&planning.tx).unwrap_or(0);
+            if let Some(ingress) = planning.tx.ingress_network().map(|it| it.id.clone()) {
+                planning.tx.edit_network(&ingress, |ingress| ingress.last_vni = vni);
             }
         }
         let subnet = network.subnet.or_else(|| match network.spec.subnet {
-            Some(asked) => is_free(&draft.tx, &network, asked.net).then_some(asked),
-            None => free_subnet(&draft.tx, &network),
+            Some(asked) => is_free(&planning.tx, &network, asked.net).then_some(asked),
+            None => free_subnet(&planning.tx, &network),
         });
-        draft.tx.edit_network(&network.id, |network| {
+        planning.tx.edit_network(&network.id, |network| {
             network.vni = vni;
             network.subnet = subnet;
         });

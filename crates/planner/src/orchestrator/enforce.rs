@@ -1,25 +1,29 @@
 //! Tasks that cannot stay where they are: their node is lost, is drained, or does not fulfil their
 //! constraints any more.
 
-use super::slot::{Slot, keeps_tasks, matches, slots};
+use super::slot::{Slot, Slots, keeps_tasks, matches};
 use super::{Start, create};
-use crate::Draft;
+use crate::Planning;
+use std::sync::Arc;
 use store::View;
 use types::{DesiredState, Service, Task};
 
 /// Gives up tasks that cannot stay where they are. Those of a replicated service start elsewhere at
 /// once: it is the node's fault, so neither delay nor policy apply.
-pub(crate) fn enforce(draft: &mut Draft<'_>, service: &Service) {
-    for (slot, held) in slots(&draft.tx, service) {
-        let (displaced, staying): (Vec<_>, Vec<_>) =
-            held.wanted.iter().partition(|task| is_displaced(&draft.tx, service, task));
-        for task in &displaced {
-            draft.want(&task.id, DesiredState::Shutdown);
+pub(crate) fn enforce(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+    for (slot, tasks) in slots.iter_mut() {
+        if planning.is_full() {
+            return;
         }
+        let is_displaced = |task: &&Arc<Task>| is_displaced(&planning.tx, service, task);
+        let displaced: Vec<Arc<Task>> = tasks.wanted.iter().filter(is_displaced).cloned().collect();
         let replace = match slot {
-            Slot::Number(_) => staying.is_empty(),
+            Slot::Number(_) => displaced.len() == tasks.wanted.len(),
             Slot::Node(_) => false,
         };
+        for task in &displaced {
+            tasks.want(planning, &task.id, DesiredState::Shutdown);
+        }
         if let Some(task) = displaced.last().filter(|_| replace) {
             // One that waited for its restart goes on waiting.
             let start = Start {
@@ -28,7 +32,7 @@ pub(crate) fn enforce(draft: &mut Draft<'_>, service: &Service) {
                 restarts: task.restarts.clone(),
                 ..Start::now()
             };
-            create(draft, service, &slot, start);
+            create(planning, service, (slot, tasks), start);
         }
     }
 }

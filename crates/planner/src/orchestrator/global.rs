@@ -1,31 +1,32 @@
 //! Global services: one task on every node that may run it.
 
-use super::slot::{Slot, matches, slots, takes_tasks};
+use super::slot::{Slot, Slots, matches, takes_tasks};
 use super::{Start, create};
-use crate::Draft;
-use types::{DesiredState, Node, NodeId, Service};
+use crate::Planning;
+use types::{DesiredState, Node, Service, TaskId};
 
 /// Makes a task for each node that may run one and has none, and stops those on nodes that do not
 /// fulfil the service's constraints.
-pub(crate) fn reconcile(draft: &mut Draft<'_>, service: &Service) {
-    let slots = slots(&draft.tx, service);
+pub(crate) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
     let fits = |node: &Node| matches(node, &service.spec.task.placement);
-    let missing: Vec<NodeId> = draft
-        .tx
-        .nodes()
-        .filter(|node| takes_tasks(node) && fits(node))
-        .filter(|node| {
-            slots.get(&Slot::Node(node.id.clone())).is_none_or(|held| held.wanted.is_empty())
-        })
-        .map(|node| node.id.clone())
-        .collect();
-    for node in missing {
-        create(draft, service, &Slot::Node(node), Start::now());
+    let free = |slot: &Slot| slots.get(slot).is_none_or(|tasks| tasks.wanted.is_empty());
+    let nodes = planning.tx.nodes().filter(|node| takes_tasks(node) && fits(node));
+    let missing = nodes.map(|node| Slot::Node(node.id.clone())).filter(free);
+    let missing: Vec<Slot> = missing.take(planning.room()).collect();
+    for slot in missing {
+        let tasks = slots.entry(slot.clone()).or_default();
+        create(planning, service, (&slot, tasks), Start::now());
     }
-    for task in slots.values().flat_map(|held| &held.wanted) {
-        let node = task.node.as_ref().and_then(|node| draft.tx.node(node));
-        if !node.is_some_and(|node| fits(node)) {
-            draft.want(&task.id, DesiredState::Shutdown);
+    for tasks in slots.values_mut() {
+        let view = &planning.tx;
+        let node_fits = |node| view.node(node).is_some_and(|node| fits(node));
+        let misplaced = tasks.wanted.iter().filter(|it| !it.node.as_ref().is_some_and(node_fits));
+        let misplaced: Vec<TaskId> = misplaced.map(|task| task.id.clone()).collect();
+        for task in misplaced {
+            if planning.is_full() {
+                return;
+            }
+            tasks.want(planning, &task, DesiredState::Shutdown);
         }
     }
 }

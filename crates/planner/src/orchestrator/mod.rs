@@ -1,6 +1,6 @@
 //! Which tasks exist, and what is wanted of each.
 //!
-//! Start with [`orchestrate`]: for each service, tasks that cannot stay where they are, tasks that
+//! Start with [`orchestrate`]: for a service, tasks that cannot stay where they are, tasks that
 //! ended, tasks too many or too few, tasks of an old spec, and tasks whose time has come. A slot is
 //! the unit of all of it: a number in a replicated service, a node in a global one.
 
@@ -12,32 +12,45 @@ mod restart;
 pub(crate) mod slot;
 pub(crate) mod update;
 
-pub(crate) use reap::lingers;
+pub(crate) use reap::lingers_until;
 pub use replicated::REPLICAS_MAX;
 
-use crate::Draft;
-use slot::Slot;
+use crate::Planning;
+use slot::{Slot, SlotTasks, Slots, slots};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{DesiredState, Service, ServiceMode, Task, TaskId, TaskState, TaskStatus, Timestamp};
+use types::{
+    DesiredState, Service, ServiceId, ServiceMode, Task, TaskId, TaskState, TaskStatus, Timestamp,
+};
 
-/// Decides which tasks exist and what is wanted of each.
-pub(crate) fn orchestrate(draft: &mut Draft<'_>) {
-    reap::forget_lost(draft);
-    let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
-    for service in &services {
-        enforce::enforce(draft, service);
-        restart::restart(draft, service);
-        match service.spec.mode {
-            ServiceMode::Replicated { replicas } => {
-                replicated::reconcile(draft, service, replicas);
-            }
-            ServiceMode::Global => global::reconcile(draft, service),
-        }
-        update::advance(draft, service);
-        restart::release(draft, service);
+/// Decides which tasks of a service exist and what is wanted of each. Of a service that was removed
+/// there may be tasks, too. Stops where the plan is full: the rest is for the next one.
+pub(crate) fn orchestrate(planning: &mut Planning<'_>, service: &ServiceId) {
+    reap::forget_lost(planning, service);
+    let mut slots = Slots::new();
+    if let Some(service) = planning.tx.service(service).cloned() {
+        slots = self::slots(&planning.tx, &service);
+        reconcile(planning, &service, &mut slots);
     }
-    reap::reap(draft);
+    if !planning.is_full() {
+        reap::reap(planning, service, &slots);
+    }
+}
+
+fn reconcile(planning: &mut Planning<'_>, service: &Arc<Service>, slots: &mut Slots) {
+    type Step = fn(&mut Planning<'_>, &Service, &mut Slots);
+    let scale: Step = match service.spec.mode {
+        ServiceMode::Replicated { .. } => replicated::reconcile,
+        ServiceMode::Global => global::reconcile,
+    };
+    let steps: [Step; 5] =
+        [enforce::enforce, restart::restart, scale, update::advance, restart::release];
+    for step in steps {
+        if planning.is_full() {
+            return;
+        }
+        step(planning, service, slots);
+    }
 }
 
 /// When a new task starts.
@@ -62,19 +75,25 @@ impl Start {
 }
 
 /// Makes a task of the service's present spec.
-fn create(draft: &mut Draft<'_>, service: &Service, slot: &Slot, start: Start) {
+fn create(
+    planning: &mut Planning<'_>,
+    service: &Service,
+    (slot, tasks): (&Slot, &mut SlotTasks),
+    start: Start,
+) {
     let (number, node) = match slot {
         Slot::Number(number) => (*number, None),
         Slot::Node(node) => (0, Some(node.clone())),
     };
     let status = TaskStatus {
         state: TaskState::New,
-        since: draft.now,
+        since: planning.now,
         message: "created".to_owned(),
         ..TaskStatus::default()
     };
-    draft.tx.put_task(Task {
-        id: TaskId::draw(draft.ids),
+    let id = TaskId::draw(planning.ids);
+    planning.put_task(Task {
+        id: id.clone(),
         service: service.id.clone(),
         service_name: service.spec.name.clone(),
         service_labels: service.spec.labels.clone(),
@@ -88,4 +107,7 @@ fn create(draft: &mut Draft<'_>, service: &Service, slot: &Slot, start: Start) {
         restarts: start.restarts,
         ..Task::default()
     });
+    if let Some(task) = planning.tx.task(&id) {
+        tasks.insert(Arc::clone(task));
+    }
 }

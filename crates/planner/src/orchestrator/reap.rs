@@ -1,41 +1,50 @@
 //! Records of tasks that nobody needs any more.
 
-use super::slot::{Slot, is_down, slots};
-use crate::Draft;
+use super::slot::{Slots, is_down};
+use crate::Planning;
 use std::sync::Arc;
 use std::time::Duration;
 use store::View;
-use types::{DesiredState, Service, ServiceMode, Task, TaskId, TaskState, Timestamp};
+use types::{DesiredState, ServiceId, ServiceMode, Task, TaskId, TaskState, Timestamp};
 
-/// Forgets tasks whose node was removed: nothing will ever be heard of them. Tasks whose service
-/// was removed are to go.
-pub(crate) fn forget_lost(draft: &mut Draft<'_>) {
+/// Forgets tasks of a service whose node was removed: nothing will ever be heard of them. Those of
+/// a service that was removed are to go.
+pub(crate) fn forget_lost(planning: &mut Planning<'_>, service: &ServiceId) {
     let (mut lost, mut ownerless) = (Vec::new(), Vec::new());
-    for task in draft.tx.tasks() {
-        if task.node.as_ref().is_some_and(|node| draft.tx.node(node).is_none()) {
+    let is_gone = planning.tx.service(service).is_none();
+    for task in planning.tx.tasks_of_service(service) {
+        if task.node.as_ref().is_some_and(|node| planning.tx.node(node).is_none()) {
             lost.push(task.id.clone());
-        } else if task.desired < DesiredState::Remove && draft.tx.service(&task.service).is_none() {
+        } else if is_gone && task.desired < DesiredState::Remove {
             ownerless.push(task.id.clone());
         }
     }
-    for task in lost {
-        draft.tx.remove_task(&task);
-    }
+    remove(planning, lost);
     for task in ownerless {
-        draft.want(&task, DesiredState::Remove);
+        if planning.is_full() {
+            return;
+        }
+        planning.want(&task, DesiredState::Remove);
     }
 }
 
-/// Removes the records of tasks that are to go and have gone, and of history beyond the limit.
-pub(crate) fn reap(draft: &mut Draft<'_>) {
-    let is_gone = |task: &&Arc<Task>| is_gone(&draft.tx, draft.now, task);
-    let gone: Vec<TaskId> = draft.tx.tasks().filter(is_gone).map(|task| task.id.clone()).collect();
-    let services: Vec<_> = draft.tx.services().cloned().collect();
-    let old = services.iter().flat_map(|service| old_history(draft, service));
-    for task in gone.into_iter().chain(old.collect::<Vec<_>>()) {
-        draft.tx.remove_task(&task);
+/// Removes the records of a service's tasks that are to go and have gone, and of history beyond the
+/// limit.
+pub(crate) fn reap(planning: &mut Planning<'_>, service: &ServiceId, slots: &Slots) {
+    let is_gone = |task: &&Arc<Task>| is_gone(&planning.tx, planning.now, task);
+    let gone = planning.tx.tasks_of_service(service).filter(is_gone).map(|task| task.id.clone());
+    let gone: Vec<TaskId> = gone.chain(old_history(planning, service, slots)).collect();
+    remove(planning, gone);
+    watch(planning, service);
+}
+
+fn remove(planning: &mut Planning<'_>, tasks: Vec<TaskId>) {
+    for task in tasks {
+        if planning.is_full() {
+            return;
+        }
+        planning.remove_task(&task);
     }
-    watch(draft);
 }
 
 fn is_gone(view: &View, now: Timestamp, task: &Task) -> bool {
@@ -53,11 +62,12 @@ const BACK: Duration = Duration::from_mins(1);
 
 /// Says whether a task that was given up may still run on its node, and use its addresses: the node
 /// is away, or has not been back for long. Nothing more is reported of such a task.
-pub(crate) fn lingers(view: &View, now: Timestamp, task: &Task) -> bool {
+fn lingers(view: &View, now: Timestamp, task: &Task) -> bool {
     lingers_until(view, task).is_some_and(|end| now < end)
 }
 
-fn lingers_until(view: &View, task: &Task) -> Option<Timestamp> {
+/// Until when a task that was given up may still run: the far future while its node is away.
+pub(crate) fn lingers_until(view: &View, task: &Task) -> Option<Timestamp> {
     let has_addresses = !task.attachments.is_empty() || task.ingress_address.is_some();
     let given_up = task.status.state == TaskState::Orphaned && has_addresses;
     let node = task.node.as_ref().filter(|_| given_up).and_then(|node| view.node(node))?;
@@ -71,31 +81,32 @@ fn lingers_until(view: &View, task: &Task) -> Option<Timestamp> {
 }
 
 /// Asks for another plan when nodes that are back have let go of what they carried.
-fn watch(draft: &mut Draft<'_>) {
-    let ends = draft.tx.tasks().filter_map(|task| lingers_until(&draft.tx, task));
-    let next = ends.filter(|end| draft.now < *end && *end < Timestamp(i64::MAX)).min();
+fn watch(planning: &mut Planning<'_>, service: &ServiceId) {
+    let tasks = planning.tx.tasks_of_service(service);
+    let ends = tasks.filter_map(|task| lingers_until(&planning.tx, task));
+    let next = ends.filter(|end| planning.now < *end && *end < Timestamp(i64::MAX)).min();
     if let Some(next) = next {
-        draft.wake_at(next);
+        planning.wake_at(next);
     }
 }
 
-fn old_history(draft: &Draft<'_>, service: &Service) -> Vec<TaskId> {
-    let limit = draft.tx.cluster().map_or(5, |cluster| cluster.spec.task_history_limit);
+fn old_history(planning: &Planning<'_>, service: &ServiceId, slots: &Slots) -> Vec<TaskId> {
+    let (view, now) = (&planning.tx, planning.now);
+    let Some(mode) = view.service(service).map(|service| service.spec.mode) else {
+        return Vec::new();
+    };
+    let limit = view.cluster().map_or(5, |cluster| cluster.spec.task_history_limit);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut old = Vec::new();
-    for (slot, held) in slots(&draft.tx, service) {
+    for tasks in slots.values().filter(|tasks| !tasks.history.is_empty()) {
         // A slot that was scaled away takes its history with it.
-        let keep = match (service.spec.mode, slot) {
-            (ServiceMode::Replicated { .. }, _) if held.wanted.is_empty() => 0,
-            (
-                ServiceMode::Replicated { .. } | ServiceMode::Global,
-                Slot::Number(_) | Slot::Node(_),
-            ) => limit,
+        let keep = match mode {
+            ServiceMode::Replicated { .. } if tasks.wanted.is_empty() => 0,
+            ServiceMode::Replicated { .. } | ServiceMode::Global => limit,
         };
-        let history: Vec<_> =
-            held.history.iter().filter(|task| !lingers(&draft.tx, draft.now, task)).collect();
-        let count = history.len().saturating_sub(keep);
-        old.extend(history.into_iter().take(count).map(|task| task.id.clone()));
+        let history = || tasks.history.iter().filter(|task| !lingers(view, now, task));
+        let count = history().count().saturating_sub(keep);
+        old.extend(history().take(count).map(|task| task.id.clone()));
     }
     old
 }

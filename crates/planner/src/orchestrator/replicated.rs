@@ -1,29 +1,40 @@
 //! Replicated services: as many slots as the user wants.
 
-use super::slot::{Held, Slot, slots};
+use super::slot::{Slot, SlotTasks, Slots};
 use super::{Start, create};
-use crate::Draft;
-use std::collections::BTreeMap;
-use types::{DesiredState, NodeId, Service};
+use crate::Planning;
+use std::collections::{BTreeMap, BinaryHeap};
+use types::{DesiredState, NodeId, Service, ServiceMode, TaskId};
 
 /// No service gets more tasks than this: a slip of the finger must not fill the managers' memory.
 pub const REPLICAS_MAX: u64 = 20_000;
 
 /// Makes tasks for free slots, or takes away slots that are too many.
-pub(crate) fn reconcile(draft: &mut Draft<'_>, service: &Service, replicas: u64) {
-    let mut slots = slots(&draft.tx, service);
-    slots.retain(|_, held| !held.wanted.is_empty());
-    let replicas = usize::try_from(replicas.min(REPLICAS_MAX)).unwrap_or(usize::MAX);
-    if slots.len() < replicas {
-        let free = (1..).map(Slot::Number).filter(|slot| !slots.contains_key(slot));
-        for slot in free.take(replicas - slots.len()) {
-            create(draft, service, &slot, Start::now());
+pub(crate) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+    let replicas = match service.spec.mode {
+        ServiceMode::Replicated { replicas } => replicas.min(REPLICAS_MAX),
+        ServiceMode::Global => return,
+    };
+    let replicas = usize::try_from(replicas).unwrap_or(usize::MAX);
+    let filled = slots.values().filter(|tasks| !tasks.wanted.is_empty()).count();
+    if filled < replicas {
+        let free = |slot: &Slot| slots.get(slot).is_none_or(|tasks| tasks.wanted.is_empty());
+        let free = (1..).map(Slot::Number).filter(free);
+        let free: Vec<Slot> = free.take(planning.room().min(replicas - filled)).collect();
+        for slot in free {
+            let tasks = slots.entry(slot.clone()).or_default();
+            create(planning, service, (&slot, tasks), Start::now());
         }
         return;
     }
-    for held in surplus(&slots, slots.len() - replicas) {
-        for task in &held.wanted {
-            draft.want(&task.id, DesiredState::Remove);
+    for slot in surplus(slots, filled - replicas) {
+        if planning.is_full() {
+            return;
+        }
+        let Some(tasks) = slots.get_mut(&slot) else { continue };
+        let wanted: Vec<TaskId> = tasks.wanted.iter().map(|task| task.id.clone()).collect();
+        for task in wanted {
+            tasks.want(planning, &task, DesiredState::Remove);
         }
     }
 }
@@ -31,41 +42,48 @@ pub(crate) fn reconcile(draft: &mut Draft<'_>, service: &Service, replicas: u64)
 /// Chooses the slots to give up: first those without a node or without a task that may ever run
 /// again, then from the fullest node, and there a task that does not run yet: that costs no
 /// capacity.
-fn surplus(slots: &BTreeMap<Slot, Held>, count: usize) -> Vec<&Held> {
-    let mut left: Vec<(&Slot, &Held)> = slots.iter().collect();
-    let mut crowd: BTreeMap<&NodeId, usize> = BTreeMap::new();
-    for (_, held) in &left {
-        if let Some(node) = node_of(held) {
-            *crowd.entry(node).or_default() += 1;
-        }
+fn surplus(slots: &Slots, count: usize) -> Vec<Slot> {
+    // The slots of each node; those that go last come first.
+    let mut crowds: BTreeMap<Option<&NodeId>, Vec<(bool, &Slot)>> = BTreeMap::new();
+    for (slot, tasks) in slots.iter().filter(|(_, tasks)| !tasks.wanted.is_empty()) {
+        crowds.entry(node_of(tasks)).or_default().push((!tasks.runs(), slot));
     }
-    let mut chosen = Vec::new();
-    for _ in 0..count {
-        let rank = |(slot, held): &(&Slot, &Held)| {
-            let crowd = node_of(held).and_then(|node| crowd.get(node)).copied();
-            (crowd.is_none(), crowd, !held.runs(), (*slot).clone())
-        };
-        let Some(index) = (0..left.len()).max_by_key(|index| rank(&left[*index])) else {
-            break;
-        };
-        let (_, held) = left.swap_remove(index);
-        if let Some(crowd) = node_of(held).and_then(|node| crowd.get_mut(node)) {
-            *crowd -= 1;
-        }
-        chosen.push(held);
+    for crowd in crowds.values_mut() {
+        crowd.sort_unstable();
+    }
+    let nodeless = crowds.remove(&None).unwrap_or_default();
+    let mut chosen: Vec<Slot> =
+        nodeless.iter().rev().take(count).map(|(_, slot)| (*slot).clone()).collect();
+    // The fullest node is on top; of those that are as full the one whose slot goes first.
+    let mut heap: BinaryHeap<_> = crowds.into_values().filter_map(crowd_of).collect();
+    while chosen.len() < count
+        && let Some((_, (_, slot), mut crowd)) = heap.pop()
+    {
+        chosen.push(slot.clone());
+        crowd.pop();
+        heap.extend(crowd_of(crowd));
     }
     chosen
 }
 
+/// The slots of a node with what they are chosen by: how many there are, and the one that goes first.
+fn crowd_of<T: Copy>(slots: Vec<T>) -> Option<(usize, T, Vec<T>)> {
+    Some((slots.len(), *slots.last()?, slots))
+}
+
 /// The node on which a slot's task takes room.
-fn node_of(held: &Held) -> Option<&NodeId> {
-    held.wanted.iter().find(|task| task.occupies())?.node.as_ref()
+fn node_of(tasks: &SlotTasks) -> Option<&NodeId> {
+    tasks.wanted.iter().find(|task| task.occupies())?.node.as_ref()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::testing::check;
     use expect_test::expect;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+    use types::{Task, TaskState};
 
     #[test]
     fn a_new_service_gets_a_task_for_each_slot_spread_over_the_nodes() {
@@ -167,5 +185,45 @@ mod tests {
                 ~ web.1 running remove n1
             "#]],
         );
+    }
+
+    /// Looks at all slots for each one that goes.
+    fn surplus_one_by_one(slots: &Slots, count: usize) -> Vec<Slot> {
+        let mut left: Vec<(&Slot, &SlotTasks)> = slots.iter().collect();
+        let mut chosen = Vec::new();
+        for _ in 0..count.min(slots.len()) {
+            let crowd =
+                |node: &NodeId| left.iter().filter(|it| node_of(it.1) == Some(node)).count();
+            let rank = |(slot, tasks): &(&Slot, &SlotTasks)| {
+                let crowd = node_of(tasks).map(crowd);
+                (crowd.is_none(), crowd, !tasks.runs(), (*slot).clone())
+            };
+            let index = (0..left.len()).max_by_key(|index| rank(&left[*index])).expect("one left");
+            chosen.push(left.swap_remove(index).0.clone());
+        }
+        chosen
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_same_slots_go_as_by_looking_at_all_for_each(
+            tasks in prop::collection::vec((0..5u8, 0..4u8), 0..30),
+            count in 0..40usize,
+        ) {
+            let mut slots = Slots::new();
+            for (slot, (node, state)) in (1..).zip(tasks) {
+                let mut task = Task { id: format!("t{slot}").into(), slot, ..Task::default() };
+                task.node = (node > 0).then(|| format!("n{node}").into());
+                task.status.state = match state {
+                    0 => TaskState::Starting,
+                    1 => TaskState::Failed,
+                    _ => TaskState::Running,
+                };
+                slots.entry(Slot::Number(slot)).or_default().insert(Arc::new(task));
+            }
+            prop_assert_eq!(surplus(&slots, count), surplus_one_by_one(&slots, count));
+        }
     }
 }

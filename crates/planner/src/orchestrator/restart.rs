@@ -1,9 +1,10 @@
 //! Tasks that ended by themselves, and tasks that wait for their time.
 
-use super::slot::{Held, Slot, is_down, keeps_tasks, matches, slots, takes_tasks};
+use super::slot::{Slot, SlotTasks, Slots, is_down, keeps_tasks, matches, takes_tasks};
 use super::update::{is_current, trial};
 use super::{Start, create};
-use crate::Draft;
+use crate::Planning;
+use std::sync::Arc;
 use std::time::Duration;
 use store::View;
 use types::{DesiredState, RestartCondition, Service, Task, TaskState};
@@ -13,21 +14,26 @@ const RESTARTS_KEPT: usize = 1000;
 
 /// Replaces tasks that ended by themselves, as their restart policy says. A task that is not to be
 /// restarted stays wanted and ended, and holds its slot.
-pub(crate) fn restart(draft: &mut Draft<'_>, service: &Service) {
-    for (slot, held) in slots(&draft.tx, service) {
-        for task in held.wanted.iter().filter(|task| !task.occupies()) {
-            if is_superseded(&draft.tx, service, &held, task) {
-                draft.want(&task.id, DesiredState::Shutdown);
-            } else if may_restart(task) && has_place(&draft.tx, service, &slot) {
+pub(crate) fn restart(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+    let ended = |tasks: &SlotTasks| tasks.wanted.iter().any(|task| !task.occupies());
+    for (slot, tasks) in slots.iter_mut().filter(|(_, tasks)| ended(tasks)) {
+        if planning.is_full() {
+            return;
+        }
+        let found = tasks.clone();
+        for task in found.wanted.iter().filter(|task| !task.occupies()) {
+            if is_superseded(&planning.tx, service, &found, task) {
+                tasks.want(planning, &task.id, DesiredState::Shutdown);
+            } else if may_restart(task) && has_place(&planning.tx, service, slot) {
                 // One that could not even be prepared ended before its own delay was over. The
                 // next one waits for that (`release` wakes): there is one try for each delay.
-                if task.not_before.is_some_and(|time| draft.now < time) {
+                if task.not_before.is_some_and(|time| planning.now < time) {
                     continue;
                 }
-                let is_beside = held.wanted.iter().any(|other| other.serves());
-                let start = restart_of(draft, service, (task, is_beside));
-                draft.want(&task.id, DesiredState::Shutdown);
-                create(draft, service, &slot, start);
+                let is_beside = found.wanted.iter().any(|other| other.serves());
+                let start = restart_of(planning, service, (task, is_beside));
+                tasks.want(planning, &task.id, DesiredState::Shutdown);
+                create(planning, service, (slot, tasks), start);
             }
         }
     }
@@ -36,9 +42,10 @@ pub(crate) fn restart(draft: &mut Draft<'_>, service: &Service) {
 /// Says whether another task of its slot makes an ended task needless: an update started the other
 /// one already. (The other way round, the new task ends while the old one still runs, the new one
 /// is restarted.)
-fn is_superseded(view: &View, service: &Service, held: &Held, task: &Task) -> bool {
+fn is_superseded(view: &View, service: &Service, tasks: &SlotTasks, task: &Task) -> bool {
     let current = is_current(view, service, task);
-    held.wanted
+    tasks
+        .wanted
         .iter()
         .filter(|other| other.id != task.id)
         .any(|other| !current || is_current(view, service, other))
@@ -85,14 +92,18 @@ fn recent_restarts(task: &Task) -> impl Iterator<Item = types::Timestamp> {
         .filter(move |restart| window == Duration::ZERO || end.since(*restart) < window)
 }
 
-fn restart_of(draft: &Draft<'_>, service: &Service, (task, is_beside): (&Task, bool)) -> Start {
+fn restart_of(
+    planning: &Planning<'_>,
+    service: &Service,
+    (task, is_beside): (&Task, bool),
+) -> Start {
     let trial = trial(service, is_beside);
     let policy = &task.spec.restart;
     let mut restarts = Vec::new();
     // Attempts are counted for each spec.
-    if policy.max_attempts > 0 && is_current(&draft.tx, service, task) {
+    if policy.max_attempts > 0 && is_current(&planning.tx, service, task) {
         restarts.extend(recent_restarts(task));
-        restarts.push(draft.now);
+        restarts.push(planning.now);
         restarts.drain(..restarts.len().saturating_sub(RESTARTS_KEPT));
     }
     if policy.delay == Duration::ZERO {
@@ -100,7 +111,7 @@ fn restart_of(draft: &Draft<'_>, service: &Service, (task, is_beside): (&Task, b
     }
     Start {
         desired: DesiredState::Ready,
-        not_before: Some(draft.now.after(policy.delay)),
+        not_before: Some(planning.now.after(policy.delay)),
         restarts,
         trial,
     }
@@ -108,14 +119,17 @@ fn restart_of(draft: &Draft<'_>, service: &Service, (task, is_beside): (&Task, b
 
 /// Starts tasks that were only prepared: when their delay is over, and when the tasks they replace
 /// have stopped.
-pub(crate) fn release(draft: &mut Draft<'_>, service: &Service) {
-    for (_, held) in slots(&draft.tx, service) {
-        let blocked = held.leaving.iter().any(|task| holds_back(&draft.tx, task));
-        for task in held.wanted.iter().filter(|task| task.desired == DesiredState::Ready) {
-            match task.not_before.filter(|time| draft.now < *time) {
-                Some(time) => draft.wake_at(time),
-                None if blocked || !task.occupies() => {}
-                None => draft.want(&task.id, DesiredState::Running),
+pub(crate) fn release(planning: &mut Planning<'_>, _: &Service, slots: &mut Slots) {
+    for tasks in slots.values_mut() {
+        let prepared = |task: &&Arc<Task>| task.desired == DesiredState::Ready;
+        let prepared: Vec<Arc<Task>> = tasks.wanted.iter().filter(prepared).cloned().collect();
+        let blocked = || tasks.stopping.iter().any(|task| holds_back(&planning.tx, task));
+        let blocked = !prepared.is_empty() && blocked();
+        for task in prepared {
+            match task.not_before.filter(|time| planning.now < *time) {
+                Some(time) => planning.wake_at(time),
+                None if blocked || !task.occupies() || planning.is_full() => {}
+                None => tasks.want(planning, &task.id, DesiredState::Running),
             }
         }
     }

@@ -1,54 +1,78 @@
 //! Slots: where in a service a task stands.
 
+use crate::Planning;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::View;
 pub(crate) use types::Slot;
 use types::{
     Availability, Constraint, DesiredState, Node, NodeState, Placement, Service, ServiceMode, Task,
-    TaskState, Version,
+    TaskId, TaskState, Timestamp, Version,
 };
 
+/// The slots of a service that have a task of any kind. Read once for all steps of a plan: what one
+/// step changes, the next one sees.
+pub(crate) type Slots = BTreeMap<Slot, SlotTasks>;
+
 /// The tasks of one slot, each kind from old to new.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Held {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct SlotTasks {
     /// Wanted to run, now or later. One that ended stays here when it is not restarted.
     pub(crate) wanted: Vec<Arc<Task>>,
     /// Not wanted any more, but not ended yet.
-    pub(crate) leaving: Vec<Arc<Task>>,
+    pub(crate) stopping: Vec<Arc<Task>>,
     /// Not wanted any more, and ended.
     pub(crate) history: Vec<Arc<Task>>,
 }
 
-impl Held {
+impl SlotTasks {
     /// Says whether a task that is wanted runs.
     pub(crate) fn runs(&self) -> bool {
         self.wanted.iter().any(|task| task.status.state == TaskState::Running)
     }
+
+    /// Raises what is wanted of one of these tasks.
+    pub(crate) fn want(&mut self, planning: &mut Planning<'_>, id: &TaskId, desired: DesiredState) {
+        planning.want(id, desired);
+        for kind in [&mut self.wanted, &mut self.stopping, &mut self.history] {
+            kind.retain(|task| task.id != *id);
+        }
+        if let Some(task) = planning.tx.task(id) {
+            self.insert(Arc::clone(task));
+        }
+    }
+
+    /// Takes a task in among those of its kind.
+    pub(crate) fn insert(&mut self, task: Arc<Task>) {
+        let kind = if task.is_wanted() {
+            &mut self.wanted
+        } else if task.occupies() {
+            &mut self.stopping
+        } else {
+            &mut self.history
+        };
+        let place = kind.partition_point(|other| age(other) < age(&task));
+        kind.insert(place, task);
+    }
 }
 
-/// The slots of a service that have a task of any kind.
-pub(crate) fn slots(view: &View, service: &Service) -> BTreeMap<Slot, Held> {
-    let mut tasks: Vec<&Arc<Task>> = view.tasks_of_service(&service.id).collect();
-    // A task that this plan makes has no version and no birthday yet: it is the newest.
-    tasks.sort_by_key(|task| (task.meta.version == Version(0), task.meta.created_at));
-    let mut slots: BTreeMap<Slot, Held> = BTreeMap::new();
-    for task in tasks {
+/// Where a task stands among those of its kind, from old to new. One that this plan makes has no
+/// version and no birthday yet: it is the newest.
+fn age(task: &Task) -> (bool, Timestamp, &TaskId) {
+    (task.meta.version == Version(0), task.meta.created_at, &task.id)
+}
+
+/// Reads the slots of a service.
+pub(crate) fn slots(view: &View, service: &Service) -> Slots {
+    let mut slots = Slots::new();
+    for task in view.tasks_of_service(&service.id) {
         let slot = match (service.spec.mode, &task.node) {
             (ServiceMode::Global, Some(node)) => Slot::Node(node.clone()),
             (ServiceMode::Global, None) | (ServiceMode::Replicated { .. }, _) => {
                 Slot::Number(task.slot)
             }
         };
-        let held = slots.entry(slot).or_default();
-        let kind = if task.desired <= DesiredState::Running {
-            &mut held.wanted
-        } else if task.occupies() {
-            &mut held.leaving
-        } else {
-            &mut held.history
-        };
-        kind.push(Arc::clone(task));
+        slots.entry(slot).or_default().insert(Arc::clone(task));
     }
     slots
 }

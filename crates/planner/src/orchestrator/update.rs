@@ -9,19 +9,19 @@ mod judge;
 
 pub(crate) use judge::{judge, watch};
 
-use super::slot::{Held, Slot, matches, slots};
+use super::slot::{Slot, SlotTasks, Slots, matches};
 use super::{Start, create, restart};
-use crate::Draft;
+use crate::Planning;
 use std::time::Duration;
 use store::View;
 use types::{
-    DesiredState, FailureAction, PublishMode, PublishedPort, Service, ServiceSpec, Task, TaskState,
+    DesiredState, FailureAction, PublishedPort, Service, ServiceSpec, Task, TaskId, TaskState,
     Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Version,
 };
 
 /// When a task was made: now, where this plan makes it.
-fn birth(draft: &Draft<'_>, task: &Task) -> Timestamp {
-    if task.meta.version == Version(0) { draft.now } else { task.meta.created_at }
+fn birth(planning: &Planning<'_>, task: &Task) -> Timestamp {
+    if task.meta.version == Version(0) { planning.now } else { task.meta.created_at }
 }
 
 fn rolls_back(service: &Service) -> bool {
@@ -46,9 +46,8 @@ pub(crate) fn is_current(view: &View, service: &Service, task: &Task) -> bool {
 /// Published ports are the nodes' business but for two: those in host mode lead to one task, and a
 /// task without an address on the ingress network cannot be reached through the mesh.
 fn has_ports(view: &View, service: &Service, task: &Task) -> bool {
-    let host = |port: &&PublishedPort| port.mode == PublishMode::Host;
-    let mesh = service.ports.iter().any(|port| port.mode == PublishMode::Ingress)
-        && view.ingress_network().is_some();
+    let host = |port: &&PublishedPort| !port.in_mesh();
+    let mesh = service.ports.iter().any(PublishedPort::in_mesh) && view.ingress_network().is_some();
     task.ports.iter().filter(host).eq(service.ports.iter().filter(host))
         && (!mesh || task.ingress_address.is_some())
 }
@@ -66,33 +65,40 @@ fn differs_in_placement(view: &View, service: &Service, task: &Task) -> bool {
 }
 
 /// Replaces as many old tasks as the update allows now, and writes how far it is.
-pub(crate) fn advance(draft: &mut Draft<'_>, service: &Service) {
-    finish_overlap(draft, service);
-    let slots = slots(&draft.tx, service);
-    let mut old: Vec<(&Slot, &Held)> = slots
-        .iter()
-        .filter(|(_, held)| !held.wanted.is_empty())
-        .filter(|(slot, _)| restart::has_place(&draft.tx, service, slot))
-        .filter(|(_, held)| !held.wanted.iter().any(|it| is_current(&draft.tx, service, it)))
-        .collect();
-    let Some(update) = begin(draft, service, !old.is_empty()) else {
+pub(crate) fn advance(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+    finish_overlap(planning, service, slots);
+    if planning.is_full() {
+        return;
+    }
+    let view = &planning.tx;
+    let is_old = |slot: &Slot, tasks: &SlotTasks| {
+        !tasks.wanted.is_empty()
+            && restart::has_place(view, service, slot)
+            && !tasks.wanted.iter().any(|it| is_current(view, service, it))
+    };
+    // A slot whose task does not run goes first: that costs no capacity.
+    let old = slots.iter().filter(|(slot, tasks)| is_old(slot, tasks));
+    let mut old: Vec<(bool, Slot)> =
+        old.map(|(slot, tasks)| (tasks.runs(), slot.clone())).collect();
+    old.sort_unstable();
+    let Some(update) = begin(planning, service, !old.is_empty()) else {
         return;
     };
     let (mut flying, mut rests) = (0, Vec::new());
-    for (slot, held) in &slots {
+    for (slot, tasks) in slots.iter() {
         let lost = update.failed.get(slot);
-        if lost.is_none() && flies(draft, service, held, update.started_at) {
+        if lost.is_none() && flies(planning, service, tasks, update.started_at) {
             flying += 1;
         }
         // A slot rests for the update's delay after its new task runs, or was lost.
-        let begin = lost.copied().or_else(|| run_since(&draft.tx, service, held, &update));
+        let begin = lost.copied().or_else(|| run_since(&planning.tx, service, tasks, &update));
         let end = begin.map(|since| since.after(config(service).delay));
-        rests.extend(end.filter(|end| draft.now < *end));
+        rests.extend(end.filter(|end| planning.now < *end));
     }
     if old.is_empty() && flying == 0 {
-        let last = slots.values().filter_map(|held| run_since(&draft.tx, service, held, &update));
-        let last = last.max();
-        finish(draft, service, last);
+        let run = slots.values().filter_map(|it| run_since(&planning.tx, service, it, &update));
+        let last = run.max();
+        finish(planning, service, last);
         return;
     }
     let room = match usize::try_from(config(service).parallelism).unwrap_or(usize::MAX) {
@@ -100,17 +106,20 @@ pub(crate) fn advance(draft: &mut Draft<'_>, service: &Service) {
         parallelism => parallelism.saturating_sub(flying + rests.len()),
     };
     if let Some(end) = rests.into_iter().min().filter(|_| room < old.len()) {
-        draft.wake_at(end);
+        planning.wake_at(end);
     }
-    // A slot whose task does not run goes first: that costs no capacity.
-    old.sort_by_key(|(_, held)| held.runs());
-    for (slot, held) in old.into_iter().take(room) {
-        replace(draft, service, slot, held);
+    for (_, slot) in old.into_iter().take(room) {
+        if planning.is_full() {
+            return;
+        }
+        if let Some(tasks) = slots.get_mut(&slot) {
+            replace(planning, service, (&slot, tasks));
+        }
     }
 }
 
 /// The update that runs; starts one where there is something to say of it. `None`: nothing to do.
-fn begin(draft: &mut Draft<'_>, service: &Service, old: bool) -> Option<UpdateStatus> {
+fn begin(planning: &mut Planning<'_>, service: &Service, old: bool) -> Option<UpdateStatus> {
     let begun = service.update.as_ref().and_then(|update| match update.state {
         UpdateState::Updating
         | UpdateState::Paused
@@ -129,25 +138,29 @@ fn begin(draft: &mut Draft<'_>, service: &Service, old: bool) -> Option<UpdateSt
     if !old && !asked {
         return None;
     }
-    let update = UpdateStatus::begun(UpdateState::Updating, draft.now, "update in progress");
-    draft.tx.edit_service(&service.id, |service| service.update = Some(update.clone()));
+    let update = UpdateStatus::begun(UpdateState::Updating, planning.now, "update in progress");
+    planning.tx.edit_service(&service.id, |service| service.update = Some(update.clone()));
     Some(update)
 }
 
 /// Stops the old task of a slot whose new one runs (start-first).
-fn finish_overlap(draft: &mut Draft<'_>, service: &Service) {
-    for (slot, held) in slots(&draft.tx, service).iter().filter(|(_, held)| held.wanted.len() > 1) {
+fn finish_overlap(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+    for (slot, tasks) in slots.iter_mut().filter(|(_, tasks)| tasks.wanted.len() > 1) {
         let (current, old): (Vec<_>, Vec<_>) =
-            held.wanted.iter().partition(|task| is_current(&draft.tx, service, task));
+            tasks.wanted.iter().partition(|task| is_current(&planning.tx, service, task));
         let serving = current.iter().filter(|task| task.serves());
         let Some(since) = serving.map(|task| task.status.since).min() else { continue };
         let Some(end) = proof(service, slot).map(|proof| since.after(proof)) else { continue };
-        if draft.now < end {
-            draft.wake_at(end);
+        if planning.now < end {
+            planning.wake_at(end);
             continue;
         }
+        let old: Vec<TaskId> = old.into_iter().map(|task| task.id.clone()).collect();
         for task in old {
-            draft.want(&task.id, DesiredState::Shutdown);
+            if planning.is_full() {
+                return;
+            }
+            tasks.want(planning, &task, DesiredState::Shutdown);
         }
     }
 }
@@ -181,44 +194,51 @@ fn proof(service: &Service, slot: &Slot) -> Option<Duration> {
 }
 
 /// Says whether a slot's new task is on its way to run, or runs beside the old one.
-fn flies(draft: &Draft<'_>, service: &Service, held: &Held, started_at: Timestamp) -> bool {
-    let mut new = held.wanted.iter().filter(|task| {
-        started_at <= birth(draft, task) && task.occupies() && is_current(&draft.tx, service, task)
+fn flies(
+    planning: &Planning<'_>,
+    service: &Service,
+    tasks: &SlotTasks,
+    started_at: Timestamp,
+) -> bool {
+    let mut new = tasks.wanted.iter().filter(|task| {
+        started_at <= birth(planning, task)
+            && task.occupies()
+            && is_current(&planning.tx, service, task)
     });
-    new.any(|task| task.status.state < TaskState::Running || held.wanted.len() > 1)
+    new.any(|task| task.status.state < TaskState::Running || tasks.wanted.len() > 1)
 }
 
 /// Since when the new task of an update runs.
 fn run_since(
     view: &View,
     service: &Service,
-    held: &Held,
+    tasks: &SlotTasks,
     update: &UpdateStatus,
 ) -> Option<Timestamp> {
-    let mut new = held.wanted.iter().filter(|task| update.started_at <= task.meta.created_at);
+    let mut new = tasks.wanted.iter().filter(|task| update.started_at <= task.meta.created_at);
     let runs = |task: &Task| task.status.state == TaskState::Running;
     new.find(|task| runs(task) && is_current(view, service, task)).map(|task| task.status.since)
 }
 
 /// Completes an update once the last new task has run for the time it is monitored.
-fn finish(draft: &mut Draft<'_>, service: &Service, last: Option<Timestamp>) {
+fn finish(planning: &mut Planning<'_>, service: &Service, last: Option<Timestamp>) {
     let config = config(service);
     let monitor = match config.failure_action {
         FailureAction::Pause | FailureAction::Rollback => config.monitor,
         FailureAction::Continue => Duration::ZERO,
     };
     let end = last.map(|since| since.after(monitor));
-    if let Some(end) = end.filter(|end| draft.now < *end) {
-        draft.wake_at(end);
+    if let Some(end) = end.filter(|end| planning.now < *end) {
+        planning.wake_at(end);
         return;
     }
-    let now = draft.now;
+    let now = planning.now;
     let (state, message) = if rolls_back(service) {
         (UpdateState::RollbackCompleted, "rollback completed")
     } else {
         (UpdateState::Completed, "update completed")
     };
-    draft.tx.edit_service(&service.id, |service| {
+    planning.tx.edit_service(&service.id, |service| {
         let Some(update) = &mut service.update else { return };
         update.state = state;
         update.completed_at = Some(now);
@@ -228,19 +248,23 @@ fn finish(draft: &mut Draft<'_>, service: &Service, last: Option<Timestamp>) {
 
 /// Replaces the task of a slot. Stop-first: the new one is prepared, and starts when the old one has
 /// stopped. Start-first: the old one stops when the new one runs.
-fn replace(draft: &mut Draft<'_>, service: &Service, slot: &Slot, held: &Held) {
-    let running = held.wanted.iter().find(|task| task.serves());
+fn replace(planning: &mut Planning<'_>, service: &Service, (slot, tasks): (&Slot, &mut SlotTasks)) {
+    let running = tasks.wanted.iter().find(|task| task.serves());
     let kept = match config(service).order {
         UpdateOrder::StopFirst => None,
-        UpdateOrder::StartFirst => running,
+        UpdateOrder::StartFirst => running.map(|task| task.id.clone()),
     };
-    for task in held.wanted.iter().filter(|task| kept.is_none_or(|kept| kept.id != task.id)) {
-        draft.want(&task.id, DesiredState::Shutdown);
+    let holds_back = |task| restart::holds_back(&planning.tx, task);
+    let waits =
+        kept.is_none() && tasks.wanted.iter().chain(&tasks.stopping).any(|it| holds_back(it));
+    let old = tasks.wanted.iter().map(|task| task.id.clone());
+    let old: Vec<TaskId> = old.filter(|task| kept.as_ref() != Some(task)).collect();
+    for task in old {
+        tasks.want(planning, &task, DesiredState::Shutdown);
     }
-    let waits = kept.is_none()
-        && held.wanted.iter().chain(&held.leaving).any(|it| restart::holds_back(&draft.tx, it));
     let start = if waits { Start::later() } else { Start::now() };
-    create(draft, service, slot, Start { trial: trial(service, kept.is_some()), ..start });
+    let trial = trial(service, kept.is_some());
+    create(planning, service, (slot, tasks), Start { trial, ..start });
 }
 
 /// How long a new task that has no health check is watched until it serves beside another one: most

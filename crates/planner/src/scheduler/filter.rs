@@ -1,8 +1,8 @@
 //! Which nodes can run a task.
 
-use super::place::Load;
+use crate::index::{Load, host_ports};
 use crate::orchestrator::slot::takes_tasks;
-use types::{Constraint, Protocol, PublishMode, Task};
+use types::{Constraint, Node, Placement, Protocol, ServiceId, Task};
 
 /// Why a node cannot run a task, in the order in which it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,58 +17,76 @@ pub(super) enum Misfit {
     MaxReplicas,
 }
 
-/// What a task asks of its node.
-pub(super) struct Wish<'a> {
-    task: &'a Task,
+/// What a task asks of its node. Tasks of one service that ask the same can run on the same nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Requirements {
+    service: ServiceId,
+    pub(super) placement: Placement,
     /// `None`: one of them cannot be read, so no node fulfils them.
     constraints: Option<Vec<Constraint>>,
+    nano_cpus: i64,
+    memory: i64,
+    in_mesh: bool,
     host_ports: Vec<(Protocol, u16)>,
 }
 
-impl<'a> Wish<'a> {
-    pub(super) fn of(task: &'a Task) -> Self {
-        let constraints = &task.spec.placement.constraints;
-        let host = task.ports.iter().filter(|port| port.mode == PublishMode::Host);
+impl Requirements {
+    pub(super) fn of(task: &Task) -> Self {
+        let placement = task.spec.placement.clone();
+        let constraints = placement.constraints.iter();
         Self {
-            task,
-            constraints: constraints.iter().map(|text| Constraint::parse(text).ok()).collect(),
-            host_ports: host.map(|port| (port.protocol, port.published)).collect(),
+            service: task.service.clone(),
+            constraints: constraints.map(|text| Constraint::parse(text).ok()).collect(),
+            placement,
+            nano_cpus: task.spec.resources.reserve_nano_cpus,
+            memory: task.spec.resources.reserve_memory,
+            in_mesh: task.ingress_address.is_some(),
+            host_ports: host_ports(task).collect(),
         }
+    }
+
+    /// Says whether a task asks for the same.
+    pub(super) fn are_of(&self, task: &Task) -> bool {
+        let resources = &task.spec.resources;
+        self.service == task.service
+            && self.placement == task.spec.placement
+            && (self.nano_cpus, self.memory)
+                == (resources.reserve_nano_cpus, resources.reserve_memory)
+            && self.in_mesh == task.ingress_address.is_some()
+            && host_ports(task).eq(self.host_ports.iter().copied())
     }
 }
 
 /// Says whether a node can run a task, and if not why.
-pub(super) fn fit(load: &Load, wish: &Wish<'_>) -> Result<(), Misfit> {
-    if !takes_tasks(&load.node) {
+pub(super) fn fit(node: &Node, load: &Load, asked: &Requirements) -> Result<(), Misfit> {
+    if !takes_tasks(node) {
         return Err(Misfit::Unavailable);
     }
-    let fulfils = |constraint: &Constraint| constraint.matches(&load.node);
-    if !wish.constraints.as_ref().is_some_and(|them| them.iter().all(fulfils)) {
+    let fulfils = |constraint: &Constraint| constraint.matches(node);
+    if !asked.constraints.as_ref().is_some_and(|them| them.iter().all(fulfils)) {
         return Err(Misfit::Constraints);
     }
-    if !wish.task.spec.placement.suits(&load.node) {
+    if !asked.placement.suits(node) {
         return Err(Misfit::Platform);
     }
-    let resources = &wish.task.spec.resources;
-    let description = &load.node.description;
-    let room = |total: i64, reserved: i64, wanted: i64| {
-        wanted <= 0 || wanted <= total.saturating_sub(reserved)
+    let has = |total: i64, reserved: i128, wanted: i64| {
+        wanted <= 0 || i128::from(wanted) <= i128::from(total) - reserved
     };
-    if !room(description.nano_cpus, load.nano_cpus, resources.reserve_nano_cpus) {
+    if !has(node.description.nano_cpus, load.nano_cpus, asked.nano_cpus) {
         return Err(Misfit::Cpus);
     }
-    if !room(description.memory_bytes, load.memory, resources.reserve_memory) {
+    if !has(node.description.memory_bytes, load.memory, asked.memory) {
         return Err(Misfit::Memory);
     }
     // Others would not find the way to it.
-    if wish.task.ingress_address.is_some() && load.node.ingress_address.is_none() {
+    if asked.in_mesh && node.ingress_address.is_none() {
         return Err(Misfit::Mesh);
     }
-    if wish.host_ports.iter().any(|port| load.host_ports.contains(port)) {
+    if asked.host_ports.iter().any(|port| load.has_port(*port)) {
         return Err(Misfit::HostPort);
     }
-    let max = usize::try_from(wish.task.spec.placement.max_replicas_per_node).unwrap_or(usize::MAX);
-    if max > 0 && load.count(&wish.task.service) >= max {
+    let max = usize::try_from(asked.placement.max_replicas_per_node).unwrap_or(usize::MAX);
+    if max > 0 && load.count(&asked.service) >= max {
         return Err(Misfit::MaxReplicas);
     }
     Ok(())

@@ -5,6 +5,8 @@
 
 mod explain;
 mod filter;
+#[cfg(test)]
+mod oracle;
 mod place;
 mod spread;
 

@@ -1,139 +1,152 @@
 //! Pending tasks get their nodes.
 
 use super::explain::explain;
-use super::filter::{Misfit, Wish, fit};
-use super::spread::choose;
-use crate::Draft;
-use std::collections::{BTreeMap, BTreeSet};
+use super::filter::{Misfit, Requirements, fit};
+use super::spread::{Candidates, Rank};
+use crate::Planning;
+use crate::index::{Index, Load};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use store::View;
-use types::{
-    DesiredState, Node, NodeId, Protocol, PublishMode, ServiceId, Task, TaskState, Timestamp,
-};
+use types::{Node, NodeId, ServiceId, Task, TaskState, Timestamp};
 
 /// Failures of a service's tasks on a node count for this long.
 const FAILURES_WITHIN: Duration = Duration::from_mins(5);
 
-/// What a node already carries.
-#[derive(Debug)]
-pub(super) struct Load {
-    pub(super) node: Arc<Node>,
-    /// Reserved by tasks that have not ended.
-    pub(super) nano_cpus: i64,
-    pub(super) memory: i64,
-    pub(super) host_ports: BTreeSet<(Protocol, u16)>,
-    /// Tasks that are wanted, in all and of each service.
-    pub(super) tasks: usize,
-    pub(super) of_service: BTreeMap<ServiceId, usize>,
-    /// Tasks of each service that failed here lately.
-    pub(super) failures: BTreeMap<ServiceId, usize>,
-}
+/// Carries nothing.
+pub(super) static IDLE: Load = Load::NONE;
 
-impl Load {
-    fn new(node: &Arc<Node>) -> Self {
-        Self {
-            node: Arc::clone(node),
-            nano_cpus: 0,
-            memory: 0,
-            host_ports: BTreeSet::new(),
-            tasks: 0,
-            of_service: BTreeMap::new(),
-            failures: BTreeMap::new(),
-        }
-    }
-
-    fn add(&mut self, task: &Task, now: Timestamp) {
-        if !task.occupies() {
-            let failed = match task.status.state {
-                TaskState::Failed | TaskState::Rejected => true,
-                TaskState::New
-                | TaskState::Pending
-                | TaskState::Assigned
-                | TaskState::Accepted
-                | TaskState::Preparing
-                | TaskState::Ready
-                | TaskState::Starting
-                | TaskState::Running
-                | TaskState::Complete
-                | TaskState::Shutdown
-                | TaskState::Orphaned => false,
-            };
-            if failed && now.since(task.status.since) < FAILURES_WITHIN {
-                *self.failures.entry(task.service.clone()).or_default() += 1;
-            }
-            return;
-        }
-        self.nano_cpus = self.nano_cpus.saturating_add(task.spec.resources.reserve_nano_cpus);
-        self.memory = self.memory.saturating_add(task.spec.resources.reserve_memory);
-        let host = task.ports.iter().filter(|port| port.mode == PublishMode::Host);
-        self.host_ports.extend(host.map(|port| (port.protocol, port.published)));
-        if task.desired <= DesiredState::Running {
-            self.tasks += 1;
-            *self.of_service.entry(task.service.clone()).or_default() += 1;
-        }
-    }
-
-    pub(super) fn count(&self, service: &ServiceId) -> usize {
-        self.of_service.get(service).copied().unwrap_or(0)
-    }
-}
-
-/// Gives pending tasks their nodes. A task that fits on none says why.
-pub(crate) fn schedule(draft: &mut Draft<'_>) {
-    let pending = |task: &&Arc<Task>| {
-        task.status.state == TaskState::Pending && task.desired <= DesiredState::Running
-    };
-    let mut tasks: Vec<Arc<Task>> = draft.tx.tasks().filter(pending).cloned().collect();
-    if tasks.is_empty() {
-        return;
-    }
-    tasks.sort_by(|a, b| (&a.service, a.slot, &a.id).cmp(&(&b.service, b.slot, &b.id)));
-    let mut loads = loads(&draft.tx, draft.now);
-    let mut unplaced = Vec::new();
-    for task in tasks {
-        let Ok(node) = place(&loads, &task) else {
-            unplaced.push(task);
+/// Gives all pending tasks their nodes. A task that fits on none says why.
+pub(crate) fn schedule(planning: &mut Planning<'_>, index: &mut Index) {
+    // What is placed changes no node.
+    let view = View::clone(&planning.tx);
+    let mut unplaced: Vec<Arc<Task>> = Vec::new();
+    for service in Index::services(&index.pending) {
+        if !planning.admits_any_of(&service) {
             continue;
-        };
-        draft.enter(&task.id, TaskState::Assigned, "scheduler assigned task to node");
-        draft.tx.edit_task(&task.id, |task| task.node = Some(node.clone()));
-        if let Some(load) = loads.get_mut(&node) {
-            load.add(&task, draft.now);
+        }
+        let tasks = Index::of_service(&index.pending, &service);
+        let tasks: Vec<Arc<Task>> = tasks.filter_map(|id| view.task(id)).cloned().collect();
+        let mut choice = Choice::new(&view, &service, planning.now);
+        for task in tasks {
+            if !planning.admits(&task.id) {
+                continue;
+            }
+            match choice.next(&index.loads, &task) {
+                Some(node) => choice.place(planning, index, (&task, node)),
+                None => unplaced.push(task),
+            }
         }
     }
     // What one of them lacks may be what another one has just got.
+    let mut told: Option<(Requirements, String)> = None;
     for task in unplaced {
-        if let Err(misfits) = place(&loads, &task) {
-            draft.excuse(&task.id, &explain(&misfits));
-        }
-    }
-}
-
-fn loads(view: &View, now: Timestamp) -> BTreeMap<NodeId, Load> {
-    view.nodes()
-        .map(|node| {
-            let mut load = Load::new(node);
-            // A task of a global service names its node before it is placed there.
-            let placed = |task: &&Arc<Task>| TaskState::Assigned <= task.status.state;
-            for task in view.tasks_of_node(&node.id).filter(placed) {
-                load.add(task, now);
+        let reason = match &told {
+            Some((requirements, reason)) if requirements.are_of(&task) && task.node.is_none() => {
+                reason.clone()
             }
-            (node.id.clone(), load)
-        })
-        .collect()
+            Some(_) | None => {
+                let requirements = Requirements::of(&task);
+                let reason = explain(&misfits((&view, &index.loads), &task, &requirements));
+                told = task.node.is_none().then(|| (requirements, reason.clone()));
+                reason
+            }
+        };
+        planning.excuse(&task.id, &reason);
+    }
+    index.have_placed(&planning.tx);
 }
 
-/// The node a task goes to, or why it fits on none.
-fn place(loads: &BTreeMap<NodeId, Load>, task: &Task) -> Result<NodeId, Vec<Misfit>> {
-    let wish = Wish::of(task);
-    let (mut fitting, mut misfits) = (Vec::new(), Vec::new());
-    let fixed = task.node.as_ref();
-    for (_, load) in loads.iter().filter(|(id, _)| fixed.is_none_or(|fixed| fixed == *id)) {
-        match fit(load, &wish) {
-            Ok(()) => fitting.push(load),
-            Err(misfit) => misfits.push(misfit),
+/// The choice of nodes for the pending tasks of one service.
+struct Choice<'a> {
+    view: &'a View,
+    service: &'a ServiceId,
+    /// Tasks of the service that failed lately, on each node.
+    failures: BTreeMap<&'a NodeId, usize>,
+    /// One for each kind of requirements: most often there is one.
+    candidates: Vec<Candidates>,
+}
+
+impl<'a> Choice<'a> {
+    fn new(view: &'a View, service: &'a ServiceId, now: Timestamp) -> Self {
+        let mut failures = BTreeMap::new();
+        for task in view.tasks_of_service(service).filter(|task| task.status.state.is_failure()) {
+            if let Some(node) = &task.node
+                && now.since(task.status.since) < FAILURES_WITHIN
+            {
+                *failures.entry(node).or_default() += 1;
+            }
+        }
+        Self { view, service, failures, candidates: Vec::new() }
+    }
+
+    /// The node a task goes to.
+    fn next(&mut self, loads: &BTreeMap<NodeId, Load>, task: &Task) -> Option<Arc<Node>> {
+        // A task of a global service has its node already.
+        if let Some(node) = &task.node {
+            let (node, load) = (self.view.node(node)?, loads.get(node).unwrap_or(&IDLE));
+            let fits = fit(node, load, &Requirements::of(task)).is_ok();
+            return fits.then(|| Arc::clone(node));
+        }
+        let known = self.candidates.iter().position(|it| it.requirements.are_of(task));
+        let index = known.unwrap_or_else(|| {
+            let nodes = nodes(self.view, loads);
+            let nodes = nodes.map(|(node, load)| (&**node, load, self.rank(node, load)));
+            self.candidates.push(Candidates::new(Requirements::of(task), nodes));
+            self.candidates.len() - 1
+        });
+        self.candidates[index].first().and_then(|node| self.view.node(node)).cloned()
+    }
+
+    fn place(
+        &mut self,
+        planning: &mut Planning<'_>,
+        index: &mut Index,
+        (task, node): (&Task, Arc<Node>),
+    ) {
+        let was = self.rank(&node, index.loads.get(&node.id).unwrap_or(&IDLE));
+        let assigned = (TaskState::Assigned, "scheduler assigned task to node");
+        planning.enter(&task.id, assigned, |task| task.node = Some(node.id.clone()));
+        if let Some(placed) = planning.tx.task(&task.id) {
+            index.place(task, placed);
+        }
+        let load = index.loads.get(&node.id).unwrap_or(&IDLE);
+        let is = self.rank(&node, load);
+        for candidates in &mut self.candidates {
+            candidates.follow(&node, &was, (load, is.clone()));
         }
     }
-    choose(&fitting, task).map(|load| load.node.id.clone()).ok_or(misfits)
+
+    fn rank(&self, node: &Node, load: &Load) -> Rank {
+        let failures = self.failures.get(&node.id).copied().unwrap_or(0);
+        Rank::of(node, load, self.service, failures)
+    }
+}
+
+/// All nodes with what they carry.
+fn nodes<'a>(
+    view: &'a View,
+    loads: &'a BTreeMap<NodeId, Load>,
+) -> impl Iterator<Item = (&'a Arc<Node>, &'a Load)> {
+    // Both are in the order of ids.
+    let mut loads = loads.iter().peekable();
+    view.nodes().map(move |node| {
+        while loads.next_if(|(id, _)| **id < node.id).is_some() {}
+        let load = loads.next_if(|(id, _)| **id == node.id);
+        (node, load.map_or(&IDLE, |(_, load)| load))
+    })
+}
+
+/// Why a task fits on no node.
+fn misfits(
+    (view, loads): (&View, &BTreeMap<NodeId, Load>),
+    task: &Task,
+    requirements: &Requirements,
+) -> Vec<Misfit> {
+    let fixed = task.node.as_ref();
+    nodes(view, loads)
+        .filter(|(node, _)| fixed.is_none_or(|fixed| *fixed == node.id))
+        .filter_map(|(node, load)| fit(node, load, requirements).err())
+        .collect()
 }

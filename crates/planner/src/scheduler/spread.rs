@@ -1,38 +1,147 @@
 //! Which of the nodes that can run a task gets it.
 
-use super::place::Load;
+use super::filter::{Requirements, fit};
+use crate::index::Load;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use types::{Node, Task};
+use std::collections::{BTreeMap, BTreeSet};
+use types::{Node, NodeId, Preference, ServiceId};
 
 /// From so many failures on, a node comes after all others.
 const FAILURES_MAX: usize = 5;
 
-/// Chooses the node with the fewest tasks of the task's service, then with the fewest in all.
-/// Preferences come first: each takes the group of nodes with the fewest tasks of the service.
-pub(super) fn choose<'a>(fitting: &[&'a Load], task: &Task) -> Option<&'a Load> {
-    let mut nodes = fitting.to_vec();
-    for preference in &task.spec.placement.preferences {
-        nodes = emptiest_group(&nodes, &preference.spread, task);
-    }
-    nodes.into_iter().min_by_key(|load| {
-        let failures = load.failures.get(&task.service).copied().unwrap_or(0);
-        let failures = if failures < FAILURES_MAX { 0 } else { failures };
-        (failures, load.count(&task.service), load.tasks, &load.node.id)
-    })
+/// The place of a node among those that can run a task of a service: the one with the fewest of the
+/// service's tasks comes first, then the one with the fewest in all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    /// Of the service's tasks here, lately; a few do not count.
+    failures: usize,
+    count: usize,
+    tasks: usize,
+    node: NodeId,
 }
 
-fn emptiest_group<'a>(nodes: &[&'a Load], spread: &str, task: &Task) -> Vec<&'a Load> {
-    let mut groups: BTreeMap<&str, Vec<&'a Load>> = BTreeMap::new();
-    for load in nodes {
-        groups.entry(label(&load.node, spread)).or_default().push(load);
+impl Rank {
+    pub(super) fn of(node: &Node, load: &Load, service: &ServiceId, failures: usize) -> Self {
+        let failures = if failures < FAILURES_MAX { 0 } else { failures };
+        let (count, tasks) = (load.count(service), load.tasks);
+        Self { failures, count, tasks, node: node.id.clone() }
     }
-    // Of two equal groups the larger one has more room.
-    let rank = |group: &Vec<&Load>| {
-        let tasks: usize = group.iter().map(|load| load.count(&task.service)).sum();
-        (tasks, Reverse(group.len()))
-    };
-    groups.into_values().min_by_key(rank).unwrap_or_default()
+}
+
+/// The nodes that can run tasks of one service with the same requirements, in the order in which
+/// they get them. It is made once, and follows what a task that is placed makes of its node.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    pub(super) requirements: Requirements,
+    crowd: Crowd,
+}
+
+/// Nodes that can run a task, by their ranks, or in groups by a label where the task prefers to be
+/// spread over its values.
+#[derive(Debug)]
+enum Crowd {
+    Nodes(BTreeSet<Rank>),
+    Groups(BTreeMap<String, Group>),
+}
+
+#[derive(Debug)]
+struct Group {
+    /// How many tasks of the service its nodes have.
+    tasks: usize,
+    nodes: usize,
+    crowd: Crowd,
+}
+
+impl Candidates {
+    /// Those of `nodes` that fit, with their ranks.
+    pub(super) fn new<'a>(
+        requirements: Requirements,
+        nodes: impl Iterator<Item = (&'a Node, &'a Load, Rank)>,
+    ) -> Self {
+        let preferences = &requirements.placement.preferences;
+        let fitting = nodes.filter(|(node, load, _)| fit(node, load, &requirements).is_ok());
+        let mut crowd = Crowd::new(preferences);
+        if preferences.is_empty() {
+            crowd = Crowd::Nodes(fitting.map(|(_, _, rank)| rank).collect());
+        } else {
+            fitting.for_each(|(node, _, rank)| crowd.insert(preferences, node, rank));
+        }
+        Self { requirements, crowd }
+    }
+
+    /// The node that gets the next task.
+    pub(super) fn first(&self) -> Option<&NodeId> {
+        self.crowd.first()
+    }
+
+    /// Follows what became of a node that had the rank `was`.
+    pub(super) fn follow(&mut self, node: &Node, was: &Rank, (load, is): (&Load, Rank)) {
+        let preferences = &self.requirements.placement.preferences;
+        if self.crowd.remove(preferences, node, was) && fit(node, load, &self.requirements).is_ok()
+        {
+            self.crowd.insert(preferences, node, is);
+        }
+    }
+}
+
+impl Crowd {
+    fn new(preferences: &[Preference]) -> Self {
+        if preferences.is_empty() {
+            Self::Nodes(BTreeSet::new())
+        } else {
+            Self::Groups(BTreeMap::new())
+        }
+    }
+
+    fn insert(&mut self, preferences: &[Preference], node: &Node, rank: Rank) {
+        match (self, preferences) {
+            (Self::Groups(groups), [preference, rest @ ..]) => {
+                let empty = || Group { tasks: 0, nodes: 0, crowd: Self::new(rest) };
+                let value = label(node, &preference.spread).to_owned();
+                let group = groups.entry(value).or_insert_with(empty);
+                group.tasks += rank.count;
+                group.nodes += 1;
+                group.crowd.insert(rest, node, rank);
+            }
+            (Self::Nodes(nodes), _) => {
+                nodes.insert(rank);
+            }
+            (Self::Groups(_), []) => {}
+        }
+    }
+
+    /// Takes a node out; says whether it was here.
+    fn remove(&mut self, preferences: &[Preference], node: &Node, rank: &Rank) -> bool {
+        match (self, preferences) {
+            (Self::Groups(groups), [preference, rest @ ..]) => {
+                let value = label(node, &preference.spread);
+                let Some(group) = groups.get_mut(value) else { return false };
+                if !group.crowd.remove(rest, node, rank) {
+                    return false;
+                }
+                group.tasks -= rank.count;
+                group.nodes -= 1;
+                if group.nodes == 0 {
+                    groups.remove(value);
+                }
+                true
+            }
+            (Self::Nodes(nodes), _) => nodes.remove(rank),
+            (Self::Groups(_), []) => false,
+        }
+    }
+
+    /// The first node, in the group with the fewest tasks of the service: of two equal groups the
+    /// larger one has more room.
+    fn first(&self) -> Option<&NodeId> {
+        match self {
+            Self::Nodes(nodes) => nodes.first().map(|rank| &rank.node),
+            Self::Groups(groups) => {
+                let group = groups.values().min_by_key(|it| (it.tasks, Reverse(it.nodes)))?;
+                group.crowd.first()
+            }
+        }
+    }
 }
 
 /// The value of the label that a preference names. Nodes without it are a group of their own.

@@ -6,13 +6,13 @@
 //! its failure action; one that may lose them goes on without them.
 
 use super::{birth, config};
-use crate::Draft;
+use crate::Planning;
 use crate::orchestrator::restart::holds_back;
-use crate::orchestrator::slot::{Held, Slot, slots};
+use crate::orchestrator::slot::{Slot, SlotTasks, slots};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
-    DesiredState, FailureAction, RestartCondition, Service, Task, TaskState, Timestamp,
+    DesiredState, FailureAction, RestartCondition, Service, ServiceId, Task, TaskState, Timestamp,
     UpdateState, UpdateStatus,
 };
 
@@ -28,43 +28,46 @@ struct Loss {
     why: String,
 }
 
-/// Notes which slots updates have lost, and pauses or rolls back those that lost too many.
-pub(crate) fn judge(draft: &mut Draft<'_>) {
-    let updating =
-        |service: &&Arc<Service>| service.update.as_ref().is_some_and(UpdateStatus::runs);
-    let services: Vec<Arc<Service>> = draft.tx.services().filter(updating).cloned().collect();
-    for service in services {
-        let (losses, wanted) = losses(draft, &service);
-        let Some(first) = losses.first().map(|loss| loss.why.clone()) else { continue };
-        let (now, mut lost) = (draft.now, 0);
-        draft.tx.edit_service(&service.id, |service| {
-            let Some(update) = &mut service.update else { return };
-            update.failed.extend(losses.into_iter().map(|loss| (loss.slot, now)));
-            lost = update.failed.len();
-        });
-        #[expect(clippy::cast_precision_loss, reason = "a ratio of two small numbers")]
-        let ratio = lost as f32 / wanted.max(1) as f32;
-        if ratio > config(&service).max_failure_ratio {
-            end(draft, &service, &first);
-        }
+/// Notes which slots a service's update has lost, and pauses it or rolls it back where those are too
+/// many.
+pub(crate) fn judge(planning: &mut Planning<'_>, service: &ServiceId) {
+    let Some(service) = updating(planning, service) else { return };
+    let (losses, wanted) = losses(planning, &service);
+    let Some(first) = losses.first().map(|loss| loss.why.clone()) else { return };
+    let (now, mut lost) = (planning.now, 0);
+    planning.tx.edit_service(&service.id, |service| {
+        let Some(update) = &mut service.update else { return };
+        update.failed.extend(losses.into_iter().map(|loss| (loss.slot, now)));
+        lost = update.failed.len();
+    });
+    #[expect(clippy::cast_precision_loss, reason = "a ratio of two small numbers")]
+    let ratio = lost as f32 / wanted.max(1) as f32;
+    if ratio > config(&service).max_failure_ratio {
+        end(planning, &service, &first);
     }
 }
 
+/// The service, where its update runs.
+fn updating(planning: &Planning<'_>, service: &ServiceId) -> Option<Arc<Service>> {
+    let service = planning.tx.service(service)?;
+    service.update.as_ref().is_some_and(UpdateStatus::runs).then(|| Arc::clone(service))
+}
+
 /// What an update has lost since it was last looked at, and how many slots there are.
-fn losses(draft: &Draft<'_>, service: &Service) -> (Vec<Loss>, usize) {
+fn losses(planning: &Planning<'_>, service: &Service) -> (Vec<Loss>, usize) {
     let Some(update) = &service.update else { return (Vec::new(), 0) };
-    let slots = slots(&draft.tx, service);
-    let wanted = slots.values().filter(|held| !held.wanted.is_empty()).count();
+    let slots = slots(&planning.tx, service);
+    let wanted = slots.values().filter(|tasks| !tasks.wanted.is_empty()).count();
     let mut losses = Vec::new();
-    for (slot, held) in slots {
+    for (slot, tasks) in slots {
         if update.failed.contains_key(&slot) {
             continue;
         }
         let is_new = |task: &&Arc<Task>| {
-            update.started_at <= birth(draft, task) && task.spec.makes_same(&service.spec.task)
+            update.started_at <= birth(planning, task) && task.spec.makes_same(&service.spec.task)
         };
-        let mut new = held.wanted.iter().chain(&held.history).filter(is_new);
-        if let Some(why) = new.find_map(|task| why_lost(draft, service, &held, task)) {
+        let mut new = tasks.wanted.iter().chain(&tasks.history).filter(is_new);
+        if let Some(why) = new.find_map(|task| why_lost(planning, service, &tasks, task)) {
             losses.push(Loss { slot, why });
         }
     }
@@ -72,16 +75,21 @@ fn losses(draft: &Draft<'_>, service: &Service) -> (Vec<Loss>, usize) {
 }
 
 /// Says why the update lost a new task; `None`: it did not, or not yet.
-fn why_lost(draft: &Draft<'_>, service: &Service, held: &Held, task: &Task) -> Option<String> {
+fn why_lost(
+    planning: &Planning<'_>,
+    service: &Service,
+    tasks: &SlotTasks,
+    task: &Task,
+) -> Option<String> {
     if is_failure(task) {
         let ran = task.running_since.map(|since| task.status.since.since(since));
         let early = ran.is_none_or(|ran| ran <= config(service).monitor);
         return early.then(|| format!("due to failure or early termination of task {}", task.id));
     }
-    if deadline(draft, service, held, task).is_none_or(|deadline| draft.now < deadline) {
+    if deadline(planning, service, tasks, task).is_none_or(|deadline| planning.now < deadline) {
         return None;
     }
-    if let Some(old) = before(draft, held, task) {
+    if let Some(old) = before(planning, tasks, task) {
         return Some(format!("because task {} does not stop", old.id));
     }
     let status = &task.status;
@@ -90,10 +98,15 @@ fn why_lost(draft: &Draft<'_>, service: &Service, held: &Held, task: &Task) -> O
 }
 
 /// When an update gives up on a task that is on its way to run.
-fn deadline(draft: &Draft<'_>, service: &Service, held: &Held, task: &Task) -> Option<Timestamp> {
-    let born = birth(draft, task);
+fn deadline(
+    planning: &Planning<'_>,
+    service: &Service,
+    tasks: &SlotTasks,
+    task: &Task,
+) -> Option<Timestamp> {
+    let born = birth(planning, task);
     let start = task.not_before.map_or(born, |time| time.max(born));
-    let old = before(draft, held, task);
+    let old = before(planning, tasks, task);
     let on_its_way = old.is_some() || task.desired == DesiredState::Running;
     let patience = match old {
         Some(old) => {
@@ -106,28 +119,26 @@ fn deadline(draft: &Draft<'_>, service: &Service, held: &Held, task: &Task) -> O
 }
 
 /// The task that has to stop before a new one may start.
-fn before<'a>(draft: &Draft<'_>, held: &'a Held, task: &Task) -> Option<&'a Arc<Task>> {
-    let mut old = held.leaving.iter().filter(|_| task.desired == DesiredState::Ready);
-    old.find(|old| holds_back(&draft.tx, old))
+fn before<'a>(planning: &Planning<'_>, tasks: &'a SlotTasks, task: &Task) -> Option<&'a Arc<Task>> {
+    let mut old = tasks.stopping.iter().filter(|_| task.desired == DesiredState::Ready);
+    old.find(|old| holds_back(&planning.tx, old))
 }
 
-/// Asks for another plan when updates give up on tasks that are on their way to run.
-pub(crate) fn watch(draft: &mut Draft<'_>) {
-    let services: Vec<Arc<Service>> = draft.tx.services().cloned().collect();
-    for service in services {
-        let Some(update) = service.update.as_ref().filter(|update| update.runs()) else { continue };
-        let is_new = |task: &&Arc<Task>| {
-            update.started_at <= birth(draft, task) && task.spec.makes_same(&service.spec.task)
-        };
-        let slots = slots(&draft.tx, &service);
-        let deadlines = slots.values().flat_map(|held| {
-            let new = held.wanted.iter().filter(is_new);
-            new.filter_map(|task| deadline(draft, &service, held, task))
-        });
-        let deadline = deadlines.filter(|it| draft.now < *it).min();
-        if let Some(deadline) = deadline {
-            draft.wake_at(deadline);
-        }
+/// Asks for another plan when a service's update gives up on tasks that are on their way to run.
+pub(crate) fn watch(planning: &mut Planning<'_>, service: &ServiceId) {
+    let Some(service) = updating(planning, service) else { return };
+    let Some(update) = &service.update else { return };
+    let is_new = |task: &&Arc<Task>| {
+        update.started_at <= birth(planning, task) && task.spec.makes_same(&service.spec.task)
+    };
+    let slots = slots(&planning.tx, &service);
+    let deadlines = slots.values().flat_map(|tasks| {
+        let new = tasks.wanted.iter().filter(is_new);
+        new.filter_map(|task| deadline(planning, &service, tasks, task))
+    });
+    let deadline = deadlines.filter(|it| planning.now < *it).min();
+    if let Some(deadline) = deadline {
+        planning.wake_at(deadline);
     }
 }
 
@@ -154,24 +165,13 @@ fn patience(service: &Service, task: &Task) -> Duration {
 }
 
 fn is_failure(task: &Task) -> bool {
-    match task.status.state {
-        TaskState::Failed | TaskState::Rejected => true,
-        TaskState::Complete => task.spec.restart.condition == RestartCondition::Any,
-        TaskState::New
-        | TaskState::Pending
-        | TaskState::Assigned
-        | TaskState::Accepted
-        | TaskState::Preparing
-        | TaskState::Ready
-        | TaskState::Starting
-        | TaskState::Running
-        | TaskState::Shutdown
-        | TaskState::Orphaned => false,
-    }
+    let has_to_run = task.spec.restart.condition == RestartCondition::Any;
+    let state = task.status.state;
+    state.is_failure() || (has_to_run && state == TaskState::Complete)
 }
 
 /// Ends an update by its failure action.
-fn end(draft: &mut Draft<'_>, service: &Service, why: &str) {
+fn end(planning: &mut Planning<'_>, service: &Service, why: &str) {
     let rolls_back = super::rolls_back(service);
     let previous = match config(service).failure_action {
         FailureAction::Continue => return,
@@ -179,8 +179,8 @@ fn end(draft: &mut Draft<'_>, service: &Service, why: &str) {
         // There is nothing to go back to when going back fails.
         FailureAction::Rollback => service.previous_spec.clone().filter(|_| !rolls_back),
     };
-    let now = draft.now;
-    draft.tx.edit_service(&service.id, |service| {
+    let now = planning.now;
+    planning.tx.edit_service(&service.id, |service| {
         let Some(update) = &mut service.update else { return };
         if let Some(spec) = previous {
             service.spec = spec;

@@ -1,0 +1,220 @@
+//! What planning costs, and how that grows with the cluster: `cargo bench -p planner --bench plan`.
+//!
+//! Clusters of 50, 500 and 5,000 nodes with 1,000, 10,000 and 100,000 tasks, all in one thread. The
+//! time is that of the planner alone: neither the rules are checked nor a log is written.
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark measures time and prints"
+)]
+
+use planner::Planner;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use store::{Tx, View};
+use types::{
+    Cluster, DesiredState, IdSource, Network, NetworkAttachment, Node, NodeState, Preference,
+    Service, ServiceId, ServiceMode, Subnet, Task, TaskState, Timestamp, Version,
+};
+
+/// Tasks of a service, where the cluster is large.
+const OF_SERVICE: usize = 1_000;
+
+struct Count(u128);
+
+impl IdSource for Count {
+    fn next_bits(&mut self) -> u128 {
+        self.0 += 1;
+        // Ids do not come in order.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+}
+
+struct World {
+    view: View,
+    now: Timestamp,
+    ids: Count,
+    planner: Planner,
+}
+
+/// What planning until nothing changes took.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    whole: Duration,
+    longest: Duration,
+    plans: usize,
+    changes: usize,
+}
+
+impl World {
+    /// Nodes of three zones, and services on a network, one after the other with a preference, a
+    /// constraint and reservations, and without.
+    fn new(nodes: usize, tasks: usize) -> Self {
+        let (view, now, ids) = (View::default(), Timestamp(1_000_000_000), Count(0));
+        let mut world = Self { view, now, ids, planner: Planner::default() };
+        world.write(|tx, ids| {
+            tx.put_cluster(Cluster { id: "c".into(), ..Cluster::default() });
+            for (name, net, ingress) in
+                [("ingress", "10.255.0.0/16", true), ("front", "10.64.0.0/12", false)]
+            {
+                let net: ipnet::Ipv4Net = net.parse().expect("a subnet");
+                let gateway = net.hosts().next().expect("an address");
+                let mut network = Network { id: name.into(), ..Network::default() };
+                name.clone_into(&mut network.spec.name);
+                network.spec.ingress = ingress;
+                network.subnet = Some(Subnet { net, gateway });
+                network.vni = if ingress { 4096 } else { 4097 };
+                tx.put_network(network);
+            }
+            for index in 0..nodes {
+                let mut node = Node { id: types::NodeId::draw(ids), ..Node::default() };
+                node.status.state = NodeState::Ready;
+                node.description.memory_bytes = 1 << 40;
+                let zone = ["a", "b", "c"][index % 3].to_owned();
+                node.spec.labels.insert("zone".to_owned(), zone);
+                tx.put_node(node);
+            }
+            let each = OF_SERVICE.min(tasks / 10);
+            for index in 0..tasks / each {
+                tx.put_service(service(index, each, ids));
+            }
+        });
+        world
+    }
+
+    fn write(&mut self, edit: impl FnOnce(&mut Tx, &mut Count)) {
+        let mut tx = Tx::new(&self.view);
+        edit(&mut tx, &mut self.ids);
+        self.commit(&tx.finish());
+    }
+
+    fn commit(&mut self, changes: &store::Changes) {
+        self.now = self.now.after(Duration::from_millis(1));
+        let version = Version(self.view.version().0 + 1);
+        self.view.apply(changes, version, self.now);
+    }
+
+    /// Plans until nothing changes.
+    fn plan(&mut self) -> Cost {
+        let mut cost = Cost::default();
+        loop {
+            let begin = Instant::now();
+            let plan = black_box(self.planner.plan(&self.view, self.now, &mut self.ids));
+            let took = begin.elapsed();
+            cost.whole += took;
+            cost.longest = cost.longest.max(took);
+            cost.plans += 1;
+            cost.changes += plan.changes.changes.len();
+            if plan.changes.is_empty() {
+                return cost;
+            }
+            self.commit(&plan.changes);
+        }
+    }
+
+    /// All tasks come as far as they are wanted to.
+    fn run(&mut self) {
+        let now = self.now;
+        self.write(|tx, _| {
+            let tasks: Vec<_> = tx.tasks().filter(|task| task.occupies()).cloned().collect();
+            for task in tasks {
+                tx.edit_task(&task.id, |task| {
+                    task.status.state = match task.desired {
+                        DesiredState::Ready | DesiredState::Running => TaskState::Running,
+                        DesiredState::Shutdown | DesiredState::Remove => TaskState::Shutdown,
+                    };
+                    task.status.since = now;
+                });
+            }
+        });
+    }
+}
+
+fn service(index: usize, replicas: usize, ids: &mut Count) -> Service {
+    let mut service = Service { id: ServiceId::draw(ids), ..Service::default() };
+    service.spec.name = format!("s{index}");
+    let replicas = u64::try_from(replicas).expect("few");
+    service.spec.mode = ServiceMode::Replicated { replicas };
+    let task = &mut service.spec.task;
+    task.networks =
+        vec![NetworkAttachment { target: "front".into(), ..NetworkAttachment::default() }];
+    match index % 3 {
+        0 => {}
+        1 => task.placement.constraints = vec!["node.labels.zone!=c".to_owned()],
+        _ => {
+            task.resources.reserve_memory = 1 << 20;
+            let spread = "node.labels.zone".to_owned();
+            task.placement.preferences = vec![Preference { spread }];
+        }
+    }
+    service
+}
+
+/// What one cluster's plans took, in microseconds.
+fn measure(nodes: usize, tasks: usize) -> Vec<(&'static str, f64)> {
+    let mut world = World::new(nodes, tasks);
+    let placed = world.plan();
+    let count = world.view.tasks().filter(|it| it.status.state == TaskState::Assigned).count();
+    assert_eq!(count, tasks, "all tasks are placed");
+    world.run();
+    let settled = world.plan();
+    let first: Task = Task::clone(world.view.tasks().next().expect("a task"));
+    let node = first.node.clone().expect("a node");
+    world.write(|tx, _| tx.edit_task(&first.id, |task| task.status.message.push_str("news")));
+    let status = world.plan();
+    world.write(|tx, _| tx.edit_task(&first.id, |task| task.status.state = TaskState::Failed));
+    let failed = world.plan();
+    world.write(|tx, _| tx.edit_node(&node, |node| node.status.state = NodeState::Down));
+    let down = world.plan();
+    // A service of a fifth of all tasks, and 20,000 at most, that goes.
+    let (large, mut ids) = (tasks / 5, Count(1 << 100));
+    let service = service(0, large, &mut ids);
+    let id = service.id.clone();
+    world.write(|tx, _| {
+        tx.put_service(Service {
+            spec: types::ServiceSpec { name: "large".to_owned(), ..service.spec },
+            ..service
+        });
+    });
+    world.plan();
+    world.run();
+    world.plan();
+    let one = Task::clone(world.view.tasks_of_service(&id).next().expect("a task"));
+    world.write(|tx, _| tx.edit_task(&one.id, |task| task.status.message.push_str("news")));
+    let of_large = world.plan();
+    world.write(|tx, _| {
+        tx.edit_service(&id, |it| it.spec.mode = ServiceMode::Replicated { replicas: 0 });
+    });
+    let gone = world.plan();
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let rate = f64::from(u32::try_from(tasks).expect("few")) / placed.whole.as_secs_f64();
+    let lines = [
+        ("all tasks placed, from nothing", placed),
+        ("all tasks run now", settled),
+        ("one task says something new", status),
+        ("one task fails", failed),
+        ("one node goes down", down),
+        ("one task of a large service", of_large),
+        ("a large service goes", gone),
+    ];
+    println!("{nodes} nodes, {tasks} tasks: {rate:.0} tasks placed per second");
+    for (what, cost) in lines {
+        let Cost { whole, longest, plans, changes } = cost;
+        let (whole, longest) = (micros(whole) / 1e3, micros(longest) / 1e3);
+        println!(
+            "  {what:32} {whole:9.2} ms in {plans:3} plans, longest {longest:8.2} ms, {changes} changes"
+        );
+    }
+    lines.into_iter().map(|(what, cost)| (what, micros(cost.whole))).collect()
+}
+
+fn main() {
+    let sizes = [(50, 1_000), (500, 10_000), (5_000, 100_000)];
+    let costs: Vec<_> = sizes.into_iter().map(|(nodes, tasks)| measure(nodes, tasks)).collect();
+    println!("growth for ten times as many nodes and tasks");
+    for index in 0..costs[0].len() {
+        let growth = costs.windows(2).map(|pair| pair[1][index].1 / pair[0][index].1);
+        let growth: Vec<String> = growth.map(|times| format!("{times:6.1}")).collect();
+        println!("  {:32} {}", costs[0][index].0, growth.join(" "));
+    }
+}

@@ -1,0 +1,208 @@
+//! What a planner remembers of the view it saw last, so that it need not look through everything:
+//! what waits for something, what nodes carry and which addresses are in use.
+//!
+//! All of it is derived. [`Index::follow`] is its one writer: it goes from the view that was seen
+//! to another one by what differs between them, whether users, nodes or the plan in progress made
+//! it so. From nothing (an empty view) that is everything. [`News`] says what that may make
+//! necessary.
+
+mod addresses;
+mod loads;
+mod news;
+
+pub(crate) use addresses::Addresses;
+pub(crate) use loads::{Load, host_ports};
+pub(crate) use news::News;
+
+use crate::allocator::port;
+use std::collections::{BTreeMap, BTreeSet};
+use store::{Key, View};
+use types::{Network, NetworkId, Node, NodeId, ServiceId, ServiceMode, Task, TaskId, TaskState};
+use types::{Service, Timestamp};
+
+/// Tasks that wait for something, in the order in which they get it.
+pub(crate) type Waiting = BTreeSet<(ServiceId, u64, TaskId)>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    seen: View,
+    /// Wanted tasks that wait for their addresses.
+    pub(crate) new: Waiting,
+    /// Wanted tasks that wait for a node.
+    pub(crate) pending: Waiting,
+    /// Nodes by what they carry; one that carries nothing is not here.
+    pub(crate) loads: BTreeMap<NodeId, Load>,
+    pub(crate) addresses: Addresses,
+    /// Nodes that have no address in the routing mesh and should.
+    pub(crate) without_address: BTreeSet<NodeId>,
+    /// Nodes that left and still have something from the allocator.
+    pub(crate) left: BTreeSet<NodeId>,
+    /// Networks without a subnet or an identifier.
+    pub(crate) incomplete: BTreeSet<NetworkId>,
+    /// Networks that users removed.
+    pub(crate) removed: BTreeSet<NetworkId>,
+    /// Services that say they lack something.
+    pub(crate) lacking: BTreeSet<ServiceId>,
+    /// Services that do not have the ports of their specs.
+    pub(crate) unsettled: BTreeSet<ServiceId>,
+    global: BTreeSet<ServiceId>,
+}
+
+impl Index {
+    /// Goes from the view that was seen last to `view`, and says what changed.
+    pub(crate) fn follow(&mut self, view: &View, now: Timestamp) -> News {
+        let before = std::mem::replace(&mut self.seen, view.clone());
+        let (before, mut news) = (&before, News::default());
+        for key in view.changes_since(before) {
+            match &key {
+                Key::Cluster(_) => news.cluster(before, view),
+                Key::Node(id) => self.node((before, view), id, now, &mut news),
+                Key::Network(id) => self.network((before, view), id, &mut news),
+                Key::Service(id) => {
+                    let (was, is) = (before.service(id), view.service(id));
+                    let both = (was.map(AsRef::as_ref), is.map(AsRef::as_ref));
+                    self.service(both, id, &mut news);
+                }
+                Key::Task(id) => {
+                    let (was, is) = (before.task(id), view.task(id));
+                    let both = (was.map(AsRef::as_ref), is.map(AsRef::as_ref));
+                    self.task(both, view, now, &mut news);
+                }
+            }
+        }
+        news.addresses |= self.addresses.expire(view, now);
+        news
+    }
+
+    /// Follows a single task that the scheduler places: the next one goes by what its node carries
+    /// then. All of them are seen once the scheduler is done.
+    pub(crate) fn place(&mut self, was: &Task, is: &Task) {
+        loads::change(&mut self.loads, (Some(was), Some(is)));
+        wait(&mut self.pending, TaskState::Pending, (Some(was), Some(is)));
+    }
+
+    /// `view` differs from the one that was seen by nothing but tasks that were placed, of which
+    /// [`Index::place`] was told, and by why others wait.
+    pub(crate) fn have_placed(&mut self, view: &View) {
+        self.seen = view.clone();
+    }
+
+    /// Says whether `waiting` has a task of a service.
+    pub(crate) fn is_in(waiting: &Waiting, service: &ServiceId) -> bool {
+        Self::of_service(waiting, service).next().is_some()
+    }
+
+    /// The services that have tasks in `waiting`.
+    pub(crate) fn services(waiting: &Waiting) -> Vec<ServiceId> {
+        let mut services: Vec<ServiceId> = Vec::new();
+        let mut next = waiting.first();
+        while let Some((service, _, _)) = next {
+            services.push(service.clone());
+            let last = (service.clone(), u64::MAX, TaskId::from("~"));
+            next = waiting.range(last..).next();
+        }
+        services
+    }
+
+    /// The tasks of a service that wait.
+    pub(crate) fn of_service<'a>(
+        waiting: &'a Waiting,
+        service: &'a ServiceId,
+    ) -> impl Iterator<Item = &'a TaskId> {
+        let first = (service.clone(), 0, TaskId::default());
+        waiting.range(first..).take_while(move |it| it.0 == *service).map(|(_, _, id)| id)
+    }
+
+    fn node(
+        &mut self,
+        (before, view): (&View, &View),
+        id: &NodeId,
+        now: Timestamp,
+        news: &mut News,
+    ) {
+        let (was, is) = (before.node(id), view.node(id));
+        if !news.node((before, view), id) {
+            return;
+        }
+        news.dirty.extend(self.global.iter().cloned());
+        let addresses = [was, is].map(|node| node.and_then(|node| node.ingress_address));
+        self.addresses.of_node(addresses);
+        let lacks = |it: &Node| it.ingress_address.is_none() && !it.has_left();
+        let holds = |it: &Node| it.ingress_address.is_some() || !it.allocation_error.is_empty();
+        let left = |it: &Node| it.has_left() && holds(it);
+        keep(&mut self.without_address, id, is.is_some_and(|node| lacks(node)));
+        keep(&mut self.left, id, is.is_some_and(|node| left(node)));
+        // Whether a task that was given up may still run is its node's business.
+        for task in view.tasks_of_node(id) {
+            if task.status.state == TaskState::Orphaned {
+                self.addresses.linger(view, now, task);
+            }
+        }
+    }
+
+    fn network(&mut self, (before, view): (&View, &View), id: &NetworkId, news: &mut News) {
+        if !news.network((before, view), id) {
+            return;
+        }
+        let network = view.network(id);
+        let lacks = |it: &Network| !it.removed && (it.vni == 0 || it.subnet.is_none());
+        keep(&mut self.incomplete, id, network.is_some_and(|network| lacks(network)));
+        keep(&mut self.removed, id, network.is_some_and(|network| network.removed));
+    }
+
+    fn service(
+        &mut self,
+        (was, is): (Option<&Service>, Option<&Service>),
+        id: &ServiceId,
+        news: &mut News,
+    ) {
+        news.dirty.insert(id.clone());
+        let vips = [was, is].map(|it| it.map_or(&[][..], |service| service.vips.as_slice()));
+        news.addresses |= self.addresses.of_service(vips);
+        let is_global = |service: &Service| match service.spec.mode {
+            ServiceMode::Global => true,
+            ServiceMode::Replicated { .. } => false,
+        };
+        keep(&mut self.global, id, is.is_some_and(is_global));
+        keep(&mut self.lacking, id, is.is_some_and(|it| !it.allocation_error.is_empty()));
+        keep(&mut self.unsettled, id, is.is_some_and(|it| !port::is_settled(it)));
+    }
+
+    fn task(
+        &mut self,
+        (was, is): (Option<&Task>, Option<&Task>),
+        view: &View,
+        now: Timestamp,
+        news: &mut News,
+    ) {
+        for task in [was, is].into_iter().flatten() {
+            news.dirty.insert(task.service.clone());
+        }
+        wait(&mut self.new, TaskState::New, (was, is));
+        wait(&mut self.pending, TaskState::Pending, (was, is));
+        news.addresses |= self.addresses.of_task((was, is), view, now);
+        news.nodes |= loads::change(&mut self.loads, (was, is));
+    }
+}
+
+/// Makes a set have `id` or not.
+fn keep<I: Ord + Clone>(set: &mut BTreeSet<I>, id: &I, has: bool) {
+    if has {
+        set.insert(id.clone());
+    } else {
+        set.remove(id);
+    }
+}
+
+/// Keeps the wanted tasks of one state.
+fn wait(waiting: &mut Waiting, state: TaskState, (was, is): (Option<&Task>, Option<&Task>)) {
+    let waits = |task: &&Task| task.status.state == state && task.is_wanted();
+    let key = |task: &Task| (task.service.clone(), task.slot, task.id.clone());
+    if let Some(task) = was.filter(waits) {
+        waiting.remove(&key(task));
+    }
+    if let Some(task) = is.filter(waits) {
+        waiting.insert(key(task));
+    }
+}

@@ -1,0 +1,149 @@
+//! The planner that remembers.
+
+use crate::index::{Index, News};
+use crate::{Plan, Planning, allocator, orchestrator, scheduler};
+use std::collections::{BTreeMap, BTreeSet};
+use store::View;
+use types::{IdSource, ServiceId, Timestamp};
+
+/// How many tasks one plan writes at most, twice: those that services make and end, and those that
+/// wait for addresses and nodes. It is one entry of the log, and the cluster's writer waits for it.
+pub const TASKS_MAX: usize = 2_000;
+
+/// Plans for a cluster again and again, and looks only at what may have to change: it remembers
+/// what it saw and made last, the deadlines and what waits for something.
+///
+/// It takes its own plan for made. Where that did not come to be, the next call finds what is
+/// there instead, like any other change.
+#[derive(Debug)]
+pub struct Planner {
+    index: Index,
+    wakes: Wakes,
+    /// Services that the last plan had no room for.
+    rest: BTreeSet<ServiceId>,
+    /// Whose turn it is first, where the last plan did not come to all: none waits for ever.
+    turn: Option<ServiceId>,
+    /// Says whether the last plan had no room for all that waited.
+    is_cut: bool,
+    tasks_max: usize,
+}
+
+impl Default for Planner {
+    fn default() -> Self {
+        Self::with_tasks_max(TASKS_MAX)
+    }
+}
+
+impl Planner {
+    /// A planner that knows nothing yet, and writes so many tasks at most.
+    pub fn with_tasks_max(tasks_max: usize) -> Self {
+        let (index, wakes, rest, turn, is_cut) = Default::default();
+        Self { index, wakes, rest, turn, is_cut, tasks_max: tasks_max.max(1) }
+    }
+
+    /// Another planner that knows nothing yet, and begins with the same service.
+    #[must_use]
+    pub fn forgetful(&self) -> Self {
+        Self { turn: self.turn.clone(), ..Self::with_tasks_max(self.tasks_max) }
+    }
+
+    /// Decides what has to change for `view` to become what users want. What is too much for one
+    /// plan is left for the next one, which is asked for at once.
+    pub fn plan(&mut self, view: &View, now: Timestamp, ids: &mut dyn IdSource) -> Plan {
+        let mut news = self.index.follow(view, now);
+        news.dirty.append(&mut self.rest);
+        news.dirty.extend(self.wakes.due(now));
+        let was_cut = std::mem::take(&mut self.is_cut);
+        news.addresses |= was_cut;
+        news.nodes |= was_cut;
+        if news.is_empty() {
+            return Plan { wake: self.wakes.next(), ..Plan::default() };
+        }
+        news.dirty.extend(self.index.unsettled.iter().cloned());
+        let mut planning = Planning::new(view, now, ids);
+        let is_full = self.orchestrate(&mut planning, &news.dirty);
+        planning.make_room(self.tasks_max);
+        allocator::allocate(&mut planning, &mut self.index, &mut news);
+        self.schedule(&mut planning, &mut news);
+        for service in &news.dirty {
+            orchestrator::update::watch(&mut planning, service);
+            self.wakes.set(Step::Watch, service, planning.take_wake());
+        }
+        self.index.follow(&planning.tx, now);
+        self.is_cut = planning.is_cut();
+        let wake = if is_full || self.is_cut { Some(now) } else { self.wakes.next() };
+        Plan { changes: planning.finish(), wake }
+    }
+
+    /// Decides which tasks of services exist; says whether there was no room for more.
+    fn orchestrate(&mut self, planning: &mut Planning<'_>, services: &BTreeSet<ServiceId>) -> bool {
+        // A failed update may bring back the old spec; ports are given first because changed ports
+        // may replace tasks; tasks that go give back addresses before new ones are taken.
+        for service in services {
+            orchestrator::update::judge(planning, service);
+        }
+        allocator::port::allocate(planning, services);
+        planning.make_room(self.tasks_max);
+        let turn = self.turn.take().unwrap_or_default();
+        for service in services.range(turn.clone()..).chain(services.range(..turn)) {
+            if planning.is_full() {
+                self.turn.get_or_insert_with(|| service.clone());
+            } else {
+                orchestrator::orchestrate(planning, service);
+                self.wakes.set(Step::Orchestrate, service, planning.take_wake());
+            }
+            if planning.is_full() {
+                self.rest.insert(service.clone());
+            }
+        }
+        planning.is_full()
+    }
+
+    /// Gives pending tasks their nodes, where there is one that is new or one that may be placed
+    /// now. Those that wait are asked, too: what they lack may be what others get.
+    fn schedule(&mut self, planning: &mut Planning<'_>, news: &mut News) {
+        let index = &mut self.index;
+        news.add(&index.follow(&planning.tx, planning.now));
+        if news.nodes || news.dirty.iter().any(|it| Index::is_in(&index.pending, it)) {
+            news.dirty.extend(Index::services(&index.pending));
+            scheduler::schedule(planning, index);
+        }
+    }
+}
+
+/// What asks for another plan at a certain time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Orchestrate,
+    Watch,
+}
+
+/// The deadlines of services.
+#[derive(Debug, Default)]
+struct Wakes {
+    of_service: BTreeMap<(ServiceId, Step), Timestamp>,
+    in_order: BTreeSet<(Timestamp, ServiceId, Step)>,
+}
+
+impl Wakes {
+    fn set(&mut self, step: Step, service: &ServiceId, wake: Option<Timestamp>) {
+        let key = (service.clone(), step);
+        if let Some(time) = self.of_service.remove(&key) {
+            self.in_order.remove(&(time, service.clone(), step));
+        }
+        if let Some(time) = wake {
+            self.of_service.insert(key, time);
+            self.in_order.insert((time, service.clone(), step));
+        }
+    }
+
+    /// The services whose time has come.
+    fn due(&self, now: Timestamp) -> impl Iterator<Item = ServiceId> {
+        let due = self.in_order.iter().take_while(move |(time, _, _)| *time <= now);
+        due.map(|(_, service, _)| service.clone())
+    }
+
+    fn next(&self) -> Option<Timestamp> {
+        self.in_order.first().map(|(time, _, _)| *time)
+    }
+}
