@@ -1,12 +1,16 @@
-//! The loop that asks the planner and proposes what it says.
+//! The loop that has the planner asked, and what it says made.
+//!
+//! A plan is made once, inside the sequencer, on what the log holds by then: it conflicts with
+//! nobody. The planner goes into the closure and comes back with its deadline. Where it is lost on
+//! the way, because the log takes nothing at present, the next one begins with a look at everything.
 
 use crate::clock::RandomIds;
-use planner::{Plan, Refused};
+use planner::{Plan, Planner, Refused};
 use raft::Sequencer;
 use scope::Scope;
 use std::time::Duration;
-use store::View;
-use tokio::sync::{oneshot, watch};
+use store::{Changes, View};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use types::{Fault, FaultKind, Timestamp};
 
@@ -17,13 +21,15 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) fn start(sequencer: Sequencer, scope: &mut Scope) {
     let token = scope.token();
-    scope.spawn("plan", run(sequencer, plan, token));
+    scope.spawn("plan", run(sequencer, planner, token));
 }
 
-type Planner = fn(&View, Timestamp) -> Plan;
+/// Plans, and remembers what it looked at.
+type Plans = Box<dyn FnMut(&View, Timestamp) -> Plan + Send>;
 
-fn plan(view: &View, now: Timestamp) -> Plan {
-    planner::plan(view, now, &mut RandomIds)
+fn planner() -> Plans {
+    let mut planner = Planner::default();
+    Box::new(move |view, now| planner.plan(view, now, &mut RandomIds))
 }
 
 /// Why the planning loop ended by itself.
@@ -31,12 +37,16 @@ fn plan(view: &View, now: Timestamp) -> Plan {
 #[error("the log has ended")]
 struct Ended;
 
-async fn run(sequencer: Sequencer, plan: Planner, token: CancellationToken) -> Result<(), Ended> {
+async fn run(
+    sequencer: Sequencer,
+    planner: fn() -> Plans,
+    token: CancellationToken,
+) -> Result<(), Ended> {
     let mut views = sequencer.watch();
-    let mut refused = Vec::new();
+    let mut proposer = Proposer { sequencer, planner, plans: planner(), refused: Vec::new() };
     loop {
-        let wait = propose(&sequencer, plan, &mut views, &mut refused).await;
-        let wait = wait.unwrap_or_else(|fault| {
+        views.mark_unchanged();
+        let wait = proposer.propose().await.unwrap_or_else(|fault| {
             tracing::warn!(%fault, "cannot propose a plan, trying again");
             RETRY
         });
@@ -46,7 +56,7 @@ async fn run(sequencer: Sequencer, plan: Planner, token: CancellationToken) -> R
             biased;
             () = token.cancelled() => return Ok(()),
             // What was refused will be refused again: not at once, whatever happens meanwhile.
-            _ = views.changed(), if refused.is_empty() => {}
+            _ = views.changed(), if proposer.refused.is_empty() => {}
             () = tokio::time::sleep(wait) => {}
         }
         if views.has_changed().is_err() {
@@ -55,56 +65,64 @@ async fn run(sequencer: Sequencer, plan: Planner, token: CancellationToken) -> R
     }
 }
 
-/// Plans once; says how long to wait for the next time if nothing changes. `before` has what the
-/// rules refused last: it is told once.
-async fn propose(
-    sequencer: &Sequencer,
-    plan: Planner,
-    views: &mut watch::Receiver<View>,
-    before: &mut Vec<Refused>,
-) -> Result<Duration, Fault> {
-    let view = views.borrow_and_update().clone();
-    let now = sequencer.now();
-    let Plan { changes, wake } = plan(&view, now);
-    if changes.is_empty() {
-        before.clear();
-        return Ok(until(wake, now));
-    }
-    // The closure plans anew on what the log holds by then, so it conflicts with nobody.
-    let (sender, wake) = oneshot::channel();
-    let whole = sequencer.sequence(move |view: &View, now| {
-        let Plan { changes, wake } = plan(view, now);
-        // Nobody waits for it only when the loop ends.
-        sender.send(wake).ok();
-        Ok(changes)
-    });
-    match whole.await {
-        Ok(_) => before.clear(),
-        Err(fault) if fault.kind == FaultKind::Unavailable => return Err(fault),
-        Err(_) => {
-            let refused = propose_apart(sequencer, plan).await?;
-            for Refused { service, fault } in refused.iter().filter(|it| !before.contains(it)) {
-                let service = service.as_ref().map(ToString::to_string);
-                tracing::error!(service, %fault, "a part of the plan breaks a rule and is left out");
-            }
-            *before = refused;
-            return Ok(RETRY);
-        }
-    }
-    Ok(until(wake.await.unwrap_or_default(), sequencer.now()))
+struct Proposer {
+    sequencer: Sequencer,
+    planner: fn() -> Plans,
+    plans: Plans,
+    /// What the rules refused last: it is told once.
+    refused: Vec<Refused>,
 }
 
-/// Makes what the rules allow of a plan that breaks one; says what was left out.
-async fn propose_apart(sequencer: &Sequencer, plan: Planner) -> Result<Vec<Refused>, Fault> {
-    let (sender, refused) = oneshot::channel();
-    sequencer
-        .sequence(move |view: &View, now| {
-            let (changes, refused) = planner::apart(view, &plan(view, now).changes);
-            sender.send(refused).ok();
+impl Proposer {
+    /// Plans once; says how long to wait for the next time if nothing changes.
+    async fn propose(&mut self) -> Result<Duration, Fault> {
+        let whole = self.sequence(|_, plan| (plan.changes, plan.wake)).await;
+        match whole {
+            Ok(wake) => {
+                self.refused.clear();
+                Ok(until(wake, self.sequencer.now()))
+            }
+            Err(fault) if fault.kind == FaultKind::Unavailable => Err(fault),
+            Err(_) => {
+                self.propose_apart().await?;
+                Ok(RETRY)
+            }
+        }
+    }
+
+    /// Makes what the rules allow of a plan that breaks one, and says what was left out.
+    async fn propose_apart(&mut self) -> Result<(), Fault> {
+        let refused = self.sequence(|view, plan| planner::apart(view, &plan.changes)).await?;
+        for Refused { service, fault } in refused.iter().filter(|it| !self.refused.contains(it)) {
+            let service = service.as_ref().map(ToString::to_string);
+            tracing::error!(service, %fault, "a part of the plan breaks a rule and is left out");
+        }
+        self.refused = refused;
+        Ok(())
+    }
+
+    /// Plans on what the log holds, and changes what `choose` takes of the plan. Returns what else
+    /// it says.
+    async fn sequence<T: Default + Send + 'static>(
+        &mut self,
+        choose: fn(&View, Plan) -> (Changes, T),
+    ) -> Result<T, Fault> {
+        let (sender, back) = oneshot::channel();
+        let mut plans = std::mem::replace(&mut self.plans, (self.planner)());
+        let written = self.sequencer.sequence(move |view: &View, now| {
+            let plan = plans(view, now);
+            let (changes, more) = choose(view, plan);
+            // Nobody waits for it only when the loop ends.
+            sender.send((plans, more)).ok();
             Ok(changes)
-        })
-        .await?;
-    Ok(refused.await.unwrap_or_default())
+        });
+        let written = written.await;
+        let mut more = T::default();
+        if let Ok((plans, said)) = back.await {
+            (self.plans, more) = (plans, said);
+        }
+        written.map(|_| more)
+    }
 }
 
 fn until(wake: Option<Timestamp>, now: Timestamp) -> Duration {
@@ -121,14 +139,17 @@ mod tests {
     static PLANS: AtomicUsize = AtomicUsize::new(0);
 
     /// A planner with a mistake: it revives a task of the service `bad`.
-    fn mistaken(view: &View, now: Timestamp) -> Plan {
-        PLANS.fetch_add(1, Ordering::Relaxed);
-        let mut made = plan(view, now);
-        if let Some(mut task) = view.task(&"bad-1".into()).map(|task| Task::clone(task)) {
-            task.status.state = TaskState::Running;
-            made.changes.changes.push(Change::Put(Object::Task(task.into())));
-        }
-        made
+    fn mistaken() -> Plans {
+        let mut right = planner();
+        Box::new(move |view, now| {
+            PLANS.fetch_add(1, Ordering::Relaxed);
+            let mut made = right(view, now);
+            if let Some(mut task) = view.task(&"bad-1".into()).map(|task| Task::clone(task)) {
+                task.status.state = TaskState::Running;
+                made.changes.changes.push(Change::Put(Object::Task(task.into())));
+            }
+            made
+        })
     }
 
     fn service(name: &str) -> Service {
@@ -172,7 +193,7 @@ mod tests {
         let view = told.await.expect("it falls back").unwrap().clone();
         assert_eq!(view.tasks_of_service(&"good".into()).count(), 1);
         assert_eq!(view.task(&"bad-1".into()).unwrap().status.state, TaskState::Failed);
-        // Changes of others do not make it try again at once: three plans are made for each try.
+        // Changes of others do not make it try again at once: two plans are made for each try.
         let before = PLANS.load(Ordering::Relaxed);
         for count in 0..50 {
             let label = move |view: &View, _| {
