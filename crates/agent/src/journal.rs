@@ -74,6 +74,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+    use stored::{Stored, samples, text};
     use types::{Task, TaskState};
 
     #[tokio::test]
@@ -89,6 +90,24 @@ mod tests {
         assert_eq!(Journal::open(dir.path()).unwrap().entries(), entries);
         let mode = std::fs::metadata(dir.path().join(NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "others can read credentials");
+    }
+
+    /// The file as every format has written it.
+    #[test]
+    fn journals_of_every_format_are_read() {
+        let mut stored = Stored::of(env!("CARGO_MANIFEST_DIR"));
+        let entry = |task: Task| {
+            (task.id.clone(), Entry { status: samples::status(TaskState::Failed), task })
+        };
+        let entries = BTreeMap::from([samples::task(), samples::other_task()].map(entry));
+        stored.present(NAME, &wire::encode(&entries).unwrap());
+        for (format, bytes) in stored.former(NAME) {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(NAME), bytes).unwrap();
+            let journal = Journal::open(dir.path()).unwrap();
+            stored.reads(&format, NAME, &text(&journal.entries()));
+        }
+        stored.finish(&[("0.1.0-format1", "a91ed9c03cb58acc")]);
     }
 
     #[test]

@@ -19,6 +19,8 @@
 mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+#[cfg(test)]
+mod formats;
 mod gateway;
 mod handle;
 mod journal;

@@ -12,6 +12,8 @@ mod frame;
 mod process;
 
 pub use client::Process;
+#[cfg(test)]
+pub(crate) use process::Hello;
 pub use process::serve;
 
 use crate::nameserver::NameServer;

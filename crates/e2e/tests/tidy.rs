@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 7] = [
     &["types", "scope"],
     &["store", "wire"],
     &["planner", "discovery"],
-    &["raft", "ca", "engine", "dataplane"],
+    &["raft", "ca", "engine", "dataplane", "stored"],
     &["manager", "agent"],
     &["engine-api", "linux", "containerd", "compose"],
     &["skep", "e2e"],

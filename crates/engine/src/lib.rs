@@ -27,6 +27,8 @@ pub mod fake;
 mod fetch;
 mod fifo;
 mod files;
+#[cfg(test)]
+mod formats;
 mod health;
 mod images;
 mod info;

@@ -3,13 +3,14 @@
 use openraft::alias;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
-use store::Changes;
+use store::{Changes, Format};
 use types::{Specs, Timestamp};
 
 /// What one entry of the log says: the changes of a batch and when they were decided.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Record {
+    pub(crate) format: Format,
     #[serde(serialize_with = "with_specs_by_id")]
     pub(crate) changes: Changes,
     /// What tasks in it are made from, where the log has not said so before.

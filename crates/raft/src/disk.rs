@@ -5,19 +5,19 @@
 use crate::RaftError;
 use crate::consensus::{Entry, LogId, SnapshotMeta, Vote};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use store::Format;
 
 /// By index of the log.
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
 /// By name: `vote`, `purged`, `snapshot`, `format`.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 
-const FORMAT: u64 = 1;
 const FILE: &str = "log.redb";
 /// Most reads are answered from memory: the file is read when a manager starts.
 const CACHE_BYTES: usize = 16 << 20;
@@ -56,14 +56,49 @@ pub(crate) struct Found {
     pub(crate) uncovered: u64,
 }
 
+impl Found {
+    /// The first entry that the snapshot does not cover.
+    fn uncovered_from(&self) -> u64 {
+        let covered = self.snapshot.as_ref().and_then(|stored| stored.meta.last_log_id);
+        covered.map_or(0, |id| id.index + 1)
+    }
+}
+
+/// The format that a record or a snapshot says, whatever else there is in it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    format: Format,
+}
+
+/// An entry as far as it is understood of whatever release: its place, and the format of a record.
+#[derive(Deserialize)]
+struct Placed {
+    log_id: LogId,
+}
+
+#[derive(Deserialize)]
+struct Formatted {
+    payload: Payload,
+}
+
+/// As the consensus library writes it.
+#[derive(Deserialize)]
+enum Payload {
+    Blank,
+    Normal(Said),
+    Membership(IgnoredAny),
+}
+
 #[derive(Debug)]
 pub(crate) struct Disk {
     database: Database,
 }
 
 impl Disk {
-    /// Opens the log in `directory`, or makes a new one.
-    pub(crate) fn open(directory: &Path) -> Result<Self, RaftError> {
+    /// Opens the log in `directory`, or makes a new one, and says what is in it. What a newer
+    /// release has written is refused, and stays as it is.
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Found), RaftError> {
         let prepared = prepare(directory)
             .map_err(|source| RaftError::Directory { path: directory.to_owned(), source })?;
         let database = Database::builder()
@@ -71,31 +106,59 @@ impl Disk {
             .create(&prepared)
             .map_err(|error| failed(&prepared, error))?;
         let disk = Self { database };
-        disk.check_format(&prepared)?;
-        Ok(disk)
+        let wrong = |source| RaftError::Open { path: prepared.clone(), source: Box::new(source) };
+        let format = disk.format().map_err(wrong)?;
+        if let Some(format) = format {
+            let format = format.map_err(|source| unreadable(&prepared, "the format", source))?;
+            check(&prepared, "the file", format)?;
+        }
+        disk.prepare().map_err(wrong)?;
+        let found = disk.find().map_err(RaftError::Read)?;
+        disk.check_content(&prepared, &found)?;
+        disk.note_format(Format::PRESENT).map_err(wrong)?;
+        Ok((disk, found))
     }
 
-    fn check_format(&self, path: &Path) -> Result<(), RaftError> {
-        let write = || -> Result<Option<u64>, redb::Error> {
-            let write = self.database.begin_write()?;
-            let found = {
-                write.open_table(ENTRIES)?;
-                let mut facts = write.open_table(FACTS)?;
-                let found = facts.get("format")?.and_then(|bytes| decode(bytes.value()).ok());
-                if found.is_none() {
-                    facts.insert("format", encode(&FORMAT).unwrap_or_default().as_slice())?;
-                }
-                found
-            };
-            write.commit()?;
-            Ok(found)
+    /// What the file says of its format; `None`: it is new.
+    pub(crate) fn format(&self) -> Result<Option<io::Result<Format>>, redb::Error> {
+        let facts = match self.database.begin_read()?.open_table(FACTS) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            facts => facts?,
         };
-        match write().map_err(|error| failed(path, error))? {
-            Some(found) if found != FORMAT => {
-                Err(RaftError::Format { path: path.to_owned(), found, known: FORMAT })
-            }
-            Some(_) | None => Ok(()),
+        Ok(facts.get("format")?.map(|bytes| decode(bytes.value())))
+    }
+
+    /// Makes the tables of a new file.
+    fn prepare(&self) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        write.open_table(ENTRIES)?;
+        write.open_table(FACTS)?;
+        Ok(write.commit()?)
+    }
+
+    /// A former release refuses the file from here on.
+    pub(crate) fn note_format(&self, format: Format) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        let format = encode(&format).unwrap_or_default();
+        write.open_table(FACTS)?.insert("format", format.as_slice())?;
+        Ok(write.commit()?)
+    }
+
+    /// Looks whether everything that a manager will start from can be read: later it would stop
+    /// half-way.
+    fn check_content(&self, path: &Path, found: &Found) -> Result<(), RaftError> {
+        if let Some(snapshot) = &found.snapshot {
+            let said: Said = decode(&snapshot.data)
+                .map_err(|source| unreadable(path, "the snapshot", source))?;
+            check(path, "the snapshot", said.format)?;
         }
+        let read = self.database.begin_read().map_err(|error| failed(path, error))?;
+        let entries = read.open_table(ENTRIES).map_err(|error| failed(path, error))?;
+        for row in entries.range(found.uncovered_from()..).map_err(|error| failed(path, error))? {
+            let (index, entry) = row.map_err(|error| failed(path, error))?;
+            check_entry(path, &format!("entry {}", index.value()), entry.value())?;
+        }
+        Ok(())
     }
 
     /// Reads what was there before.
@@ -105,19 +168,17 @@ impl Disk {
         let entries = read.open_table(ENTRIES).map_err(io::Error::other)?;
         let purged = fact(&facts, "purged")?;
         let last = match entries.last().map_err(io::Error::other)? {
-            Some((_, bytes)) => Some(decode::<Entry>(bytes.value())?.log_id),
+            Some((_, bytes)) => Some(decode::<Placed>(bytes.value())?.log_id),
             None => purged,
         };
         let snapshot: Option<StoredSnapshot> = fact(&facts, "snapshot")?;
-        let covered = snapshot.as_ref().and_then(|stored| stored.meta.last_log_id);
-        let mut uncovered = 0;
-        for row in
-            entries.range(covered.map_or(0, |id| id.index + 1)..).map_err(io::Error::other)?
-        {
+        let vote = fact(&facts, "vote")?;
+        let mut found = Found { vote, purged, last, snapshot, uncovered: 0 };
+        for row in entries.range(found.uncovered_from()..).map_err(io::Error::other)? {
             let (_, entry) = row.map_err(io::Error::other)?;
-            uncovered += bytes(entry.value());
+            found.uncovered += bytes(entry.value());
         }
-        Ok(Found { vote: fact(&facts, "vote")?, purged, last, snapshot, uncovered })
+        Ok(found)
     }
 
     /// The entries from `start` up to, and without, `end`.
@@ -169,6 +230,28 @@ impl Disk {
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn check(path: &Path, what: &str, found: Format) -> Result<(), RaftError> {
+    if found.is_known() {
+        return Ok(());
+    }
+    let (path, what) = (path.to_owned(), what.to_owned());
+    Err(RaftError::Format { path, what, found, known: Format::PRESENT })
+}
+
+/// Refuses an entry that says a newer format, or says things that are not known.
+fn check_entry(path: &Path, what: &str, entry: &[u8]) -> Result<(), RaftError> {
+    match decode::<Formatted>(entry).map(|entry| entry.payload) {
+        Ok(Payload::Normal(said)) => check(path, what, said.format)?,
+        // Why the latter is not understood is said below.
+        Ok(Payload::Blank | Payload::Membership(_)) | Err(_) => {}
+    }
+    decode::<Entry>(entry).map(drop).map_err(|source| unreadable(path, what, source))
+}
+
+fn unreadable(path: &Path, what: &str, source: io::Error) -> RaftError {
+    RaftError::Unreadable { path: path.to_owned(), what: what.to_owned(), source }
 }
 
 fn failed(path: &Path, error: impl Into<redb::Error>) -> RaftError {

@@ -18,6 +18,8 @@
 mod clock;
 mod consensus;
 mod disk;
+#[cfg(test)]
+mod formats;
 mod log;
 mod machine;
 mod network;
@@ -29,6 +31,7 @@ pub use sequencer::{Config, Sequencer, open};
 
 use std::io;
 use std::path::PathBuf;
+use store::Format;
 
 /// Why the log cannot be opened, or why it stopped.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +51,22 @@ pub enum RaftError {
         #[source]
         source: Box<redb::Error>,
     },
-    #[error("the log {} has format {found}, this version reads {known}", path.display())]
-    Format { path: PathBuf, found: u64, known: u64 },
+    #[error(
+        "{what} of the log {} has format {found}, and this release reads formats up to {known}: it \
+         was written by a newer release, start that one again (nothing was changed)",
+        path.display()
+    )]
+    Format { path: PathBuf, what: String, found: Format, known: Format },
+    #[error(
+        "cannot read {what} of the log {} (a damaged file, or was it written by a newer release?)",
+        path.display()
+    )]
+    Unreadable {
+        path: PathBuf,
+        what: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot read the log")]
     Read(#[source] io::Error),
     #[error("this node did not become the leader of its own log: {0}")]

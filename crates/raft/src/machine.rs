@@ -9,7 +9,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use std::io;
 use std::sync::Arc;
-use store::{Changes, View};
+use store::{Changes, Format, View};
 use tokio::sync::watch;
 use types::{Timestamp, UnknownSpec, Version};
 
@@ -48,6 +48,14 @@ impl Machine {
 
     fn restore(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
         let snapshot = decode::<store::Snapshot>(data)?;
+        if !snapshot.format.is_known() {
+            let text = format!(
+                "a snapshot has format {}, and this release reads formats up to {}",
+                snapshot.format,
+                Format::PRESENT
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
         self.view = View::try_from(snapshot).map_err(unreadable)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use store::{Changes, View, rules};
+use store::{Changes, Format, View, rules};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use types::{ClusterSpec, Fault, Timestamp, Version};
@@ -139,11 +139,7 @@ fn stopping() -> Fault {
 /// written before is in the view. The loop in `scope` closes the log when the scope ends.
 pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftError> {
     let directory = config.directory.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        let disk = Disk::open(&directory)?;
-        let found = disk.find().map_err(RaftError::Read)?;
-        Ok::<_, RaftError>((disk, found))
-    });
+    let opened = tokio::task::spawn_blocking(move || Disk::open(&directory));
     let (disk, found) = opened.await.map_err(stopped)??;
     let snapshot_index = snapshot_index(&found);
     let disk = Arc::new(disk);
@@ -384,7 +380,7 @@ fn decide(requests: Vec<Request>, mut view: View, time: Timestamp) -> Batch {
     let present = view.version();
     let next = Version(present.0.saturating_add(1));
     let before = view.clone();
-    let mut record = Record { time, ..Record::default() };
+    let mut record = Record { format: Format::PRESENT, time, ..Record::default() };
     let mut waiting = Vec::with_capacity(requests.len());
     for Request { decide, reply } in requests {
         if reply.is_closed() {

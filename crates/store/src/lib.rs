@@ -12,6 +12,7 @@
 mod change;
 mod claim;
 mod diff;
+mod format;
 mod index;
 pub mod rules;
 mod table;
@@ -19,6 +20,7 @@ mod tx;
 mod view;
 
 pub use change::{Change, Changes};
+pub use format::Format;
 pub use table::{Key, Object, Record, Snapshot};
 pub use tx::Tx;
 pub use view::View;

@@ -3,6 +3,7 @@
 //! A further kind is one line in `tables!`. Where kinds differ, the compiler asks for it: what only
 //! one object may have is in `claim`, what is looked up otherwise than by id in `index`.
 
+use crate::Format;
 use crate::diff::differing;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -145,6 +146,7 @@ macro_rules! tables {
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
         pub struct Snapshot {
+            pub format: Format,
             pub version: Version,
             pub time: Timestamp,
             /// What the tasks are made from, which name it by its id alone.
@@ -159,7 +161,8 @@ macro_rules! tables {
                 specs: Specs,
                 tables: &Tables,
             ) -> Self {
-                Self { version, time, specs, $($table: tables.$table.values().cloned().collect(),)* }
+                let format = Format::PRESENT;
+                Self { format, version, time, specs, $($table: tables.$table.values().cloned().collect(),)* }
             }
 
             pub(crate) fn objects(self) -> impl Iterator<Item = Object> {

@@ -26,9 +26,9 @@ const WRITE: Duration = Duration::from_secs(5);
 
 /// The server's first words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Hello {
-    pub(super) protocol: u32,
-    pub(super) version: String,
+pub(crate) struct Hello {
+    pub(crate) protocol: u32,
+    pub(crate) version: String,
 }
 
 impl Hello {

@@ -172,6 +172,20 @@ pub(crate) mod tests {
         assert_eq!(files.load().unwrap(), None);
     }
 
+    #[test]
+    fn memberships_of_every_format_are_read() {
+        let mut stored = stored::Stored::of(env!("CARGO_MANIFEST_DIR"));
+        let name = "state.json";
+        stored.present(name, &serde_json::to_vec_pretty(&state()).unwrap());
+        for (format, bytes) in stored.former(name) {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(name), bytes).unwrap();
+            let read = Files::new(folder.path()).load().unwrap();
+            stored.reads(&format, name, &(serde_json::to_string_pretty(&read).unwrap() + "\n"));
+        }
+        stored.finish(&[("0.1.0-format1", "d7fefccde827481f")]);
+    }
+
     /// On one thread: a call that blocks stops the test as well.
     #[tokio::test]
     async fn a_disk_that_hangs_stops_nobody_else() {

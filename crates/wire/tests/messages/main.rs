@@ -6,15 +6,14 @@
 #![allow(clippy::too_many_lines, reason = "most are what is expected")]
 
 mod assignments;
-mod rendering;
 
 use expect_test::{Expect, expect};
-use rendering::render;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
+use stored::render;
 use types::{
     Availability, ContainerStatus, NodeDescription, NodeRole, TaskState, TaskStatus, Timestamp,
 };

@@ -3,11 +3,11 @@
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt::{self, Write};
 
-/// What any message says, in the order of its bytes.
 struct Rendered(String);
 
-pub(crate) fn render(bytes: &[u8]) -> String {
-    wire::decode::<Rendered>(bytes).unwrap().0
+/// What any message says, in the order of its bytes.
+pub fn render(bytes: &[u8]) -> String {
+    rmp_serde::from_slice::<Rendered>(bytes).unwrap().0
 }
 
 impl<'de> Deserialize<'de> for Rendered {

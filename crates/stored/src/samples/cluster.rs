@@ -1,0 +1,129 @@
+//! What a cluster has: itself, its nodes, its networks.
+
+use super::{SECOND, front, labels, meta, seconds, time, underlay};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use types::{
+    Availability, Cluster, ClusterSpec, EngineInfo, JoinTokens, Network, NetworkSpec, Node,
+    NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus, Platform, RootCa, Subnet,
+    Timestamp,
+};
+
+pub fn cluster() -> Cluster {
+    Cluster {
+        id: "c1".into(),
+        meta: meta(1),
+        spec: ClusterSpec {
+            name: "default".to_owned(),
+            labels: labels("cluster"),
+            task_history_limit: 4,
+            heartbeat: seconds(4),
+            certificate_validity: seconds(7200),
+            snapshot_interval: 9000,
+        },
+        tokens: JoinTokens {
+            worker: "SWMTKN-1-a-b".to_owned(),
+            manager: "SWMTKN-1-a-c".to_owned(),
+        },
+        root_ca: RootCa { certificate: "PEM 1".to_owned(), key: "PEM 2".to_owned() },
+        address_pools: vec!["10.0.0.0/8".parse().unwrap()],
+        subnet_prefix: 24,
+        data_path_port: 4790,
+    }
+}
+
+/// The manager, in good order.
+pub fn node() -> Node {
+    Node {
+        id: "n1".into(),
+        meta: meta(2),
+        spec: NodeSpec {
+            name: "first".to_owned(),
+            labels: labels("node"),
+            role: NodeRole::Manager,
+            availability: Availability::Active,
+        },
+        role: NodeRole::Manager,
+        description: NodeDescription {
+            hostname: "host-1".to_owned(),
+            platform: Platform { os: "linux".to_owned(), architecture: "x86_64".to_owned() },
+            nano_cpus: 2 * SECOND,
+            memory_bytes: 4 << 30,
+            engine: EngineInfo { version: "0.1.0".to_owned(), labels: labels("engine") },
+            trust_root: "PEM 1".to_owned(),
+        },
+        status: NodeStatus {
+            state: NodeState::Ready,
+            since: time(3),
+            message: "back".to_owned(),
+            address: underlay(2),
+            data_path_address: Some(Ipv4Addr::new(10, 9, 0, 2)),
+            leaving: false,
+        },
+        ingress_address: Some(Ipv4Addr::new(10, 255, 0, 2)),
+        allocation_error: String::new(),
+        trouble: "port 8080 is taken".to_owned(),
+    }
+}
+
+/// A worker that is lost while it leaves.
+pub fn worker() -> Node {
+    let mut node = node();
+    node.id = "n2".into();
+    node.spec.role = NodeRole::Worker;
+    node.spec.availability = Availability::Drain;
+    node.role = NodeRole::Worker;
+    node.status.state = NodeState::Down;
+    node.status.address = underlay(3);
+    node.status.data_path_address = None;
+    node.status.leaving = true;
+    node.ingress_address = Some(Ipv4Addr::new(10, 255, 0, 3));
+    node.allocation_error = "no address".into();
+    node
+}
+
+pub fn network() -> Network {
+    let subnet = Some(Subnet { net: "10.0.1.0/24".parse().unwrap(), gateway: front(1) });
+    Network {
+        id: "net1".into(),
+        meta: meta(3),
+        spec: NetworkSpec {
+            name: "front".to_owned(),
+            labels: labels("network"),
+            driver: "overlay".to_owned(),
+            driver_options: labels("option"),
+            attachable: true,
+            internal: true,
+            ingress: false,
+            subnet,
+            ip_range: Some("10.0.1.128/25".parse().unwrap()),
+            aux_addresses: BTreeMap::from([("router".to_owned(), front(200))]),
+        },
+        vni: 4097,
+        subnet,
+        last_address: Some(front(7)),
+        last_vni: 4099,
+        removed: false,
+    }
+}
+
+/// The routing mesh's, as it was made; it is to go.
+pub fn ingress_network() -> Network {
+    let net = "10.255.0.0/16".parse().unwrap();
+    let spec = NetworkSpec {
+        name: "ingress".to_owned(),
+        driver: "overlay".to_owned(),
+        ingress: true,
+        ..NetworkSpec::default()
+    };
+    Network {
+        id: "net2".into(),
+        meta: types::Meta { created_at: Timestamp(0), ..meta(1) },
+        spec,
+        vni: 4096,
+        subnet: Some(Subnet { net, gateway: Ipv4Addr::new(10, 255, 0, 1) }),
+        last_address: None,
+        last_vni: 0,
+        removed: true,
+    }
+}

@@ -1,0 +1,147 @@
+//! The messages of every format that a release speaks, read as bytes that were stored then.
+//!
+//! The head of crate `stored` says how they are kept.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use discovery::{Knowledge, KnowledgeDifference};
+use std::collections::{BTreeMap, BTreeSet};
+use stored::{Stored, samples};
+use types::{Availability, NodeRole, TaskState, Timestamp};
+use wire::{
+    Acknowledge, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
+    IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Report, RootReply,
+    RootRequest, SessionMessage, SessionRequest, Welcome,
+};
+
+/// What was released and is never written again.
+const FORMER: [(&str, &str); 1] = [("0.1.0-format1", "069ad92a6a88e61b")];
+
+#[test]
+fn messages_of_every_format_are_read() {
+    let mut stored = Stored::of(env!("CARGO_MANIFEST_DIR"));
+    membership(&mut stored);
+    session(&mut stored);
+    assignments(&mut stored);
+    reports(&mut stored);
+    logs(&mut stored);
+    stored.finish(&FORMER);
+}
+
+fn membership(stored: &mut Stored) {
+    let (token, csr) = ("SWMTKN-1-a-b".to_owned(), "PEM 3".to_owned());
+    let join = IssueRequest { token, csr, availability: Availability::Pause };
+    stored.message("issue-request.msgpack", join);
+    stored.message(
+        "issue-reply.msgpack",
+        IssueReply {
+            node: "n2".into(),
+            role: NodeRole::Manager,
+            certificate: "PEM 4".to_owned(),
+            root: "PEM 1".to_owned(),
+        },
+    );
+    stored.message("root-request.msgpack", RootRequest {});
+    stored.message("root-reply.msgpack", RootReply { root: "PEM 1".to_owned() });
+    stored.message("leave-request.msgpack", LeaveRequest { tasks_first: true });
+    stored.message("done.msgpack", Done {});
+}
+
+fn session(stored: &mut Stored) {
+    let node = samples::node();
+    stored.message(
+        "session-request.msgpack",
+        SessionRequest {
+            description: node.description,
+            address: node.status.address,
+            data_path_address: node.status.data_path_address,
+        },
+    );
+    let welcome = Welcome {
+        session: "x".to_owned(),
+        node: "n2".into(),
+        heartbeat_millis: 5000,
+        managers: vec!["192.168.100.2:2377".to_owned()],
+        data_path_port: 4790,
+    };
+    stored.message("welcome.msgpack", SessionMessage::Welcome(welcome));
+    stored.message("heartbeat.msgpack", Heartbeat { session: "x".to_owned() });
+    stored.message("heartbeat-reply.msgpack", HeartbeatReply { next_millis: 5000 });
+    stored.message("acknowledge.msgpack", Acknowledge { session: "x".to_owned(), version: 3 });
+}
+
+fn assignments(stored: &mut Stored) {
+    let tasks =
+        BTreeMap::from([samples::task(), samples::other_task()].map(|it| (it.id.clone(), it)));
+    let withdrawn = BTreeSet::from(["t0".into()]);
+    let knowledge = samples::knowledge();
+    stored.message(
+        "whole.msgpack",
+        SessionMessage::Whole(Assignments {
+            version: 1,
+            tasks: tasks.clone(),
+            withdrawn: withdrawn.clone(),
+            knowledge: knowledge.clone(),
+        }),
+    );
+    // Nobody reads the former one: a manager that sends it has said no release before.
+    let difference = SessionMessage::Difference(Difference {
+        from: 1,
+        version: 2,
+        tasks,
+        removed_tasks: BTreeSet::from(["t3".into()]),
+        withdrawn: Some(withdrawn),
+        knowledge: KnowledgeDifference::between(&Knowledge::default(), &knowledge),
+    });
+    stored.present("difference.msgpack", &wire::encode(&difference).unwrap());
+}
+
+/// One task in every state.
+fn reports(stored: &mut Stored) {
+    let status = |state: TaskState| (state.as_str().into(), samples::status(state));
+    stored.message(
+        "report.msgpack",
+        Report {
+            session: "x".to_owned(),
+            statuses: TaskState::ALL.map(status).into(),
+            sent_at: Timestamp(7),
+            trouble: Some("port 8080 is taken".to_owned()),
+        },
+    );
+}
+
+fn logs(stored: &mut Stored) {
+    let options = LogOptions {
+        follow: true,
+        stdout: true,
+        stderr: true,
+        tail: Some(10),
+        since: Some(Timestamp(1)),
+        until: Some(Timestamp(2)),
+    };
+    stored.message(
+        "logs.msgpack",
+        SessionMessage::Logs(LogRequest {
+            subscription: "sub1".to_owned(),
+            tasks: BTreeSet::from(["t1".into()]),
+            options,
+        }),
+    );
+    stored.message("logs-done.msgpack", SessionMessage::LogsDone("sub1".to_owned()));
+    let line = LogLine {
+        task: "t1".into(),
+        node: "n2".into(),
+        stderr: true,
+        time: Timestamp(9),
+        text: b"a\xff\n".to_vec(),
+    };
+    stored.message(
+        "log-chunk.msgpack",
+        LogChunk {
+            subscription: "sub1".to_owned(),
+            lines: vec![line],
+            end: true,
+            error: "gone".to_owned(),
+        },
+    );
+}
