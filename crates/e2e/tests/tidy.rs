@@ -22,10 +22,11 @@ const SIDEWAYS: [(&str, &str); 2] = [("engine", "dataplane"), ("wire", "discover
 
 /// Crates without sockets, files, clock or randomness, and the crates outside that they may use.
 const PURE: [&str; 5] = ["types", "store", "planner", "discovery", "compose"];
-const PURE_OUTSIDE: [&str; 9] = [
+const PURE_OUTSIDE: [&str; 10] = [
     "serde",
     "serde_json",
     "serde-saphyr",
+    "sha2",
     "ipnet",
     "thiserror",
     "time",
