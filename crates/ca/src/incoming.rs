@@ -1,7 +1,7 @@
 //! Connections of nodes, and of machines that want to become one, to a manager.
 //!
 //! Strangers are kept apart from nodes: they come by a stream of their own, which is served with
-//! less room. Whoever opens many connections takes places from nobody else (`places`).
+//! a smaller quota. Whoever opens many connections takes places from nobody else (`places`).
 
 use crate::Peer;
 use crate::peer::statement;
@@ -113,8 +113,8 @@ impl AsyncWrite for Incoming {
 /// client is that client's alone.
 pub type Arrivals = ReceiverStream<io::Result<Incoming>>;
 
-/// Those who come in, by whether they showed a certificate.
-pub struct Guests {
+/// Who was let in, by whether they showed a certificate.
+pub struct Accepted {
     pub nodes: Arrivals,
     pub strangers: Arrivals,
     pub connections: Connections,
@@ -131,33 +131,33 @@ impl Connections {
     }
 }
 
-/// Receives connections on `listener` until `token` is cancelled.
-pub fn receive(
+/// Accepts connections on `listener` until `token` is cancelled.
+pub fn accept(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     token: CancellationToken,
-) -> (impl Future<Output = io::Result<()>> + Send, Guests) {
+) -> (impl Future<Output = io::Result<()>> + Send, Accepted) {
     let (to_nodes, nodes) = mpsc::channel(QUEUE);
     let (to_strangers, strangers) = mpsc::channel(QUEUE);
     let places = Places::new(NODES.0, NODES.1);
-    let guests = Guests {
+    let accepted = Accepted {
         nodes: ReceiverStream::new(nodes),
         strangers: ReceiverStream::new(strangers),
         connections: Connections(places.clone()),
     };
-    let reception = Reception {
-        acceptor: TlsAcceptor::from(config),
+    let acceptor = Acceptor {
+        tls: TlsAcceptor::from(config),
         strangers: Places::new(STRANGERS.0, STRANGERS.1),
         nodes: places,
         to_nodes,
         to_strangers,
     };
-    (run(listener, reception, token), guests)
+    (run(listener, acceptor, token), accepted)
 }
 
 async fn run(
     listener: TcpListener,
-    reception: Reception,
+    acceptor: Acceptor,
     token: CancellationToken,
 ) -> io::Result<()> {
     let places = Places::new(HANDSHAKES.0, HANDSHAKES.1);
@@ -173,7 +173,7 @@ async fn run(
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
-                    handshakes.push(greet(reception.clone(), stream, places.take(remote.ip())));
+                    handshakes.push(greet(acceptor.clone(), stream, places.take(remote.ip())));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections of nodes");
@@ -184,10 +184,10 @@ async fn run(
     }
 }
 
-async fn greet(reception: Reception, stream: TcpStream, place: Place<IpAddr>) -> io::Result<()> {
+async fn greet(acceptor: Acceptor, stream: TcpStream, place: Place<IpAddr>) -> io::Result<()> {
     let late = |what: &str| Err(io::Error::new(io::ErrorKind::TimedOut, what));
     tokio::select! {
-        taken = reception.take(stream) => taken,
+        taken = acceptor.take(stream) => taken,
         () = place.token().cancelled_owned() => late("its address opens too many"),
         () = tokio::time::sleep(HANDSHAKE_LIMIT) => late("the TLS handshake took too long"),
     }
@@ -195,20 +195,20 @@ async fn greet(reception: Reception, stream: TcpStream, place: Place<IpAddr>) ->
 
 /// Sorts those who come in.
 #[derive(Clone)]
-struct Reception {
-    acceptor: TlsAcceptor,
+struct Acceptor {
+    tls: TlsAcceptor,
     strangers: Places<IpAddr>,
     nodes: Places<Peer>,
     to_nodes: mpsc::Sender<io::Result<Incoming>>,
     to_strangers: mpsc::Sender<io::Result<Incoming>>,
 }
 
-impl Reception {
+impl Acceptor {
     async fn take(self, stream: TcpStream) -> io::Result<()> {
         // Without it every small answer waits for the client's delayed acknowledgement (40 ms).
         stream.set_nodelay(true)?;
         let remote = stream.peer_addr()?;
-        let stream = self.acceptor.accept(stream).await?;
+        let stream = self.tls.accept(stream).await?;
         let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
             Some(certificate) => Some(statement(certificate).map_err(io::Error::other)?.peer),
             None => None,

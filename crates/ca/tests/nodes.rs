@@ -40,7 +40,7 @@ fn sign(root: &RootCa, csr: &str, node: &str, role: NodeRole, valid_for: Duratio
 }
 
 /// Issues certificates, and tells callers who they are.
-struct Entrance {
+struct Member {
     root: RootCa,
     token: String,
     role: Arc<Mutex<NodeRole>>,
@@ -48,7 +48,7 @@ struct Entrance {
 }
 
 #[tonic::async_trait]
-impl Membership for Entrance {
+impl Membership for Member {
     async fn root(
         &self,
         request: tonic::Request<RootRequest>,
@@ -118,7 +118,7 @@ async fn manager_with(own_role: NodeRole, valid_for: Duration) -> Manager {
     let address = listener.local_addr().unwrap();
     let role = Arc::new(Mutex::new(NodeRole::Worker));
     let requests = Arc::new(AtomicU32::new(0));
-    let entrance = Entrance {
+    let membership = Member {
         root: root.clone(),
         token: token.clone(),
         role: Arc::clone(&role),
@@ -126,11 +126,11 @@ async fn manager_with(own_role: NodeRole, valid_for: Duration) -> Manager {
     };
     let mut scope = Scope::new();
     let config = tls::server_config(&identity).unwrap();
-    let (door, guests) = ca::receive(listener, config, scope.token());
-    let ca::Guests { nodes, strangers, connections } = guests;
-    scope.spawn("door", door);
+    let (acceptor, accepted) = ca::accept(listener, config, scope.token());
+    let ca::Accepted { nodes, strangers, connections } = accepted;
+    scope.spawn("acceptor", acceptor);
     scope.spawn("server", async move {
-        let server = tonic::transport::Server::builder().add_service(membership_server(entrance));
+        let server = tonic::transport::Server::builder().add_service(membership_server(membership));
         let arrivals = nodes.merge(strangers);
         server.serve_with_incoming(arrivals).await.map_err(BoxError::from)
     });

@@ -31,14 +31,14 @@ const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 const REQUEST_MAX: usize = 16 * 1024;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Entrance {
+pub(crate) struct Service {
     sequencer: Sequencer,
     requests: mpsc::Sender<Ask>,
     joins: Arc<Callers<IpAddr>>,
     renewals: Arc<Callers<NodeId>>,
 }
 
-impl Entrance {
+impl Service {
     pub(crate) fn new(sequencer: Sequencer, requests: mpsc::Sender<Ask>) -> Self {
         Self { sequencer, requests, joins: Arc::default(), renewals: Arc::default() }
     }
@@ -145,7 +145,7 @@ pub(crate) fn sign(
 }
 
 #[tonic::async_trait]
-impl Membership for Entrance {
+impl Membership for Service {
     async fn root(&self, _request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
         let cluster = cluster(&self.sequencer.view()).map_err(status_of)?;
         Ok(Response::new(RootReply { root: cluster.root_ca.certificate.clone() }))

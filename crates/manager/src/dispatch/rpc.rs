@@ -5,13 +5,13 @@
 use super::admission::{authenticated, known};
 use super::dispatcher::millis;
 use super::limits::Busy;
-use super::room::{Rooms, Roomy};
+use super::quota::{Limited, Quotas};
 use super::run::QUEUE;
 use super::{Command, Request as Ask, SessionId, report};
 use crate::Error;
 use crate::clock::RandomIds;
 use crate::logs::{Reading, Sinks, admitted};
-use crate::membership::Entrance;
+use crate::membership;
 use ca::{Arrivals, Connections, Identity};
 use raft::Sequencer;
 use scope::Scope;
@@ -37,7 +37,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const CALLS: u32 = 128;
 const CALLS_OF_STRANGERS: u32 = 4;
 /// What a node may send in one call before it is read, and on its connection: logs that no client
-/// reads must not hold up its heartbeats. What is read is bounded by its [`Rooms`].
+/// reads must not hold up its heartbeats. What is read is bounded by its [`Quotas`].
 const CALL_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// What a stranger may send before it is read: the wish for a certificate.
@@ -102,27 +102,27 @@ pub(crate) fn start(
     scope: &mut Scope,
 ) -> Result<Connections, Error> {
     let tls = ca::tls::server_config(identity).map_err(Error::Identity)?;
-    let (door, guests) = ca::receive(listener, tls, scope.token());
-    let entrance = Entrance::new(rpc.sequencer.clone(), rpc.requests.clone());
+    let (acceptor, accepted) = ca::accept(listener, tls, scope.token());
+    let membership = membership::Service::new(rpc.sequencer.clone(), rpc.requests.clone());
     let strangers = server()
         .max_concurrent_streams(Some(CALLS_OF_STRANGERS))
         .initial_stream_window_size(Some(WINDOW_OF_STRANGERS))
         .initial_connection_window_size(Some(WINDOW_OF_STRANGERS))
-        .add_service(membership_server(entrance.clone()))
+        .add_service(membership_server(membership.clone()))
         .add_service(InterceptedService::new(dispatcher_server(rpc.clone()), known));
-    let rooms = Rooms::default();
-    let entrance = Roomy { service: membership_server(entrance), rooms: rooms.clone() };
-    let dispatcher = Roomy { service: dispatcher_server(rpc), rooms };
+    let quotas = Quotas::default();
+    let membership = Limited { service: membership_server(membership), quotas: quotas.clone() };
+    let dispatcher = Limited { service: dispatcher_server(rpc), quotas };
     let nodes = server()
         .max_concurrent_streams(Some(CALLS))
         .initial_stream_window_size(Some(CALL_WINDOW))
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
-        .add_service(entrance)
+        .add_service(membership)
         .add_service(InterceptedService::new(dispatcher, known));
-    scope.spawn("door of the manager", door);
-    scope.spawn("strangers", serve(strangers, guests.strangers, scope.token()));
-    scope.spawn("nodes", serve(nodes, guests.nodes, scope.token()));
-    Ok(guests.connections)
+    scope.spawn("acceptor", acceptor);
+    scope.spawn("strangers", serve(strangers, accepted.strangers, scope.token()));
+    scope.spawn("nodes", serve(nodes, accepted.nodes, scope.token()));
+    Ok(accepted.connections)
 }
 
 fn server() -> Server {

@@ -5,6 +5,6 @@
 mod liveness;
 mod logs;
 mod membership;
-mod room;
+mod quota;
 mod stage;
 mod tasks;

@@ -2,8 +2,8 @@
 //!
 //! A message is read whole before anybody looks at it. So what a node can make the manager hold is
 //! its calls at a time, and the bytes of their messages: short ones come with the call, long ones
-//! take room from what the node has. A node that goes beyond is told so, and takes nothing from
-//! others. Logs have room of their own, and wait for it: a client that does not read holds up other
+//! count against the node's quota. A node that goes beyond is told so, and takes nothing from
+//! others. Logs have a quota of their own, and wait for it: a client that does not read holds up other
 //! logs of that node, and neither heartbeats nor reports.
 
 use ca::Connection;
@@ -28,7 +28,7 @@ use wire::{MESSAGE_LIMIT, status_of};
 const LOGS: usize = 128;
 /// Its other calls at a time. An honest node has a handful.
 const OTHERS: usize = 64;
-/// Bytes of a message that needs no room beside its call's.
+/// Bytes of a message that comes with its call.
 const SHORT: usize = 64 << 10;
 /// Bytes of longer messages: of logs, and of all others.
 const BYTES: usize = 32 << 20;
@@ -55,12 +55,12 @@ impl Kind {
     }
 }
 
-/// The rooms of the nodes that have a call under way. Clones are the same.
+/// The quotas of the nodes that have a call under way. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rooms(Arc<Mutex<BTreeMap<(NodeId, Kind), Room>>>);
+pub(crate) struct Quotas(Arc<Mutex<BTreeMap<(NodeId, Kind), Quota>>>);
 
 #[derive(Debug)]
-struct Room {
+struct Quota {
     calls: usize,
     bytes: Arc<Semaphore>,
 }
@@ -68,28 +68,28 @@ struct Room {
 /// A call under way; it is over when this is dropped.
 #[derive(Debug)]
 struct Call {
-    rooms: Rooms,
+    quotas: Quotas,
     key: (NodeId, Kind),
     bytes: Arc<Semaphore>,
     /// For the message that is being read or dealt with.
     held: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-impl Rooms {
+impl Quotas {
     fn enter(&self, node: &NodeId, kind: Kind) -> Result<Call, Fault> {
-        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quotas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (node.clone(), kind);
-        let fresh = || Room { calls: 0, bytes: Arc::new(Semaphore::new(BYTES)) };
-        let room = rooms.entry(key.clone()).or_insert_with(fresh);
+        let fresh = || Quota { calls: 0, bytes: Arc::new(Semaphore::new(BYTES)) };
+        let quota = quotas.entry(key.clone()).or_insert_with(fresh);
         let max = kind.calls();
-        if room.calls >= max {
+        if quota.calls >= max {
             let fault =
                 format!("node {node} has {max} calls under way at this manager: wait for some");
             return Err(Fault::unavailable(fault));
         }
-        room.calls += 1;
-        let bytes = Arc::clone(&room.bytes);
-        Ok(Call { rooms: self.clone(), key, bytes, held: Mutex::default() })
+        quota.calls += 1;
+        let bytes = Arc::clone(&quota.bytes);
+        Ok(Call { quotas: self.clone(), key, bytes, held: Mutex::default() })
     }
 }
 
@@ -108,28 +108,28 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let mut rooms = self.rooms.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(room) = rooms.get_mut(&self.key) {
-            room.calls -= 1;
-            if room.calls == 0 {
-                rooms.remove(&self.key);
+        let mut quotas = self.quotas.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(quota) = quotas.get_mut(&self.key) {
+            quota.calls -= 1;
+            if quota.calls == 0 {
+                quotas.remove(&self.key);
             }
         }
     }
 }
 
-/// A service that gives each node that room. Strangers are limited by their connections.
+/// A service that keeps each node within its quota. Strangers are limited by their connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Roomy<S> {
+pub(crate) struct Limited<S> {
     pub(crate) service: S,
-    pub(crate) rooms: Rooms,
+    pub(crate) quotas: Quotas,
 }
 
-impl<S: NamedService> NamedService for Roomy<S> {
+impl<S: NamedService> NamedService for Limited<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S> Service<Request<Body>> for Roomy<S>
+impl<S> Service<Request<Body>> for Limited<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -147,7 +147,7 @@ where
         let Some(peer) = connection.and_then(|connection| connection.peer.as_ref()) else {
             return Box::pin(self.service.call(request));
         };
-        let call = match self.rooms.enter(&peer.node, Kind::of(request.uri().path())) {
+        let call = match self.quotas.enter(&peer.node, Kind::of(request.uri().path())) {
             Ok(call) => Arc::new(call),
             Err(fault) => return Box::pin(ready(Ok(status_of(fault).into_http()))),
         };
@@ -161,26 +161,26 @@ where
     }
 }
 
-/// The messages of a call. The bytes of a long one are let in once there is room for all of it.
+/// The messages of a call. The bytes of a long one are let in once the quota has all of it left.
 struct Messages {
     body: Body,
     call: Arc<Call>,
     place: Reader,
-    room: PollSemaphore,
-    /// Bytes that begin a message for which there is no room yet, and its length.
+    quota: PollSemaphore,
+    /// Bytes that begin a message for which too little is left yet, and its length.
     waiting: Option<(Frame<Bytes>, u32)>,
 }
 
 impl Messages {
     fn new(body: Body, call: Arc<Call>) -> Self {
-        let room = PollSemaphore::new(Arc::clone(&call.bytes));
-        Self { body, call, place: Reader::default(), room, waiting: None }
+        let quota = PollSemaphore::new(Arc::clone(&call.bytes));
+        Self { body, call, place: Reader::default(), quota, waiting: None }
     }
 
-    /// Takes room for a message. The one before it has been dealt with, or is about to be.
-    fn poll_room(&mut self, cx: &mut Context<'_>, len: u32) -> Poll<Result<(), Status>> {
+    /// Takes a message out of the quota. The one before it has been dealt with, or is about to be.
+    fn poll_quota(&mut self, cx: &mut Context<'_>, len: u32) -> Poll<Result<(), Status>> {
         let permit = if self.call.key.1 == Kind::Logs {
-            ready!(self.room.poll_acquire_many(cx, len))
+            ready!(self.quota.poll_acquire_many(cx, len))
         } else {
             Arc::clone(&self.call.bytes).try_acquire_many_owned(len).ok()
         };
@@ -214,9 +214,9 @@ impl HttpBody for Messages {
             }
         }
         let len = self.waiting.as_ref().map_or(0, |(_, len)| *len);
-        let room = ready!(self.poll_room(cx, len));
+        let taken = ready!(self.poll_quota(cx, len));
         let frame = self.waiting.take().map(|(frame, _)| frame);
-        Poll::Ready(frame.map(|frame| room.map(|()| frame)))
+        Poll::Ready(frame.map(|frame| taken.map(|()| frame)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -290,15 +290,15 @@ mod tests {
 
     #[test]
     fn a_node_has_so_many_calls_at_a_time_and_others_have_theirs() {
-        let (rooms, node) = (Rooms::default(), NodeId::from("n"));
+        let (quotas, node) = (Quotas::default(), NodeId::from("n"));
         let calls: Vec<Call> =
-            (0..OTHERS).map(|_| rooms.enter(&node, Kind::Other).unwrap()).collect();
-        let refused = rooms.enter(&node, Kind::Other).unwrap_err();
+            (0..OTHERS).map(|_| quotas.enter(&node, Kind::Other).unwrap()).collect();
+        let refused = quotas.enter(&node, Kind::Other).unwrap_err();
         assert!(refused.message.contains("node n has 64 calls under way"), "{}", refused.message);
-        assert!(rooms.enter(&node, Kind::Logs).is_ok());
-        assert!(rooms.enter(&"other".into(), Kind::Other).is_ok());
+        assert!(quotas.enter(&node, Kind::Logs).is_ok());
+        assert!(quotas.enter(&"other".into(), Kind::Other).is_ok());
         drop(calls);
-        assert!(rooms.enter(&node, Kind::Other).is_ok());
-        assert!(rooms.0.lock().unwrap().is_empty());
+        assert!(quotas.enter(&node, Kind::Other).is_ok());
+        assert!(quotas.0.lock().unwrap().is_empty());
     }
 }
