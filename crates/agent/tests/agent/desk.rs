@@ -98,9 +98,9 @@ impl Desk {
             .add_service(membership_server(door))
             .add_service(dispatcher_server(rpc));
         let mut scope = Scope::new();
-        let (door, guests) = ca::receive(listener, tls, scope.token());
-        scope.spawn("door", door);
-        scope.spawn("desk", server.serve_with_incoming(guests.nodes));
+        let (acceptor, accepted) = ca::accept(listener, tls, scope.token());
+        scope.spawn("acceptor", acceptor);
+        scope.spawn("desk", server.serve_with_incoming(accepted.nodes));
         let worker = identity(NODE, NodeRole::Worker, valid_for);
         Self { address, worker, opened, said, hears_farewells, _scope: scope }
     }
