@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh Debian machine, as root: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help install build images demo test check bench clean
+.PHONY: help install build images demo test check bench sim clean
 
 SKEP := target/release/skep
 
@@ -38,6 +38,9 @@ bench: build images ## Measure: each figure is a ratio within one run
 	cargo bench --locked -p linux --bench many
 	cargo bench --locked -p manager --bench push
 	cargo bench --locked -p planner --bench plan
+
+sim: ## Simulate clusters in which everything breaks: SEEDS=0..1000, or SEED=7 for one
+	@cargo run --release --locked --quiet -p sim -- $(or $(SEED),$(SEEDS),0..1000)
 
 clean: ## Take the lab down and remove what was built
 	@[ ! -x $(SKEP) ] || $(SKEP) lab down

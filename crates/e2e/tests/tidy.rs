@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 7] = [
     &["planner", "discovery"],
     &["raft", "ca", "engine", "dataplane", "stored"],
     &["manager", "agent"],
-    &["engine-api", "linux", "containerd", "compose"],
+    &["engine-api", "linux", "containerd", "compose", "sim"],
     &["skep", "e2e"],
 ];
 

@@ -5,7 +5,7 @@ use ca::JoinToken;
 use ipnet::Ipv4Net;
 use raft::Sequencer;
 use std::net::Ipv4Addr;
-use store::{Tx, View};
+use store::{Changes, Tx, View};
 use types::{
     Availability, Cluster, ClusterId, ClusterSpec, Fault, IdSource, JoinTokens, Network, NetworkId,
     NetworkSpec, Node, NodeDescription, NodeId, NodeRole, NodeSpec, NodeState, NodeStatus, RootCa,
@@ -43,19 +43,25 @@ pub async fn bootstrap(sequencer: &Sequencer, first: First) -> Result<Version, F
         manager: JoinToken::draw(&first.root_ca)?.render(),
     };
     let network = NetworkId::draw(&mut RandomIds as &mut dyn IdSource);
-    sequencer
-        .sequence(move |view: &View, now| {
-            if view.cluster().is_some() {
-                return Err(Fault::unavailable("this node is already part of a swarm"));
-            }
-            let mut tx = Tx::new(view);
-            tx.put_node(first_node(&first, now));
-            let cluster = first_cluster(first, tokens);
-            tx.put_network(ingress(network, &cluster));
-            tx.put_cluster(cluster);
-            Ok(tx.finish())
-        })
-        .await
+    sequencer.sequence(move |view: &View, now| objects(view, first, (tokens, network), now)).await
+}
+
+/// The first objects, with the join tokens and the id of the routing mesh's network.
+pub fn objects(
+    view: &View,
+    first: First,
+    (tokens, network): (JoinTokens, NetworkId),
+    now: Timestamp,
+) -> Result<Changes, Fault> {
+    if view.cluster().is_some() {
+        return Err(Fault::unavailable("this node is already part of a swarm"));
+    }
+    let mut tx = Tx::new(view);
+    tx.put_node(first_node(&first, now));
+    let cluster = first_cluster(first, tokens);
+    tx.put_network(ingress(network, &cluster));
+    tx.put_cluster(cluster);
+    Ok(tx.finish())
 }
 
 fn first_cluster(first: First, tokens: JoinTokens) -> Cluster {

@@ -11,9 +11,9 @@
 //! traffic to it has said otherwise.
 
 pub mod assign;
-mod bootstrap;
+pub mod bootstrap;
 mod clock;
-mod control;
+pub mod control;
 pub mod dispatch;
 pub mod find;
 pub mod liveness;

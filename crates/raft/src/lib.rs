@@ -17,6 +17,7 @@
 
 mod clock;
 mod consensus;
+mod decide;
 mod disk;
 #[cfg(test)]
 mod formats;
@@ -27,6 +28,7 @@ mod room;
 mod sequencer;
 mod sizes;
 
+pub use decide::{Decide, Decided, Decisions, decide};
 pub use sequencer::{Config, Sequencer, open};
 
 use std::io;

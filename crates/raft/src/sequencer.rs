@@ -3,6 +3,7 @@
 use crate::RaftError;
 use crate::clock::{Clock, time_of_day};
 use crate::consensus::{Consensus, Member, Record};
+use crate::decide::{Decide, Decided, Decisions};
 use crate::disk::{Disk, Found, bytes};
 use crate::log::Log;
 use crate::machine::{Machine, encode_state};
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use store::{Changes, Format, View, rules};
+use store::{Changes, Format, View};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use types::{ClusterSpec, Fault, Timestamp, Version};
@@ -65,7 +66,6 @@ impl Config {
 type Metrics = WatchReceiverOf<Consensus, RaftMetrics<Consensus>>;
 type Node = Raft<Consensus, Machine>;
 type Outcome = Result<Version, Fault>;
-type Decide = Box<dyn FnOnce(&View, Timestamp) -> Result<Changes, Fault> + Send>;
 
 struct Request {
     decide: Decide,
@@ -374,38 +374,25 @@ impl Writer {
     }
 }
 
-/// Runs the closures one after the other on what those before them made of `view`. Those that have
-/// nothing to change in `view` itself are answered here: they need no room on the disk.
-fn decide(requests: Vec<Request>, mut view: View, time: Timestamp) -> Batch {
+/// Decides what is still waited for. Those that have nothing to change in `view` itself are answered
+/// here: they need no room on the disk.
+fn decide(requests: Vec<Request>, view: View, time: Timestamp) -> Batch {
     let present = view.version();
-    let next = Version(present.0.saturating_add(1));
     let before = view.clone();
-    let mut record = Record { format: Format::PRESENT, time, ..Record::default() };
-    let mut waiting = Vec::with_capacity(requests.len());
-    for Request { decide, reply } in requests {
-        if reply.is_closed() {
-            // Whoever asked has given up: what nobody waits for is not begun.
-            continue;
-        }
-        let decided = decide(&view, time).and_then(|changes| {
-            // The version is the one the entry will have, unless a blank entry comes between;
-            // whoever reads it here only compares it with older ones.
-            let after = rules::admit(&view, &changes, next, time)?;
-            Ok((changes, after))
-        });
+    // Whoever closed the reply has given up: what nobody waits for is not begun.
+    let waited = requests.into_iter().filter(|request| !request.reply.is_closed());
+    let (closures, replies): (Vec<_>, Vec<_>) = waited.map(|it| (it.decide, it.reply)).unzip();
+    let Decisions { changes, decided } = crate::decide::decide(closures, view, time);
+    let mut waiting = Vec::with_capacity(replies.len());
+    for (decided, reply) in decided.into_iter().zip(replies) {
         match decided {
-            Ok((changes, _)) if changes.is_empty() && record.changes.is_empty() => {
-                answer([reply], &Ok(present));
-            }
-            Ok((changes, after)) => {
-                view = after;
-                record.changes.changes.extend(changes.changes);
-                waiting.push(reply);
-            }
-            Err(fault) => answer([reply], &Err(fault)),
+            Decided::AsItIs => answer([reply], &Ok(present)),
+            Decided::Changes => waiting.push(reply),
+            Decided::Refused(fault) => answer([reply], &Err(fault)),
         }
     }
-    record.specs = record.changes.new_specs(&before);
+    let specs = changes.new_specs(&before);
+    let record = Record { format: Format::PRESENT, changes, specs, time };
     Batch { record, waiting }
 }
 

@@ -4,9 +4,9 @@
 //! is written. Texts and kinds are Docker's: its users and their scripts know them.
 
 pub(crate) mod cluster;
-pub(crate) mod network;
-pub(crate) mod node;
-pub(crate) mod service;
+pub mod network;
+pub mod node;
+pub mod service;
 mod spec;
 
 use types::{Fault, Meta, Protocol, PublishedPort, ServiceSpec, Version};

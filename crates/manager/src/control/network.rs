@@ -22,7 +22,8 @@ pub(crate) async fn remove(sequencer: &Sequencer, id: NetworkId) -> Result<(), F
     Ok(())
 }
 
-fn with_new(view: &View, id: NetworkId, mut spec: NetworkSpec) -> Result<Changes, Fault> {
+/// A network that is made.
+pub fn with_new(view: &View, id: NetworkId, mut spec: NetworkSpec) -> Result<Changes, Fault> {
     check(view, &spec)?;
     if let Some(subnet) = &mut spec.subnet {
         check_subnet(view, subnet)?;
@@ -90,7 +91,8 @@ fn check_subnet(view: &View, subnet: &mut Subnet) -> Result<(), Fault> {
     Ok(())
 }
 
-fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
+/// A network that is removed: at once where no task is on it.
+pub fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
     let Some(network) = view.network(id).filter(|network| !network.removed) else {
         return Err(Fault::not_found(format!("network {id} not found")));
     };

@@ -23,7 +23,8 @@ pub(crate) async fn remove(sequencer: &Sequencer, id: NodeId, force: bool) -> Re
     Ok(())
 }
 
-fn with_updated(
+/// A node that is changed, if it is still at `version`.
+pub fn with_updated(
     view: &View,
     id: &NodeId,
     version: Version,
@@ -43,7 +44,12 @@ fn with_updated(
     Ok(tx.finish())
 }
 
-fn without(view: &View, id: &NodeId, (force, now): (bool, Timestamp)) -> Result<Changes, Fault> {
+/// A node that is forgotten, with all that was on it.
+pub fn without(
+    view: &View,
+    id: &NodeId,
+    (force, now): (bool, Timestamp),
+) -> Result<Changes, Fault> {
     let node = node(view, id)?;
     match node.role {
         NodeRole::Manager => {

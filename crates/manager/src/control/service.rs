@@ -30,25 +30,28 @@ pub(crate) async fn update(
 }
 
 pub(crate) async fn remove(sequencer: &Sequencer, id: ServiceId) -> Result<(), Fault> {
-    sequencer
-        .sequence(move |view: &View, _| {
-            service(view, &id)?;
-            let mut tx = Tx::new(view);
-            tx.remove_service(&id);
-            Ok(tx.finish())
-        })
-        .await?;
+    sequencer.sequence(move |view: &View, _| without(view, &id)).await?;
     Ok(())
 }
 
-fn with_new(view: &View, id: ServiceId, spec: ServiceSpec) -> Result<Changes, Fault> {
+/// A service that is removed; its tasks go by the planner.
+pub fn without(view: &View, id: &ServiceId) -> Result<Changes, Fault> {
+    service(view, id)?;
+    let mut tx = Tx::new(view);
+    tx.remove_service(id);
+    Ok(tx.finish())
+}
+
+/// A service that is made.
+pub fn with_new(view: &View, id: ServiceId, spec: ServiceSpec) -> Result<Changes, Fault> {
     check(view, &spec, None)?;
     let mut tx = Tx::new(view);
     tx.put_service(Service { id, spec, ..Service::default() });
     Ok(tx.finish())
 }
 
-fn with_updated(
+/// A service that is changed, if it is still at `version`; with `None`, back to the spec before.
+pub fn with_updated(
     view: &View,
     id: &ServiceId,
     version: Version,

@@ -1,0 +1,88 @@
+//! Nobody has what somebody else has: addresses on a network, in the mesh, VIPs, VNIs. Also nodes
+//! that are away hold what they have, as their kernels carry on; only those that left or were
+//! removed are forgotten.
+
+use super::{Invariant, Verdict};
+use crate::context::Happened;
+use crate::node::Node;
+use crate::world::World;
+use std::collections::BTreeMap;
+use types::{Task, TaskId};
+
+#[derive(Debug)]
+pub(super) struct Unique;
+
+fn counts(world: &World, node: &Node) -> bool {
+    world.manager.view().node(&node.id).is_some_and(|node| !node.has_left())
+}
+
+impl Invariant for Unique {
+    fn name(&self) -> &'static str {
+        "nobody has the address of somebody else"
+    }
+
+    fn happened(&mut self, world: &World, what: &Happened) -> Verdict {
+        match what {
+            Happened::Began { node, task } if counts(world, &world.nodes[*node]) => {
+                addresses(world, *node, task)
+            }
+            Happened::Stored { before } => {
+                let view = world.manager.view();
+                let is_new = view.networks().any(|network| {
+                    network.vni != before.network(&network.id).map_or(0, |was| was.vni)
+                });
+                if is_new { identifiers(world) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn addresses(world: &World, node: usize, id: &TaskId) -> Verdict {
+    let Some(task) = world.nodes[node].task(id) else { return Ok(()) };
+    let others = world
+        .nodes
+        .iter()
+        .filter(|other| counts(world, other))
+        .flat_map(|other| other.tasks().filter(|it| it.id != *id && other.runs(&it.id)));
+    for other in others {
+        if let Some(address) = shared(task, other) {
+            return Err(format!("{id} begins with {address}, which {} has", other.id));
+        }
+    }
+    for service in world.manager.view().services() {
+        for vip in &service.vips {
+            let has =
+                |it: &types::Attachment| (&it.network, it.address) == (&vip.network, vip.address);
+            if task.attachments.iter().any(has) {
+                return Err(format!("{id} begins with the VIP {} of {}", vip.address, service.id));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn shared(one: &Task, other: &Task) -> Option<String> {
+    let mesh = one.ingress_address.filter(|address| other.ingress_address == Some(*address));
+    let is_same = |a: &types::Attachment, b: &types::Attachment| {
+        (&a.network, a.address) == (&b.network, b.address)
+    };
+    let has = |a: &&types::Attachment| other.attachments.iter().any(|b| is_same(a, b));
+    let address = one.attachments.iter().find(has).map(|it| it.address);
+    mesh.or(address).map(|address| address.to_string())
+}
+
+fn identifiers(world: &World) -> Verdict {
+    let view = world.manager.view();
+    let stored = view.networks().filter(|network| network.vni != 0);
+    let stored: BTreeMap<u32, _> = stored.map(|network| (network.vni, &network.id)).collect();
+    for node in world.nodes.iter().filter(|node| counts(world, node)) {
+        for (id, overlay) in &node.kernel.desired.overlays {
+            if let Some(other) = stored.get(&overlay.vni).filter(|other| **other != id) {
+                let (node, vni) = (node.number, overlay.vni);
+                return Err(format!("network {other} gets VNI {vni}, node {node} has it for {id}"));
+            }
+        }
+    }
+    Ok(())
+}

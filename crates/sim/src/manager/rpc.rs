@@ -1,0 +1,258 @@
+//! What nodes call, and the streams of their sessions.
+
+use super::{Manager, Reply, Request};
+use crate::context::{Context, Happened};
+use crate::network::{Answer, Body, Call, Packet, Way};
+use manager::dispatch::{Command, SessionId, report};
+use raft::Decide;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use store::View;
+use types::{Fault, IdSource, NodeId, Version};
+use wire::{SessionMessage, SessionRequest};
+
+/// A call that waits for the disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    node: usize,
+    connection: u64,
+    id: u64,
+    then: Then,
+}
+
+#[derive(Clone, Debug)]
+enum Then {
+    Open,
+    Done,
+    Left,
+}
+
+/// How a node's session is.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionState {
+    pub since: Duration,
+    pub sent: u64,
+    pub acknowledged: u64,
+}
+
+#[derive(Debug)]
+struct Stream {
+    node: usize,
+    connection: u64,
+    state: SessionState,
+}
+
+#[derive(Debug)]
+struct Beat {
+    node: usize,
+    connection: u64,
+    id: u64,
+}
+
+/// Open streams by session, and calls that the dispatcher answers.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    streams: BTreeMap<SessionId, Stream>,
+    newest: BTreeMap<usize, SessionId>,
+    beats: BTreeMap<SessionId, Vec<Beat>>,
+}
+
+impl Calls {
+    pub(super) fn session_of(&self, node: usize) -> Option<SessionState> {
+        self.streams.get(self.newest.get(&node)?).map(|stream| stream.state)
+    }
+}
+
+/// The id of a node by its number.
+pub fn node_id(node: usize) -> NodeId {
+    format!("node{node:02}").as_str().into()
+}
+
+impl Manager {
+    /// A packet of a node has arrived.
+    pub fn receive(&mut self, packet: Packet, ctx: &mut Context) {
+        let Packet { node, connection, body, .. } = packet;
+        if self.alive.is_none() {
+            return;
+        }
+        match body {
+            Body::Call { id, call } => {
+                if let Err(fault) = self.authenticated(node) {
+                    return answer((node, connection, id), Err(fault), ctx);
+                }
+                self.call((node, connection, id), call, ctx);
+            }
+            Body::Closed => self.gone(connection, ctx),
+            Body::Answer { .. } | Body::Stream(_) => {}
+        }
+    }
+
+    /// As `dispatch::rpc::authenticated`.
+    fn authenticated(&self, node: usize) -> Result<(), Fault> {
+        let id = node_id(node);
+        match self.view().node(&id) {
+            None => Err(Fault::not_found(format!("node {id} not found"))),
+            Some(node) if node.has_left() => Err(Fault::forbidden(format!("node {id} has left"))),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn call(&mut self, (node, connection, id): (usize, u64, u64), call: Call, ctx: &mut Context) {
+        let name = node_id(node);
+        let pending = |then| Pending { node, connection, id, then };
+        match call {
+            Call::Session(request) => {
+                self.command(Command::Attempt { node: name.clone() }, ctx);
+                self.register(*request, pending(Then::Open), ctx);
+            }
+            Call::Heartbeat { session } => {
+                let session = SessionId::from(session);
+                let Some(alive) = &mut self.alive else { return };
+                let beat = Beat { node, connection, id };
+                alive.calls.beats.entry(session.clone()).or_default().push(beat);
+                self.command(Command::Heartbeat { node: name, session }, ctx);
+            }
+            Call::Acknowledge { session, version } => {
+                let session = SessionId::from(session);
+                let Some(alive) = &mut self.alive else { return };
+                if let Some(stream) = alive.calls.streams.get_mut(&session) {
+                    stream.state.acknowledged = stream.state.acknowledged.max(version);
+                    let connection = stream.connection;
+                    ctx.happened.push(Happened::Acknowledged { connection, version });
+                }
+                self.command(Command::Acknowledge { node: name, session, version }, ctx);
+                answer((node, connection, id), Ok(Answer::Done), ctx);
+            }
+            Call::Report(report) => {
+                let decide: Decide = Box::new(move |view: &View, now| {
+                    Ok(report::reported(view, &name, report, now))
+                });
+                self.sequence(Request { decide, reply: Reply::Call(pending(Then::Done)) }, ctx);
+            }
+            Call::Leave { tasks_first } => {
+                let decide: Decide = Box::new(move |view: &View, now| {
+                    if tasks_first {
+                        report::leaves(view, &name)
+                    } else {
+                        report::left(view, &name, now)
+                    }
+                });
+                let then = if tasks_first { Then::Done } else { Then::Left };
+                self.sequence(Request { decide, reply: Reply::Call(pending(then)) }, ctx);
+            }
+        }
+    }
+
+    fn register(&mut self, request: SessionRequest, pending: Pending, ctx: &mut Context) {
+        let name = node_id(pending.node);
+        let time = self.time(ctx.now);
+        match report::registered(self.view(), &name, &request, time) {
+            Ok(changes) if changes.is_empty() => self.decided(pending, Ok(Version(0)), ctx),
+            Ok(_) => {
+                let decide: Decide = Box::new(move |view: &View, now| {
+                    report::registered(view, &name, &request, now)
+                });
+                self.sequence(Request { decide, reply: Reply::Call(pending) }, ctx);
+            }
+            Err(fault) => self.decided(pending, Err(fault), ctx),
+        }
+    }
+
+    /// What a call waited for is decided.
+    pub(super) fn decided(
+        &mut self,
+        pending: Pending,
+        outcome: Result<Version, Fault>,
+        ctx: &mut Context,
+    ) {
+        let Pending { node, connection, id, then } = pending;
+        if let Err(fault) = outcome {
+            return answer((node, connection, id), Err(fault), ctx);
+        }
+        let name = node_id(node);
+        match then {
+            Then::Open => {
+                let session = SessionId::from(format!("{:032x}", self.random.next_bits()));
+                answer((node, connection, id), Ok(Answer::Done), ctx);
+                let Some(alive) = &mut self.alive else { return };
+                let state = SessionState { since: ctx.now, sent: 0, acknowledged: 0 };
+                let stream = Stream { node, connection, state };
+                alive.calls.streams.insert(session.clone(), stream);
+                alive.calls.newest.insert(node, session.clone());
+                self.command(Command::Open { node: name.clone(), session: session.clone() }, ctx);
+                if !ctx.network.holds(connection) {
+                    self.gone(connection, ctx);
+                }
+            }
+            Then::Done => answer((node, connection, id), Ok(Answer::Done), ctx),
+            Then::Left => {
+                self.command(Command::Left { node: name }, ctx);
+                answer((node, connection, id), Ok(Answer::Done), ctx);
+            }
+        }
+    }
+
+    /// A connection is found to be gone.
+    fn gone(&mut self, connection: u64, ctx: &mut Context) {
+        let Some(alive) = &mut self.alive else { return };
+        let mut of = alive.calls.streams.iter().filter(|(_, it)| it.connection == connection);
+        let Some((session, node)) = of.next().map(|(id, it)| (id.clone(), it.node)) else { return };
+        alive.calls.streams.remove(&session);
+        self.command(Command::Closed { node: node_id(node), session }, ctx);
+    }
+
+    pub(super) fn send(&mut self, session: &SessionId, message: SessionMessage, ctx: &mut Context) {
+        let Some(alive) = &mut self.alive else { return };
+        let Some(stream) = alive.calls.streams.get_mut(session) else { return };
+        let (node, connection) = (stream.node, stream.connection);
+        let sent = match &message {
+            SessionMessage::Whole(whole) => Some((None, whole.version)),
+            SessionMessage::Difference(change) => Some((Some(change.from), change.version)),
+            SessionMessage::Welcome(_) | SessionMessage::Logs(_) | SessionMessage::LogsDone(_) => {
+                None
+            }
+        };
+        if let Some((from, version)) = sent {
+            stream.state.sent = version;
+            ctx.happened.push(Happened::Sent { connection, from, version });
+        }
+        if ctx.network.has_room(connection) {
+            let body = Body::Stream(Box::new(message));
+            ctx.send(Packet { node, connection, way: Way::Down, body });
+        } else {
+            // It is too slow, or gone: it is cut off.
+            let due = ctx.network.sever(ctx.now, connection, Duration::from_millis(5));
+            ctx.deliver(due);
+        }
+    }
+
+    pub(super) fn close(&mut self, session: &SessionId, ctx: &mut Context) {
+        let Some(alive) = &mut self.alive else { return };
+        if let Some(stream) = alive.calls.streams.remove(session) {
+            // The stream ends; its connection goes with it.
+            let (node, connection) = (stream.node, stream.connection);
+            ctx.send(Packet { node, connection, way: Way::Down, body: Body::Closed });
+        }
+    }
+
+    pub(super) fn beat(
+        &mut self,
+        session: &SessionId,
+        next: &Result<Duration, Fault>,
+        ctx: &mut Context,
+    ) {
+        let Some(alive) = &mut self.alive else { return };
+        let beats = alive.calls.beats.remove(session);
+        for Beat { node, connection, id } in beats.into_iter().flatten() {
+            answer((node, connection, id), next.clone().map(Answer::Heartbeat), ctx);
+        }
+    }
+}
+
+fn answer(
+    (node, connection, id): (usize, u64, u64),
+    answer: Result<Answer, Fault>,
+    ctx: &mut Context,
+) {
+    ctx.send(Packet { node, connection, way: Way::Down, body: Body::Answer { id, answer } });
+}

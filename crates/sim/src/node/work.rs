@@ -1,0 +1,357 @@
+//! The worker's loop, as `agent::work` has it.
+
+use super::{Due, Node, State};
+use crate::context::{Context, Happened};
+use crate::network::{self, Body, Packet, Way};
+use agent::worker::{Effect, Entry, Event, Exit, Observed, Operation, Outcome, Worker};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use types::{TaskId, TaskState, Timestamp};
+
+/// How long tasks may take to go in order when this node leaves.
+const TASKS_FIRST_MAX: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_mins(1);
+/// For a manager to answer the last calls.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
+
+/// How far a node that leaves is.
+#[derive(Debug)]
+pub(super) enum Leaving {
+    /// A manager is told by this connection.
+    Notice(u64),
+    TasksFirst(Timestamp),
+    Farewell(u64),
+    Told,
+}
+
+impl Node {
+    /// Compares the journal with what is there.
+    pub(super) fn take_over(&mut self, ctx: &mut Context) {
+        let observed: BTreeMap<String, Observed> = self
+            .containers
+            .iter()
+            .map(|(id, container)| {
+                let exit = match container.state {
+                    State::Exited(code) => Some(Exit { code, error: String::new() }),
+                    State::Created | State::Running => None,
+                };
+                let observed = Observed {
+                    pid: 1,
+                    exit,
+                    running: container.is_running(),
+                    has_health_check: container.has_health_check,
+                    healthy: container.healthy == Some(true),
+                };
+                (id.clone(), observed)
+            })
+            .collect();
+        let bytes = wire::encode(&self.journal).expect("a journal can be written");
+        let entries = wire::decode(&bytes).expect("a journal can be read");
+        let (worker, effects) = Worker::restore(entries, &observed, self.time(ctx));
+        let Some(alive) = &mut self.alive else { return };
+        alive.worker = worker;
+        for (container, observed) in &observed {
+            if observed.exit.is_some() {
+                alive.dataplane.detach(container);
+            }
+        }
+        self.carry_out(effects, ctx);
+    }
+
+    /// The worker hears of something.
+    pub(super) fn work(&mut self, event: Event, ctx: &mut Context) {
+        let time = self.time(ctx);
+        let number = self.number;
+        let Some(alive) = &mut self.alive else { return };
+        ctx.trace(|| match &event {
+            Event::Whole { tasks, .. } => format!("node {number}: whole, {} tasks", tasks.len()),
+            other => format!("node {number}: {other:?}"),
+        });
+        if let Event::Exited { task, .. } = &event
+            && let Some(container) = alive.worker.container_of(task).map(str::to_owned)
+        {
+            alive.dataplane.detach(&container);
+        }
+        let effects = alive.worker.handle(event, time);
+        let is_news = !effects.is_empty();
+        let entries = alive.worker.entries();
+        if self.ills.disk_full > 0 {
+            if self.journal != entries {
+                ctx.happened.push(Happened::Forgetful { node: number });
+            }
+        } else {
+            self.journal = entries;
+        }
+        let slow = self.ills.disk_slow.iter().max().copied().filter(|_| is_news);
+        if let Some(write) = slow {
+            alive.busy_until = ctx.now + write;
+            return self.due(write, Due::Effects(effects), ctx);
+        }
+        self.carry_out(effects, ctx);
+    }
+
+    /// What was decided is on disk: it is done.
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>, ctx: &mut Context) {
+        let Some(alive) = &self.alive else { return };
+        let entries = alive.worker.entries();
+        for effect in effects {
+            self.carry_out_one(effect, &entries, ctx);
+        }
+        self.watch_all(&entries, ctx);
+        self.settle(ctx);
+        let time = self.time(ctx);
+        let Some(alive) = &mut self.alive else { return };
+        if alive.worker.is_told() && !alive.swept {
+            alive.swept = true;
+            self.sweep(ctx);
+        }
+        let Some(alive) = &mut self.alive else { return };
+        let (is_over, is_empty) = (alive.worker.is_over(), alive.worker.is_empty());
+        if let Some(Leaving::TasksFirst(until)) = alive.leaving
+            && (is_over || until <= time)
+        {
+            self.part(ctx);
+        } else if let Some(Leaving::Told) = alive.leaving
+            && is_empty
+        {
+            return self.vanish(ctx);
+        }
+        self.wake_later(ctx);
+    }
+
+    fn carry_out_one(
+        &mut self,
+        effect: Effect,
+        entries: &BTreeMap<TaskId, Entry>,
+        ctx: &mut Context,
+    ) {
+        let number = self.number;
+        match effect {
+            Effect::Begin { task, operation } => {
+                let entry = entries.get(&task);
+                let serves = entry.is_some_and(|it| it.status.state == TaskState::Running);
+                match &operation {
+                    Operation::Drain { .. } | Operation::Stop { .. } if serves => {
+                        ctx.happened.push(Happened::Stops { node: number, task: task.clone() });
+                    }
+                    Operation::Drain { .. }
+                    | Operation::Stop { .. }
+                    | Operation::Pull(_)
+                    | Operation::Create(_)
+                    | Operation::Start { .. }
+                    | Operation::Remove { .. } => {}
+                }
+                self.begin((task, entry), operation, ctx);
+            }
+            Effect::Abort { task } => self.abort(&task, ctx),
+            Effect::Withdraw { task } => {
+                ctx.happened.push(Happened::Withdraws { node: number, task: task.clone() });
+                if let Some(alive) = &mut self.alive {
+                    alive.dataplane.withdraw(task);
+                }
+            }
+            Effect::Report { task, status } => {
+                let statuses = [(task, status.limited())].into();
+                self.tell_session(super::session::Event::Statuses(statuses), ctx);
+            }
+        }
+    }
+
+    fn watch_all(&mut self, entries: &BTreeMap<TaskId, Entry>, ctx: &mut Context) {
+        let has_process = |entry: &&Entry| {
+            (TaskState::Starting..=TaskState::Running).contains(&entry.status.state)
+        };
+        let processes = entries.iter().filter(|(_, entry)| has_process(entry));
+        let processes: BTreeMap<String, TaskId> = processes
+            .filter_map(|(id, entry)| {
+                Some((entry.status.container.as_ref()?.id.clone(), id.clone()))
+            })
+            .collect();
+        let Some(alive) = &mut self.alive else { return };
+        alive.watched.retain(|watched| processes.contains_key(watched));
+        let new = processes.into_iter().filter(|(id, _)| !alive.watched.contains(id));
+        for (id, task) in new.collect::<Vec<_>>() {
+            self.watch(&id, task, ctx);
+        }
+    }
+
+    fn watch(&mut self, id: &str, task: TaskId, ctx: &mut Context) {
+        if let Some(alive) = &mut self.alive {
+            alive.watched.insert(id.to_owned());
+        }
+        let soon = Duration::from_micros(300);
+        let Some(container) = self.containers.get(id) else {
+            let exit = Exit { code: 0, error: "its container is gone".to_owned() };
+            return self.due(soon, Due::Event(Event::Exited { task, exit }), ctx);
+        };
+        match container.state {
+            State::Created => {}
+            State::Running => {
+                let healthy = container.healthy;
+                self.due(soon, Due::Event(Event::Begun { task: task.clone() }), ctx);
+                if let Some(healthy) = healthy {
+                    self.due(soon, Due::Event(Event::Health { task, healthy }), ctx);
+                }
+            }
+            State::Exited(code) => {
+                let exit = Exit { code, error: String::new() };
+                self.due(soon, Due::Event(Event::Exited { task, exit }), ctx);
+            }
+        }
+    }
+
+    /// A container's watcher tells of it.
+    pub(super) fn observe(&mut self, id: &str, event: Event, ctx: &mut Context) {
+        let is_watched = self.alive.as_ref().is_some_and(|alive| alive.watched.contains(id));
+        if is_watched {
+            let soon = self.random.between(Duration::from_micros(100), Duration::from_millis(20));
+            self.due(soon, Due::Event(event), ctx);
+        }
+    }
+
+    /// Removes containers of tasks that this node does not have.
+    fn sweep(&mut self, ctx: &mut Context) {
+        let Some(alive) = &self.alive else { return };
+        let entries = alive.worker.entries();
+        let stray = self.containers.iter().filter(|(id, container)| {
+            let known = alive.worker.container_of(&container.task);
+            let may_be_made = entries.contains_key(&container.task) && known.is_none();
+            known != Some(id.as_str()) && !may_be_made
+        });
+        for id in stray.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            let number = self.number;
+            ctx.tell(|| format!("node {number}: removes stray container {id}"));
+            self.remove_container(&id, ctx);
+        }
+    }
+
+    fn wake_later(&mut self, ctx: &mut Context) {
+        let time = self.time(ctx);
+        let Some(alive) = &mut self.alive else { return };
+        let until = match alive.leaving {
+            Some(Leaving::TasksFirst(until)) => Some(until),
+            Some(Leaving::Notice(_) | Leaving::Farewell(_) | Leaving::Told) | None => None,
+        };
+        let deadline = alive.worker.deadline().into_iter().chain(until).min();
+        let wait = deadline.map_or(IDLE, |at| at.since(time)).min(IDLE);
+        alive.wakes += 1;
+        let wake = alive.wakes;
+        // A deadline that has passed already is not waited for in vain.
+        self.due(wait.max(Duration::from_micros(1)), Due::Wake(wake), ctx);
+    }
+
+    pub(super) fn wake(&mut self, count: u64, ctx: &mut Context) {
+        if self.alive.as_ref().is_some_and(|alive| alive.wakes == count) {
+            self.work(Event::Tick, ctx);
+        }
+    }
+
+    /// A user asks this node to leave.
+    pub fn leave(&mut self, ctx: &mut Context) {
+        self.wants_to_leave = true;
+        if self.alive.as_ref().is_none_or(|alive| alive.leaving.is_some()) {
+            return;
+        }
+        let connection = self.say(true, ctx);
+        if let Some(alive) = &mut self.alive {
+            alive.leaving = Some(Leaving::Notice(connection));
+        }
+        self.work(Event::Tick, ctx);
+    }
+
+    fn say(&mut self, tasks_first: bool, ctx: &mut Context) -> u64 {
+        let (connection, id, node) = (ctx.draw(), ctx.draw(), self.number);
+        ctx.network.connect(connection, node);
+        let body = Body::Call { id, call: network::Call::Leave { tasks_first } };
+        ctx.send(Packet { node, connection, way: Way::Up, body });
+        self.due(FAREWELL_MAX, Due::LeaveLate(connection), ctx);
+        connection
+    }
+
+    fn part(&mut self, ctx: &mut Context) {
+        let connection = self.say(false, ctx);
+        if let Some(alive) = &mut self.alive {
+            alive.leaving = Some(Leaving::Farewell(connection));
+        }
+        self.end_line(ctx);
+    }
+
+    /// Says whether a packet is about the last calls, and takes it.
+    pub(super) fn leave_receives(
+        &mut self,
+        connection: u64,
+        body: &Body,
+        ctx: &mut Context,
+    ) -> bool {
+        let leaving = self.alive.as_ref().and_then(|alive| alive.leaving.as_ref());
+        let is_ours = match leaving {
+            Some(Leaving::Notice(of) | Leaving::Farewell(of)) => *of == connection,
+            Some(Leaving::TasksFirst(_) | Leaving::Told) | None => false,
+        };
+        if is_ours {
+            match body {
+                Body::Answer { answer, .. } => self.told(answer.is_ok(), ctx),
+                Body::Closed => self.told(false, ctx),
+                Body::Stream(_) | Body::Call { .. } => {}
+            }
+        }
+        is_ours
+    }
+
+    pub(super) fn leave_late(&mut self, connection: u64, ctx: &mut Context) {
+        self.leave_receives(connection, &Body::Closed, ctx);
+    }
+
+    fn told(&mut self, is_told: bool, ctx: &mut Context) {
+        let time = self.time(ctx);
+        let Some(alive) = &mut self.alive else { return };
+        match alive.leaving {
+            Some(Leaving::Notice(_)) if is_told => {
+                alive.leaving = Some(Leaving::TasksFirst(time.after(TASKS_FIRST_MAX)));
+                self.work(Event::Tick, ctx);
+            }
+            Some(Leaving::Notice(_)) => self.part(ctx),
+            Some(Leaving::Farewell(_)) => {
+                alive.leaving = Some(Leaving::Told);
+                self.leaves_untold |= !is_told;
+                self.work(Event::Leave { told: is_told }, ctx);
+            }
+            Some(Leaving::TasksFirst(_) | Leaving::Told) | None => {}
+        }
+    }
+
+    /// Nothing of it is left.
+    fn vanish(&mut self, ctx: &mut Context) {
+        let number = self.number;
+        ctx.tell(|| format!("node {number}: has left"));
+        self.is_gone = true;
+        self.alive = None;
+        self.kernel = super::Kernel::default();
+        self.journal.clear();
+        self.kept = super::Kept::default();
+    }
+
+    pub(super) fn takes_orders(&self) -> bool {
+        let leaving = self.alive.as_ref().and_then(|alive| alive.leaving.as_ref());
+        leaving.is_none_or(|leaving| match leaving {
+            Leaving::Notice(_) | Leaving::TasksFirst(_) => true,
+            Leaving::Farewell(_) | Leaving::Told => false,
+        })
+    }
+
+    pub(super) fn is_parting(&self) -> bool {
+        !self.takes_orders()
+    }
+
+    pub(super) fn done(
+        &mut self,
+        task: TaskId,
+        operation: u64,
+        outcome: Outcome,
+        ctx: &mut Context,
+    ) {
+        if self.ends(&task, operation) {
+            self.work(Event::Done { task, outcome }, ctx);
+        }
+    }
+}
