@@ -2,36 +2,41 @@
 
 use crate::Error;
 use crate::worker::Entry;
+use journal::Kind;
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use types::TaskId;
 
-const NAME: &str = "tasks.msgpack";
+const FILE: &str = "tasks.redb";
+const TASKS: Kind<TaskId, Entry> = Kind::new("tasks");
+/// The whole journal, as former releases wrote it. It is taken over once.
+const FORMER: &str = "tasks.msgpack";
 
-/// The journal's file, always whole: a new one takes the old one's place.
-#[derive(Clone, Debug)]
+/// The tasks of this node on disk. A change writes what changed.
+#[derive(Debug)]
 pub(crate) struct Journal {
-    path: PathBuf,
-    /// What the file holds.
+    file: journal::Journal,
+    /// What the file holds once it is saved.
     kept: BTreeMap<TaskId, Entry>,
 }
 
 impl Journal {
     /// Opens the journal in `dir`, which is made where it is missing.
-    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join(NAME);
-        let wrong = |source| Error::Journal { path: path.clone(), source };
-        std::fs::create_dir_all(dir).map_err(wrong)?;
-        let kept = match std::fs::read(&path) {
-            Ok(bytes) => {
-                wire::decode(&bytes).map_err(|_unreadable| Error::Damaged { path: path.clone() })?
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(source) => return Err(wrong(source)),
-        };
-        Ok(Self { path, kept })
+    pub(crate) async fn open(dir: &Path) -> Result<Self, Error> {
+        let file = journal::Journal::open(&dir.join(FILE))?;
+        let kept = file.load(&TASKS)?;
+        let mut journal = Self { file, kept };
+        let former = dir.join(FORMER);
+        if let Some(entries) = read(&former)? {
+            let gone = journal.kept.keys().filter(|id| !entries.contains_key(*id)).cloned();
+            let gone: BTreeMap<TaskId, Option<Entry>> = gone.map(|id| (id, None)).collect();
+            let entries = entries.into_iter().map(|(id, entry)| (id, Some(entry)));
+            journal.keep(entries.chain(gone).collect()).await?;
+            std::fs::remove_file(&former)
+                .map_err(|source| Error::Former { path: former, source: source.into() })?;
+        }
+        Ok(journal)
     }
 
     /// What the journal holds.
@@ -39,81 +44,102 @@ impl Journal {
         self.kept.clone()
     }
 
-    /// Keeps `entries` instead of what was kept before. Returns when they are on disk.
-    pub(crate) async fn keep(&mut self, entries: BTreeMap<TaskId, Entry>) -> Result<(), Error> {
-        if entries == self.kept {
-            return Ok(());
+    /// Keeps these from now on, and forgets those that are none; what could not be written before
+    /// is written, too. Returns when all of it is on disk.
+    pub(crate) async fn keep(
+        &mut self,
+        changed: BTreeMap<TaskId, Option<Entry>>,
+    ) -> Result<(), Error> {
+        for (id, entry) in changed {
+            if self.kept.get(&id) == entry.as_ref() {
+                continue;
+            }
+            if let Some(entry) = entry {
+                self.file.put(&TASKS, &id, &entry)?;
+                self.kept.insert(id, entry);
+            } else {
+                self.file.remove(&TASKS, &id)?;
+                self.kept.remove(&id);
+            }
         }
-        let wrong = |source| Error::Journal { path: self.path.clone(), source };
-        let bytes = wire::encode(&entries)
-            .map_err(|error| wrong(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || replace(&path, &bytes)).await;
-        written.map_err(|error| wrong(io::Error::other(error)))?.map_err(wrong)?;
-        self.kept = entries;
-        Ok(())
+        Ok(self.file.save().await?)
     }
 }
 
-/// Writes a file so that a crash leaves the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    // Credentials for registries are in it.
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    // The name must be on disk too.
-    let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::File::open(dir)?.sync_all()
+fn read(path: &Path) -> Result<Option<BTreeMap<TaskId, Entry>>, Error> {
+    let failed = |source| Error::Former { path: path.to_owned(), source };
+    match std::fs::read(path) {
+        Ok(bytes) => wire::decode(&bytes).map(Some).map_err(|error| failed(error.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error.into())),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
     use stored::{Stored, samples, text};
     use types::{Task, TaskState};
+
+    fn entry(id: &str, state: TaskState) -> Entry {
+        let mut entry =
+            Entry { task: Task { id: id.into(), ..Task::default() }, ..Entry::default() };
+        entry.status.state = state;
+        entry
+    }
 
     #[tokio::test]
     async fn what_was_kept_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path()).unwrap();
+        let mut journal = Journal::open(dir.path()).await.unwrap();
         assert!(journal.entries().is_empty());
-        let mut entry =
-            Entry { task: Task { id: "t".into(), ..Task::default() }, ..Entry::default() };
-        entry.status.state = TaskState::Running;
-        let entries = BTreeMap::from([("t".into(), entry)]);
-        journal.keep(entries.clone()).await.unwrap();
-        assert_eq!(Journal::open(dir.path()).unwrap().entries(), entries);
-        let mode = std::fs::metadata(dir.path().join(NAME)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o077, 0, "others can read credentials");
+        let running = entry("t", TaskState::Running);
+        let both = [("t".into(), Some(running.clone())), ("u".into(), Some(running.clone()))];
+        journal.keep(both.into()).await.unwrap();
+        let complete = entry("u", TaskState::Complete);
+        let change = [("t".into(), None), ("u".into(), Some(complete.clone()))];
+        journal.keep(change.into()).await.unwrap();
+        drop(journal);
+        let journal = Journal::open(dir.path()).await.unwrap();
+        assert_eq!(journal.entries(), [("u".into(), complete)].into());
     }
 
-    /// The file as every format has written it.
-    #[test]
-    fn journals_of_every_format_are_read() {
+    /// What every format has written: the former ones the whole file, this one a row for each task.
+    #[tokio::test]
+    async fn journals_of_every_format_are_read() {
         let mut stored = Stored::of(env!("CARGO_MANIFEST_DIR"));
-        let entry = |task: Task| {
-            (task.id.clone(), Entry { status: samples::status(TaskState::Failed), task })
-        };
-        let entries = BTreeMap::from([samples::task(), samples::other_task()].map(entry));
-        stored.present(NAME, &wire::encode(&entries).unwrap());
-        for (format, bytes) in stored.former(NAME) {
+        let status = samples::status(TaskState::Failed);
+        stored.message("row.msgpack", Entry { status, task: samples::task() });
+        for (format, bytes) in stored.former(FORMER) {
             let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join(NAME), bytes).unwrap();
-            let journal = Journal::open(dir.path()).unwrap();
-            stored.reads(&format, NAME, &text(&journal.entries()));
+            std::fs::write(dir.path().join(FORMER), bytes).unwrap();
+            let journal = Journal::open(dir.path()).await.unwrap();
+            stored.reads(&format, FORMER, &text(&journal.entries()));
         }
         stored.finish(&[("0.1.0-format1", "a91ed9c03cb58acc")]);
     }
 
-    #[test]
-    fn a_damaged_journal_is_not_taken_for_an_empty_one() {
+    #[tokio::test]
+    async fn a_damaged_journal_is_not_taken_for_an_empty_one() {
+        for name in [FILE, FORMER] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(name), b"not a journal").unwrap();
+            let error = Journal::open(dir.path()).await.unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("move it away"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_former_release_wrote_is_taken_over_once() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(NAME), b"not a journal").unwrap();
-        assert!(matches!(Journal::open(dir.path()), Err(Error::Damaged { .. })));
+        let bytes = include_bytes!("../tests/stored/0.1.0-format1/tasks.msgpack");
+        let former: BTreeMap<TaskId, Entry> = wire::decode(bytes).unwrap();
+        assert!(!former.is_empty());
+        std::fs::write(dir.path().join(FORMER), bytes).unwrap();
+        for _ in 0..2 {
+            let journal = Journal::open(dir.path()).await.unwrap();
+            assert_eq!(journal.entries(), former);
+            assert!(!dir.path().join(FORMER).exists());
+        }
     }
 }

@@ -62,14 +62,14 @@ pub struct Status {
 /// Why an agent cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot use the agent's journal {path}")]
-    Journal {
+    #[error(transparent)]
+    Journal(#[from] ::journal::Error),
+    #[error("cannot take over {path}, which a former release wrote; move it away to start anew")]
+    Former {
         path: PathBuf,
         #[source]
-        source: std::io::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("the agent's journal {path} cannot be read: move it away to start anew")]
-    Damaged { path: PathBuf },
     #[error("cannot use this node's certificate")]
     Identity(#[source] ca::Error),
 }

@@ -5,12 +5,12 @@ use crate::connection::{Connection, Inbound};
 use crate::execute::{Executor, has_process};
 use crate::journal::Journal;
 use crate::report::Outbox;
-use crate::worker::{Effect, Event, Operation, Outcome, Worker};
+use crate::worker::{Effect, Entry, Event, Operation, Outcome, Worker};
 use crate::{Agent, Config, Error, Status};
 use dataplane::Dataplane;
 use engine::Engine;
 use scope::Scope;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,7 +49,7 @@ pub(crate) async fn start(
     dataplane: Dataplane,
     scope: &mut Scope,
 ) -> Result<Agent, Error> {
-    let journal = Journal::open(&config.data)?;
+    let journal = Journal::open(&config.data).await?;
     let executor = Executor::new(Arc::clone(&config), engine.clone(), dataplane.clone());
     let outbox = Outbox::default();
     let (inbound_sender, inbound) = mpsc::channel(INBOUND);
@@ -97,7 +97,8 @@ struct Work {
     /// Operations under way, to tell whose a cancelled one was.
     operations: BTreeMap<tokio::task::Id, TaskId>,
     pulls: BTreeMap<TaskId, AbortHandle>,
-    watched: BTreeSet<String>,
+    /// The containers that are watched.
+    watched: BTreeMap<TaskId, String>,
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
     leaving: Option<Leaving>,
@@ -123,7 +124,7 @@ impl Work {
             running: JoinSet::new(),
             operations: BTreeMap::new(),
             pulls: BTreeMap::new(),
-            watched: BTreeSet::new(),
+            watched: BTreeMap::new(),
             events,
             happened,
             leaving: None,
@@ -251,23 +252,16 @@ impl Work {
 
     /// What was decided is on disk before anything of it is done.
     async fn carry_out(&mut self, effects: Vec<Effect>) {
-        let entries = self.worker.entries();
-        let tasks: BTreeMap<TaskId, Task> =
-            entries.iter().map(|(id, entry)| (id.clone(), entry.task.clone())).collect();
-        let processes: Vec<(TaskId, String)> = entries
-            .iter()
-            .filter(|(_, entry)| has_process(entry.status.state))
-            .filter_map(|(id, entry)| {
-                Some((id.clone(), entry.status.container.as_ref()?.id.clone()))
-            })
-            .collect();
-        if let Err(error) = self.journal.keep(entries).await {
+        let changed = self.worker.changed();
+        let processes: Vec<(TaskId, Option<String>)> =
+            changed.iter().map(|(id, entry)| (id.clone(), process_of(entry.as_ref()))).collect();
+        if let Err(error) = self.journal.keep(changed).await {
             // Containers matter more than the journal: it is written with the next event.
             tracing::error!(%error, "cannot write the agent's journal");
         }
         for effect in effects {
             match effect {
-                Effect::Begin { task, operation } => self.begin(task, operation, &tasks),
+                Effect::Begin { task, operation } => self.begin(task, operation),
                 Effect::Abort { task } => {
                     if let Some(pull) = self.pulls.get(&task) {
                         pull.abort();
@@ -283,15 +277,17 @@ impl Work {
                 Effect::Report { task, status } => self.outbox.put(task, status),
             }
         }
-        self.watched.retain(|watched| processes.iter().any(|(_, it)| it == watched));
         for (task, container) in processes {
-            self.watch(task, container);
+            match container {
+                Some(container) => self.watch(task, container),
+                None => drop(self.watched.remove(&task)),
+            }
         }
     }
 
-    fn begin(&mut self, id: TaskId, operation: Operation, tasks: &BTreeMap<TaskId, Task>) {
+    fn begin(&mut self, id: TaskId, operation: Operation) {
         let executor = self.executor.clone();
-        let task = tasks.get(&id).cloned().unwrap_or_default();
+        let task = self.worker.task(&id).cloned().unwrap_or_default();
         let is_pull = matches!(operation, Operation::Pull(_));
         let of = id.clone();
         let handle = self.running.spawn(async move {
@@ -343,9 +339,10 @@ impl Work {
     /// Watches a container, unless it is watched already. A process that is being started is
     /// watched too: what it does before it is known to run is not lost.
     fn watch(&mut self, task: TaskId, container: String) {
-        if !self.watched.insert(container.clone()) {
+        if self.watched.get(&task) == Some(&container) {
             return;
         }
+        self.watched.insert(task.clone(), container.clone());
         let (executor, events) = (self.executor.clone(), self.events.clone());
         self.running.spawn(async move {
             executor.watch(task, container, events).await;
@@ -368,7 +365,7 @@ impl Work {
             let known = task.as_ref().and_then(|task| self.worker.container_of(task));
             let may_be_made = task
                 .as_ref()
-                .is_some_and(|task| self.worker.entries().contains_key(task) && known.is_none());
+                .is_some_and(|task| self.worker.task(task).is_some() && known.is_none());
             if known == Some(container.as_str()) || may_be_made {
                 continue;
             }
@@ -381,4 +378,10 @@ impl Work {
             });
         }
     }
+}
+
+/// The container of a task that has a process to watch.
+fn process_of(entry: Option<&Entry>) -> Option<String> {
+    let status = &entry.filter(|entry| has_process(entry.status.state))?.status;
+    Some(status.container.as_ref()?.id.clone())
 }

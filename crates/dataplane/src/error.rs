@@ -11,14 +11,10 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Error {
     #[error("the data plane has stopped")]
     Stopped,
-    #[error("cannot read the journal {path}; move it away to start afresh")]
-    Journal {
-        path: PathBuf,
-        #[source]
-        source: BoxError,
-    },
-    #[error("cannot write the journal {path}")]
-    JournalWrite {
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    #[error("cannot take over {path}, which a former release wrote; move it away to start afresh")]
+    Former {
         path: PathBuf,
         #[source]
         source: BoxError,
@@ -69,8 +65,8 @@ impl Error {
             | Self::Lost(_)
             | Self::OutOfStep { .. }
             | Self::Detached(_)
-            | Self::Journal { .. }
-            | Self::JournalWrite { .. } => Retry::Permanent,
+            | Self::Journal(_)
+            | Self::Former { .. } => Retry::Permanent,
         }
     }
 }

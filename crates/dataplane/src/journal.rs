@@ -1,294 +1,197 @@
 //! What must survive the daemon: what is attached here, and what was known last.
 //!
-//! A file for each sandbox and each network, one for the mesh and one for the node itself: a change
-//! costs what changed. Each is written to a temporary file, synced and renamed: a crash leaves the
-//! old or the new one, never half of it. Since everything is derived whole, files of different times
-//! do no harm: managers say again what is missing.
+//! Endpoint by endpoint, so a change costs what changed: what is to be kept is compared with what
+//! was kept last, and both share what they have in common.
 
-use crate::error::{BoxError, Error};
+mod former;
+
+use crate::error::Error;
 use crate::handle::Identity;
-use discovery::{Knowledge, Mesh, NetworkView, OrdSet, Sandbox};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::path::{Path, PathBuf};
-use tokio::fs::{self, File};
-use tokio::io::AsyncWriteExt;
-use types::{NetworkId, TaskId};
+use discovery::{
+    Difference, Endpoint, Knowledge, KnowledgeDifference, MeshDifference, MeshNode, MeshPort,
+    MeshSettings, MeshTask, NetworkDifference, NetworkSettings, NetworkView, OrdMap, OrdSet,
+    Sandbox, ServiceView, SetDifference,
+};
+use journal::Kind;
+use serde::Serialize;
+use std::path::Path;
+use types::{NetworkId, NodeId, Protocol, ServiceId, TaskId};
 
-const SUFFIX: &str = "msgpack";
+const FILE: &str = "journal.redb";
 
-/// What this node knows of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Local {
+const IDENTITY: Kind<(), Identity> = Kind::new("identity");
+const SANDBOXES: Kind<String, Sandbox> = Kind::new("sandboxes");
+const HIDDEN: Kind<TaskId, ()> = Kind::new("hidden");
+const NETWORKS: Kind<NetworkId, NetworkSettings> = Kind::new("networks");
+const ENDPOINTS: Kind<(NetworkId, TaskId), Endpoint> = Kind::new("endpoints");
+const SERVICES: Kind<(NetworkId, ServiceId), ServiceView> = Kind::new("services");
+const MESH: Kind<(), MeshSettings> = Kind::new("mesh");
+const MESH_NODES: Kind<NodeId, MeshNode> = Kind::new("mesh nodes");
+const MESH_TASKS: Kind<TaskId, MeshTask> = Kind::new("mesh tasks");
+/// Without their tasks.
+const PORTS: Kind<(Protocol, u16), MeshPort> = Kind::new("ports");
+const PORT_TASKS: Kind<((Protocol, u16), TaskId), ()> = Kind::new("tasks of ports");
+
+/// All that is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Kept {
     pub(crate) identity: Option<Identity>,
-    /// In files of their own.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) sandboxes: BTreeMap<String, Sandbox>,
-    #[serde(alias = "withdrawn")]
+    pub(crate) sandboxes: OrdMap<String, Sandbox>,
     pub(crate) hidden: OrdSet<TaskId>,
+    pub(crate) known: Knowledge,
 }
 
+#[derive(Debug)]
 pub(crate) struct Journal {
-    dir: PathBuf,
-    /// What is on disk; the node without its sandboxes.
-    node: Local,
-    sandboxes: BTreeMap<String, Sandbox>,
-    networks: BTreeMap<NetworkId, NetworkView>,
-    mesh: Mesh,
+    file: journal::Journal,
+    /// What the file holds once it is saved.
+    kept: Kept,
 }
 
 impl Journal {
     pub(crate) async fn open(dir: &Path) -> Result<Self, Error> {
-        for folder in [dir, &dir.join("sandboxes"), &dir.join("networks")] {
-            let made = fs::create_dir_all(folder).await;
-            made.map_err(|source| failed(folder, source.into()))?;
+        let file = journal::Journal::open(&dir.join(FILE))?;
+        let kept = load(&file)?;
+        let mut journal = Self { file, kept };
+        if let Some(former) = former::read(dir).await? {
+            journal.keep(former).await?;
+            former::remove(dir).await?;
         }
-        let mut journal = Self {
-            dir: dir.to_owned(),
-            node: Local::default(),
-            sandboxes: BTreeMap::new(),
-            networks: BTreeMap::new(),
-            mesh: Mesh::default(),
-        };
-        journal.node = read(&journal.file("node")).await?;
-        journal.mesh = read(&journal.file("mesh")).await?;
-        journal.sandboxes = read_all(&dir.join("sandboxes")).await?;
-        journal.networks = read_all(&dir.join("networks")).await?;
-        journal.take_over().await?;
         Ok(journal)
     }
 
-    /// Takes over what a former version wrote into two files.
-    async fn take_over(&mut self) -> Result<(), Error> {
-        let (local, known) = (self.file("local"), self.file("knowledge"));
-        if fs::try_exists(&local).await.unwrap_or(false) {
-            self.save_local(&read(&local).await?).await?;
-            remove(&local).await?;
-        }
-        if fs::try_exists(&known).await.unwrap_or(false) {
-            self.save_knowledge(&read(&known).await?).await?;
-            remove(&known).await?;
-        }
-        Ok(())
+    /// What was kept last.
+    pub(crate) fn load(&self) -> Kept {
+        self.kept.clone()
     }
 
-    /// What was saved last.
-    pub(crate) fn load(&self) -> (Local, Knowledge) {
-        let mut local = self.node.clone();
-        local.sandboxes.clone_from(&self.sandboxes);
-        (local, Knowledge { networks: self.networks.clone(), mesh: self.mesh.clone() })
+    /// Keeps this from now on; it is on disk when this returns.
+    pub(crate) async fn keep(&mut self, new: Kept) -> Result<(), Error> {
+        self.note(&new)?;
+        self.kept = new;
+        Ok(self.file.save().await?)
     }
 
-    pub(crate) async fn save_local(&mut self, local: &Local) -> Result<(), Error> {
-        let node = Local {
-            identity: local.identity.clone(),
-            hidden: local.hidden.clone(),
-            sandboxes: BTreeMap::new(),
-        };
-        if node != self.node {
-            write(&self.file("node"), &node).await?;
-            self.node = node;
+    fn note(&mut self, new: &Kept) -> Result<(), journal::Error> {
+        let old = self.kept.clone();
+        let file = &mut self.file;
+        if old.identity != new.identity {
+            match &new.identity {
+                Some(identity) => file.put(&IDENTITY, &(), identity)?,
+                None => file.remove(&IDENTITY, &())?,
+            }
         }
-        let folder = self.dir.join("sandboxes");
-        follow(&folder, &mut self.sandboxes, &local.sandboxes).await
-    }
-
-    pub(crate) async fn save_knowledge(&mut self, known: &Knowledge) -> Result<(), Error> {
-        if known.mesh != self.mesh {
-            write(&self.file("mesh"), &known.mesh).await?;
-            self.mesh = known.mesh.clone();
+        let sandboxes = Difference::between(&old.sandboxes, &new.sandboxes);
+        note(file, &SANDBOXES, &sandboxes, String::clone)?;
+        let hidden = SetDifference::between(&old.hidden, &new.hidden);
+        note_set(file, &HIDDEN, &hidden, TaskId::clone)?;
+        let known = KnowledgeDifference::between(&old.known, &new.known);
+        for (id, network) in &known.networks {
+            note_network(file, id, network, !old.known.networks.contains_key(id))?;
         }
-        let folder = self.dir.join("networks");
-        follow(&folder, &mut self.networks, &known.networks).await
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(name).with_extension(SUFFIX)
+        for id in &known.removed_networks {
+            let Some(network) = old.known.networks.get(id) else { continue };
+            let gone = NetworkDifference::between(network, &NetworkView::default());
+            note_network(file, id, &gone, false)?;
+            file.remove(&NETWORKS, id)?;
+        }
+        note_mesh(file, &known.mesh, &old.known)
     }
 }
 
-/// Makes a folder hold what is wanted, where it differs.
-async fn follow<K: Clone + Display + Ord, V: Clone + PartialEq + Serialize>(
-    folder: &Path,
-    saved: &mut BTreeMap<K, V>,
-    wanted: &BTreeMap<K, V>,
-) -> Result<(), Error> {
-    let path = |name: &K| folder.join(format!("{name}.{SUFFIX}"));
-    let gone: Vec<K> = saved.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
-    for name in gone {
-        remove(&path(&name)).await?;
-        saved.remove(&name);
+fn note_network(
+    file: &mut journal::Journal,
+    id: &NetworkId,
+    network: &NetworkDifference,
+    is_new: bool,
+) -> Result<(), journal::Error> {
+    if is_new || network.settings.is_some() {
+        file.put(&NETWORKS, id, &network.settings.clone().unwrap_or_default())?;
     }
-    for (name, value) in wanted {
-        if saved.get(name) != Some(value) {
-            write(&path(name), value).await?;
-            saved.insert(name.clone(), value.clone());
+    note(file, &ENDPOINTS, &network.endpoints, |task| (id.clone(), task.clone()))?;
+    note(file, &SERVICES, &network.services, |service| (id.clone(), service.clone()))
+}
+
+fn note_mesh(
+    file: &mut journal::Journal,
+    mesh: &MeshDifference,
+    old: &Knowledge,
+) -> Result<(), journal::Error> {
+    if let Some(settings) = &mesh.settings {
+        file.put(&MESH, &(), settings)?;
+    }
+    note(file, &MESH_NODES, &mesh.nodes, NodeId::clone)?;
+    note(file, &MESH_TASKS, &mesh.tasks, TaskId::clone)?;
+    for (port, it) in &mesh.ports {
+        let (service, target) = (it.service.clone(), it.target);
+        file.put(&PORTS, port, &MeshPort { service, target, tasks: OrdSet::new() })?;
+        note_set(file, &PORT_TASKS, &it.tasks, |task| (*port, task.clone()))?;
+    }
+    for port in &mesh.removed_ports {
+        file.remove(&PORTS, port)?;
+        for task in old.mesh.ports.get(port).into_iter().flat_map(|port| &port.tasks) {
+            file.remove(&PORT_TASKS, &(*port, task.clone()))?;
         }
     }
     Ok(())
 }
 
-async fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(failed(path, error.into()))
+/// Notes what differs of a map. `key` says what its keys are called in the file.
+fn note<K, V: Serialize, F: Serialize>(
+    file: &mut journal::Journal,
+    kind: &Kind<F, V>,
+    difference: &Difference<K, V>,
+    key: impl Fn(&K) -> F,
+) -> Result<(), journal::Error> {
+    for (it, value) in &difference.changed {
+        file.put(kind, &key(it), value)?;
+    }
+    difference.gone.iter().try_for_each(|it| file.remove(kind, &key(it)))
+}
+
+fn note_set<K, F: Serialize>(
+    file: &mut journal::Journal,
+    kind: &Kind<F, ()>,
+    difference: &SetDifference<K>,
+    key: impl Fn(&K) -> F,
+) -> Result<(), journal::Error> {
+    for it in &difference.added {
+        file.put(kind, &key(it), &())?;
+    }
+    difference.gone.iter().try_for_each(|it| file.remove(kind, &key(it)))
+}
+
+fn load(file: &journal::Journal) -> Result<Kept, journal::Error> {
+    let mut known = Knowledge::default();
+    for (id, settings) in file.load(&NETWORKS)? {
+        let said = NetworkDifference { settings: Some(settings), ..NetworkDifference::default() };
+        said.apply(known.networks.entry(id).or_default());
+    }
+    for ((network, task), endpoint) in file.load(&ENDPOINTS)? {
+        known.networks.entry(network).or_default().endpoints.insert(task, endpoint);
+    }
+    for ((network, id), service) in file.load(&SERVICES)? {
+        known.networks.entry(network).or_default().services.insert(id, service);
+    }
+    if let Some(MeshSettings { mtu, prefix }) = file.load(&MESH)?.remove(&()) {
+        (known.mesh.mtu, known.mesh.prefix) = (mtu, prefix);
+    }
+    known.mesh.nodes = file.load(&MESH_NODES)?.into_iter().collect();
+    known.mesh.tasks = file.load(&MESH_TASKS)?.into_iter().collect();
+    known.mesh.ports = file.load(&PORTS)?.into_iter().collect();
+    for ((port, task), ()) in file.load(&PORT_TASKS)? {
+        if let Some(port) = known.mesh.ports.get_mut(&port) {
+            port.tasks.insert(task);
         }
-        Ok(()) | Err(_) => Ok(()),
     }
-}
-
-async fn read_all<K: From<String> + Ord, V: DeserializeOwned>(
-    folder: &Path,
-) -> Result<BTreeMap<K, V>, Error> {
-    let unreadable =
-        |source: std::io::Error| Error::Journal { path: folder.to_owned(), source: source.into() };
-    let mut all = BTreeMap::new();
-    let mut files = fs::read_dir(folder).await.map_err(unreadable)?;
-    while let Some(file) = files.next_entry().await.map_err(unreadable)? {
-        let path = file.path();
-        // Not a draft that a crash has left.
-        let is_whole = path.extension().is_some_and(|suffix| suffix == SUFFIX);
-        let name = path.file_stem().and_then(|name| name.to_str()).filter(|_| is_whole);
-        let Some(name) = name else { continue };
-        if let Some(value) = read::<Option<V>>(&path).await? {
-            all.insert(K::from(name.to_owned()), value);
-        }
-    }
-    Ok(all)
-}
-
-fn failed(path: &Path, source: BoxError) -> Error {
-    Error::JournalWrite { path: path.to_owned(), source }
-}
-
-async fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Error> {
-    let failed = |source: BoxError| Error::Journal { path: path.to_owned(), source };
-    match fs::read(path).await {
-        Ok(bytes) => rmp_serde::from_slice(&bytes).map_err(|error| failed(error.into())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
-        Err(error) => Err(failed(error.into())),
-    }
-}
-
-async fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
-    let bytes = rmp_serde::to_vec_named(value).map_err(|error| failed(path, error.into()))?;
-    replace(path, &bytes).await.map_err(|error| failed(path, error.into()))
-}
-
-async fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file = File::create(&draft).await?;
-    file.write_all(bytes).await?;
-    file.sync_all().await?;
-    fs::rename(&draft, path).await?;
-    // The rename itself lasts when the folder is on disk.
-    match path.parent() {
-        Some(dir) => File::open(dir).await?.sync_all().await,
-        None => Ok(()),
-    }
+    Ok(Kept {
+        identity: file.load(&IDENTITY)?.remove(&()),
+        sandboxes: file.load(&SANDBOXES)?.into_iter().collect(),
+        hidden: file.load(&HIDDEN)?.into_keys().collect(),
+        known,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use discovery::{MeshPort, NetworkView};
-    use types::Protocol;
-
-    #[tokio::test]
-    async fn what_was_saved_is_loaded_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path()).await.unwrap();
-        assert_eq!(journal.load(), Default::default());
-        let identity =
-            Identity { node: "n1".into(), address: [192, 168, 0, 1].into(), data_path_port: 4789 };
-        let sandbox = Sandbox {
-            task: Some("t1".into()),
-            netns: "/run/netns/c1".to_owned(),
-            gateway_address: [172, 30, 0, 2].into(),
-            attachments: Vec::new(),
-            dns_port: 40000,
-            host_ports: vec![(Protocol::Udp, 53, 53)],
-            nameservers: vec![[192, 0, 2, 53].into()],
-        };
-        let local = Local {
-            identity: Some(identity),
-            sandboxes: BTreeMap::from([("c1".to_owned(), sandbox)]),
-            hidden: OrdSet::unit("t9".into()),
-        };
-        let mut known = Knowledge::default();
-        let net = "10.0.1.0/24".parse().unwrap();
-        let subnet = Some(types::Subnet { net, gateway: [10, 0, 1, 1].into() });
-        known.networks.insert("net".into(), NetworkView { subnet, ..NetworkView::default() });
-        let port = MeshPort { service: "web".into(), target: 80, tasks: OrdSet::new() };
-        known.mesh.ports.insert((Protocol::Tcp, 8080), port);
-        journal.save_local(&local).await.unwrap();
-        journal.save_knowledge(&known).await.unwrap();
-        assert_eq!(journal.load(), (local.clone(), known.clone()));
-        let again = Journal::open(dir.path()).await.unwrap();
-        assert_eq!(again.load(), (local, known));
-    }
-
-    #[tokio::test]
-    async fn a_change_writes_what_changed() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(dir.path()).await.unwrap();
-        let sandbox = |port| Sandbox {
-            task: None,
-            netns: "/run/netns/c".to_owned(),
-            gateway_address: [172, 30, 0, 2].into(),
-            attachments: Vec::new(),
-            dns_port: port,
-            host_ports: Vec::new(),
-            nameservers: Vec::new(),
-        };
-        let mut local = Local::default();
-        local.sandboxes.extend((0..500).map(|number| (format!("c{number}"), sandbox(1))));
-        let mut known = Knowledge::default();
-        let network = |name: &str| NetworkView { name: name.to_owned(), ..NetworkView::default() };
-        known.networks.insert("one".into(), network("one"));
-        known.networks.insert("two".into(), network("two"));
-        journal.save_local(&local).await.unwrap();
-        journal.save_knowledge(&known).await.unwrap();
-        // What is not written again stays away.
-        std::fs::remove_file(dir.path().join("sandboxes/c1.msgpack")).unwrap();
-        std::fs::remove_file(dir.path().join("networks/one.msgpack")).unwrap();
-        std::fs::remove_file(dir.path().join("mesh.msgpack")).ok();
-        local.sandboxes.insert("c7".to_owned(), sandbox(2));
-        local.sandboxes.remove("c8");
-        known.networks.insert("two".into(), network("other"));
-        journal.save_local(&local).await.unwrap();
-        journal.save_knowledge(&known).await.unwrap();
-        journal.save_local(&local).await.unwrap();
-        local.sandboxes.remove("c1");
-        known.networks.remove(&"one".into());
-        let again = Journal::open(dir.path()).await.unwrap();
-        assert_eq!(again.load(), (local, known));
-    }
-
-    #[tokio::test]
-    async fn what_a_former_version_wrote_is_taken_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut known = Knowledge::default();
-        known.networks.insert("net".into(), NetworkView::default());
-        let local = Local { hidden: OrdSet::unit("t9".into()), ..Local::default() };
-        write(&dir.path().join("local.msgpack"), &local).await.unwrap();
-        write(&dir.path().join("knowledge.msgpack"), &known).await.unwrap();
-        for _ in 0..2 {
-            let journal = Journal::open(dir.path()).await.unwrap();
-            assert_eq!(journal.load(), (local.clone(), known.clone()));
-        }
-        assert!(!dir.path().join("local.msgpack").exists());
-    }
-
-    #[tokio::test]
-    async fn a_damaged_journal_is_told_with_its_path() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(Journal::open(dir.path()).await.unwrap());
-        std::fs::write(dir.path().join("sandboxes/c1.msgpack"), b"\xc1").unwrap();
-        let error = Journal::open(dir.path()).await.err().unwrap().to_string();
-        assert!(error.contains("sandboxes/c1.msgpack"), "{error}");
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ mod settle;
 
 use crate::error::Error;
 use crate::handle::{Command, Config, Identity, News, Reply};
-use crate::journal::Journal;
+use crate::journal::{Journal, Kept};
 use crate::names::Names;
 use crate::port::Namespaces;
 use discovery::{
@@ -74,8 +74,8 @@ pub(crate) struct Run<K, N> {
     held: Option<Arc<Desired>>,
     outcome: Outcome,
     depth: Depth,
-    local_is_saved: bool,
-    knowledge_is_saved: bool,
+    /// What is here and what is known is on disk.
+    is_saved: bool,
     /// Namespaces to remove once the kernel has let them go.
     leaving: Vec<(String, Option<Reply<()>>)>,
     waiting: Vec<Waiter>,
@@ -104,10 +104,10 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         (token, pace): (CancellationToken, Pace),
     ) -> Result<Self, Error> {
         let journal = Journal::open(&config.dir).await?;
-        let (local, known) = journal.load();
+        let Kept { identity, sandboxes, hidden, known } = journal.load();
         let mut run = Self {
-            here: here(local.identity.as_ref()),
-            identity: local.identity,
+            here: Here { hidden, ..here(identity.as_ref()) },
+            identity,
             config,
             kernel,
             namespaces,
@@ -119,25 +119,22 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             version: 0,
             applied,
             trouble,
-            last_gateway: local.sandboxes.values().map(|sandbox| sandbox.gateway_address).max(),
+            last_gateway: sandboxes.values().map(|sandbox| sandbox.gateway_address).max(),
             held: None,
             outcome: Outcome::default(),
             depth: Depth::Repair,
-            local_is_saved: true,
-            knowledge_is_saved: true,
+            is_saved: true,
             leaving: Vec::new(),
             waiting: Vec::new(),
             // The kernel may hold something else after a crash.
             retry: Some(now()),
             pause: PAUSE_FIRST,
         };
-        run.here.hidden = local.hidden;
-        for (id, sandbox) in local.sandboxes {
+        for (id, sandbox) in sandboxes {
             if run.namespaces.exists(Path::new(&sandbox.netns)).await {
                 run.here.sandboxes.insert(id, sandbox);
             } else {
                 tracing::info!(container = id, "its namespace has gone");
-                run.local_is_saved = false;
             }
         }
         run.name(run.known.clone()).await;
@@ -234,7 +231,6 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         }
         if identity.is_none() {
             (self.known, self.version) = (Knowledge::default(), 0);
-            self.knowledge_is_saved = false;
             self.here.hidden.clear();
         }
         let fresh = here(identity.as_ref());
@@ -242,7 +238,6 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         self.here.address = fresh.address;
         self.here.data_path_port = fresh.data_path_port;
         self.identity = identity;
-        self.local_is_saved = false;
     }
 
     fn learn(&mut self, news: News, version: u64) -> Result<(), Error> {
@@ -267,18 +262,16 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             return Ok(());
         }
         difference.apply(&mut self.known);
-        self.knowledge_is_saved = false;
         let known = &self.known;
         let forgotten = self.here.hidden.iter().filter(|task| !is_known(known, task));
         for task in forgotten.cloned().collect::<Vec<_>>() {
             self.here.hidden.remove(&task);
-            self.local_is_saved = false;
         }
         Ok(())
     }
 
     fn withdraw(&mut self, task: TaskId) {
-        self.local_is_saved &= self.here.hidden.insert(task).is_some();
+        self.here.hidden.insert(task);
     }
 
     fn netns(&self, id: &str) -> PathBuf {

@@ -173,6 +173,10 @@ impl Local {
         self.status.container.as_ref().map(|container| container.id.as_str())
     }
 
+    pub(super) fn task(&self) -> &Task {
+        &self.task
+    }
+
     pub(super) fn entry(&self) -> Entry {
         Entry { task: self.task.clone(), status: self.status.clone() }
     }

@@ -141,6 +141,8 @@ pub struct Worker {
     withdrawn: BTreeSet<TaskId>,
     /// Managers have said what this node should have.
     told: bool,
+    /// Tasks that may be other than [`Self::changed`] said last.
+    touched: BTreeSet<TaskId>,
 }
 
 impl Worker {
@@ -158,6 +160,7 @@ impl Worker {
             let found = container.and_then(|container| observed.get(&container.id));
             let mut local = Local::restored(entry);
             local.take_over(found, now, &mut effects);
+            worker.touched.insert(id.clone());
             worker.tasks.insert(id, local);
         }
         (worker, effects)
@@ -176,6 +179,7 @@ impl Worker {
                 for (id, task) in tasks {
                     self.assign(id, task, now, &mut effects);
                 }
+                self.touched.extend(self.tasks.keys().cloned());
                 self.tell_managers(&mut effects);
                 self.advance_all(now, &mut effects);
             }
@@ -183,6 +187,7 @@ impl Worker {
                 if let Some(withdrawn) = withdrawn {
                     self.withdrawn = withdrawn;
                 }
+                self.touched.extend(tasks.keys().chain(&removed).cloned());
                 for id in removed {
                     if let Some(local) = self.tasks.get_mut(&id) {
                         local.leave_if(true);
@@ -215,10 +220,15 @@ impl Worker {
                 for local in self.tasks.values_mut() {
                     local.part(told);
                 }
+                self.touched.extend(self.tasks.keys().cloned());
                 self.advance_all(now, &mut effects);
             }
         }
-        self.tasks.retain(|_, local| !local.is_forgotten());
+        for id in &self.touched {
+            if self.tasks.get(id).is_some_and(Local::is_forgotten) {
+                self.tasks.remove(id);
+            }
+        }
         effects
     }
 
@@ -233,6 +243,17 @@ impl Worker {
     /// What must survive a restart.
     pub fn entries(&self) -> BTreeMap<TaskId, Entry> {
         self.tasks.iter().map(|(id, local)| (id.clone(), local.entry())).collect()
+    }
+
+    /// What of that may be other than when this was asked last; `None`: the task is forgotten.
+    pub fn changed(&mut self) -> BTreeMap<TaskId, Option<Entry>> {
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        touched.map(|id| (id.clone(), self.tasks.get(&id).map(Local::entry))).collect()
+    }
+
+    /// A task as managers said it last.
+    pub fn task(&self, id: &TaskId) -> Option<&Task> {
+        self.tasks.get(id).map(Local::task)
     }
 
     /// The task that a container belongs to.
@@ -282,6 +303,7 @@ impl Worker {
         change: impl FnOnce(&mut Local, &mut Vec<Effect>),
     ) {
         let Some(local) = self.tasks.get_mut(id) else { return };
+        self.touched.insert(id.clone());
         change(local, effects);
         local.settle(now, effects);
         if self.told {
@@ -294,7 +316,12 @@ impl Worker {
             return;
         }
         for (id, local) in &mut self.tasks {
+            let before = effects.len();
             local.advance(self.withdrawn.contains(id), now, effects);
+            // A step has an effect.
+            if before < effects.len() {
+                self.touched.insert(id.clone());
+            }
         }
     }
 }

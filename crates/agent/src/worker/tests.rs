@@ -633,3 +633,59 @@ proptest! {
         prop_assert!(world.worker.is_empty());
     }
 }
+
+/// Anything that may be said of one of four tasks.
+fn event() -> impl Strategy<Value = Event> {
+    let id = || (0..4_u8).prop_map(|number| TaskId::from(format!("t{number}")));
+    let desired = prop_oneof![
+        Just(DesiredState::Ready),
+        Just(DesiredState::Running),
+        Just(DesiredState::Shutdown),
+        Just(DesiredState::Remove),
+    ];
+    let tasks = proptest::collection::btree_map(id(), desired, 0..3).prop_map(|tasks| {
+        tasks.into_iter().map(|(id, desired)| (id.clone(), task(id.as_str(), desired))).collect()
+    });
+    let ids = || proptest::collection::btree_set(id(), 0..3);
+    let outcome = prop_oneof![
+        2 => Just(Outcome::Pulled),
+        2 => Just(Outcome::Created { container: "c".into() }),
+        2 => any::<bool>().prop_map(|it| Outcome::Started { pid: 7, has_health_check: it }),
+        1 => Just(Outcome::Drained),
+        1 => Just(Outcome::Stopped(Exit::default())),
+        1 => Just(Outcome::Removed),
+        1 => Just(Outcome::Failed("by chance".into())),
+    ];
+    prop_oneof![
+        1 => (tasks.clone(), ids()).prop_map(|(tasks, withdrawn)| Event::Whole { tasks, withdrawn }),
+        3 => (tasks, ids(), proptest::option::of(ids())).prop_map(|(tasks, removed, withdrawn)| {
+            Event::Changed { tasks, removed, withdrawn }
+        }),
+        8 => (id(), outcome).prop_map(|(task, outcome)| Event::Done { task, outcome }),
+        1 => id().prop_map(|task| Event::Begun { task }),
+        2 => id().prop_map(|task| Event::Exited { task, exit: Exit::default() }),
+        1 => (id(), any::<bool>()).prop_map(|(task, healthy)| Event::Health { task, healthy }),
+        1 => any::<bool>().prop_map(|told| Event::Leave { told }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_changed_is_said(
+        events in proptest::collection::vec(event(), 0..60),
+    ) {
+        let (mut worker, mut kept) = (Worker::default(), BTreeMap::new());
+        let mut now = Timestamp(0);
+        for event in events {
+            now = now.after(Duration::from_millis(700));
+            worker.handle(event, now);
+            for (id, entry) in worker.changed() {
+                match entry {
+                    Some(entry) => drop(kept.insert(id, entry)),
+                    None => drop(kept.remove(&id)),
+                }
+            }
+            prop_assert_eq!(&kept, &worker.entries());
+        }
+    }
+}

@@ -51,7 +51,6 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         sandbox.host_ports = wanted.host_ports;
         sandbox.nameservers = wanted.nameservers;
         self.here.sandboxes.insert(id.to_owned(), sandbox);
-        self.local_is_saved = false;
         Ok(())
     }
 
@@ -93,11 +92,9 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
 
     /// Takes a container out of what is here.
     pub(super) fn part(&mut self, id: &str) {
-        if let Some(sandbox) = self.here.sandboxes.remove(id) {
-            self.local_is_saved = false;
-            if let Some(task) = sandbox.task.filter(|task| is_known(&self.known, task)) {
-                self.withdraw(task);
-            }
+        let task = self.here.sandboxes.remove(id).and_then(|sandbox| sandbox.task);
+        if let Some(task) = task.filter(|task| is_known(&self.known, task)) {
+            self.withdraw(task);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{NAMESPACE, PAUSE_FIRST, Run, Waiter, WaiterReply, flatten, now};
 use crate::error::Error;
-use crate::journal::Local;
+use crate::journal::Kept;
 use crate::port::Namespaces;
 use discovery::{Depth, Desired, Kernel, Knowledge, Outcome, Sandbox};
 use std::sync::Arc;
@@ -63,20 +63,12 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     /// Writes the journal and the kernel's state, side by side, as far as they changed. Nobody
     /// hears of success before both are done. The inner failure is the journal's.
     async fn apply(&mut self, desired: &Arc<Desired>) -> Result<Result<(), String>, Error> {
-        let local = (!self.local_is_saved).then(|| Local {
+        let save = self.journal.keep(Kept {
             identity: self.identity.clone(),
-            sandboxes: self.here.sandboxes.clone().into_iter().collect(),
+            sandboxes: self.here.sandboxes.clone(),
             hidden: self.here.hidden.clone(),
+            known: self.known.clone(),
         });
-        let save = async {
-            if let Some(local) = &local {
-                self.journal.save_local(local).await?;
-            }
-            if !self.knowledge_is_saved {
-                self.journal.save_knowledge(&self.known).await?;
-            }
-            Ok::<(), Error>(())
-        };
         let is_held = self.held.as_ref() == Some(desired);
         let depth = std::mem::replace(&mut self.depth, Depth::Change);
         let apply = async {
@@ -93,9 +85,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             }
         };
         let (saved, applied) = tokio::join!(save, apply);
-        if saved.is_ok() {
-            (self.local_is_saved, self.knowledge_is_saved) = (true, true);
-        }
+        self.is_saved = saved.is_ok();
         if let Some(outcome) = applied? {
             let trouble = outcome.trouble();
             self.trouble.send_if_modified(|told| {
@@ -145,7 +135,6 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             }
         }
         if moved {
-            self.local_is_saved = false;
             self.names.note(&self.here);
         }
         moved
@@ -197,7 +186,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         if let Some(reason) = self.outcome.sandboxes.get(id) {
             return Err(Error::Kernel(reason.clone()));
         }
-        if self.outcome.node.is_some() || !self.local_is_saved {
+        if self.outcome.node.is_some() || !self.is_saved {
             return Err(Error::Kernel(done.clone().err().unwrap_or_default()));
         }
         if sandbox.dns_port == 0 {
