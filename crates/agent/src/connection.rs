@@ -23,6 +23,9 @@ use types::Timestamp;
 /// within a second after a manager is.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_millis(600);
+/// Where a manager's release and this one do not understand each other: one of the two programs has
+/// to be updated first.
+const PAUSE_REFUSED: Duration = Duration::from_secs(30);
 
 /// What managers say of tasks.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(crate) struct Connection {
 struct Over {
     /// The manager had said what this node should have.
     was_useful: bool,
+    /// The manager's release and this one do not understand each other.
+    is_refused: bool,
     reason: String,
 }
 
@@ -121,7 +126,8 @@ impl Connection {
                 status.connected = false;
                 status.error = over.reason;
             });
-            let jittered = jittered(pause, rand::rng().random_range(0.7..1.3));
+            let next = if over.is_refused { PAUSE_REFUSED } else { pause };
+            let jittered = jittered(next, rand::rng().random_range(0.7..1.3));
             tokio::select! {
                 biased;
                 () = token.cancelled() => return Ok(()),
@@ -137,7 +143,7 @@ impl Connection {
     /// Opens a session with the next manager and serves it until it ends.
     async fn session(&mut self) -> Over {
         let managers = self.status.borrow().managers.clone();
-        let useless = |reason: String| Over { was_useful: false, reason };
+        let useless = |reason: String| Over { was_useful: false, is_refused: false, reason };
         if managers.is_empty() {
             return useless("no manager is known".to_owned());
         }
@@ -148,20 +154,22 @@ impl Connection {
             Err(fault) => {
                 let identity = &self.config.identity;
                 let holds = (identity.starts_at(), identity.expires_at());
-                return useless(explain(holds, now(), fault.message));
+                let is_refused = wire::is_of_releases(&fault);
+                let reason = explain(holds, now(), fault.message);
+                return Over { is_refused, ..useless(reason) };
             }
         };
         let vtep = self.config.data_path_address.unwrap_or(self.config.address);
         let mut session = Session::begin(vtep, std::mem::take(&mut self.lasting), self.now());
         let reason = carrier.serve(&mut session, self).await;
-        let was_useful = session.is_useful();
+        let (was_useful, is_refused) = (session.is_useful(), session.is_refused());
         if was_useful {
             // The same manager is asked first again.
             self.attempts -= 1;
         }
         self.lasting = session.end();
         self.outbox.put_back(std::mem::take(&mut self.lasting.statuses));
-        Over { was_useful, reason }
+        Over { was_useful, is_refused, reason }
     }
 }
 

@@ -151,6 +151,7 @@ pub struct Session {
     id: Option<String>,
     welcome_by: Duration,
     is_closed: bool,
+    is_refused: bool,
     is_parting: bool,
     /// `None` before the whole set has come.
     version: Option<u64>,
@@ -180,6 +181,7 @@ impl Session {
             id: None,
             welcome_by: now.uptime + WELCOME_MAX,
             is_closed: false,
+            is_refused: false,
             is_parting: false,
             version: None,
             unacknowledged: VecDeque::new(),
@@ -231,6 +233,12 @@ impl Session {
     /// Says whether all orders are carried out, so that the next message may come.
     pub fn takes_messages(&self) -> bool {
         !self.under_way.contains(&UnderWay::Orders)
+    }
+
+    /// Says whether the manager's release and this one do not understand each other: then it is of
+    /// no use to try again soon.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Says whether a manager has said what this node should have.

@@ -3,10 +3,10 @@
 use crate::{Error, Identity, JoinToken, connect, root_digest, tls};
 use std::error::Error as _;
 use std::time::Duration;
-use tonic::Response;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 use types::{Availability, Fault, FaultKind};
-use wire::{IssueReply, IssueRequest, fault_of, membership_client};
+use wire::{IssueReply, IssueRequest, Release, RootRequest, fault_of, membership_client};
 
 /// For the manager to answer.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -32,7 +32,8 @@ pub async fn join(
 ) -> Result<Identity, Fault> {
     let token = JoinToken::parse(token)?;
     let request = Identity::generate()?;
-    let wish = IssueRequest { token: token.render(), csr: request.csr().to_owned(), availability };
+    let (release, csr) = (Release::own(), request.csr().to_owned());
+    let wish = IssueRequest { release, token: token.render(), csr, availability };
     let reply = ask_one(managers, &token, &wish).await?;
     if root_digest(&reply.root)? != token.digest() {
         return Err(Error::Fingerprint { expected: token.digest().to_owned() }.into());
@@ -70,12 +71,17 @@ async fn ask(address: &str, token: &JoinToken, wish: IssueRequest) -> Result<Iss
     let config = tls::bootstrap_client_config(token.digest());
     let config = config.map_err(|error| Refusal::Final(error.into()))?;
     let channel = connect(address, config).await.map_err(Refusal::Unheard)?;
+    // Before it makes a node of this machine.
+    let mut client = membership_client(channel.clone());
+    let root = call(client.root(RootRequest { release: Release::own() })).await?;
+    root.release.check_manager().map_err(Refusal::Final)?;
     issue(channel, wish).await
 }
 
 /// Asks a manager for a new certificate for `identity`, which takes it; it is not saved.
 pub async fn renew(channel: Channel, identity: &Identity) -> Result<(), Fault> {
-    let wish = IssueRequest { csr: identity.renewal()?, ..IssueRequest::default() };
+    let (release, csr) = (Release::own(), identity.renewal()?);
+    let wish = IssueRequest { release, csr, ..IssueRequest::default() };
     let reply = issue(channel, wish).await.map_err(|refusal| match refusal {
         Refusal::Unheard(fault) | Refusal::Final(fault) => fault,
     })?;
@@ -84,11 +90,15 @@ pub async fn renew(channel: Channel, identity: &Identity) -> Result<(), Fault> {
 
 async fn issue(channel: Channel, wish: IssueRequest) -> Result<IssueReply, Refusal> {
     let mut client = membership_client(channel);
+    call(client.issue(wish)).await
+}
+
+async fn call<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Refusal> {
     let late = |_| {
         let text = "the manager did not answer in time: try again";
         Refusal::Final(Fault::unavailable(text))
     };
-    let reply = tokio::time::timeout(CALL_LIMIT, client.issue(wish)).await.map_err(late)?;
+    let reply = tokio::time::timeout(CALL_LIMIT, call).await.map_err(late)?;
     reply.map(Response::into_inner).map_err(|status| {
         // What has a cause of its own comes from the connection, not from the manager.
         let refusal = if status.source().is_some() { Refusal::Unheard } else { Refusal::Final };

@@ -6,7 +6,7 @@
 //! whoever serves a call asks [`peer`] and refuses strangers. A joining machine trusts the root
 //! whose digest its [`JoinToken`] names.
 //!
-//! Start with [`Authority`] (signs), [`Identity`] (what a node holds) and [`receive`]/[`connect`]
+//! Start with [`Authority`] (signs), [`Identity`] (what a node holds) and [`accept`]/[`connect`]
 //! (the two ends of a connection). This crate knows nothing of which tokens are valid or which
 //! nodes exist: a manager does.
 //!

@@ -15,8 +15,8 @@ use tokio_stream::StreamExt;
 use tonic::{Response, Status};
 use types::{Availability, Fault, FaultKind, NodeRole, RootCa, Timestamp};
 use wire::{
-    Done, IssueReply, IssueRequest, LeaveRequest, Membership, RootReply, RootRequest, fault_of,
-    membership_client, membership_server, status_of,
+    Done, IssueReply, IssueRequest, LeaveRequest, Membership, Release, RootReply, RootRequest,
+    fault_of, membership_client, membership_server, status_of,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -45,6 +45,7 @@ struct Member {
     token: String,
     role: Arc<Mutex<NodeRole>>,
     requests: Arc<AtomicU32>,
+    release: Arc<Mutex<Release>>,
 }
 
 #[tonic::async_trait]
@@ -55,7 +56,7 @@ impl Membership for Member {
     ) -> Result<Response<RootReply>, Status> {
         assert!(ca::remote(&request).unwrap().ip().is_loopback());
         let who = format!("{:?}", ca::peer(&request).map(|peer| (peer.node, peer.role)));
-        Ok(Response::new(RootReply { root: who }))
+        Ok(Response::new(RootReply { release: self.release.lock().unwrap().clone(), root: who }))
     }
 
     async fn issue(
@@ -64,7 +65,7 @@ impl Membership for Member {
     ) -> Result<Response<IssueReply>, Status> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let peer = ca::peer(&request);
-        let IssueRequest { token, csr, availability } = request.into_inner();
+        let IssueRequest { token, csr, availability, .. } = request.into_inner();
         let role = *self.role.lock().unwrap();
         let node = match peer {
             Some(Peer { node, .. }) if token.is_empty() => node,
@@ -101,6 +102,7 @@ struct Manager {
     role: Arc<Mutex<NodeRole>>,
     /// How many certificates it was asked for.
     requests: Arc<AtomicU32>,
+    release: Arc<Mutex<Release>>,
     identity: Identity,
     connections: ca::Connections,
     _scope: Scope,
@@ -118,11 +120,13 @@ async fn manager_with(own_role: NodeRole, valid_for: Duration) -> Manager {
     let address = listener.local_addr().unwrap();
     let role = Arc::new(Mutex::new(NodeRole::Worker));
     let requests = Arc::new(AtomicU32::new(0));
+    let release = Arc::new(Mutex::new(Release::own()));
     let membership = Member {
         root: root.clone(),
         token: token.clone(),
         role: Arc::clone(&role),
         requests: Arc::clone(&requests),
+        release: Arc::clone(&release),
     };
     let mut scope = Scope::new();
     let config = tls::server_config(&identity).unwrap();
@@ -134,7 +138,7 @@ async fn manager_with(own_role: NodeRole, valid_for: Duration) -> Manager {
         let arrivals = nodes.merge(strangers);
         server.serve_with_incoming(arrivals).await.map_err(BoxError::from)
     });
-    Manager { root, token, address, role, requests, identity, connections, _scope: scope }
+    Manager { root, token, address, role, requests, release, identity, connections, _scope: scope }
 }
 
 impl Manager {
@@ -145,7 +149,8 @@ impl Manager {
     /// Who the manager takes `identity` for.
     async fn sees(&self, identity: &Identity) -> Result<String, Fault> {
         let channel = ca::connect(&self.address(), tls::client_config(identity)?).await?;
-        let reply = membership_client(channel).root(RootRequest {}).await.map_err(fault_of)?;
+        let reply =
+            membership_client(channel).root(RootRequest::default()).await.map_err(fault_of)?;
         Ok(reply.into_inner().root)
     }
 }
@@ -198,6 +203,17 @@ async fn a_join_is_asked_for_once() {
     assert_eq!(manager.requests.load(Ordering::Relaxed), 2);
 }
 
+/// It is not even asked for a certificate: it would make a node.
+#[tokio::test]
+async fn a_machine_does_not_join_managers_of_a_former_release() {
+    let manager = manager().await;
+    *manager.release.lock().unwrap() = Release::default();
+    let fault = ca::join(&[manager.address()], &manager.token, Availability::Active).await;
+    let fault = fault.unwrap_err();
+    assert!(fault.message.contains("update the managers first"), "{fault}");
+    assert_eq!(manager.requests.load(Ordering::Relaxed), 0);
+}
+
 /// What a stranger may do, the one who serves the call says.
 #[tokio::test]
 async fn a_stranger_is_let_in_as_a_stranger() {
@@ -206,7 +222,7 @@ async fn a_stranger_is_let_in_as_a_stranger() {
     let config = tls::bootstrap_client_config(&digest).unwrap();
     let channel = ca::connect(&manager.address(), config).await.unwrap();
     let mut client = membership_client(channel);
-    assert_eq!(client.root(RootRequest {}).await.unwrap().into_inner().root, "None");
+    assert_eq!(client.root(RootRequest::default()).await.unwrap().into_inner().root, "None");
     let refused = client.leave(LeaveRequest::default()).await.unwrap_err();
     assert_eq!(fault_of(refused), Fault::forbidden("strangers cannot leave"));
 }
@@ -268,10 +284,11 @@ async fn a_renewed_certificate_is_shown_by_configurations_that_exist() {
     assert_eq!(node.role(), NodeRole::Manager);
 
     // The open connection is still what it was.
-    let root = client.root(RootRequest {}).await.unwrap().into_inner().root;
+    let root = client.root(RootRequest::default()).await.unwrap().into_inner().root;
     assert_eq!(root, r#"Some((NodeId("joined"), Worker))"#);
     let channel = ca::connect(&manager.address(), config).await.unwrap();
-    let root = membership_client(channel).root(RootRequest {}).await.unwrap().into_inner().root;
+    let root =
+        membership_client(channel).root(RootRequest::default()).await.unwrap().into_inner().root;
     assert_eq!(root, r#"Some((NodeId("joined"), Manager))"#);
 }
 
@@ -308,7 +325,7 @@ async fn small_calls_do_not_wait_for_acknowledgements() {
     let mut client = membership_client(channel);
     let calls = async {
         for _ in 0..200 {
-            client.root(RootRequest {}).await.unwrap();
+            client.root(RootRequest::default()).await.unwrap();
         }
     };
     // With Nagle's algorithm each takes 40 ms.

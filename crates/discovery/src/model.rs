@@ -62,6 +62,7 @@ pub struct ServiceView {
 
 /// A task's presence on a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Endpoint {
     pub address: Ipv4Addr,
     pub node: NodeId,
@@ -74,6 +75,20 @@ pub struct Endpoint {
     pub aliases: BTreeSet<String>,
     /// Names and balancers lead to it. False while it starts or stops; its route stays.
     pub serving: bool,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self {
+            address: Ipv4Addr::UNSPECIFIED,
+            node: NodeId::default(),
+            vtep: Ipv4Addr::UNSPECIFIED,
+            service: ServiceId::default(),
+            name: String::new(),
+            aliases: BTreeSet::new(),
+            serving: false,
+        }
+    }
 }
 
 /// Published ports and who serves them.
@@ -94,6 +109,7 @@ pub struct Mesh {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MeshNode {
     /// On the underlay.
     pub address: Ipv4Addr,
@@ -101,15 +117,29 @@ pub struct MeshNode {
     pub ingress: Ipv4Addr,
 }
 
+impl Default for MeshNode {
+    fn default() -> Self {
+        Self { address: Ipv4Addr::UNSPECIFIED, ingress: Ipv4Addr::UNSPECIFIED }
+    }
+}
+
 /// A task that takes part in the routing mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MeshTask {
     pub node: NodeId,
     pub ingress: Ipv4Addr,
     pub serving: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl Default for MeshTask {
+    fn default() -> Self {
+        Self { node: NodeId::default(), ingress: Ipv4Addr::UNSPECIFIED, serving: false }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MeshPort {
     pub service: ServiceId,
     /// The port in the containers.
@@ -119,6 +149,7 @@ pub struct MeshPort {
 
 /// What this node itself knows: who it is and what is attached here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Here {
     pub node: NodeId,
     pub address: Ipv4Addr,
@@ -132,8 +163,21 @@ pub struct Here {
     pub hidden: OrdSet<TaskId>,
 }
 
+impl Default for Here {
+    fn default() -> Self {
+        Self {
+            node: NodeId::default(),
+            address: Ipv4Addr::UNSPECIFIED,
+            data_path_port: 0,
+            sandboxes: OrdMap::new(),
+            hidden: OrdSet::new(),
+        }
+    }
+}
+
 /// A container's network namespace on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sandbox {
     /// The task it belongs to; `None` for a plain container.
     pub task: Option<TaskId>,
@@ -149,15 +193,35 @@ pub struct Sandbox {
     pub host_ports: Vec<(Protocol, u16, u16)>,
     /// DNS servers that the container wants asked, from within its namespace, for what is not ours.
     /// Empty: the node's.
-    #[serde(default)]
     pub nameservers: Vec<IpAddr>,
 }
 
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            task: None,
+            netns: String::new(),
+            gateway_address: Ipv4Addr::UNSPECIFIED,
+            attachments: Vec::new(),
+            dns_port: 0,
+            host_ports: Vec::new(),
+            nameservers: Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SandboxAttachment {
     pub network: NetworkId,
     pub address: Ipv4Addr,
     pub prefix: u8,
+}
+
+impl Default for SandboxAttachment {
+    fn default() -> Self {
+        Self { network: NetworkId::default(), address: Ipv4Addr::UNSPECIFIED, prefix: 0 }
+    }
 }
 
 /// The kernel state of this node, whole. `Kernel::apply` makes it so.

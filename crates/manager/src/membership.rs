@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 use types::{Cluster, Fault, Node, NodeId, NodeRole, NodeSpec, Timestamp};
 use wire::{
-    Done, IssueReply, IssueRequest, LeaveRequest, Membership, RootReply, RootRequest, status_of,
+    Done, IssueReply, IssueRequest, LeaveRequest, Membership, Release, RootReply, RootRequest,
+    status_of,
 };
 
 /// Nodes that may join from one address within [`WINDOW`].
@@ -58,7 +59,8 @@ impl Service {
 
     /// A machine with a token becomes a node.
     async fn join(&self, request: IssueRequest, from: Option<IpAddr>) -> Result<IssueReply, Fault> {
-        let IssueRequest { token, csr, availability } = request;
+        let IssueRequest { release, token, csr, availability } = request;
+        release.check_node(None)?;
         let cluster = cluster(&self.sequencer.view())?;
         let role = match role_of(&cluster, &token) {
             Ok(role) => role,
@@ -146,9 +148,11 @@ pub(crate) fn sign(
 
 #[tonic::async_trait]
 impl Membership for Service {
-    async fn root(&self, _request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
+    async fn root(&self, request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
+        request.get_ref().release.check_node(None).map_err(status_of)?;
         let cluster = cluster(&self.sequencer.view()).map_err(status_of)?;
-        Ok(Response::new(RootReply { root: cluster.root_ca.certificate.clone() }))
+        let root = cluster.root_ca.certificate.clone();
+        Ok(Response::new(RootReply { release: Release::own(), root }))
     }
 
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueReply>, Status> {

@@ -93,7 +93,7 @@ impl Sequencer {
     /// becomes one entry of the log.
     ///
     /// Returns the version that holds the change, after it is on disk and in [`view`](Self::view).
-    /// A fault of `decide`, or a change against the [`rules`], changes nothing and fails nobody
+    /// A fault of `decide`, or a change against the [`store::rules`], changes nothing and fails nobody
     /// else. `decide` must not block.
     pub async fn sequence<F>(&self, decide: F) -> Result<Version, Fault>
     where

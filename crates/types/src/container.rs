@@ -3,7 +3,7 @@
 use crate::Labels;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// A container as a user describes it.
@@ -120,9 +120,16 @@ pub enum AppArmor {
 
 /// A line of /etc/hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostEntry {
     pub address: IpAddr,
     pub names: Vec<String>,
+}
+
+impl Default for HostEntry {
+    fn default() -> Self {
+        Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), names: Vec::new() }
+    }
 }
 
 /// What a user wants in /etc/resolv.conf besides the built-in server.

@@ -92,10 +92,17 @@ impl NetworkSpec {
 
 /// An IPv4 network with its gateway address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Subnet {
     pub net: Ipv4Net,
     /// The first address where the user names none.
     pub gateway: Ipv4Addr,
+}
+
+impl Default for Subnet {
+    fn default() -> Self {
+        Self { net: Ipv4Net::default(), gateway: Ipv4Addr::UNSPECIFIED }
+    }
 }
 
 impl NetworkSpec {

@@ -42,7 +42,8 @@ fn machine(word: &str) -> &str {
 }
 
 /// Spread tasks evenly over the values of a node's label.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Preference {
     /// E.g. `node.labels.zone`.
     pub spread: String,

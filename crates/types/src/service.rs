@@ -127,10 +127,17 @@ pub enum EndpointMode {
 
 /// The address of a service on one network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Vip {
     pub network: NetworkId,
     pub address: Ipv4Addr,
     pub prefix: u8,
+}
+
+impl Default for Vip {
+    fn default() -> Self {
+        Self { network: NetworkId::default(), address: Ipv4Addr::UNSPECIFIED, prefix: 0 }
+    }
 }
 
 /// How tasks are replaced when the spec changes.
@@ -178,14 +185,26 @@ pub enum UpdateOrder {
 
 /// How far an update is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UpdateStatus {
     pub state: UpdateState,
     pub started_at: Timestamp,
     pub completed_at: Option<Timestamp>,
     pub message: String,
     /// The slots whose new tasks failed, and since when: history is kept for another time.
-    #[serde(default)]
     pub failed: BTreeMap<Slot, Timestamp>,
+}
+
+impl Default for UpdateStatus {
+    fn default() -> Self {
+        Self {
+            state: UpdateState::Updating,
+            started_at: Timestamp::default(),
+            completed_at: None,
+            message: String::new(),
+            failed: BTreeMap::new(),
+        }
+    }
 }
 
 /// A place in a service that one task fills at a time.

@@ -142,11 +142,23 @@ pub struct ContainerStatus {
 
 /// A task's address on a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Attachment {
     pub network: NetworkId,
     pub address: Ipv4Addr,
     pub prefix: u8,
     pub aliases: Vec<String>,
+}
+
+impl Default for Attachment {
+    fn default() -> Self {
+        Self {
+            network: NetworkId::default(),
+            address: Ipv4Addr::UNSPECIFIED,
+            prefix: 0,
+            aliases: Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Invariant: fields are only added, never renamed or given another meaning; golden bytes in the
 //! tests hold every message to it.
 
+use crate::Release;
 use discovery::{Knowledge, KnowledgeDifference};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use types::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IssueRequest {
+    pub release: Release,
     /// A join token; empty when a node renews its certificate (then the call needs the old one).
     pub token: String,
     /// PEM of the certificate signing request.
@@ -36,24 +38,40 @@ pub struct IssueReply {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct RootRequest {}
+pub struct RootRequest {
+    pub release: Release,
+}
 
-/// The root certificate; the joining machine compares its digest with the token's.
+/// The root certificate; the joining machine compares its digest with the token's. It is what a
+/// manager says first, so it says the manager's release.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RootReply {
+    pub release: Release,
     pub root: String,
 }
 
 /// A node opens its session: it is there, and this is what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SessionRequest {
+    pub release: Release,
     pub description: NodeDescription,
     /// Where other nodes reach it.
     pub address: Ipv4Addr,
     /// Its VXLAN end point, where that is another address.
-    #[serde(default)]
     pub data_path_address: Option<Ipv4Addr>,
+}
+
+impl Default for SessionRequest {
+    fn default() -> Self {
+        Self {
+            release: Release::default(),
+            description: NodeDescription::default(),
+            address: Ipv4Addr::UNSPECIFIED,
+            data_path_address: None,
+        }
+    }
 }
 
 /// What a session's stream carries. The first message is a `Welcome`, the second `Whole`.
@@ -70,8 +88,10 @@ pub enum SessionMessage {
     LogsDone(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Welcome {
+    pub release: Release,
     pub session: String,
     pub node: NodeId,
     pub heartbeat_millis: u64,

@@ -13,7 +13,8 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use types::Fault;
 use wire::{
-    DispatcherClient, LogRequest, SessionMessage, SessionRequest, dispatcher_client, fault_of,
+    DispatcherClient, LogRequest, Release, SessionMessage, SessionRequest, dispatcher_client,
+    fault_of,
 };
 
 /// For a manager to answer a call.
@@ -44,6 +45,7 @@ impl Carrier {
         let channel = ca::connect(address, ca::tls::client_config(&config.identity)?).await?;
         let mut client = dispatcher_client(channel.clone());
         let request = SessionRequest {
+            release: Release::own(),
             description: config.description.clone(),
             address: config.address,
             data_path_address: config.data_path_address,

@@ -51,7 +51,12 @@ impl Session {
         if self.id.is_some() {
             return Err("the manager began the session twice".to_owned());
         }
-        let Welcome { session, node, heartbeat_millis, managers, data_path_port } = welcome;
+        let Welcome { release, session, node, heartbeat_millis, managers, data_path_port } =
+            welcome;
+        if let Err(fault) = release.check_manager() {
+            self.is_refused = true;
+            return Err(fault.message);
+        }
         self.id = Some(session);
         self.heartbeat_at = Some(now.uptime + Duration::from_millis(heartbeat_millis));
         self.renewal_look_at = now.uptime;

@@ -30,6 +30,7 @@ impl Story {
         let number = |at: usize| words[at].parse::<u64>().unwrap();
         match words[0] {
             "welcome" => Event::Message(SessionMessage::Welcome(Welcome {
+                release: wire::Release::own(),
                 session: "s".into(),
                 node: "n1".into(),
                 heartbeat_millis: 5000,

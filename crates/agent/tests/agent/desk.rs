@@ -3,8 +3,8 @@
 use super::PATIENCE;
 use ca::{Authority, Identity};
 use scope::Scope;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use types::{NodeRole, TaskId, TaskState, TaskStatus, Timestamp};
 use wire::{
     Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, IssueReply, IssueRequest,
-    LeaveRequest, LogChunk, Membership, Report, RootReply, RootRequest, SessionMessage,
+    LeaveRequest, LogChunk, Membership, Release, Report, RootReply, RootRequest, SessionMessage,
     SessionRequest, Welcome, dispatcher_server, membership_server,
 };
 
@@ -52,6 +52,8 @@ impl Opened {
 pub(crate) struct Desk {
     address: String,
     worker: Identity,
+    /// What it says that it is.
+    release: Arc<Mutex<Release>>,
     opened: mpsc::Receiver<Opened>,
     said: mpsc::Receiver<Said>,
     hears_farewells: Arc<AtomicU8>,
@@ -66,6 +68,7 @@ struct Door {
 }
 
 struct Rpc {
+    release: Arc<Mutex<Release>>,
     opened: mpsc::Sender<Opened>,
     said: mpsc::Sender<Said>,
 }
@@ -91,7 +94,8 @@ impl Desk {
         let (said_sender, said) = mpsc::channel(ROOM);
         let hears_farewells = Arc::new(AtomicU8::new(0));
         let door = Door { said: said_sender.clone(), hears: Arc::clone(&hears_farewells) };
-        let rpc = Rpc { opened: opened_sender, said: said_sender };
+        let release = Arc::new(Mutex::new(Release::own()));
+        let rpc = Rpc { release: Arc::clone(&release), opened: opened_sender, said: said_sender };
         let server = tonic::transport::Server::builder()
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
@@ -102,7 +106,12 @@ impl Desk {
         scope.spawn("acceptor", acceptor);
         scope.spawn("desk", server.serve_with_incoming(accepted.nodes));
         let worker = identity(NODE, NodeRole::Worker, valid_for);
-        Self { address, worker, opened, said, hears_farewells, _scope: scope }
+        Self { address, worker, release, opened, said, hears_farewells, _scope: scope }
+    }
+
+    /// From here on this is a manager of another release.
+    pub(crate) fn be(&self, release: Release) {
+        *self.release.lock().unwrap() = release;
     }
 
     /// From here on a node may leave.
@@ -195,6 +204,7 @@ impl Dispatcher for Rpc {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (sender, messages) = mpsc::channel(ROOM);
         let welcome = Welcome {
+            release: self.release.lock().unwrap().clone(),
             session: "session".to_owned(),
             node: NODE.into(),
             heartbeat_millis: 50,

@@ -20,7 +20,7 @@ use types::{
     Attachment, DesiredState, FaultKind, NodeDescription, PullCredentials, Subnet, Task, TaskId,
     TaskState,
 };
-use wire::{Assignments, Difference, LogOptions, LogRequest, SessionMessage};
+use wire::{Assignments, Difference, LogOptions, LogRequest, Release, SessionMessage};
 
 const IMAGE: &str = "docker.io/library/image:latest";
 /// Everything here is quick; this is for a machine that is busy.
@@ -511,4 +511,17 @@ async fn a_node_that_was_off_past_its_certificates_end_says_what_to_do() {
     let said = tokio::time::timeout(PATIENCE, says).await.expect("it says so").unwrap().clone();
     assert!(said.error.contains("docker swarm leave --force"), "{}", said.error);
     machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_says_in_words_that_its_manager_is_of_a_former_release() {
+    let mut machine = Machine::new().await;
+    // The session that was open ends; the manager that comes next says no release.
+    machine.desk.be(Release::default());
+    drop(machine.desk.opened().await);
+    let mut status = machine.agent.as_ref().unwrap().status();
+    let told = status.wait_for(|status| status.error.contains("update the managers first"));
+    let told = tokio::time::timeout(PATIENCE, told).await.expect("it says so").unwrap();
+    assert!(told.error.contains("skep 0.1.0 with protocol 1"), "{}", told.error);
+    assert!(!told.connected);
 }

@@ -19,7 +19,7 @@ use crate::liveness::{Liveness, Lost};
 use std::time::Duration;
 use store::View;
 use types::{Fault, NodeId};
-use wire::Welcome;
+use wire::{Release, Welcome};
 
 /// The least time between two refreshes of all sessions while nothing is being withdrawn: a node
 /// that reports on many tasks is not worth a message to everybody for each of them.
@@ -146,6 +146,7 @@ impl Dispatcher {
         }
         self.liveness.hear(&node, now.uptime);
         let welcome = Welcome {
+            release: Release::own(),
             session: session.to_string(),
             node: node.clone(),
             heartbeat_millis: millis(session.pause(heartbeat(&self.view))),

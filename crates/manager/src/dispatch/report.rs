@@ -21,7 +21,7 @@ pub fn registered(
     if node.has_left() {
         return Err(left_for_good(id));
     }
-    let SessionRequest { description, address, data_path_address } = request;
+    let SessionRequest { description, address, data_path_address, .. } = request;
     for address in [Some(address), data_path_address.as_ref()].into_iter().flatten() {
         if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
             return Err(Fault::invalid(format!("{address} is no address that others can reach")));
@@ -47,6 +47,21 @@ pub fn registered(
 /// What a node is told that left.
 pub(crate) fn left_for_good(id: &NodeId) -> Fault {
     Fault::forbidden(format!("node {id} has left the cluster: join it again with a token"))
+}
+
+/// A node is refused: users see why.
+pub(crate) fn refused(view: &View, id: &NodeId, why: String) -> Changes {
+    let mut tx = Tx::new(view);
+    note_trouble(&mut tx, id, why);
+    tx.finish()
+}
+
+fn note_trouble(tx: &mut Tx, id: &NodeId, trouble: String) {
+    if let Some(mut node) = tx.node(id).map(|node| Node::clone(node))
+        && node.note_trouble(trouble)
+    {
+        tx.put_node(node);
+    }
 }
 
 /// A node is about to leave: its tasks go in order, as from one that is drained.
@@ -80,11 +95,8 @@ pub fn reported(
     now: Timestamp,
 ) -> Changes {
     let mut tx = Tx::new(view);
-    if let Some(trouble) = trouble
-        && let Some(mut node) = view.node(node).map(|node| Node::clone(node))
-        && node.note_trouble(trouble)
-    {
-        tx.put_node(node);
+    if let Some(trouble) = trouble {
+        note_trouble(&mut tx, node, trouble);
     }
     for (id, status) in statuses {
         let Some(task) = view.task(&id).filter(|task| task.node.as_ref() == Some(node)) else {
@@ -157,7 +169,7 @@ mod tests {
 
     fn says(address: Ipv4Addr) -> SessionRequest {
         let description = NodeDescription::default();
-        SessionRequest { description, address, data_path_address: None }
+        SessionRequest { description, address, ..SessionRequest::default() }
     }
 
     /// What is kept of a report that a running task has ended; the node's clock is off by `skew`.

@@ -88,6 +88,19 @@ impl Rpc {
             .await?;
         Ok(())
     }
+
+    /// Lets users see why a node is not there.
+    async fn note_refused(&self, node: NodeId, fault: &Fault) {
+        let trouble = fault.message.clone();
+        if report::refused(&self.sequencer.view(), &node, trouble.clone()).is_empty() {
+            return;
+        }
+        tracing::warn!(%node, %fault, "a node is refused");
+        let why = move |view: &View, _| Ok(report::refused(view, &node, trouble));
+        if let Err(fault) = self.sequencer.sequence(why).await {
+            tracing::warn!(%fault, "cannot note why");
+        }
+    }
 }
 
 fn stopping() -> Status {
@@ -158,6 +171,12 @@ impl Dispatcher for Rpc {
         request: Request<SessionRequest>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
+        let release = &request.get_ref().release;
+        if let Err(fault) = release.check_node(Some(&node)) {
+            // It cannot follow what it would be told, so for the cluster it is not there.
+            self.note_refused(node, &fault).await;
+            return Err(status_of(fault));
+        }
         // Whatever comes of it, the node is there.
         self.tell(Command::Attempt { node: node.clone() }).await?;
         let _one = self.busy.enter(&node).map_err(status_of)?;

@@ -5,7 +5,10 @@ use ca::Identity;
 use std::time::Duration;
 use tonic::transport::Channel;
 use types::{Availability, Fault, FaultKind, NodeRole, NodeState};
-use wire::{IssueRequest, LeaveRequest, Report, dispatcher_client, fault_of, membership_client};
+use wire::{
+    IssueRequest, LeaveRequest, Release, Report, RootRequest, SessionRequest, dispatcher_client,
+    fault_of, membership_client,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_wrong_tokens_and_removed_nodes_are_refused() {
@@ -97,7 +100,8 @@ async fn a_join_that_is_repeated_makes_one_node() {
     let mut client = membership_client(channel);
     let request = Identity::generate().unwrap();
     let (token, csr) = (cluster.worker_token(), request.csr().to_owned());
-    let wish = IssueRequest { token, csr, ..IssueRequest::default() };
+    let release = Release::own();
+    let wish = IssueRequest { release, token, csr, ..IssueRequest::default() };
     let first = client.issue(wish.clone()).await.unwrap().into_inner();
     let second = client.issue(wish).await.unwrap().into_inner();
     assert_eq!(first.node, second.node);
@@ -170,5 +174,52 @@ async fn whoever_guesses_tokens_keeps_no_node_out() {
     };
     tokio::time::timeout(Duration::from_secs(30), enter).await.expect("nodes get in and renew");
     guesses.shutdown().await;
+    cluster.end().await;
+}
+
+/// The bytes that a node of the former release has sent.
+fn former<T: serde::de::DeserializeOwned>(message: &str) -> T {
+    let stored = "../wire/tests/stored/0.1.0-format1";
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(stored).join(message);
+    wire::decode(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_the_former_release_is_told_why_it_is_refused() {
+    let cluster = cluster().await;
+    let identity = cluster.join().await;
+    let id = identity.node_id();
+    let mut client = dispatcher_client(cluster.connect(&identity).await);
+    let request: SessionRequest = former("session-request.msgpack");
+    let refused = fault_of(client.session(request).await.unwrap_err());
+    assert!(wire::is_of_releases(&refused), "{refused:?}");
+    for part in ["skep 0.1.0 with protocol 1", &format!("node {id} is older: update it")] {
+        assert!(refused.message.contains(part), "{refused}");
+    }
+    let view = cluster.manager.view();
+    let node = view.node(&id).unwrap();
+    assert_eq!(node.status.state, NodeState::Unknown);
+    assert_eq!(node.trouble, refused.message);
+    // Once it is updated it is there.
+    Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    assert_eq!(cluster.node_state(&id), NodeState::Ready);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_of_the_former_release_makes_no_node() {
+    let cluster = cluster().await;
+    let root = cluster.manager.view().cluster().unwrap().root_ca.certificate.clone();
+    let config = ca::tls::bootstrap_client_config(&ca::root_digest(&root).unwrap()).unwrap();
+    let mut client = membership_client(ca::connect(&cluster.address(), config).await.unwrap());
+    let wish: IssueRequest = former("issue-request.msgpack");
+    let csr = Identity::generate().unwrap().csr().to_owned();
+    let wish = IssueRequest { token: cluster.worker_token(), csr, ..wish };
+    let asked: RootRequest = former("root-request.msgpack");
+    for refused in [client.issue(wish).await.map(drop), client.root(asked).await.map(drop)] {
+        let refused = fault_of(refused.unwrap_err());
+        assert!(refused.message.contains("this machine is older: update it"), "{refused}");
+    }
+    assert_eq!(cluster.manager.view().nodes().count(), 1, "the manager alone");
     cluster.end().await;
 }

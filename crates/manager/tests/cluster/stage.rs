@@ -15,7 +15,7 @@ use types::{
     ServiceSpec, Task, TaskId, TaskState, TaskStatus, Timestamp,
 };
 use wire::{
-    Acknowledge, Assignments, Difference, DispatcherClient, Heartbeat, LogRequest, Report,
+    Acknowledge, Assignments, Difference, DispatcherClient, Heartbeat, LogRequest, Release, Report,
     SessionMessage, SessionRequest, dispatcher_client, fault_of,
 };
 
@@ -157,7 +157,8 @@ impl Scripted {
         let description =
             NodeDescription { hostname: format!("node-{last}"), ..NodeDescription::default() };
         let address = [192, 168, 0, last].into();
-        let request = SessionRequest { description, address, data_path_address: None };
+        let release = Release::own();
+        let request = SessionRequest { release, description, address, data_path_address: None };
         let messages = client.session(request).await.map_err(fault_of)?.into_inner();
         let mut node = Self {
             id: identity.node_id(),

@@ -208,6 +208,7 @@ impl Stage {
         self.handle(Command::Attempt { node: id.into() });
         let number = id.bytes().last().unwrap_or_default();
         let request = SessionRequest {
+            release: wire::Release::own(),
             description: NodeDescription::default(),
             address: [192, 168, 0, number].into(),
             data_path_address: None,

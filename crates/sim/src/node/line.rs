@@ -69,7 +69,8 @@ impl Node {
             memory_bytes: 16 << 30,
             ..NodeDescription::default()
         };
-        let request = SessionRequest { description, address, data_path_address: None };
+        let release = wire::Release::own();
+        let request = SessionRequest { release, description, address, data_path_address: None };
         self.send(connection, call, network::Call::Session(Box::new(request)), ctx);
     }
 

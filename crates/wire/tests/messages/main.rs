@@ -18,9 +18,9 @@ use types::{
     Availability, ContainerStatus, NodeDescription, NodeRole, TaskState, TaskStatus, Timestamp,
 };
 use wire::{
-    Acknowledge, Done, Heartbeat, HeartbeatReply, IssueReply, IssueRequest, LeaveRequest, LogChunk,
-    LogLine, LogOptions, LogRequest, Report, RootReply, RootRequest, SessionMessage,
-    SessionRequest, Welcome,
+    Acknowledge, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
+    IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Release, Report,
+    RootReply, RootRequest, SessionMessage, SessionRequest, Welcome,
 };
 
 /// Holds a message to its rendering, and checks that it is read as it was written.
@@ -32,6 +32,10 @@ where
     let bytes = wire::encode(&message).unwrap();
     expected.assert_eq(&render(&bytes));
     assert_eq!(wire::decode::<T>(&bytes).unwrap(), message);
+}
+
+fn release() -> Release {
+    Release { protocol: 7, version: "0.7.0".to_owned() }
 }
 
 fn status() -> TaskStatus {
@@ -47,26 +51,44 @@ fn status() -> TaskStatus {
 
 #[test]
 fn membership() {
-    check(RootRequest {}, expect!["{}"]);
     check(
-        RootReply { root: "PEM".into() },
+        RootRequest { release: release() },
         expect![[r#"
         {
-          "root": "PEM",
+          "release": {
+            "protocol": 7,
+            "version": "0.7.0",
+          },
         }"#]],
     );
     check(
+        RootReply { release: release(), root: "PEM".into() },
+        expect![[r#"
+            {
+              "release": {
+                "protocol": 7,
+                "version": "0.7.0",
+              },
+              "root": "PEM",
+            }"#]],
+    );
+    check(
         IssueRequest {
+            release: release(),
             token: "SWMTKN-1-a-b".into(),
             csr: "PEM".into(),
             availability: Availability::Drain,
         },
         expect![[r#"
-        {
-          "token": "SWMTKN-1-a-b",
-          "csr": "PEM",
-          "availability": "drain",
-        }"#]],
+            {
+              "release": {
+                "protocol": 7,
+                "version": "0.7.0",
+              },
+              "token": "SWMTKN-1-a-b",
+              "csr": "PEM",
+              "availability": "drain",
+            }"#]],
     );
     check(
         IssueReply {
@@ -98,32 +120,38 @@ fn session() {
     let description = NodeDescription { hostname: "node-1".into(), ..NodeDescription::default() };
     check(
         SessionRequest {
+            release: release(),
             description,
             address: Ipv4Addr::new(192, 168, 100, 2),
             data_path_address: Some(Ipv4Addr::new(10, 9, 0, 2)),
         },
         expect![[r#"
-        {
-          "description": {
-            "hostname": "node-1",
-            "platform": {
-              "os": "",
-              "architecture": "",
-            },
-            "nano_cpus": 0,
-            "memory_bytes": 0,
-            "engine": {
-              "version": "",
-              "labels": {},
-            },
-            "trust_root": "",
-          },
-          "address": [192, 168, 100, 2],
-          "data_path_address": [10, 9, 0, 2],
-        }"#]],
+            {
+              "release": {
+                "protocol": 7,
+                "version": "0.7.0",
+              },
+              "description": {
+                "hostname": "node-1",
+                "platform": {
+                  "os": "",
+                  "architecture": "",
+                },
+                "nano_cpus": 0,
+                "memory_bytes": 0,
+                "engine": {
+                  "version": "",
+                  "labels": {},
+                },
+                "trust_root": "",
+              },
+              "address": [192, 168, 100, 2],
+              "data_path_address": [10, 9, 0, 2],
+            }"#]],
     );
     check(
         SessionMessage::Welcome(Welcome {
+            release: release(),
             session: "x".into(),
             node: "n1".into(),
             heartbeat_millis: 5000,
@@ -133,6 +161,10 @@ fn session() {
         expect![[r#"
             {
               "Welcome": {
+                "release": {
+                  "protocol": 7,
+                  "version": "0.7.0",
+                },
                 "session": "x",
                 "node": "n1",
                 "heartbeat_millis": 5000,
@@ -269,6 +301,72 @@ fn unknown_fields_are_skipped_and_missing_ones_take_their_defaults() {
     let newer = Newer { session: "x", since: 4, more: BTreeMap::from([("a", vec![1])]) };
     let read: Acknowledge = wire::decode(&wire::encode(&newer).unwrap()).unwrap();
     assert_eq!(read, Acknowledge { session: "x".into(), version: 0 });
+}
+
+/// Of messages, and of what is in them.
+#[test]
+fn everything_has_defaults() {
+    fn check<T: DeserializeOwned>() {
+        let read = wire::decode::<T>(b"\x80");
+        assert!(read.is_ok(), "{}: {}", std::any::type_name::<T>(), read.err().unwrap());
+    }
+    check::<Release>();
+    check::<RootRequest>();
+    check::<RootReply>();
+    check::<IssueRequest>();
+    check::<IssueReply>();
+    check::<LeaveRequest>();
+    check::<Done>();
+    check::<SessionRequest>();
+    check::<Welcome>();
+    check::<Assignments>();
+    check::<Difference>();
+    check::<Heartbeat>();
+    check::<HeartbeatReply>();
+    check::<Acknowledge>();
+    check::<Report>();
+    check::<LogRequest>();
+    check::<LogOptions>();
+    check::<LogChunk>();
+    check::<LogLine>();
+    check::<NodeDescription>();
+    check::<types::Platform>();
+    check::<types::EngineInfo>();
+    check::<types::Task>();
+    check::<TaskStatus>();
+    check::<ContainerStatus>();
+    check::<types::TaskSpec>();
+    check::<types::ContainerSpec>();
+    check::<types::Attachment>();
+    check::<types::Mount>();
+    check::<types::HealthCheck>();
+    check::<types::HostEntry>();
+    check::<types::Resources>();
+    check::<types::Placement>();
+    check::<types::Preference>();
+    check::<types::PublishedPort>();
+    check::<types::Subnet>();
+    check::<types::Security>();
+    check::<types::Service>();
+    check::<types::Vip>();
+    check::<types::UpdateStatus>();
+    check::<types::Network>();
+    check::<types::Node>();
+    check::<types::Cluster>();
+    check::<discovery::Knowledge>();
+    check::<discovery::NetworkView>();
+    check::<discovery::Endpoint>();
+    check::<discovery::ServiceView>();
+    check::<discovery::MeshNode>();
+    check::<discovery::MeshTask>();
+    check::<discovery::MeshPort>();
+    check::<discovery::Mesh>();
+    check::<discovery::Sandbox>();
+    check::<discovery::SandboxAttachment>();
+    for kind in ["Welcome", "Whole", "Difference", "Logs"] {
+        let empty = BTreeMap::from([(kind, BTreeMap::<u8, u8>::new())]);
+        wire::decode::<SessionMessage>(&wire::encode(&empty).unwrap()).unwrap();
+    }
 }
 
 #[test]

@@ -10,8 +10,8 @@ use stored::{Stored, samples};
 use types::{Availability, NodeRole, TaskState, Timestamp};
 use wire::{
     Acknowledge, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
-    IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Report, RootReply,
-    RootRequest, SessionMessage, SessionRequest, Welcome,
+    IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Release, Report,
+    RootReply, RootRequest, SessionMessage, SessionRequest, Welcome,
 };
 
 /// What was released and is never written again.
@@ -28,9 +28,13 @@ fn messages_of_every_format_are_read() {
     stored.finish(&FORMER);
 }
 
+fn release() -> Release {
+    Release { protocol: 7, version: "0.7.0".to_owned() }
+}
+
 fn membership(stored: &mut Stored) {
     let (token, csr) = ("SWMTKN-1-a-b".to_owned(), "PEM 3".to_owned());
-    let join = IssueRequest { token, csr, availability: Availability::Pause };
+    let join = IssueRequest { release: release(), token, csr, availability: Availability::Pause };
     stored.message("issue-request.msgpack", join);
     stored.message(
         "issue-reply.msgpack",
@@ -41,8 +45,9 @@ fn membership(stored: &mut Stored) {
             root: "PEM 1".to_owned(),
         },
     );
-    stored.message("root-request.msgpack", RootRequest {});
-    stored.message("root-reply.msgpack", RootReply { root: "PEM 1".to_owned() });
+    stored.message("root-request.msgpack", RootRequest { release: release() });
+    stored
+        .message("root-reply.msgpack", RootReply { release: release(), root: "PEM 1".to_owned() });
     stored.message("leave-request.msgpack", LeaveRequest { tasks_first: true });
     stored.message("done.msgpack", Done {});
 }
@@ -52,12 +57,14 @@ fn session(stored: &mut Stored) {
     stored.message(
         "session-request.msgpack",
         SessionRequest {
+            release: release(),
             description: node.description,
             address: node.status.address,
             data_path_address: node.status.data_path_address,
         },
     );
     let welcome = Welcome {
+        release: release(),
         session: "x".to_owned(),
         node: "n2".into(),
         heartbeat_millis: 5000,
