@@ -24,7 +24,7 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the journal in `dir`, which is made where it is missing.
     pub(crate) async fn open(dir: &Path) -> Result<Self, Error> {
-        let file = journal::Journal::open(&dir.join(FILE))?;
+        let file = journal::Journal::open(&dir.join(FILE)).await?;
         let kept = file.load(&TASKS)?;
         let mut journal = Self { file, kept };
         let former = dir.join(FORMER);

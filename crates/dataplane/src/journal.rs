@@ -51,7 +51,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) async fn open(dir: &Path) -> Result<Self, Error> {
-        let file = journal::Journal::open(&dir.join(FILE))?;
+        let file = journal::Journal::open(&dir.join(FILE)).await?;
         let kept = load(&file)?;
         let mut journal = Self { file, kept };
         if let Some(former) = former::read(dir).await? {

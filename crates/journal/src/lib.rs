@@ -19,9 +19,13 @@ use std::marker::PhantomData;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The file is read when a daemon starts, and written in small pieces.
 const CACHE_BYTES: usize = 1 << 20;
+/// How often, and how long each time, a file is waited for that somebody else holds.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +36,8 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("the journal {path} is in use by another process")]
+    InUse { path: PathBuf },
     #[error("cannot use the journal {path}")]
     Io {
         path: PathBuf,
@@ -78,12 +84,22 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the file at `path`, which is made where it is missing, with its folder.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    /// Opens the file at `path`, which is made where it is missing, with its folder. Whoever has just
+    /// let go of it may still hold it for a moment: that is waited for.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)
             .map_err(|source| Error::Io { path: folder.to_owned(), source })?;
-        let database = guarded(path, || open(path))?;
+        let mut tries = 0;
+        let database = loop {
+            match guarded(path, || open(path)) {
+                Err(Error::InUse { .. }) if tries < LOCK_TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                opened => break opened?,
+            }
+        };
         Ok(Self {
             path: path.to_owned(),
             database: Some(Arc::new(database)),
@@ -243,9 +259,8 @@ fn failed(path: &Path, error: redb::Error) -> Error {
             }
             _ => Error::Io { path, source },
         },
-        error @ (redb::Error::DatabaseAlreadyOpen | redb::Error::PreviousIo) => {
-            Error::Io { path, source: io::Error::other(error) }
-        }
+        redb::Error::DatabaseAlreadyOpen => Error::InUse { path },
+        error @ redb::Error::PreviousIo => Error::Io { path, source: io::Error::other(error) },
         error => Error::Damaged { path, source: error.into() },
     }
 }

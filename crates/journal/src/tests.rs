@@ -8,7 +8,7 @@ fn path(dir: &tempfile::TempDir) -> PathBuf {
 }
 
 async fn with(dir: &tempfile::TempDir, count: u32) -> Journal {
-    let mut journal = Journal::open(&path(dir)).unwrap();
+    let mut journal = Journal::open(&path(dir)).await.unwrap();
     for number in 0..count {
         journal.put(&NAMES, &number, &format!("name {number}")).unwrap();
     }
@@ -26,7 +26,7 @@ async fn what_was_saved_is_there_after_a_restart_and_for_the_owner_alone() {
     journal.save().await.unwrap();
     journal.put(&NAMES, &7, &"not saved".to_owned()).unwrap();
     drop(journal);
-    let journal = Journal::open(&path(&dir)).unwrap();
+    let journal = Journal::open(&path(&dir)).await.unwrap();
     let names = BTreeMap::from([(0, "name 0".to_owned()), (1, "other".to_owned())]);
     assert_eq!(journal.load(&NAMES).unwrap(), names);
     assert_eq!(journal.load(&PAIRS).unwrap(), [(("tcp".to_owned(), 80), ())].into());
@@ -38,7 +38,7 @@ async fn what_was_saved_is_there_after_a_restart_and_for_the_owner_alone() {
 async fn a_file_that_was_just_made_or_lost_its_content_is_empty() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(path(&dir), b"").unwrap();
-    assert_eq!(Journal::open(&path(&dir)).unwrap().load(&NAMES).unwrap(), BTreeMap::new());
+    assert_eq!(Journal::open(&path(&dir)).await.unwrap().load(&NAMES).unwrap(), BTreeMap::new());
 }
 
 #[tokio::test]
@@ -46,12 +46,12 @@ async fn damage_is_told_with_its_path_wherever_it_is() {
     let dir = tempfile::tempdir().unwrap();
     drop(with(&dir, 1000).await);
     let whole = std::fs::read(path(&dir)).unwrap();
-    let expected = Journal::open(&path(&dir)).unwrap().load(&NAMES).unwrap();
+    let expected = Journal::open(&path(&dir)).await.unwrap().load(&NAMES).unwrap();
     for at in (0..whole.len()).step_by(whole.len() / 64) {
         let mut damaged = whole.clone();
         damaged[at..(at + 8).min(whole.len())].fill(0xa5);
         std::fs::write(path(&dir), &damaged).unwrap();
-        let read = Journal::open(&path(&dir)).and_then(|journal| journal.load(&NAMES));
+        let read = Journal::open(&path(&dir)).await.and_then(|journal| journal.load(&NAMES));
         match read {
             // Nothing that counts is there.
             Ok(names) => assert_eq!(names, expected, "at {at}"),
@@ -59,7 +59,7 @@ async fn damage_is_told_with_its_path_wherever_it_is() {
         }
     }
     std::fs::write(path(&dir), b"not a journal").unwrap();
-    assert!(matches!(Journal::open(&path(&dir)), Err(Error::Damaged { .. })));
+    assert!(matches!(Journal::open(&path(&dir)).await, Err(Error::Damaged { .. })));
 }
 
 #[tokio::test]
@@ -68,4 +68,14 @@ async fn a_value_of_another_form_is_damage() {
     let journal = with(&dir, 1).await;
     let other: Kind<u32, bool> = Kind::new("names");
     assert!(matches!(journal.load(&other), Err(Error::Damaged { .. })));
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_still_holds_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = with(&dir, 3).await;
+    let path = path(&dir);
+    // The first is asked first, and finds the file held.
+    let (journal, ()) = tokio::join!(Journal::open(&path), async { drop(held) });
+    assert_eq!(journal.unwrap().load(&NAMES).unwrap().len(), 3);
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 
 const TEXTS: Kind<u32, String> = Kind::new("texts");
 
-fn found(path: &Path) -> BTreeMap<u32, usize> {
-    let texts = Journal::open(path).unwrap().load(&TEXTS).unwrap();
+async fn found(path: &Path) -> BTreeMap<u32, usize> {
+    let texts = Journal::open(path).await.unwrap().load(&TEXTS).unwrap();
     texts.into_iter().map(|(number, text)| (number, text.len())).collect()
 }
 
@@ -23,7 +23,7 @@ async fn a_full_disk_loses_nothing_says_so_and_is_made_up_for() {
     signals.thread_block().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.redb");
-    let mut journal = Journal::open(&path).unwrap();
+    let mut journal = Journal::open(&path).await.unwrap();
     journal.put(&TEXTS, &1, &"a".repeat(10)).unwrap();
     journal.save().await.unwrap();
 
@@ -38,14 +38,14 @@ async fn a_full_disk_loses_nothing_says_so_and_is_made_up_for() {
     }
     // What is small goes on, as far as there is room in the file.
     drop(journal);
-    assert_eq!(found(&path), [(1, 10)].into());
+    assert_eq!(found(&path).await, [(1, 10)].into());
 
-    let mut journal = Journal::open(&path).unwrap();
+    let mut journal = Journal::open(&path).await.unwrap();
     journal.put(&TEXTS, &2, &"b".repeat(4 << 20)).unwrap();
     journal.save().await.unwrap_err();
     setrlimit(Resource::RLIMIT_FSIZE, usual, most).unwrap();
     journal.put(&TEXTS, &3, &"c".to_owned()).unwrap();
     journal.save().await.unwrap();
     drop(journal);
-    assert_eq!(found(&path), [(1, 10), (2, 4 << 20), (3, 1)].into());
+    assert_eq!(found(&path).await, [(1, 10), (2, 4 << 20), (3, 1)].into());
 }

@@ -258,6 +258,12 @@ fn leads_to(stage: &Stage, node: &str, task: &Task) -> bool {
     by_network || by_mesh
 }
 
+/// Nobody waits for a node that is down or removed, nor for one that has come back and has not
+/// applied anything yet: it is told what was withdrawn meanwhile.
+fn is_ready(stage: &Stage, node: &str) -> bool {
+    stage.view.node(&node.into()).is_some_and(|it| it.status.state == NodeState::Ready)
+}
+
 /// Checks what nodes were told since this was checked last. `absent`: how long nodes have had no
 /// session.
 fn check_withdrawn(stage: &mut Stage, known: &mut BTreeSet<TaskId>, absent: &[Duration; 4]) {
@@ -266,9 +272,10 @@ fn check_withdrawn(stage: &mut Stage, known: &mut BTreeSet<TaskId>, absent: &[Du
     for id in told.into_iter().filter(|id| known.insert(id.clone())) {
         let task = Task::clone(stage.view.task(&id).unwrap());
         for (node, absent) in NODES.into_iter().zip(absent) {
-            let is_ready =
-                stage.view.node(&node.into()).is_some_and(|it| it.status.state == NodeState::Ready);
-            if is_ready && *absent < PERIOD * 2 && stage.nodes.contains_key(&node.into()) {
+            if is_ready(stage, node)
+                && *absent < PERIOD * 2
+                && stage.nodes.contains_key(&node.into())
+            {
                 assert!(!leads_to(stage, node, &task), "{node} leads traffic to {id}");
             }
         }
@@ -286,17 +293,24 @@ proptest! {
             let before = stage.now.uptime;
             happen(&mut stage, event);
             for (node, absent) in NODES.into_iter().zip(&mut absent) {
+                if !is_ready(&stage, node) {
+                    *absent = Duration::MAX;
+                    continue;
+                }
                 let node = stage.nodes.get(&node.into());
                 let is_there = node.is_none_or(|node| {
                     // Who was not waited for is again once it has applied something.
                     node.session.is_some() && (*absent < PERIOD * 2 || node.has_applied)
                 });
                 let passed = stage.now.uptime.since(before);
-                *absent = if is_there { Duration::ZERO } else { *absent + passed };
+                *absent = if is_there { Duration::ZERO } else { absent.saturating_add(passed) };
             }
             if matches!(event, Event::Restart) {
-                // Nobody remembers what was withdrawn before.
-                (known, absent) = (BTreeSet::new(), [Duration::ZERO; 4]);
+                // Nobody remembers what was withdrawn before, nor who was away.
+                known.clear();
+                for absent in absent.iter_mut().filter(|absent| **absent < Duration::MAX) {
+                    *absent = Duration::ZERO;
+                }
                 continue;
             }
             check_withdrawn(&mut stage, &mut known, &absent);
