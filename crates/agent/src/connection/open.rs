@@ -259,10 +259,13 @@ impl Connection {
                         }
                         status.data_path_port = data_path_port;
                     }),
-                    Order::Connected => status.send_modify(|status| {
-                        status.connected = true;
-                        status.error.clear();
-                    }),
+                    Order::Connected => {
+                        tracing::info!("a manager has said what this node should have");
+                        status.send_modify(|status| {
+                            status.connected = true;
+                            status.error.clear();
+                        });
+                    }
                 }
             }
             Ok(())
