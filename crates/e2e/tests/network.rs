@@ -242,7 +242,10 @@ fn a_client_is_waited_for_and_an_idle_talk_to_itself_is_not(lab: &Lab) {
     stop(0..6);
     lab.docker(&["service", "scale", "--detach", "web=1"]).good();
     lab.converged("web", "1/1", secs(60));
-    let client = std::net::TcpStream::connect(lab.at(1, 8085)).unwrap();
+    // The task runs; its server may not listen yet.
+    let client = until("the server listens", secs(30), || {
+        std::net::TcpStream::connect(lab.at(1, 8085)).map_err(|error| error.to_string())
+    });
     stop(7..20);
     drop(client);
 }

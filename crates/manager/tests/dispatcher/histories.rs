@@ -264,14 +264,31 @@ fn is_ready(stage: &Stage, node: &str) -> bool {
     stage.view.node(&node.into()).is_some_and(|it| it.status.state == NodeState::Ready)
 }
 
+/// Notes for each task that has ceased who was not waited for at some time since.
+fn excuse(stage: &Stage, excused: &mut BTreeSet<(TaskId, &'static str)>, absent: &[Duration; 4]) {
+    let ceased = stage.view.tasks().filter(|task| task.is_stopping() && task.occupies());
+    for task in ceased {
+        let away = NODES.into_iter().zip(absent).filter(|(_, absent)| **absent >= PERIOD * 2);
+        excused.extend(away.map(|(node, _)| (task.id.clone(), node)));
+    }
+}
+
 /// Checks what nodes were told since this was checked last. `absent`: how long nodes have had no
 /// session.
-fn check_withdrawn(stage: &mut Stage, known: &mut BTreeSet<TaskId>, absent: &[Duration; 4]) {
+fn check_withdrawn(
+    stage: &mut Stage,
+    known: &mut BTreeSet<TaskId>,
+    excused: &BTreeSet<(TaskId, &'static str)>,
+    absent: &[Duration; 4],
+) {
     let told: BTreeSet<TaskId> =
         stage.nodes.values_mut().flat_map(|node| std::mem::take(&mut node.withdrawn)).collect();
     for id in told.into_iter().filter(|id| known.insert(id.clone())) {
         let task = Task::clone(stage.view.task(&id).unwrap());
         for (node, absent) in NODES.into_iter().zip(absent) {
+            if excused.contains(&(id.clone(), node)) {
+                continue;
+            }
             if is_ready(stage, node)
                 && *absent < PERIOD * 2
                 && stage.nodes.contains_key(&node.into())
@@ -289,6 +306,7 @@ proptest! {
     fn what_nodes_were_sent_is_what_a_manager_that_starts_anew_would_send(events in events()) {
         let mut stage = Stage::new();
         let (mut known, mut absent) = (BTreeSet::new(), [Duration::ZERO; 4]);
+        let mut excused = BTreeSet::new();
         for event in &events {
             let before = stage.now.uptime;
             happen(&mut stage, event);
@@ -311,9 +329,11 @@ proptest! {
                 for absent in absent.iter_mut().filter(|absent| **absent < Duration::MAX) {
                     *absent = Duration::ZERO;
                 }
+                excuse(&stage, &mut excused, &absent);
                 continue;
             }
-            check_withdrawn(&mut stage, &mut known, &absent);
+            excuse(&stage, &mut excused, &absent);
+            check_withdrawn(&mut stage, &mut known, &excused, &absent);
             for node in stage.nodes.values() {
                 prop_assert!(node.behind() <= 64, "{} messages are under way", node.behind());
             }

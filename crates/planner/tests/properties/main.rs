@@ -343,7 +343,8 @@ fn check_slots(view: &View, service: &Service) {
         let node = task.node.as_ref().filter(|_| task.slot == 0);
         if task.desired <= DesiredState::Running {
             slots.entry((task.slot, node)).or_default().push(task);
-        } else if !task.occupies() {
+        } else if !task.occupies() && task.status.state != TaskState::Orphaned {
+            // (One that was given up may be remembered for longer, for its addresses.)
             *history.entry((task.slot, node)).or_default() += 1;
         }
     }
