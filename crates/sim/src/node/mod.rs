@@ -1,7 +1,8 @@
 //! A node: a machine with its disk, its containers and its kernel, and the daemon on it.
 //!
-//! The decisions are the real ones (`agent::worker`, `agent::session`, `discovery`); here is what
-//! carries them, as `agent::work` and `dataplane` do, and the world that they meet.
+//! The decisions are the real ones (`agent::worker`, `discovery`) but for `agent::session`, of which
+//! `session` here is a model still. Here is what carries them, as `agent::work` and `dataplane` do,
+//! and the world that they meet.
 
 mod container;
 mod dataplane;
