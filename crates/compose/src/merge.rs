@@ -5,27 +5,46 @@
 
 use crate::tree::{Entry, Node, Value};
 
-/// Lists of `NAME=VALUE` that may be mappings too.
-const PAIRS: [&str; 3] = ["environment", "labels", "sysctls"];
-/// What is one thing though it may be a list.
-const WHOLE: [&str; 3] = ["command", "entrypoint", "test"];
+/// What a place may be, besides what it is made of.
+enum Form {
+    /// A mapping that may be written as a list, each item split so.
+    Mapping(fn(&str) -> (String, Value)),
+    /// One thing, though it may be a list.
+    Whole,
+    Plain,
+}
 
-/// Puts `over` over `base`.
+/// The form of the place that these keys lead to from the file's root. A name that a user chose
+/// (a service called `labels`) is no such place.
+fn form(keys: &[&str]) -> Form {
+    match keys {
+        ["services", _, "environment" | "labels" | "sysctls"]
+        | ["services", _, "deploy", "labels"]
+        | ["networks" | "volumes" | "configs" | "secrets", _, "labels"] => Form::Mapping(pair),
+        ["services", _, "extra_hosts"] => Form::Mapping(host),
+        ["services", _, "networks"] => Form::Mapping(bare),
+        ["services", _, "command" | "entrypoint"] | ["services", _, "healthcheck", "test"] => {
+            Form::Whole
+        }
+        _ => Form::Plain,
+    }
+}
+
+/// Puts the file `over` over the file `base`.
 pub(crate) fn merge(base: Node, over: Node) -> Node {
-    let key = over.path.rsplit('.').next().unwrap_or_default().to_owned();
-    let (base, over) = if PAIRS.contains(&key.as_str()) {
-        (mapping(base, pair), mapping(over, pair))
-    } else if key == "extra_hosts" {
-        (mapping(base, host), mapping(over, host))
-    } else if key == "networks" {
-        (mapping(base, bare), mapping(over, bare))
-    } else {
-        (base, over)
+    merge_at(&[], base, over)
+}
+
+fn merge_at(keys: &[&str], base: Node, over: Node) -> Node {
+    let form = form(keys);
+    let (base, over) = match form {
+        Form::Mapping(split) => (mapping(base, split), mapping(over, split)),
+        _ => (base, over),
     };
     let (at, path) = (over.at, over.path);
     let value = match (base.value, over.value) {
-        (Value::Map(base), Value::Map(over)) => Value::Map(merge_entries(base, over)),
-        (Value::List(mut base), Value::List(over)) if !WHOLE.contains(&key.as_str()) => {
+        (Value::Map(base), Value::Map(over)) => Value::Map(merge_entries(keys, base, over)),
+        (Value::List(mut base), Value::List(over)) if !matches!(form, Form::Whole) => {
             for item in over {
                 if !base.contains(&item) {
                     base.push(item);
@@ -39,7 +58,7 @@ pub(crate) fn merge(base: Node, over: Node) -> Node {
     Node { value, at, path }
 }
 
-fn merge_entries(mut base: Vec<Entry>, over: Vec<Entry>) -> Vec<Entry> {
+fn merge_entries(keys: &[&str], mut base: Vec<Entry>, over: Vec<Entry>) -> Vec<Entry> {
     for entry in over {
         match base.iter_mut().find(|old| old.key == entry.key) {
             Some(old) => {
@@ -49,7 +68,7 @@ fn merge_entries(mut base: Vec<Entry>, over: Vec<Entry>) -> Vec<Entry> {
                     path: entry.node.path.clone(),
                 };
                 let before = std::mem::replace(&mut old.node, empty);
-                old.node = merge(before, entry.node);
+                old.node = merge_at(&[keys, &[entry.key.as_str()]].concat(), before, entry.node);
                 old.at = entry.at;
             }
             None => base.push(entry),
@@ -68,7 +87,9 @@ fn mapping(node: Node, split: fn(&str) -> (String, Value)) -> Node {
         let inner = Node { value, at: item.at.clone(), path: format!("{}.{key}", node.path) };
         entries.push(Entry { key, at: item.at.clone(), node: inner });
     }
-    Node { value: Value::Map(merge_entries(Vec::new(), entries)), at: node.at, path: node.path }
+    // Of an item that stands twice, the last holds.
+    let value = Value::Map(merge_entries(&[], Vec::new(), entries));
+    Node { value, at: node.at, path: node.path }
 }
 
 fn pair(text: &str) -> (String, Value) {

@@ -84,6 +84,15 @@ fn words() -> impl Strategy<Value = String> {
     prop::collection::vec(word, 0..40).prop_map(|words| words.concat())
 }
 
+/// What may be a list or a mapping at its place, and only there.
+#[test]
+fn a_fault_is_not_mended_by_saying_it_twice() {
+    run("networks: [a]\n");
+    run("services:\n  labels: [image=i]\n");
+    run("services:\n  web: {image: i, networks: [[a]]}\n");
+    run("volumes:\n  environment: [external=true]\n");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
