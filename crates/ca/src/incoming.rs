@@ -1,11 +1,11 @@
 //! Connections of nodes, and of machines that want to become one, to a manager.
 //!
 //! Strangers are kept apart from nodes: they come by a stream of their own, which is served with
-//! a smaller quota. Whoever opens many connections takes places from nobody else (`places`).
+//! a smaller quota. Whoever opens many connections takes permits from nobody else (`permits`).
 
 use crate::Peer;
 use crate::peer::statement;
-use crate::places::{Place, Places};
+use crate::permits::{Permit, Permits};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustls::ServerConfig;
 use std::future::Future;
@@ -122,7 +122,7 @@ pub struct Accepted {
 
 /// The open connections of nodes. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Connections(Places<Peer>);
+pub struct Connections(Permits<Peer>);
 
 impl Connections {
     /// Ends the connections of everybody who is not to stay.
@@ -139,16 +139,16 @@ pub fn accept(
 ) -> (impl Future<Output = io::Result<()>> + Send, Accepted) {
     let (to_nodes, nodes) = mpsc::channel(QUEUE);
     let (to_strangers, strangers) = mpsc::channel(QUEUE);
-    let places = Places::new(NODES.0, NODES.1);
+    let permits = Permits::new(NODES.0, NODES.1);
     let accepted = Accepted {
         nodes: ReceiverStream::new(nodes),
         strangers: ReceiverStream::new(strangers),
-        connections: Connections(places.clone()),
+        connections: Connections(permits.clone()),
     };
     let acceptor = Acceptor {
         tls: TlsAcceptor::from(config),
-        strangers: Places::new(STRANGERS.0, STRANGERS.1),
-        nodes: places,
+        strangers: Permits::new(STRANGERS.0, STRANGERS.1),
+        nodes: permits,
         to_nodes,
         to_strangers,
     };
@@ -160,7 +160,7 @@ async fn run(
     acceptor: Acceptor,
     token: CancellationToken,
 ) -> io::Result<()> {
-    let places = Places::new(HANDSHAKES.0, HANDSHAKES.1);
+    let permits = Permits::new(HANDSHAKES.0, HANDSHAKES.1);
     let mut handshakes = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -173,7 +173,7 @@ async fn run(
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
-                    handshakes.push(greet(acceptor.clone(), stream, places.take(remote.ip())));
+                    handshakes.push(greet(acceptor.clone(), stream, permits.take(remote.ip())));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections of nodes");
@@ -184,11 +184,11 @@ async fn run(
     }
 }
 
-async fn greet(acceptor: Acceptor, stream: TcpStream, place: Place<IpAddr>) -> io::Result<()> {
+async fn greet(acceptor: Acceptor, stream: TcpStream, permit: Permit<IpAddr>) -> io::Result<()> {
     let late = |what: &str| Err(io::Error::new(io::ErrorKind::TimedOut, what));
     tokio::select! {
         taken = acceptor.take(stream) => taken,
-        () = place.token().cancelled_owned() => late("its address opens too many"),
+        () = permit.token().cancelled_owned() => late("its address opens too many"),
         () = tokio::time::sleep(HANDSHAKE_LIMIT) => late("the TLS handshake took too long"),
     }
 }
@@ -197,8 +197,8 @@ async fn greet(acceptor: Acceptor, stream: TcpStream, place: Place<IpAddr>) -> i
 #[derive(Clone)]
 struct Acceptor {
     tls: TlsAcceptor,
-    strangers: Places<IpAddr>,
-    nodes: Places<Peer>,
+    strangers: Permits<IpAddr>,
+    nodes: Permits<Peer>,
     to_nodes: mpsc::Sender<io::Result<Incoming>>,
     to_strangers: mpsc::Sender<io::Result<Incoming>>,
 }
@@ -217,21 +217,21 @@ impl Acceptor {
         let (to, end) = if let Some(peer) = peer {
             (self.to_nodes, end(self.nodes.take(peer), None))
         } else {
-            let place = self.strangers.take(remote.ip());
-            (self.to_strangers, end(place, Some(STRANGER_LIMIT)))
+            let permit = self.strangers.take(remote.ip());
+            (self.to_strangers, end(permit, Some(STRANGER_LIMIT)))
         };
         let sent = to.send(Ok(Incoming { stream, connection, end: Some(end) })).await;
         sent.map_err(|_closed| io::Error::other("the server has ended"))
     }
 }
 
-/// Ends when the place has to be given up, or the time is over; dropped, it frees the place.
-fn end<K>(place: Place<K>, limit: Option<Duration>) -> End
+/// Ends when the permit has to be given up, or the time is over; dropped, it frees the permit.
+fn end<K>(permit: Permit<K>, limit: Option<Duration>) -> End
 where
     K: Ord + Send + 'static,
 {
     Box::pin(async move {
-        let token = place.token();
+        let token = permit.token();
         match limit {
             Some(limit) => drop(tokio::time::timeout(limit, token.cancelled()).await),
             None => token.cancelled().await,

@@ -22,7 +22,7 @@ mod identity;
 mod incoming;
 mod join;
 mod peer;
-mod places;
+mod permits;
 mod roots;
 pub mod tls;
 mod token;

@@ -2,7 +2,7 @@
 
 use crate::Loaded;
 use crate::project::Project;
-use crate::tree::{Node, Place};
+use crate::tree::{Node, Position};
 use std::fmt;
 
 /// Errors that are shown at once; a file that is no stack file at all has thousands.
@@ -57,7 +57,7 @@ impl Log {
         self.error_at(&node.at, &node.path, text);
     }
 
-    pub(crate) fn error_at(&mut self, at: &Place, path: &str, text: impl Into<String>) {
+    pub(crate) fn error_at(&mut self, at: &Position, path: &str, text: impl Into<String>) {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(remark(at, path, text.into()));
         }
@@ -67,7 +67,7 @@ impl Log {
         self.warn_at(&node.at, &node.path, text);
     }
 
-    pub(crate) fn warn_at(&mut self, at: &Place, path: &str, text: impl Into<String>) {
+    pub(crate) fn warn_at(&mut self, at: &Position, path: &str, text: impl Into<String>) {
         if self.warnings.len() < WARNINGS_MAX {
             self.warnings.push(remark(at, path, text.into()));
         }
@@ -88,7 +88,7 @@ impl Log {
     }
 }
 
-fn remark(at: &Place, path: &str, text: String) -> Remark {
+fn remark(at: &Position, path: &str, text: String) -> Remark {
     Remark {
         file: at.file.to_string(),
         line: at.line,

@@ -11,7 +11,7 @@ const DEPTH_MAX: usize = 32;
 
 /// Where something stands. Lines and columns count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub(crate) file: Arc<str>,
     pub(crate) line: u64,
     pub(crate) column: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Place {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) value: Value,
-    pub(crate) at: Place,
+    pub(crate) at: Position,
     pub(crate) path: String,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Value {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) key: String,
-    pub(crate) at: Place,
+    pub(crate) at: Position,
     pub(crate) node: Node,
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn parse(file: &str, text: &str, log: &mut Log) -> Option<Node> {
         Err(error) => {
             let place = error.location().filter(|location| *location != Location::UNKNOWN);
             let planter = Planter { file };
-            let at = planter.place(place.unwrap_or(Location::UNKNOWN));
+            let at = planter.position(place.unwrap_or(Location::UNKNOWN));
             log.error_at(&at, "", plain(&error));
             None
         }
@@ -109,12 +109,12 @@ struct Planter {
 }
 
 impl Planter {
-    fn place(&self, location: Location) -> Place {
-        Place { file: Arc::clone(&self.file), line: location.line(), column: location.column() }
+    fn position(&self, location: Location) -> Position {
+        Position { file: Arc::clone(&self.file), line: location.line(), column: location.column() }
     }
 
     fn plant(&self, raw: Spanned<Raw>, path: String) -> Node {
-        let at = self.place(raw.defined);
+        let at = self.position(raw.defined);
         let value = match raw.value {
             Raw::Null => Value::Null,
             Raw::Bool(value) => Value::Bool(value),
@@ -136,7 +136,7 @@ impl Planter {
     }
 
     fn entry(&self, (key, value): (Spanned<Raw>, Spanned<Raw>), path: &str) -> Entry {
-        let at = self.place(key.defined);
+        let at = self.position(key.defined);
         let key = match key.value {
             Raw::Text(text) => text,
             Raw::Null => "null".to_owned(),

@@ -42,7 +42,7 @@ mod usage;
 pub use error::Error;
 pub use leave::leave;
 pub use patience::Patience;
-pub use process::{Owned, Place};
+pub use process::{Directories, Owned};
 pub use registry::Mirror;
 pub use teardown::{mounts_below, stop, unmount_below};
 
@@ -63,7 +63,7 @@ pub struct Config {
     pub data: PathBuf,
     /// The OCI runtime, e.g. `crun`; containerd's own choice (runc) where not set.
     pub oci_runtime: Option<PathBuf>,
-    /// Where the OCI runtime keeps its state; see [`Place::runc_root`].
+    /// Where the OCI runtime keeps its state; see [`Directories::runc_root`].
     pub runc_root: Option<PathBuf>,
     /// Asked before docker.io, in this order.
     pub mirrors: Vec<Mirror>,

@@ -33,7 +33,7 @@ const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 
 /// Where an own containerd keeps its things.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Directories {
     /// Images and snapshots; kept over restarts of the machine.
     pub root: PathBuf,
     /// Socket, configuration and the state of running containers. Nothing else may be in this
@@ -43,7 +43,7 @@ pub struct Place {
     pub program: Option<PathBuf>,
 }
 
-impl Place {
+impl Directories {
     pub fn socket(&self) -> PathBuf {
         self.state.join("containerd.sock")
     }
@@ -75,38 +75,38 @@ impl Place {
 /// A containerd that we started, now or in an earlier life.
 #[derive(Debug)]
 pub struct Owned {
-    place: Place,
+    directories: Directories,
     patience: Patience,
     process: Process,
     adopted: bool,
 }
 
 impl Owned {
-    /// Takes over the containerd that runs at this place, or starts one. Returns when it answers.
-    pub async fn start(place: Place, patience: Patience) -> Result<Self, Error> {
-        if let Some(process) = place.running() {
-            let client = Client::new(&place.socket(), "default")?;
+    /// Takes over the containerd that runs at this directories, or starts one. Returns when it answers.
+    pub async fn start(directories: Directories, patience: Patience) -> Result<Self, Error> {
+        if let Some(process) = directories.running() {
+            let client = Client::new(&directories.socket(), "default")?;
             let answers = tokio::select! {
-                answers = answers(&place, process) => answers.is_ok(),
+                answers = answers(&directories, process) => answers.is_ok(),
                 () = client.silence(patience, patience.missed) => false,
             };
             if answers {
                 tracing::info!(pid = process.pid, "took over the running containerd");
-                return Ok(Self { place, patience, process, adopted: true });
+                return Ok(Self { directories, patience, process, adopted: true });
             }
             tracing::warn!(pid = process.pid, "the running containerd does not answer; killing it");
             end(process).await;
         }
-        let process = launch(&place).await?;
-        Ok(Self { place, patience, process, adopted: false })
+        let process = launch(&directories).await?;
+        Ok(Self { directories, patience, process, adopted: false })
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.place.socket()
+        self.directories.socket()
     }
 
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn directories(&self) -> &Directories {
+        &self.directories
     }
 
     pub fn pid(&self) -> i32 {
@@ -122,14 +122,14 @@ impl Owned {
     /// containers live on meanwhile, and the new one takes them over. A loop: it ends with the token,
     /// and leaves containerd running.
     pub async fn keep(mut self, token: CancellationToken) -> Result<(), Error> {
-        let client = Client::new(&self.place.socket(), "default")?;
+        let client = Client::new(&self.directories.socket(), "default")?;
         let keep = async {
             loop {
                 let pid = self.process.pid;
                 tokio::select! {
                     () = ended(self.process) => {
                         tracing::error!(pid, "containerd has ended; starting it again");
-                        self.process = launch_again(&self.place).await;
+                        self.process = launch_again(&self.directories).await;
                     }
                     () = client.silence(self.patience, self.patience.missed) => {
                         tracing::error!(pid, "containerd does not answer any more; ending it");
@@ -144,7 +144,7 @@ impl Owned {
 
     /// Ends containerd and with it every container it runs.
     pub async fn stop(self) -> Result<(), Error> {
-        crate::teardown::stop(&self.place).await
+        crate::teardown::stop(&self.directories).await
     }
 }
 
@@ -160,11 +160,11 @@ async fn end(process: Process) {
 }
 
 /// Tries until it works.
-async fn launch_again(place: &Place) -> Process {
+async fn launch_again(directories: &Directories) -> Process {
     let mut pause = RESTART_FIRST;
     loop {
         tokio::time::sleep(pause).await;
-        match launch(place).await {
+        match launch(directories).await {
             Ok(process) => return process,
             Err(error) => {
                 tracing::error!(%error, "cannot start containerd again");
@@ -175,35 +175,36 @@ async fn launch_again(place: &Place) -> Process {
 }
 
 /// `setsid containerd --config FILE`, with its output in a log file.
-async fn launch(place: &Place) -> Result<Process, Error> {
-    for directory in [&place.root, &place.state] {
+async fn launch(directories: &Directories) -> Result<Process, Error> {
+    for directory in [&directories.root, &directories.state] {
         let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(directory);
         made.map_err(|source| Error::file("make the directory", directory, source))?;
     }
-    let socket = place.socket();
+    let socket = directories.socket();
     if SOCKET_PATH_MAX < socket.as_os_str().len() {
         let reason = format!("the path of its socket is too long: {}", socket.display());
         return Err(Error::Start { reason });
     }
-    let config = place.config();
-    fs::write(&config, render_config(place))
+    let config = directories.config();
+    fs::write(&config, render_config(directories))
         .map_err(|source| Error::file("write", &config, source))?;
 
-    let program = place.program.clone().unwrap_or_else(|| PathBuf::from("containerd"));
+    let program = directories.program.clone().unwrap_or_else(|| PathBuf::from("containerd"));
     let mut command = in_own_session(&program);
     command.arg("--config").arg(&config).current_dir("/").env("PATH", search_path());
-    let log = open_log(&place.log())?;
-    let errors = log.try_clone().map_err(|source| Error::file("open", place.log(), source))?;
+    let log = open_log(&directories.log())?;
+    let errors =
+        log.try_clone().map_err(|source| Error::file("open", directories.log(), source))?;
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
     let child = command.spawn().map_err(|source| Error::Start {
         reason: format!("{}: {source} (package containerd)", program.display()),
     })?;
     // The runtime reaps it when it ends before us.
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    let process = pid.and_then(Process::with_pid).ok_or_else(|| early_end(place))?;
+    let process = pid.and_then(Process::with_pid).ok_or_else(|| early_end(directories))?;
     // Without the privilege it stays at ours, which does no harm.
     let _kept = fs::write(format!("/proc/{}/oom_score_adj", process.pid), OOM_SCORE);
-    if let Err(error) = answers(place, process).await {
+    if let Err(error) = answers(directories, process).await {
         // The next one would find the database locked.
         end(process).await;
         return Err(error);
@@ -243,8 +244,8 @@ fn open_log(path: &Path) -> Result<fs::File, Error> {
 }
 
 /// Waits until containerd answers. That its socket exists says little: it may be an old one.
-async fn answers(place: &Place, process: Process) -> Result<(), Error> {
-    let socket = place.socket();
+async fn answers(directories: &Directories, process: Process) -> Result<(), Error> {
+    let socket = directories.socket();
     let client = Client::new(&socket, "default")?;
     let asked = async {
         while process.is_alive() {
@@ -256,23 +257,25 @@ async fn answers(place: &Place, process: Process) -> Result<(), Error> {
             }
             tokio::time::sleep(POLL).await;
         }
-        Err(early_end(place))
+        Err(early_end(directories))
     };
     let elapsed =
         |_| Error::Start { reason: format!("it does not answer on {}", socket.display()) };
     tokio::time::timeout(START_MAX, asked).await.map_err(elapsed)?
 }
 
-fn early_end(place: &Place) -> Error {
-    let log = fs::read_to_string(place.log()).unwrap_or_default();
+fn early_end(directories: &Directories) -> Error {
+    let log = fs::read_to_string(directories.log()).unwrap_or_default();
     let last = log.lines().next_back().unwrap_or("it wrote no log").to_owned();
-    Error::Start { reason: format!("it ended at once, see {}: {last}", place.log().display()) }
+    Error::Start {
+        reason: format!("it ended at once, see {}: {last}", directories.log().display()),
+    }
 }
 
 /// Renders the configuration, in the form that 1.6 and 2.x both read. The plugins that are left
 /// out would ask for block devices, file systems or addresses that nothing here uses; the second
 /// group are the names of 2.x.
-fn render_config(place: &Place) -> String {
+fn render_config(directories: &Directories) -> String {
     let disabled = [
         "io.containerd.grpc.v1.cri",
         "io.containerd.internal.v1.restart",
@@ -304,10 +307,10 @@ fn render_config(place: &Place) -> String {
          [debug]\n  level = \"warn\"\n\
          \n\
          [plugins.\"io.containerd.gc.v1.scheduler\"]\n  startup_delay = \"10s\"\n",
-        root = quote(&place.root),
-        state = quote(&place.state),
+        root = quote(&directories.root),
+        state = quote(&directories.state),
         disabled = disabled.join("\n"),
-        socket = quote(&place.socket()),
+        socket = quote(&directories.socket()),
     )
 }
 

@@ -6,7 +6,7 @@
 use crate::client::{Client, QUICK, SPAWNING};
 use crate::error::Error;
 use crate::proc::{self, Process};
-use crate::process::Place;
+use crate::process::Directories;
 use containerd_client::services::v1::{
     DeleteTaskRequest, KillRequest, ListNamespacesRequest, ListTasksRequest,
 };
@@ -24,15 +24,15 @@ const KILL_MAX: Duration = Duration::from_secs(5);
 const REAP_MAX: Duration = Duration::from_secs(2);
 const RUNC_MAX: Duration = Duration::from_secs(10);
 
-/// Ends the containerd of this place with all its containers, whether or not we started it.
+/// Ends the containerd of this directories with all its containers, whether or not we started it.
 /// Images stay; the state directory is removed. A loop of [`crate::Owned::keep`] has to be ended
 /// before, or it starts a new one.
-pub async fn stop(place: &Place) -> Result<(), Error> {
-    if let Some(process) = place.running() {
-        end_tasks(place).await;
+pub async fn stop(directories: &Directories) -> Result<(), Error> {
+    if let Some(process) = directories.running() {
+        end_tasks(directories).await;
         end(process).await;
     }
-    for shim in shims(&place.socket()) {
+    for shim in shims(&directories.socket()) {
         // The container's processes are children of its shim.
         let containers = shim.children();
         for container in &containers {
@@ -45,15 +45,15 @@ pub async fn stop(place: &Place) -> Result<(), Error> {
         shim.signal(Signal::SIGKILL);
         shim.ended_within(KILL_MAX).await;
     }
-    delete_from_runc(place).await;
-    remove_shim_sockets(place);
-    unmount_below(&[&place.state, &place.root]);
-    if place.running().is_some() || !shims(&place.socket()).is_empty() {
+    delete_from_runc(directories).await;
+    remove_shim_sockets(directories);
+    unmount_below(&[&directories.state, &directories.root]);
+    if directories.running().is_some() || !shims(&directories.socket()).is_empty() {
         return Err(Error::Start { reason: "the old one does not end".to_owned() });
     }
-    match fs::remove_dir_all(&place.state) {
+    match fs::remove_dir_all(&directories.state) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file("remove", &place.state, error))
+            Err(Error::file("remove", &directories.state, error))
         }
         _ => Ok(()),
     }
@@ -68,9 +68,9 @@ async fn end(process: Process) {
 }
 
 /// Asks containerd to end its tasks: that is the way that also removes cgroups and bundles.
-async fn end_tasks(place: &Place) {
+async fn end_tasks(directories: &Directories) {
     let ended = async {
-        let client = Client::new(&place.socket(), "default")?;
+        let client = Client::new(&directories.socket(), "default")?;
         let body = ListNamespacesRequest::default();
         let answer = client.call("list containerd's namespaces", QUICK, body, |request| async {
             client.namespaces().list(request).await
@@ -133,8 +133,8 @@ pub(crate) fn shims(socket: &Path) -> Vec<Process> {
 }
 
 /// Removes what runc still knows of, with its cgroups: `runc --root DIR delete --force ID`.
-async fn delete_from_runc(place: &Place) {
-    for namespace in entries(&place.runc_root()) {
+async fn delete_from_runc(directories: &Directories) {
+    for namespace in entries(&directories.runc_root()) {
         for container in entries(&namespace) {
             let Some(id) = container.file_name() else { continue };
             let mut runc = Command::new("runc");
@@ -149,8 +149,8 @@ async fn delete_from_runc(place: &Place) {
 }
 
 /// A shim that was killed leaves its socket, which lies outside of our directories.
-fn remove_shim_sockets(place: &Place) {
-    for namespace in entries(&place.state.join("io.containerd.runtime.v2.task")) {
+fn remove_shim_sockets(directories: &Directories) {
+    for namespace in entries(&directories.state.join("io.containerd.runtime.v2.task")) {
         for bundle in entries(&namespace) {
             if let Some(socket) = shim_address(&bundle)
                 && let Some(socket) = socket.trim().strip_prefix("unix://")

@@ -45,7 +45,7 @@ async fn two_nodes_of_one_containerd_share_content_but_not_images() {
     let image = load(&one).await;
     assert_eq!(two.images().await.unwrap(), []);
     let blobs = || {
-        let folder = bench.place.root.join("io.containerd.content.v1.content/blobs/sha256");
+        let folder = bench.directories.root.join("io.containerd.content.v1.content/blobs/sha256");
         let mut names: Vec<_> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();

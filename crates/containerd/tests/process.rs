@@ -4,7 +4,7 @@
 
 mod trial;
 
-use containerd::{Owned, Patience, Place};
+use containerd::{Directories, Owned, Patience};
 use engine::{Happening, Runtime};
 use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
@@ -21,9 +21,9 @@ const OWNER: &str = "SKEP_TEST_OWNER_DIRECTORY";
 async fn owner() {
     let Ok(directory) = std::env::var(OWNER) else { return };
     let directory = PathBuf::from(directory);
-    let place =
-        Place { root: directory.join("root"), state: directory.join("state"), program: None };
-    let owned = Owned::start(place, Patience::USUAL).await.unwrap();
+    let directories =
+        Directories { root: directory.join("root"), state: directory.join("state"), program: None };
+    let owned = Owned::start(directories, Patience::USUAL).await.unwrap();
     std::fs::write(directory.join("pid"), owned.pid().to_string()).unwrap();
     std::future::pending::<()>().await;
 }
@@ -146,7 +146,7 @@ async fn stopping_also_ends_what_a_dead_containerd_left() {
     let (pid, _pipes) = bench.run(&runtime, "orphan", "sleep 1000").await;
     kill(Pid::from_raw(owned.pid()), Signal::SIGKILL).unwrap();
     assert_eq!(bench.shims(), 1);
-    containerd::stop(&bench.place).await.unwrap();
+    containerd::stop(&bench.directories).await.unwrap();
     bench.check_nothing_left();
     assert!(trial::has_ended(pid.cast_signed()), "the container still runs");
     let cgroup = format!("/sys/fs/cgroup/memory/skt-{}/orphan", std::process::id());
@@ -157,11 +157,11 @@ async fn stopping_also_ends_what_a_dead_containerd_left() {
 async fn a_containerd_that_cannot_start_says_why() {
     let Some(bench) = Bench::new() else { return };
     let long = bench.directory.path().join("x".repeat(100));
-    let place = Place { state: long, ..bench.place.clone() };
-    let error = Owned::start(place, Patience::USUAL).await.unwrap_err().to_string();
+    let directories = Directories { state: long, ..bench.directories.clone() };
+    let error = Owned::start(directories, Patience::USUAL).await.unwrap_err().to_string();
     assert!(error.contains("the path of its socket is too long"), "{error}");
     let program = Some(PathBuf::from("/no/such/containerd"));
-    let place = Place { program, ..bench.place.clone() };
-    let error = Owned::start(place, Patience::USUAL).await.unwrap_err().to_string();
+    let directories = Directories { program, ..bench.directories.clone() };
+    let error = Owned::start(directories, Patience::USUAL).await.unwrap_err().to_string();
     assert!(error.starts_with("cannot start containerd: "), "{error}");
 }

@@ -305,7 +305,7 @@ struct Disk(std::path::PathBuf);
 
 impl Disk {
     fn of(bench: &Bench, mebibytes: u64) -> Self {
-        let root = bench.place.root.clone();
+        let root = bench.directories.root.clone();
         std::fs::create_dir_all(&root).unwrap();
         let size = format!("size={mebibytes}m");
         let flags = nix::mount::MsFlags::empty();

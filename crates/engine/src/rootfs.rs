@@ -94,7 +94,7 @@ fn move_in(whole: &Path, volume: &Path) -> io::Result<()> {
             fs::rename(entry.path(), to)?;
         }
     }
-    dress(volume, &fs::metadata(whole)?)?;
+    copy_owner_and_mode(volume, &fs::metadata(whole)?)?;
     fs::remove_dir_all(whole)
 }
 
@@ -125,13 +125,13 @@ fn copy_folder(source: &Path, target: &Path, depth: usize) -> io::Result<()> {
             continue;
         }
         fs::copy(&from, &to)?;
-        dress(&to, &metadata)?;
+        copy_owner_and_mode(&to, &metadata)?;
     }
-    dress(target, &fs::metadata(source)?)
+    copy_owner_and_mode(target, &fs::metadata(source)?)
 }
 
-/// Gives owner and mode, in this order: a change of owner clears the set-id bits.
-fn dress(path: &Path, like: &fs::Metadata) -> io::Result<()> {
+/// Gives `path` the owner and mode that `like` has, in this order: a change of owner clears the set-id bits.
+fn copy_owner_and_mode(path: &Path, like: &fs::Metadata) -> io::Result<()> {
     lchown(path, Some(like.uid()), Some(like.gid()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(like.mode() & 0o7777))
 }

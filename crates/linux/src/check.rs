@@ -1,7 +1,7 @@
 //! What a machine needs, found out by doing it in a namespace that is thrown away.
 
 use crate::error::{Error, chain};
-use crate::namespace::{Place, in_thread};
+use crate::namespace::{Namespace, in_thread};
 use crate::netlink::{Bridge, Socket, Veth, Vxlan, add_bridge, add_veth, add_vxlan};
 use crate::nft::Nftables;
 use crate::render;
@@ -168,7 +168,7 @@ fn probe(work: impl FnOnce() -> Result<(), Error> + Send) -> Result<(), String> 
 }
 
 fn probe_veth() -> Result<(), Error> {
-    let here = Place::own()?;
+    let here = Namespace::own()?;
     let veth = Veth {
         name: "check0",
         mtu: 1450,

@@ -28,7 +28,7 @@ pub use check::{Need, check};
 pub use descriptors::sealed;
 pub use error::Error;
 pub use kernel::{Config, Kernel};
-pub use namespace::{Place, enter, run_in, start_in};
+pub use namespace::{Namespace, enter, run_in, start_in};
 pub use sandboxes::Namespaces;
 pub use underlay::Underlay;
 

@@ -52,12 +52,12 @@ pub(crate) enum Purpose {
 
 /// An open namespace. It lives at least as long as this.
 #[derive(Debug)]
-pub struct Place {
+pub struct Namespace {
     file: File,
     inode: u64,
 }
 
-impl Place {
+impl Namespace {
     /// Opens the namespace at `path`; `None` where there is none (no file, or an ordinary one).
     pub fn open(path: &Path) -> Result<Option<Self>, Error> {
         let failed = |source| Error::Namespace { path: path.to_owned(), source };
@@ -109,14 +109,14 @@ impl Place {
     }
 }
 
-impl AsFd for Place {
+impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
 /// Takes the thread home, also when the work panicked.
-struct Back(Place);
+struct Back(Namespace);
 
 impl Drop for Back {
     fn drop(&mut self) {
@@ -130,9 +130,9 @@ impl Drop for Back {
 
 /// Runs `work` in a thread of its own inside the namespace at `path`.
 pub fn run_in<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
-    let place = Place::require(path)?;
+    let namespace = Namespace::require(path)?;
     in_thread(move || {
-        place.enter()?;
+        namespace.enter()?;
         Ok(work())
     })
 }
@@ -140,7 +140,7 @@ pub fn run_in<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T
 /// Moves the calling thread into the namespace at `path`. Threads that it starts afterwards are
 /// there, too; so a process calls this before it starts any.
 pub fn enter(path: &Path) -> Result<(), Error> {
-    Place::require(path)?.enter()
+    Namespace::require(path)?.enter()
 }
 
 /// Makes the command's process start inside the namespace at `path`.
@@ -149,12 +149,13 @@ pub fn start_in<'a>(
     path: &Path,
 ) -> Result<&'a mut std::process::Command, Error> {
     use std::os::unix::process::CommandExt;
-    let place = Place::require(path)?;
+    let namespace = Namespace::require(path)?;
     // SAFETY: between fork and exec the closure makes one system call on a descriptor that it owns
     // and allocates nothing; an errno is turned into an `io::Error` without allocation.
     Ok(unsafe {
-        command
-            .pre_exec(move || setns(&place.file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from))
+        command.pre_exec(move || {
+            setns(&namespace.file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
+        })
     })
 }
 

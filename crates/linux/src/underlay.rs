@@ -6,7 +6,7 @@
 //! is there already is kept, whatever has gone already is fine.
 
 use crate::error::Error;
-use crate::namespace::{self, Place, Purpose};
+use crate::namespace::{self, Namespace, Purpose};
 use crate::netlink::{
     Addresses, Bridge, Link, Links, Socket, Veth, add_address, add_bridge, add_veth, delete_link,
     set_up,
@@ -51,7 +51,7 @@ impl Underlay {
             }
             socket.send_one(add_bridge(Bridge { name: BRIDGE, mac: BRIDGE_MAC, mtu: MTU }))
         })??;
-        let machine = Place::own()?;
+        let machine = Namespace::own()?;
         self.plug(&machine, &self.machine_interface(), MACHINE_PORT)?;
         give_address(&self.machine_interface(), self.net(0))
     }
@@ -64,7 +64,7 @@ impl Underlay {
         }
         let path = self.node_path(number);
         namespace::create(&path, Purpose::Node)?;
-        self.plug(&Place::require(&path)?, NODE_INTERFACE, &port(number))?;
+        self.plug(&Namespace::require(&path)?, NODE_INTERFACE, &port(number))?;
         namespace::run_in(&path, || give_address(NODE_INTERFACE, self.net(number)))??;
         Ok(path)
     }
@@ -130,8 +130,8 @@ impl Underlay {
         format!("{}0", self.name)
     }
 
-    /// Joins `place` to the switch, where that is not done yet.
-    fn plug(&self, place: &Place, interface: &str, port: &str) -> Result<(), Error> {
+    /// Joins `namespace` to the switch, where that is not done yet.
+    fn plug(&self, namespace: &Namespace, interface: &str, port: &str) -> Result<(), Error> {
         let there = namespace::run_in(&self.switch_path(), || {
             let mut socket = Socket::route()?;
             let links = Links::observe(&mut socket)?;
@@ -145,7 +145,7 @@ impl Underlay {
                 master: bridge,
                 peer: interface,
                 peer_mac: None,
-                peer_namespace: place.as_fd(),
+                peer_namespace: namespace.as_fd(),
             };
             socket.send_one(add_veth(&veth))
         });
@@ -158,7 +158,7 @@ impl Underlay {
         port: &str,
         work: impl FnOnce(&mut Socket, &Link) -> Result<(), Error> + Send,
     ) -> Result<(), Error> {
-        if Place::open(&self.switch_path())?.is_none() {
+        if Namespace::open(&self.switch_path())?.is_none() {
             return Ok(());
         }
         namespace::run_in(&self.switch_path(), || {

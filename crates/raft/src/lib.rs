@@ -21,10 +21,10 @@ mod decide;
 mod disk;
 #[cfg(test)]
 mod formats;
+mod free_space;
 mod log;
 mod machine;
 mod network;
-mod room;
 mod sequencer;
 mod sizes;
 

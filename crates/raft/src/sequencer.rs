@@ -5,10 +5,10 @@ use crate::clock::{Clock, time_of_day};
 use crate::consensus::{Consensus, Member, Record};
 use crate::decide::{Decide, Decided, Decisions};
 use crate::disk::{Disk, Found, bytes};
+use crate::free_space::{FreeSpace, RESERVE_BYTES, free_bytes};
 use crate::log::Log;
 use crate::machine::{Machine, encode_state};
 use crate::network::Alone;
-use crate::room::{RESERVE_BYTES, Room, free_bytes};
 use crate::sizes::Sizes;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -168,7 +168,7 @@ pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftEr
         views,
         metrics,
         queue,
-        room: Room {
+        free_space: FreeSpace {
             directory: config.directory,
             reserve: config.reserve_bytes,
             free: config.free_bytes,
@@ -233,7 +233,7 @@ struct Writer {
     views: watch::Receiver<View>,
     metrics: Metrics,
     queue: mpsc::Receiver<Request>,
-    room: Room,
+    free_space: FreeSpace,
     sizes: Arc<Sizes>,
     /// What was written when a snapshot was asked for last.
     asked: u64,
@@ -304,7 +304,7 @@ impl Writer {
     /// the state was measured may have replaced what was there before: nobody is refused for it
     /// until that has been looked at.
     async fn has_room(&self) -> Result<Result<(), Fault>, RaftError> {
-        let checked = self.room.check();
+        let checked = self.free_space.check();
         if checked.is_ok() || self.sizes.unmeasured() == 0 {
             return Ok(checked);
         }
@@ -312,7 +312,7 @@ impl Writer {
         let encoded = tokio::task::spawn_blocking(move || encode_state(&view)).await;
         let state = encoded.map_err(stopped)?.map_err(stopped)?;
         self.sizes.measure(bytes(&state), written);
-        Ok(self.room.check())
+        Ok(self.free_space.check())
     }
 
     /// Puts a batch into the log. No other batch is decided before it is known how this one went.

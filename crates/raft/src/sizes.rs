@@ -58,7 +58,7 @@ impl Sizes {
         since >= WORTH_BYTES.max(self.state.load(Ordering::Relaxed))
     }
 
-    /// Room that the next snapshot may take: it is at most as large as the state was and what came
+    /// Free space that the next snapshot may take: it is at most as large as the state was and what came
     /// since, it lies beside the last one until it is whole, and the file grows in large steps.
     pub(crate) fn next_snapshot(&self) -> u64 {
         let since = self.unmeasured().saturating_sub(SMALL_BYTES);

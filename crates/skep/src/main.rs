@@ -1,7 +1,7 @@
 //! `skep`: the one binary. The daemon of a node, docker's verbs for machines without a docker CLI,
 //! and a lab of several nodes on one machine.
 //!
-//! It wires the rooms together and decides nothing itself. Start with `daemon`, which knows every
+//! It wires the crates together and decides nothing itself. Start with `daemon`, which knows every
 //! implementation of every port; `cli` speaks the Engine API like any other client.
 
 mod cgroup;

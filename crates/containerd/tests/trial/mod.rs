@@ -8,7 +8,7 @@
 #![allow(unreachable_pub, reason = "a module of test files")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
-use containerd::{Config, Containerd, Owned, Patience, Place};
+use containerd::{Config, Containerd, Directories, Owned, Patience};
 use engine::{Happening, Runtime, State, Stdio};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -41,25 +41,25 @@ pub fn program_exists(name: &str) -> bool {
 
 /// A containerd for a test. Dropping it ends everything.
 pub struct Bench {
-    pub place: Place,
+    pub directories: Directories,
     pub patience: Patience,
     pub directory: tempfile::TempDir,
 }
 
 impl Bench {
-    /// A place for a containerd. `None`: the test cannot run here.
+    /// A directories for a containerd. `None`: the test cannot run here.
     pub fn new() -> Option<Self> {
         if !ready() {
             return None;
         }
         let prefix = format!("skt-{}-", std::process::id());
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
-        let place = Place {
+        let directories = Directories {
             root: directory.path().join("root"),
             state: directory.path().join("state"),
             program: None,
         };
-        Some(Self { place, patience: Patience::USUAL, directory })
+        Some(Self { directories, patience: Patience::USUAL, directory })
     }
 
     /// A containerd that runs. `None`: the test cannot run here.
@@ -70,7 +70,7 @@ impl Bench {
     }
 
     pub async fn start(&self) -> Owned {
-        Owned::start(self.place.clone(), self.patience).await.unwrap()
+        Owned::start(self.directories.clone(), self.patience).await.unwrap()
     }
 
     pub async fn connect(&self, namespace: &str) -> Containerd {
@@ -83,11 +83,11 @@ impl Bench {
         mirrors: Vec<containerd::Mirror>,
     ) -> Containerd {
         let config = Config {
-            socket: self.place.socket(),
+            socket: self.directories.socket(),
             namespace: namespace.to_owned(),
             data: self.directory.path().join("spool"),
             oci_runtime: None,
-            runc_root: Some(self.place.runc_root()),
+            runc_root: Some(self.directories.runc_root()),
             mirrors,
             patience: self.patience,
         };
@@ -113,13 +113,13 @@ impl Bench {
         let left: Vec<&str> = mounts.lines().filter(|line| line.contains(here)).collect();
         assert!(left.is_empty(), "mounts are left: {left:?}");
         assert_eq!(self.shims(), 0, "shims are left");
-        let runc = fs::read_dir(self.place.runc_root()).into_iter().flatten().flatten();
+        let runc = fs::read_dir(self.directories.runc_root()).into_iter().flatten().flatten();
         let containers = runc.flat_map(|namespace| fs::read_dir(namespace.path()).unwrap());
         assert_eq!(containers.count(), 0, "runc has containers left");
     }
 
     pub fn shims(&self) -> usize {
-        let socket = self.place.socket();
+        let socket = self.directories.socket();
         let lines = fs::read_dir("/proc").unwrap().flatten();
         let lines = lines.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
         let ours = |line: &Vec<u8>| {
@@ -132,11 +132,11 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        let place = self.place.clone();
+        let directories = self.directories.clone();
         // The test's own runtime is busy with us.
         let ended = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(containerd::stop(&place))
+            runtime.unwrap().block_on(containerd::stop(&directories))
         });
         let outcome = ended.join();
         // runc removes the cgroups of containers, but not the one above them.

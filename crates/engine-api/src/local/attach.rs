@@ -31,7 +31,7 @@ where
     } else {
         "application/vnd.docker.multiplexed-stream"
     };
-    let start = start.map(move |started| started.unwrap_or_else(|fault| epitaph(tty, &fault)));
+    let start = start.map(move |started| started.unwrap_or_else(|fault| not_started(tty, &fault)));
     let wants_upgrade = request.headers().contains_key(UPGRADE);
     let upgrade = hyper::upgrade::on(&mut request);
     if !wants_upgrade {
@@ -57,7 +57,7 @@ where
 }
 
 /// Streams of a process that could not be started: the reason, and the end.
-fn epitaph(tty: bool, fault: &Fault) -> Attached {
+fn not_started(tty: bool, fault: &Fault) -> Attached {
     let (sink, output) = mpsc::channel(1);
     let bytes = Bytes::from(format!("{}\r\n", fault.message));
     let _sent = sink.try_send(Chunk { stderr: false, bytes });

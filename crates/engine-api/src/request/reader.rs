@@ -41,8 +41,8 @@ pub(crate) fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<Read<T
 /// Reads a document that is parsed already.
 pub(crate) fn from_tree<T: DeserializeOwned>(tree: &Json) -> Result<Read<T>, Fault> {
     let warnings = RefCell::new(Vec::new());
-    let place = Place { owner: "", path: String::new(), warnings: &warnings };
-    let value = T::deserialize(Reader { given: vec![tree], place }).map_err(|error| error.0)?;
+    let location = Location { owner: "", path: String::new(), warnings: &warnings };
+    let value = T::deserialize(Reader { given: vec![tree], location }).map_err(|error| error.0)?;
     Ok(Read { value, warnings: warnings.into_inner() })
 }
 
@@ -66,7 +66,7 @@ impl serde::de::Error for Wrong {
 
 /// Where in the request the reader is.
 #[derive(Clone)]
-struct Place<'a> {
+struct Location<'a> {
     /// Docker's name of the object whose field this is.
     owner: &'static str,
     /// From the body's root, joined by dots, without indices: Go's form.
@@ -74,7 +74,7 @@ struct Place<'a> {
     warnings: &'a RefCell<Vec<String>>,
 }
 
-impl Place<'_> {
+impl Location<'_> {
     fn field(&self, owner: &'static str, name: &str) -> Self {
         let path =
             if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
@@ -85,7 +85,7 @@ impl Place<'_> {
 /// Everything that a request gives for one field, in its order.
 struct Reader<'a> {
     given: Vec<&'a Json>,
-    place: Place<'a>,
+    location: Location<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -103,11 +103,11 @@ impl<'a> Reader<'a> {
     }
 
     fn mismatch(&self, found: &Json, wanted: &str) -> Wrong {
-        let place = &self.place;
-        let into = if place.path.is_empty() {
+        let location = &self.location;
+        let into = if location.path.is_empty() {
             "Go value".to_owned()
         } else {
-            format!("Go struct field {}.{}", place.owner, place.path)
+            format!("Go struct field {}.{}", location.owner, location.path)
         };
         Wrong::custom(format!(
             "json: cannot unmarshal {} into {into} of type {wanted}",
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
     }
 
     fn item(&self, value: &'a Json) -> Self {
-        Self { given: vec![value], place: self.place.clone() }
+        Self { given: vec![value], location: self.location.clone() }
     }
 
     /// The pairs of all objects that are given, in order.
@@ -137,12 +137,12 @@ impl<'a> Reader<'a> {
         if row.passes(value) {
             return Ok(());
         }
-        let (path, value) = first_set(&self.place.field(owner, row.field).path, value);
+        let (path, value) = first_set(&self.location.field(owner, row.field).path, value);
         match row.class {
             Class::Refused(advice) => Err(Wrong(table::refusal(&path, &value, advice))),
             Class::NoEffect(_) if row.quiet => Ok(()),
             Class::NoEffect(reason) => {
-                self.place.warnings.borrow_mut().push(format!("{path} has no effect: {reason}"));
+                self.location.warnings.borrow_mut().push(format!("{path} has no effect: {reason}"));
                 Ok(())
             }
         }
@@ -300,8 +300,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             if let Some((_, reader)) = entries.iter_mut().find(|(earlier, _)| earlier == field) {
                 reader.given.push(value);
             } else {
-                let place = self.place.field(name, field);
-                entries.push((field, Reader { given: vec![value], place }));
+                let location = self.location.field(name, field);
+                entries.push((field, Reader { given: vec![value], location }));
             }
         }
         // What is null alone was not given.

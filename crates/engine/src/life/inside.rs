@@ -28,7 +28,7 @@ impl Engine {
     }
 
     /// Undoes what an engine left that died while it looked.
-    pub(super) async fn look_away(&self) -> Result<(), Fault> {
+    pub(super) async fn unmount_leftovers(&self) -> Result<(), Fault> {
         let folder = self.mounts_folder();
         let entries = blocking(move || {
             record::private_folder(&folder).map_err(cannot("make a folder for mounts"))?;

@@ -35,7 +35,7 @@ impl Engine {
             }
         }
         let states = self.states().await?;
-        self.look_away().await?;
+        self.unmount_leftovers().await?;
         self.remove_strangers(&states).await;
         let sandboxes = self.inner.dataplane.sandboxes().await.unwrap_or_default();
         for container in self.containers() {

@@ -41,14 +41,14 @@ impl Wanted {
 
 /// What the mesh stands on, and who hears of our own changes.
 #[derive(Clone, Copy)]
-pub(super) struct Ground<'a> {
+pub(super) struct Context<'a> {
     pub(super) config: &'a Config,
     pub(super) nftables: &'a Nftables,
     pub(super) ears: &'a Ears,
 }
 
 /// The mesh as it is there.
-pub(super) struct Mesh {
+pub(super) struct AppliedMesh {
     is: Wanted,
     /// The index of the tunnel, where there is a mesh.
     tunnel: Option<u32>,
@@ -69,21 +69,21 @@ pub(super) fn steering(config: &Config) -> Steering<'_> {
     }
 }
 
-impl Mesh {
-    /// Makes the mesh be as wanted. Without `repair`, what is held is believed.
-    pub(super) fn hold(
-        ground: Ground<'_>,
+impl AppliedMesh {
+    /// Makes the mesh be as wanted. Without `repair`, what was applied is believed.
+    pub(super) fn apply(
+        context: Context<'_>,
         wanted: Wanted,
-        held: Option<Self>,
+        applied: Option<Self>,
         repair: bool,
     ) -> Result<Self, Error> {
-        let held = held.filter(|held| !repair || held.tunnel_is_there());
-        match held {
-            Some(mut held) if held.same_frame(&wanted.rules) => {
-                held.change(ground.config, wanted, repair)?;
-                Ok(held)
+        let applied = applied.filter(|applied| !repair || applied.tunnel_is_there());
+        match applied {
+            Some(mut applied) if applied.same_frame(&wanted.rules) => {
+                applied.change(context.config, wanted, repair)?;
+                Ok(applied)
             }
-            Some(_) | None => Self::build(ground, wanted),
+            Some(_) | None => Self::build(context, wanted),
         }
     }
 
@@ -136,12 +136,12 @@ impl Mesh {
             };
             socket.send(&difference(&seen, &wanted.rules, tunnel))?;
         }
-        let held = tables(config, &self.is);
+        let applied = tables(config, &self.is);
         let mesh = tables(config, &wanted);
         let changed = if !self.table.known() || repair && !self.table.untouched()? {
             Some(render::whole(&mesh))
         } else {
-            render::difference(&held, &mesh)
+            render::difference(&applied, &mesh)
         };
         if let Some(text) = changed {
             // A change can fail on a table that somebody else has emptied; the whole cannot.
@@ -153,8 +153,8 @@ impl Mesh {
     }
 
     /// Makes the tunnel fit, keeps one that does, and replaces the tables.
-    fn build(ground: Ground<'_>, wanted: Wanted) -> Result<Self, Error> {
-        let Ground { config, nftables, ears } = ground;
+    fn build(context: Context<'_>, wanted: Wanted) -> Result<Self, Error> {
+        let Context { config, nftables, ears } = context;
         let mut socket = Socket::route()?;
         let ends = wanted.rules.ingress.zip(wanted.rules.local);
         let tunnel = ends.map(|ends| frame(&mut socket, &wanted.rules, ends)).transpose()?;

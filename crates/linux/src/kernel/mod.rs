@@ -27,11 +27,11 @@ use discovery::{Depth, Desired, Outcome, SandboxRules, Vips};
 use flows::Alive;
 use gateway::Gateway;
 use ipnet::Ipv4Net;
-use mesh::Mesh;
-use overlay::{Overlay, same_frame};
+use mesh::AppliedMesh;
+use overlay::{AppliedOverlay, same_frame};
 use ports::Ports;
 use render::sandbox::Step;
-use sandbox::{Aim, Sandbox};
+use sandbox::{Aim, AppliedSandbox};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -139,10 +139,10 @@ struct Holder {
     nftables: Nftables,
     ears: Ears,
     gateway: Option<Gateway>,
-    overlays: BTreeMap<NetworkId, Overlay>,
-    sandboxes: BTreeMap<String, Sandbox>,
+    overlays: BTreeMap<NetworkId, AppliedOverlay>,
+    sandboxes: BTreeMap<String, AppliedSandbox>,
     ports: Ports,
-    mesh: Option<Mesh>,
+    mesh: Option<AppliedMesh>,
     /// Why a firewall of others does not let us pass, when it was last looked at.
     firewall: Option<String>,
     last: Arc<Desired>,
@@ -197,9 +197,9 @@ impl Holder {
     }
 
     fn hold_gateway(&mut self, desired: &Desired, repair: bool) -> Result<(), String> {
-        let held = self.gateway.take().filter(|_| !repair);
-        let mut gateway = match (held, self.resting.node.take()) {
-            (Some(held), _) => held,
+        let applied = self.gateway.take().filter(|_| !repair);
+        let mut gateway = match (applied, self.resting.node.take()) {
+            (Some(applied), _) => applied,
             (None, Some(reason)) => return Err(reason),
             (None, None) => Gateway::hold(&self.config).map_err(|error| chain(&error))?,
         };
@@ -216,7 +216,7 @@ impl Holder {
         outcome: &mut Outcome,
     ) -> BTreeSet<&'d NetworkId> {
         // What goes makes room first: a VNI can be there only once.
-        let over = |id: &NetworkId, _: &mut Overlay| !desired.overlays.contains_key(id);
+        let over = |id: &NetworkId, _: &mut AppliedOverlay| !desired.overlays.contains_key(id);
         let over: Vec<NetworkId> = self.overlays.extract_if(.., over).map(|(id, _)| id).collect();
         for id in over {
             note(&mut outcome.networks, &id, overlay::dismantle(&overlay::path(&self.config, &id)));
@@ -234,13 +234,13 @@ impl Holder {
                 outcome.networks.insert(id.clone(), reason);
                 continue;
             }
-            let held = self.overlays.remove(id);
-            if held.as_ref().is_none_or(|held| !held.same_frame(wanted)) {
+            let applied = self.overlays.remove(id);
+            if applied.as_ref().is_none_or(|applied| !applied.same_frame(wanted)) {
                 remade.insert(id);
             }
             let path = overlay::path(&self.config, id);
-            match Overlay::hold(&path, wanted, held, repair) {
-                Ok(held) => drop(self.overlays.insert(id.clone(), held)),
+            match AppliedOverlay::apply(&path, wanted, applied, repair) {
+                Ok(applied) => drop(self.overlays.insert(id.clone(), applied)),
                 Err(error) => note(&mut outcome.networks, id, Err(error)),
             }
         }
@@ -255,31 +255,31 @@ impl Holder {
     ) {
         self.sandboxes.retain(|id, _| desired.sandboxes.contains_key(id));
         let Some(gateway) = &self.gateway else { return };
-        let ground = sandbox::Ground::new(&self.nftables, gateway, &self.overlays);
+        let context = sandbox::Context::new(&self.nftables, gateway, &self.overlays);
         let steps = self.steps(desired);
         let mut work = Vec::new();
         for (id, rules) in &desired.sandboxes {
-            let held = self.sandboxes.get(id);
-            let Some(step) = steps.get(&key(held, rules)) else { continue };
+            let applied = self.sandboxes.get(id);
+            let Some(step) = steps.get(&key(applied, rules)) else { continue };
             let aim = Aim { rules, step, repair: repair(rules) };
-            if !aim.repair && held.is_some_and(|held| held.is(&aim)) {
+            if !aim.repair && applied.is_some_and(|applied| applied.is(&aim)) {
                 continue;
             }
             let is_same = |_: &String| !aim.repair && self.last.sandboxes.get(id) == Some(rules);
             if let Some(reason) = self.resting.sandboxes.remove(id).filter(is_same) {
-                outcome.is_behind |= held.is_some_and(|held| !held.leads(rules));
+                outcome.is_behind |= applied.is_some_and(|applied| !applied.leads(rules));
                 outcome.sandboxes.insert(id.clone(), reason);
                 continue;
             }
             work.push((id, aim, self.sandboxes.remove(id)));
         }
-        let done = together(work, |(id, aim, held)| {
-            let is_new = held.is_none();
-            (id, aim.rules, is_new, Sandbox::hold(&ground, &aim, held))
+        let done = together(work, |(id, aim, applied)| {
+            let is_new = applied.is_none();
+            (id, aim.rules, is_new, AppliedSandbox::apply(&context, &aim, applied))
         });
-        for (id, wanted, is_new, (held, done)) in done {
-            if let Some(held) = held {
-                self.sandboxes.insert(id.clone(), held);
+        for (id, wanted, is_new, (applied, done)) in done {
+            if let Some(applied) = applied {
+                self.sandboxes.insert(id.clone(), applied);
                 if is_new {
                     self.unseen.insert(id.clone());
                 }
@@ -288,21 +288,22 @@ impl Holder {
                 let mut networks = wanted.attachments.iter().map(|to| &to.network);
                 let cause = networks.find_map(|network| outcome.networks.get(network));
                 let text = cause.cloned().unwrap_or_else(|| chain(&error));
-                outcome.is_behind |= self.sandboxes.get(id).is_some_and(|held| !held.leads(wanted));
+                outcome.is_behind |=
+                    self.sandboxes.get(id).is_some_and(|applied| !applied.leads(wanted));
                 outcome.sandboxes.insert(id.clone(), text);
             }
         }
-        ground.wait();
+        context.wait();
     }
 
     /// What leads from the VIPs that sandboxes have to those that they shall have.
     fn steps(&self, desired: &Desired) -> BTreeMap<Key, Step> {
         let mut steps = BTreeMap::new();
         for (id, rules) in &desired.sandboxes {
-            let held = self.sandboxes.get(id);
+            let applied = self.sandboxes.get(id);
             let none = Vips::new();
-            let old = held.map_or(&none, |held| held.vips());
-            let step = steps.entry(key(held, rules));
+            let old = applied.map_or(&none, |applied| applied.vips());
+            let step = steps.entry(key(applied, rules));
             step.or_insert_with(|| Step::between(old, &rules.vips));
         }
         steps
@@ -315,25 +316,25 @@ impl Holder {
         rules.ports.retain(|key, _| !self.ports.refused.contains_key(key));
         rules.host_ports.retain(|key, _| !self.ports.refused.contains_key(key));
         let wanted = mesh::Wanted { rules, around: mesh::around(desired) };
-        let held = self.mesh.take();
+        let applied = self.mesh.take();
         // Without the bridge there is nothing to lead to; its failure is told.
         if self.gateway.is_none() {
             return;
         }
-        let ground =
-            mesh::Ground { config: &self.config, nftables: &self.nftables, ears: &self.ears };
+        let context =
+            mesh::Context { config: &self.config, nftables: &self.nftables, ears: &self.ears };
         let reason = self.resting.mesh.take().filter(|_| {
-            let is_less = held.as_ref().is_none_or(|held| !held.same_frame(&wanted.rules));
+            let is_less = applied.as_ref().is_none_or(|applied| !applied.same_frame(&wanted.rules));
             is_less && mesh::same_frame(&self.last.mesh, &desired.mesh)
         });
         // Without its tunnel, ports in host mode and the way out remain.
         let mesh = if reason.is_some() {
             outcome.mesh = reason;
-            Mesh::hold(ground, wanted.without_tunnel(), held, repair)
+            AppliedMesh::apply(context, wanted.without_tunnel(), applied, repair)
         } else {
-            Mesh::hold(ground, wanted.clone(), held, repair).or_else(|error| {
+            AppliedMesh::apply(context, wanted.clone(), applied, repair).or_else(|error| {
                 outcome.mesh = Some(chain(&error));
-                Mesh::hold(ground, wanted.without_tunnel(), None, repair)
+                AppliedMesh::apply(context, wanted.without_tunnel(), None, repair)
             })
         };
         match mesh {
@@ -363,7 +364,7 @@ impl Holder {
     }
 
     fn has_unseen(&self) -> bool {
-        !self.unseen.is_empty() || self.mesh.as_ref().is_some_and(Mesh::is_unseen)
+        !self.unseen.is_empty() || self.mesh.as_ref().is_some_and(AppliedMesh::is_unseen)
     }
 
     /// Looks at the tracked connections of one container, or of the node.
@@ -416,8 +417,8 @@ impl Holder {
 /// Two tables of VIPs, by where they are. Both live until the application is over.
 type Key = (Option<*const Vips>, *const Vips);
 
-fn key(held: Option<&Sandbox>, wanted: &SandboxRules) -> Key {
-    (held.map(|held| Arc::as_ptr(held.vips())), Arc::as_ptr(&wanted.vips))
+fn key(applied: Option<&AppliedSandbox>, wanted: &SandboxRules) -> Key {
+    (applied.map(|applied| Arc::as_ptr(applied.vips())), Arc::as_ptr(&wanted.vips))
 }
 
 fn note<K: Clone + Ord>(failed: &mut BTreeMap<K, String>, what: &K, outcome: Result<(), Error>) {

@@ -3,7 +3,7 @@
 
 use super::{Config, mtu, tunnel};
 use crate::error::Error;
-use crate::namespace::{self, Place, Purpose};
+use crate::namespace::{self, Namespace, Purpose};
 use crate::netlink::{
     Addresses, Bridge, ContainerPort, LinkKind, Links, Mac, Message, Neighbours, Socket, Vxlan,
     add_address, add_bridge, add_flood, add_forward, add_neighbour, add_station, delete_address,
@@ -24,8 +24,8 @@ const TUNNEL: &str = "vx0";
 
 /// An overlay as it is there.
 #[derive(Debug)]
-pub(super) struct Overlay {
-    place: Place,
+pub(super) struct AppliedOverlay {
+    namespace: Namespace,
     wanted: Wanted,
     bridge: u32,
     tunnel: u32,
@@ -54,23 +54,23 @@ pub(super) fn guard(index: u32, mac: Mac) -> [Message; 2] {
     [set_container_port(index, ContainerPort::Open), add_station(index, mac)]
 }
 
-impl Overlay {
-    /// Makes the overlay be as wanted. Without `observe`, what is held is believed.
-    pub(super) fn hold(
+impl AppliedOverlay {
+    /// Makes the overlay be as wanted. Without `observe`, what was applied is believed.
+    pub(super) fn apply(
         path: &Path,
         wanted: &Wanted,
-        held: Option<Self>,
+        applied: Option<Self>,
         observe: bool,
     ) -> Result<Self, Error> {
-        match held {
-            Some(held) if !observe && held.same_frame(wanted) => held.change(wanted),
+        match applied {
+            Some(applied) if !observe && applied.same_frame(wanted) => applied.change(wanted),
             Some(_) | None => Self::build(path, wanted),
         }
     }
 
     /// The overlay's namespace, for the near ends of containers' interfaces.
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn namespace(&self) -> &Namespace {
+        &self.namespace
     }
 
     pub(super) fn bridge(&self) -> u32 {
@@ -91,7 +91,7 @@ impl Overlay {
     fn change(mut self, wanted: &Wanted) -> Result<Self, Error> {
         if self.wanted != *wanted {
             let messages = difference(&expected(&self.wanted), wanted, (self.bridge, self.tunnel));
-            self.place.visit(|| Socket::route()?.send(&messages))?;
+            self.namespace.visit(|| Socket::route()?.send(&messages))?;
             self.wanted = wanted.clone();
         }
         Ok(self)
@@ -100,20 +100,20 @@ impl Overlay {
     /// Changes what differs from what is there.
     fn build(path: &Path, wanted: &Wanted) -> Result<Self, Error> {
         namespace::create(path, Purpose::Switch)?;
-        let place = Place::require(path)?;
+        let namespace = Namespace::require(path)?;
         let mtu = mtu::of_overlay(&mut Socket::route()?, wanted.local, wanted.mtu)?;
-        let fits = place.visit(|| frame(wanted, mtu))?;
+        let fits = namespace.visit(|| frame(wanted, mtu))?;
         if !fits {
-            make_tunnel(&place, wanted, mtu)?;
+            make_tunnel(&namespace, wanted, mtu)?;
         }
-        let (bridge, tunnel) = place.visit(|| {
+        let (bridge, tunnel) = namespace.visit(|| {
             let mut socket = Socket::route()?;
             let (bridge, tunnel) = connect(&mut socket, mtu)?;
             let seen = Neighbours::observe(&mut socket, bridge, tunnel)?;
             socket.send(&difference(&seen, wanted, (bridge, tunnel)))?;
             Ok((bridge, tunnel))
         })?;
-        Ok(Self { place, wanted: wanted.clone(), bridge, tunnel, mtu })
+        Ok(Self { namespace, wanted: wanted.clone(), bridge, tunnel, mtu })
     }
 }
 
@@ -165,7 +165,7 @@ fn address(socket: &mut Socket, bridge: u32, wanted: &Wanted) -> Result<Vec<Mess
 }
 
 /// Makes the tunnel in the node's namespace, where its UDP socket stays, and moves it.
-fn make_tunnel(place: &Place, wanted: &Wanted, mtu: u32) -> Result<(), Error> {
+fn make_tunnel(namespace: &Namespace, wanted: &Wanted, mtu: u32) -> Result<(), Error> {
     let mut socket = Socket::route()?;
     let vxlan = Vxlan {
         name: &format!("skep{}", wanted.vni),
@@ -176,7 +176,7 @@ fn make_tunnel(place: &Place, wanted: &Wanted, mtu: u32) -> Result<(), Error> {
         mtu,
     };
     let index = tunnel::make(&mut socket, &vxlan)?;
-    let moved = socket.send_one(move_link(index, place.as_fd(), TUNNEL));
+    let moved = socket.send_one(move_link(index, namespace.as_fd(), TUNNEL));
     if moved.is_err() {
         socket.send_one(delete_link(index))?;
     }
@@ -266,8 +266,8 @@ fn difference(seen: &Neighbours, wanted: &Wanted, (bridge, tunnel): (u32, u32)) 
 /// Removes an overlay. First the tunnel, which frees its VNI at once; the namespace itself ends
 /// some time later.
 pub(super) fn dismantle(path: &Path) -> Result<(), Error> {
-    if let Some(place) = Place::open(path)? {
-        place.visit(|| {
+    if let Some(namespace) = Namespace::open(path)? {
+        namespace.visit(|| {
             let mut socket = Socket::route()?;
             let links = Links::observe(&mut socket)?;
             links.named(TUNNEL).map_or(Ok(()), |link| socket.send_one(delete_link(link.index)))

@@ -21,7 +21,7 @@ const UNCONNECTED: &str = "07";
 pub(super) struct Ports {
     /// `None`: nobody listens there, but it cannot be bound yet, since a connection of former times
     /// has it.
-    held: BTreeMap<Key, Option<Socket>>,
+    sockets: BTreeMap<Key, Option<Socket>>,
     /// Those that somebody else has, and who.
     pub(super) refused: BTreeMap<Key, String>,
 }
@@ -31,22 +31,22 @@ impl Ports {
     /// be in the node's namespace.
     pub(super) fn hold(&mut self, wanted: impl Iterator<Item = Key> + Clone) {
         let wanted: std::collections::BTreeSet<Key> = wanted.collect();
-        self.held.retain(|key, _| wanted.contains(key));
+        self.sockets.retain(|key, _| wanted.contains(key));
         self.refused.retain(|key, _| wanted.contains(key));
         for key in wanted {
-            if self.held.get(&key).is_some_and(Option::is_some) {
+            if self.sockets.get(&key).is_some_and(Option::is_some) {
                 continue;
             }
             match bind(key) {
                 Ok(socket) => {
                     self.refused.remove(&key);
-                    self.held.insert(key, Some(socket));
+                    self.sockets.insert(key, Some(socket));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => self.miss(key),
                 // Without descriptors, say. The port is published all the same.
                 Err(error) => {
                     tracing::warn!(port = text(key), %error, "cannot keep the port from others");
-                    self.held.insert(key, None);
+                    self.sockets.insert(key, None);
                 }
             }
         }
@@ -55,10 +55,10 @@ impl Ports {
     fn miss(&mut self, key: Key) {
         let Some(inode) = listener(key) else {
             self.refused.remove(&key);
-            self.held.insert(key, None);
+            self.sockets.insert(key, None);
             return;
         };
-        self.held.remove(&key);
+        self.sockets.remove(&key);
         self.refused.entry(key).or_insert_with(|| {
             let who = owner(inode).unwrap_or_else(|| "a process".to_owned());
             format!("port {} is in use on this node by {who}", text(key))

@@ -2,10 +2,10 @@
 
 use super::flows::{self, Alive, Leavings};
 use super::gateway::{self, Gateway};
-use super::overlay::{self, Overlay};
+use super::overlay::{self, AppliedOverlay};
 use super::together::lock;
 use crate::error::Error;
-use crate::namespace::Place;
+use crate::namespace::Namespace;
 use crate::netlink::{
     Addresses, Link, LinkKind, Links, Mac, Route, Routes, Socket, TABLE_MAIN, Use, Veth,
     add_address, add_route, add_veth, comment, delete_flows, delete_link, delete_route, entries,
@@ -29,10 +29,10 @@ const GATEWAY_MTU: u32 = 1500;
 const TRIES: usize = 3;
 
 /// What sandboxes stand on.
-pub(super) struct Ground<'a> {
+pub(super) struct Context<'a> {
     nftables: &'a Nftables,
     gateway: &'a Gateway,
-    overlays: &'a BTreeMap<NetworkId, Overlay>,
+    overlays: &'a BTreeMap<NetworkId, AppliedOverlay>,
     /// Interfaces that were made just now.
     fresh: Mutex<Vec<Near>>,
     /// The near ends that were there when this began, once somebody has asked.
@@ -48,8 +48,8 @@ const PORT_CHECKS: u32 = 250;
 const PORT_PAUSE: Duration = Duration::from_millis(2);
 
 /// A sandbox as it is there.
-pub(super) struct Sandbox {
-    place: Place,
+pub(super) struct AppliedSandbox {
+    namespace: Namespace,
     rules: SandboxRules,
     table: Rules,
     /// All interfaces, addresses and routes are there.
@@ -63,7 +63,7 @@ pub(super) struct Aim<'a> {
     pub(super) rules: &'a SandboxRules,
     /// From the VIPs that it has.
     pub(super) step: &'a render::Step,
-    /// Look at everything: what is held is not believed.
+    /// Look at everything: what was applied is not believed.
     pub(super) repair: bool,
 }
 
@@ -76,49 +76,52 @@ struct Interface<'a> {
     network: Option<&'a NetworkId>,
 }
 
-impl Sandbox {
+impl AppliedSandbox {
     /// Makes a sandbox be as wanted; there is none if its namespace has gone. What fails keeps nothing
     /// else from being made.
-    pub(super) fn hold(
-        ground: &Ground<'_>,
+    pub(super) fn apply(
+        context: &Context<'_>,
         aim: &Aim<'_>,
-        held: Option<Self>,
+        applied: Option<Self>,
     ) -> (Option<Self>, Result<(), Error>) {
         let Aim { rules: wanted, repair, .. } = *aim;
-        let place = match Place::open(Path::new(&wanted.netns)) {
-            Ok(Some(place)) => place,
+        let namespace = match Namespace::open(Path::new(&wanted.netns)) {
+            Ok(Some(namespace)) => namespace,
             Ok(None) => return (None, Ok(())),
-            Err(error) => return (held, Err(error)),
+            Err(error) => return (applied, Err(error)),
         };
         // Another namespace at the same path knows nothing of what was done in the former.
-        let held = held.filter(|held| held.place.inode() == place.inode());
-        let same = |held: &Self| held.wired && !repair && same_wires(&held.rules, wanted);
-        let wired =
-            if held.as_ref().is_some_and(same) { Ok(()) } else { wire(ground, &place, wanted) };
-        let balanced = match held {
-            Some(mut held) => {
-                let balanced = held.balance(aim);
-                (Some(held), balanced)
-            }
-            None => Self::begin(ground, place, aim),
+        let applied = applied.filter(|applied| applied.namespace.inode() == namespace.inode());
+        let same = |applied: &Self| applied.wired && !repair && same_wires(&applied.rules, wanted);
+        let wired = if applied.as_ref().is_some_and(same) {
+            Ok(())
+        } else {
+            wire(context, &namespace, wanted)
         };
-        let (mut held, balanced) = balanced;
-        if let Some(held) = &mut held {
-            held.wired = wired.is_ok();
+        let balanced = match applied {
+            Some(mut applied) => {
+                let balanced = applied.balance(aim);
+                (Some(applied), balanced)
+            }
+            None => Self::begin(context, namespace, aim),
+        };
+        let (mut applied, balanced) = balanced;
+        if let Some(applied) = &mut applied {
+            applied.wired = wired.is_ok();
             // Also what is not there yet is what is wanted now.
-            held.rules.attachments.clone_from(&wanted.attachments);
-            held.rules.gateway_address = wanted.gateway_address;
-            held.rules.default_route = wanted.default_route;
+            applied.rules.attachments.clone_from(&wanted.attachments);
+            applied.rules.gateway_address = wanted.gateway_address;
+            applied.rules.default_route = wanted.default_route;
         }
-        (held, wired.and(balanced))
+        (applied, wired.and(balanced))
     }
 
     fn begin(
-        ground: &Ground<'_>,
-        place: Place,
+        context: &Context<'_>,
+        namespace: Namespace,
         aim: &Aim<'_>,
     ) -> (Option<Self>, Result<(), Error>) {
-        let table = place.visit(|| ground.nftables.open()).and_then(|mut table| {
+        let table = namespace.visit(|| context.nftables.open()).and_then(|mut table| {
             if !is_stamped(&mut table, aim)? {
                 renew(&mut table, aim)?;
             }
@@ -128,7 +131,7 @@ impl Sandbox {
         match table {
             Ok(table) => {
                 let rules = aim.rules.clone();
-                (Some(Self { place, rules, table, wired: false, leavings }), Ok(()))
+                (Some(Self { namespace, rules, table, wired: false, leavings }), Ok(()))
             }
             Err(error) => (None, Err(error)),
         }
@@ -254,32 +257,32 @@ fn interfaces<'a>(gateway: &Gateway, wanted: &'a SandboxRules) -> Vec<Interface<
 }
 
 /// Makes interfaces, addresses and routes be there. One that cannot be made keeps no other away.
-fn wire(ground: &Ground<'_>, place: &Place, wanted: &SandboxRules) -> Result<(), Error> {
-    let interfaces = interfaces(ground.gateway, wanted);
-    let links = place.visit(|| remove_others(&interfaces))?;
+fn wire(context: &Context<'_>, namespace: &Namespace, wanted: &SandboxRules) -> Result<(), Error> {
+    let interfaces = interfaces(context.gateway, wanted);
+    let links = namespace.visit(|| remove_others(&interfaces))?;
     let mut outcome = Ok(());
     for interface in &interfaces {
-        let done = connect(ground, place, interface, links.named(&interface.name));
+        let done = connect(context, namespace, interface, links.named(&interface.name));
         outcome = outcome.and(done);
     }
-    outcome.and(place.visit(|| address(ground, &interfaces, wanted.default_route)))
+    outcome.and(namespace.visit(|| address(context, &interfaces, wanted.default_route)))
 }
 
 /// Makes an interface, or keeps the one that is there.
 fn connect(
-    ground: &Ground<'_>,
-    place: &Place,
+    context: &Context<'_>,
+    namespace: &Namespace,
     interface: &Interface<'_>,
     far: Option<&Link>,
 ) -> Result<(), Error> {
-    if far.is_some() && near_is_there(ground, interface)? {
+    if far.is_some() && near_is_there(context, interface)? {
         return Ok(());
     }
     // Its other end is in a namespace that is no more ours and about to end, and it with it.
     if let Some(link) = far {
-        place.visit(|| Socket::route()?.send_one(delete_link(link.index)))?;
+        namespace.visit(|| Socket::route()?.send_one(delete_link(link.index)))?;
     }
-    plug(ground, place, interface)
+    plug(context, namespace, interface)
 }
 
 /// Removes interfaces that we made for something else, and says what is left.
@@ -302,31 +305,35 @@ fn fits(link: &Link, wanted: &Interface<'_>) -> bool {
 }
 
 /// Makes an interface with its near end on the overlay's or the gateway's bridge.
-fn plug(ground: &Ground<'_>, place: &Place, interface: &Interface<'_>) -> Result<(), Error> {
+fn plug(
+    context: &Context<'_>,
+    namespace: &Namespace,
+    interface: &Interface<'_>,
+) -> Result<(), Error> {
     let name = near_name(interface);
     if let Some(network) = interface.network {
-        let Some(overlay) = ground.overlays.get(network) else {
+        let Some(overlay) = context.overlays.get(network) else {
             let doing = format!("attach a container to network {network}, which is not here");
             return Err(Error::system(&doing, std::io::ErrorKind::NotFound.into()));
         };
         let port = (name.as_str(), overlay.mtu(), overlay.bridge());
-        overlay.place().visit(|| {
-            let index = pair(place, interface, port)?;
+        overlay.namespace().visit(|| {
+            let index = pair(namespace, interface, port)?;
             Socket::route()?.send(&overlay::guard(index, interface.mac))
         })?;
     } else {
-        let index = pair(place, interface, (&name, GATEWAY_MTU, ground.gateway.index))?;
-        Socket::route()?.send(&gateway::guard(index, interface.mac, ground.gateway.ports))?;
+        let index = pair(namespace, interface, (&name, GATEWAY_MTU, context.gateway.index))?;
+        Socket::route()?.send(&gateway::guard(index, interface.mac, context.gateway.ports))?;
     }
-    lock(&ground.fresh).push((interface.network.cloned(), name));
+    lock(&context.fresh).push((interface.network.cloned(), name));
     Ok(())
 }
 
-impl<'a> Ground<'a> {
+impl<'a> Context<'a> {
     pub(super) fn new(
         nftables: &'a Nftables,
         gateway: &'a Gateway,
-        overlays: &'a BTreeMap<NetworkId, Overlay>,
+        overlays: &'a BTreeMap<NetworkId, AppliedOverlay>,
     ) -> Self {
         let (fresh, seen) = (Mutex::default(), Mutex::default());
         Self { nftables, gateway, overlays, fresh, seen }
@@ -357,7 +364,7 @@ impl<'a> Ground<'a> {
     ) -> Result<T, Error> {
         let Some(network) = network else { return ask(&mut Socket::route()?) };
         match self.overlays.get(network) {
-            Some(overlay) => overlay.place().visit(|| ask(&mut Socket::route()?)),
+            Some(overlay) => overlay.namespace().visit(|| ask(&mut Socket::route()?)),
             // The overlay is not here.
             None => Ok(T::default()),
         }
@@ -365,11 +372,11 @@ impl<'a> Ground<'a> {
 }
 
 /// Says whether the near end of an interface is where it would be made now.
-fn near_is_there(ground: &Ground<'_>, interface: &Interface<'_>) -> Result<bool, Error> {
-    let mut seen = lock(&ground.seen);
+fn near_is_there(context: &Context<'_>, interface: &Interface<'_>) -> Result<bool, Error> {
+    let mut seen = lock(&context.seen);
     let network = interface.network.cloned();
     if !seen.contains_key(&network) {
-        let links = ground.at(interface.network, Links::observe)?;
+        let links = context.at(interface.network, Links::observe)?;
         let names = links.0.into_iter().map(|link| link.name).collect();
         seen.insert(network.clone(), names);
     }
@@ -387,7 +394,7 @@ fn near_name(interface: &Interface<'_>) -> String {
 
 /// Makes the pair and returns the index of its near end.
 fn pair(
-    place: &Place,
+    namespace: &Namespace,
     interface: &Interface<'_>,
     (name, mtu, master): (&str, u32, u32),
 ) -> Result<u32, Error> {
@@ -397,7 +404,7 @@ fn pair(
         master: Some(master),
         peer: &interface.name,
         peer_mac: Some(interface.mac),
-        peer_namespace: place.as_fd(),
+        peer_namespace: namespace.as_fd(),
     };
     let mut socket = Socket::route()?;
     if let Err(error) = socket.send_one(add_veth(&veth)) {
@@ -415,7 +422,7 @@ fn pair(
 
 /// Gives interfaces their addresses, and sets the routes; in the container's namespace.
 fn address(
-    ground: &Ground<'_>,
+    context: &Context<'_>,
     interfaces: &[Interface<'_>],
     default_route: bool,
 ) -> Result<(), Error> {
@@ -427,8 +434,8 @@ fn address(
     for interface in interfaces {
         let Some(link) = links.named(&interface.name) else { continue };
         let index = link.index;
-        let overlay = interface.network.and_then(|network| ground.overlays.get(network));
-        if let Some(mtu) = overlay.map(Overlay::mtu).filter(|mtu| *mtu != link.mtu) {
+        let overlay = interface.network.and_then(|network| context.overlays.get(network));
+        if let Some(mtu) = overlay.map(AppliedOverlay::mtu).filter(|mtu| *mtu != link.mtu) {
             messages.push(set_mtu(index, mtu));
         }
         if !link.up {
@@ -438,7 +445,7 @@ fn address(
             messages.push(add_address(index, interface.net));
         }
         if interface.network.is_none() {
-            let via = Some(ground.gateway.net.addr());
+            let via = Some(context.gateway.net.addr());
             routes.push((to(Ipv4Addr::UNSPECIFIED, 0, via, index), default_route));
         } else if routes.is_empty() {
             // Groups are on the first network; else they would leave by the default route.

@@ -1,6 +1,6 @@
 //! A node as a member of a cluster: the agent, and on the manager the cluster half.
 
-use super::Rooms;
+use super::Standalone;
 use super::facts;
 use super::state::{Files, State};
 use agent::Agent;
@@ -22,20 +22,20 @@ use types::{ClusterId, IdSource, NodeId, NodeRole, Timestamp};
 /// After the certificate could not be written.
 const SAVE_PAUSE: Duration = Duration::from_mins(1);
 
-/// The running halves of a member.
-pub(super) struct Halves {
+/// What a member runs: the agent, and on a manager the cluster half.
+pub(super) struct RunningMember {
     scope: Scope,
     pub(super) agent: Agent,
     pub(super) manager: Option<Manager>,
     pub(super) identity: Arc<Identity>,
 }
 
-/// What halves are made from.
+/// Starts this node as a member of a cluster.
 #[derive(Clone)]
-pub(super) struct Ground {
+pub(super) struct Launcher {
     pub(super) files: Files,
     pub(super) about: About,
-    pub(super) rooms: Rooms,
+    pub(super) standalone: Standalone,
     /// Cancelled when the daemon ends.
     pub(super) token: CancellationToken,
 }
@@ -49,14 +49,14 @@ impl IdSource for Random {
     }
 }
 
-impl Ground {
-    /// Makes a new cluster with this node as its manager, up to the running halves.
+impl Launcher {
+    /// Makes a new cluster with this node as its manager, until it runs.
     pub(super) async fn found(
         &self,
         init: Init,
         ((address, port), data_path_address): ((Ipv4Addr, u16), Option<Ipv4Addr>),
         listen: SocketAddr,
-    ) -> Result<(State, Halves)> {
+    ) -> Result<(State, RunningMember)> {
         // What a membership left that was never finished, or that is over.
         self.files.remove().await?;
         let (cluster, node) = (ClusterId::draw(&mut Random), NodeId::draw(&mut Random));
@@ -96,14 +96,14 @@ impl Ground {
             data_path_port: init.data_path_port,
             manager: true,
         };
-        let halves = self.start(&state, identity, Some(sequencer), scope).await?;
+        let running = self.start(&state, identity, Some(sequencer), scope).await?;
         // From here on a restart comes back as this member.
         self.files.save(&state).await?;
-        Ok((state, halves))
+        Ok((state, running))
     }
 
-    /// Starts the halves of a member that was one before.
-    pub(super) async fn resume(&self, state: &State) -> Result<Halves> {
+    /// Starts a member that was one before.
+    pub(super) async fn resume(&self, state: &State) -> Result<RunningMember> {
         let identity = Identity::load(&self.files.certificates())?
             .context("the node's certificate is missing: leave the cluster and join again")?;
         let mut scope = Scope::with_token(self.token.child_token());
@@ -111,13 +111,13 @@ impl Ground {
         self.start(state, identity, sequencer, scope).await
     }
 
-    /// Starts the halves of a member that has just got its certificate.
-    pub(super) async fn begin(&self, state: &State, identity: Identity) -> Result<Halves> {
+    /// Starts a member that has just got its certificate.
+    pub(super) async fn begin(&self, state: &State, identity: Identity) -> Result<RunningMember> {
         save(&identity, &self.files.certificates()).await?;
         let scope = Scope::with_token(self.token.child_token());
-        let halves = self.start(state, identity, None, scope).await?;
+        let running = self.start(state, identity, None, scope).await?;
         self.files.save(state).await?;
-        Ok(halves)
+        Ok(running)
     }
 
     async fn open_log(&self, scope: &mut Scope) -> Result<Sequencer> {
@@ -131,7 +131,7 @@ impl Ground {
         identity: Identity,
         sequencer: Option<Sequencer>,
         mut scope: Scope,
-    ) -> Result<Halves> {
+    ) -> Result<RunningMember> {
         let identity = Arc::new(identity);
         let keep = keep_certificate(
             Arc::clone(&identity),
@@ -145,7 +145,7 @@ impl Ground {
             address: state.vtep(),
             data_path_port: state.data_path_port,
         };
-        self.rooms.dataplane.identify(Some(member)).await?;
+        self.standalone.dataplane.identify(Some(member)).await?;
         let manager = match sequencer {
             Some(sequencer) => {
                 let config =
@@ -163,13 +163,14 @@ impl Ground {
             data_path_address: state.data_path_address,
             description: facts::description(&self.about, identity.root().to_owned()),
         };
-        let (engine, dataplane) = (self.rooms.engine.clone(), self.rooms.dataplane.clone());
+        let (engine, dataplane) =
+            (self.standalone.engine.clone(), self.standalone.dataplane.clone());
         let agent = Agent::start(config, engine, dataplane, &mut scope).await?;
-        Ok(Halves { scope, agent, manager, identity })
+        Ok(RunningMember { scope, agent, manager, identity })
     }
 }
 
-impl Halves {
+impl RunningMember {
     /// Waits until they end by themselves, which they do only on a failure.
     pub(super) async fn ended(&self) {
         self.scope.token().cancelled().await;

@@ -1,4 +1,4 @@
-//! The daemon of a node: wires the rooms together and keeps them running.
+//! The daemon of a node: wires the crates together and keeps them running.
 //!
 //! The one place that knows every implementation of every port. Stopping it, also by kill -9,
 //! leaves containers and traffic running; started again it takes them over.
@@ -53,14 +53,14 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 
 /// Starts everything that a node has.
 async fn start(options: &Options, scope: &mut Scope) -> Result<()> {
-    let doors = serve::open(options).await?;
+    let listeners = serve::open(options).await?;
     let about = facts::observe(options)?;
     tracing::info!(hostname = about.hostname, version = about.version, "skep starts");
-    let rooms = Rooms::start(options, scope).await?;
-    let engine = rooms.engine.clone();
-    let node = node::start(options.clone(), about, rooms, scope).await?;
+    let standalone = Standalone::start(options, scope).await?;
+    let engine = standalone.engine.clone();
+    let node = node::start(options.clone(), about, standalone, scope).await?;
     let api = engine_api::router(Api { engine, node: Arc::new(node) });
-    serve::start(doors, &api, scope);
+    serve::start(listeners, &api, scope);
     if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {
         docker_socket::place(path, &socket);
     }
@@ -80,14 +80,14 @@ fn tidy(options: &Options) {
     }
 }
 
-/// The node's own rooms, which it has in a cluster or not.
+/// What a node runs whether it is in a cluster or not.
 #[derive(Clone)]
-pub(crate) struct Rooms {
+pub(crate) struct Standalone {
     pub(crate) dataplane: dataplane::Dataplane,
     pub(crate) engine: engine::Engine,
 }
 
-impl Rooms {
+impl Standalone {
     async fn start(options: &Options, scope: &mut Scope) -> Result<Self> {
         let kernel = linux::Kernel::new(kernel_config(&options.run, options.gateway_subnet))
             .context("cannot use the kernel's network: `skep check` says what is missing")?;
@@ -146,8 +146,8 @@ impl Rooms {
 }
 
 /// Where a node's own containerd is.
-pub(crate) fn own_containerd(data: &Path, run: &Path) -> containerd::Place {
-    containerd::Place {
+pub(crate) fn own_containerd(data: &Path, run: &Path) -> containerd::Directories {
+    containerd::Directories {
         root: data.join("containerd"),
         state: run.join("containerd"),
         program: None,

@@ -1,11 +1,11 @@
 //! The port that the API has to its node: joining and leaving, one at a time.
 //!
-//! One loop owns the membership. It starts the halves, starts them again when they fail, and
+//! One loop owns the membership. It starts what a member runs, starts it again when it fails, and
 //! carries out what users order; everybody else sees a snapshot.
 
-use super::Rooms;
+use super::Standalone;
 use super::address;
-use super::member::{Ground, Halves};
+use super::member::{Launcher, RunningMember};
 use super::options::Options;
 use super::state::{Files, State};
 use anyhow::Result;
@@ -20,7 +20,7 @@ use types::{Fault, NodeId, TASK_LABEL};
 
 /// Orders that may wait; a caller waits when it is full.
 const ORDERS: usize = 16;
-/// Between a failure of the halves and the next start, at first and at most.
+/// Between a failure of what a member runs and the next start, at first and at most.
 const RESTART_MIN: Duration = Duration::from_millis(500);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 /// How long a join may take before the user is told that it goes on in the background.
@@ -42,20 +42,20 @@ pub(super) struct HostNode {
     membership: watch::Receiver<Membership>,
 }
 
-/// Starts the loop; returns once a member of a cluster has its halves again.
+/// Starts the loop; returns once a member of a cluster runs again.
 pub(super) async fn start(
     options: Options,
     about: About,
-    rooms: Rooms,
+    standalone: Standalone,
     scope: &mut Scope,
 ) -> Result<HostNode> {
     let files = Files::new(&options.data);
     let state = files.load()?;
-    let ground = Ground { files, about: about.clone(), rooms, token: scope.token() };
+    let launcher = Launcher { files, about: about.clone(), standalone, token: scope.token() };
     let (publish, membership) = watch::channel(Membership::Inactive);
     let (orders, inbox) = mpsc::channel(ORDERS);
     let restart = RESTART_MIN;
-    let mut keeper = Keeper { ground, state, halves: None, status: None, publish, restart };
+    let mut keeper = Keeper { launcher, state, running: None, status: None, publish, restart };
     if keeper.state.is_some() {
         keeper.revive().await;
     } else {
@@ -68,10 +68,10 @@ pub(super) async fn start(
 
 /// Owns the membership.
 struct Keeper {
-    ground: Ground,
+    launcher: Launcher,
     state: Option<State>,
-    halves: Option<Halves>,
-    /// How the agent gets on; there is one while there are halves.
+    running: Option<RunningMember>,
+    /// How the agent gets on; there is one while a member runs.
     status: Option<watch::Receiver<agent::Status>>,
     publish: watch::Sender<Membership>,
     /// The next pause after a failure.
@@ -92,12 +92,12 @@ impl Keeper {
         shutdown: CancellationToken,
     ) -> Result<(), BoxError> {
         loop {
-            let due = self.state.is_some() && self.halves.is_none();
+            let due = self.state.is_some() && self.running.is_none();
             let event = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
-                    if let Some(halves) = self.halves.take() {
-                        halves.stop().await?;
+                    if let Some(running) = self.running.take() {
+                        running.stop().await?;
                     }
                     return Ok(());
                 }
@@ -105,7 +105,7 @@ impl Keeper {
                     Some(order) => Event::Ordered(order),
                     None => return Ok(()),
                 },
-                () = ended(self.halves.as_ref()) => Event::Ended,
+                () = ended(self.running.as_ref()) => Event::Ended,
                 () = news(self.status.as_mut()) => Event::News,
                 () = tokio::time::sleep(self.restart), if due => Event::Due,
             };
@@ -114,8 +114,8 @@ impl Keeper {
                 Event::Ended if shutdown.is_cancelled() => {}
                 Event::Ended => {
                     self.status = None;
-                    if let Some(halves) = self.halves.take()
-                        && let Err(error) = halves.stop().await
+                    if let Some(running) = self.running.take()
+                        && let Err(error) = running.stop().await
                     {
                         tracing::error!(
                             error = chain(&error),
@@ -133,12 +133,12 @@ impl Keeper {
         }
     }
 
-    /// Starts the halves of a member that has none.
+    /// Starts a member that does not run.
     async fn revive(&mut self) {
         let Some(state) = &self.state else { return };
-        match self.ground.resume(state).await {
-            Ok(halves) => {
-                self.take(halves);
+        match self.launcher.resume(state).await {
+            Ok(running) => {
+                self.take(running);
                 self.restart = RESTART_MIN;
             }
             Err(error) => {
@@ -149,9 +149,9 @@ impl Keeper {
         self.tell();
     }
 
-    fn take(&mut self, halves: Halves) {
-        self.status = Some(halves.agent.status());
-        self.halves = Some(halves);
+    fn take(&mut self, running: RunningMember) {
+        self.status = Some(running.agent.status());
+        self.running = Some(running);
     }
 
     /// Keeps what managers say of the cluster for the next start.
@@ -166,7 +166,7 @@ impl Keeper {
             }
         }
         if *state != before
-            && let Err(error) = self.ground.files.save(state).await
+            && let Err(error) = self.launcher.files.save(state).await
         {
             tracing::warn!(error = format!("{error:#}"), "cannot keep where managers are");
         }
@@ -174,13 +174,13 @@ impl Keeper {
 
     /// Publishes what is so.
     fn tell(&self) {
-        let membership = match (&self.state, &self.halves) {
-            (Some(state), Some(halves)) => Membership::Active(Member {
-                node: halves.identity.node_id(),
+        let membership = match (&self.state, &self.running) {
+            (Some(state), Some(running)) => Membership::Active(Member {
+                node: running.identity.node_id(),
                 address: state.address,
                 managers: state.managers.clone(),
-                manager: halves.manager.clone(),
-                error: halves.agent.status().borrow().error.clone(),
+                manager: running.manager.clone(),
+                error: running.agent.status().borrow().error.clone(),
             }),
             (Some(_), None) => Membership::Pending {
                 reason: "the node's part in the cluster is being started".to_owned(),
@@ -220,14 +220,14 @@ impl Keeper {
         let listen = address::listen(&init.listen, &interfaces)?;
         let advertise = address::advertise(&init.advertise, listen, &interfaces)?;
         let data_path = address::data_path(&init.data_path, advertise.0, &interfaces)?;
-        let (state, halves) = self
-            .ground
+        let (state, running) = self
+            .launcher
             .found(init, (advertise, data_path), listen)
             .await
             .map_err(|error| fault(&error))?;
-        let node = halves.identity.node_id();
+        let node = running.identity.node_id();
         self.state = Some(state);
-        self.take(halves);
+        self.take(running);
         Ok(node)
     }
 
@@ -251,10 +251,10 @@ impl Keeper {
             data_path_port: 4789,
             manager: false,
         };
-        let halves = self.ground.begin(&state, identity).await.map_err(|error| fault(&error))?;
-        let mut status = halves.agent.status();
+        let running = self.launcher.begin(&state, identity).await.map_err(|error| fault(&error))?;
+        let mut status = running.agent.status();
         self.state = Some(state);
-        self.take(halves);
+        self.take(running);
         let connected = status.wait_for(|status| status.connected);
         match tokio::time::timeout(JOIN_MAX, connected).await {
             Ok(_connected_or_ended) => Ok(()),
@@ -278,24 +278,24 @@ impl Keeper {
             ));
         }
         self.status = None;
-        if let Some(halves) = self.halves.take() {
+        if let Some(running) = self.running.take() {
             // Also where no manager could be told the tasks are down.
-            if let Err(error) = halves.leave(LEAVE_MAX).await {
+            if let Err(error) = running.leave(LEAVE_MAX).await {
                 tracing::warn!(error = format!("{error:#}"), "left without saying goodbye");
             }
-            if let Err(error) = halves.stop().await {
+            if let Err(error) = running.stop().await {
                 tracing::warn!(error = chain(&error), "the cluster half ended badly");
             }
         }
         self.state = None;
-        self.ground.files.remove().await.map_err(|error| fault(&error))?;
+        self.launcher.files.remove().await.map_err(|error| fault(&error))?;
         self.forget().await.map_err(|error| fault(&error))
     }
 
     /// Removes what a membership that is over may have left: tasks' containers that did not end in
     /// time, and the cluster's networks.
     async fn forget(&self) -> Result<()> {
-        let Rooms { engine, dataplane } = &self.ground.rooms;
+        let Standalone { engine, dataplane } = &self.launcher.standalone;
         for container in engine.list(true).await {
             if container.config.spec.labels.contains_key(TASK_LABEL) {
                 tracing::warn!(name = container.name, "removing what is left of a task");
@@ -308,9 +308,9 @@ impl Keeper {
     }
 }
 
-async fn ended(halves: Option<&Halves>) {
-    match halves {
-        Some(halves) => halves.ended().await,
+async fn ended(running: Option<&RunningMember>) {
+    match running {
+        Some(running) => running.ended().await,
         None => std::future::pending().await,
     }
 }

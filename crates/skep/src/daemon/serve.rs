@@ -27,34 +27,34 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens every socket. Clients that come early wait until the API is served.
-pub(crate) async fn open(options: &Options) -> Result<Vec<Door>> {
-    let mut doors = Vec::new();
+pub(crate) async fn open(options: &Options) -> Result<Vec<ApiListener>> {
+    let mut listeners = Vec::new();
     for address in options.addresses() {
-        doors.push(match address.split_once("://") {
-            Some(("unix", path)) => Door::Unix(bind_unix(Path::new(path), &options.group)?),
+        listeners.push(match address.split_once("://") {
+            Some(("unix", path)) => ApiListener::Unix(bind_unix(Path::new(path), &options.group)?),
             Some(("tcp", address)) => {
                 let acceptor = acceptor(options)?;
                 let listener = TcpListener::bind(address)
                     .await
                     .with_context(|| format!("cannot listen on tcp://{address}"))?;
-                Door::Tcp(listener, acceptor)
+                ApiListener::Tcp(listener, acceptor)
             }
             _ => bail!("cannot serve the API at {address}: use unix://PATH or tcp://ADDRESS:PORT"),
         });
         tracing::info!(address, "API listens");
     }
-    Ok(doors)
+    Ok(listeners)
 }
 
 /// Serves the API on open sockets in `scope`.
-pub(crate) fn start<S>(doors: Vec<Door>, api: &S, scope: &mut Scope)
+pub(crate) fn start<S>(listeners: Vec<ApiListener>, api: &S, scope: &mut Scope)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    for door in doors {
-        scope.spawn("api", run(door, api.clone(), Arc::clone(&slots), scope.token()));
+    for listener in listeners {
+        scope.spawn("api", run(listener, api.clone(), Arc::clone(&slots), scope.token()));
     }
 }
 
@@ -104,7 +104,7 @@ fn acceptor(options: &Options) -> Result<TlsAcceptor> {
 }
 
 /// A socket that the API is served on.
-pub(crate) enum Door {
+pub(crate) enum ApiListener {
     Unix(UnixListener),
     Tcp(TcpListener, TlsAcceptor),
 }
@@ -115,7 +115,7 @@ enum Guest {
     Tcp(TcpStream, TlsAcceptor),
 }
 
-impl Door {
+impl ApiListener {
     async fn accept(&self) -> std::io::Result<Guest> {
         match self {
             Self::Unix(listener) => Ok(Guest::Unix(listener.accept().await?.0)),
@@ -128,7 +128,7 @@ impl Door {
 
 /// Accepts connections, as many at once as there are slots.
 async fn run<S>(
-    door: Door,
+    listener: ApiListener,
     api: S,
     slots: Arc<Semaphore>,
     token: CancellationToken,
@@ -143,7 +143,7 @@ where
         let guest = tokio::select! {
             biased;
             () = token.cancelled() => return Ok(()),
-            accepted = door.accept() => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok(guest) => guest,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept");
@@ -258,12 +258,14 @@ mod tests {
         let arguments = ["-H", "tcp://127.0.0.1:0"].map(str::to_owned);
         let files = [("--tlscacert", &ca), ("--tlscert", &cert), ("--tlskey", &key)];
         let files = files.map(|(flag, path)| [flag.to_owned(), text(path)]).concat();
-        let doors = open(&options(&[arguments.as_slice(), &files].concat())).await.unwrap();
-        let Some(Door::Tcp(listener, _)) = doors.first() else { panic!("one door on TCP") };
+        let listeners = open(&options(&[arguments.as_slice(), &files].concat())).await.unwrap();
+        let Some(ApiListener::Tcp(listener, _)) = listeners.first() else {
+            panic!("one listener on TCP")
+        };
         let port = listener.local_addr().unwrap().port();
         let mut scope = Scope::new();
         let api = axum::Router::new().route("/_ping", get(|| async { "OK" }));
-        start(doors, &api, &mut scope);
+        start(listeners, &api, &mut scope);
 
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&ca).unwrap()).unwrap();

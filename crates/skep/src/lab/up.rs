@@ -151,8 +151,8 @@ fn beside(layout: &Layout, verb: &str, pid_file: &Path) -> Result<()> {
 
 impl Layout {
     /// Where the containerd of the whole lab is.
-    pub(super) fn containerd(&self) -> containerd::Place {
-        containerd::Place {
+    pub(super) fn containerd(&self) -> containerd::Directories {
+        containerd::Directories {
             root: self.containerd_data(),
             state: self.containerd_run(),
             program: None,

@@ -1,8 +1,8 @@
 //! Whether the disk has room for the log.
 //!
 //! A full disk stops the log for good (a write that failed half-way is not to be trusted), and with
-//! it the daemon. So changes are refused before that, while there is still some room: a refused
-//! change leaves no trace, and changes are taken again as soon as there is room. What is kept free
+//! it the daemon. So changes are refused before that, while there is still some free space: a refused
+//! change leaves no trace, and changes are taken again as soon as there is free space. What is kept free
 //! grows with the snapshot that may have to be written.
 
 use crate::sizes::Sizes;
@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use types::Fault;
 
-/// Room that must be left for changes to be taken, besides that for a snapshot.
+/// Free space that must be left for changes to be taken, besides that for a snapshot.
 pub(crate) const RESERVE_BYTES: u64 = 32 << 20;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Room {
+pub(crate) struct FreeSpace {
     pub(crate) directory: PathBuf,
     pub(crate) reserve: u64,
     pub(crate) free: fn(&Path) -> io::Result<u64>,
     pub(crate) sizes: Arc<Sizes>,
 }
 
-impl Room {
+impl FreeSpace {
     pub(crate) fn check(&self) -> Result<(), Fault> {
         let needed = self.reserve.saturating_add(self.sizes.next_snapshot());
         match (self.free)(&self.directory) {
@@ -60,10 +60,10 @@ mod tests {
         let sizes = Arc::new(Sizes::default());
         let directory = folder.path().to_owned();
         let free = |_: &Path| Ok(100 << 20);
-        let room = Room { directory, reserve: 0, free, sizes: Arc::clone(&sizes) };
-        assert_eq!(room.check(), Ok(()));
+        let free_space = FreeSpace { directory, reserve: 0, free, sizes: Arc::clone(&sizes) };
+        assert_eq!(free_space.check(), Ok(()));
         sizes.append(50 << 20);
-        let fault = room.check().unwrap_err();
+        let fault = free_space.check().unwrap_err();
         assert!(fault.message.starts_with("this manager's disk is full"), "{fault}");
     }
 }
