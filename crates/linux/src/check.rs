@@ -5,7 +5,7 @@ use crate::namespace::{Namespace, in_thread};
 use crate::netlink::{Bridge, Socket, Veth, Vxlan, add_bridge, add_veth, add_vxlan};
 use crate::nft::Nftables;
 use crate::render;
-use crate::render::mesh::{Around, Mesh};
+use crate::render::mesh::{Mesh, Surroundings};
 use discovery::{MeshRules, PortRules, SandboxRules};
 use ipnet::Ipv4Net;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -216,14 +216,14 @@ fn mesh(render: impl FnOnce(&Mesh<'_>) -> String) -> String {
             .into(),
         ..MeshRules::default()
     };
-    let around = Around {
+    let surroundings = Surroundings {
         containers: [here].into(),
         inside: [here].into(),
         vnis: [4096].into(),
         ends: [other].into(),
     };
     let subnet = Ipv4Net::new(here, 16).unwrap_or_default();
-    render(&Mesh { rules: &rules, around: &around, bridge: "lo", subnet, tunnel: "lo" })
+    render(&Mesh { rules: &rules, surroundings: &surroundings, bridge: "lo", subnet, tunnel: "lo" })
 }
 
 fn sample_sandbox() -> SandboxRules {

@@ -7,7 +7,7 @@
 
 use crate::descriptors;
 use crate::error::Error;
-use crate::kernel::Ears;
+use crate::kernel::ChangeListener;
 use crate::netlink::{Socket, Transaction, generation};
 use libloading::Library;
 use std::collections::VecDeque;
@@ -60,7 +60,7 @@ pub(crate) struct Rules {
     /// `None`: it is being closed.
     socket: Option<Socket>,
     /// Who is told of the generations that we make.
-    ears: Option<Ears>,
+    listener: Option<ChangeListener>,
     /// `None`: not known, because somebody else changed rules at the same time.
     generation: Option<u32>,
 }
@@ -88,7 +88,7 @@ impl Nftables {
     /// Opens the rules of the thread's namespace.
     pub(crate) fn open(&self) -> Result<Rules, Error> {
         let socket = Some(Socket::netfilter()?);
-        Ok(Rules { nftables: self.clone(), socket, ears: None, generation: None })
+        Ok(Rules { nftables: self.clone(), socket, listener: None, generation: None })
     }
 
     /// Runs commands in the thread's namespace and returns what they print.
@@ -123,9 +123,9 @@ impl Nftables {
 }
 
 impl Rules {
-    /// Tells `ears` of every own change.
-    pub(crate) fn heard_by(mut self, ears: Ears) -> Self {
-        self.ears = Some(ears);
+    /// Tells `listener` of every own change.
+    pub(crate) fn heard_by(mut self, listener: ChangeListener) -> Self {
+        self.listener = Some(listener);
         self
     }
 
@@ -138,8 +138,8 @@ impl Rules {
         // Exactly one more: nobody else changed anything in between.
         let after = generation(self.socket()?)?;
         self.generation = (after == before.wrapping_add(1)).then_some(after);
-        if let (Some(ears), Some(own)) = (&self.ears, self.generation) {
-            ears.expect(own);
+        if let (Some(listener), Some(own)) = (&self.listener, self.generation) {
+            listener.expect(own);
         }
         Ok(())
     }

@@ -164,7 +164,7 @@ fn lets_pass(rule: &str) -> [bool; 2] {
 
 /// What becomes of a packet in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum PacketOutcome {
     Accepted,
     Dropped,
     Returns,
@@ -193,7 +193,11 @@ impl Chains<'_> {
 
     /// Follows a packet through a chain: what becomes of it, and the handle of the rule that decides.
     /// There are no circles: the kernel refuses them.
-    fn follow(&mut self, chain: &str, packet: Packet<'_>) -> Result<(Fate, Option<String>), Error> {
+    fn follow(
+        &mut self,
+        chain: &str,
+        packet: Packet<'_>,
+    ) -> Result<(PacketOutcome, Option<String>), Error> {
         let listed = self.listed(chain)?;
         let mut passed = [false; 2];
         for (rule, handle) in rules(&listed) {
@@ -201,26 +205,26 @@ impl Chains<'_> {
                 *passed |= lets;
             }
             if packet.side == "oifname" && passed == [true; 2] {
-                return Ok((Fate::Accepted, Some(handle.to_owned())));
+                return Ok((PacketOutcome::Accepted, Some(handle.to_owned())));
             }
             let Some((verdict, is_sure)) = verdict(rule, packet) else { continue };
-            let fate = match verdict {
+            let outcome = match verdict {
                 // A chain of its own for an interface, which ends in a drop, is a zone.
                 Verdict::Accept | Verdict::Drop | Verdict::Return if !is_sure => continue,
-                Verdict::Accept => Fate::Accepted,
-                Verdict::Drop => Fate::Dropped,
-                Verdict::Return => Fate::Returns,
+                Verdict::Accept => PacketOutcome::Accepted,
+                Verdict::Drop => PacketOutcome::Dropped,
+                Verdict::Return => PacketOutcome::Returns,
                 Verdict::Jump(to) => match self.follow(to, packet)?.0 {
-                    Fate::Returns => continue,
-                    fate => fate,
+                    PacketOutcome::Returns => continue,
+                    outcome => outcome,
                 },
                 Verdict::Goto(to) => self.follow(to, packet)?.0,
             };
-            if is_sure || fate == Fate::Dropped {
-                return Ok((fate, Some(handle.to_owned())));
+            if is_sure || outcome == PacketOutcome::Dropped {
+                return Ok((outcome, Some(handle.to_owned())));
             }
         }
-        Ok((Fate::Returns, None))
+        Ok((PacketOutcome::Returns, None))
     }
 }
 
@@ -230,11 +234,11 @@ fn admission(chain: &Chain, chains: &mut Chains<'_>, bridge: &str) -> Result<Str
     let path = chain.path();
     let mut commands = Vec::new();
     for packet in packets(bridge) {
-        let (fate, end) = chains.follow(&chain.name, packet)?;
-        let passes = match fate {
-            Fate::Accepted => true,
-            Fate::Dropped => false,
-            Fate::Returns => !chain.drops,
+        let (outcome, end) = chains.follow(&chain.name, packet)?;
+        let passes = match outcome {
+            PacketOutcome::Accepted => true,
+            PacketOutcome::Dropped => false,
+            PacketOutcome::Returns => !chain.drops,
         };
         if passes {
             continue;

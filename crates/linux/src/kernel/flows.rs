@@ -48,14 +48,14 @@ impl<'a> Alive<'a> {
 
 /// What is still tracked of back ends that were taken out.
 #[derive(Debug, Default)]
-pub(super) struct Leavings {
+pub(super) struct DrainingFlows {
     /// To be forgotten now.
     due: BTreeSet<Gone>,
     /// Back ends that may still have TCP connections, with where clients sent to; `None`: anywhere.
     draining: BTreeSet<(Ipv4Addr, Option<Ipv4Addr>)>,
 }
 
-impl Leavings {
+impl DrainingFlows {
     /// Notes which back ends a change takes from a container's VIPs.
     pub(super) fn note_vips(&mut self, old: &Vips, new: &Vips, changed: &[Ipv4Addr]) {
         for vip in changed {
@@ -248,12 +248,12 @@ mod tests {
 
     #[test]
     fn a_change_notes_what_it_takes_out_and_what_comes_back_drains_no_more() {
-        let mut leavings = Leavings::default();
-        leavings.note_vips(&rules(&[BACKEND, OTHER]).vips, &rules(&[OTHER]).vips, &[VIP]);
-        assert_eq!(leavings.due, BTreeSet::from([udp(Some(VIP), None, BACKEND)]));
-        assert_eq!(leavings.draining, BTreeSet::from([(BACKEND, Some(VIP))]));
-        leavings.note_vips(&rules(&[OTHER]).vips, &rules(&[OTHER, BACKEND]).vips, &[VIP]);
-        assert!(leavings.draining.is_empty());
+        let mut draining_flows = DrainingFlows::default();
+        draining_flows.note_vips(&rules(&[BACKEND, OTHER]).vips, &rules(&[OTHER]).vips, &[VIP]);
+        assert_eq!(draining_flows.due, BTreeSet::from([udp(Some(VIP), None, BACKEND)]));
+        assert_eq!(draining_flows.draining, BTreeSet::from([(BACKEND, Some(VIP))]));
+        draining_flows.note_vips(&rules(&[OTHER]).vips, &rules(&[OTHER, BACKEND]).vips, &[VIP]);
+        assert!(draining_flows.draining.is_empty());
         let port = |backends: &[Ipv4Addr]| MeshRules {
             ports: [Protocol::Tcp, Protocol::Udp]
                 .map(|protocol| {
@@ -262,20 +262,20 @@ mod tests {
                 .into(),
             ..MeshRules::default()
         };
-        let mut leavings = Leavings::default();
-        leavings.note_ports(&port(&[GATEWAY, TASK]), &port(&[GATEWAY]));
-        assert_eq!(leavings.due, BTreeSet::from([udp(None, Some(80), TASK)]));
-        assert_eq!(leavings.draining, BTreeSet::from([(TASK, None)]));
+        let mut draining_flows = DrainingFlows::default();
+        draining_flows.note_ports(&port(&[GATEWAY, TASK]), &port(&[GATEWAY]));
+        assert_eq!(draining_flows.due, BTreeSet::from([udp(None, Some(80), TASK)]));
+        assert_eq!(draining_flows.draining, BTreeSet::from([(TASK, None)]));
     }
 
     #[test]
     fn what_was_never_used_is_looked_for_by_nobody() {
         let gone = |used: &[Use]| {
-            let mut leavings = Leavings::default();
-            leavings.note_vips(&rules(&[BACKEND, OTHER]).vips, &rules(&[OTHER]).vips, &[VIP]);
-            assert!(leavings.are_due(|_| false));
-            leavings.keep_used(&used.iter().copied().collect());
-            leavings.due.into_iter().map(|gone| gone.protocol).collect::<Vec<_>>()
+            let mut draining_flows = DrainingFlows::default();
+            draining_flows.note_vips(&rules(&[BACKEND, OTHER]).vips, &rules(&[OTHER]).vips, &[VIP]);
+            assert!(draining_flows.are_due(|_| false));
+            draining_flows.keep_used(&used.iter().copied().collect());
+            draining_flows.due.into_iter().map(|gone| gone.protocol).collect::<Vec<_>>()
         };
         assert_eq!(gone(&[]), []);
         assert_eq!(gone(&[(VIP, Protocol::Udp)]), [Protocol::Udp]);

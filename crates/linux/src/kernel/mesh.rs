@@ -1,7 +1,7 @@
 //! The routing mesh on this node: its tunnel, what it knows of other nodes and tasks, the rules.
 
-use super::flows::{self, Alive, Leavings};
-use super::watch::Ears;
+use super::flows::{self, Alive, DrainingFlows};
+use super::watch::ChangeListener;
 use super::{Config, beside, firewall, mtu, tunnel};
 use crate::error::Error;
 use crate::namespace;
@@ -11,7 +11,7 @@ use crate::netlink::{
     delete_neighbour, delete_steering, delete_tunnel, mac_of, set_mtu, set_up, steering_present,
 };
 use crate::nft::{Nftables, Rules};
-use crate::render::mesh::{self as render, Around};
+use crate::render::mesh::{self as render, Surroundings};
 use discovery::{Desired, MeshRules};
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
@@ -28,14 +28,14 @@ const REPLY_PRIORITY: u32 = 90;
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) rules: MeshRules,
-    pub(super) around: Around,
+    pub(super) surroundings: Surroundings,
 }
 
 impl Wanted {
     /// What remains where the tunnel cannot be made.
     pub(super) fn without_tunnel(self) -> Self {
         let rules = MeshRules { host_ports: self.rules.host_ports, ..MeshRules::default() };
-        Self { rules, around: self.around }
+        Self { rules, surroundings: self.surroundings }
     }
 }
 
@@ -44,7 +44,7 @@ impl Wanted {
 pub(super) struct Context<'a> {
     pub(super) config: &'a Config,
     pub(super) nftables: &'a Nftables,
-    pub(super) ears: &'a Ears,
+    pub(super) listener: &'a ChangeListener,
 }
 
 /// The mesh as it is there.
@@ -53,7 +53,7 @@ pub(super) struct AppliedMesh {
     /// The index of the tunnel, where there is a mesh.
     tunnel: Option<u32>,
     table: Rules,
-    leavings: Leavings,
+    draining_flows: DrainingFlows,
     /// Nobody has looked at the tracked connections since this daemon started.
     unseen: bool,
 }
@@ -79,7 +79,7 @@ impl AppliedMesh {
     ) -> Result<Self, Error> {
         let applied = applied.filter(|applied| !repair || applied.tunnel_is_there());
         match applied {
-            Some(mut applied) if applied.same_frame(&wanted.rules) => {
+            Some(mut applied) if applied.same_links(&wanted.rules) => {
                 applied.change(context.config, wanted, repair)?;
                 Ok(applied)
             }
@@ -95,11 +95,11 @@ impl AppliedMesh {
 
     /// Forgets connections to back ends that were taken out.
     pub(super) fn forget(&mut self, alive: &Alive<'_>) -> Result<(), Error> {
-        let Self { table, leavings, .. } = self;
-        if !leavings.are_due(|address| alive.published(address)) {
+        let Self { table, draining_flows, .. } = self;
+        if !draining_flows.are_due(|address| alive.published(address)) {
             return Ok(());
         }
-        leavings.forget(table.socket()?)
+        draining_flows.forget(table.socket()?)
     }
 
     pub(super) fn is_unseen(&self) -> bool {
@@ -114,8 +114,8 @@ impl AppliedMesh {
         delete_flows(table.socket()?, stale).map(drop)
     }
 
-    pub(super) fn same_frame(&self, wanted: &MeshRules) -> bool {
-        same_frame(&self.is.rules, wanted)
+    pub(super) fn same_links(&self, wanted: &MeshRules) -> bool {
+        same_links(&self.is.rules, wanted)
     }
 
     /// Says whether the tunnel has not been removed by others; the rules at its exit go with it.
@@ -147,17 +147,17 @@ impl AppliedMesh {
             // A change can fail on a table that somebody else has emptied; the whole cannot.
             self.table.apply(&text).or_else(|_| self.table.apply(&render::whole(&mesh)))?;
         }
-        self.leavings.note_ports(&self.is.rules, &wanted.rules);
+        self.draining_flows.note_ports(&self.is.rules, &wanted.rules);
         self.is = wanted;
         Ok(())
     }
 
     /// Makes the tunnel fit, keeps one that does, and replaces the tables.
     fn build(context: Context<'_>, wanted: Wanted) -> Result<Self, Error> {
-        let Context { config, nftables, ears } = context;
+        let Context { config, nftables, listener } = context;
         let mut socket = Socket::route()?;
         let ends = wanted.rules.ingress.zip(wanted.rules.local);
-        let tunnel = ends.map(|ends| frame(&mut socket, &wanted.rules, ends)).transpose()?;
+        let tunnel = ends.map(|ends| links(&mut socket, &wanted.rules, ends)).transpose()?;
         if let Some(tunnel) = tunnel {
             settle(&mut socket, config, &wanted.rules, tunnel)?;
             let seen = Neighbours::observe(&mut socket, tunnel, tunnel)?;
@@ -165,27 +165,27 @@ impl AppliedMesh {
         } else {
             remove(&mut socket, config)?;
         }
-        let mut table = nftables.open()?.heard_by(ears.clone());
+        let mut table = nftables.open()?.heard_by(listener.clone());
         table.apply(&render::whole(&tables(config, &wanted)))?;
-        let leavings = Leavings::default();
-        Ok(Self { is: wanted, tunnel, table, leavings, unseen: true })
+        let draining_flows = DrainingFlows::default();
+        Ok(Self { is: wanted, tunnel, table, draining_flows, unseen: true })
     }
 }
 
 /// Says whether two want the same of the tunnel itself.
-pub(super) fn same_frame(one: &MeshRules, other: &MeshRules) -> bool {
-    let frame =
+pub(super) fn same_links(one: &MeshRules, other: &MeshRules) -> bool {
+    let links =
         |rules: &MeshRules| (rules.ingress, rules.prefix, rules.local, rules.port, rules.mtu);
-    frame(one) == frame(other)
+    links(one) == links(other)
 }
 
 /// Containers with no default route are on internal networks alone. Every node is an end of tunnels,
 /// whether it has a place in the mesh or not.
-pub(super) fn around(wanted: &Desired) -> Around {
+pub(super) fn surroundings(wanted: &Desired) -> Surroundings {
     let sandboxes = wanted.sandboxes.values();
     let overlays = wanted.overlays.values();
     let mesh = wanted.mesh.ingress.map(|_| VNI);
-    Around {
+    Surroundings {
         containers: sandboxes.clone().map(|sandbox| sandbox.gateway_address).collect(),
         inside: sandboxes
             .filter(|sandbox| !sandbox.default_route)
@@ -201,13 +201,13 @@ pub(super) fn around(wanted: &Desired) -> Around {
 }
 
 fn tables<'a>(config: &'a Config, wanted: &'a Wanted) -> render::Mesh<'a> {
-    let Wanted { rules, around } = wanted;
+    let Wanted { rules, surroundings } = wanted;
     let Config { bridge, gateway_subnet, .. } = config;
-    render::Mesh { rules, around, bridge, subnet: *gateway_subnet, tunnel: TUNNEL }
+    render::Mesh { rules, surroundings, bridge, subnet: *gateway_subnet, tunnel: TUNNEL }
 }
 
 /// Makes the tunnel, or keeps one that fits, and returns its index.
-fn frame(
+fn links(
     socket: &mut Socket,
     rules: &MeshRules,
     (ingress, local): (Ipv4Addr, Ipv4Addr),

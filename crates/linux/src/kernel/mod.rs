@@ -13,9 +13,9 @@ mod gateway;
 mod mesh;
 mod mtu;
 mod overlay;
+mod parallel;
 mod ports;
 mod sandbox;
-mod together;
 mod tunnel;
 mod watch;
 
@@ -28,20 +28,20 @@ use flows::Alive;
 use gateway::Gateway;
 use ipnet::Ipv4Net;
 use mesh::AppliedMesh;
-use overlay::{AppliedOverlay, same_frame};
+use overlay::{AppliedOverlay, same_links};
+use parallel::in_parallel;
 use ports::Ports;
 use render::sandbox::Step;
-use sandbox::{Aim, AppliedSandbox};
+use sandbox::{AppliedSandbox, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use together::together;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use types::NetworkId;
 
-pub(crate) use watch::Ears;
+pub(crate) use watch::ChangeListener;
 
 /// Applications that may wait for the thread: its owner waits for each.
 const REQUESTS: usize = 1;
@@ -61,7 +61,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Kernel {
     requests: mpsc::Sender<Request>,
-    ears: Ears,
+    listener: ChangeListener,
 }
 
 #[derive(Debug)]
@@ -76,21 +76,21 @@ impl Kernel {
     /// dropped, and leaves in the kernel what is there.
     pub fn new(config: Config) -> Result<Self, Error> {
         gateway::check(&config)?;
-        let ears = Ears::default();
-        ears.open(render::mesh::TABLE)?;
-        let mut holder = Holder::new(config, Nftables::load()?, ears.clone());
+        let listener = ChangeListener::default();
+        listener.open(render::mesh::TABLE)?;
+        let mut applier = Applier::new(config, Nftables::load()?, listener.clone());
         let (requests, mut inbox) = mpsc::channel::<Request>(REQUESTS);
         thread::Builder::new()
             .name("kernel".to_owned())
             .spawn(move || {
-                while let Some(request) = next(&mut inbox, &mut holder) {
-                    let outcome = holder.apply(request.desired, request.depth);
+                while let Some(request) = next(&mut inbox, &mut applier) {
+                    let outcome = applier.apply(request.desired, request.depth);
                     // Nobody waits any more: the next application tries again what failed.
                     drop(request.reply.send(outcome));
                 }
             })
             .map_err(|source| Error::system("start the kernel's thread", source))?;
-        Ok(Self { requests, ears })
+        Ok(Self { requests, listener })
     }
 
     /// What others have in the caller's namespace that has to be lived beside, in whole sentences.
@@ -107,11 +107,11 @@ impl Kernel {
 
 /// The next request. While there is none, what was tracked before this daemon is looked at, bit by
 /// bit, since one look takes 10 ms.
-fn next(inbox: &mut mpsc::Receiver<Request>, holder: &mut Holder) -> Option<Request> {
-    while holder.has_unseen() {
+fn next(inbox: &mut mpsc::Receiver<Request>, applier: &mut Applier) -> Option<Request> {
+    while applier.has_unseen() {
         match inbox.try_recv() {
             Ok(request) => return Some(request),
-            Err(TryRecvError::Empty) => holder.look(),
+            Err(TryRecvError::Empty) => applier.look(),
             Err(TryRecvError::Disconnected) => return None,
         }
     }
@@ -129,15 +129,15 @@ impl discovery::Kernel for Kernel {
     }
 
     async fn disturbed(&mut self) {
-        self.ears.disturbed().await;
+        self.listener.disturbed().await;
     }
 }
 
 /// What the kernel holds of ours, as far as is known.
-struct Holder {
+struct Applier {
     config: Config,
     nftables: Nftables,
-    ears: Ears,
+    listener: ChangeListener,
     gateway: Option<Gateway>,
     overlays: BTreeMap<NetworkId, AppliedOverlay>,
     sandboxes: BTreeMap<String, AppliedSandbox>,
@@ -156,12 +156,12 @@ struct Holder {
     fresh: bool,
 }
 
-impl Holder {
-    fn new(config: Config, nftables: Nftables, ears: Ears) -> Self {
+impl Applier {
+    fn new(config: Config, nftables: Nftables, listener: ChangeListener) -> Self {
         Self {
             config,
             nftables,
-            ears,
+            listener,
             gateway: None,
             overlays: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
@@ -181,14 +181,14 @@ impl Holder {
         self.fresh = false;
         let tries = depth >= Depth::Retry;
         self.resting = if tries { Outcome::default() } else { self.told.clone() };
-        let node = self.hold_gateway(&desired, repair).err();
+        let node = self.apply_gateway(&desired, repair).err();
         let mut outcome = Outcome { node, ..Outcome::default() };
-        let remade = self.hold_overlays(&desired, repair, &mut outcome);
+        let remade = self.apply_overlays(&desired, repair, &mut outcome);
         let is_remade = |rules: &SandboxRules| {
             rules.attachments.iter().any(|attachment| remade.contains(&attachment.network))
         };
-        self.hold_sandboxes(&desired, |rules| repair || is_remade(rules), &mut outcome);
-        self.hold_mesh(&desired, repair || depth == Depth::Rules, &mut outcome);
+        self.apply_sandboxes(&desired, |rules| repair || is_remade(rules), &mut outcome);
+        self.apply_mesh(&desired, repair || depth == Depth::Rules, &mut outcome);
         self.forget_flows(&desired, &mut outcome);
         outcome.is_behind |= outcome.node.is_some() || self.mesh.is_none();
         self.last = desired;
@@ -196,7 +196,7 @@ impl Holder {
         outcome
     }
 
-    fn hold_gateway(&mut self, desired: &Desired, repair: bool) -> Result<(), String> {
+    fn apply_gateway(&mut self, desired: &Desired, repair: bool) -> Result<(), String> {
         let applied = self.gateway.take().filter(|_| !repair);
         let mut gateway = match (applied, self.resting.node.take()) {
             (Some(applied), _) => applied,
@@ -209,7 +209,7 @@ impl Holder {
     }
 
     /// Returns the networks that are another than before, for those who are on them.
-    fn hold_overlays<'d>(
+    fn apply_overlays<'d>(
         &mut self,
         desired: &'d Desired,
         repair: bool,
@@ -229,13 +229,13 @@ impl Holder {
             let last = self.last.overlays.get(id);
             let reason = self.resting.networks.remove(id);
             if let Some(reason) =
-                reason.filter(|_| last.is_some_and(|last| same_frame(last, wanted)))
+                reason.filter(|_| last.is_some_and(|last| same_links(last, wanted)))
             {
                 outcome.networks.insert(id.clone(), reason);
                 continue;
             }
             let applied = self.overlays.remove(id);
-            if applied.as_ref().is_none_or(|applied| !applied.same_frame(wanted)) {
+            if applied.as_ref().is_none_or(|applied| !applied.same_links(wanted)) {
                 remade.insert(id);
             }
             let path = overlay::path(&self.config, id);
@@ -247,7 +247,7 @@ impl Holder {
         remade
     }
 
-    fn hold_sandboxes(
+    fn apply_sandboxes(
         &mut self,
         desired: &Desired,
         repair: impl Fn(&SandboxRules) -> bool,
@@ -261,21 +261,21 @@ impl Holder {
         for (id, rules) in &desired.sandboxes {
             let applied = self.sandboxes.get(id);
             let Some(step) = steps.get(&key(applied, rules)) else { continue };
-            let aim = Aim { rules, step, repair: repair(rules) };
-            if !aim.repair && applied.is_some_and(|applied| applied.is(&aim)) {
+            let target = Target { rules, step, repair: repair(rules) };
+            if !target.repair && applied.is_some_and(|applied| applied.is(&target)) {
                 continue;
             }
-            let is_same = |_: &String| !aim.repair && self.last.sandboxes.get(id) == Some(rules);
+            let is_same = |_: &String| !target.repair && self.last.sandboxes.get(id) == Some(rules);
             if let Some(reason) = self.resting.sandboxes.remove(id).filter(is_same) {
                 outcome.is_behind |= applied.is_some_and(|applied| !applied.leads(rules));
                 outcome.sandboxes.insert(id.clone(), reason);
                 continue;
             }
-            work.push((id, aim, self.sandboxes.remove(id)));
+            work.push((id, target, self.sandboxes.remove(id)));
         }
-        let done = together(work, |(id, aim, applied)| {
+        let done = in_parallel(work, |(id, target, applied)| {
             let is_new = applied.is_none();
-            (id, aim.rules, is_new, AppliedSandbox::apply(&context, &aim, applied))
+            (id, target.rules, is_new, AppliedSandbox::apply(&context, &target, applied))
         });
         for (id, wanted, is_new, (applied, done)) in done {
             if let Some(applied) = applied {
@@ -309,23 +309,26 @@ impl Holder {
         steps
     }
 
-    fn hold_mesh(&mut self, desired: &Desired, repair: bool, outcome: &mut Outcome) {
+    fn apply_mesh(&mut self, desired: &Desired, repair: bool, outcome: &mut Outcome) {
         let mut rules = desired.mesh.clone();
         self.ports.hold(rules.ports.keys().chain(rules.host_ports.keys()).copied());
         outcome.ports.clone_from(&self.ports.refused);
         rules.ports.retain(|key, _| !self.ports.refused.contains_key(key));
         rules.host_ports.retain(|key, _| !self.ports.refused.contains_key(key));
-        let wanted = mesh::Wanted { rules, around: mesh::around(desired) };
+        let wanted = mesh::Wanted { rules, surroundings: mesh::surroundings(desired) };
         let applied = self.mesh.take();
         // Without the bridge there is nothing to lead to; its failure is told.
         if self.gateway.is_none() {
             return;
         }
-        let context =
-            mesh::Context { config: &self.config, nftables: &self.nftables, ears: &self.ears };
+        let context = mesh::Context {
+            config: &self.config,
+            nftables: &self.nftables,
+            listener: &self.listener,
+        };
         let reason = self.resting.mesh.take().filter(|_| {
-            let is_less = applied.as_ref().is_none_or(|applied| !applied.same_frame(&wanted.rules));
-            is_less && mesh::same_frame(&self.last.mesh, &desired.mesh)
+            let is_less = applied.as_ref().is_none_or(|applied| !applied.same_links(&wanted.rules));
+            is_less && mesh::same_links(&self.last.mesh, &desired.mesh)
         });
         // Without its tunnel, ports in host mode and the way out remain.
         let mesh = if reason.is_some() {
@@ -353,7 +356,7 @@ impl Holder {
     fn forget_flows(&mut self, desired: &Desired, outcome: &mut Outcome) {
         let alive = Alive::new(desired);
         let all = self.sandboxes.iter_mut().collect();
-        let failed = together(all, |(id, sandbox)| Some((id, sandbox.forget(&alive).err()?)));
+        let failed = in_parallel(all, |(id, sandbox)| Some((id, sandbox.forget(&alive).err()?)));
         for (id, error) in failed.into_iter().flatten() {
             note(&mut outcome.sandboxes, id, Err(error));
         }

@@ -24,7 +24,7 @@ pub(super) fn of_overlay(socket: &mut Socket, local: Ipv4Addr, wanted: u32) -> R
 
 /// The MTU of the interface that has an address.
 fn underlay(socket: &mut Socket, local: Ipv4Addr) -> Result<Option<u32>, Error> {
-    let Some(index) = Addresses::observe(socket)?.holder(local) else { return Ok(None) };
+    let Some(index) = Addresses::observe(socket)?.applier(local) else { return Ok(None) };
     let links = Links::observe(socket)?;
     Ok(links.0.iter().find(|link| link.index == index).map(|link| link.mtu))
 }

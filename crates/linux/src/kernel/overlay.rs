@@ -63,7 +63,7 @@ impl AppliedOverlay {
         observe: bool,
     ) -> Result<Self, Error> {
         match applied {
-            Some(applied) if !observe && applied.same_frame(wanted) => applied.change(wanted),
+            Some(applied) if !observe && applied.same_links(wanted) => applied.change(wanted),
             Some(_) | None => Self::build(path, wanted),
         }
     }
@@ -83,8 +83,8 @@ impl AppliedOverlay {
     }
 
     /// Says whether only what it knows of others differs.
-    pub(super) fn same_frame(&self, wanted: &Wanted) -> bool {
-        same_frame(&self.wanted, wanted)
+    pub(super) fn same_links(&self, wanted: &Wanted) -> bool {
+        same_links(&self.wanted, wanted)
     }
 
     /// Changes what differs from what is remembered.
@@ -102,7 +102,7 @@ impl AppliedOverlay {
         namespace::create(path, Purpose::Switch)?;
         let namespace = Namespace::require(path)?;
         let mtu = mtu::of_overlay(&mut Socket::route()?, wanted.local, wanted.mtu)?;
-        let fits = namespace.visit(|| frame(wanted, mtu))?;
+        let fits = namespace.visit(|| links(wanted, mtu))?;
         if !fits {
             make_tunnel(&namespace, wanted, mtu)?;
         }
@@ -118,16 +118,16 @@ impl AppliedOverlay {
 }
 
 /// Says whether two differ only in what they know of others.
-pub(super) fn same_frame(one: &Wanted, other: &Wanted) -> bool {
-    let frame = |overlay: &Wanted| {
+pub(super) fn same_links(one: &Wanted, other: &Wanted) -> bool {
+    let links = |overlay: &Wanted| {
         (overlay.vni, overlay.local, overlay.port, overlay.gateway, overlay.prefix, overlay.mtu)
     };
-    frame(one) == frame(other)
+    links(one) == links(other)
 }
 
 /// Makes the bridge, in the overlay's namespace. Says whether there is a tunnel that fits, and
 /// removes one that does not.
-fn frame(wanted: &Wanted, mtu: u32) -> Result<bool, Error> {
+fn links(wanted: &Wanted, mtu: u32) -> Result<bool, Error> {
     let mut socket = Socket::route()?;
     let mut links = Links::observe(&mut socket)?;
     if links.named(BRIDGE).is_none() {

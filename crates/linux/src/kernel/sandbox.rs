@@ -1,9 +1,9 @@
 //! A container's interfaces and its balancer.
 
-use super::flows::{self, Alive, Leavings};
+use super::flows::{self, Alive, DrainingFlows};
 use super::gateway::{self, Gateway};
 use super::overlay::{self, AppliedOverlay};
-use super::together::lock;
+use super::parallel::lock;
 use crate::error::Error;
 use crate::namespace::Namespace;
 use crate::netlink::{
@@ -34,13 +34,13 @@ pub(super) struct Context<'a> {
     gateway: &'a Gateway,
     overlays: &'a BTreeMap<NetworkId, AppliedOverlay>,
     /// Interfaces that were made just now.
-    fresh: Mutex<Vec<Near>>,
+    fresh: Mutex<Vec<NearEnd>>,
     /// The near ends that were there when this began, once somebody has asked.
     seen: Mutex<BTreeMap<Option<NetworkId>, BTreeSet<String>>>,
 }
 
 /// The near end of a container's interface: on an overlay, or (`None`) on the gateway bridge.
-type Near = (Option<NetworkId>, String);
+type NearEnd = (Option<NetworkId>, String);
 
 /// How long a bridge may take until it lets frames through to a new port: the kernel notices that
 /// both ends are up some milliseconds later.
@@ -54,12 +54,12 @@ pub(super) struct AppliedSandbox {
     table: Rules,
     /// All interfaces, addresses and routes are there.
     wired: bool,
-    leavings: Leavings,
+    draining_flows: DrainingFlows,
 }
 
 /// How a sandbox shall be.
 #[derive(Clone, Copy)]
-pub(super) struct Aim<'a> {
+pub(super) struct Target<'a> {
     pub(super) rules: &'a SandboxRules,
     /// From the VIPs that it has.
     pub(super) step: &'a render::Step,
@@ -81,10 +81,10 @@ impl AppliedSandbox {
     /// else from being made.
     pub(super) fn apply(
         context: &Context<'_>,
-        aim: &Aim<'_>,
+        target: &Target<'_>,
         applied: Option<Self>,
     ) -> (Option<Self>, Result<(), Error>) {
-        let Aim { rules: wanted, repair, .. } = *aim;
+        let Target { rules: wanted, repair, .. } = *target;
         let namespace = match Namespace::open(Path::new(&wanted.netns)) {
             Ok(Some(namespace)) => namespace,
             Ok(None) => return (None, Ok(())),
@@ -100,10 +100,10 @@ impl AppliedSandbox {
         };
         let balanced = match applied {
             Some(mut applied) => {
-                let balanced = applied.balance(aim);
+                let balanced = applied.balance(target);
                 (Some(applied), balanced)
             }
-            None => Self::begin(context, namespace, aim),
+            None => Self::begin(context, namespace, target),
         };
         let (mut applied, balanced) = balanced;
         if let Some(applied) = &mut applied {
@@ -119,19 +119,19 @@ impl AppliedSandbox {
     fn begin(
         context: &Context<'_>,
         namespace: Namespace,
-        aim: &Aim<'_>,
+        target: &Target<'_>,
     ) -> (Option<Self>, Result<(), Error>) {
         let table = namespace.visit(|| context.nftables.open()).and_then(|mut table| {
-            if !is_stamped(&mut table, aim)? {
-                renew(&mut table, aim)?;
+            if !is_stamped(&mut table, target)? {
+                renew(&mut table, target)?;
             }
             Ok(table)
         });
-        let leavings = Leavings::default();
+        let draining_flows = DrainingFlows::default();
         match table {
             Ok(table) => {
-                let rules = aim.rules.clone();
-                (Some(Self { namespace, rules, table, wired: false, leavings }), Ok(()))
+                let rules = target.rules.clone();
+                (Some(Self { namespace, rules, table, wired: false, draining_flows }), Ok(()))
             }
             Err(error) => (None, Err(error)),
         }
@@ -143,10 +143,10 @@ impl AppliedSandbox {
     }
 
     /// Says whether it is known to be as wanted.
-    pub(super) fn is(&self, aim: &Aim<'_>) -> bool {
+    pub(super) fn is(&self, target: &Target<'_>) -> bool {
         let Self { rules, .. } = self;
-        let wanted = aim.rules;
-        let known = self.wired && self.table.known() && aim.step.vips.is_empty();
+        let wanted = target.rules;
+        let known = self.wired && self.table.known() && target.step.vips.is_empty();
         known
             && (&rules.netns, rules.dns_port, rules.turn)
                 == (&wanted.netns, wanted.dns_port, wanted.turn)
@@ -160,16 +160,16 @@ impl AppliedSandbox {
 
     /// Forgets connections to back ends that were taken out.
     pub(super) fn forget(&mut self, alive: &Alive<'_>) -> Result<(), Error> {
-        let Self { rules, table, leavings, .. } = self;
-        if !leavings.are_due(|address| alive.beside(rules, address)) {
+        let Self { rules, table, draining_flows, .. } = self;
+        if !draining_flows.are_due(|address| alive.beside(rules, address)) {
             return Ok(());
         }
         let socket = table.socket()?;
         // Looking for connections takes the kernel far longer, even if there is none.
         if let Some(uses) = uses(socket, render::TABLE, render::USES)? {
-            leavings.keep_used(&uses);
+            draining_flows.keep_used(&uses);
         }
-        leavings.forget(socket)
+        draining_flows.forget(socket)
     }
 
     /// Forgets connections of former times that lead to where they shall not.
@@ -180,40 +180,41 @@ impl AppliedSandbox {
     }
 
     /// Changes the table where it differs, or all of it where that is not known.
-    fn balance(&mut self, aim: &Aim<'_>) -> Result<(), Error> {
-        let Self { rules, table, leavings, .. } = self;
-        let Aim { rules: wanted, repair, step } = *aim;
+    fn balance(&mut self, target: &Target<'_>) -> Result<(), Error> {
+        let Self { rules, table, draining_flows, .. } = self;
+        let Target { rules: wanted, repair, step } = *target;
         let whole = !table.known() || repair && !table.untouched()?;
         let next = table.next().filter(|_| !whole);
         let change = next.and_then(|next| render::difference(rules, wanted, step, next));
         let done = match change {
-            None => renew(table, aim),
+            None => renew(table, target),
             Some(change) if change.is_empty() => Ok(()),
             // It can fail on a table that somebody else has touched; the whole cannot.
-            Some(change) => table.change(change).or_else(|_| renew(table, aim)),
+            Some(change) => table.change(change).or_else(|_| renew(table, target)),
         };
         done?;
-        leavings.note_vips(&rules.vips, &wanted.vips, &step.vips);
+        draining_flows.note_vips(&rules.vips, &wanted.vips, &step.vips);
         *rules = wanted.clone();
         Ok(())
     }
 }
 
 /// Says whether the table is as wanted, from a former daemon.
-fn is_stamped(table: &mut Rules, aim: &Aim<'_>) -> Result<bool, Error> {
+fn is_stamped(table: &mut Rules, target: &Target<'_>) -> Result<bool, Error> {
     let generation = table.believe()?;
     let stamp = comment(table.socket()?, render::TABLE, render::STAMP)?;
-    Ok(stamp.is_some_and(|stamp| stamp == render::stamp(aim.rules, aim.step.digest, generation)))
+    Ok(stamp
+        .is_some_and(|stamp| stamp == render::stamp(target.rules, target.step.digest, generation)))
 }
 
 /// Replaces the table, and keeps in it what was used.
-fn renew(table: &mut Rules, aim: &Aim<'_>) -> Result<(), Error> {
+fn renew(table: &mut Rules, target: &Target<'_>) -> Result<(), Error> {
     let mut done = Ok(());
     for _ in 0..TRIES {
-        let uses = used(table.socket()?, aim.rules)?;
+        let uses = used(table.socket()?, target.rules)?;
         table.believe()?;
         let next = table.next().unwrap_or_default();
-        done = table.change(render::whole(aim.rules, &uses, (aim.step.digest, next)));
+        done = table.change(render::whole(target.rules, &uses, (target.step.digest, next)));
         // Somebody else changed rules in between.
         if !matches!(&done, Err(error) if error.code() == Some(libc::ERESTART)) {
             break;

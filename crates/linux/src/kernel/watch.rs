@@ -17,13 +17,13 @@ const OWN_MAX: usize = 256;
 
 /// What the kernel's thread and the one that hears share. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ears {
+pub(crate) struct ChangeListener {
     /// The generations that our own transactions made.
     own: Arc<Mutex<BTreeSet<u32>>>,
     disturbed: Arc<Notify>,
 }
 
-impl Ears {
+impl ChangeListener {
     /// Notes an own transaction.
     pub(crate) fn expect(&self, generation: u32) {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,17 +41,17 @@ impl Ears {
     /// Starts to listen, in the caller's namespace. Ends when nobody else has these any more.
     pub(super) fn open(&self, table: &'static str) -> Result<(), Error> {
         let mut watch = Watch::open(table)?;
-        let ears = self.clone();
+        let listener = self.clone();
         let run = move || {
-            while Arc::strong_count(&ears.disturbed) > 1 {
-                ears.hear(&mut watch);
+            while Arc::strong_count(&listener.disturbed) > 1 {
+                listener.listen(&mut watch);
             }
         };
         let thread = thread::Builder::new().name("nft-watch".to_owned()).spawn(run);
         thread.map(drop).map_err(|source| Error::system("start a thread", source))
     }
 
-    fn hear(&self, watch: &mut Watch) {
+    fn listen(&self, watch: &mut Watch) {
         let heard = match watch.wait() {
             Ok(heard) => heard,
             Err(error) => {

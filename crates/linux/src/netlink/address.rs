@@ -47,7 +47,7 @@ impl Addresses {
     }
 
     /// The index of the interface that has this address.
-    pub(crate) fn holder(&self, address: Ipv4Addr) -> Option<u32> {
+    pub(crate) fn applier(&self, address: Ipv4Addr) -> Option<u32> {
         self.0.iter().find(|(_, net)| net.addr() == address).map(|(index, _)| *index)
     }
 

@@ -42,8 +42,8 @@ pub(crate) struct Neighbours {
 }
 
 impl Neighbours {
-    /// Lists what the interface `holder` (neighbours) and `tunnel` (forwarding entries) know.
-    pub(crate) fn observe(socket: &mut Socket, holder: u32, tunnel: u32) -> Result<Self, Error> {
+    /// Lists what the interface `applier` (neighbours) and `tunnel` (forwarding entries) know.
+    pub(crate) fn observe(socket: &mut Socket, applier: u32, tunnel: u32) -> Result<Self, Error> {
         let mut seen = Self::default();
         let question =
             Message::new("list neighbours", SHOW_NEIGHBOUR, 0).fixed(&fixed(FAMILY_IPV4, 0, 0, 0));
@@ -51,7 +51,7 @@ impl Neighbours {
             let attributes = answer.attributes(FIXED);
             let permanent = u16_at(&answer.body, 8) & STATE_PERMANENT != 0;
             if permanent
-                && u32_at(&answer.body, 4) == holder
+                && u32_at(&answer.body, 4) == applier
                 && let Some(address) = attributes.find_address(DESTINATION)
                 && let Some(mac) = mac(&answer)
             {

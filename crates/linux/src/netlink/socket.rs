@@ -76,7 +76,7 @@ impl Socket {
 
     /// Waits for what the kernel says to a group, but not for ever; `None` where some of it was
     /// lost.
-    pub(crate) fn hear(&mut self) -> Result<Option<Vec<Received>>, Error> {
+    pub(crate) fn listen(&mut self) -> Result<Option<Vec<Received>>, Error> {
         match self.read() {
             Ok(received) => Ok(Some(received)),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(None),

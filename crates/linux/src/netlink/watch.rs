@@ -48,7 +48,7 @@ impl Watch {
 
     /// Waits for transactions, but not for ever.
     pub(crate) fn wait(&mut self) -> Result<Vec<News>, Error> {
-        let Some(notes) = self.socket.hear()? else {
+        let Some(notes) = self.socket.listen()? else {
             // More was said than fits: anything may have happened.
             self.seen = News::default();
             return Ok(vec![News { generation: None, inside: true, outside: true }]);

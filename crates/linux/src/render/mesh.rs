@@ -32,7 +32,7 @@ pub(crate) const MASK: u32 = 0xffff_0000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mesh<'a> {
     pub(crate) rules: &'a MeshRules,
-    pub(crate) around: &'a Around,
+    pub(crate) surroundings: &'a Surroundings,
     /// The gateway bridge and its subnet.
     pub(crate) bridge: &'a str,
     pub(crate) subnet: Ipv4Net,
@@ -42,7 +42,7 @@ pub(crate) struct Mesh<'a> {
 
 /// What is around the mesh on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Around {
+pub(crate) struct Surroundings {
     /// Gateway addresses of all containers here.
     pub(crate) containers: BTreeSet<Ipv4Addr>,
     /// Those of them that are on internal networks alone.
@@ -121,8 +121,8 @@ fn sets(text: &mut String, mesh: &Mesh<'_>, ports: &BTreeMap<(Protocol, u16), Po
 	set refused {{ type inet_proto . inet_service;{} }}",
         elements(rules.local_tasks.iter().map(|(task, to)| format!("{} : {to}", task_text(*task)))),
         elements(nodes),
-        elements(&mesh.around.ends),
-        elements(&mesh.around.inside),
+        elements(&mesh.surroundings.ends),
+        elements(&mesh.surroundings.inside),
         elements(open.map(|(key, _)| element(*key))),
         elements(refused.map(|(key, _)| key_text(*key))),
     );
@@ -132,7 +132,7 @@ fn filters(text: &mut String, mesh: &Mesh<'_>) {
     let Mesh { rules, bridge, tunnel, .. } = mesh;
     // Port 0: there is no tunnel yet.
     let port = if rules.port == 0 { 4789 } else { rules.port };
-    let tunnels = strangers(mesh.around).map(|rule| format!(" {rule};")).unwrap_or_default();
+    let tunnels = strangers(mesh.surroundings).map(|rule| format!(" {rule};")).unwrap_or_default();
     // Whose frames are not ours may share the port. What a container sends there would leave with
     // this node's address. `route_localnet` is on for connections from the node itself; nobody else
     // may use it.
@@ -220,8 +220,8 @@ fn gates(text: &mut String, mesh: &Mesh<'_>) {
 
 /// Frames of our networks that no node has sent. The number of the network is the fourth word of
 /// what UDP carries (RFC 7348, 5).
-fn strangers(around: &Around) -> Option<String> {
-    let vnis = list(&around.vnis);
+fn strangers(surroundings: &Surroundings) -> Option<String> {
+    let vnis = list(&surroundings.vnis);
     (!vnis.is_empty()).then(|| format!("@th,96,24 {{ {vnis} }} ip saddr != @ends drop"))
 }
 
@@ -275,7 +275,7 @@ pub(crate) fn interfaces(mesh: &Mesh<'_>) -> String {
 }}
 ",
         replacing("bridge", TABLE),
-        elements(mesh.around.containers.iter().map(|address| container(*address))),
+        elements(mesh.surroundings.containers.iter().map(|address| container(*address))),
     )
 }
 
@@ -326,7 +326,7 @@ pub(crate) fn difference(before: &Mesh<'_>, new: &Mesh<'_>) -> Option<String> {
             let _ = writeln!(text, "add element ip {TABLE} tasks {{ {task} : {to} }}");
         }
     }
-    surroundings(&mut text, before.around, new.around);
+    change_surroundings(&mut text, before.surroundings, new.surroundings);
     let (before, after) = (ports(old), ports(new.rules));
     for (key, port) in &after {
         if before.get(key) != Some(port) {
@@ -341,7 +341,7 @@ pub(crate) fn difference(before: &Mesh<'_>, new: &Mesh<'_>) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn surroundings(text: &mut String, old: &Around, new: &Around) {
+fn change_surroundings(text: &mut String, old: &Surroundings, new: &Surroundings) {
     let addresses: fn(&Ipv4Addr) -> String = |address| address.to_string();
     for (set, before, after, element) in [
         (format!("ip {TABLE} ends"), &old.ends, &new.ends, addresses),
@@ -476,14 +476,14 @@ mod tests {
     }
 
     fn mesh(rules: &MeshRules) -> Mesh<'_> {
-        static NOTHING: Around = Around {
+        static NOTHING: Surroundings = Surroundings {
             containers: BTreeSet::new(),
             inside: BTreeSet::new(),
             vnis: BTreeSet::new(),
             ends: BTreeSet::new(),
         };
         let subnet = "172.30.0.0/16".parse().unwrap();
-        Mesh { rules, around: &NOTHING, bridge: "gw", subnet, tunnel: "mesh" }
+        Mesh { rules, surroundings: &NOTHING, bridge: "gw", subnet, tunnel: "mesh" }
     }
 
     fn check(old: &MeshRules, new: &MeshRules, expected: &Expect) {
@@ -676,15 +676,15 @@ mod tests {
     #[test]
     fn containers_networks_and_nodes_come_and_go() {
         let rules = rules(&[]);
-        let around = |host: u8| Around {
+        let surroundings = |host: u8| Surroundings {
             containers: [[172, 30, 0, host].into()].into(),
             inside: [[172, 30, 0, host].into()].into(),
             vnis: [4096, 4100 + u32::from(host)].into(),
             ends: [[192, 168, 100, host].into()].into(),
         };
-        let (before, after) = (around(1), around(2));
-        let before = Mesh { around: &before, ..mesh(&rules) };
-        let after = Mesh { around: &after, ..mesh(&rules) };
+        let (before, after) = (surroundings(1), surroundings(2));
+        let before = Mesh { surroundings: &before, ..mesh(&rules) };
+        let after = Mesh { surroundings: &after, ..mesh(&rules) };
         let text = whole(&after);
         for line in [
             "set ends { type ipv4_addr; elements = { 192.168.100.2 }; }",

@@ -11,7 +11,7 @@ const FEW: usize = 8;
 
 /// Does `work` on all items and returns what it returned, in any order. Threads begin in the
 /// namespace of the caller, which works as well: where none can be started, it does everything.
-pub(super) fn together<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+pub(super) fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let helpers = if items.len() < FEW { 0 } else { processors.min(THREADS) - 1 };
     let results = Mutex::new(Vec::with_capacity(items.len()));
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn everything_is_done_once_however_much_there_is() {
         for count in [0, 1, FEW, 1000] {
-            let mut done = together((0..count).collect(), |item| item);
+            let mut done = in_parallel((0..count).collect(), |item| item);
             done.sort_unstable();
             assert_eq!(done, (0..count).collect::<Vec<_>>());
         }
