@@ -4,7 +4,7 @@
 
 mod open;
 
-use crate::clock::now;
+use crate::clock::{Clock, time_of_day};
 use crate::report::Outbox;
 use crate::session::{Lasting, Session, halfway};
 use crate::worker::Event;
@@ -15,7 +15,6 @@ use rand::RngExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use types::Timestamp;
 
@@ -43,8 +42,7 @@ pub(crate) struct Connection {
     parting: CancellationToken,
     lasting: Lasting,
     attempts: usize,
-    /// What uptime counts from.
-    started: Instant,
+    clock: Clock,
 }
 
 /// Why a session has ended.
@@ -86,10 +84,11 @@ impl Connection {
         (config, engine, dataplane): (Arc<Config>, Engine, Dataplane),
         (inbound, outbox, status): (mpsc::Sender<Inbound>, Outbox, watch::Sender<Status>),
         parting: CancellationToken,
+        clock: Clock,
     ) -> Result<Self, Error> {
         // Better now than at every attempt.
         ca::tls::client_config(&config.identity).map_err(Error::Identity)?;
-        let renew_at = halfway(now(), config.identity.expires_at());
+        let renew_at = halfway(time_of_day(), config.identity.expires_at());
         Ok(Self {
             config,
             engine,
@@ -100,7 +99,7 @@ impl Connection {
             parting,
             lasting: Lasting { renew_at, ..Lasting::default() },
             attempts: 0,
-            started: started(),
+            clock,
         })
     }
 
@@ -155,12 +154,12 @@ impl Connection {
                 let identity = &self.config.identity;
                 let holds = (identity.starts_at(), identity.expires_at());
                 let is_refused = wire::is_of_releases(&fault);
-                let reason = explain(holds, now(), fault.message);
+                let reason = explain(holds, time_of_day(), fault.message);
                 return Over { is_refused, ..useless(reason) };
             }
         };
         let vtep = self.config.data_path_address.unwrap_or(self.config.address);
-        let mut session = Session::begin(vtep, std::mem::take(&mut self.lasting), self.now());
+        let mut session = Session::begin(vtep, std::mem::take(&mut self.lasting), self.clock.now());
         let reason = carrier.serve(&mut session, self).await;
         let (was_useful, is_refused) = (session.is_useful(), session.is_refused());
         if was_useful {
@@ -171,11 +170,6 @@ impl Connection {
         self.outbox.put_back(std::mem::take(&mut self.lasting.statuses));
         Over { was_useful, is_refused, reason }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a session counts from here")]
-fn started() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

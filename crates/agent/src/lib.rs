@@ -21,6 +21,8 @@ pub mod session;
 mod work;
 pub mod worker;
 
+pub use clock::Now;
+
 use ca::Identity;
 use dataplane::Dataplane;
 use engine::Engine;

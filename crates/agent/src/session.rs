@@ -10,6 +10,7 @@
 
 mod message;
 
+use crate::Now;
 use crate::worker;
 use dataplane::{Identity, News};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,15 +30,6 @@ const REPORT: usize = 1000;
 /// Logs that are sent at a time, each on a connection of its own.
 const LOGS: usize = 64;
 
-/// When something happens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// Steady: since some moment before the session.
-    pub uptime: Duration,
-    /// By the node's clock, which may be set.
-    pub time: Timestamp,
-}
-
 /// What survives a session: the one that ends leaves it to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lasting {
@@ -47,6 +39,8 @@ pub struct Lasting {
     pub learned: u64,
     /// When the node's certificate is renewed.
     pub renew_at: Timestamp,
+    /// But not before this uptime: a renewal has failed.
+    pub renew_after: Duration,
 }
 
 /// Everything that can happen.
@@ -292,10 +286,10 @@ impl Session {
             Answer::Acknowledge(Ok(())) => drop(self.under_way.remove(&UnderWay::Acknowledge)),
             Answer::Renewed(renewed) => {
                 self.under_way.remove(&UnderWay::Renewal);
-                self.lasting.renew_at = match renewed {
-                    Ok(expires) => halfway(now.time, expires),
-                    Err(_) => now.time.after(RENEWAL_PAUSE),
-                };
+                match renewed {
+                    Ok(expires) => self.lasting.renew_at = halfway(now.time, expires),
+                    Err(_) => self.lasting.renew_after = now.uptime + RENEWAL_PAUSE,
+                }
             }
             Answer::Heartbeat(Err(fault))
             | Answer::Report(Err(fault))
@@ -313,7 +307,8 @@ impl Session {
         self.report(&id, now, outputs);
         self.acknowledge(id, outputs);
         if !self.under_way.contains(&UnderWay::Renewal) {
-            let left = self.lasting.renew_at.since(now.time);
+            let pause = self.lasting.renew_after.saturating_sub(now.uptime);
+            let left = self.lasting.renew_at.since(now.time).max(pause);
             self.renewal_look_at = now.uptime + left.min(RENEWAL_LOOK);
             if left.is_zero() {
                 self.under_way.insert(UnderWay::Renewal);

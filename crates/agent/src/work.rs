@@ -1,6 +1,6 @@
 //! The worker's loop: brings it every event and has its effects carried out.
 
-use crate::clock::now;
+use crate::clock::Clock;
 use crate::connection::{Connection, Inbound};
 use crate::execute::{Executor, has_process};
 use crate::journal::Journal;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use types::{Fault, Task, TaskId, Timestamp};
+use types::{Fault, Task, TaskId};
 
 /// Messages of managers that wait for the loop. The session waits when it is full.
 const INBOUND: usize = 64;
@@ -51,7 +51,7 @@ pub(crate) async fn start(
 ) -> Result<Agent, Error> {
     let journal = Journal::open(&config.data).await?;
     let executor = Executor::new(Arc::clone(&config), engine.clone(), dataplane.clone());
-    let outbox = Outbox::default();
+    let (outbox, clock) = (Outbox::default(), Clock::start());
     let (inbound_sender, inbound) = mpsc::channel(INBOUND);
     let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let first = Status { managers: config.managers.clone(), ..Status::default() };
@@ -61,8 +61,9 @@ pub(crate) async fn start(
         (Arc::clone(&config), engine, dataplane),
         (inbound_sender, outbox.clone(), publish),
         parting.clone(),
+        clock,
     )?;
-    let mut work = Work::new(journal, executor, outbox, (parting, status.clone()));
+    let mut work = Work::new(journal, executor, outbox, (parting, status.clone()), clock);
     work.take_over().await;
     let token = scope.token();
     scope.spawn("work", work.run(inbound, command_inbox, token.clone()));
@@ -80,8 +81,8 @@ struct Leaving {
 enum Step {
     /// A manager is told that it is about to.
     Notice,
-    /// Its tasks go in order, as managers say; until then at the latest.
-    TasksFirst(Timestamp),
+    /// Its tasks go in order, as managers say; until this uptime at the latest.
+    TasksFirst(Duration),
     /// A manager is told that it goes; no more orders are taken.
     Farewell,
     /// What came of telling it.
@@ -106,6 +107,7 @@ struct Work {
     parting: CancellationToken,
     status: watch::Receiver<Status>,
     swept: bool,
+    clock: Clock,
 }
 
 impl Work {
@@ -114,6 +116,7 @@ impl Work {
         executor: Executor,
         outbox: Outbox,
         (parting, status): (CancellationToken, watch::Receiver<Status>),
+        clock: Clock,
     ) -> Self {
         let (events, happened) = mpsc::channel(EVENTS);
         Self {
@@ -131,6 +134,7 @@ impl Work {
             parting,
             status,
             swept: false,
+            clock,
         }
     }
 
@@ -138,7 +142,7 @@ impl Work {
     async fn take_over(&mut self) {
         let found = self.executor.observe().await;
         let observed = found.into_iter().map(|(id, (_, observed))| (id, observed)).collect();
-        let (worker, effects) = Worker::restore(self.journal.entries(), &observed, now());
+        let (worker, effects) = Worker::restore(self.journal.entries(), &observed, self.clock.now());
         self.worker = worker;
         for (container, observed) in &observed {
             // It ended while nobody looked.
@@ -157,7 +161,7 @@ impl Work {
     ) -> Result<(), Error> {
         loop {
             let deadline = self.worker.deadline().into_iter().chain(self.tasks_first_until()).min();
-            let wait = deadline.map_or(IDLE, |at| at.since(now())).min(IDLE);
+            let wait = deadline.map_or(IDLE, |at| at.saturating_sub(self.clock.now().uptime)).min(IDLE);
             let event = tokio::select! {
                 () = token.cancelled() => return Ok(()),
                 Some(ended) = self.running.join_next_with_id() => self.ended(ended),
@@ -183,14 +187,14 @@ impl Work {
         {
             self.detach(container);
         }
-        let effects = self.worker.handle(event, now());
+        let effects = self.worker.handle(event, self.clock.now());
         self.carry_out(effects).await;
         if self.worker.is_told() && !self.swept {
             self.swept = true;
             self.sweep().await;
         }
         let is_over = self.worker.is_over();
-        if self.tasks_first_until().is_some_and(|until| is_over || until <= now()) {
+        if self.tasks_first_until().is_some_and(|until| is_over || until <= self.clock.now().uptime) {
             self.part();
         }
         if self.worker.is_empty()
@@ -243,7 +247,7 @@ impl Work {
         })
     }
 
-    fn tasks_first_until(&self) -> Option<Timestamp> {
+    fn tasks_first_until(&self) -> Option<Duration> {
         match self.leaving.as_ref()?.step {
             Step::TasksFirst(until) => Some(until),
             Step::Notice | Step::Farewell | Step::Told(_) => None,
@@ -308,7 +312,8 @@ impl Work {
                 Some(Event::Done { task, outcome })
             }
             Ok((_, Ended::Notice(Ok(())))) => {
-                self.advance(Step::TasksFirst(now().after(TASKS_FIRST_MAX)));
+                let until = self.clock.now().uptime + TASKS_FIRST_MAX;
+                self.advance(Step::TasksFirst(until));
                 Some(Event::Tick)
             }
             Ok((_, Ended::Notice(Err(fault)))) => {

@@ -1,9 +1,8 @@
 //! What carries one session: the stream, the calls, the timers.
 
 use super::{Connection, Inbound};
-use crate::clock::now;
 use crate::logs::Publisher;
-use crate::session::{Answer, Call, Event, Now, Order, Output, Session};
+use crate::session::{Answer, Call, Event, Order, Output, Session};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,9 +83,9 @@ impl Carrier {
             };
             let mut outputs = Vec::new();
             if matches!(event, Event::Message(_)) && connection.parting.is_cancelled() {
-                outputs = session.handle(Event::Parting, connection.now());
+                outputs = session.handle(Event::Parting, connection.clock.now());
             }
-            outputs.extend(session.handle(event, connection.now()));
+            outputs.extend(session.handle(event, connection.clock.now()));
             if let Err(reason) = self.carry(outputs, connection) {
                 return reason;
             }
@@ -100,7 +99,7 @@ impl Carrier {
         connection: &Connection,
         (applied, trouble): (&mut watch::Receiver<u64>, &mut watch::Receiver<String>),
     ) -> Result<Option<Event>, String> {
-        let wake = session.wake().map(|uptime| connection.started + uptime);
+        let wake = session.wake().map(|uptime| connection.clock.at(uptime));
         let stopped = |_| "the data plane has stopped".to_owned();
         tokio::select! {
             // While orders are carried out the next ones wait; heartbeats do not.
@@ -121,7 +120,7 @@ impl Carrier {
             () = connection.outbox.filled() => {
                 Ok(Some(Event::Statuses(connection.outbox.take())))
             }
-            () = tokio::time::sleep_until(wake.unwrap_or(connection.started)), if wake.is_some() => {
+            () = tokio::time::sleep_until(wake.unwrap_or(connection.clock.at(Duration::ZERO))), if wake.is_some() => {
                 Ok(Some(Event::Tick))
             }
         }
@@ -227,10 +226,6 @@ impl Carrier {
 }
 
 impl Connection {
-    pub(super) fn now(&self) -> Now {
-        Now { uptime: self.started.elapsed(), time: now() }
-    }
-
     /// Carries orders out, one after the other.
     fn carry_out(
         &self,

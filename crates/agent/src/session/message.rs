@@ -1,6 +1,7 @@
 //! What managers say.
 
-use super::{LOGS, Now, Order, Output, Session, Unacknowledged};
+use super::{LOGS, Order, Output, Session, Unacknowledged};
+use crate::Now;
 use crate::worker::Event;
 use dataplane::{Identity, News};
 use std::time::Duration;

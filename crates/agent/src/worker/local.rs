@@ -3,8 +3,9 @@
 use super::{
     DRAIN_MAX, Effect, Entry, Exit, FAREWELL, Observed, Operation, Outcome, WITHDRAWAL_MAX,
 };
+use crate::Now;
 use std::time::Duration;
-use types::{ContainerStatus, DesiredState, Task, TaskState, TaskStatus, Timestamp};
+use types::{ContainerStatus, DesiredState, Task, TaskState, TaskStatus};
 
 /// Before a stop or a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -54,13 +55,13 @@ pub(super) struct Local {
     process: Process,
     exit: Option<Exit>,
     /// When its process will have run for long enough.
-    trial_end: Option<Timestamp>,
+    trial_end: Option<Duration>,
     /// Why its start failed. It is killed before that is told: the engine may have gone on.
     broken: Option<String>,
     seen: Seen,
     /// Since when a stop is wanted, and how far it is.
     stop: Option<Stop>,
-    retry_at: Option<Timestamp>,
+    retry_at: Option<Duration>,
     /// No longer assigned: forgotten once nothing is left.
     leaving: bool,
     /// It leaves with this node, and managers know: it is stopped in order.
@@ -69,7 +70,7 @@ pub(super) struct Local {
 
 #[derive(Clone, Copy, Debug)]
 struct Stop {
-    since: Timestamp,
+    since: Duration,
     is_drained: bool,
     failures: u32,
 }
@@ -94,7 +95,7 @@ impl Local {
     }
 
     /// A task that is new here.
-    pub(super) fn assigned(task: Task, now: Timestamp, effects: &mut Vec<Effect>) -> Self {
+    pub(super) fn assigned(task: Task, now: Now, effects: &mut Vec<Effect>) -> Self {
         let status = task.status.clone();
         let mut local = Self::new(task, status);
         // Managers think that it is further than it is: the journal was lost.
@@ -113,7 +114,7 @@ impl Local {
     pub(super) fn take_over(
         &mut self,
         found: Option<&Observed>,
-        now: Timestamp,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) {
         if self.status.state.is_terminal() || self.status.state < TaskState::Ready {
@@ -192,12 +193,12 @@ impl Local {
         Effect::Report { task: self.task.id.clone(), status: self.status.clone() }
     }
 
-    pub(super) fn deadline(&self) -> Option<Timestamp> {
+    pub(super) fn deadline(&self) -> Option<Duration> {
         if self.doing.is_some() {
             return None;
         }
         let waits = self.stop.filter(|_| !self.status.state.is_terminal());
-        let waits = waits.map(|stop| stop.since.after(self.withdrawal_max()));
+        let waits = waits.map(|stop| stop.since + self.withdrawal_max());
         self.retry_at.or(waits).or(self.trial_end)
     }
 
@@ -206,7 +207,7 @@ impl Local {
     }
 
     /// The operation that was under way is over.
-    pub(super) fn done(&mut self, outcome: Outcome, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn done(&mut self, outcome: Outcome, now: Now, effects: &mut Vec<Effect>) {
         let Some(doing) = self.doing.take() else { return };
         match outcome {
             Outcome::Pulled => self.has_image = true,
@@ -221,7 +222,7 @@ impl Local {
                     container.pid = pid;
                 }
                 if !has_health_check {
-                    self.trial_end = Some(now.after(self.task.trial));
+                    self.trial_end = Some(now.uptime.saturating_add(self.task.trial));
                     self.end_trial(now, effects);
                 } else if !self.status.state.is_terminal() {
                     effects.push(self.report());
@@ -242,8 +243,8 @@ impl Local {
     }
 
     /// A process that has run for long enough counts as running.
-    fn end_trial(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.trial_end.take_if(|end| *end <= now).is_some() {
+    fn end_trial(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.trial_end.take_if(|end| *end <= now.uptime).is_some() {
             self.rise(TaskState::Running, "started", now, effects);
         }
     }
@@ -254,7 +255,7 @@ impl Local {
         }
     }
 
-    fn failed(&mut self, doing: Doing, reason: &str, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn failed(&mut self, doing: Doing, reason: &str, now: Now, effects: &mut Vec<Effect>) {
         match doing {
             Doing::Pull { .. } | Doing::Create => {
                 self.end(TaskState::Rejected, reason, now, effects);
@@ -262,16 +263,16 @@ impl Local {
             Doing::Start => self.broken = Some(reason.to_owned()),
             Doing::Drain => self.drained(),
             Doing::Stop => {
-                self.retry_at = Some(now.after(RETRY));
+                self.retry_at = Some(now.uptime + RETRY);
                 let stop =
-                    self.stop.get_or_insert(Stop { since: now, is_drained: true, failures: 0 });
+                    self.stop.get_or_insert(Stop { since: now.uptime, is_drained: true, failures: 0 });
                 stop.failures += 1;
                 if stop.failures >= STOPS {
                     let reason = self.broken.clone().unwrap_or_else(|| reason.to_owned());
                     self.end(self.end_of_stop(), &reason, now, effects);
                 }
             }
-            Doing::Remove => self.retry_at = Some(now.after(RETRY)),
+            Doing::Remove => self.retry_at = Some(now.uptime + RETRY),
         }
     }
 
@@ -288,7 +289,7 @@ impl Local {
 
     /// What its health check says, as long as it is not to be stopped. An unhealthy task is stopped
     /// also when it becomes healthy again meanwhile, as in Docker.
-    pub(super) fn health(&mut self, healthy: bool, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn health(&mut self, healthy: bool, now: Now, effects: &mut Vec<Effect>) {
         if self.process != Process::Started || self.stop.is_some() || self.broken.is_some() {
             return;
         }
@@ -302,7 +303,7 @@ impl Local {
     }
 
     /// Draws the conclusion from an exit. (While the start is still under way, it waits.)
-    pub(super) fn settle(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let process = TaskState::Starting..=TaskState::Running;
         if self.doing == Some(Doing::Start) || !process.contains(&self.status.state) {
             return;
@@ -351,13 +352,13 @@ impl Local {
     pub(super) fn advance(
         &mut self,
         is_withdrawn: bool,
-        now: Timestamp,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) {
         let want = self.want();
         let is_stopping = want == Want::Stopped || self.is_unhealthy();
         if is_stopping && self.stop.is_none() && !self.status.state.is_terminal() {
-            self.stop = Some(Stop { since: now, is_drained: false, failures: 0 });
+            self.stop = Some(Stop { since: now.uptime, is_drained: false, failures: 0 });
             if self.status.state == TaskState::Running {
                 effects.push(Effect::Withdraw { task: self.task.id.clone() });
             }
@@ -371,7 +372,7 @@ impl Local {
             }
             return;
         }
-        if self.retry_at.is_some_and(|at| now < at) {
+        if self.retry_at.is_some_and(|at| now.uptime < at) {
             return;
         }
         self.retry_at = None;
@@ -385,7 +386,7 @@ impl Local {
         }
     }
 
-    fn advance_start(&mut self, want: Want, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn advance_start(&mut self, want: Want, now: Now, effects: &mut Vec<Effect>) {
         if self.status.state < TaskState::Accepted {
             self.rise(TaskState::Accepted, "accepted", now, effects);
         }
@@ -413,7 +414,7 @@ impl Local {
 
     /// A task that serves leaves names and balancers everywhere first, then its connections end,
     /// then it is told to stop.
-    fn advance_stop(&mut self, is_withdrawn: bool, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn advance_stop(&mut self, is_withdrawn: bool, now: Now, effects: &mut Vec<Effect>) {
         let container = self.container().map(str::to_owned);
         let Some(container) = container.filter(|_| self.status.state >= TaskState::Starting) else {
             self.end(TaskState::Shutdown, "", now, effects);
@@ -428,7 +429,7 @@ impl Local {
         let Some(stop) = self.stop else { return };
         let grace = self.task.spec.container.grace();
         let in_order = self.status.state == TaskState::Running && (!self.leaving || self.parting);
-        if in_order && !is_withdrawn && now < stop.since.after(self.withdrawal_max()) {
+        if in_order && !is_withdrawn && now.uptime < stop.since + self.withdrawal_max() {
             return;
         }
         if in_order && !stop.is_drained {
@@ -473,19 +474,19 @@ impl Local {
         }
     }
 
-    fn rise(&mut self, state: TaskState, message: &str, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn rise(&mut self, state: TaskState, message: &str, now: Now, effects: &mut Vec<Effect>) {
         if state <= self.status.state || self.status.state.is_terminal() {
             return;
         }
         self.status.state = state;
-        self.status.since = now;
+        self.status.since = now.time;
         message.clone_into(&mut self.status.message);
         self.status.error.clear();
         effects.push(self.report());
     }
 
     /// The task has ended. What it was doing last stays in the message of a failure, as in Docker.
-    fn end(&mut self, state: TaskState, error: &str, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn end(&mut self, state: TaskState, error: &str, now: Now, effects: &mut Vec<Effect>) {
         if self.status.state.is_terminal() {
             return;
         }
@@ -493,7 +494,7 @@ impl Local {
             effects.push(Effect::Withdraw { task: self.task.id.clone() });
         }
         self.status.state = state;
-        self.status.since = now;
+        self.status.since = now.time;
         error.clone_into(&mut self.status.error);
         match state {
             TaskState::Complete => "finished".clone_into(&mut self.status.message),

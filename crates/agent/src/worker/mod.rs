@@ -11,10 +11,11 @@
 
 mod local;
 
+use crate::Now;
 use local::Local;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use types::{Task, TaskId, TaskStatus, Timestamp};
+use types::{Task, TaskId, TaskStatus};
 
 /// How long a stop waits for managers to say that nobody leads traffic to the task any more.
 pub const WITHDRAWAL_MAX: Duration = Duration::from_secs(5);
@@ -151,7 +152,7 @@ impl Worker {
     pub fn restore(
         entries: BTreeMap<TaskId, Entry>,
         observed: &BTreeMap<String, Observed>,
-        now: Timestamp,
+        now: Now,
     ) -> (Self, Vec<Effect>) {
         let mut worker = Self::default();
         let mut effects = Vec::new();
@@ -167,7 +168,7 @@ impl Worker {
     }
 
     /// Takes one event; says what is to be done.
-    pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
             Event::Whole { tasks, withdrawn } => {
@@ -232,8 +233,8 @@ impl Worker {
         effects
     }
 
-    /// When something will be due without another event.
-    pub fn deadline(&self) -> Option<Timestamp> {
+    /// When something will be due without another event, in uptime.
+    pub fn deadline(&self) -> Option<Duration> {
         if !self.told {
             return None;
         }
@@ -281,7 +282,7 @@ impl Worker {
         self.told
     }
 
-    fn assign(&mut self, id: TaskId, task: Task, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn assign(&mut self, id: TaskId, task: Task, now: Now, effects: &mut Vec<Effect>) {
         if let Some(local) = self.tasks.get_mut(&id) {
             local.assign(task);
         } else {
@@ -298,7 +299,7 @@ impl Worker {
     fn with(
         &mut self,
         id: &TaskId,
-        now: Timestamp,
+        now: Now,
         effects: &mut Vec<Effect>,
         change: impl FnOnce(&mut Local, &mut Vec<Effect>),
     ) {
@@ -311,7 +312,7 @@ impl Worker {
         }
     }
 
-    fn advance_all(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn advance_all(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if !self.told {
             return;
         }

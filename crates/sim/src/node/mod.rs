@@ -184,6 +184,10 @@ impl Node {
         wall(ctx.now, self.skew)
     }
 
+    fn clock(&self, ctx: &Context) -> agent::Now {
+        agent::Now { uptime: ctx.now, time: self.time(ctx) }
+    }
+
     fn due(&self, delay: Duration, due: Due, ctx: &mut Context) {
         ctx.after(delay, Event::Node(self.number, self.life, due));
     }

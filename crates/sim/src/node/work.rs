@@ -6,7 +6,7 @@ use crate::network::{self, Body, Packet, Way};
 use agent::worker::{Effect, Entry, Event, Exit, Observed, Operation, Outcome, Worker};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::{TaskId, TaskState, Timestamp};
+use types::{TaskId, TaskState};
 
 /// How long tasks may take to go in order when this node leaves.
 const TASKS_FIRST_MAX: Duration = Duration::from_secs(30);
@@ -19,7 +19,7 @@ const FAREWELL_MAX: Duration = Duration::from_secs(5);
 pub(super) enum Leaving {
     /// A manager is told by this connection.
     Notice(u64),
-    TasksFirst(Timestamp),
+    TasksFirst(Duration),
     Farewell(u64),
     Told,
 }
@@ -47,7 +47,7 @@ impl Node {
             .collect();
         let bytes = wire::encode(&self.journal).expect("a journal can be written");
         let entries = wire::decode(&bytes).expect("a journal can be read");
-        let (worker, effects) = Worker::restore(entries, &observed, self.time(ctx));
+        let (worker, effects) = Worker::restore(entries, &observed, self.clock(ctx));
         let Some(alive) = &mut self.alive else { return };
         alive.worker = worker;
         for (container, observed) in &observed {
@@ -60,7 +60,7 @@ impl Node {
 
     /// The worker hears of something.
     pub(super) fn work(&mut self, event: Event, ctx: &mut Context) {
-        let time = self.time(ctx);
+        let now = self.clock(ctx);
         let number = self.number;
         let Some(alive) = &mut self.alive else { return };
         ctx.trace(|| match &event {
@@ -72,7 +72,7 @@ impl Node {
         {
             alive.dataplane.detach(&container);
         }
-        let effects = alive.worker.handle(event, time);
+        let effects = alive.worker.handle(event, now);
         let is_news = !effects.is_empty();
         let entries = alive.worker.entries();
         if self.ills.disk_full > 0 {
@@ -99,7 +99,6 @@ impl Node {
         }
         self.watch_all(&entries, ctx);
         self.settle(ctx);
-        let time = self.time(ctx);
         let Some(alive) = &mut self.alive else { return };
         if alive.worker.is_told() && !alive.swept {
             alive.swept = true;
@@ -108,7 +107,7 @@ impl Node {
         let Some(alive) = &mut self.alive else { return };
         let (is_over, is_empty) = (alive.worker.is_over(), alive.worker.is_empty());
         if let Some(Leaving::TasksFirst(until)) = alive.leaving
-            && (is_over || until <= time)
+            && (is_over || until <= ctx.now)
         {
             self.part(ctx);
         } else if let Some(Leaving::Told) = alive.leaving
@@ -226,14 +225,13 @@ impl Node {
     }
 
     fn wake_later(&mut self, ctx: &mut Context) {
-        let time = self.time(ctx);
         let Some(alive) = &mut self.alive else { return };
         let until = match alive.leaving {
             Some(Leaving::TasksFirst(until)) => Some(until),
             Some(Leaving::Notice(_) | Leaving::Farewell(_) | Leaving::Told) | None => None,
         };
         let deadline = alive.worker.deadline().into_iter().chain(until).min();
-        let wait = deadline.map_or(IDLE, |at| at.since(time)).min(IDLE);
+        let wait = deadline.map_or(IDLE, |at| at.saturating_sub(ctx.now)).min(IDLE);
         alive.wakes += 1;
         let wake = alive.wakes;
         // A deadline that has passed already is not waited for in vain.
@@ -303,11 +301,10 @@ impl Node {
     }
 
     fn told(&mut self, is_told: bool, ctx: &mut Context) {
-        let time = self.time(ctx);
         let Some(alive) = &mut self.alive else { return };
         match alive.leaving {
             Some(Leaving::Notice(_)) if is_told => {
-                alive.leaving = Some(Leaving::TasksFirst(time.after(TASKS_FIRST_MAX)));
+                alive.leaving = Some(Leaving::TasksFirst(ctx.now + TASKS_FIRST_MAX));
                 self.work(Event::Tick, ctx);
             }
             Some(Leaving::Notice(_)) => self.part(ctx),

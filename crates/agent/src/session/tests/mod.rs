@@ -456,8 +456,10 @@ fn a_certificate_is_renewed_in_time_whatever_the_clock_does() {
         clock 100: renew
         clock 1000: 
         renewal-fails: 
-        clock 1299: 
-        clock 1300: renew
+        clock 9000: 
+        clock 1000: 
+        wait 299: heartbeat
+        wait 1: renew
         renewed 2000: 
         clock 1649: 
         clock 1650: renew
@@ -470,8 +472,10 @@ fn a_certificate_is_renewed_in_time_whatever_the_clock_does() {
          clock 100
          clock 1000
          renewal-fails
-         clock 1299
-         clock 1300
+         clock 9000
+         clock 1000
+         wait 299
+         wait 1
          renewed 2000
          clock 1649
          clock 1650",

@@ -35,7 +35,7 @@ fn chance() -> impl Strategy<Value = Chance> {
 /// Plays the world and asserts what must always hold.
 struct World {
     worker: Worker,
-    now: Timestamp,
+    now: Now,
     desired: DesiredState,
     under_way: Option<Operation>,
     state: TaskState,
@@ -99,7 +99,7 @@ impl World {
             }
             Chance::Health(healthy) => self.send(Event::Health { task: id, healthy }),
             Chance::Wait(seconds) => {
-                self.now = self.now.after(Duration::from_secs(seconds.into()));
+                self.now.uptime += Duration::from_secs(seconds.into());
                 self.send(Event::Tick);
             }
             Chance::Withdrawn => self.send(Event::Changed {
@@ -120,7 +120,7 @@ proptest! {
     ) {
         let mut world = World {
             worker: Worker::default(),
-            now: Timestamp(0),
+            now: Now::default(),
             desired: DesiredState::Ready,
             under_way: None,
             state: TaskState::New,
@@ -187,9 +187,9 @@ proptest! {
         events in proptest::collection::vec(event(), 0..60),
     ) {
         let (mut worker, mut kept) = (Worker::default(), BTreeMap::new());
-        let mut now = Timestamp(0);
+        let mut now = Now::default();
         for event in events {
-            now = now.after(Duration::from_millis(700));
+            now.uptime += Duration::from_millis(700);
             worker.handle(event, now);
             for (id, entry) in worker.changed() {
                 match entry {

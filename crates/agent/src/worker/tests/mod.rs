@@ -3,9 +3,13 @@ mod any_order;
 use super::*;
 use expect_test::{Expect, expect};
 use std::fmt::Write as _;
-use types::{ContainerStatus, DesiredState, TaskState};
+use types::{ContainerStatus, DesiredState, TaskState, Timestamp};
 
 const SECOND: i64 = 1_000_000_000;
+
+fn at(seconds: u64) -> Now {
+    Now { uptime: Duration::from_secs(seconds), time: Timestamp(0) }
+}
 
 fn task(id: &str, desired: DesiredState) -> Task {
     let mut task = Task { id: id.into(), service_name: "web".into(), ..Task::default() };
@@ -43,12 +47,12 @@ fn render(effect: &Effect) -> String {
 /// One event a line, about the task `t`; the trace says what it leads to.
 struct Story {
     worker: Worker,
-    seconds: i64,
+    now: Now,
 }
 
 impl Story {
     fn new() -> Self {
-        Self { worker: Worker::default(), seconds: 0 }
+        Self { worker: Worker::default(), now: at(0) }
     }
 
     fn event(&mut self, line: &str) -> Event {
@@ -94,7 +98,11 @@ impl Story {
             "unhealthy" => Event::Health { task: "t".into(), healthy: false },
             "leave" => Event::Leave { told: words.get(1) == Some(&"told") },
             "wait" => {
-                self.seconds += words[1].parse::<i64>().unwrap();
+                self.now.uptime += Duration::from_secs(words[1].parse().unwrap());
+                Event::Tick
+            }
+            "clock" => {
+                self.now.time = Timestamp(words[1].parse::<i64>().unwrap() * SECOND);
                 Event::Tick
             }
             other => panic!("unknown event {other}"),
@@ -105,8 +113,7 @@ impl Story {
         let mut trace = String::new();
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let event = self.event(line);
-            let now = Timestamp(self.seconds * SECOND);
-            let effects = self.worker.handle(event, now);
+            let effects = self.worker.handle(event, self.now);
             let effects: Vec<String> = effects.iter().map(render).collect();
             writeln!(trace, "{line}: {}", effects.join(", ")).unwrap();
         }
@@ -168,7 +175,7 @@ fn a_task_on_trial_runs_once_its_process_has_run_for_long_enough() {
     );
     let mut story = Story::new();
     story.tell("run beside\npulled\ncreated\nstarted");
-    assert_eq!(story.worker.deadline(), Some(Timestamp(SECOND)));
+    assert_eq!(story.worker.deadline(), Some(Duration::from_secs(1)));
 }
 
 #[test]
@@ -234,9 +241,9 @@ fn a_task_that_was_unhealthy_when_the_daemon_died_is_still_withdrawn_first() {
     entry.status.container = Some(ContainerStatus { id: "c".into(), ..Default::default() });
     let found = Observed { pid: 7, running: true, has_health_check: true, ..Observed::default() };
     let found = [("c".to_owned(), found)].into();
-    let (worker, effects) = Worker::restore([("t".into(), entry)].into(), &found, Timestamp(0));
+    let (worker, effects) = Worker::restore([("t".into(), entry)].into(), &found, at(0));
     assert_eq!(effects, []);
-    let mut story = Story { worker, seconds: 0 };
+    let mut story = Story { worker, now: at(0) };
     let trace = story.tell("run\nwithdrawn\ndrained");
     assert_eq!(
         trace,
@@ -280,6 +287,42 @@ fn a_stop_does_not_wait_for_managers_that_are_away() {
             exits 0: withdraw, report shutdown shutdown
             stopped: 
         "]],
+    );
+}
+
+#[test]
+fn nothing_waits_longer_or_shorter_when_the_clock_is_set() {
+    check(
+        "run
+         pulled
+         created
+         started
+         clock 1000000
+         shutdown
+         clock 0
+         wait 4
+         clock 2000000
+         wait 1
+         drained
+         fails
+         clock 0
+         wait 1",
+        &expect![[r#"
+            run: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started: report running started
+            clock 1000000: 
+            shutdown: report running started, withdraw
+            clock 0: 
+            wait 4: 
+            clock 2000000: 
+            wait 1: drain c within 10s
+            drained: stop c within 10s
+            fails: 
+            clock 0: 
+            wait 1: stop c within 10s
+        "#]],
     );
 }
 
@@ -450,7 +493,7 @@ fn entry(state: TaskState) -> BTreeMap<TaskId, Entry> {
 
 fn restored(state: TaskState, found: Option<Observed>) -> (Worker, Vec<String>) {
     let observed = found.map(|found| ("c".to_owned(), found)).into_iter().collect();
-    let (worker, effects) = Worker::restore(entry(state), &observed, Timestamp(0));
+    let (worker, effects) = Worker::restore(entry(state), &observed, at(0));
     (worker, effects.iter().map(render).collect())
 }
 
@@ -474,11 +517,11 @@ fn after_a_restart_nothing_is_done_before_managers_have_spoken() {
     let (mut worker, _) = restored(TaskState::Running, Some(running));
     let changed =
         Event::Changed { tasks: BTreeMap::new(), removed: ["t".into()].into(), withdrawn: None };
-    assert_eq!(worker.handle(changed, Timestamp(0)), []);
-    assert_eq!(worker.handle(Event::Tick, Timestamp(60 * SECOND)), []);
+    assert_eq!(worker.handle(changed, at(0)), []);
+    assert_eq!(worker.handle(Event::Tick, at(60)), []);
     assert_eq!(worker.deadline(), None);
     let nothing = Event::Whole { tasks: BTreeMap::new(), withdrawn: BTreeSet::new() };
-    let effects = worker.handle(nothing, Timestamp(60 * SECOND));
+    let effects = worker.handle(nothing, at(60));
     assert!(effects.iter().any(|it| render(it).starts_with("stop c")));
 }
 
@@ -487,7 +530,7 @@ fn a_task_that_managers_know_and_the_journal_does_not_has_failed() {
     let mut known = task("t", DesiredState::Running);
     known.status.state = TaskState::Running;
     let whole = Event::Whole { tasks: [("t".into(), known)].into(), withdrawn: BTreeSet::new() };
-    let effects = Worker::default().handle(whole, Timestamp(0));
+    let effects = Worker::default().handle(whole, at(0));
     let effects: Vec<String> = effects.iter().map(render).collect();
     assert!(effects.iter().any(|it| it.starts_with("report failed")), "{effects:?}");
 }
