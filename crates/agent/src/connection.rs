@@ -3,28 +3,21 @@
 //! [`crate::session`] decides; here is what it cannot know: streams, calls, clocks.
 
 mod open;
+mod pause;
 
 use crate::clock::{Clock, time_of_day};
 use crate::report::Outbox;
-use crate::session::{Lasting, Session, halfway};
+use crate::session::{Ending, Lasting, Session, halfway};
 use crate::worker::Event;
 use crate::{Config, Error, Status};
 use dataplane::Dataplane;
 use engine::Engine;
+use pause::{Pauses, jittered};
 use rand::RngExt;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use types::Timestamp;
-
-/// Between two attempts: doubled from the first to the last. Short enough that all nodes are back
-/// within a second after a manager is.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_millis(600);
-/// Where a manager's release and this one do not understand each other: one of the two programs has
-/// to be updated first.
-const PAUSE_REFUSED: Duration = Duration::from_secs(30);
+use types::{FaultKind, Timestamp};
 
 /// What managers say of tasks.
 #[derive(Debug)]
@@ -45,23 +38,11 @@ pub(crate) struct Connection {
     clock: Clock,
 }
 
-/// Why a session has ended.
+/// A session has ended.
 #[derive(Debug)]
 struct Over {
-    /// The manager had said what this node should have.
-    was_useful: bool,
-    /// The manager's release and this one do not understand each other.
-    is_refused: bool,
+    ending: Ending,
     reason: String,
-}
-
-fn longer(pause: Duration) -> Duration {
-    (pause * 2).min(PAUSE_MAX)
-}
-
-/// Not all nodes at once.
-fn jittered(pause: Duration, by: f64) -> Duration {
-    pause.mul_f64(by)
 }
 
 /// What to do, where it is this node's certificate that keeps it out.
@@ -104,16 +85,13 @@ impl Connection {
     }
 
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Error> {
-        let mut pause = PAUSE_MIN;
+        let mut pauses = Pauses::default();
         while !self.parting.is_cancelled() {
             let over = tokio::select! {
                 biased;
                 () = token.cancelled() => return Ok(()),
                 over = self.session() => over,
             };
-            if over.was_useful {
-                pause = PAUSE_MIN;
-            }
             // Once for each reason: a manager may be away for long.
             let is_old = self.status.borrow().error == over.reason;
             if is_old || self.parting.is_cancelled() {
@@ -125,15 +103,15 @@ impl Connection {
                 status.connected = false;
                 status.error = over.reason;
             });
-            let next = if over.is_refused { PAUSE_REFUSED } else { pause };
-            let jittered = jittered(next, rand::rng().random_range(0.7..1.3));
+            let managers = self.status.borrow().managers.len();
+            let pause = pauses.after(over.ending, managers);
+            let pause = jittered(pause, rand::rng().random_range(0.7..1.3));
             tokio::select! {
                 biased;
                 () = token.cancelled() => return Ok(()),
                 () = self.parting.cancelled() => {}
-                () = tokio::time::sleep(jittered) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            pause = longer(pause);
         }
         token.cancelled().await;
         Ok(())
@@ -142,9 +120,8 @@ impl Connection {
     /// Opens a session with the next manager and serves it until it ends.
     async fn session(&mut self) -> Over {
         let managers = self.status.borrow().managers.clone();
-        let useless = |reason: String| Over { was_useful: false, is_refused: false, reason };
         if managers.is_empty() {
-            return useless("no manager is known".to_owned());
+            return Over { ending: Ending::Useless, reason: "no manager is known".to_owned() };
         }
         let address = managers[self.attempts % managers.len()].clone();
         self.attempts += 1;
@@ -153,22 +130,24 @@ impl Connection {
             Err(fault) => {
                 let identity = &self.config.identity;
                 let holds = (identity.starts_at(), identity.expires_at());
-                let is_refused = wire::is_of_releases(&fault);
-                let reason = explain(holds, time_of_day(), fault.message);
-                return Over { is_refused, ..useless(reason) };
+                let ending = match fault.kind {
+                    FaultKind::Incompatible => Ending::Refused,
+                    _ => Ending::Useless,
+                };
+                return Over { ending, reason: explain(holds, time_of_day(), fault.message) };
             }
         };
         let vtep = self.config.data_path_address.unwrap_or(self.config.address);
         let mut session = Session::begin(vtep, std::mem::take(&mut self.lasting), self.clock.now());
         let reason = carrier.serve(&mut session, self).await;
-        let (was_useful, is_refused) = (session.is_useful(), session.is_refused());
-        if was_useful {
+        let ending = session.ending();
+        if ending == Ending::Useful {
             // The same manager is asked first again.
             self.attempts -= 1;
         }
         self.lasting = session.end();
         self.outbox.put_back(std::mem::take(&mut self.lasting.statuses));
-        Over { was_useful, is_refused, reason }
+        Over { ending, reason }
     }
 }
 
@@ -184,14 +163,5 @@ mod tests {
             assert!(said.contains(what) && said.contains("docker swarm leave --force"), "{said}");
         }
         assert_eq!([said(10), said(19)], ["why", "why"]);
-    }
-
-    /// A manager that hung answers the attempt that is under way, or the next one.
-    #[test]
-    fn however_long_a_manager_was_away_the_next_attempt_is_within_a_second() {
-        let pauses = std::iter::successors(Some(PAUSE_MIN), |pause| Some(longer(*pause)));
-        for pause in pauses.take(100) {
-            assert!(jittered(pause, 1.3) < Duration::from_secs(1), "{pause:?}");
-        }
     }
 }

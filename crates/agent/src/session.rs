@@ -43,6 +43,17 @@ pub struct Lasting {
     pub renew_after: Duration,
 }
 
+/// What came of a session, or of an attempt to open one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The manager has said what this node should have.
+    Useful,
+    Useless,
+    /// The manager's release and this one do not understand each other: it is of no use to try that
+    /// manager again soon.
+    Refused,
+}
+
 /// Everything that can happen.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -229,15 +240,15 @@ impl Session {
         !self.under_way.contains(&UnderWay::Orders)
     }
 
-    /// Says whether the manager's release and this one do not understand each other: then it is of
-    /// no use to try again soon.
-    pub fn is_refused(&self) -> bool {
-        self.is_refused
-    }
-
-    /// Says whether a manager has said what this node should have.
-    pub fn is_useful(&self) -> bool {
-        self.version.is_some()
+    /// What came of it, when it is over.
+    pub fn ending(&self) -> Ending {
+        if self.version.is_some() {
+            Ending::Useful
+        } else if self.is_refused {
+            Ending::Refused
+        } else {
+            Ending::Useless
+        }
     }
 
     /// What the next session goes on with.

@@ -142,7 +142,8 @@ impl Work {
     async fn take_over(&mut self) {
         let found = self.executor.observe().await;
         let observed = found.into_iter().map(|(id, (_, observed))| (id, observed)).collect();
-        let (worker, effects) = Worker::restore(self.journal.entries(), &observed, self.clock.now());
+        let (worker, effects) =
+            Worker::restore(self.journal.entries(), &observed, self.clock.now());
         self.worker = worker;
         for (container, observed) in &observed {
             // It ended while nobody looked.
@@ -161,7 +162,8 @@ impl Work {
     ) -> Result<(), Error> {
         loop {
             let deadline = self.worker.deadline().into_iter().chain(self.tasks_first_until()).min();
-            let wait = deadline.map_or(IDLE, |at| at.saturating_sub(self.clock.now().uptime)).min(IDLE);
+            let wait =
+                deadline.map_or(IDLE, |at| at.saturating_sub(self.clock.now().uptime)).min(IDLE);
             let event = tokio::select! {
                 () = token.cancelled() => return Ok(()),
                 Some(ended) = self.running.join_next_with_id() => self.ended(ended),
@@ -194,7 +196,8 @@ impl Work {
             self.sweep().await;
         }
         let is_over = self.worker.is_over();
-        if self.tasks_first_until().is_some_and(|until| is_over || until <= self.clock.now().uptime) {
+        if self.tasks_first_until().is_some_and(|until| is_over || until <= self.clock.now().uptime)
+        {
             self.part();
         }
         if self.worker.is_empty()

@@ -74,7 +74,7 @@ async fn ask(address: &str, token: &JoinToken, wish: IssueRequest) -> Result<Iss
     // Before it makes a node of this machine.
     let mut client = membership_client(channel.clone());
     let root = call(client.root(RootRequest { release: Release::own() })).await?;
-    root.release.check_manager().map_err(Refusal::Final)?;
+    Release::own().check_manager(&root.release).map_err(Refusal::Final)?;
     issue(channel, wish).await
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn status(kind: FaultKind) -> StatusCode {
         FaultKind::NotFound => StatusCode::NOT_FOUND,
         FaultKind::Conflict => StatusCode::CONFLICT,
         FaultKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        FaultKind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+        FaultKind::NotImplemented | FaultKind::Incompatible => StatusCode::NOT_IMPLEMENTED,
         FaultKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -60,7 +60,7 @@ impl Service {
     /// A machine with a token becomes a node.
     async fn join(&self, request: IssueRequest, from: Option<IpAddr>) -> Result<IssueReply, Fault> {
         let IssueRequest { release, token, csr, availability } = request;
-        release.check_node(None)?;
+        Release::own().check_node(&release, None)?;
         let cluster = cluster(&self.sequencer.view())?;
         let role = match role_of(&cluster, &token) {
             Ok(role) => role,
@@ -149,7 +149,8 @@ pub(crate) fn sign(
 #[tonic::async_trait]
 impl Membership for Service {
     async fn root(&self, request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
-        request.get_ref().release.check_node(None).map_err(status_of)?;
+        let release = &request.get_ref().release;
+        Release::own().check_node(release, None).map_err(status_of)?;
         let cluster = cluster(&self.sequencer.view()).map_err(status_of)?;
         let root = cluster.root_ca.certificate.clone();
         Ok(Response::new(RootReply { release: Release::own(), root }))

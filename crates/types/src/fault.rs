@@ -17,6 +17,9 @@ pub enum FaultKind {
     Unavailable,
     /// Skep does not have this feature (yet): 501.
     NotImplemented,
+    /// The release at the other end and this one do not understand each other; trying again is of
+    /// no use before one of them is updated: 501.
+    Incompatible,
     /// Something broke on our side: 500.
     Internal,
 }

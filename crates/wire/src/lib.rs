@@ -19,7 +19,7 @@ pub use messages::{
     IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Report, RootReply,
     RootRequest, SessionMessage, SessionRequest, Welcome,
 };
-pub use release::{OLDEST, PROTOCOL, Release, is_of_releases};
+pub use release::Release;
 pub use service::{
     Dispatcher, DispatcherClient, DispatcherServer, MEMBERSHIP_LIMIT, MESSAGE_LIMIT, Membership,
     MembershipClient, MembershipServer, WHOLE_LIMIT, dispatcher_client, dispatcher_server,

@@ -15,6 +15,7 @@ pub fn status_of(fault: Fault) -> Status {
         FaultKind::Conflict => Code::AlreadyExists,
         FaultKind::Unavailable => Code::Unavailable,
         FaultKind::NotImplemented => Code::Unimplemented,
+        FaultKind::Incompatible => Code::FailedPrecondition,
         FaultKind::Internal => Code::Internal,
     };
     let mut message = fault.message;
@@ -30,7 +31,8 @@ pub fn fault_of(status: Status) -> Fault {
         Code::InvalidArgument | Code::OutOfRange => FaultKind::Invalid,
         Code::PermissionDenied | Code::Unauthenticated => FaultKind::Forbidden,
         Code::NotFound => FaultKind::NotFound,
-        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => FaultKind::Conflict,
+        Code::AlreadyExists | Code::Aborted => FaultKind::Conflict,
+        Code::FailedPrecondition => FaultKind::Incompatible,
         Code::Unimplemented => FaultKind::NotImplemented,
         Code::Internal | Code::DataLoss => FaultKind::Internal,
         Code::Ok
@@ -60,6 +62,7 @@ mod tests {
             FaultKind::Conflict,
             FaultKind::Unavailable,
             FaultKind::NotImplemented,
+            FaultKind::Incompatible,
             FaultKind::Internal,
         ] {
             let fault = Fault::new(kind, "port '80' is taken");

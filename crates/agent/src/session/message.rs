@@ -54,7 +54,7 @@ impl Session {
         }
         let Welcome { release, session, node, heartbeat_millis, managers, data_path_port } =
             welcome;
-        if let Err(fault) = release.check_manager() {
+        if let Err(fault) = wire::Release::own().check_manager(&release) {
             self.is_refused = true;
             return Err(fault.message);
         }

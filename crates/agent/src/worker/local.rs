@@ -264,8 +264,11 @@ impl Local {
             Doing::Drain => self.drained(),
             Doing::Stop => {
                 self.retry_at = Some(now.uptime + RETRY);
-                let stop =
-                    self.stop.get_or_insert(Stop { since: now.uptime, is_drained: true, failures: 0 });
+                let stop = self.stop.get_or_insert(Stop {
+                    since: now.uptime,
+                    is_drained: true,
+                    failures: 0,
+                });
                 stop.failures += 1;
                 if stop.failures >= STOPS {
                     let reason = self.broken.clone().unwrap_or_else(|| reason.to_owned());
@@ -349,12 +352,7 @@ impl Local {
     }
 
     /// Takes the next step, if there is one.
-    pub(super) fn advance(
-        &mut self,
-        is_withdrawn: bool,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn advance(&mut self, is_withdrawn: bool, now: Now, effects: &mut Vec<Effect>) {
         let want = self.want();
         let is_stopping = want == Want::Stopped || self.is_unhealthy();
         if is_stopping && self.stop.is_none() && !self.status.state.is_terminal() {

@@ -27,8 +27,8 @@ use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
 use types::{Fault, IdSource, NodeId};
 use wire::{
-    Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, LogChunk, Report, SessionMessage,
-    SessionRequest, dispatcher_server, membership_server, status_of,
+    Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, LogChunk, Release, Report,
+    SessionMessage, SessionRequest, dispatcher_server, membership_server, status_of,
 };
 
 /// For the loop to take a command and to answer it.
@@ -172,7 +172,7 @@ impl Dispatcher for Rpc {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
         let release = &request.get_ref().release;
-        if let Err(fault) = release.check_node(Some(&node)) {
+        if let Err(fault) = Release::own().check_node(release, Some(&node)) {
             // It cannot follow what it would be told, so for the cluster it is not there.
             self.note_refused(node, &fault).await;
             return Err(status_of(fault));

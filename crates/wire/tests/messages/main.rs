@@ -35,7 +35,7 @@ where
 }
 
 fn release() -> Release {
-    Release { protocol: 7, version: "0.7.0".to_owned() }
+    Release { protocol: 7, oldest: 6, version: "0.7.0".to_owned() }
 }
 
 fn status() -> TaskStatus {
@@ -54,12 +54,13 @@ fn membership() {
     check(
         RootRequest { release: release() },
         expect![[r#"
-        {
-          "release": {
-            "protocol": 7,
-            "version": "0.7.0",
-          },
-        }"#]],
+            {
+              "release": {
+                "protocol": 7,
+                "oldest": 6,
+                "version": "0.7.0",
+              },
+            }"#]],
     );
     check(
         RootReply { release: release(), root: "PEM".into() },
@@ -67,6 +68,7 @@ fn membership() {
             {
               "release": {
                 "protocol": 7,
+                "oldest": 6,
                 "version": "0.7.0",
               },
               "root": "PEM",
@@ -83,6 +85,7 @@ fn membership() {
             {
               "release": {
                 "protocol": 7,
+                "oldest": 6,
                 "version": "0.7.0",
               },
               "token": "SWMTKN-1-a-b",
@@ -129,6 +132,7 @@ fn session() {
             {
               "release": {
                 "protocol": 7,
+                "oldest": 6,
                 "version": "0.7.0",
               },
               "description": {
@@ -163,6 +167,7 @@ fn session() {
               "Welcome": {
                 "release": {
                   "protocol": 7,
+                  "oldest": 6,
                   "version": "0.7.0",
                 },
                 "session": "x",

@@ -29,7 +29,7 @@ fn messages_of_every_format_are_read() {
 }
 
 fn release() -> Release {
-    Release { protocol: 7, version: "0.7.0".to_owned() }
+    Release { protocol: 7, oldest: 6, version: "0.7.0".to_owned() }
 }
 
 fn membership(stored: &mut Stored) {

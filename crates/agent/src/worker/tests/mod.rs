@@ -307,7 +307,7 @@ fn nothing_waits_longer_or_shorter_when_the_clock_is_set() {
          fails
          clock 0
          wait 1",
-        &expect![[r#"
+        &expect![[r"
             run: report accepted accepted, report preparing preparing, pull
             pulled: create
             created: report ready prepared, report starting starting, start c
@@ -322,7 +322,7 @@ fn nothing_waits_longer_or_shorter_when_the_clock_is_set() {
             fails: 
             clock 0: 
             wait 1: stop c within 10s
-        "#]],
+        "]],
     );
 }
 
