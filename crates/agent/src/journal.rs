@@ -24,17 +24,24 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the journal in `dir`, which is made where it is missing.
     pub(crate) async fn open(dir: &Path) -> Result<Self, Error> {
+        let mut journal = Self::taken_over(dir).await?;
+        journal.file.remove_former(vec![dir.join(FORMER)]).await?;
+        Ok(journal)
+    }
+
+    /// With what a former release has left, which is not removed yet.
+    async fn taken_over(dir: &Path) -> Result<Self, Error> {
         let file = journal::Journal::open(&dir.join(FILE)).await?;
-        let kept = file.load(&TASKS)?;
+        let kept = file.load(&TASKS).await?;
         let mut journal = Self { file, kept };
-        let former = dir.join(FORMER);
-        if let Some(entries) = read(&former)? {
+        if !journal.file.has_taken_over()
+            && let Some(entries) = read(&dir.join(FORMER)).await?
+        {
             let gone = journal.kept.keys().filter(|id| !entries.contains_key(*id)).cloned();
             let gone: BTreeMap<TaskId, Option<Entry>> = gone.map(|id| (id, None)).collect();
             let entries = entries.into_iter().map(|(id, entry)| (id, Some(entry)));
+            journal.file.take_over()?;
             journal.keep(entries.chain(gone).collect()).await?;
-            std::fs::remove_file(&former)
-                .map_err(|source| Error::Former { path: former, source: source.into() })?;
         }
         Ok(journal)
     }
@@ -66,9 +73,9 @@ impl Journal {
     }
 }
 
-fn read(path: &Path) -> Result<Option<BTreeMap<TaskId, Entry>>, Error> {
+async fn read(path: &Path) -> Result<Option<BTreeMap<TaskId, Entry>>, Error> {
     let failed = |source| Error::Former { path: path.to_owned(), source };
-    match std::fs::read(path) {
+    match tokio::fs::read(path).await {
         Ok(bytes) => wire::decode(&bytes).map(Some).map_err(|error| failed(error.into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error.into())),
@@ -126,6 +133,25 @@ mod tests {
             std::fs::write(dir.path().join(name), b"not a journal").unwrap();
             let error = Journal::open(dir.path()).await.unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("move it away"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_over_is_not_taken_over_again_when_the_daemon_dies_on_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = include_bytes!("../tests/stored/0.1.0-format1/tasks.msgpack");
+        std::fs::write(dir.path().join(FORMER), bytes).unwrap();
+        drop(Journal::taken_over(dir.path()).await.unwrap());
+        let mut journal = Journal::taken_over(dir.path()).await.unwrap();
+        let newer = BTreeMap::from([("t".into(), entry("t", TaskState::Running))]);
+        let gone = journal.entries().into_keys().map(|id| (id, None));
+        let changed = newer.clone().into_iter().map(|(id, entry)| (id, Some(entry)));
+        journal.keep(gone.chain(changed).collect()).await.unwrap();
+        drop(journal);
+        for _ in 0..2 {
+            let journal = Journal::open(dir.path()).await.unwrap();
+            assert_eq!(journal.entries(), newer);
+            assert!(!dir.path().join(FORMER).exists());
         }
     }
 

@@ -51,12 +51,21 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) async fn open(dir: &Path) -> Result<Self, Error> {
+        let mut journal = Self::taken_over(dir).await?;
+        journal.file.remove_former(former::paths(dir)).await?;
+        Ok(journal)
+    }
+
+    /// With what a former release has left, which is not removed yet.
+    async fn taken_over(dir: &Path) -> Result<Self, Error> {
         let file = journal::Journal::open(&dir.join(FILE)).await?;
-        let kept = load(&file)?;
+        let kept = load(&file).await?;
         let mut journal = Self { file, kept };
-        if let Some(former) = former::read(dir).await? {
+        if !journal.file.has_taken_over()
+            && let Some(former) = former::read(dir).await?
+        {
+            journal.file.take_over()?;
             journal.keep(former).await?;
-            former::remove(dir).await?;
         }
         Ok(journal)
     }
@@ -74,8 +83,7 @@ impl Journal {
     }
 
     fn note(&mut self, new: &Kept) -> Result<(), journal::Error> {
-        let old = self.kept.clone();
-        let file = &mut self.file;
+        let Self { file, kept: old } = self;
         if old.identity != new.identity {
             match &new.identity {
                 Some(identity) => file.put(&IDENTITY, &(), identity)?,
@@ -162,33 +170,33 @@ fn note_set<K, F: Serialize>(
     difference.gone.iter().try_for_each(|it| file.remove(kind, &key(it)))
 }
 
-fn load(file: &journal::Journal) -> Result<Kept, journal::Error> {
+async fn load(file: &journal::Journal) -> Result<Kept, journal::Error> {
     let mut known = Knowledge::default();
-    for (id, settings) in file.load(&NETWORKS)? {
+    for (id, settings) in file.load(&NETWORKS).await? {
         let said = NetworkDifference { settings: Some(settings), ..NetworkDifference::default() };
         said.apply(known.networks.entry(id).or_default());
     }
-    for ((network, task), endpoint) in file.load(&ENDPOINTS)? {
+    for ((network, task), endpoint) in file.load(&ENDPOINTS).await? {
         known.networks.entry(network).or_default().endpoints.insert(task, endpoint);
     }
-    for ((network, id), service) in file.load(&SERVICES)? {
+    for ((network, id), service) in file.load(&SERVICES).await? {
         known.networks.entry(network).or_default().services.insert(id, service);
     }
-    if let Some(MeshSettings { mtu, prefix }) = file.load(&MESH)?.remove(&()) {
+    if let Some(MeshSettings { mtu, prefix }) = file.load(&MESH).await?.remove(&()) {
         (known.mesh.mtu, known.mesh.prefix) = (mtu, prefix);
     }
-    known.mesh.nodes = file.load(&MESH_NODES)?.into_iter().collect();
-    known.mesh.tasks = file.load(&MESH_TASKS)?.into_iter().collect();
-    known.mesh.ports = file.load(&PORTS)?.into_iter().collect();
-    for ((port, task), ()) in file.load(&PORT_TASKS)? {
+    known.mesh.nodes = file.load(&MESH_NODES).await?.into_iter().collect();
+    known.mesh.tasks = file.load(&MESH_TASKS).await?.into_iter().collect();
+    known.mesh.ports = file.load(&PORTS).await?.into_iter().collect();
+    for ((port, task), ()) in file.load(&PORT_TASKS).await? {
         if let Some(port) = known.mesh.ports.get_mut(&port) {
             port.tasks.insert(task);
         }
     }
     Ok(Kept {
-        identity: file.load(&IDENTITY)?.remove(&()),
-        sandboxes: file.load(&SANDBOXES)?.into_iter().collect(),
-        hidden: file.load(&HIDDEN)?.into_keys().collect(),
+        identity: file.load(&IDENTITY).await?.remove(&()),
+        sandboxes: file.load(&SANDBOXES).await?.into_iter().collect(),
+        hidden: file.load(&HIDDEN).await?.into_keys().collect(),
         known,
     })
 }

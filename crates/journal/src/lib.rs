@@ -6,23 +6,24 @@
 //!
 //! Invariants: a save is all or nothing, and on disk when it returns; what could not be saved is
 //! kept in mind and saved by the next one, so nothing that was on disk is lost to a full disk. A
-//! file that is damaged is told with its path, and never taken for an empty one. Nobody but its
-//! owner may read it: there may be credentials in it.
+//! file that is damaged is told with its path, and never taken for an empty one; that one could be
+//! repaired is said in the log. Nobody but its owner may read it: there may be credentials in it. No
+//! worker of the runtime waits for the disk.
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+mod file;
+mod former;
+
+use file::{Changes, Table};
+use redb::Database;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::marker::PhantomData;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The file is read when a daemon starts, and written in small pieces.
-const CACHE_BYTES: usize = 1 << 20;
 /// How often, and how long each time, a file is waited for that somebody else holds.
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -38,6 +39,12 @@ pub enum Error {
     },
     #[error("the journal {path} is in use by another process")]
     InUse { path: PathBuf },
+    #[error("cannot remove {path}, which a former release wrote and which is taken over")]
+    Former {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot use the journal {path}")]
     Io {
         path: PathBuf,
@@ -59,19 +66,9 @@ impl<K, V> Kind<K, V> {
     }
 
     fn table(&self) -> Table {
-        TableDefinition::new(self.name)
+        Table::new(self.name)
     }
 }
-
-struct Row {
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
-
-/// What is to be saved: by kind and key the value; `None`: it goes.
-type Changes = BTreeMap<&'static str, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
 
 /// A journal's file.
 #[derive(Debug)]
@@ -81,18 +78,18 @@ pub struct Journal {
     database: Option<Arc<Database>>,
     /// What is not on disk yet.
     changes: Arc<Changes>,
+    /// What former files say is in this one: see [`Self::take_over`].
+    has_taken_over: bool,
 }
 
 impl Journal {
     /// Opens the file at `path`, which is made where it is missing, with its folder. Whoever has just
     /// let go of it may still hold it for a moment: that is waited for.
     pub async fn open(path: &Path) -> Result<Self, Error> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)
-            .map_err(|source| Error::Io { path: folder.to_owned(), source })?;
         let mut tries = 0;
-        let database = loop {
-            match guarded(path, || open(path)) {
+        let file::Checked { inner, is_whole } = loop {
+            let of = path.to_owned();
+            match blocking(path, move || file::guarded(&of, || file::open(&of))).await {
                 Err(Error::InUse { .. }) if tries < LOCK_TRIES => {
                     tries += 1;
                     tokio::time::sleep(LOCK_PAUSE).await;
@@ -100,28 +97,38 @@ impl Journal {
                 opened => break opened?,
             }
         };
-        Ok(Self {
+        if !is_whole {
+            let why = "a journal was damaged and is repaired: what was saved last may be lost";
+            tracing::warn!(path = %path.display(), "{why}");
+        }
+        let mut journal = Self {
             path: path.to_owned(),
-            database: Some(Arc::new(database)),
+            database: Some(Arc::new(inner)),
             changes: Arc::default(),
-        })
+            has_taken_over: false,
+        };
+        journal.has_taken_over = !journal.load(&former::TAKEN_OVER).await?.is_empty();
+        Ok(journal)
     }
 
     /// Reads all of a kind that is on disk.
-    pub fn load<K: DeserializeOwned + Ord, V: DeserializeOwned>(
-        &self,
-        kind: &Kind<K, V>,
-    ) -> Result<BTreeMap<K, V>, Error> {
-        let Some(database) = &self.database else { return Ok(BTreeMap::new()) };
-        let rows = guarded(&self.path, || rows(database, kind.table()))?;
-        let damaged = |source: rmp_serde::decode::Error| Error::Damaged {
-            path: self.path.clone(),
-            source: source.into(),
-        };
-        let rows = rows
-            .into_iter()
-            .map(|row| Ok((rmp_serde::from_slice(&row.key)?, rmp_serde::from_slice(&row.value)?)));
-        rows.collect::<Result<_, _>>().map_err(damaged)
+    pub async fn load<K, V>(&self, kind: &Kind<K, V>) -> Result<BTreeMap<K, V>, Error>
+    where
+        K: DeserializeOwned + Ord + Send + 'static,
+        V: DeserializeOwned + Send + 'static,
+    {
+        let closed = || self.io(io::Error::other("the last save has failed"));
+        let database = self.database.clone().ok_or_else(closed)?;
+        let (path, table) = (self.path.clone(), kind.table());
+        blocking(&self.path, move || {
+            let rows = file::guarded(&path, || file::rows(&database, table))?.into_iter();
+            let read = rows.map(|file::Row { key, value }| {
+                Ok((rmp_serde::from_slice(&key)?, rmp_serde::from_slice(&value)?))
+            });
+            let read: Result<_, rmp_serde::decode::Error> = read.collect();
+            read.map_err(|source| Error::Damaged { path, source: source.into() })
+        })
+        .await
     }
 
     /// Notes a value, for the next [`Self::save`].
@@ -149,16 +156,18 @@ impl Journal {
         }
         let (database, changes) = (self.database.clone(), Arc::clone(&self.changes));
         let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            let database = match database {
-                Some(database) => database,
-                None => Arc::new(open(&path)?),
+        let written = blocking(&self.path, move || {
+            let write = || {
+                let database = match database {
+                    Some(database) => database,
+                    None => Arc::new(file::reopen(&path)?),
+                };
+                file::write(&database, &changes)?;
+                Ok(database)
             };
-            write(&database, &changes)?;
-            Ok(database)
+            write().map_err(|error| file::failed(&path, error))
         });
-        let written = written.await.map_err(|error| self.io(io::Error::other(error)));
-        match written.and_then(|written| written.map_err(|error| failed(&self.path, error))) {
+        match written.await {
             Ok(database) => {
                 self.database = Some(database);
                 self.changes = Arc::default();
@@ -192,77 +201,13 @@ impl Journal {
     }
 }
 
-fn open(path: &Path) -> Result<Database, redb::Error> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.map_err(redb::Error::Io)?;
-    file.set_permissions(Permissions::from_mode(0o600)).map_err(redb::Error::Io)?;
-    // The name must be on disk, too.
-    if let Some(folder) = path.parent() {
-        std::fs::File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(redb::Error::Io)?;
-    }
-    drop(file);
-    let mut database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-    // Damage of a page that nobody looks at yet is damage.
-    database.check_integrity()?;
-    Ok(database)
-}
-
-fn rows(database: &Database, table: Table) -> Result<Vec<Row>, redb::Error> {
-    let table = match database.begin_read()?.open_table(table) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let rows = table.iter()?.map(|row| {
-        let (key, value) = row?;
-        Ok(Row { key: key.value().to_vec(), value: value.value().to_vec() })
-    });
-    rows.collect()
-}
-
-fn write(database: &Database, changes: &Changes) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(Durability::Immediate)?;
-    for (kind, changes) in changes {
-        let mut table = transaction.open_table(Table::new(kind))?;
-        for (key, value) in changes {
-            match value {
-                Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
-                None => drop(table.remove(key.as_slice())?),
-            }
-        }
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Reads what may be damaged: some damage is found by an assertion alone.
-fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Error> {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
-        Ok(read) => read.map_err(|error| failed(path, error)),
-        Err(_) => {
-            Err(Error::Damaged { path: path.to_owned(), source: "it contradicts itself".into() })
-        }
-    }
-}
-
-/// What the machine does not let be done is no damage.
-fn failed(path: &Path, error: redb::Error) -> Error {
-    let path = path.to_owned();
-    match error {
-        redb::Error::Io(source) => match source.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                Error::Damaged { path, source: source.into() }
-            }
-            _ => Error::Io { path, source },
-        },
-        redb::Error::DatabaseAlreadyOpen => Error::InUse { path },
-        error @ redb::Error::PreviousIo => Error::Io { path, source: io::Error::other(error) },
-        error => Error::Damaged { path, source: error.into() },
-    }
+/// Does what waits for the disk.
+async fn blocking<T: Send + 'static>(
+    path: &Path,
+    run: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let lost = |error| Error::Io { path: path.to_owned(), source: io::Error::other(error) };
+    tokio::task::spawn_blocking(run).await.map_err(lost)?
 }
 
 #[cfg(test)]

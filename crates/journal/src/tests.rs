@@ -1,4 +1,5 @@
 use super::*;
+use std::os::unix::fs::PermissionsExt as _;
 
 const NAMES: Kind<u32, String> = Kind::new("names");
 const PAIRS: Kind<(String, u16), ()> = Kind::new("pairs");
@@ -28,8 +29,8 @@ async fn what_was_saved_is_there_after_a_restart_and_for_the_owner_alone() {
     drop(journal);
     let journal = Journal::open(&path(&dir)).await.unwrap();
     let names = BTreeMap::from([(0, "name 0".to_owned()), (1, "other".to_owned())]);
-    assert_eq!(journal.load(&NAMES).unwrap(), names);
-    assert_eq!(journal.load(&PAIRS).unwrap(), [(("tcp".to_owned(), 80), ())].into());
+    assert_eq!(journal.load(&NAMES).await.unwrap(), names);
+    assert_eq!(journal.load(&PAIRS).await.unwrap(), [(("tcp".to_owned(), 80), ())].into());
     let mode = std::fs::metadata(path(&dir)).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "others can read credentials");
 }
@@ -38,7 +39,10 @@ async fn what_was_saved_is_there_after_a_restart_and_for_the_owner_alone() {
 async fn a_file_that_was_just_made_or_lost_its_content_is_empty() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(path(&dir), b"").unwrap();
-    assert_eq!(Journal::open(&path(&dir)).await.unwrap().load(&NAMES).unwrap(), BTreeMap::new());
+    assert_eq!(
+        Journal::open(&path(&dir)).await.unwrap().load(&NAMES).await.unwrap(),
+        BTreeMap::new()
+    );
 }
 
 #[tokio::test]
@@ -46,12 +50,15 @@ async fn damage_is_told_with_its_path_wherever_it_is() {
     let dir = tempfile::tempdir().unwrap();
     drop(with(&dir, 1000).await);
     let whole = std::fs::read(path(&dir)).unwrap();
-    let expected = Journal::open(&path(&dir)).await.unwrap().load(&NAMES).unwrap();
+    let expected = Journal::open(&path(&dir)).await.unwrap().load(&NAMES).await.unwrap();
     for at in (0..whole.len()).step_by(whole.len() / 64) {
         let mut damaged = whole.clone();
         damaged[at..(at + 8).min(whole.len())].fill(0xa5);
         std::fs::write(path(&dir), &damaged).unwrap();
-        let read = Journal::open(&path(&dir)).await.and_then(|journal| journal.load(&NAMES));
+        let read = match Journal::open(&path(&dir)).await {
+            Ok(journal) => journal.load(&NAMES).await,
+            Err(error) => Err(error),
+        };
         match read {
             // Nothing that counts is there.
             Ok(names) => assert_eq!(names, expected, "at {at}"),
@@ -67,7 +74,7 @@ async fn a_value_of_another_form_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let journal = with(&dir, 1).await;
     let other: Kind<u32, bool> = Kind::new("names");
-    assert!(matches!(journal.load(&other), Err(Error::Damaged { .. })));
+    assert!(matches!(journal.load(&other).await, Err(Error::Damaged { .. })));
 }
 
 #[tokio::test]
@@ -77,5 +84,5 @@ async fn a_file_that_somebody_still_holds_is_waited_for() {
     let path = path(&dir);
     // The first is asked first, and finds the file held.
     let (journal, ()) = tokio::join!(Journal::open(&path), async { drop(held) });
-    assert_eq!(journal.unwrap().load(&NAMES).unwrap().len(), 3);
+    assert_eq!(journal.unwrap().load(&NAMES).await.unwrap().len(), 3);
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 const TEXTS: Kind<u32, String> = Kind::new("texts");
 
 async fn found(path: &Path) -> BTreeMap<u32, usize> {
-    let texts = Journal::open(path).await.unwrap().load(&TEXTS).unwrap();
+    let texts = Journal::open(path).await.unwrap().load(&TEXTS).await.unwrap();
     texts.into_iter().map(|(number, text)| (number, text.len())).collect()
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::fs;
 use types::{NetworkId, TaskId};
 
@@ -46,26 +46,9 @@ pub(super) async fn read(dir: &Path) -> Result<Option<Kept>, Error> {
     Ok(Some(Kept { identity, sandboxes: attached, hidden: withdrawn, known }))
 }
 
-/// Removes it, once it is kept elsewhere.
-pub(super) async fn remove(dir: &Path) -> Result<(), Error> {
-    for name in FILES {
-        let path = dir.join(name);
-        gone(&path, fs::remove_file(&path).await)?;
-    }
-    for name in FOLDERS {
-        let path = dir.join(name);
-        gone(&path, fs::remove_dir_all(&path).await)?;
-    }
-    Ok(())
-}
-
-fn gone(path: &Path, removed: io::Result<()>) -> Result<(), Error> {
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Former { path: path.to_owned(), source: error.into() })
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
+/// Where it stands.
+pub(super) fn paths(dir: &Path) -> Vec<PathBuf> {
+    FILES.iter().chain(&FOLDERS).map(|name| dir.join(name)).collect()
 }
 
 async fn folder<K: From<String> + Ord, V: DeserializeOwned>(

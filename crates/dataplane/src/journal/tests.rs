@@ -119,8 +119,8 @@ fn former<T: serde::de::DeserializeOwned>(name: &str) -> T {
     rmp_serde::from_slice(&std::fs::read(Path::new(FORMER).join(name)).unwrap()).unwrap()
 }
 
-#[tokio::test]
-async fn what_the_former_release_wrote_is_taken_over_once() {
+/// A folder as the former release has left it.
+fn left_by_former() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for folder in ["sandboxes", "networks"] {
         std::fs::create_dir(dir.path().join(folder)).unwrap();
@@ -130,6 +130,16 @@ async fn what_the_former_release_wrote_is_taken_over_once() {
         let to = dir.path().join(file.replacen('-', "/", 1));
         std::fs::copy(Path::new(FORMER).join(file), to).unwrap();
     }
+    dir
+}
+
+fn files(dir: &Path) -> Vec<std::ffi::OsString> {
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+}
+
+#[tokio::test]
+async fn what_the_former_release_wrote_is_taken_over_once() {
+    let dir = left_by_former();
     for _ in 0..2 {
         let journal = Journal::open(dir.path()).await.unwrap();
         let Kept { identity, sandboxes, hidden, known } = journal.load();
@@ -139,8 +149,30 @@ async fn what_the_former_release_wrote_is_taken_over_once() {
         assert_eq!(known.networks[&"net1".into()], former("networks-net1.msgpack"));
         assert_eq!(known.networks[&"net9".into()], former("networks-net9.msgpack"));
         assert_eq!(known.networks.len(), 2);
-        let left = std::fs::read_dir(dir.path()).unwrap();
-        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, [FILE]);
+        assert_eq!(files(dir.path()), [FILE]);
+    }
+}
+
+/// Between any two files that are removed, and when something new has been kept before.
+#[tokio::test]
+async fn what_is_taken_over_stays_so_wherever_the_daemon_dies_on_the_way() {
+    for removed in 0..=former::paths(Path::new("")).len() {
+        let dir = left_by_former();
+        let mut journal = Journal::taken_over(dir.path()).await.unwrap();
+        let mut kept = journal.load();
+        for path in former::paths(dir.path()).iter().take(removed) {
+            std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path)).ok();
+        }
+        drop(journal);
+        journal = Journal::taken_over(dir.path()).await.unwrap();
+        assert_eq!(journal.load(), kept, "without {removed} of the former files");
+        kept.hidden.clear();
+        journal.keep(kept.clone()).await.unwrap();
+        drop(journal);
+        for _ in 0..2 {
+            let journal = Journal::open(dir.path()).await.unwrap();
+            assert_eq!(journal.load(), kept, "without {removed} of the former files");
+            assert_eq!(files(dir.path()), [FILE]);
+        }
     }
 }
