@@ -122,18 +122,17 @@ impl Containerd {
         Any { type_url: RUNC_OPTIONS_TYPE.to_owned(), value: options.encode_to_vec() }
     }
 
-    /// Removes a container whole. Each step is done whatever the one before came to, as far as it
-    /// can be; the first failure is told.
+    /// Removes a container whole, its record last but for the snapshot: containerd finds the task
+    /// by the record, and without it what still runs could be neither seen nor ended. A running task
+    /// holds the snapshot, too: without it, its files would go away under it.
     pub(crate) async fn delete_container(&self, id: &str) -> Result<(), Error> {
-        let task = self.remove_task(id).await;
+        self.remove_task(id).await?;
         let client = self.client();
         let body = DeleteContainerRequest { id: id.to_owned() };
         let deleted = client.call("remove a container", QUICK, body, |request| async {
             client.containers().delete(request).await
         });
         let record = deleted.await.or_gone();
-        // A running task holds the snapshot: without it, its files would go away under it.
-        task?;
         self.snapshots().remove(id).await?;
         record
     }

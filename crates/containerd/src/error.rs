@@ -65,18 +65,30 @@ fn message(status: &tonic::Status) -> String {
     }
 }
 
+/// Says whether a call ended without an answer to what was asked: whoever takes that for one
+/// concludes that what runs is not there.
+fn is_unanswered(status: &tonic::Status) -> bool {
+    use std::error::Error as _;
+    let code = status.code();
+    // What has a cause of its own comes from the connection, not from containerd.
+    let is_broken = code != tonic::Code::NotFound && status.source().is_some();
+    is_broken
+        || matches!(
+            code,
+            tonic::Code::Unavailable
+                | tonic::Code::Aborted
+                | tonic::Code::DeadlineExceeded
+                | tonic::Code::Cancelled
+        )
+}
+
 impl Error {
     /// Says whether the same call may succeed later.
     pub fn retry(&self) -> Retry {
         let transient = match self {
-            Error::Call { status, .. } => matches!(
-                status.code(),
-                tonic::Code::Unavailable
-                    | tonic::Code::Aborted
-                    | tonic::Code::ResourceExhausted
-                    | tonic::Code::DeadlineExceeded
-                    | tonic::Code::Cancelled
-            ),
+            Error::Call { status, .. } => {
+                is_unanswered(status) || status.code() == tonic::Code::ResourceExhausted
+            }
             Error::TimedOut { .. }
             | Error::NoAnswer { .. }
             | Error::Start { .. }
@@ -129,7 +141,7 @@ impl From<Error> for Fault {
                 tonic::Code::NotFound => FaultKind::NotFound,
                 tonic::Code::AlreadyExists | tonic::Code::FailedPrecondition => FaultKind::Conflict,
                 tonic::Code::InvalidArgument => FaultKind::Invalid,
-                tonic::Code::Unavailable => FaultKind::Unavailable,
+                _ if is_unanswered(status) => FaultKind::Unavailable,
                 _ => FaultKind::Internal,
             },
             Error::TimedOut { .. }
@@ -159,5 +171,27 @@ impl<T> Gone for Result<T, Error> {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::{Code, Status};
+
+    fn kind(status: Status) -> FaultKind {
+        Fault::from(Error::Call { call: "look", status: Box::new(status) }).kind
+    }
+
+    #[test]
+    fn a_call_without_an_answer_is_no_answer() {
+        for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Aborted] {
+            assert_eq!(kind(Status::new(code, "late")), FaultKind::Unavailable, "{code:?}");
+        }
+        let broken = Status::from_error(Box::new(io::Error::other("the connection broke")));
+        assert_eq!((broken.code(), kind(broken)), (Code::Unknown, FaultKind::Unavailable));
+        // So containerd passes on what runc says.
+        assert_eq!(kind(Status::unknown("cannot mount /x")), FaultKind::Internal);
+        assert_eq!(kind(Status::not_found("no such task")), FaultKind::NotFound);
     }
 }

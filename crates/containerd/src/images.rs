@@ -80,7 +80,7 @@ impl Containerd {
         });
         let mut images: BTreeMap<String, Image> = BTreeMap::new();
         for record in answer.await?.images {
-            let Some(id) = self.id_of(&record).await else { continue };
+            let Some(id) = self.id_of(&record).await? else { continue };
             let image = images.entry(id.clone()).or_default();
             image.id = id;
             image.digest = record.target.map(|target| target.digest).unwrap_or_default();
@@ -101,22 +101,22 @@ impl Containerd {
         for mut image in images.into_values() {
             image.names.sort();
             image.names.dedup();
-            // An image whose content was removed by others is none.
-            let Ok(config) = client.read_json(&image.id).await else { continue };
-            image.config = config;
-            complete.push(image);
+            if let Some(config) = readable(client.read_json(&image.id).await)? {
+                image.config = config;
+                complete.push(image);
+            }
         }
         Ok(complete)
     }
 
     /// Records that others made (`ctr`, a registry's client) lack our label.
-    async fn id_of(&self, record: &Record) -> Option<String> {
+    async fn id_of(&self, record: &Record) -> Result<Option<String>, Error> {
         if let Some(id) = record.labels.get(ID_LABEL) {
-            return Some(id.clone());
+            return Ok(Some(id.clone()));
         }
-        let digest = &record.target.as_ref()?.digest;
-        let manifest: Manifest = self.client().read_json(digest).await.ok()?;
-        (!manifest.config.digest.is_empty()).then_some(manifest.config.digest)
+        let Some(target) = &record.target else { return Ok(None) };
+        let manifest: Option<Manifest> = readable(self.client().read_json(&target.digest).await)?;
+        Ok(manifest.map(|manifest| manifest.config.digest).filter(|digest| !digest.is_empty()))
     }
 
     /// Finds the snapshot that containers of an image start from, and makes it where it is missing:
@@ -308,4 +308,31 @@ fn check_platform(config: &Config) -> Result<(), Error> {
 
 pub(crate) fn or_default(text: String, default: &str) -> String {
     if text.is_empty() { default.to_owned() } else { text }
+}
+
+/// Content that is there and can be used. An image whose content was removed by others, or is
+/// damaged, is none; one whose content could not be read just now is not known to be none.
+fn readable<T>(content: Result<T, Error>) -> Result<Option<T>, Error> {
+    match content {
+        Ok(content) => Ok(Some(content)),
+        Err(Error::Json { .. } | Error::Digest { .. }) => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::{Code, Status};
+
+    #[test]
+    fn content_that_could_not_be_read_just_now_is_not_missing() {
+        let read = |code| -> Result<Option<()>, Error> {
+            readable(Err(Error::Call { call: "read", status: Box::new(Status::new(code, "")) }))
+        };
+        assert!(matches!(read(Code::NotFound), Ok(None)));
+        assert!(matches!(read(Code::Unavailable), Err(Error::Call { .. })));
+        assert!(matches!(read(Code::DeadlineExceeded), Err(Error::Call { .. })));
+    }
 }

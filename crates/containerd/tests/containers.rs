@@ -257,14 +257,7 @@ async fn a_shim_that_does_not_answer_has_not_said_that_its_container_ended() {
     let Some((bench, runtime)) = trial::loaded().await else { return };
     let id = "mute".to_owned();
     let (pid, pipes) = bench.run(&runtime, &id, "sleep 1000").await;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
-    let shim = nix::unistd::Pid::from_raw(shim.trim().parse().unwrap());
-    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGSTOP).unwrap();
-    // A signal is delivered to a thread at its next turn.
-    while !trial::is_stopped(shim.as_raw()) {
-        tokio::task::yield_now().await;
-    }
+    let shim = stop_shim_of(pid).await;
     let state = runtime.state(id.clone()).await;
     let listed = runtime.list().await;
     let again = runtime.start(id.clone(), spec(&id, "sleep 1"), pipes.stdio.clone()).await;
@@ -273,6 +266,35 @@ async fn a_shim_that_does_not_answer_has_not_said_that_its_container_ended() {
     assert_eq!(listed.unwrap()[&id], State::Unknown);
     assert_eq!(again.unwrap_err().kind, FaultKind::Unavailable, "nothing is made in its place");
     assert_eq!(runtime.state(id.clone()).await.unwrap(), Some(State::Running { pid }));
+    runtime.delete(id).await.unwrap();
+    bench.check_nothing_left();
+}
+
+/// Stops the shim of a container's first process, until SIGCONT.
+async fn stop_shim_of(pid: u32) -> nix::unistd::Pid {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    let shim = nix::unistd::Pid::from_raw(shim.trim().parse().unwrap());
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    // A signal is delivered to a thread at its next turn.
+    while !trial::is_stopped(shim.as_raw()) {
+        tokio::task::yield_now().await;
+    }
+    shim
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_ended_is_still_known() {
+    let Some((bench, runtime)) = trial::loaded().await else { return };
+    let id = "stuck".to_owned();
+    let (pid, _pipes) = bench.run(&runtime, &id, "sleep 1000").await;
+    let shim = stop_shim_of(pid).await;
+    let removed = runtime.delete(id.clone()).await;
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert_eq!(removed.unwrap_err().kind, FaultKind::Unavailable);
+    let state = runtime.state(id.clone()).await.unwrap();
+    assert!(state.is_some(), "a container that may run is forgotten");
+    assert!(runtime.list().await.unwrap().contains_key(&id));
     runtime.delete(id).await.unwrap();
     bench.check_nothing_left();
 }

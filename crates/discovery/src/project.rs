@@ -185,7 +185,8 @@ fn upstream(sandbox: &Sandbox, networks: &[Attached<'_>]) -> Upstream {
 fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
     let host_ports = here.sandboxes.values().flat_map(host_ports).collect();
     let Some(me) = mesh.nodes.get(&here.node) else {
-        return MeshRules { host_ports, ..MeshRules::default() };
+        // Tunnels of networks are guarded by the mesh's rules, whether there is a mesh or not.
+        return MeshRules { host_ports, port: here.data_path_port, ..MeshRules::default() };
     };
     let gateways: BTreeMap<&TaskId, Ipv4Addr> = here
         .sandboxes

@@ -503,3 +503,9 @@ fn a_network_that_is_not_known_yet_is_left_out() {
         "#]],
     );
 }
+
+#[test]
+fn tunnels_have_their_port_without_a_place_in_the_mesh() {
+    let here = Here { data_path_port: 7789, ..Here::default() };
+    assert_eq!(project(&Knowledge::default(), &here).desired.mesh.port, 7789);
+}

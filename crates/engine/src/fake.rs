@@ -45,11 +45,15 @@ struct Held {
     away: bool,
     /// The runtime cannot tell how containers are that were started.
     puzzled: bool,
+    /// A list leaves containers out that were started.
+    forgetful: bool,
+    /// What the next looks at a container are answered with.
+    faults: Vec<Fault>,
     /// File systems are not made until this is false.
     slow: bool,
     /// The process of every container that is started; one that is not there where 0.
     pid: u32,
-    /// What starts fail with.
+    /// What file systems and starts fail with.
     broken: Option<Fault>,
     /// Containers end at SIGTERM unless told otherwise.
     stubborn: bool,
@@ -165,6 +169,21 @@ impl Fake {
         self.change(|held| held.puzzled = puzzled);
     }
 
+    /// Whether lists leave out containers that were started.
+    pub fn set_forgetful(&self, forgetful: bool) {
+        self.change(|held| held.forgetful = forgetful);
+    }
+
+    /// What the next looks at a container are answered with, one each.
+    pub fn answer_with(&self, faults: Vec<Fault>) {
+        self.change(|held| held.faults = faults);
+    }
+
+    /// How many of these answers were not given yet.
+    pub fn unanswered(&self) -> usize {
+        self.held().faults.len()
+    }
+
     /// The process of every container that is started from now on.
     pub fn set_pid(&self, pid: u32) {
         self.change(|held| held.pid = pid);
@@ -180,7 +199,7 @@ impl Fake {
         self.change(|held| held.stubborn = stubborn);
     }
 
-    /// What the next starts, also of further processes, fail with.
+    /// What file systems and starts, also of further processes, fail with from now on.
     pub fn set_broken(&self, broken: Option<Fault>) {
         self.change(|held| held.broken = broken);
     }
@@ -366,6 +385,9 @@ impl Runtime for Fake {
             // It never fails: the sender is the stand-in's own.
             let _quick = changed.wait_for(|_| !fake.held().slow).await.is_ok();
             let made = fake.call(|held| {
+                if let Some(fault) = held.broken.clone() {
+                    return Err(fault);
+                }
                 held.containers.entry(id).or_default();
                 Ok(())
             });
@@ -437,12 +459,16 @@ impl Runtime for Fake {
     }
 
     fn state(&self, id: String) -> Answer<'_, Option<State>> {
-        self.call(|held| Ok(held.containers.get(&id).map(|kept| state(kept, held.puzzled))))
+        self.call(|held| match held.faults.pop() {
+            Some(fault) => Err(fault),
+            None => Ok(held.containers.get(&id).map(|kept| state(kept, held.puzzled))),
+        })
     }
 
     fn list(&self) -> Answer<'_, BTreeMap<String, State>> {
         self.call(|held| {
-            let all = held.containers.iter();
+            let forgotten = |kept: &Kept| held.forgetful && kept.run.is_some();
+            let all = held.containers.iter().filter(|(_, kept)| !forgotten(kept));
             Ok(all.map(|(id, kept)| (id.clone(), state(kept, held.puzzled))).collect())
         })
     }

@@ -44,6 +44,7 @@ fn record() -> Record {
             mount: config.spec.mounts[0].clone(),
             source: PathBuf::from("/var/lib/skep/engine/volumes/data/_data"),
             anonymous: true,
+            ..MountPoint::default()
         }],
         config,
         state: ContainerState {

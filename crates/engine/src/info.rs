@@ -89,4 +89,7 @@ pub struct MountPoint {
     pub source: PathBuf,
     /// The volume has no name of its own and goes with the container.
     pub anonymous: bool,
+    /// The volume was made with the mount.
+    #[serde(skip)]
+    pub(crate) is_new: bool,
 }

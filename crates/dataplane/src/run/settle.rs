@@ -107,8 +107,8 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     fn done(&self) -> Result<(), String> {
         match &self.outcome {
             Outcome { node: Some(reason), .. } => Err(reason.clone()),
-            Outcome { is_behind: true, sandboxes, .. } => {
-                Err(sandboxes.values().next().cloned().unwrap_or_default())
+            Outcome { is_behind: true, sandboxes, mesh, .. } => {
+                Err(sandboxes.values().chain(mesh).next().cloned().unwrap_or_default())
             }
             Outcome { .. } => Ok(()),
         }

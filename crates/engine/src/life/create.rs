@@ -5,7 +5,7 @@ use crate::blocking::{blocking, cannot};
 use crate::config::ContainerConfig;
 use crate::container::Container;
 use crate::engine::Engine;
-use crate::info::ContainerState;
+use crate::info::{ContainerState, MountPoint};
 use crate::record::{self, Record};
 use crate::runtime::Image;
 use crate::spec::{self, ImageConfig};
@@ -82,11 +82,29 @@ impl Engine {
         image: Image,
         image_config: &ImageConfig,
     ) -> Result<Arc<Container>, Fault> {
-        let (folder, run) = (self.folder(&config.id), self.run_folder(&config.id));
         let volumes = self.inner.volumes.clone();
         let planned = mounts::plan(&config.spec, image_config)?;
         mounts::check_binds(&self.inner.looks, planned.iter()).await?;
         let points = blocking(move || mounts::resolve(&volumes, planned)).await?;
+        let (volumes, made) = (self.inner.volumes.clone(), points.clone());
+        let established = self.establish_on(points, config, image).await;
+        if established.is_err() {
+            let remove = move || {
+                mounts::remove_new(&volumes, &made);
+                Ok(())
+            };
+            blocking(remove).await?;
+        }
+        established
+    }
+
+    async fn establish_on(
+        &self,
+        points: Vec<MountPoint>,
+        config: ContainerConfig,
+        image: Image,
+    ) -> Result<Arc<Container>, Fault> {
+        let (folder, run) = (self.folder(&config.id), self.run_folder(&config.id));
         let record = Record {
             id: config.id.clone(),
             name: config.name.clone(),

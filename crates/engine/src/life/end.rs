@@ -71,14 +71,17 @@ impl Engine {
         }
     }
 
-    /// Asks how a container is until the runtime can tell; nothing of it is there where the answer
-    /// is a fault. `None` when the engine stops meanwhile.
+    /// Asks how a container is until the runtime can tell: nothing of it is there only where it says
+    /// so. `None` when the engine stops meanwhile.
     pub(super) async fn known_state(&self, container: &Container) -> Option<Option<State>> {
         loop {
             match self.inner.runtime.state(container.id().to_owned()).await {
                 Ok(state) if state != Some(State::Unknown) => return Some(state),
-                Err(fault) if fault.kind != FaultKind::Unavailable => return Some(None),
-                Ok(_) | Err(_) => {
+                Err(fault) if fault.kind == FaultKind::NotFound => return Some(None),
+                other => {
+                    if let Err(fault) = other {
+                        tracing::debug!(id = container.id(), %fault, "cannot see how a container is");
+                    }
                     let pause = tokio::time::sleep(PAUSE);
                     self.inner.token.run_until_cancelled(pause).await?;
                 }

@@ -58,11 +58,31 @@ fn target(path: &str) -> Result<String, Fault> {
 
 /// Finds or makes the volumes.
 pub(super) fn resolve(volumes: &Volumes, mounts: Vec<Mount>) -> Result<Vec<MountPoint>, Fault> {
-    mounts.into_iter().map(|mount| resolve_one(volumes, mount)).collect()
+    let mut points = Vec::new();
+    for mount in mounts {
+        match resolve_one(volumes, mount) {
+            Ok(point) => points.push(point),
+            Err(fault) => {
+                remove_new(volumes, &points);
+                return Err(fault);
+            }
+        }
+    }
+    Ok(points)
+}
+
+/// Removes the volumes without a name that were made for a container that is not made after all.
+pub(super) fn remove_new(volumes: &Volumes, points: &[MountPoint]) {
+    for point in points.iter().filter(|point| point.is_new) {
+        if let Err(fault) = volumes.remove(&point.mount.source) {
+            tracing::warn!(volume = point.mount.source, %fault, "a volume that nobody uses stays");
+        }
+    }
 }
 
 fn resolve_one(volumes: &Volumes, mut mount: Mount) -> Result<MountPoint, Fault> {
     let mut anonymous = false;
+    let is_new = mount.kind == MountKind::Volume && mount.source.is_empty();
     let source = match mount.kind {
         MountKind::Bind => PathBuf::from(&mount.source),
         MountKind::Volume => {
@@ -73,7 +93,7 @@ fn resolve_one(volumes: &Volumes, mut mount: Mount) -> Result<MountPoint, Fault>
         }
         MountKind::Tmpfs => PathBuf::new(),
     };
-    Ok(MountPoint { mount, source, anonymous })
+    Ok(MountPoint { mount, source, anonymous, is_new })
 }
 
 /// Refuses options that contradict each other.

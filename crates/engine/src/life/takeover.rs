@@ -86,13 +86,23 @@ impl Engine {
     }
 
     async fn take_over_one(&self, container: &Arc<Container>, state: Option<State>) {
+        self.carry_task(container, state);
+        // A runtime leaves out of its list what does not answer at that moment.
+        if matches!(state, Some(State::Prepared) | None) && container.status() == Status::Running {
+            self.ask_again(container);
+            return;
+        }
+        self.conclude(container, state).await;
+    }
+
+    /// Carries the output of a container that has a task.
+    fn carry_task(&self, container: &Arc<Container>, state: Option<State>) {
         let has_task =
             matches!(state, Some(State::Running { .. } | State::Ended(_) | State::Unknown));
         if has_task && let Err(fault) = self.carry(container) {
             // After the machine was restarted, or when the run directory was emptied.
             tracing::warn!(id = container.id(), %fault, "output of a container is lost");
         }
-        self.conclude(container, state).await;
     }
 
     /// Asks the runtime until it can tell how a container is: nothing is concluded before.
@@ -101,6 +111,10 @@ impl Engine {
         self.inner.tracker.spawn(async move {
             if let Some(state) = engine.known_state(&container).await {
                 let _turn = container.operation.lock().await;
+                let is_carried = container.live().pump.is_some();
+                if !is_carried {
+                    engine.carry_task(&container, state);
+                }
                 Box::pin(engine.conclude(&container, state)).await;
             }
         });
@@ -141,7 +155,13 @@ impl Engine {
             {
                 self.remove_beside(container);
             }
-            (Some(State::Prepared) | None, Status::Created | Status::Exited) => {}
+            (Some(State::Prepared) | None, Status::Created | Status::Exited) => {
+                // The engine died between connecting and starting it.
+                let is_connected = container.live().netns.is_some();
+                if is_connected && container.fixed.config.network == NetworkMode::Bridge {
+                    self.take_down(container).await;
+                }
+            }
         }
     }
 

@@ -201,7 +201,7 @@ fn the_users_mounts_come_after_ours_and_replace_them() {
     let point = |kind, source: &str, target: &str, read_only| MountPoint {
         mount: Mount { kind, target: target.to_owned(), read_only, ..Mount::default() },
         source: source.into(),
-        anonymous: false,
+        ..MountPoint::default()
     };
     let points = [
         point(MountKind::Bind, "/src/deep", "/a/b/c", false),

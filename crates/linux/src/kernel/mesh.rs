@@ -34,7 +34,8 @@ pub(super) struct Wanted {
 impl Wanted {
     /// What remains where the tunnel cannot be made.
     pub(super) fn without_tunnel(self) -> Self {
-        let rules = MeshRules { host_ports: self.rules.host_ports, ..MeshRules::default() };
+        let MeshRules { host_ports, port, .. } = self.rules;
+        let rules = MeshRules { host_ports, port, ..MeshRules::default() };
         Self { rules, surroundings: self.surroundings }
     }
 }

@@ -335,7 +335,10 @@ impl Applier {
             outcome.mesh = reason;
             AppliedMesh::apply(context, wanted.without_tunnel(), applied, repair)
         } else {
-            AppliedMesh::apply(context, wanted.clone(), applied, repair).or_else(|error| {
+            let changed = AppliedMesh::apply(context, wanted.clone(), applied, repair);
+            // What could not be changed is made anew: a failure that passes takes no port away.
+            let made = changed.or_else(|_| AppliedMesh::apply(context, wanted.clone(), None, true));
+            made.or_else(|error| {
                 outcome.mesh = Some(chain(&error));
                 AppliedMesh::apply(context, wanted.without_tunnel(), None, repair)
             })

@@ -276,15 +276,14 @@ pub(super) fn dismantle(path: &Path) -> Result<(), Error> {
     namespace::remove(path)
 }
 
-/// Removes overlays that are there but not wanted, e.g. of an earlier daemon.
+/// Removes overlays that are there but not wanted, e.g. of an earlier daemon. One that stays keeps
+/// none of the others.
 pub(super) fn dismantle_others(
     config: &Config,
     wanted: &BTreeMap<NetworkId, Wanted>,
 ) -> Result<(), Error> {
-    for found in namespace::list(&config.overlays, PREFIX)? {
-        if !wanted.keys().any(|id| path(config, id) == found) {
-            dismantle(&found)?;
-        }
-    }
-    Ok(())
+    let found = namespace::list(&config.overlays, PREFIX)?.into_iter();
+    let others = found.filter(|found| !wanted.keys().any(|id| path(config, id) == *found));
+    let failures: Vec<Error> = others.filter_map(|found| dismantle(&found).err()).collect();
+    failures.into_iter().next().map_or(Ok(()), Err)
 }

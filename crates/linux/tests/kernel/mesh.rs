@@ -247,3 +247,19 @@ fn containers_cannot_reach_what_a_node_serves_on_localhost() {
     assert!(ask_tcp(&container, LOCALHOST, 9099).is_err());
     assert_eq!(server.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
+
+#[test]
+fn a_mesh_that_cannot_be_changed_is_made_anew_and_keeps_its_ports() {
+    let mut lab = published();
+    crate::support::run(&lab.host(1), &["ip", "link", "delete", "skep_mesh"]);
+    // A change of neighbours alone, which fails where the tunnel is no more.
+    lab.add((2, 5));
+    lab.ports.get_mut(&(Tcp, PUBLISHED)).unwrap().push((2, 5));
+    let desired = lab.desired(1);
+    let outcome = lab.hosts.get_mut(&1).unwrap().apply(&desired);
+    assert_eq!(outcome.mesh, None);
+    lab.apply();
+    lab.serve((2, 5));
+    let answers = survey(&lab.machine(), lab.node_address(1), PUBLISHED, 8);
+    assert!(answers.contains("tcp c2-5 10.250.0.1 x2"), "{answers}");
+}

@@ -101,3 +101,12 @@ async fn a_source_that_does_not_answer_holds_up_its_own_containers_only() {
         made.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_container_that_is_not_made_leaves_no_volume() {
+    let stage = Stage::new().await;
+    stage.fake.set_broken(Some(Fault::unavailable("no space left")));
+    let fault = stage.try_create(|_| {}).await.unwrap_err();
+    assert_eq!(fault.message, "no space left");
+    assert!(stage.engine.volumes().await.unwrap().is_empty());
+}

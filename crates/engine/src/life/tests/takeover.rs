@@ -3,6 +3,7 @@
 use super::{Stage, eventually};
 use crate::*;
 use serde_json::json;
+use types::Fault;
 
 #[tokio::test]
 async fn an_engine_that_starts_again_takes_over_what_runs() {
@@ -168,4 +169,40 @@ async fn a_runtime_that_cannot_tell_how_a_container_is_has_not_said_that_it_ende
     stage.fake.end(&runs, 0);
     stage.ended(&runs).await;
     assert_eq!(stage.log(&runs).await, "O still here\n");
+}
+
+#[tokio::test]
+async fn a_container_that_the_list_leaves_out_is_asked_for() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    let stage = stage.restart_while(|fake| fake.set_forgetful(true)).await;
+    let container = stage.engine.registry().of_id(&id).unwrap();
+    eventually(async || container.live().pump.is_some()).await;
+    stage.fake.write(&id, "still here\n", false);
+    eventually(async || stage.log(&id).await.contains("still here")).await;
+    assert_eq!(stage.status(&id).await, Status::Running);
+}
+
+#[tokio::test]
+async fn a_runtime_that_fails_to_look_has_not_said_that_a_container_ended() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    stage.fake.set_forgetful(true);
+    stage.fake.answer_with(vec![Fault::internal("cannot look"); 2]);
+    stage.fake.tell(&Happening::Resubscribed);
+    eventually(async || stage.fake.unanswered() == 0).await;
+    stage.fake.set_forgetful(false);
+    assert_eq!(stage.status(&id).await, Status::Running);
+    stage.fake.end(&id, 3);
+    assert_eq!(stage.ended(&id).await.code, 3);
+}
+
+#[tokio::test]
+async fn what_was_connected_and_not_started_is_disconnected() {
+    let stage = Stage::new().await;
+    let id = stage.created(|config| config.network = NetworkMode::Bridge).await;
+    let wanted = dataplane::Wanted::default();
+    stage.engine.inner.dataplane.attach(&id, wanted).await.unwrap();
+    let stage = stage.restart().await;
+    assert!(stage.engine.inner.dataplane.sandboxes().await.unwrap().is_empty());
 }
