@@ -4,6 +4,8 @@
 
 use crate::RaftError;
 use crate::consensus::{Entry, LogId, SnapshotMeta, Vote};
+use crate::machine::decode_state;
+use openraft::EntryPayload;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use store::Format;
+use store::{Format, View};
 
 /// By index of the log.
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -51,17 +53,17 @@ pub(crate) struct Found {
     pub(crate) vote: Option<Vote>,
     pub(crate) purged: Option<LogId>,
     pub(crate) last: Option<LogId>,
-    pub(crate) snapshot: Option<StoredSnapshot>,
+    pub(crate) snapshot: Option<FoundSnapshot>,
     /// Bytes of the entries that the snapshot does not cover.
     pub(crate) uncovered: u64,
 }
 
-impl Found {
-    /// The first entry that the snapshot does not cover.
-    fn uncovered_from(&self) -> u64 {
-        let covered = self.snapshot.as_ref().and_then(|stored| stored.meta.last_log_id);
-        covered.map_or(0, |id| id.index + 1)
-    }
+/// The last snapshot.
+#[derive(Debug)]
+pub(crate) struct FoundSnapshot {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) view: View,
+    pub(crate) bytes: u64,
 }
 
 /// The format that a record or a snapshot says, whatever else there is in it.
@@ -113,8 +115,7 @@ impl Disk {
             check(&prepared, "the file", format)?;
         }
         disk.prepare().map_err(wrong)?;
-        let found = disk.find().map_err(RaftError::Read)?;
-        disk.check_content(&prepared, &found)?;
+        let found = disk.find(&prepared)?;
         disk.note_format(Format::PRESENT).map_err(wrong)?;
         Ok((disk, found))
     }
@@ -144,38 +145,28 @@ impl Disk {
         Ok(write.commit()?)
     }
 
-    /// Looks whether everything that a manager will start from can be read: later it would stop
-    /// half-way.
-    fn check_content(&self, path: &Path, found: &Found) -> Result<(), RaftError> {
-        if let Some(snapshot) = &found.snapshot {
-            let said: Said = decode(&snapshot.data)
-                .map_err(|source| unreadable(path, "the snapshot", source))?;
-            check(path, "the snapshot", said.format)?;
-        }
+    /// Reads what was there before. All that a manager will start from has to be understood: later
+    /// it would stop half-way.
+    fn find(&self, path: &Path) -> Result<Found, RaftError> {
         let read = self.database.begin_read().map_err(|error| failed(path, error))?;
+        let facts = read.open_table(FACTS).map_err(|error| failed(path, error))?;
         let entries = read.open_table(ENTRIES).map_err(|error| failed(path, error))?;
-        for row in entries.range(found.uncovered_from()..).map_err(|error| failed(path, error))? {
-            let (index, entry) = row.map_err(|error| failed(path, error))?;
-            check_entry(path, &format!("entry {}", index.value()), entry.value())?;
-        }
-        Ok(())
-    }
-
-    /// Reads what was there before.
-    pub(crate) fn find(&self) -> io::Result<Found> {
-        let read = self.database.begin_read().map_err(io::Error::other)?;
-        let facts = read.open_table(FACTS).map_err(io::Error::other)?;
-        let entries = read.open_table(ENTRIES).map_err(io::Error::other)?;
-        let purged = fact(&facts, "purged")?;
-        let last = match entries.last().map_err(io::Error::other)? {
-            Some((_, bytes)) => Some(decode::<Placed>(bytes.value())?.log_id),
+        let purged = fact(&facts, "purged").map_err(RaftError::Read)?;
+        let last = match entries.last().map_err(|error| failed(path, error))? {
+            Some((_, bytes)) => {
+                Some(decode::<Placed>(bytes.value()).map_err(RaftError::Read)?.log_id)
+            }
             None => purged,
         };
-        let snapshot: Option<StoredSnapshot> = fact(&facts, "snapshot")?;
-        let vote = fact(&facts, "vote")?;
+        let stored = fact(&facts, "snapshot").map_err(RaftError::Read)?;
+        let snapshot = stored.map(|stored| read_snapshot(path, stored)).transpose()?;
+        let covered = snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
+        let vote = fact(&facts, "vote").map_err(RaftError::Read)?;
         let mut found = Found { vote, purged, last, snapshot, uncovered: 0 };
-        for row in entries.range(found.uncovered_from()..).map_err(io::Error::other)? {
-            let (_, entry) = row.map_err(io::Error::other)?;
+        let uncovered_from = covered.map_or(0, |id| id.index + 1);
+        for row in entries.range(uncovered_from..).map_err(|error| failed(path, error))? {
+            let (index, entry) = row.map_err(|error| failed(path, error))?;
+            check_entry(path, &format!("entry {}", index.value()), entry.value())?;
             found.uncovered += bytes(entry.value());
         }
         Ok(found)
@@ -240,14 +231,29 @@ fn check(path: &Path, what: &str, found: Format) -> Result<(), RaftError> {
     Err(RaftError::Format { path, what, found, known: Format::PRESENT })
 }
 
-/// Refuses an entry that says a newer format, or says things that are not known.
+/// Refuses a snapshot of a newer format, and one that cannot be read.
+fn read_snapshot(path: &Path, stored: StoredSnapshot) -> Result<FoundSnapshot, RaftError> {
+    let StoredSnapshot { meta, data } = stored;
+    let what = "the snapshot";
+    let said: Said = decode(&data).map_err(|source| unreadable(path, what, source))?;
+    check(path, what, said.format)?;
+    let view = decode_state(&data).map_err(|source| unreadable(path, what, source))?;
+    Ok(FoundSnapshot { meta, view, bytes: bytes(&data) })
+}
+
+/// Refuses an entry of a newer format, and one that says things that are not known.
 fn check_entry(path: &Path, what: &str, entry: &[u8]) -> Result<(), RaftError> {
-    match decode::<Formatted>(entry).map(|entry| entry.payload) {
-        Ok(Payload::Normal(said)) => check(path, what, said.format)?,
-        // Why the latter is not understood is said below.
-        Ok(Payload::Blank | Payload::Membership(_)) | Err(_) => {}
+    match decode::<Entry>(entry).map(|entry| entry.payload) {
+        Ok(EntryPayload::Normal(record)) => check(path, what, record.format),
+        Ok(EntryPayload::Blank | EntryPayload::Membership(_)) => Ok(()),
+        Err(source) => {
+            // That it is of a newer format says more than what of it is not known.
+            if let Ok(Formatted { payload: Payload::Normal(said) }) = decode(entry) {
+                check(path, what, said.format)?;
+            }
+            Err(unreadable(path, what, source))
+        }
     }
-    decode::<Entry>(entry).map(drop).map_err(|source| unreadable(path, what, source))
 }
 
 fn unreadable(path: &Path, what: &str, source: io::Error) -> RaftError {
@@ -288,4 +294,38 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     rmp_serde::from_slice(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::StoredMembership;
+    use types::{Task, Timestamp, Version};
+
+    /// Of a view with one task, and without what that is made from.
+    fn unreadable_snapshot() -> StoredSnapshot {
+        let mut tx = store::Tx::new(&View::default());
+        tx.put(Task { id: "t".into(), ..Task::default() });
+        let mut view = View::default();
+        view.apply(&tx.finish(), Version(4), Timestamp(4));
+        let mut snapshot = store::Snapshot::from(&view);
+        snapshot.specs = types::Specs::default();
+        let last_log_id = Some(LogId::new_term_index(1, 4));
+        let meta = SnapshotMeta { last_log_id, last_membership: StoredMembership::default() };
+        StoredSnapshot { meta, data: encode(&snapshot).unwrap() }
+    }
+
+    #[test]
+    fn a_file_whose_snapshot_cannot_be_read_stays_as_a_former_release_left_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, _) = Disk::open(directory.path()).unwrap();
+        let snapshot = Write::Snapshot(encode(&unreadable_snapshot()).unwrap());
+        disk.commit([&snapshot].into_iter()).unwrap();
+        disk.note_format(Format::default()).unwrap();
+        drop(disk);
+        let refused = Disk::open(directory.path()).unwrap_err().to_string();
+        assert!(refused.starts_with("cannot read the snapshot of the log"), "{refused}");
+        let disk = Disk { database: Database::open(directory.path().join(FILE)).unwrap() };
+        assert_eq!(disk.format().unwrap().unwrap().unwrap(), Format::default());
+    }
 }

@@ -1,7 +1,7 @@
 //! What the log adds up to: a [`View`], published after every step, and its snapshots.
 
 use crate::consensus::{Consensus, LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership};
-use crate::disk::{Disk, StoredSnapshot, Write, bytes, decode, encode};
+use crate::disk::{Disk, FoundSnapshot, StoredSnapshot, Write, bytes, decode, encode};
 use crate::log::Writer;
 use crate::sizes::Sizes;
 use futures_util::{Stream, TryStreamExt};
@@ -26,10 +26,10 @@ pub(crate) struct Machine {
 impl Machine {
     /// Starts from the last snapshot, if there is one.
     pub(crate) fn start(
-        snapshot: Option<&StoredSnapshot>,
+        snapshot: Option<FoundSnapshot>,
         (disk, writer): (Arc<Disk>, Writer),
         sizes: Arc<Sizes>,
-    ) -> io::Result<(Self, watch::Receiver<View>)> {
+    ) -> (Self, watch::Receiver<View>) {
         let (views, published) = watch::channel(View::default());
         let mut machine = Self {
             applied: None,
@@ -40,27 +40,17 @@ impl Machine {
             writer,
             sizes,
         };
-        if let Some(snapshot) = snapshot {
-            machine.restore(&snapshot.meta, &snapshot.data)?;
+        if let Some(FoundSnapshot { meta, view, .. }) = snapshot {
+            machine.restore(&meta, view);
         }
-        Ok((machine, published))
+        (machine, published)
     }
 
-    fn restore(&mut self, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
-        let snapshot = decode::<store::Snapshot>(data)?;
-        if !snapshot.format.is_known() {
-            let text = format!(
-                "a snapshot has format {}, and this release reads formats up to {}",
-                snapshot.format,
-                Format::PRESENT
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        self.view = View::try_from(snapshot).map_err(unreadable)?;
+    fn restore(&mut self, meta: &SnapshotMeta, view: View) {
+        self.view = view;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.views.send_replace(self.view.clone());
-        Ok(())
     }
 
     fn take(
@@ -129,7 +119,7 @@ impl RaftStateMachine<Consensus> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Vec<u8>) -> io::Result<()> {
-        self.restore(meta, &data)?;
+        self.restore(meta, decode_state(&data)?);
         let stored = StoredSnapshot { meta: meta.clone(), data };
         self.writer.write(Write::Snapshot(encode(&stored)?)).await
     }
@@ -145,6 +135,20 @@ impl RaftStateMachine<Consensus> for Machine {
 /// The whole state, as a snapshot holds it.
 pub(crate) fn encode_state(view: &View) -> io::Result<Vec<u8>> {
     encode(&store::Snapshot::from(view))
+}
+
+/// The state that a snapshot holds.
+pub(crate) fn decode_state(data: &[u8]) -> io::Result<View> {
+    let snapshot = decode::<store::Snapshot>(data)?;
+    if !snapshot.format.is_known() {
+        let text = format!(
+            "a snapshot has format {}, and this release reads formats up to {}",
+            snapshot.format,
+            Format::PRESENT
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    View::try_from(snapshot).map_err(unreadable)
 }
 
 /// Writes one snapshot. The view it holds stays as it is while entries go on being applied.

@@ -4,7 +4,7 @@ use crate::RaftError;
 use crate::clock::{Clock, time_of_day};
 use crate::consensus::{Consensus, Member, Record};
 use crate::decide::{Decide, Decided, Decisions};
-use crate::disk::{Disk, Found, bytes};
+use crate::disk::{Disk, bytes};
 use crate::free_space::{FreeSpace, RESERVE_BYTES, free_bytes};
 use crate::log::Log;
 use crate::machine::{Machine, encode_state};
@@ -140,17 +140,17 @@ fn stopping() -> Fault {
 pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftError> {
     let directory = config.directory.clone();
     let opened = tokio::task::spawn_blocking(move || Disk::open(&directory));
-    let (disk, found) = opened.await.map_err(stopped)??;
-    let snapshot_index = snapshot_index(&found);
+    let (disk, mut found) = opened.await.map_err(stopped)??;
     let disk = Arc::new(disk);
-    let snapshot = found.snapshot.as_ref();
-    let sizes =
-        Arc::new(Sizes::new(snapshot.map_or(0, |stored| bytes(&stored.data)), found.uncovered));
+    let snapshot = found.snapshot.take();
+    let snapshot_index =
+        snapshot.as_ref().and_then(|it| it.meta.last_log_id).map_or(0, |id| id.index);
+    let state_bytes = snapshot.as_ref().map_or(0, |it| it.bytes);
+    let sizes = Arc::new(Sizes::new(state_bytes, found.uncovered));
     let last = scope.token().drop_guard();
     let (log, thread) =
         Log::start(&disk, &found, Arc::clone(&sizes), last).map_err(RaftError::Read)?;
-    let (machine, views) = Machine::start(snapshot, (disk, log.writer()), Arc::clone(&sizes))
-        .map_err(RaftError::Read)?;
+    let (machine, views) = Machine::start(snapshot, (disk, log.writer()), Arc::clone(&sizes));
     let raft = Raft::new(FIRST, library_config()?, Alone, log, machine).await.map_err(stopped)?;
     lead(&raft).await?;
 
@@ -186,10 +186,6 @@ pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftEr
 
 fn stopped(error: impl std::fmt::Display) -> RaftError {
     RaftError::Stopped(error.to_string())
-}
-
-fn snapshot_index(found: &Found) -> u64 {
-    found.snapshot.as_ref().and_then(|stored| stored.meta.last_log_id).map_or(0, |id| id.index)
 }
 
 fn library_config() -> Result<Arc<openraft::Config>, RaftError> {
