@@ -4,7 +4,7 @@
 
 use super::admission::{authenticated, known};
 use super::dispatcher::millis;
-use super::limits::Busy;
+use super::limits::{Busy, Write};
 use super::quota::{Limited, Quotas};
 use super::run::QUEUE;
 use super::{Command, Request as Ask, SessionId, report};
@@ -48,6 +48,8 @@ const HEADERS: u32 = 16 << 10;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Statuses in one report.
 const STATUSES: usize = 10_000;
+/// Bytes of a release's version that are told to others.
+const VERSION_MAX: usize = 64;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc {
@@ -75,18 +77,29 @@ impl Rpc {
 }
 
 impl Rpc {
-    /// Writes down that a node is there; a disk that is slow or full holds up no node that is
-    /// known to be there already.
-    async fn register(&self, node: &NodeId, request: SessionRequest) -> Result<(), Fault> {
+    /// Writes down that a node is there, or why it is refused; a disk that is slow or full holds up
+    /// no node that is known to be there already.
+    async fn register(
+        &self,
+        node: &NodeId,
+        request: SessionRequest,
+        known: Result<(), Fault>,
+    ) -> Result<Write, Fault> {
+        let one = self.busy.enter(node)?;
+        if let Err(fault) = known {
+            // It cannot follow what it would be told, so for the cluster it is not there.
+            self.note_refused(node.clone(), &fault).await;
+            return Err(fault);
+        }
         let view = self.sequencer.view();
         if report::registered(&view, node, &request, self.sequencer.now())?.is_empty() {
-            return Ok(());
+            return Ok(one);
         }
         let id = node.clone();
         self.sequencer
             .sequence(move |view: &View, now| report::registered(view, &id, &request, now))
             .await?;
-        Ok(())
+        Ok(one)
     }
 
     /// Lets users see why a node is not there.
@@ -101,6 +114,13 @@ impl Rpc {
             tracing::warn!(%fault, "cannot note why");
         }
     }
+}
+
+/// Says why a node of this release is refused, with as much as fits of what it calls itself.
+fn check_release(release: &Release, node: &NodeId) -> Result<(), Fault> {
+    let mut release = release.clone();
+    release.version.truncate(release.version.floor_char_boundary(VERSION_MAX));
+    Release::own().check_node(&release, Some(node))
 }
 
 fn stopping() -> Status {
@@ -171,16 +191,13 @@ impl Dispatcher for Rpc {
         request: Request<SessionRequest>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
-        let release = &request.get_ref().release;
-        if let Err(fault) = Release::own().check_node(release, Some(&node)) {
-            // It cannot follow what it would be told, so for the cluster it is not there.
-            self.note_refused(node, &fault).await;
-            return Err(status_of(fault));
+        let request = request.into_inner();
+        let known = check_release(&request.release, &node);
+        if known.is_ok() {
+            // Whatever comes of it, the node is there.
+            self.tell(Command::Attempt { node: node.clone() }).await?;
         }
-        // Whatever comes of it, the node is there.
-        self.tell(Command::Attempt { node: node.clone() }).await?;
-        let _one = self.busy.enter(&node).map_err(status_of)?;
-        self.register(&node, request.into_inner()).await.map_err(status_of)?;
+        let _one = self.register(&node, request, known).await.map_err(status_of)?;
         let session = SessionId::from(format!("{:032x}", RandomIds.next_bits()));
         tracing::info!(%node, %session, "session opens");
         let (sink, messages) = mpsc::channel(QUEUE);
@@ -253,5 +270,57 @@ impl Dispatcher for Rpc {
             }
         }
         Ok(Response::new(Done {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::Tx;
+    use types::Node;
+
+    fn refused(version: &str) -> (SessionRequest, Result<(), Fault>) {
+        let release = Release { protocol: u32::MAX, oldest: u32::MAX, version: version.to_owned() };
+        let known = check_release(&release, &"n".into());
+        let request = SessionRequest {
+            release,
+            description: types::NodeDescription::default(),
+            address: [127, 0, 0, 1].into(),
+            data_path_address: None,
+        };
+        (request, known)
+    }
+
+    #[tokio::test]
+    async fn what_a_node_writes_by_being_refused_is_limited() {
+        let (mut scope, dir) = (Scope::new(), tempfile::tempdir().unwrap());
+        let log = raft::Config { reserve_bytes: 0, ..raft::Config::new(dir.path().join("raft")) };
+        let sequencer = raft::open(log, &mut scope).await.unwrap();
+        let node = |view: &View, _| {
+            let mut tx = Tx::new(view);
+            tx.put(Node { id: "n".into(), ..Node::default() });
+            Ok(tx.finish())
+        };
+        sequencer.sequence(node).await.unwrap();
+        let (requests, _inbox) = mpsc::channel(1);
+        let rpc = Rpc::new(sequencer.clone(), requests, Sinks::default());
+        let trouble = || sequencer.view().node(&"n".into()).unwrap().trouble.clone();
+
+        let (request, known) = refused(&"9".repeat(100_000));
+        let fault = rpc.register(&"n".into(), request, known).await.unwrap_err();
+        assert!(
+            fault.kind == types::FaultKind::Incompatible && fault.message.len() < 1024,
+            "{fault}"
+        );
+        assert_eq!(trouble(), fault.message);
+
+        let writes = [rpc.busy.enter(&"n".into()).unwrap(), rpc.busy.enter(&"n".into()).unwrap()];
+        let (request, known) = refused("10");
+        let busy = rpc.register(&"n".into(), request, known).await.unwrap_err();
+        assert!(busy.message.contains("writes under way"), "{busy}");
+        assert_eq!(trouble(), fault.message);
+        drop(writes);
+        scope.cancel();
+        scope.join().await.unwrap();
     }
 }

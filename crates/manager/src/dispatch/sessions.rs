@@ -214,7 +214,7 @@ impl Sessions {
 
     /// Says whether there are tasks that nodes should stop to lead traffic to.
     pub(crate) fn is_withdrawing(&self) -> bool {
-        !self.withdrawal.is_empty()
+        self.withdrawal.is_waiting()
     }
 
     pub(crate) fn is_open(&self, node: &NodeId, id: &SessionId) -> bool {

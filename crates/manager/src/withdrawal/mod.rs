@@ -141,9 +141,10 @@ impl Withdrawal {
         self.pass(covered);
     }
 
-    /// Says whether there is any task that has ceased and not ended.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ceased.is_empty() && self.withdrawn.is_empty()
+    /// Says whether there is a task that some node may still lead traffic to. (One that is
+    /// withdrawn may go on for long: that of a node that is down ends when it is given up.)
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.ceased.is_empty()
     }
 
     /// Says whether nobody leads traffic to this task any more.

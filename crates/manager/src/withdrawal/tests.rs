@@ -271,7 +271,7 @@ fn an_unhealthy_task_is_withdrawn_as_one_that_is_not_wanted() {
     let mut task =
         task(&Written { task: 0, node: 0, networks: 1, in_mesh: true, runs: true, stops: false });
     both.write(vec![task.clone()]);
-    assert!(both.quick.is_empty());
+    assert!(!both.quick.is_withdrawn(&"t0".into()));
     task.status.unhealthy = true;
     both.write(vec![task]);
     assert!(both.quick.is_withdrawn(&"t0".into()));

@@ -3,7 +3,7 @@
 use crate::stage::{MOMENT, PERIOD, Stage};
 use manager::dispatch::{Command, SessionId, report};
 use std::time::Duration;
-use types::{DesiredState, FaultKind, TaskState};
+use types::{DesiredState, FaultKind, NodeState, TaskState};
 
 #[test]
 fn a_session_begins_with_welcome_and_everything() {
@@ -56,10 +56,9 @@ fn a_node_is_told_what_changes_and_nothing_else() {
     assert_eq!([one, two, three], [before[0] + 1, before[1] + 1, before[2]], "n3 is not on it");
 }
 
-#[test]
-fn changes_that_come_at_once_are_one_message() {
-    let mut stage = Stage::with_nodes(&["n1"]);
-    stage.pass(PERIOD);
+/// Ten tasks, one after the other, are the first at once and the rest together.
+fn check_that_changes_are_gathered(stage: &mut Stage) {
+    stage.pass(PERIOD / 2);
     let before = stage.node("n1").messages;
     for replica in 0..10 {
         let id = format!("t{replica}");
@@ -74,7 +73,28 @@ fn changes_that_come_at_once_are_one_message() {
     }
     stage.pass(MOMENT);
     assert_eq!(stage.node("n1").has.tasks.len(), 10);
-    assert_eq!(stage.node("n1").messages, before + 2, "the first at once, the rest together");
+    assert_eq!(stage.node("n1").messages, before + 2);
+}
+
+#[test]
+fn changes_that_come_at_once_are_one_message() {
+    check_that_changes_are_gathered(&mut Stage::with_nodes(&["n1"]));
+}
+
+#[test]
+fn a_node_that_is_down_makes_no_messages_of_what_comes_at_once() {
+    let mut stage = Stage::with_nodes(&["n1", "n2"]);
+    stage.run("away", "n2", true);
+    stage.settle();
+    stage.close("n2");
+    while stage.view.node(&"n2".into()).unwrap().status.state != NodeState::Down {
+        stage.pass_with_beats(PERIOD);
+    }
+    // The planner replaces it; nobody waits for its node, which says nothing of its end.
+    stage.stop("away");
+    stage.settle();
+    assert!(stage.task("away").occupies());
+    check_that_changes_are_gathered(&mut stage);
 }
 
 #[test]
