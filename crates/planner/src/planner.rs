@@ -1,6 +1,6 @@
 //! The planner that remembers.
 
-use crate::index::{Index, News};
+use crate::index::{Index, Look, News};
 use crate::{Plan, Planning, allocator, orchestrator, scheduler};
 use std::collections::{BTreeMap, BTreeSet};
 use store::View;
@@ -51,22 +51,23 @@ impl Planner {
     /// plan is left for the next one, which is asked for at once.
     pub fn plan(&mut self, view: &View, now: Timestamp, ids: &mut dyn IdSource) -> Plan {
         let mut news = self.index.follow(view, now);
-        news.dirty.append(&mut self.rest);
-        news.dirty.extend(self.wakes.due(now));
+        news.look_at_all(std::mem::take(&mut self.rest));
+        news.look_at_busy(self.wakes.due(now));
         let was_cut = std::mem::take(&mut self.is_cut);
         news.addresses |= was_cut;
         news.nodes |= was_cut;
         if news.is_empty() {
             return Plan { wake: self.wakes.next(), ..Plan::default() };
         }
-        news.dirty.extend(self.index.unsettled.iter().cloned());
+        news.look_at_all(self.index.unsettled.iter().cloned());
         let mut planning = Planning::new(view, now, ids);
-        let is_full = self.orchestrate(&mut planning, &news.dirty);
+        let is_full = self.orchestrate(&mut planning, &news.looks);
         planning.make_room(self.tasks_max);
-        allocator::allocate(&mut planning, &mut self.index, &mut news);
-        self.schedule(&mut planning, &mut news);
-        for service in &news.dirty {
-            orchestrator::update::watch(&mut planning, service);
+        let mut services: BTreeSet<ServiceId> = news.looks.keys().cloned().collect();
+        allocator::allocate(&mut planning, &mut self.index, (&mut news, &mut services));
+        self.schedule(&mut planning, (&mut news, &mut services));
+        for service in &services {
+            orchestrator::update::watch(&mut planning, service, &self.index.slots);
             self.wakes.set(Step::Watch, service, planning.take_wake());
         }
         self.index.follow(&planning.tx, now);
@@ -76,20 +77,26 @@ impl Planner {
     }
 
     /// Decides which tasks of services exist; says whether there was no room for more.
-    fn orchestrate(&mut self, planning: &mut Planning<'_>, services: &BTreeSet<ServiceId>) -> bool {
+    fn orchestrate(
+        &mut self,
+        planning: &mut Planning<'_>,
+        services: &BTreeMap<ServiceId, Look>,
+    ) -> bool {
         // A failed update may bring back the old spec; ports are given first because changed ports
         // may replace tasks; tasks that go give back addresses before new ones are taken.
-        for service in services {
-            orchestrator::update::judge(planning, service);
+        for service in services.keys() {
+            orchestrator::update::judge(planning, service, &self.index.slots);
         }
-        allocator::port::allocate(planning, services);
+        allocator::port::allocate(planning, services.keys());
         planning.make_room(self.tasks_max);
         let turn = self.turn.take().unwrap_or_default();
-        for service in services.range(turn.clone()..).chain(services.range(..turn)) {
+        for (service, look) in services.range(turn.clone()..).chain(services.range(..turn)) {
             if planning.is_full() {
                 self.turn.get_or_insert_with(|| service.clone());
             } else {
-                orchestrator::orchestrate(planning, service);
+                let mut slots = self.index.slots.take(service);
+                orchestrator::orchestrate(planning, service, (&mut slots, look));
+                self.index.slots.put(service, slots);
                 self.wakes.set(Step::Orchestrate, service, planning.take_wake());
             }
             if planning.is_full() {
@@ -101,11 +108,15 @@ impl Planner {
 
     /// Gives pending tasks their nodes, where there is one that is new or one that may be placed
     /// now. Those that wait are asked, too: what they lack may be what others get.
-    fn schedule(&mut self, planning: &mut Planning<'_>, news: &mut News) {
+    fn schedule(
+        &mut self,
+        planning: &mut Planning<'_>,
+        (news, services): (&mut News, &mut BTreeSet<ServiceId>),
+    ) {
         let index = &mut self.index;
         news.add(&index.follow(&planning.tx, planning.now));
-        if news.nodes || news.dirty.iter().any(|it| Index::is_in(&index.pending, it)) {
-            news.dirty.extend(Index::services(&index.pending));
+        if news.nodes || services.iter().any(|it| Index::is_in(&index.pending, it)) {
+            services.extend(Index::services(&index.pending));
             scheduler::schedule(planning, index);
         }
     }

@@ -23,29 +23,33 @@ use std::collections::BTreeSet;
 use types::{ServiceId, TaskId};
 
 /// Gives networks their subnets, and nodes, services and tasks their addresses. Tasks that have all
-/// they need become pending. `news` says what changed before; the services that something was done
-/// for are dirty afterwards.
-pub(crate) fn allocate(planning: &mut Planning<'_>, index: &mut Index, news: &mut News) {
+/// they need become pending. `news` says what changed before; `services` are those that were looked
+/// at, and afterwards also those that something was done for.
+pub(crate) fn allocate(
+    planning: &mut Planning<'_>,
+    index: &mut Index,
+    (news, services): (&mut News, &mut BTreeSet<ServiceId>),
+) {
     news.add(&index.follow(&planning.tx, planning.now));
     vni::release(planning, index);
     vni::allocate(planning, index);
-    vip::release(planning, &news.dirty);
+    vip::release(planning, services);
     attach::release_nodes(planning, index);
     news.add(&index.follow(&planning.tx, planning.now));
     // Whoever gets an address now may take it from those that wait: they are asked, too.
     let lacks = |service| Index::is_in(&index.new, service) || vip::lacks(&planning.tx, service);
-    let waiting = news.addresses || news.dirty.iter().any(lacks);
+    let waiting = news.addresses || services.iter().any(lacks);
     if waiting {
-        news.dirty.extend(index.lacking.iter().cloned());
-        news.dirty.extend(Index::services(&index.new));
+        services.extend(index.lacking.iter().cloned());
+        services.extend(Index::services(&index.new));
     }
     let mut pools = AddressPools::new(&index.addresses);
     if waiting {
         attach::allocate_nodes(planning, &mut pools, &index.without_address);
     }
-    vip::allocate(planning, &mut pools, &news.dirty);
-    attach::allocate_tasks(planning, &mut pools, tasks(index, &news.dirty));
-    vip::allocate_in_mesh(planning, &mut pools, &news.dirty);
+    vip::allocate(planning, &mut pools, services);
+    attach::allocate_tasks(planning, &mut pools, tasks(index, services));
+    vip::allocate_in_mesh(planning, &mut pools, services);
     pools.keep(planning);
 }
 

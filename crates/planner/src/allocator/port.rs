@@ -47,8 +47,11 @@ pub fn port_conflict(
 }
 
 /// Gives services the ports of their specs, and numbers where the user chose none.
-pub(crate) fn allocate(planning: &mut Planning<'_>, services: &BTreeSet<ServiceId>) {
-    let services = services.iter().filter_map(|service| planning.tx.service(service));
+pub(crate) fn allocate<'a>(
+    planning: &mut Planning<'_>,
+    services: impl Iterator<Item = &'a ServiceId>,
+) {
+    let services = services.filter_map(|service| planning.tx.service(service));
     let unsettled = services.filter(|service| !is_settled(service));
     let mut services: Vec<Arc<Service>> = unsettled.cloned().collect();
     if services.is_empty() {

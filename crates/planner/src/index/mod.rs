@@ -9,13 +9,16 @@
 mod addresses;
 mod loads;
 mod news;
+mod slots;
 
 pub(crate) use addresses::Addresses;
 pub(crate) use loads::{Load, host_ports};
 pub(crate) use news::News;
+pub(crate) use slots::{AllSlots, Look, ServiceSlots};
 
 use crate::allocator::port;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use store::{Key, View};
 use types::{Network, NetworkId, Node, NodeId, ServiceId, ServiceMode, Task, TaskId, TaskState};
 use types::{Service, Timestamp};
@@ -27,6 +30,9 @@ pub(crate) type Waiting = BTreeSet<(ServiceId, u64, TaskId)>;
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     seen: View,
+    pub(crate) slots: AllSlots,
+    /// Tasks that failed.
+    failed: BTreeSet<(ServiceId, TaskId)>,
     /// Wanted tasks that wait for their addresses.
     pub(crate) new: Waiting,
     /// Wanted tasks that wait for a node.
@@ -60,14 +66,10 @@ impl Index {
                 Key::Node(id) => self.node((before, view), id, now, &mut news),
                 Key::Network(id) => self.network((before, view), id, &mut news),
                 Key::Service(id) => {
-                    let (was, is) = (before.service(id), view.service(id));
-                    let both = (was.map(AsRef::as_ref), is.map(AsRef::as_ref));
-                    self.service(both, id, &mut news);
+                    self.service((before.service(id), view.service(id)), id, &mut news);
                 }
                 Key::Task(id) => {
-                    let (was, is) = (before.task(id), view.task(id));
-                    let both = (was.map(AsRef::as_ref), is.map(AsRef::as_ref));
-                    self.task(both, view, now, &mut news);
+                    self.task((before.task(id), view.task(id)), view, now, &mut news);
                 }
             }
         }
@@ -77,13 +79,19 @@ impl Index {
 
     /// Follows a single task that the scheduler places: the next one goes by what its node carries
     /// then. All of them are seen once the scheduler is done.
-    pub(crate) fn place(&mut self, was: &Task, is: &Task) {
+    pub(crate) fn place(&mut self, was: &Arc<Task>, is: &Arc<Task>) {
         loads::change(&mut self.loads, (Some(was), Some(is)));
         wait(&mut self.pending, TaskState::Pending, (Some(was), Some(is)));
+        self.slots.change((Some(was), Some(is)));
     }
 
-    /// `view` differs from the one that was seen by nothing but tasks that were placed, of which
-    /// [`Index::place`] was told, and by why others wait.
+    /// Follows a single task that the scheduler does not place, and that says why now.
+    pub(crate) fn excuse(&mut self, was: &Arc<Task>, is: &Arc<Task>) {
+        self.slots.change((Some(was), Some(is)));
+    }
+
+    /// `view` differs from the one that was seen by nothing but tasks that were placed, and others
+    /// that say why not, of all of which this was told.
     pub(crate) fn have_placed(&mut self, view: &View) {
         self.seen = view.clone();
     }
@@ -103,6 +111,13 @@ impl Index {
             next = waiting.range(last..).next();
         }
         services
+    }
+
+    /// The tasks of a service that failed.
+    pub(crate) fn failed(&self, service: &ServiceId) -> impl Iterator<Item = &TaskId> {
+        let first = (service.clone(), TaskId::default());
+        let service = service.clone();
+        self.failed.range(first..).take_while(move |it| it.0 == service).map(|(_, id)| id)
     }
 
     /// The tasks of a service that wait.
@@ -125,7 +140,7 @@ impl Index {
         if !news.node((before, view), id) {
             return;
         }
-        news.dirty.extend(self.global.iter().cloned());
+        news.look_at_all(self.global.iter().cloned());
         let addresses = [was, is].map(|node| node.and_then(|node| node.ingress_address));
         self.addresses.of_node(addresses);
         let lacks = |it: &Node| it.ingress_address.is_none() && !it.has_left();
@@ -153,14 +168,20 @@ impl Index {
 
     fn service(
         &mut self,
-        (was, is): (Option<&Service>, Option<&Service>),
+        (was, is): (Option<&Arc<Service>>, Option<&Arc<Service>>),
         id: &ServiceId,
         news: &mut News,
     ) {
-        news.dirty.insert(id.clone());
+        if was
+            .zip(is)
+            .is_some_and(|(was, is)| Service { meta: is.meta, ..Service::clone(was) } == **is)
+        {
+            return;
+        }
+        news.look_at_all([id.clone()]);
         let vips = [was, is].map(|it| it.map_or(&[][..], |service| service.vips.as_slice()));
         news.addresses |= self.addresses.of_service(vips);
-        let is_global = |service: &Service| match service.spec.mode {
+        let is_global = |service: &Arc<Service>| match service.spec.mode {
             ServiceMode::Global => true,
             ServiceMode::Replicated { .. } => false,
         };
@@ -171,19 +192,32 @@ impl Index {
 
     fn task(
         &mut self,
-        (was, is): (Option<&Task>, Option<&Task>),
+        (was, is): (Option<&Arc<Task>>, Option<&Arc<Task>>),
         view: &View,
         now: Timestamp,
         news: &mut News,
     ) {
+        self.slots.change((was, is));
+        let (was, is) = (was.map(AsRef::as_ref), is.map(AsRef::as_ref));
+        // What this planner made has come to be.
+        if was.zip(is).is_some_and(|(was, is)| is_the_same(was, is)) {
+            return;
+        }
         for task in [was, is].into_iter().flatten() {
-            news.dirty.insert(task.service.clone());
+            news.look_at(task);
+            let key = (task.service.clone(), task.id.clone());
+            keep(&mut self.failed, &key, is.is_some_and(|it| it.status.state.is_failure()));
         }
         wait(&mut self.new, TaskState::New, (was, is));
         wait(&mut self.pending, TaskState::Pending, (was, is));
         news.addresses |= self.addresses.of_task((was, is), view, now);
         news.nodes |= loads::change(&mut self.loads, (was, is));
     }
+}
+
+/// Says whether a task is as it was, but for when and at which version it was written.
+fn is_the_same(was: &Task, is: &Task) -> bool {
+    Task { meta: is.meta, ..Task::clone(was) } == *is
 }
 
 /// Makes a set have `id` or not.

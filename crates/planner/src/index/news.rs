@@ -1,14 +1,17 @@
 //! What a change may make necessary.
 
-use std::collections::BTreeSet;
+use super::Look;
+use crate::orchestrator::slot::slot_of;
+use std::collections::BTreeMap;
 use store::View;
-use types::{Meta, Network, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId};
+use types::{Meta, Network, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, Task};
 
 /// What changed since a planner looked last.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    /// Services that something changed of which their tasks and addresses depend on.
-    pub(crate) dirty: BTreeSet<ServiceId>,
+    /// Services that something changed of which their tasks and addresses depend on, with what of
+    /// each is to be looked at.
+    pub(crate) looks: BTreeMap<ServiceId, Look>,
     /// Addresses were given or given back, or there may be others to give: whoever waits for one
     /// may get it, or lacks another one now.
     pub(crate) addresses: bool,
@@ -20,14 +23,31 @@ pub(crate) struct News {
 impl News {
     /// Says whether nothing has to be planned.
     pub(crate) fn is_empty(&self) -> bool {
-        self.dirty.is_empty() && !self.addresses && !self.nodes
+        self.looks.is_empty() && !self.addresses && !self.nodes
     }
 
-    /// Takes in what a step of the plan changed. That makes no service dirty: what the steps before
-    /// looked at is not what changed.
+    /// Takes in what a step of the plan changed. That is no reason to look at a service: what the
+    /// steps before looked at is not what changed.
     pub(crate) fn add(&mut self, more: &Self) {
         self.addresses |= more.addresses;
         self.nodes |= more.nodes;
+    }
+
+    /// Services as a whole are to be looked at.
+    pub(crate) fn look_at_all(&mut self, services: impl IntoIterator<Item = ServiceId>) {
+        self.looks.extend(services.into_iter().map(|service| (service, Look::All)));
+    }
+
+    /// What is busy of services is to be looked at.
+    pub(crate) fn look_at_busy(&mut self, services: impl IntoIterator<Item = ServiceId>) {
+        for service in services {
+            self.looks.entry(service).or_default();
+        }
+    }
+
+    /// The slot of a task is to be looked at.
+    pub(super) fn look_at(&mut self, task: &Task) {
+        self.looks.entry(task.service.clone()).or_default().at(slot_of(task));
     }
 
     /// Tokens, certificates and names are no planner's business.
@@ -38,7 +58,7 @@ impl News {
         };
         if settings(before) != settings(view) {
             self.addresses = true;
-            self.dirty.extend(view.services().map(|service| service.id.clone()));
+            self.look_at_all(view.services().map(|service| service.id.clone()));
         }
     }
 
@@ -53,7 +73,9 @@ impl News {
         }
         (self.addresses, self.nodes) = (true, true);
         for view in [before, view] {
-            self.dirty.extend(view.tasks_of_node(id).map(|task| task.service.clone()));
+            for task in view.tasks_of_node(id) {
+                self.look_at(task);
+            }
         }
         true
     }
@@ -75,7 +97,7 @@ impl News {
         let is_mesh = [was, is].iter().flatten().any(|network| network.spec.ingress);
         for view in [before, view] {
             let concerned = view.services().filter(|it| concerns(it, id, is_mesh));
-            self.dirty.extend(concerned.map(|service| service.id.clone()));
+            self.look_at_all(concerned.map(|service| service.id.clone()));
         }
         true
     }

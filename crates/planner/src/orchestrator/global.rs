@@ -1,21 +1,30 @@
 //! Global services: one task on every node that may run it.
 
-use super::slot::{Slot, Slots, matches, takes_tasks};
+use super::restart::has_place;
+use super::slot::{Slot, Slots, matches};
 use super::{Start, create};
 use crate::Planning;
 use types::{DesiredState, Node, Service, TaskId};
 
 /// Makes a task for each node that may run one and has none, and stops those on nodes that do not
 /// fulfil the service's constraints.
-pub(crate) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+pub(super) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+    for node in planning.tx.nodes() {
+        slots.entry(Slot::Node(node.id.clone())).or_default();
+    }
+    reconcile_slots(planning, service, slots);
+}
+
+/// The same for some of its slots.
+pub(super) fn reconcile_slots(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
     let fits = |node: &Node| matches(node, &service.spec.task.placement);
-    let free = |slot: &Slot| slots.get(slot).is_none_or(|tasks| tasks.wanted.is_empty());
-    let nodes = planning.tx.nodes().filter(|node| takes_tasks(node) && fits(node));
-    let missing = nodes.map(|node| Slot::Node(node.id.clone())).filter(free);
-    let missing: Vec<Slot> = missing.take(planning.room()).collect();
-    for slot in missing {
-        let tasks = slots.entry(slot.clone()).or_default();
-        create(planning, service, (&slot, tasks), Start::now());
+    for (slot, tasks) in slots.iter_mut().filter(|(_, tasks)| tasks.wanted.is_empty()) {
+        if planning.is_full() {
+            return;
+        }
+        if has_place(&planning.tx, service, slot) {
+            create(planning, service, (slot, tasks), Start::now());
+        }
     }
     for tasks in slots.values_mut() {
         let view = &planning.tx;

@@ -16,32 +16,57 @@ pub(crate) use reap::lingers_until;
 pub use replicated::REPLICAS_MAX;
 
 use crate::Planning;
-use slot::{Slot, SlotTasks, Slots, slots};
+use crate::index::{Look, ServiceSlots};
+use slot::{Slot, SlotTasks, Slots};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
     DesiredState, Service, ServiceId, ServiceMode, Task, TaskId, TaskState, TaskStatus, Timestamp,
+    UpdateStatus,
 };
 
 /// Decides which tasks of a service exist and what is wanted of each. Of a service that was removed
 /// there may be tasks, too. Stops where the plan is full: the rest is for the next one.
-pub(crate) fn orchestrate(planning: &mut Planning<'_>, service: &ServiceId) {
-    reap::forget_lost(planning, service);
-    let mut slots = Slots::new();
-    if let Some(service) = planning.tx.service(service).cloned() {
-        slots = self::slots(&planning.tx, &service);
-        reconcile(planning, &service, &mut slots);
+pub(crate) fn orchestrate(
+    planning: &mut Planning<'_>,
+    id: &ServiceId,
+    (all, look): (&mut ServiceSlots, &Look),
+) {
+    let mut slots = all.look(look);
+    reap::forget_lost(planning, id, &mut slots);
+    if let Some(service) = planning.tx.service(id).cloned() {
+        let mut look = look;
+        if !is_settled(&service, &slots, all.others()) {
+            look = &Look::All;
+            slots.append(&mut all.look(look));
+        }
+        reconcile(planning, &service, &mut slots, look);
     }
     if !planning.is_full() {
-        reap::reap(planning, service, &slots);
+        reap::reap(planning, id, &mut slots);
     }
+    all.keep_all(slots);
 }
 
-fn reconcile(planning: &mut Planning<'_>, service: &Arc<Service>, slots: &mut Slots) {
+/// Says whether a service has as many slots as it is to have, and no update that goes from one to
+/// the other: then each is a matter of its own. `others`: slots that are filled, beside these.
+fn is_settled(service: &Service, slots: &Slots, others: usize) -> bool {
+    let updates = service.update.as_ref().is_some_and(UpdateStatus::runs);
+    !updates
+        && match replicated::replicas(service) {
+            Some(replicas) => others + replicated::filled(slots) == replicas,
+            None => true,
+        }
+}
+
+fn reconcile(planning: &mut Planning<'_>, service: &Arc<Service>, slots: &mut Slots, look: &Look) {
     type Step = fn(&mut Planning<'_>, &Service, &mut Slots);
-    let scale: Step = match service.spec.mode {
-        ServiceMode::Replicated { .. } => replicated::reconcile,
-        ServiceMode::Global => global::reconcile,
+    let scale: Step = match (service.spec.mode, look) {
+        (ServiceMode::Replicated { .. }, Look::All) => replicated::reconcile,
+        // Their number is right.
+        (ServiceMode::Replicated { .. }, Look::Slots(_)) => |_, _, _| {},
+        (ServiceMode::Global, Look::All) => global::reconcile,
+        (ServiceMode::Global, Look::Slots(_)) => global::reconcile_slots,
     };
     let steps: [Step; 5] =
         [enforce::enforce, restart::restart, scale, update::advance, restart::release];

@@ -1,49 +1,51 @@
 //! Records of tasks that nobody needs any more.
 
-use super::slot::{Slots, is_down};
+use super::slot::{SlotTasks, Slots, is_down};
 use crate::Planning;
-use std::sync::Arc;
 use std::time::Duration;
 use store::View;
 use types::{DesiredState, ServiceId, ServiceMode, Task, TaskId, TaskState, Timestamp};
 
 /// Forgets tasks of a service whose node was removed: nothing will ever be heard of them. Those of
 /// a service that was removed are to go.
-pub(crate) fn forget_lost(planning: &mut Planning<'_>, service: &ServiceId) {
-    let (mut lost, mut ownerless) = (Vec::new(), Vec::new());
-    let is_gone = planning.tx.service(service).is_none();
-    for task in planning.tx.tasks_of_service(service) {
-        if task.node.as_ref().is_some_and(|node| planning.tx.node(node).is_none()) {
-            lost.push(task.id.clone());
-        } else if is_gone && task.desired < DesiredState::Remove {
-            ownerless.push(task.id.clone());
+pub(super) fn forget_lost(planning: &mut Planning<'_>, service: &ServiceId, slots: &mut Slots) {
+    let is_ownerless = planning.tx.service(service).is_none();
+    for tasks in slots.values_mut() {
+        let view = &planning.tx;
+        let is_lost =
+            |task: &Task| task.node.as_ref().is_some_and(|node| view.node(node).is_none());
+        let lost = tasks.ids(is_lost);
+        remove(planning, tasks, lost);
+        let stays = |task: &Task| is_ownerless && task.desired < DesiredState::Remove;
+        for task in tasks.ids(stays) {
+            if planning.is_full() {
+                return;
+            }
+            tasks.want(planning, &task, DesiredState::Remove);
         }
-    }
-    remove(planning, lost);
-    for task in ownerless {
-        if planning.is_full() {
-            return;
-        }
-        planning.want(&task, DesiredState::Remove);
     }
 }
 
 /// Removes the records of a service's tasks that are to go and have gone, and of history beyond the
 /// limit.
-pub(crate) fn reap(planning: &mut Planning<'_>, service: &ServiceId, slots: &Slots) {
-    let is_gone = |task: &&Arc<Task>| is_gone(&planning.tx, planning.now, task);
-    let gone = planning.tx.tasks_of_service(service).filter(is_gone).map(|task| task.id.clone());
-    let gone: Vec<TaskId> = gone.chain(old_history(planning, service, slots)).collect();
-    remove(planning, gone);
-    watch(planning, service);
+pub(super) fn reap(planning: &mut Planning<'_>, service: &ServiceId, slots: &mut Slots) {
+    let mode = planning.tx.service(service).map(|service| service.spec.mode);
+    for tasks in slots.values_mut() {
+        let gone = tasks.ids(|task| is_gone(&planning.tx, planning.now, task));
+        remove(planning, tasks, gone);
+        let old = mode.map(|mode| old_history(planning, mode, tasks)).unwrap_or_default();
+        remove(planning, tasks, old);
+        watch(planning, tasks);
+    }
 }
 
-fn remove(planning: &mut Planning<'_>, tasks: Vec<TaskId>) {
-    for task in tasks {
+fn remove(planning: &mut Planning<'_>, tasks: &mut SlotTasks, ids: Vec<TaskId>) {
+    for task in ids {
         if planning.is_full() {
             return;
         }
         planning.remove_task(&task);
+        tasks.remove(&task);
     }
 }
 
@@ -81,34 +83,27 @@ pub(crate) fn lingers_until(view: &View, task: &Task) -> Option<Timestamp> {
 }
 
 /// Asks for another plan when nodes that are back have let go of what they carried.
-fn watch(planning: &mut Planning<'_>, service: &ServiceId) {
-    let tasks = planning.tx.tasks_of_service(service);
-    let ends = tasks.filter_map(|task| lingers_until(&planning.tx, task));
+fn watch(planning: &mut Planning<'_>, tasks: &SlotTasks) {
+    let ends = tasks.all().filter_map(|task| lingers_until(&planning.tx, task));
     let next = ends.filter(|end| planning.now < *end && *end < Timestamp(i64::MAX)).min();
     if let Some(next) = next {
         planning.wake_at(next);
     }
 }
 
-fn old_history(planning: &Planning<'_>, service: &ServiceId, slots: &Slots) -> Vec<TaskId> {
+fn old_history(planning: &Planning<'_>, mode: ServiceMode, tasks: &SlotTasks) -> Vec<TaskId> {
     let (view, now) = (&planning.tx, planning.now);
-    let Some(mode) = view.service(service).map(|service| service.spec.mode) else {
-        return Vec::new();
-    };
     let limit = view.cluster().map_or(5, |cluster| cluster.spec.task_history_limit);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut old = Vec::new();
-    for tasks in slots.values().filter(|tasks| !tasks.history.is_empty()) {
-        // A slot that was scaled away takes its history with it.
-        let keep = match mode {
-            ServiceMode::Replicated { .. } if tasks.wanted.is_empty() => 0,
-            ServiceMode::Replicated { .. } | ServiceMode::Global => limit,
-        };
-        let history = || tasks.history.iter().filter(|task| !lingers(view, now, task));
-        let count = history().count().saturating_sub(keep);
-        old.extend(history().take(count).map(|task| task.id.clone()));
-    }
-    old
+    // A slot that was scaled away takes its history with it.
+    let keep = match mode {
+        ServiceMode::Replicated { .. } if tasks.wanted.is_empty() => 0,
+        ServiceMode::Replicated { .. } | ServiceMode::Global => {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        }
+    };
+    let history = || tasks.history.iter().filter(|task| !lingers(view, now, task));
+    let count = history().count().saturating_sub(keep);
+    history().take(count).map(|task| task.id.clone()).collect()
 }
 
 #[cfg(test)]

@@ -9,14 +9,25 @@ use types::{DesiredState, NodeId, Service, ServiceMode, TaskId};
 /// No service gets more tasks than this: a slip of the finger must not fill the managers' memory.
 pub const REPLICAS_MAX: u64 = 20_000;
 
-/// Makes tasks for free slots, or takes away slots that are too many.
+/// How many slots a service is to have; `None`: it is a global one.
+pub(super) fn replicas(service: &Service) -> Option<usize> {
+    match service.spec.mode {
+        ServiceMode::Replicated { replicas } => {
+            Some(usize::try_from(replicas.min(REPLICAS_MAX)).unwrap_or(usize::MAX))
+        }
+        ServiceMode::Global => None,
+    }
+}
+
+/// How many slots have a task that is wanted.
+pub(super) fn filled(slots: &Slots) -> usize {
+    slots.values().filter(|tasks| !tasks.wanted.is_empty()).count()
+}
+
+/// Makes tasks for free slots, or takes away slots that are too many. These are all there are.
 pub(crate) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
-    let replicas = match service.spec.mode {
-        ServiceMode::Replicated { replicas } => replicas.min(REPLICAS_MAX),
-        ServiceMode::Global => return,
-    };
-    let replicas = usize::try_from(replicas).unwrap_or(usize::MAX);
-    let filled = slots.values().filter(|tasks| !tasks.wanted.is_empty()).count();
+    let Some(replicas) = replicas(service) else { return };
+    let filled = filled(slots);
     if filled < replicas {
         let free = |slot: &Slot| slots.get(slot).is_none_or(|tasks| tasks.wanted.is_empty());
         let free = (1..).map(Slot::Number).filter(free);

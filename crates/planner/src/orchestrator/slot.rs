@@ -3,15 +3,13 @@
 use crate::Planning;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use store::View;
 pub(crate) use types::Slot;
 use types::{
-    Availability, Constraint, DesiredState, Node, NodeState, Placement, Service, ServiceMode, Task,
-    TaskId, TaskState, Timestamp, Version,
+    Availability, Constraint, DesiredState, Node, NodeState, Placement, Task, TaskId, TaskState,
+    Timestamp, Version,
 };
 
-/// The slots of a service that have a task of any kind. Read once for all steps of a plan: what one
-/// step changes, the next one sees.
+/// Slots of a service, for all steps of a plan: what one step changes, the next one sees.
 pub(crate) type Slots = BTreeMap<Slot, SlotTasks>;
 
 /// The tasks of one slot, each kind from old to new.
@@ -31,14 +29,45 @@ impl SlotTasks {
         self.wanted.iter().any(|task| task.status.state == TaskState::Running)
     }
 
+    /// Says whether nothing is to be decided of this slot, and nothing has a deadline, before
+    /// something changes: it has one task, which is to run, and nothing of the tasks before is left
+    /// on a node. (What an update that runs makes of it is another matter.)
+    pub(crate) fn is_quiet(&self) -> bool {
+        let is_lost = |task: &Arc<Task>| task.status.state == TaskState::Orphaned;
+        let [task] = self.wanted.as_slice() else { return false };
+        task.occupies()
+            && task.desired == DesiredState::Running
+            && self.stopping.is_empty()
+            && !self.history.iter().any(is_lost)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all().next().is_none()
+    }
+
+    /// The tasks of all kinds.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.wanted.iter().chain(&self.stopping).chain(&self.history)
+    }
+
+    /// Those of which this is so.
+    pub(crate) fn ids(&self, is_so: impl Fn(&Task) -> bool) -> Vec<TaskId> {
+        self.all().filter(|task| is_so(task)).map(|task| task.id.clone()).collect()
+    }
+
     /// Raises what is wanted of one of these tasks.
     pub(crate) fn want(&mut self, planning: &mut Planning<'_>, id: &TaskId, desired: DesiredState) {
         planning.want(id, desired);
-        for kind in [&mut self.wanted, &mut self.stopping, &mut self.history] {
-            kind.retain(|task| task.id != *id);
-        }
+        self.remove(id);
         if let Some(task) = planning.tx.task(id) {
             self.insert(Arc::clone(task));
+        }
+    }
+
+    /// Takes a task out.
+    pub(crate) fn remove(&mut self, id: &TaskId) {
+        for kind in [&mut self.wanted, &mut self.stopping, &mut self.history] {
+            kind.retain(|task| task.id != *id);
         }
     }
 
@@ -62,19 +91,13 @@ fn age(task: &Task) -> (bool, Timestamp, &TaskId) {
     (task.meta.version == Version(0), task.meta.created_at, &task.id)
 }
 
-/// Reads the slots of a service.
-pub(crate) fn slots(view: &View, service: &Service) -> Slots {
-    let mut slots = Slots::new();
-    for task in view.tasks_of_service(&service.id) {
-        let slot = match (service.spec.mode, &task.node) {
-            (ServiceMode::Global, Some(node)) => Slot::Node(node.clone()),
-            (ServiceMode::Global, None) | (ServiceMode::Replicated { .. }, _) => {
-                Slot::Number(task.slot)
-            }
-        };
-        slots.entry(slot).or_default().insert(Arc::clone(task));
+/// Where a task stands in its service. Slots of a replicated service have numbers from 1 on; a task
+/// of a global one names its node.
+pub(crate) fn slot_of(task: &Task) -> Slot {
+    match (task.slot, &task.node) {
+        (0, Some(node)) => Slot::Node(node.clone()),
+        (number, _) => Slot::Number(number),
     }
-    slots
 }
 
 /// Says whether tasks may stay on a node.

@@ -28,13 +28,13 @@ pub(crate) fn schedule(planning: &mut Planning<'_>, index: &mut Index) {
         }
         let tasks = Index::of_service(&index.pending, &service);
         let tasks: Vec<Arc<Task>> = tasks.filter_map(|id| view.task(id)).cloned().collect();
-        let mut choice = Choice::new(&view, &service, planning.now);
+        let mut choice = Choice::new((&view, index), &service, planning.now);
         for task in tasks {
             if !planning.admits(&task.id) {
                 continue;
             }
             match choice.next(&index.loads, &task) {
-                Some(node) => choice.place(planning, index, (&task, node)),
+                Some(node) => choice.place(planning, index, (&task, &node)),
                 None => unplaced.push(task),
             }
         }
@@ -54,6 +54,9 @@ pub(crate) fn schedule(planning: &mut Planning<'_>, index: &mut Index) {
             }
         };
         planning.excuse(&task.id, &reason);
+        if let Some(excused) = planning.tx.task(&task.id) {
+            index.excuse(&task, excused);
+        }
     }
     index.have_placed(&planning.tx);
 }
@@ -69,9 +72,9 @@ struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    fn new(view: &'a View, service: &'a ServiceId, now: Timestamp) -> Self {
+    fn new((view, index): (&'a View, &Index), service: &'a ServiceId, now: Timestamp) -> Self {
         let mut failures = BTreeMap::new();
-        for task in view.tasks_of_service(service).filter(|task| task.status.state.is_failure()) {
+        for task in index.failed(service).filter_map(|task| view.task(task)) {
             if let Some(node) = &task.node
                 && now.since(task.status.since) < FAILURES_WITHIN
             {
@@ -103,18 +106,18 @@ impl<'a> Choice<'a> {
         &mut self,
         planning: &mut Planning<'_>,
         index: &mut Index,
-        (task, node): (&Task, Arc<Node>),
+        (task, node): (&Arc<Task>, &Node),
     ) {
-        let was = self.rank(&node, index.loads.get(&node.id).unwrap_or(&IDLE));
+        let was = self.rank(node, index.loads.get(&node.id).unwrap_or(&IDLE));
         let assigned = (TaskState::Assigned, "scheduler assigned task to node");
         planning.enter(&task.id, assigned, |task| task.node = Some(node.id.clone()));
         if let Some(placed) = planning.tx.task(&task.id) {
             index.place(task, placed);
         }
         let load = index.loads.get(&node.id).unwrap_or(&IDLE);
-        let is = self.rank(&node, load);
+        let is = self.rank(node, load);
         for candidates in &mut self.candidates {
-            candidates.follow(&node, &was, (load, is.clone()));
+            candidates.follow(node, &was, (load, is.clone()));
         }
     }
 

@@ -12,7 +12,8 @@ use store::{Change, Changes, Tx, View, rules};
 use types::{
     Attachment, Availability, Cluster, DesiredState, FailureAction, IdSource, Network,
     NetworkAttachment, Node, NodeState, Preference, PublishMode, PublishedPort, RestartCondition,
-    Service, ServiceMode, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, Version,
+    Service, ServiceMode, Slot, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState,
+    Version,
 };
 
 #[derive(Clone)]
@@ -66,7 +67,11 @@ impl World {
     fn commit(&mut self, changes: &Changes) {
         rules::check(&self.view, changes).expect("the rules are kept");
         let version = Version(self.view.version().0 + 1);
+        let before = self.view.clone();
         self.view.apply(changes, version, self.now);
+        for service in self.view.services() {
+            check_completed(before.service(&service.id), service, &self.view);
+        }
     }
 
     fn take(&mut self, step: Step) {
@@ -314,6 +319,32 @@ fn check_addresses(view: &View) {
         if let Some(address) = task.ingress_address {
             hold(&ingress, address);
         }
+    }
+}
+
+/// An update that is over waits for none of its tasks, but for those that it gave up on.
+fn check_completed(before: Option<&Arc<Service>>, service: &Service, view: &View) {
+    let is_over =
+        |service: &Service| service.update.as_ref().filter(|it| it.completed_at.is_some()).cloned();
+    let Some(update) = is_over(service) else { return };
+    if before.is_some_and(|before| is_over(before).is_some()) {
+        return;
+    }
+    for task in view.tasks_of_service(&service.id) {
+        let slot = match (service.spec.mode, &task.node) {
+            (ServiceMode::Global, Some(node)) => Slot::Node(node.clone()),
+            _ => Slot::Number(task.slot),
+        };
+        let is_new =
+            update.started_at <= task.meta.created_at && task.spec.makes_same(&service.spec.task);
+        let on_its_way =
+            task.is_wanted() && task.occupies() && task.status.state < TaskState::Running;
+        assert!(
+            !(is_new && on_its_way) || update.failed.contains_key(&slot),
+            "{} is {:?} where the update is over",
+            task.name(),
+            task.status.state
+        );
     }
 }
 

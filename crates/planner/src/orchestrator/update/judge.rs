@@ -7,8 +7,9 @@
 
 use super::{birth, config};
 use crate::Planning;
+use crate::index::AllSlots;
 use crate::orchestrator::restart::holds_back;
-use crate::orchestrator::slot::{Slot, SlotTasks, slots};
+use crate::orchestrator::slot::{Slot, SlotTasks};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
@@ -30,10 +31,13 @@ struct Loss {
 
 /// Notes which slots a service's update has lost, and pauses it or rolls it back where those are too
 /// many.
-pub(crate) fn judge(planning: &mut Planning<'_>, service: &ServiceId) {
+pub(crate) fn judge(planning: &mut Planning<'_>, service: &ServiceId, slots: &AllSlots) {
     let Some(service) = updating(planning, service) else { return };
-    let (losses, wanted) = losses(planning, &service);
-    let Some(first) = losses.first().map(|loss| loss.why.clone()) else { return };
+    let losses = losses(planning, &service, slots);
+    let first = losses.iter().min_by_key(|loss| &loss.slot);
+    let Some(first) = first.map(|loss| loss.why.clone()) else { return };
+    let filled = slots.of(&service.id).filter(|(_, tasks)| !tasks.wanted.is_empty());
+    let wanted = filled.count();
     let (now, mut lost) = (planning.now, 0);
     planning.tx.edit_service(&service.id, |service| {
         let Some(update) = &mut service.update else { return };
@@ -53,25 +57,23 @@ fn updating(planning: &Planning<'_>, service: &ServiceId) -> Option<Arc<Service>
     service.update.as_ref().is_some_and(UpdateStatus::runs).then(|| Arc::clone(service))
 }
 
-/// What an update has lost since it was last looked at, and how many slots there are.
-fn losses(planning: &Planning<'_>, service: &Service) -> (Vec<Loss>, usize) {
-    let Some(update) = &service.update else { return (Vec::new(), 0) };
-    let slots = slots(&planning.tx, service);
-    let wanted = slots.values().filter(|tasks| !tasks.wanted.is_empty()).count();
+/// What an update has lost since it was last looked at, in no order.
+fn losses(planning: &Planning<'_>, service: &Service, slots: &AllSlots) -> Vec<Loss> {
+    let Some(update) = &service.update else { return Vec::new() };
     let mut losses = Vec::new();
-    for (slot, tasks) in slots {
-        if update.failed.contains_key(&slot) {
+    for (slot, tasks) in slots.of(&service.id) {
+        if update.failed.contains_key(slot) {
             continue;
         }
         let is_new = |task: &&Arc<Task>| {
             update.started_at <= birth(planning, task) && task.spec.makes_same(&service.spec.task)
         };
         let mut new = tasks.wanted.iter().chain(&tasks.history).filter(is_new);
-        if let Some(why) = new.find_map(|task| why_lost(planning, service, &tasks, task)) {
-            losses.push(Loss { slot, why });
+        if let Some(why) = new.find_map(|task| why_lost(planning, service, tasks, task)) {
+            losses.push(Loss { slot: slot.clone(), why });
         }
     }
-    (losses, wanted)
+    losses
 }
 
 /// Says why the update lost a new task; `None`: it did not, or not yet.
@@ -125,14 +127,13 @@ fn before<'a>(planning: &Planning<'_>, tasks: &'a SlotTasks, task: &Task) -> Opt
 }
 
 /// Asks for another plan when a service's update gives up on tasks that are on their way to run.
-pub(crate) fn watch(planning: &mut Planning<'_>, service: &ServiceId) {
+pub(crate) fn watch(planning: &mut Planning<'_>, service: &ServiceId, slots: &AllSlots) {
     let Some(service) = updating(planning, service) else { return };
     let Some(update) = &service.update else { return };
     let is_new = |task: &&Arc<Task>| {
         update.started_at <= birth(planning, task) && task.spec.makes_same(&service.spec.task)
     };
-    let slots = slots(&planning.tx, &service);
-    let deadlines = slots.values().flat_map(|tasks| {
+    let deadlines = slots.of(&service.id).flat_map(|(_, tasks)| {
         let new = tasks.wanted.iter().filter(is_new);
         new.filter_map(|task| deadline(planning, &service, tasks, task))
     });
