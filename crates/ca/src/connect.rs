@@ -3,7 +3,6 @@
 use hyper_util::rt::TokioIo;
 use rustls::{CertificateError, ClientConfig};
 use rustls_pki_types::ServerName;
-use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
-use types::Fault;
+use types::{Fault, causes};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -49,16 +48,11 @@ async fn open(address: &str, tls: TlsConnector) -> io::Result<TlsStream<TcpStrea
 
 /// Finds what is at the bottom of tonic's "transport error".
 fn fault(address: &str, error: &tonic::transport::Error) -> Fault {
-    let mut cause = error.source();
-    let mut text = error.to_string();
-    while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(reason)) = within(error) {
-            return Fault::invalid(distrust(address, reason));
-        }
-        text = error.to_string();
-        cause = error.source();
+    if let Some(rustls::Error::InvalidCertificate(reason)) = causes(error).find_map(within) {
+        return Fault::invalid(distrust(address, reason));
     }
-    Fault::unavailable(format!("cannot connect to the manager {address}: {text}"))
+    let cause = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    Fault::unavailable(format!("cannot connect to the manager {address}: {cause}"))
 }
 
 /// Why a manager is not trusted, and what to do where it is a clock. Two attempts give the same text:

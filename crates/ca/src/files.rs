@@ -1,9 +1,9 @@
 //! A node's identity on disk: `node.crt`, `node.key`, `root.crt`.
 
 use crate::Error;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 const CERTIFICATE: &str = "node.crt";
@@ -59,20 +59,8 @@ impl Files {
         }
         for (name, text) in [(ROOT, &self.root), (KEY, &self.key), (CERTIFICATE, &self.certificate)]
         {
-            replace(directory, name, text)?;
+            host::replace(&directory.join(name), text, 0o600)?;
         }
         Ok(())
     }
-}
-
-/// Writes a file so that it is there whole or as it was before.
-fn replace(directory: &Path, name: &str, text: &str) -> io::Result<()> {
-    let temporary = directory.join(format!("{name}.new"));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, directory.join(name))?;
-    File::open(directory)?.sync_all()
 }

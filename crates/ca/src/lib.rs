@@ -38,7 +38,7 @@ pub use token::JoinToken;
 
 use std::io;
 use std::path::PathBuf;
-use types::{Fault, FaultKind};
+use types::{Fault, FaultKind, chain};
 
 /// What a manager answers to a well-formed token that is not (or no longer) the cluster's.
 pub const TOKEN_REFUSED: &str = "a valid join token is necessary to join this cluster";
@@ -78,12 +78,6 @@ impl From<Error> for Fault {
             | Error::Randomness
             | Error::File { .. } => FaultKind::Internal,
         };
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
-        }
-        Self::new(kind, message)
+        Self::new(kind, chain(&error))
     }
 }

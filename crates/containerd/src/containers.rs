@@ -7,12 +7,12 @@ use crate::Containerd;
 use crate::client::QUICK;
 use crate::error::{Error, Gone};
 use crate::mounts;
-use crate::port::State;
 use containerd_client::services::v1::container::Runtime as RuntimeChoice;
 use containerd_client::services::v1::snapshots::ListSnapshotsRequest;
 use containerd_client::services::v1::{
     Container, CreateContainerRequest, DeleteContainerRequest, UpdateContainerRequest,
 };
+use engine::State;
 use prost::Message;
 use prost_types::Any;
 use serde_json::Value;

@@ -6,8 +6,8 @@
 
 use crate::client::{BULKY, Client, QUICK};
 use crate::error::{Error, Gone};
+use crate::free_space;
 use crate::oci::{self, Descriptor};
-use crate::room;
 use bytes::{Bytes, BytesMut};
 use containerd_client::services::v1::{
     AbortRequest, Info, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
@@ -50,7 +50,7 @@ pub(crate) struct BlobWriter {
     size: u64,
     /// Where the store is, as far as that is known.
     store: Option<PathBuf>,
-    steps: room::Steps,
+    steps: free_space::Steps,
 }
 
 impl Client {
@@ -129,10 +129,10 @@ impl Client {
             offset: 0,
             size: blob.size,
             store: self.store().map(Path::to_owned),
-            steps: room::Steps::new(),
+            steps: free_space::Steps::new(),
         };
         writer.offset = writer.answer().await?;
-        writer.make_sure_of_room(0).await?;
+        writer.ensure_free_space(0).await?;
         Ok(writer)
     }
 
@@ -221,7 +221,7 @@ impl BlobWriter {
             let reason = format!("it is larger than the {} bytes of its manifest", self.size);
             return Err(Error::Digest { expected: self.digest.clone(), reason });
         }
-        self.make_sure_of_room(length).await?;
+        self.ensure_free_space(length).await?;
         let request = WriteContentRequest {
             action: WriteAction::Write.into(),
             offset: signed(self.offset),
@@ -238,10 +238,10 @@ impl BlobWriter {
     }
 
     /// Looks from time to time whether the file system takes all that is to come.
-    async fn make_sure_of_room(&mut self, length: u64) -> Result<(), Error> {
+    async fn ensure_free_space(&mut self, length: u64) -> Result<(), Error> {
         match &self.store {
             Some(store) if self.left() > 0 && self.steps.is_due(length) => {
-                room::look(store, self.left()).await
+                free_space::check_async(store, self.left()).await
             }
             _ => Ok(()),
         }

@@ -3,10 +3,10 @@
 use crate::Containerd;
 use crate::error::Error;
 use crate::oci::{self, Config, Index, Manifest};
-use crate::port::{Credentials, Distribution};
 use crate::pull::{config, manifest, media_type_of, parse};
 use crate::registry::{self, Source};
 use engine::Reference;
+use engine::{Credentials, Distribution};
 use oci_client::RegistryOperation;
 use oci_client::secrets::RegistryAuth;
 use std::time::Duration;

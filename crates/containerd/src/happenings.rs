@@ -5,11 +5,11 @@
 
 use crate::client::{Client, QUICK};
 use crate::patience::Patience;
-use crate::port::Happening;
 use crate::tasks;
 use containerd_client::events::{TaskExit, TaskOom};
 use containerd_client::services::v1::{PublishRequest, SubscribeRequest};
 use containerd_client::types::Envelope;
+use engine::Happening;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use prost::Message;
 use prost_types::Any;

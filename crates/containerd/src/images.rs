@@ -8,11 +8,11 @@ use crate::Containerd;
 use crate::client::{BULKY, Client, QUICK};
 use crate::error::{Error, Gone};
 use crate::oci::{self, Config, Descriptor, Manifest};
-use crate::port::Image;
 use containerd_client::services::v1::{
     CreateImageRequest, DeleteImageRequest, GetImageRequest, Image as Record, ListImagesRequest,
     UpdateImageRequest,
 };
+use engine::Image;
 use engine::Reference;
 use std::collections::BTreeMap;
 use types::{Fault, Labels};

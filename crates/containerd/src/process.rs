@@ -6,7 +6,7 @@
 use crate::client::Client;
 use crate::error::Error;
 use crate::patience::Patience;
-use crate::proc::{self, Process};
+use host::Process;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -66,9 +66,9 @@ impl Directories {
     pub(crate) fn running(&self) -> Option<Process> {
         let config = self.config();
         let ours = |name: &str, arguments: &[String]| {
-            name.starts_with("containerd") && proc::has_flag(arguments, "--config", &config)
+            name.starts_with("containerd") && host::has_flag(arguments, "--config", &config)
         };
-        proc::find(ours).into_iter().next()
+        host::find(ours).into_iter().next()
     }
 }
 
@@ -91,10 +91,13 @@ impl Owned {
                 () = client.silence(patience, patience.missed) => false,
             };
             if answers {
-                tracing::info!(pid = process.pid, "took over the running containerd");
+                tracing::info!(pid = process.pid(), "took over the running containerd");
                 return Ok(Self { directories, patience, process, adopted: true });
             }
-            tracing::warn!(pid = process.pid, "the running containerd does not answer; killing it");
+            tracing::warn!(
+                pid = process.pid(),
+                "the running containerd does not answer; killing it"
+            );
             end(process).await;
         }
         let process = launch(&directories).await?;
@@ -110,7 +113,7 @@ impl Owned {
     }
 
     pub fn pid(&self) -> i32 {
-        self.process.pid
+        self.process.pid()
     }
 
     /// Says whether it already ran when we came.
@@ -125,7 +128,7 @@ impl Owned {
         let client = Client::new(&self.directories.socket(), "default")?;
         let keep = async {
             loop {
-                let pid = self.process.pid;
+                let pid = self.process.pid();
                 tokio::select! {
                     () = ended(self.process) => {
                         tracing::error!(pid, "containerd has ended; starting it again");
@@ -203,13 +206,13 @@ async fn launch(directories: &Directories) -> Result<Process, Error> {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     let process = pid.and_then(Process::with_pid).ok_or_else(|| early_end(directories))?;
     // Without the privilege it stays at ours, which does no harm.
-    let _kept = fs::write(format!("/proc/{}/oom_score_adj", process.pid), OOM_SCORE);
+    let _kept = fs::write(format!("/proc/{}/oom_score_adj", process.pid()), OOM_SCORE);
     if let Err(error) = answers(directories, process).await {
         // The next one would find the database locked.
         end(process).await;
         return Err(error);
     }
-    tracing::info!(pid = process.pid, "started containerd");
+    tracing::info!(pid = process.pid(), "started containerd");
     Ok(process)
 }
 

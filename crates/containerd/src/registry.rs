@@ -1,15 +1,14 @@
 //! Where images come from: registries and their mirrors, and how to speak to each.
 
 use crate::error::Error;
-use crate::port::Credentials;
+use engine::Credentials;
 use oci_client::Reference;
 use oci_client::client::{Client as Http, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
-use std::error::Error as _;
 use std::net::IpAddr;
 use std::time::Duration;
-use types::{Fault, FaultKind, Retry};
+use types::{Fault, FaultKind, Retry, causes};
 
 const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Without a byte for this long a transfer is taken for broken, and tried again.
@@ -207,14 +206,8 @@ pub(crate) fn refusal(source: &Source, error: &OciDistributionError) -> Error {
 }
 
 /// The innermost reason: "connection refused" says more than "error sending request".
-pub(crate) fn root_cause(error: &OciDistributionError) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        message = inner.to_string();
-        cause = inner.source();
-    }
-    message
+fn root_cause(error: &OciDistributionError) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 #[cfg(test)]

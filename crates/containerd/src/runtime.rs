@@ -1,10 +1,10 @@
 //! The engine's port, on the parts of this crate.
 
-use crate::port::{
+use crate::{Containerd, Error, happenings, mounts};
+use engine::{
     Answer, Archive, Credentials, Distribution, Exit, Happening, Image, Progress, Runtime, Size,
     State, Stdio, Usage,
 };
-use crate::{Containerd, Error, happenings, mounts};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;

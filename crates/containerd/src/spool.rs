@@ -1,7 +1,7 @@
 //! Streams that are put into a temporary file, and reading parts of it.
 
 use crate::error::Error;
-use crate::{oci, room};
+use crate::{free_space, oci};
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -30,7 +30,7 @@ where
     let mut file = tokio::fs::File::from_std(unnamed(directory)?);
     let mut buffer = vec![0; COPY];
     let mut head: Vec<u8> = Vec::new();
-    let mut steps = room::Steps::new();
+    let mut steps = free_space::Steps::new();
     loop {
         let cut = |source| Error::Archive(format!("the archive was cut off: {source}"));
         let count = stream.read(&mut buffer).await.map_err(cut)?;
@@ -41,7 +41,7 @@ where
             head.extend_from_slice(&buffer[..count.min(4)]);
         }
         if steps.is_due(count as u64) {
-            room::look(directory, room::STEP).await?;
+            free_space::check_async(directory, free_space::STEP).await?;
         }
         file.write_all(&buffer[..count]).await.map_err(failed)?;
     }
@@ -66,7 +66,7 @@ fn gunzip(mut packed: File, mut plain: File, directory: &Path) -> Result<File, E
     packed.seek(SeekFrom::Start(0)).map_err(failed)?;
     let mut unpacked = MultiGzDecoder::new(io::BufReader::with_capacity(COPY, packed));
     let mut buffer = vec![0; COPY];
-    let mut steps = room::Steps::new();
+    let mut steps = free_space::Steps::new();
     loop {
         let broken = |source| Error::Archive(format!("its gzip data is damaged: {source}"));
         let count = unpacked.read(&mut buffer).map_err(broken)?;
@@ -74,7 +74,7 @@ fn gunzip(mut packed: File, mut plain: File, directory: &Path) -> Result<File, E
             return Ok(plain);
         }
         if steps.is_due(count as u64) {
-            room::check(directory, room::STEP)?;
+            free_space::check(directory, free_space::STEP)?;
         }
         plain.write_all(&buffer[..count]).map_err(failed)?;
     }

@@ -3,7 +3,6 @@
 use crate::Containerd;
 use crate::client::{QUICK, SPAWNING};
 use crate::error::{Error, Gone};
-use crate::port::{Exit, Size, State, Stdio, Usage};
 use crate::usage;
 use containerd_client::services::v1::{
     CloseIoRequest, CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest,
@@ -11,6 +10,7 @@ use containerd_client::services::v1::{
     StartRequest, WaitRequest,
 };
 use containerd_client::types::v1::{Process, Status};
+use engine::{Exit, Size, State, Stdio, Usage};
 use prost_types::Any;
 use serde_json::Value;
 use std::time::Duration;

@@ -5,12 +5,12 @@
 
 use crate::client::{Client, QUICK, SPAWNING};
 use crate::error::Error;
-use crate::proc::{self, Process};
 use crate::process::Directories;
 use containerd_client::services::v1::{
     DeleteTaskRequest, KillRequest, ListNamespacesRequest, ListTasksRequest,
 };
 use futures_util::future::join_all;
+use host::Process;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 use std::fs;
@@ -127,8 +127,8 @@ async fn end_task(client: &Client, id: &str) {
 
 /// The shims of a containerd: they carry its socket on their command line.
 pub(crate) fn shims(socket: &Path) -> Vec<Process> {
-    proc::find(|name, arguments| {
-        name.starts_with("containerd-shim") && proc::has_flag(arguments, "-address", socket)
+    host::find(|name, arguments| {
+        name.starts_with("containerd-shim") && host::has_flag(arguments, "-address", socket)
     })
 }
 

@@ -3,8 +3,8 @@
 
 use crate::client::{BULKY, Client, QUICK};
 use crate::error::{Error, Gone};
+use crate::free_space;
 use crate::oci::{self, Descriptor};
-use crate::room;
 use containerd_client::services::v1::ApplyRequest;
 use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
@@ -80,7 +80,7 @@ impl Snapshots {
         let mounts = self.prepare(key, parent, Labels::new()).await?;
         let target = written_to(&mounts);
         if let Some(target) = &target {
-            room::look(target, layer.size).await?;
+            free_space::check_async(target, layer.size).await?;
         }
         let body = ApplyRequest { diff: Some(layer.into()), mounts, ..Default::default() };
         let client = &self.client;
@@ -90,7 +90,7 @@ impl Snapshots {
         // What a layer becomes is not known before: a few bytes can be very many.
         let full = async {
             match &target {
-                Some(target) => room::watch(target).await,
+                Some(target) => free_space::watch_until_full(target).await,
                 None => std::future::pending().await,
             }
         };

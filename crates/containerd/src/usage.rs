@@ -4,7 +4,7 @@
 //! fields that are wanted here; their numbers are the protocol.
 
 use crate::error::Error;
-use crate::port::{DeviceUse, Usage};
+use engine::{DeviceUse, Usage};
 use prost::Message;
 use prost_types::Any;
 

@@ -394,17 +394,11 @@ impl Drop for Lab {
 /// When it does not run.
 pub fn kill_containerd(run: &Path) {
     let config = run.join("containerd/config.toml").display().to_string();
-    let entries = std::fs::read_dir("/proc").expect("there is /proc").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let ours = |pid: &i32| {
-        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = line.split('\0');
-        words.next().is_some_and(|program| program.ends_with("containerd"))
-            && words.any(|word| word == config)
+    let ours = |program: &str, arguments: &[String]| {
+        program == "containerd" && arguments.contains(&config)
     };
-    let pid = pids.into_iter().find(ours).expect("there is a containerd");
-    let pid = nix::unistd::Pid::from_raw(pid);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it is killed");
+    let containerd = host::find(ours).into_iter().next().expect("there is a containerd");
+    containerd.signal(nix::sys::signal::Signal::SIGKILL);
 }
 
 /// A program of this build.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The layers of docs/ARCHITECTURE.md, lowest first. A crate uses crates of lower lines only, or
 /// of its own line where `SIDEWAYS` says so.
 const LAYERS: [&[&str]; 7] = [
-    &["types", "scope", "journal"],
+    &["types", "scope", "host", "journal"],
     &["store", "wire"],
     &["planner", "discovery"],
     &["raft", "ca", "engine", "dataplane", "stored"],

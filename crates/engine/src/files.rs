@@ -4,7 +4,6 @@ use crate::blocking::cannot;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use types::{DnsConfig, Fault, HostEntry};
 
@@ -19,11 +18,7 @@ pub(crate) fn init(folder: &Path, program: Option<&[u8]>) -> Result<Option<PathB
     if fs::read(&path).is_ok_and(|known| known == program) {
         return Ok(Some(path));
     }
-    let new = path.with_extension("new");
-    let written = fs::create_dir_all(folder)
-        .and_then(|()| fs::write(&new, program))
-        .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(0o755)))
-        .and_then(|()| fs::rename(&new, &path));
+    let written = fs::create_dir_all(folder).and_then(|()| host::replace(&path, program, 0o755));
     written.map_err(cannot("write the init of containers"))?;
     Ok(Some(path))
 }

@@ -4,8 +4,8 @@ use crate::config::ContainerConfig;
 use crate::info::{ContainerState, MountPoint};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use types::Timestamp;
@@ -34,31 +34,17 @@ pub(crate) fn read(folder: &Path) -> io::Result<Record> {
     serde_json::from_slice(&text).map_err(io::Error::other)
 }
 
-/// Writes the record of a container, or leaves the old one as it is.
+/// Writes the record of a container, or leaves the old one as it is. It is root's alone: passwords
+/// may be in it.
 pub(crate) fn write(folder: &Path, record: &Record) -> io::Result<()> {
     let text = serde_json::to_vec(record).map_err(io::Error::other)?;
-    replace(&folder.join(FILE), &text)
+    host::replace(&folder.join(FILE), text, 0o600)
 }
 
 /// Makes a folder that only root looks into, also where it is there with another mode.
 pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-}
-
-/// Puts a whole new file in the place of an old one; after a crash, either is there. It is root's
-/// alone: passwords may be in it.
-pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

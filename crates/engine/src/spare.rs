@@ -7,7 +7,6 @@
 use crate::blocking::{blocking, cannot};
 use crate::clock;
 use crate::engine::Engine;
-use crate::record;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
@@ -101,7 +100,7 @@ impl Engine {
         let path = self.inner.config.data.join(FILE);
         let writing = blocking(move || {
             let text = serde_json::to_vec(&spares).map_err(std::io::Error::other);
-            let done = text.and_then(|text| record::replace(&path, &text));
+            let done = text.and_then(|text| host::replace(&path, text, 0o600));
             done.map_err(cannot("write down which images tasks use")).map(|()| spares)
         });
         match writing.await {
@@ -117,8 +116,7 @@ impl Engine {
 
 /// Says whether the disk of a folder is nearly full.
 fn is_short(folder: &Path) -> bool {
-    nix::sys::statvfs::statvfs(folder)
-        .is_ok_and(|disk| disk.blocks_available() < disk.blocks() / SHORT)
+    host::Disk::at(folder).is_ok_and(|disk| disk.bytes.free < disk.bytes.total / SHORT)
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ impl Volumes {
 fn write(folder: &Path, volume: &Volume) -> io::Result<()> {
     fs::create_dir_all(&volume.path)?;
     let text = serde_json::to_vec(volume).map_err(io::Error::other)?;
-    record::replace(&folder.join(FILE), &text)
+    host::replace(&folder.join(FILE), text, 0o600)
 }
 
 fn broken(action: &str, error: &io::Error) -> Fault {

@@ -92,10 +92,9 @@ impl Error {
     }
 }
 
-/// An error with its cause, in one line.
+/// An error with its causes, in one line.
 pub(crate) fn chain(error: &Error) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-    format!("{error}{}", cause.unwrap_or_default())
+    types::chain(error)
 }
 
 impl From<Error> for io::Error {

@@ -6,7 +6,6 @@
 //! grows with the snapshot that may have to be written.
 
 use crate::sizes::Sizes;
-use nix::sys::statvfs::statvfs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,8 +45,7 @@ impl FreeSpace {
 
 /// What the disk of this directory has free, for those who are not root.
 pub(crate) fn free_bytes(directory: &Path) -> io::Result<u64> {
-    let stats = statvfs(directory)?;
-    Ok(stats.blocks_available().saturating_mul(stats.fragment_size()))
+    Ok(host::Disk::at(directory)?.bytes.free)
 }
 
 #[cfg(test)]

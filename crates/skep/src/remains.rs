@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// it starts a new one.
 pub(crate) async fn end_resolver(run: &Path) -> Result<()> {
     match running(&resolver::pid_file(run), &run.display().to_string()) {
-        Some(pid) => resolver::end_process(pid).await,
+        Some(process) => resolver::end_process(process).await,
         None => Ok(()),
     }
 }
@@ -54,13 +54,10 @@ pub(crate) fn unload_apparmor() {
 
 /// Says whether any daemon runs on this machine: `skep daemon …`.
 fn is_daemon_running() -> bool {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines.into_iter().any(|line| {
-        let mut words = line.split(|byte| *byte == 0);
-        words.next().is_some_and(|program| program.ends_with(b"skep"))
-            && words.next() == Some(b"daemon")
-    })
+    let is_daemon = |program: &str, arguments: &[String]| {
+        program.ends_with("skep") && arguments.first().is_some_and(|word| word == "daemon")
+    };
+    !host::find(is_daemon).is_empty()
 }
 
 /// Removes files and folders. What is still mounted below them is unmounted, never emptied.

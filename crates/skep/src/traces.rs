@@ -34,9 +34,8 @@ impl Traces {
             cgroup_parent: options.cgroup_parent.clone(),
             docker_socket: options.docker_socket.as_deref().map(absolute).transpose()?,
         };
-        let (path, new) = (path(&options.data), options.data.join("traces.json.new"));
-        fs::write(&new, serde_json::to_vec_pretty(&traces)?)
-            .and_then(|()| fs::rename(&new, &path))
+        let (path, text) = (path(&options.data), serde_json::to_vec_pretty(&traces)?);
+        host::replace(&path, text, 0o600)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 

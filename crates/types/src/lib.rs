@@ -9,6 +9,7 @@
 //!
 //! Invariant: a task's state only ever rises, and every state is left by exactly one writer.
 
+mod causes;
 mod cluster;
 mod container;
 mod fault;
@@ -27,6 +28,7 @@ mod state;
 mod task;
 pub mod template;
 
+pub use causes::{causes, chain};
 pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCa};
 pub use container::{
     AppArmor, ContainerSpec, DnsConfig, HealthCheck, HostEntry, Mount, MountKind, Propagation,

@@ -8,6 +8,7 @@ use discovery::{Depth, Desired, Kernel, Knowledge, Outcome, Sandbox};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
+use types::chain;
 
 /// How long the kernel may take.
 const APPLY: Duration = Duration::from_secs(30);
@@ -203,10 +204,4 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         let removed = timeout(NAMESPACE, self.namespaces.remove(&path)).await;
         flatten(removed).map_err(|source| Error::Namespace { path, source })
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -3,6 +3,7 @@
 use super::options::Options;
 use anyhow::{Context, Result};
 use engine_api::About;
+use std::io::ErrorKind;
 use std::path::Path;
 use types::{EngineInfo, NodeDescription, Platform};
 
@@ -39,14 +40,18 @@ pub(crate) fn description(about: &About, trust_root: String) -> NodeDescription 
     }
 }
 
-/// The engine's own id, made once.
+/// The engine's own id, made once. Former releases left the file empty when they crashed.
 fn engine_id(data: &Path) -> Result<String> {
     let path = data.join("engine-id");
-    if let Ok(id) = std::fs::read_to_string(&path) {
-        return Ok(id.trim().to_owned());
+    match std::fs::read_to_string(&path) {
+        Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+        Ok(_) | Err(_) => {}
     }
     let id = format!("{:032x}", rand::random::<u128>());
-    std::fs::write(&path, &id).with_context(|| format!("cannot write {}", path.display()))?;
+    host::replace(&path, &id, 0o644).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(id)
 }
 
@@ -65,4 +70,23 @@ fn memory_bytes() -> i64 {
 
 fn cgroup_version() -> &'static str {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "2" } else { "1" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_has_one_id_for_ever_also_where_a_crash_left_an_empty_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for left in [None, Some(""), Some("\n")] {
+            if let Some(text) = left {
+                std::fs::write(folder.path().join("engine-id"), text).unwrap();
+            }
+            let id = engine_id(folder.path()).unwrap();
+            assert_eq!(id.len(), 32, "{left:?}");
+            assert_eq!(engine_id(folder.path()).unwrap(), id, "{left:?}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

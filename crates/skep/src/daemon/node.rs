@@ -16,7 +16,7 @@ use scope::{BoxError, Scope};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use types::{Fault, NodeId, TASK_LABEL};
+use types::{Fault, NodeId, TASK_LABEL, chain};
 
 /// Orders that may wait; a caller waits when it is full.
 const ORDERS: usize = 16;
@@ -324,12 +324,6 @@ async fn news(status: Option<&mut watch::Receiver<agent::Status>>) {
     }
     // Without an agent, or at its end, which is told otherwise.
     std::future::pending::<()>().await;
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A fault for the user: the one that is inside, or an internal one with all causes.

@@ -14,8 +14,8 @@ use crate::process::{end, running};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use dataplane::Names;
+use host::Process;
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::Pid;
 use scope::Scope;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -152,11 +152,12 @@ fn command(options: &Options) -> std::process::Command {
 }
 
 /// Ends the process, patiently at first: then every socket is closed when it has ended.
-pub(crate) async fn end_process(pid: Pid) -> Result<()> {
-    match timeout(END_MAX, end(pid, Signal::SIGTERM)).await {
-        Ok(outcome) => outcome,
-        Err(_late) => end(pid, Signal::SIGKILL).await,
+pub(crate) async fn end_process(process: Process) -> Result<()> {
+    process.signal(Signal::SIGTERM);
+    if process.ended_within(END_MAX).await {
+        return Ok(());
     }
+    end(process, Signal::SIGKILL).await
 }
 
 /// Is one half of the process: serves until it is told to end. The process has one thread yet.
@@ -178,7 +179,7 @@ fn broker(options: &Options) -> Result<()> {
     let broker = linux::Broker {
         folder: options.run.join("netns"),
         resolv_conf: options.resolv_conf.clone(),
-        listener: listen(&options.run)?,
+        listener: listen(&options.run).context("cannot listen")?,
     };
     fs::create_dir_all(root(&options.run)).context("cannot make the name server's root")?;
     let (ours, theirs) = linux::Broker::way().context("cannot reach the other half")?;
@@ -201,7 +202,7 @@ fn broker(options: &Options) -> Result<()> {
         }
     };
     thread::Builder::new().name("broker".to_owned()).spawn(serve).context("cannot start it")?;
-    place(&pid_file(&options.run), |draft| fs::write(draft, std::process::id().to_string()))
+    host::replace(&pid_file(&options.run), std::process::id().to_string(), 0o644)
         .context("cannot note the pid")?;
     loop {
         let signal = ends.wait().context("cannot wait for signals")?;
@@ -250,26 +251,19 @@ fn log_to(file: File) -> Result<()> {
     Ok(())
 }
 
-/// Listens where daemons look for it, in the place of the one before.
-fn listen(run: &Path) -> Result<std::os::unix::net::UnixListener> {
-    place(&socket(run), |draft| {
-        let listener = std::os::unix::net::UnixListener::bind(draft)?;
-        fs::set_permissions(draft, Permissions::from_mode(0o600))?;
-        Ok(listener)
-    })
-    .context("cannot listen")
-}
-
-/// Makes a file beside its place and moves it there, so that nobody finds it half made.
-fn place<T>(path: &Path, make: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-    let draft = path.with_extension("new");
-    match fs::remove_file(&draft) {
+/// Listens where daemons look for it, in the place of the one before. Nobody finds the socket
+/// before it has its mode.
+fn listen(run: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let socket = socket(run);
+    let new = socket.with_added_extension("new");
+    match fs::remove_file(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let result = make(&draft)?;
-    fs::rename(&draft, path)?;
-    Ok(result)
+    let listener = std::os::unix::net::UnixListener::bind(&new)?;
+    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    fs::rename(&new, socket)?;
+    Ok(listener)
 }
 
 fn open_log(path: &Path) -> Result<File> {
@@ -324,13 +318,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_placed_replaces_what_was_there_and_leaves_no_draft() {
+    fn a_socket_takes_the_place_of_the_one_before_and_is_roots_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pid");
-        fs::write(path.with_extension("new"), "left by a crash").unwrap();
-        for text in ["1", "2"] {
-            place(&path, |draft| fs::write(draft, text)).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        // A crash has left it.
+        fs::write(dir.path().join("resolver.sock.new"), "").unwrap();
+        for _ in 0..2 {
+            let listener = listen(dir.path()).unwrap();
+            std::os::unix::net::UnixStream::connect(socket(dir.path())).unwrap();
+            listener.accept().unwrap();
+            let mode = fs::metadata(socket(dir.path())).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }

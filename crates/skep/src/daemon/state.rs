@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -85,15 +85,9 @@ impl Files {
     }
 
     fn write(&self, state: &State) -> Result<()> {
-        let (path, new) = (self.state(), self.data.join("state.json.new"));
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(state)?)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(&self.data)?.sync_all()
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        let (path, text) = (self.state(), serde_json::to_vec_pretty(state)?);
+        host::replace(&path, text, 0o600)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// The state goes first: without it nothing else counts.

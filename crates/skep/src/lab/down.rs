@@ -13,14 +13,14 @@ pub(super) async fn run(layout: &Layout) -> Result<()> {
     println!("==> daemons");
     // The keeper would start containerd again.
     for pid_file in [layout.forwarder_pid(), layout.keeper_pid()] {
-        if let Some(pid) = running(&pid_file, &layout.run.display().to_string()) {
-            end(pid, Signal::SIGKILL).await?;
+        if let Some(process) = running(&pid_file, &layout.run.display().to_string()) {
+            end(process, Signal::SIGKILL).await?;
         }
     }
     // SIGKILL: the daemons have nothing to put in order that is not removed below.
     for node in layout.nodes() {
-        if let Some(pid) = node::daemon(&node) {
-            end(pid, Signal::SIGKILL).await?;
+        if let Some(daemon) = node::daemon(&node) {
+            end(daemon, Signal::SIGKILL).await?;
         }
         // After its daemon, which would start it again.
         remains::end_resolver(&node.run).await?;

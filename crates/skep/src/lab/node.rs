@@ -2,10 +2,10 @@
 
 use super::layout::{Layout, Node};
 use crate::client::Client;
-use crate::process::{alive, end, running};
+use crate::process::{end, running};
 use anyhow::{Context, Result, bail};
+use host::Process;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,11 @@ const UNLOCK_MAX: Duration = Duration::from_secs(10);
 /// not wait for long (resolv.conf(5)).
 const RESOLVER: (&str, &str) = ("RES_OPTIONS", "timeout:1 attempts:1");
 
-/// Starts this program in a session of its own and notes its pid.
+/// Starts this program in a process group of its own and notes its pid.
 #[expect(clippy::disallowed_methods, reason = "the lab starts daemons")]
-pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Result<Pid> {
+pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Result<Process> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let log = File::options()
+    let output = File::options()
         .create(true)
         .append(true)
         .open(log)
@@ -35,25 +35,26 @@ pub(super) fn launch(arguments: &[String], log: &Path, pid_file: &Path) -> Resul
         .args(arguments)
         .env(RESOLVER.0, RESOLVER.1)
         .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
+        .stdout(output.try_clone()?)
+        .stderr(output)
         .process_group(0)
         .spawn()
         .context("cannot start a daemon of the lab")?;
     fs::write(pid_file, child.id().to_string())
         .with_context(|| format!("cannot write {}", pid_file.display()))?;
-    Ok(Pid::from_raw(i32::try_from(child.id()).context("a pid is a small number")?))
+    Process::with_pid(child.id().cast_signed())
+        .with_context(|| format!("it ended at once: its log is {}", log.display()))
 }
 
-/// The pid of a node's daemon.
-pub(super) fn daemon(node: &Node) -> Option<Pid> {
+/// The process of a node's daemon.
+pub(super) fn daemon(node: &Node) -> Option<Process> {
     running(&node.pid_file(), &node.data.display().to_string())
 }
 
 /// Starts a node's daemon, if it does not run, and waits until its API answers.
 pub(super) async fn start(layout: &Layout, node: &Node) -> Result<()> {
-    let pid = if let Some(pid) = daemon(node) {
-        pid
+    let process = if let Some(process) = daemon(node) {
+        process
     } else {
         fs::create_dir_all(&node.data)?;
         fs::create_dir_all(&node.run)?;
@@ -85,7 +86,7 @@ pub(super) async fn start(layout: &Layout, node: &Node) -> Result<()> {
     let deadline = tokio::time::sleep(START_MAX);
     tokio::pin!(deadline);
     while !client.answers().await {
-        if !alive(pid) {
+        if !process.is_alive() {
             bail!("the daemon of {} ended: its log is {}", node.name, node.log().display());
         }
         tokio::select! {
@@ -102,10 +103,10 @@ pub(super) async fn start(layout: &Layout, node: &Node) -> Result<()> {
 
 /// Ends a node's daemon as a power cut would. Another one can start in its place at once.
 pub(super) async fn kill(node: &Node) -> Result<()> {
-    let Some(pid) = daemon(node) else {
+    let Some(process) = daemon(node) else {
         bail!("the daemon of {} does not run", node.name);
     };
-    end(pid, Signal::SIGKILL).await?;
+    end(process, Signal::SIGKILL).await?;
     // The process looks dead while its other threads still end and hold its files.
     let free = async {
         while let Err(taken) = crate::daemon::lock(&node.data) {

@@ -67,7 +67,8 @@ fn underlay(layout: &mut Layout) -> Result<Underlay> {
     let subnet = layout.subnet.context("no subnet is free: choose one by --subnet")?;
     let underlay = layout.underlay();
     underlay.up().context("cannot make the lab's underlay")?;
-    fs::write(layout.subnet_file(), subnet.to_string()).context("cannot note the subnet")?;
+    host::replace(&layout.subnet_file(), subnet.to_string(), 0o644)
+        .context("cannot note the subnet")?;
     Ok(underlay)
 }
 

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::spool;
-use nix::sys::statvfs::statvfs;
+use host::{Disk, Stock};
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,38 +37,24 @@ impl Steps {
     }
 }
 
-/// What a file system has, in bytes or files; a total of 0: it does not say.
-#[derive(Clone, Copy, Debug)]
-struct Stock {
-    total: u64,
-    free: u64,
-}
-
-impl Stock {
-    /// Says whether `wanted` can be taken without touching what is kept.
-    fn gives(self, wanted: u64, kept_max: u64) -> bool {
-        let kept = (self.total / KEPT_SHARE).min(kept_max);
-        self.total == 0 || kept.saturating_add(wanted) <= self.free
-    }
+/// Says whether `wanted` can be taken without touching what is kept.
+fn gives(stock: Stock, wanted: u64, kept_max: u64) -> bool {
+    let kept = (stock.total / KEPT_SHARE).min(kept_max);
+    stock.total == 0 || kept.saturating_add(wanted) <= stock.free
 }
 
 /// As [`check`], where a file system that does not answer may hold up nobody else.
-pub(crate) async fn look(path: &Path, wanted: u64) -> Result<(), Error> {
+pub(crate) async fn check_async(path: &Path, wanted: u64) -> Result<(), Error> {
     let path = path.to_owned();
     spool::blocking(move || check(&path, wanted)).await
 }
 
 /// Refuses to write `wanted` more bytes at a path where that would leave too little.
 pub(crate) fn check(path: &Path, wanted: u64) -> Result<(), Error> {
-    let found = statvfs(path).map_err(|error| Error::file("look at", path, error.into()))?;
-    let bytes = Stock {
-        total: found.blocks().saturating_mul(found.fragment_size()),
-        free: found.blocks_available().saturating_mul(found.fragment_size()),
-    };
-    let files = Stock { total: found.files(), free: found.files_available() };
-    let what = if !bytes.gives(wanted, KEPT_MAX) {
+    let disk = Disk::at(path).map_err(|error| Error::file("look at", path, error))?;
+    let what = if !gives(disk.bytes, wanted, KEPT_MAX) {
         "space"
-    } else if !files.gives(0, KEPT_FILES_MAX) {
+    } else if !gives(disk.files, 0, KEPT_FILES_MAX) {
         "room for files"
     } else {
         return Ok(());
@@ -77,10 +63,10 @@ pub(crate) fn check(path: &Path, wanted: u64) -> Result<(), Error> {
 }
 
 /// Looks while somebody else writes there; ends with the fault when there is too little left.
-pub(crate) async fn watch(path: &Path) -> Error {
+pub(crate) async fn watch_until_full(path: &Path) -> Error {
     loop {
         tokio::time::sleep(LOOK).await;
-        if let Err(error) = look(path, 0).await {
+        if let Err(error) = check_async(path, 0).await {
             return error;
         }
     }
@@ -93,13 +79,13 @@ mod tests {
     #[test]
     fn some_of_a_file_system_stays_free() {
         let small = Stock { total: 1000, free: 60 };
-        assert!(small.gives(10, KEPT_MAX) && !small.gives(11, KEPT_MAX));
+        assert!(gives(small, 10, KEPT_MAX) && !gives(small, 11, KEPT_MAX));
         // Of a large one, no more than the maximum.
         let large = Stock { total: 1000 << 30, free: 3 << 30 };
-        assert!(large.gives(1 << 30, KEPT_MAX) && !large.gives(2 << 30, KEPT_MAX));
-        assert!(!large.gives(u64::MAX, KEPT_MAX));
+        assert!(gives(large, 1 << 30, KEPT_MAX) && !gives(large, 2 << 30, KEPT_MAX));
+        assert!(!gives(large, u64::MAX, KEPT_MAX));
         // Some file systems do not count files.
-        assert!(Stock { total: 0, free: 0 }.gives(0, KEPT_FILES_MAX));
+        assert!(gives(Stock { total: 0, free: 0 }, 0, KEPT_FILES_MAX));
     }
 
     #[test]

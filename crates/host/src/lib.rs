@@ -1,0 +1,14 @@
+//! Files and processes of this machine, as more than one crate needs them.
+//!
+//! [`replace`] writes a file so that a crash leaves the old one or the new one, whole. A
+//! [`Process`] is told from a later one with the same pid. A [`Disk`] says how much it has free.
+//!
+//! It knows nothing of clusters, containers and networks.
+
+mod disk;
+mod file;
+mod process;
+
+pub use disk::{Disk, Stock};
+pub use file::replace;
+pub use process::{Process, find, has_flag};
