@@ -24,6 +24,13 @@ fn birth(planning: &Planning<'_>, task: &Task) -> Timestamp {
     if task.meta.version == Version(0) { planning.now } else { task.meta.created_at }
 }
 
+/// Says whether a task is made by an update: since it began, or for the one before, whose work it
+/// goes on with as long as the task stands beside the one that it is to replace.
+fn is_of(update: &UpdateStatus, planning: &Planning<'_>, tasks: &SlotTasks, task: &Task) -> bool {
+    let is_beside = task.is_wanted() && task.occupies() && tasks.wanted.len() > 1;
+    is_beside || update.started_at <= birth(planning, task)
+}
+
 fn rolls_back(service: &Service) -> bool {
     service.update.as_ref().is_some_and(UpdateStatus::is_rollback)
 }
@@ -87,7 +94,7 @@ pub(crate) fn advance(planning: &mut Planning<'_>, service: &Service, slots: &mu
     let (mut flying, mut rests) = (0, Vec::new());
     for (slot, tasks) in slots.iter() {
         let lost = update.failed.get(slot);
-        if lost.is_none() && flies(planning, service, tasks, update.started_at) {
+        if lost.is_none() && flies(planning, service, tasks, &update) {
             flying += 1;
         }
         // A slot rests for the update's delay after its new task runs, or was lost.
@@ -198,10 +205,10 @@ fn flies(
     planning: &Planning<'_>,
     service: &Service,
     tasks: &SlotTasks,
-    started_at: Timestamp,
+    update: &UpdateStatus,
 ) -> bool {
     let mut new = tasks.wanted.iter().filter(|task| {
-        started_at <= birth(planning, task)
+        is_of(update, planning, tasks, task)
             && task.occupies()
             && is_current(&planning.tx, service, task)
     });
@@ -435,6 +442,33 @@ mod tests {
                 ~ web.1 running shutdown n1 one
                 wake 104s
             "#]],
+        );
+    }
+
+    #[test]
+    fn an_update_goes_on_with_what_the_one_before_has_begun() {
+        // Another port, say, was asked for while no node took the new task.
+        let case = |began: u32| {
+            format!(
+                "
+                node n1 pause
+                service web replicas=1 image=two update=updating began={began} order=start-first
+                task web.1 running n1 image=one
+                task web.1 pending - image=two born=20 error=no_suitable_node_(1_node_not_available_for_new_tasks)
+                "
+            )
+        };
+        check(
+            &case(31),
+            &expect![[r#"
+            wake 101s
+        "#]],
+        );
+        check(
+            &case(30),
+            &expect![[r#"
+            ~ web update paused lost 1: update paused because task web-1-2 does not come to run: no suitable node (1 node not available for new tasks)
+        "#]],
         );
     }
 

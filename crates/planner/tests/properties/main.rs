@@ -335,8 +335,14 @@ fn check_completed(before: Option<&Arc<Service>>, service: &Service, view: &View
             (ServiceMode::Global, Some(node)) => Slot::Node(node.clone()),
             _ => Slot::Number(task.slot),
         };
-        let is_new =
-            update.started_at <= task.meta.created_at && task.spec.makes_same(&service.spec.task);
+        let is_beside = |other: &&Arc<Task>| {
+            other.is_wanted()
+                && other.slot == task.slot
+                && (other.slot > 0 || other.node == task.node)
+        };
+        let beside = view.tasks_of_service(&service.id).filter(is_beside).count();
+        let is_of_update = update.started_at <= task.meta.created_at || beside > 1;
+        let is_new = is_of_update && task.spec.makes_same(&service.spec.task);
         let on_its_way =
             task.is_wanted() && task.occupies() && task.status.state < TaskState::Running;
         assert!(

@@ -5,7 +5,7 @@
 //! ended tasks are kept is another matter. An update that loses more than its ratio allows ends by
 //! its failure action; one that may lose them goes on without them.
 
-use super::{birth, config};
+use super::{birth, config, is_of};
 use crate::Planning;
 use crate::index::AllSlots;
 use crate::orchestrator::restart::holds_back;
@@ -66,7 +66,7 @@ fn losses(planning: &Planning<'_>, service: &Service, slots: &AllSlots) -> Vec<L
             continue;
         }
         let is_new = |task: &&Arc<Task>| {
-            update.started_at <= birth(planning, task) && task.spec.makes_same(&service.spec.task)
+            is_of(update, planning, tasks, task) && task.spec.makes_same(&service.spec.task)
         };
         let mut new = tasks.wanted.iter().chain(&tasks.history).filter(is_new);
         if let Some(why) = new.find_map(|task| why_lost(planning, service, tasks, task)) {
@@ -106,8 +106,9 @@ fn deadline(
     tasks: &SlotTasks,
     task: &Task,
 ) -> Option<Timestamp> {
-    let born = birth(planning, task);
-    let start = task.not_before.map_or(born, |time| time.max(born));
+    let begun = service.update.as_ref().map(|update| update.started_at);
+    let start = birth(planning, task).max(begun.unwrap_or_default());
+    let start = task.not_before.map_or(start, |time| time.max(start));
     let old = before(planning, tasks, task);
     let on_its_way = old.is_some() || task.desired == DesiredState::Running;
     let patience = match old {
@@ -130,10 +131,10 @@ fn before<'a>(planning: &Planning<'_>, tasks: &'a SlotTasks, task: &Task) -> Opt
 pub(crate) fn watch(planning: &mut Planning<'_>, service: &ServiceId, slots: &AllSlots) {
     let Some(service) = updating(planning, service) else { return };
     let Some(update) = &service.update else { return };
-    let is_new = |task: &&Arc<Task>| {
-        update.started_at <= birth(planning, task) && task.spec.makes_same(&service.spec.task)
-    };
     let deadlines = slots.of(&service.id).flat_map(|(_, tasks)| {
+        let is_new = |task: &&Arc<Task>| {
+            is_of(update, planning, tasks, task) && task.spec.makes_same(&service.spec.task)
+        };
         let new = tasks.wanted.iter().filter(is_new);
         new.filter_map(|task| deadline(planning, &service, tasks, task))
     });
