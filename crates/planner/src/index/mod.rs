@@ -39,6 +39,8 @@ pub(crate) struct Index {
     pub(crate) pending: Waiting,
     /// Nodes by what they carry; one that carries nothing is not here.
     pub(crate) loads: BTreeMap<NodeId, Load>,
+    /// All nodes: first those with the fewest tasks that are wanted.
+    pub(crate) idlest: BTreeSet<(usize, NodeId)>,
     pub(crate) addresses: Addresses,
     /// Nodes that have no address in the routing mesh and should.
     pub(crate) without_address: BTreeSet<NodeId>,
@@ -80,7 +82,7 @@ impl Index {
     /// Follows a single task that the scheduler places: the next one goes by what its node carries
     /// then. All of them are seen once the scheduler is done.
     pub(crate) fn place(&mut self, was: &Arc<Task>, is: &Arc<Task>) {
-        loads::change(&mut self.loads, (Some(was), Some(is)));
+        self.carry((Some(was), Some(is)));
         wait(&mut self.pending, TaskState::Pending, (Some(was), Some(is)));
         self.slots.change((Some(was), Some(is)));
     }
@@ -141,6 +143,8 @@ impl Index {
             return;
         }
         news.look_at_all(self.global.iter().cloned());
+        let tasks = self.tasks_on(id);
+        keep(&mut self.idlest, &(tasks, id.clone()), is.is_some());
         let addresses = [was, is].map(|node| node.and_then(|node| node.ingress_address));
         self.addresses.of_node(addresses);
         let lacks = |it: &Node| it.ingress_address.is_none() && !it.has_left();
@@ -211,7 +215,25 @@ impl Index {
         wait(&mut self.new, TaskState::New, (was, is));
         wait(&mut self.pending, TaskState::Pending, (was, is));
         news.addresses |= self.addresses.of_task((was, is), view, now);
-        news.nodes |= loads::change(&mut self.loads, (was, is));
+        news.nodes |= self.carry((was, is));
+    }
+
+    /// Follows what the node of a task carries; says whether it has more or less to give to others
+    /// than before.
+    fn carry(&mut self, (was, is): (Option<&Task>, Option<&Task>)) -> bool {
+        let node = |task: Option<&Task>| task.and_then(|task| task.node.clone());
+        let Some(node) = node(is).or_else(|| node(was)) else { return false };
+        let before = (self.tasks_on(&node), node);
+        let gives = loads::change(&mut self.loads, (was, is));
+        if self.idlest.remove(&before) {
+            self.idlest.insert((self.tasks_on(&before.1), before.1));
+        }
+        gives
+    }
+
+    /// How many tasks a node carries that are wanted.
+    fn tasks_on(&self, node: &NodeId) -> usize {
+        self.loads.get(node).map_or(0, |load| load.tasks)
     }
 }
 

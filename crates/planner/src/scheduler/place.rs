@@ -14,6 +14,9 @@ use types::{Node, NodeId, ServiceId, Task, TaskState, Timestamp};
 /// Failures of a service's tasks on a node count for this long.
 const FAILURES_WITHIN: Duration = Duration::from_mins(5);
 
+/// Nodes that are tried before all of them are gathered.
+const TRIED: usize = 32;
+
 /// Carries nothing.
 pub(super) static IDLE: Load = Load::NONE;
 
@@ -33,7 +36,7 @@ pub(crate) fn schedule(planning: &mut Planning<'_>, index: &mut Index) {
             if !planning.admits(&task.id) {
                 continue;
             }
-            match choice.next(&index.loads, &task) {
+            match choice.next(index, &task) {
                 Some(node) => choice.place(planning, index, (&task, &node)),
                 None => unplaced.push(task),
             }
@@ -85,7 +88,8 @@ impl<'a> Choice<'a> {
     }
 
     /// The node a task goes to.
-    fn next(&mut self, loads: &BTreeMap<NodeId, Load>, task: &Task) -> Option<Arc<Node>> {
+    fn next(&mut self, index: &Index, task: &Task) -> Option<Arc<Node>> {
+        let loads = &index.loads;
         // A task of a global service has its node already.
         if let Some(node) = &task.node {
             let (node, load) = (self.view.node(node)?, loads.get(node).unwrap_or(&IDLE));
@@ -93,13 +97,35 @@ impl<'a> Choice<'a> {
             return fits.then(|| Arc::clone(node));
         }
         let known = self.candidates.iter().position(|it| it.requirements.are_of(task));
-        let index = known.unwrap_or_else(|| {
-            let nodes = nodes(self.view, loads);
-            let nodes = nodes.map(|(node, load)| (&**node, load, self.rank(node, load)));
-            self.candidates.push(Candidates::new(Requirements::of(task), nodes));
+        let at = known.unwrap_or_else(|| {
+            self.candidates.push(Candidates::new(Requirements::of(task)));
             self.candidates.len() - 1
         });
-        self.candidates[index].first().and_then(|node| self.view.node(node)).cloned()
+        if !self.candidates[at].are_gathered() {
+            let idle = self.idlest(index, &self.candidates[at].requirements);
+            if idle.is_some() {
+                return idle;
+            }
+            let nodes = nodes(self.view, loads);
+            let nodes = nodes.map(|(node, load)| (&**node, load, self.rank(node, load)));
+            let nodes: Vec<_> = nodes.collect();
+            self.candidates[at].gather(nodes);
+        }
+        self.candidates[at].first().and_then(|node| self.view.node(node)).cloned()
+    }
+
+    /// The node with the least to do, where it has no task of the service: none comes before it.
+    /// Looks at a few, so that most often nobody has to look at all.
+    fn idlest(&self, index: &Index, asked: &Requirements) -> Option<Arc<Node>> {
+        if !asked.placement.preferences.is_empty() {
+            return None;
+        }
+        let mut nodes = index.idlest.iter().take(TRIED).filter_map(|(_, id)| self.view.node(id));
+        let is_best = |node: &&Arc<Node>| {
+            let load = index.loads.get(&node.id).unwrap_or(&IDLE);
+            self.rank(node, load).is_unburdened() && fit(node, load, asked).is_ok()
+        };
+        nodes.find(is_best).cloned()
     }
 
     fn place(

@@ -26,6 +26,11 @@ impl Rank {
         let (count, tasks) = (load.count(service), load.tasks);
         Self { failures, count, tasks, node: node.id.clone() }
     }
+
+    /// Says whether nothing of the service speaks against the node: only what it has to do in all.
+    pub(super) fn is_unburdened(&self) -> bool {
+        self.failures == 0 && self.count == 0
+    }
 }
 
 /// The nodes that can run tasks of one service with the same requirements, in the order in which
@@ -33,7 +38,8 @@ impl Rank {
 #[derive(Debug)]
 pub(super) struct Candidates {
     pub(super) requirements: Requirements,
-    crowd: Crowd,
+    /// `None`: nobody has looked at all nodes yet.
+    crowd: Option<Crowd>,
 }
 
 /// Nodes that can run a task, by their ranks, or in groups by a label where the task prefers to be
@@ -53,33 +59,39 @@ struct Group {
 }
 
 impl Candidates {
-    /// Those of `nodes` that fit, with their ranks.
-    pub(super) fn new<'a>(
-        requirements: Requirements,
-        nodes: impl Iterator<Item = (&'a Node, &'a Load, Rank)>,
-    ) -> Self {
-        let preferences = &requirements.placement.preferences;
-        let fitting = nodes.filter(|(node, load, _)| fit(node, load, &requirements).is_ok());
-        let mut crowd = Crowd::new(preferences);
-        if preferences.is_empty() {
-            crowd = Crowd::Nodes(fitting.map(|(_, _, rank)| rank).collect());
+    pub(super) fn new(requirements: Requirements) -> Self {
+        Self { requirements, crowd: None }
+    }
+
+    pub(super) fn are_gathered(&self) -> bool {
+        self.crowd.is_some()
+    }
+
+    /// Takes in those of all nodes that fit.
+    pub(super) fn gather(&mut self, nodes: Vec<(&Node, &Load, Rank)>) {
+        let asked = &self.requirements;
+        let preferences = &asked.placement.preferences;
+        let fitting = nodes.into_iter().filter(|(node, load, _)| fit(node, load, asked).is_ok());
+        self.crowd = Some(if preferences.is_empty() {
+            Crowd::Nodes(fitting.map(|(_, _, rank)| rank).collect())
         } else {
+            let mut crowd = Crowd::new(preferences);
             fitting.for_each(|(node, _, rank)| crowd.insert(preferences, node, rank));
-        }
-        Self { requirements, crowd }
+            crowd
+        });
     }
 
     /// The node that gets the next task.
     pub(super) fn first(&self) -> Option<&NodeId> {
-        self.crowd.first()
+        self.crowd.as_ref()?.first()
     }
 
     /// Follows what became of a node that had the rank `was`.
     pub(super) fn follow(&mut self, node: &Node, was: &Rank, (load, is): (&Load, Rank)) {
         let preferences = &self.requirements.placement.preferences;
-        if self.crowd.remove(preferences, node, was) && fit(node, load, &self.requirements).is_ok()
-        {
-            self.crowd.insert(preferences, node, is);
+        let Some(crowd) = &mut self.crowd else { return };
+        if crowd.remove(preferences, node, was) && fit(node, load, &self.requirements).is_ok() {
+            crowd.insert(preferences, node, is);
         }
     }
 }
