@@ -45,8 +45,6 @@ pub enum Happened {
     Withdraws { node: usize, task: TaskId },
     /// A task that serves is told to stop, or its connections are waited for.
     Stops { node: usize, task: TaskId },
-    /// A node's kernel and name server hold something else.
-    Applied { node: usize },
     /// A node said this of a task; of this life of its machine.
     Reported { node: usize, task: TaskId, state: TaskState },
     /// A node's disk was full, so that what it said may be forgotten.
@@ -55,8 +53,6 @@ pub enum Happened {
     Sent { connection: u64, from: Option<u64>, version: u64 },
     /// A node acknowledged a version of a session.
     Acknowledged { connection: u64, version: u64 },
-    /// A plan was made: how much it changes.
-    Planned { changes: usize },
     /// A plan breaks a rule.
     Refused(Fault),
     /// The manager is back: what its log holds, and what it held before.
@@ -130,6 +126,19 @@ impl Context {
     pub fn deliver(&mut self, due: Vec<(Duration, Packet)>) {
         for (time, packet) in due {
             self.at(time, Event::Deliver(packet));
+        }
+    }
+
+    /// A connection ends; both ends hear of it within `within`.
+    pub fn sever(&mut self, connection: u64, within: Duration) {
+        let due = self.network.sever(self.now, connection, within);
+        self.deliver(due);
+    }
+
+    /// All connections of a node end.
+    pub fn sever_node(&mut self, node: usize, within: Duration) {
+        for connection in self.network.of_node(node) {
+            self.sever(connection, within);
         }
     }
 

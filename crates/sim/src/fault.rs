@@ -6,9 +6,7 @@ use std::time::Duration;
 /// Something that goes wrong. What lasts ends by itself, at the latest when the calm begins.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// The manager's daemon dies, and with it the agent of its node; it comes back.
-    ManagerDies { away: Duration },
-    /// A node's daemon dies; containers, kernel and name server stay.
+    /// A node's daemon dies, on node 0 the manager with it; containers, kernel and name server stay.
     DaemonDies { node: usize, away: Duration },
     /// The whole machine: nothing stays but the disk.
     PowerFails { node: usize, away: Duration },
@@ -38,8 +36,7 @@ impl Fault {
     /// How long it lasts; `None`: it is a moment.
     pub fn lasts(&self) -> Option<Duration> {
         match self {
-            Self::ManagerDies { away: lasts }
-            | Self::DaemonDies { away: lasts, .. }
+            Self::DaemonDies { away: lasts, .. }
             | Self::PowerFails { away: lasts, .. }
             | Self::Cut { lasts, .. }
             | Self::DiskFull { lasts, .. }
@@ -63,7 +60,7 @@ impl Fault {
             _ => random.seconds(15, 70),
         };
         match random.below(15) {
-            0 | 1 => Self::ManagerDies { away: lasts },
+            0 | 1 => Self::DaemonDies { node: 0, away: lasts },
             2 | 3 => Self::DaemonDies { node, away: lasts },
             4 => Self::PowerFails { node, away: lasts },
             5 => Self::Cut { node, up: true, down: true, lasts },

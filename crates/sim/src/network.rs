@@ -1,9 +1,9 @@
 //! The network between nodes and the manager.
 //!
-//! It carries connections, as TCP does: a stream's messages come in order, and what cannot be
+//! It carries connections, as TCP does: a stream's messages come in order, once, and what cannot be
 //! delivered waits, until the connection is found broken by keep-alives. Calls overtake each other
-//! and the stream, may be executed although nobody hears the answer, and may come twice or long
-//! after their connection has gone. (The network between containers is not here: what leads where
+//! and the stream, may be executed although nobody hears the answer, and may come twice, or long
+//! after their sender has given them up and has opened another session. (The network between containers is not here: what leads where
 //! is looked at in the nodes' kernels.)
 
 use crate::random::Random;
@@ -11,11 +11,13 @@ use crate::script::Noise;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use types::Fault;
-use wire::{Report, SessionMessage, SessionRequest};
+use wire::{Acknowledge, Heartbeat, Report, SessionMessage, SessionRequest};
 
 /// After which both ends know that a connection is broken whose packets do not arrive.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Messages of a stream that are under way at most; a sender that has more is cut off.
+/// In milliseconds: longer than anybody waits for an answer.
+const LATE_MAX: u64 = 20_000;
+/// Messages of a stream that are not read at most; a sender that has more is cut off.
 const WINDOW: usize = 64;
 
 /// Which way a packet goes.
@@ -43,6 +45,8 @@ pub enum Body {
     Answer { id: u64, answer: Result<Answer, Fault> },
     /// To a node.
     Stream(Box<SessionMessage>),
+    /// To a node: the stream has ended, in order.
+    End,
     /// The other end is gone.
     Closed,
 }
@@ -50,25 +54,28 @@ pub enum Body {
 #[derive(Clone, Debug)]
 pub enum Call {
     Session(Box<SessionRequest>),
-    Heartbeat { session: String },
-    Acknowledge { session: String, version: u64 },
+    Heartbeat(Heartbeat),
+    Acknowledge(Acknowledge),
     Report(Report),
+    Renew,
     Leave { tasks_first: bool },
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Done,
+    /// The stream is open: the first that comes out of it.
+    Opened,
     Heartbeat(Duration),
 }
 
 #[derive(Debug, Default)]
 struct Connection {
     node: usize,
-    /// When the newest message of the stream, or of the way up, arrives.
+    /// When the newest message of the stream arrives.
     last: Duration,
-    /// Messages of the stream that are under way.
-    under_way: usize,
+    /// Messages of the stream that the node has not read.
+    unread: usize,
 }
 
 /// The way between one node and the manager.
@@ -87,12 +94,10 @@ impl Link {
     fn holds_up(&self, packet: &Packet) -> bool {
         let begins = match &packet.body {
             Body::Call { call: Call::Session(_) | Call::Leave { .. }, .. } => true,
-            Body::Call {
-                call: Call::Heartbeat { .. } | Call::Acknowledge { .. } | Call::Report(_),
-                ..
-            }
+            Body::Call { .. }
             | Body::Answer { .. }
             | Body::Stream(_)
+            | Body::End
             | Body::Closed => false,
         };
         match packet.way {
@@ -138,7 +143,7 @@ impl Network {
 
     /// Says whether a stream can take one more message.
     pub fn has_room(&self, connection: u64) -> bool {
-        self.connections.get(&connection).is_some_and(|it| it.under_way < WINDOW)
+        self.connections.get(&connection).is_some_and(|it| it.unread < WINDOW)
     }
 
     /// Says whether packets pass both ways.
@@ -164,14 +169,14 @@ impl Network {
             _ => link.random.between(Duration::from_micros(100), Duration::from_millis(4)),
         };
         if link.random.chance(noise.late) {
-            delay += link.random.millis(100, 8_000);
+            delay += link.random.millis(100, LATE_MAX);
         }
         let again = link.random.chance(noise.doubled).then(|| link.random.millis(1, 15_000));
         let Some(connection) = self.connections.get_mut(&packet.connection) else {
             return Vec::new();
         };
         if is_stream {
-            connection.under_way += 1;
+            connection.unread += 1;
         }
         if is_cut {
             return Vec::new();
@@ -182,7 +187,10 @@ impl Network {
         }
         let mut time = now + delay;
         match &packet.body {
-            Body::Stream(_) | Body::Closed => {
+            Body::Stream(_)
+            | Body::End
+            | Body::Closed
+            | Body::Answer { answer: Ok(Answer::Opened), .. } => {
                 time = time.max(connection.last + Duration::from_nanos(1));
                 connection.last = time;
             }
@@ -191,10 +199,14 @@ impl Network {
         let mut due = vec![(time, packet.clone())];
         let may_double = match &packet.body {
             Body::Call { call, .. } => match call {
-                Call::Heartbeat { .. } | Call::Acknowledge { .. } | Call::Report(_) => true,
-                Call::Session(_) | Call::Leave { .. } => false,
+                Call::Heartbeat(_)
+                | Call::Acknowledge(_)
+                | Call::Report(_)
+                | Call::Leave { .. } => true,
+                // A second one on the same connection would be another session.
+                Call::Session(_) | Call::Renew => false,
             },
-            Body::Answer { .. } | Body::Stream(_) | Body::Closed => false,
+            Body::Answer { .. } | Body::Stream(_) | Body::End | Body::Closed => false,
         };
         if let Some(again) = again.filter(|_| may_double) {
             due.push((time + again, packet));
@@ -202,10 +214,10 @@ impl Network {
         due
     }
 
-    /// A message of a stream has arrived.
-    pub fn arrived(&mut self, connection: u64) {
+    /// A node has read a message of a stream.
+    pub fn was_read(&mut self, connection: u64) {
         if let Some(connection) = self.connections.get_mut(&connection) {
-            connection.under_way = connection.under_way.saturating_sub(1);
+            connection.unread = connection.unread.saturating_sub(1);
         }
     }
 

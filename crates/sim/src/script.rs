@@ -39,7 +39,7 @@ pub enum Step {
 pub struct Noise {
     /// Break their connection.
     pub lost: u64,
-    /// Calls that arrive twice.
+    /// Calls that arrive twice; users get no answer, and ask again.
     pub doubled: u64,
     /// Take seconds.
     pub late: u64,
@@ -72,7 +72,12 @@ impl Script {
         let mut time = Duration::from_secs(4);
         while time < storm {
             time += users.between(busy / 4, busy * 2);
-            items.push(at(time, Step::User(Operation::draw(&mut users, nodes))));
+            let operation = Operation::draw(&mut users, nodes);
+            if users.chance(noise.doubled) {
+                let again = time + users.millis(1, 4_000);
+                items.push(at(again, Step::User(operation.clone())));
+            }
+            items.push(at(time, Step::User(operation)));
         }
         // One run in eight has no faults: what fails there is easy to understand.
         time = Duration::from_secs(5);

@@ -40,8 +40,6 @@ pub struct Outcome {
     /// How long it was, by the world's clock.
     pub time: Duration,
     pub events: u64,
-    /// The newest version of the store.
-    pub version: u64,
 }
 
 #[derive(Debug)]
@@ -53,7 +51,6 @@ pub struct World {
     random: Random,
     /// Since when everything is as it shall be.
     steady: Option<Duration>,
-    why_not: String,
     calm_at: Option<Duration>,
 }
 
@@ -75,7 +72,6 @@ pub fn run(script: &Script, detail: Detail) -> Outcome {
         failure,
         time: world.ctx.now,
         events: world.ctx.events(),
-        version: world.manager.view().version().0,
         history: world.ctx.history.into_lines(),
     }
 }
@@ -91,17 +87,10 @@ impl World {
             random,
             script,
             steady: None,
-            why_not: "nobody has looked".to_owned(),
             calm_at: None,
         }
     }
 
-    /// When the calm began.
-    pub fn calm_at(&self) -> Option<Duration> {
-        self.calm_at
-    }
-
-    /// The number of a node.
     pub fn node_of(&self, id: &types::NodeId) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == *id)
     }
@@ -167,29 +156,18 @@ impl World {
             }
             Event::Calm => self.calm(),
             Event::Look => {}
-            Event::Deliver(packet) => {
-                ctx.network.arrived(packet.connection);
-                match packet.way {
-                    Way::Up if self.manager.is_up() => self.manager.receive(packet, ctx),
-                    Way::Up => {
-                        let soon = Duration::from_millis(2);
-                        let due = ctx.network.sever(ctx.now, packet.connection, soon);
-                        ctx.deliver(due);
-                    }
-                    Way::Down => {
-                        if let Some(node) = self.nodes.get_mut(packet.node) {
-                            node.receive(packet, ctx);
-                        }
+            Event::Deliver(packet) => match packet.way {
+                Way::Up if self.manager.is_up() => self.manager.receive(packet, ctx),
+                Way::Up => ctx.sever(packet.connection, Duration::from_millis(2)),
+                Way::Down => {
+                    if let Some(node) = self.nodes.get_mut(packet.node) {
+                        node.receive(packet, ctx);
                     }
                 }
-            }
+            },
             Event::Broken { node, cut } => {
                 if ctx.network.is_cut(node, cut) {
-                    for connection in ctx.network.of_node(node) {
-                        let soon = Duration::from_secs(1);
-                        let due = ctx.network.sever(ctx.now, connection, soon);
-                        ctx.deliver(due);
-                    }
+                    ctx.sever_node(node, Duration::from_secs(1));
                 }
             }
             Event::Manager(life, due) => self.manager.handle(life, due, ctx),
@@ -222,9 +200,6 @@ impl World {
     /// Begins or ends a fault.
     fn fault(&mut self, fault: &Fault, begins: bool) {
         match *fault {
-            Fault::ManagerDies { .. }
-            | Fault::DaemonDies { node: 0, .. }
-            | Fault::PowerFails { node: 0, .. } => self.manager_dies(begins),
             Fault::DaemonDies { node, .. } => self.daemon_dies(node, begins),
             Fault::PowerFails { node, .. } => {
                 if begins {
@@ -235,7 +210,7 @@ impl World {
             // The manager and its own node are one machine.
             Fault::Cut { node: 0, .. } => {}
             Fault::Cut { node, up, down, .. } => self.cut(node, (up, down), begins),
-            Fault::Reset { node } => self.reset(node),
+            Fault::Reset { node } => self.ctx.sever_node(node, Duration::from_millis(200)),
             Fault::Clock { node, seconds } => {
                 let skew = match node {
                     Some(node) => &mut self.nodes[node].skew,
@@ -275,13 +250,20 @@ impl World {
         }
     }
 
-    fn daemon_dies(&mut self, node: usize, begins: bool) {
-        let node = &mut self.nodes[node];
+    /// The daemon of node 0 is the manager's, too.
+    fn daemon_dies(&mut self, number: usize, begins: bool) {
+        let node = &mut self.nodes[number];
         if begins {
             node.ills.away += 1;
+            if number == 0 {
+                self.manager.die(&mut self.ctx);
+            }
             node.die(&mut self.ctx);
         } else {
             node.ills.away -= 1;
+            if number == 0 && node.ills.away == 0 && !self.manager.is_up() {
+                self.manager.start(&mut self.ctx);
+            }
             node.start(&mut self.ctx);
         }
     }
@@ -294,32 +276,6 @@ impl World {
         } else {
             let due = ctx.network.mend(ctx.now, node, ways);
             ctx.deliver(due);
-        }
-    }
-
-    fn reset(&mut self, node: usize) {
-        for connection in self.ctx.network.of_node(node) {
-            let soon = Duration::from_millis(200);
-            let due = self.ctx.network.sever(self.ctx.now, connection, soon);
-            self.ctx.deliver(due);
-        }
-    }
-
-    /// The manager's daemon has the agent of its node with it.
-    fn manager_dies(&mut self, begins: bool) {
-        let node = &mut self.nodes[0];
-        if begins {
-            self.manager.away += 1;
-            node.ills.away += 1;
-            self.manager.die(&mut self.ctx);
-            node.die(&mut self.ctx);
-        } else {
-            self.manager.away -= 1;
-            node.ills.away -= 1;
-            if self.manager.away == 0 && !self.manager.is_up() {
-                self.manager.start(&mut self.ctx);
-            }
-            node.start(&mut self.ctx);
         }
     }
 
@@ -351,7 +307,6 @@ impl World {
         self.calm_at = Some(self.ctx.now);
         self.manager.disk.full = 0;
         self.manager.disk.slow.clear();
-        self.manager.away = 0;
         for node in 0..self.nodes.len() {
             let due = self.ctx.network.heal(self.ctx.now, node);
             self.ctx.deliver(due);
@@ -397,9 +352,8 @@ impl World {
         for invariant in invariants.iter_mut() {
             if let Err(why) = invariant.settled(self) {
                 self.steady = None;
-                self.why_not = why;
                 if now > mended + CALM_MAX {
-                    return Err((invariant.name(), self.why_not.clone()));
+                    return Err((invariant.name(), why));
                 }
                 return Ok(false);
             }

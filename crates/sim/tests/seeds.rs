@@ -1,11 +1,6 @@
 //! The seeds that every change has to pass.
 
-#![allow(clippy::print_stdout, reason = "a failing seed is told")]
-
 use sim::{Detail, Script, run, shrink};
-
-/// Seeds that found something once, with what.
-const FOUND: &str = include_str!("found.txt");
 
 fn play(seeds: impl Iterator<Item = u64>) {
     for seed in seeds {
@@ -13,12 +8,6 @@ fn play(seeds: impl Iterator<Item = u64>) {
         let outcome = run(&script, Detail::Nothing);
         assert!(outcome.failure.is_none(), "{}", shrink::explain(&script, &outcome));
     }
-}
-
-#[test]
-fn a_seeds_of_past_failures() {
-    let seeds = FOUND.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    play(seeds.map(|line| line.split(' ').next().unwrap().parse().unwrap()));
 }
 
 #[test]

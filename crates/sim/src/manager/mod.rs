@@ -45,7 +45,6 @@ pub enum Due {
 #[derive(Debug)]
 pub(crate) enum Reply {
     Planned,
-    PlannedApart,
     /// A node's call.
     Call(rpc::Pending),
     Observed,
@@ -78,8 +77,6 @@ pub struct Manager {
     pub skew: i64,
     /// Counts its processes.
     pub life: u64,
-    /// Faults that keep it away.
-    pub away: u32,
     alive: Option<Alive>,
     random: Random,
     /// What it held last, to compare with what it finds when it comes back.
@@ -103,15 +100,7 @@ struct Alive {
 
 impl Manager {
     pub fn new(random: Random) -> Self {
-        Self {
-            disk: Log::default(),
-            skew: 0,
-            life: 0,
-            away: 0,
-            alive: None,
-            random,
-            held: View::default(),
-        }
+        Self { disk: Log::default(), skew: 0, life: 0, alive: None, random, held: View::default() }
     }
 
     pub fn is_up(&self) -> bool {
@@ -128,8 +117,7 @@ impl Manager {
         self.alive.as_ref().is_some_and(|alive| alive.queue.is_empty() && alive.writing.is_none())
     }
 
-    /// Since when a node has a session of which it has acknowledged all but the newest of this age,
-    /// and the version that it acknowledged.
+    /// How a node's session is, if it has one.
     pub fn session_of(&self, node: usize) -> Option<rpc::SessionState> {
         self.alive.as_ref()?.calls.session_of(node)
     }
@@ -187,8 +175,7 @@ impl Manager {
         }
         ctx.tell(|| "manager dies".to_owned());
         for connection in ctx.network.all() {
-            let due = ctx.network.sever(ctx.now, connection, Duration::from_millis(50));
-            ctx.deliver(due);
+            ctx.sever(connection, Duration::from_millis(50));
         }
     }
 
@@ -280,7 +267,6 @@ impl Manager {
     fn answer(&mut self, reply: Reply, outcome: Result<Version, Fault>, ctx: &mut Context) {
         match reply {
             Reply::Planned => self.planned(outcome, ctx),
-            Reply::PlannedApart => self.planned_apart(outcome, ctx),
             Reply::Call(pending) => self.decided(pending, outcome, ctx),
             Reply::Observed => self.command(Command::Written, ctx),
             Reply::User(what) => ctx.tell(|| match outcome {

@@ -1,8 +1,8 @@
-//! The planning loop of a manager.
+//! The planning loop of a manager, as `manager::plan` has it.
 
 use super::{Due, Manager, Reply, Request};
 use crate::context::{Context, Event, Happened};
-use planner::{Plan, Refused};
+use planner::Planner;
 use raft::Decide;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -16,9 +16,10 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 /// Where the loop is.
 #[derive(Debug, Default)]
 pub(super) struct Planning {
-    /// A plan is proposed; what it says beside its changes.
-    wake: Option<Receiver<Plan>>,
-    apart: Option<Receiver<Vec<Refused>>>,
+    /// What it remembers between plans; it is not here while it plans.
+    planner: Planner,
+    /// A plan is proposed: the planner comes back by this, with its deadline.
+    proposed: Option<Receiver<(Planner, Option<Timestamp>)>>,
     /// It rests until it is called, whatever changes.
     rests: bool,
     calls: u64,
@@ -32,28 +33,24 @@ impl Planning {
         }
         is_due
     }
-
-    fn is_busy(&self) -> bool {
-        self.wake.is_some() || self.apart.is_some() || self.rests
-    }
 }
 
 impl Manager {
     /// Plans on the newest view, if it does not already.
     pub(super) fn plan(&mut self, ctx: &mut Context) {
         let Some(alive) = &mut self.alive else { return };
-        if alive.planning.is_busy() {
+        if alive.planning.proposed.is_some() || alive.planning.rests {
             return;
         }
         let (sender, receiver) = channel();
-        alive.planning.wake = Some(receiver);
+        alive.planning.proposed = Some(receiver);
         alive.planning.calls += 1;
+        let mut planner = std::mem::take(&mut alive.planning.planner);
         let mut ids = self.random.fork(ctx.draw());
         let decide: Decide = Box::new(move |view: &View, now| {
-            let plan = planner::plan(view, now, &mut ids);
-            let changes = plan.changes.clone();
-            sender.send(plan).ok();
-            Ok(changes)
+            let plan = planner.plan(view, now, &mut ids);
+            sender.send((planner, plan.wake)).ok();
+            Ok(plan.changes)
         });
         self.sequence(Request { decide, reply: Reply::Planned }, ctx);
     }
@@ -61,53 +58,22 @@ impl Manager {
     pub(super) fn planned(&mut self, outcome: Result<Version, Fault>, ctx: &mut Context) {
         let time = self.time(ctx.now);
         let Some(alive) = &mut self.alive else { return };
-        let said = alive.planning.wake.take().and_then(|said| said.try_recv().ok());
-        let Plan { changes, wake } = said.unwrap_or_default();
-        match outcome {
-            Ok(_) => {
-                ctx.happened.push(Happened::Planned { changes: changes.changes.len() });
-                self.plan_later(until(wake, time), ctx);
-            }
-            Err(fault) if fault.kind == FaultKind::Unavailable => self.rest(ctx),
+        let said = alive.planning.proposed.take().and_then(|said| said.try_recv().ok());
+        let (planner, wake) = said.unwrap_or_default();
+        alive.planning.planner = planner;
+        let wait = match outcome {
+            Ok(_) => until(wake, time),
             Err(fault) => {
-                ctx.happened.push(Happened::Refused(fault));
-                self.plan_apart(ctx);
+                alive.planning.rests = true;
+                // What is left of such a plan matters no more: a rule of this world is broken.
+                if fault.kind != FaultKind::Unavailable {
+                    ctx.happened.push(Happened::Refused(fault));
+                }
+                RETRY
             }
-        }
-    }
-
-    fn rest(&mut self, ctx: &mut Context) {
-        if let Some(alive) = &mut self.alive {
-            alive.planning.rests = true;
-        }
-        self.plan_later(RETRY, ctx);
-    }
-
-    fn plan_later(&mut self, wait: Duration, ctx: &mut Context) {
-        let Some(alive) = &mut self.alive else { return };
+        };
         alive.planning.calls += 1;
         ctx.after(wait, Event::Manager(self.life, Due::Plan(alive.planning.calls)));
-    }
-
-    fn plan_apart(&mut self, ctx: &mut Context) {
-        let Some(alive) = &mut self.alive else { return };
-        let (sender, receiver) = channel();
-        alive.planning.apart = Some(receiver);
-        let mut ids = self.random.fork(ctx.draw());
-        let decide: Decide = Box::new(move |view: &View, now| {
-            let plan = planner::plan(view, now, &mut ids);
-            let (changes, refused) = planner::apart(view, &plan.changes);
-            sender.send(refused).ok();
-            Ok(changes)
-        });
-        self.sequence(Request { decide, reply: Reply::PlannedApart }, ctx);
-    }
-
-    pub(super) fn planned_apart(&mut self, _: Result<Version, Fault>, ctx: &mut Context) {
-        if let Some(alive) = &mut self.alive {
-            alive.planning.apart = None;
-        }
-        self.rest(ctx);
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use store::View;
 use types::{Fault, IdSource, NodeId, Version};
-use wire::{SessionMessage, SessionRequest};
+use wire::{Acknowledge, SessionMessage, SessionRequest};
 
 /// A call that waits for the disk.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl Manager {
                 self.call((node, connection, id), call, ctx);
             }
             Body::Closed => self.gone(connection, ctx),
-            Body::Answer { .. } | Body::Stream(_) => {}
+            Body::Answer { .. } | Body::Stream(_) | Body::End => {}
         }
     }
 
@@ -105,14 +105,14 @@ impl Manager {
                 self.command(Command::Attempt { node: name.clone() }, ctx);
                 self.register(*request, pending(Then::Open), ctx);
             }
-            Call::Heartbeat { session } => {
-                let session = SessionId::from(session);
+            Call::Heartbeat(beat) => {
+                let session = SessionId::from(beat.session);
                 let Some(alive) = &mut self.alive else { return };
                 let beat = Beat { node, connection, id };
                 alive.calls.beats.entry(session.clone()).or_default().push(beat);
                 self.command(Command::Heartbeat { node: name, session }, ctx);
             }
-            Call::Acknowledge { session, version } => {
+            Call::Acknowledge(Acknowledge { session, version }) => {
                 let session = SessionId::from(session);
                 let Some(alive) = &mut self.alive else { return };
                 if let Some(stream) = alive.calls.streams.get_mut(&session) {
@@ -123,6 +123,8 @@ impl Manager {
                 self.command(Command::Acknowledge { node: name, session, version }, ctx);
                 answer((node, connection, id), Ok(Answer::Done), ctx);
             }
+            // Certificates are no part of the simulation.
+            Call::Renew => answer((node, connection, id), Ok(Answer::Done), ctx),
             Call::Report(report) => {
                 let decide: Decide = Box::new(move |view: &View, now| {
                     Ok(report::reported(view, &name, report, now))
@@ -173,7 +175,7 @@ impl Manager {
         match then {
             Then::Open => {
                 let session = SessionId::from(format!("{:032x}", self.random.next_bits()));
-                answer((node, connection, id), Ok(Answer::Done), ctx);
+                answer((node, connection, id), Ok(Answer::Opened), ctx);
                 let Some(alive) = &mut self.alive else { return };
                 let state = SessionState { since: ctx.now, sent: 0, acknowledged: 0 };
                 let stream = Stream { node, connection, state };
@@ -221,17 +223,15 @@ impl Manager {
             ctx.send(Packet { node, connection, way: Way::Down, body });
         } else {
             // It is too slow, or gone: it is cut off.
-            let due = ctx.network.sever(ctx.now, connection, Duration::from_millis(5));
-            ctx.deliver(due);
+            ctx.sever(connection, Duration::from_millis(5));
         }
     }
 
     pub(super) fn close(&mut self, session: &SessionId, ctx: &mut Context) {
         let Some(alive) = &mut self.alive else { return };
         if let Some(stream) = alive.calls.streams.remove(session) {
-            // The stream ends; its connection goes with it.
             let (node, connection) = (stream.node, stream.connection);
-            ctx.send(Packet { node, connection, way: Way::Down, body: Body::Closed });
+            ctx.send(Packet { node, connection, way: Way::Down, body: Body::End });
         }
     }
 

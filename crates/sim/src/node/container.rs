@@ -21,8 +21,6 @@ pub struct Container {
     pub state: State,
     /// Counts what is planned of it: what was planned of a process that is over does not happen.
     pub plans: u64,
-    /// Since when and until when its process ran last.
-    pub ran: Option<Duration>,
 }
 
 /// What a process will do by itself.
@@ -42,7 +40,6 @@ impl Container {
             healthy: None,
             state: State::Created,
             plans: 0,
-            ran: None,
         }
     }
 

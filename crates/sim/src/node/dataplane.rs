@@ -3,7 +3,10 @@
 //! What the kernel shall hold is the real projection (`discovery`); here are the journal, the
 //! kernel, which takes its time and may refuse, and who waits for it.
 
-use discovery::{Desired, Here, Knowledge, OrdMap, OrdSet, Sandbox, SandboxAttachment, Zone};
+use dataplane::{Identity, News};
+use discovery::{
+    Desired, Here, Knowledge, KnowledgeDifference, OrdMap, OrdSet, Sandbox, SandboxAttachment, Zone,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ pub(super) struct Kept {
     known: Knowledge,
     sandboxes: OrdMap<String, Sandbox>,
     hidden: OrdSet<TaskId>,
-    identity: Option<(NodeId, Ipv4Addr)>,
+    identity: Option<Identity>,
 }
 
 /// What a container asks to be attached with.
@@ -39,8 +42,9 @@ pub(super) struct Dataplane {
     pub(super) known: Arc<Knowledge>,
     version: u64,
     pub(super) applied: u64,
-    /// What the kernel was told last.
-    held: Option<Arc<Desired>>,
+    /// What the kernel does not do.
+    pub(super) trouble: String,
+    identity: Option<Identity>,
     /// What is being made so, and for which version.
     applying: Option<(Arc<Desired>, BTreeMap<String, Zone>, u64)>,
     changed: bool,
@@ -50,48 +54,68 @@ pub(super) struct Dataplane {
 impl Dataplane {
     /// Takes over what the journal knows; `is_there` says whether a container's namespace is.
     pub(super) fn open(kept: &Kept, is_there: impl Fn(&str) -> bool) -> Self {
-        let (node, address) =
-            kept.identity.clone().unwrap_or((NodeId::default(), Ipv4Addr::UNSPECIFIED));
+        let here = kept.identity.clone().unwrap_or(Identity {
+            node: NodeId::default(),
+            address: Ipv4Addr::UNSPECIFIED,
+            data_path_port: 4789,
+        });
         let sandboxes = kept.sandboxes.iter().filter(|(id, _)| is_there(id));
         let gateways =
             kept.sandboxes.values().map(|it| u32::from(it.gateway_address) & 0xffff).max();
         Self {
             here: Here {
-                node,
-                address,
-                data_path_port: 4789,
+                node: here.node,
+                address: here.address,
+                data_path_port: here.data_path_port,
                 sandboxes: sandboxes.map(|(id, sandbox)| (id.clone(), sandbox.clone())).collect(),
                 hidden: kept.hidden.clone(),
             },
             known: Arc::new(kept.known.clone()),
             version: 0,
             applied: 0,
-            held: None,
+            trouble: String::new(),
+            identity: kept.identity.clone(),
             applying: None,
             changed: true,
             gateways: gateways.unwrap_or(1),
         }
     }
 
-    pub(super) fn identify(&mut self, node: NodeId, address: Ipv4Addr) {
-        (self.here.node, self.here.address) = (node, address);
+    /// As `dataplane::run::Run::identify`.
+    pub(super) fn identify(&mut self, identity: Identity) {
+        if self.identity.as_ref() == Some(&identity) {
+            return;
+        }
+        self.here.node = identity.node.clone();
+        self.here.address = identity.address;
+        self.here.data_path_port = identity.data_path_port;
+        self.identity = Some(identity);
         self.changed = true;
     }
 
     /// As `dataplane::run::Run::learn`.
-    pub(super) fn learn(&mut self, known: Knowledge, version: u64) {
+    pub(super) fn learn(&mut self, news: News, version: u64) -> Result<(), String> {
+        let difference = match news {
+            News::Whole(known) => KnowledgeDifference::between(&self.known, &known),
+            News::Difference(difference) if version == self.version + 1 => difference,
+            News::Difference(_) => {
+                let known = self.version;
+                return Err(format!("version {version} does not follow on {known}"));
+            }
+        };
         self.version = version;
         if self.applied >= version {
             self.applied = version.saturating_sub(1);
         }
         self.changed = true;
-        if known == *self.known {
-            return;
+        if difference.is_empty() {
+            return Ok(());
         }
-        self.known = Arc::new(known);
+        difference.apply(Arc::make_mut(&mut self.known));
         let known = &self.known;
         let hidden = self.here.hidden.iter().filter(|task| is_known(known, task));
         self.here.hidden = hidden.cloned().collect();
+        Ok(())
     }
 
     pub(super) fn withdraw(&mut self, task: TaskId) {
@@ -151,21 +175,24 @@ impl Dataplane {
         true
     }
 
-    /// What was begun is made so, or was refused; without a journal nobody hears of it. Says whether
-    /// anything is different.
-    pub(super) fn settled(&mut self, (works, saved): (bool, bool), kernel: &mut Kernel) -> bool {
-        let Some((desired, zones, version)) = self.applying.take() else { return false };
+    /// What was begun is made so, or was refused; without a journal nobody hears of it.
+    pub(super) fn settled(&mut self, (works, saved): (bool, bool), kernel: &mut Kernel) {
+        let Some((desired, zones, version)) = self.applying.take() else { return };
         self.changed |= !(works && saved);
+        self.trouble.clear();
         if !works {
-            return false;
+            "the kernel refuses changes".clone_into(&mut self.trouble);
+            return;
         }
         if saved {
             self.applied = version;
         }
-        let is_news = self.held.as_ref() != Some(&desired) || kernel.zones != zones;
-        self.held = Some(Arc::clone(&desired));
         *kernel = Kernel { desired, zones };
-        is_news
+    }
+
+    /// Says whether the kernel takes its time.
+    pub(super) fn is_busy(&self) -> bool {
+        self.applying.is_some()
     }
 
     /// Says whether kernel and names hold all that is known and here.
@@ -178,7 +205,7 @@ impl Dataplane {
             known: Knowledge::clone(&self.known),
             sandboxes: self.here.sandboxes.clone(),
             hidden: self.here.hidden.clone(),
-            identity: Some((self.here.node.clone(), self.here.address)),
+            identity: self.identity.clone(),
         }
     }
 }

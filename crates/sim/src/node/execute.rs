@@ -282,7 +282,6 @@ impl Node {
         }
         container.state = State::Exited(code);
         container.plans += 1;
-        container.ran = Some(ctx.now);
         let (node, task) = (self.number, container.task.clone());
         ctx.tell(|| format!("node {node}: {task} ends ({code})"));
         ctx.happened.push(Happened::Ended { node, task: task.clone() });

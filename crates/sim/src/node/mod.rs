@@ -1,26 +1,25 @@
 //! A node: a machine with its disk, its containers and its kernel, and the daemon on it.
 //!
-//! The decisions are the real ones (`agent::worker`, `discovery`) but for `agent::session`, of which
-//! `session` here is a model still. Here is what carries them, as `agent::work` and `dataplane` do,
-//! and the world that they meet.
+//! The decisions are the real ones (`agent::session`, `agent::worker`, `discovery`). Here is what
+//! carries them, as `agent::connection`, `agent::work` and `dataplane` do, and the world that they
+//! meet.
 
+mod connection;
 mod container;
 mod dataplane;
 mod execute;
-mod line;
-mod session;
 mod work;
 
 use crate::context::{Context, Event, Happened};
 use crate::manager::{node_id, wall};
 use crate::random::Random;
 use agent::worker::{Entry, Outcome, Worker};
+use connection::Connection;
 pub use container::Container;
 use container::{Fate, State};
 pub use dataplane::Kernel;
 use dataplane::{Dataplane, Kept};
 use discovery::{Here, Knowledge};
-use line::Line;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -34,8 +33,12 @@ pub enum Due {
     Attempt(u64),
     /// A call of this connection has not been answered.
     Late { connection: u64, call: u64 },
-    /// The session has something to do.
-    Beat { connection: u64 },
+    /// The session wants to be called.
+    SessionWakes { connection: u64 },
+    /// The next order of the session is carried out.
+    Order { connection: u64 },
+    /// Managers want this of the worker.
+    Assigned(agent::worker::Event),
     /// A deadline of the worker; of so many.
     Wake(u64),
     /// The worker's loop hears of something.
@@ -115,7 +118,7 @@ pub struct Node {
 struct Alive {
     worker: Worker,
     dataplane: Dataplane,
-    line: Line,
+    connection: Connection,
     /// The operation of each task that is under way.
     operations: BTreeMap<TaskId, execute::Running>,
     watched: BTreeSet<String>,
@@ -198,13 +201,14 @@ impl Node {
             return;
         }
         self.life += 1;
+        let now = self.time(ctx);
         let containers = &self.containers;
         let dataplane =
             Dataplane::open(&self.kept, |id| containers.get(id).is_some_and(Container::is_running));
         self.alive = Some(Alive {
             worker: Worker::default(),
             dataplane,
-            line: Line::default(),
+            connection: Connection::new(now),
             operations: BTreeMap::new(),
             watched: BTreeSet::new(),
             leaving: None,
@@ -226,10 +230,7 @@ impl Node {
         }
         let number = self.number;
         ctx.tell(|| format!("node {number}: daemon dies"));
-        for connection in ctx.network.of_node(self.number) {
-            let due = ctx.network.sever(ctx.now, connection, Duration::from_millis(50));
-            ctx.deliver(due);
-        }
+        ctx.sever_node(number, Duration::from_millis(50));
     }
 
     /// The machine loses power: nothing but the disk stays.
@@ -241,15 +242,11 @@ impl Node {
         for container in self.containers.values_mut().filter(|it| it.is_running()) {
             container.state = State::Exited(137);
             container.plans += 1;
-            container.ran = Some(ctx.now);
             ctx.happened.push(Happened::Ended { node: number, task: container.task.clone() });
         }
         self.kernel = Kernel::default();
         // Nobody says so to the manager.
-        for connection in ctx.network.of_node(self.number) {
-            let due = ctx.network.sever(ctx.now, connection, crate::network::KEEP_ALIVE);
-            ctx.deliver(due);
-        }
+        ctx.sever_node(number, crate::network::KEEP_ALIVE);
     }
 
     pub fn handle(&mut self, life: u64, due: Due, ctx: &mut Context) {
@@ -258,10 +255,15 @@ impl Node {
         }
         let Some(alive) = &self.alive else { return };
         let is_work = match &due {
-            Due::Wake(_) | Due::Event(_) | Due::Done { .. } | Due::LeaveLate(_) => true,
+            Due::Wake(_)
+            | Due::Assigned(_)
+            | Due::Event(_)
+            | Due::Done { .. }
+            | Due::LeaveLate(_) => true,
             Due::Attempt(_)
             | Due::Late { .. }
-            | Due::Beat { .. }
+            | Due::SessionWakes { .. }
+            | Due::Order { .. }
             | Due::Effects(_)
             | Due::Engine { .. }
             | Due::AttachLate { .. }
@@ -274,7 +276,9 @@ impl Node {
         match due {
             Due::Attempt(count) => self.attempt(count, ctx),
             Due::Late { connection, call } => self.late(connection, call, ctx),
-            Due::Beat { connection } => self.beat(connection, ctx),
+            Due::SessionWakes { connection } => self.session_wakes(connection, ctx),
+            Due::Order { connection } => self.order(connection, ctx),
+            Due::Assigned(event) => self.assigned(event, ctx),
             Due::Wake(count) => self.wake(count, ctx),
             Due::Event(event) => self.work(event, ctx),
             Due::Effects(effects) => self.carry_out(effects, ctx),
@@ -337,16 +341,17 @@ impl Node {
     fn settled(&mut self, ctx: &mut Context) {
         let (works, saved) = (self.ills.kernel_fails == 0, self.ills.disk_full == 0);
         let Some(alive) = &mut self.alive else { return };
-        if alive.dataplane.settled((works, saved), &mut self.kernel) {
-            ctx.happened.push(Happened::Applied { node: self.number });
+        alive.dataplane.settled((works, saved), &mut self.kernel);
+        if works && saved {
+            self.kept = alive.dataplane.kept();
+            self.attached(ctx);
+        } else {
+            self.due(Duration::from_millis(500), Due::Settle, ctx);
         }
-        if !(works && saved) {
-            return self.due(Duration::from_millis(500), Due::Settle, ctx);
+        self.tell_applied(ctx);
+        self.order_on(ctx);
+        if works && saved {
+            self.settle(ctx);
         }
-        self.kept = alive.dataplane.kept();
-        let applied = alive.dataplane.applied;
-        self.attached(ctx);
-        self.tell_session(session::Event::Applied(applied), ctx);
-        self.settle(ctx);
     }
 }

@@ -58,6 +58,13 @@ impl Node {
         self.carry_out(effects, ctx);
     }
 
+    /// The worker hears what managers want, unless this node goes.
+    pub(super) fn assigned(&mut self, event: Event, ctx: &mut Context) {
+        if self.takes_orders() {
+            self.work(event, ctx);
+        }
+    }
+
     /// The worker hears of something.
     pub(super) fn work(&mut self, event: Event, ctx: &mut Context) {
         let now = self.clock(ctx);
@@ -150,8 +157,7 @@ impl Node {
                 }
             }
             Effect::Report { task, status } => {
-                let statuses = [(task, status.limited())].into();
-                self.tell_session(super::session::Event::Statuses(statuses), ctx);
+                self.report([(task, status.limited())].into(), ctx);
             }
         }
     }
@@ -271,7 +277,6 @@ impl Node {
         if let Some(alive) = &mut self.alive {
             alive.leaving = Some(Leaving::Farewell(connection));
         }
-        self.end_line(ctx);
     }
 
     /// Says whether a packet is about the last calls, and takes it.
@@ -290,7 +295,7 @@ impl Node {
             match body {
                 Body::Answer { answer, .. } => self.told(answer.is_ok(), ctx),
                 Body::Closed => self.told(false, ctx),
-                Body::Stream(_) | Body::Call { .. } => {}
+                Body::Stream(_) | Body::End | Body::Call { .. } => {}
             }
         }
         is_ours
