@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use types::{Fault, FaultKind, Protocol, Task, TaskId, TaskState};
+use types::{Fault, FaultKind, Protocol, Task, TaskId};
 
 /// A pull may be long; one that takes longer never ends.
 const PULL_MAX: Duration = Duration::from_mins(30);
@@ -299,11 +299,6 @@ fn connection_ports(task: &Task) -> Vec<u16> {
 fn exit_of(state: &ContainerState) -> Exit {
     let error = if state.oom_killed { "OOM killed".to_owned() } else { state.error.clone() };
     Exit { code: state.exit_code, error }
-}
-
-/// Says whether a task of this state has a process to watch.
-pub(crate) fn has_process(state: TaskState) -> bool {
-    (TaskState::Starting..=TaskState::Running).contains(&state)
 }
 
 #[cfg(test)]

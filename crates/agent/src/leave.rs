@@ -1,13 +1,10 @@
 //! The last calls of a node.
 
+use crate::leaving::ANSWER_MAX;
 use ca::Identity;
 use std::sync::Arc;
-use std::time::Duration;
 use types::Fault;
 use wire::{LeaveRequest, fault_of, membership_client};
-
-/// For one manager to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Tells one of the managers that this node leaves: that its tasks go first, or for good.
 pub(crate) async fn leave(

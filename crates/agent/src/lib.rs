@@ -15,6 +15,7 @@ mod container;
 mod execute;
 mod journal;
 mod leave;
+pub mod leaving;
 mod logs;
 mod report;
 pub mod session;
@@ -22,6 +23,7 @@ mod work;
 pub mod worker;
 
 pub use clock::Now;
+pub use connection::Pauses;
 
 use ca::Identity;
 use dataplane::Dataplane;

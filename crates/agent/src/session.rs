@@ -21,6 +21,8 @@ use wire::{Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Report, SessionMe
 
 /// For a manager to say how the session begins.
 pub const WELCOME_MAX: Duration = Duration::from_secs(10);
+/// For a manager to answer a call.
+pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// After a renewal of the certificate that failed.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
 /// However far off a renewal is: clocks are set, and machines sleep.

@@ -2,8 +2,9 @@
 
 use crate::clock::Clock;
 use crate::connection::{Connection, Inbound};
-use crate::execute::{Executor, has_process};
+use crate::execute::Executor;
 use crate::journal::Journal;
+use crate::leaving::Leaving;
 use crate::report::Outbox;
 use crate::worker::{Effect, Entry, Event, Operation, Outcome, Worker};
 use crate::{Agent, Config, Error, Status};
@@ -23,8 +24,6 @@ const INBOUND: usize = 64;
 /// Ends and health changes that wait. Watchers wait when it is full.
 const EVENTS: usize = 256;
 const COMMANDS: usize = 4;
-/// How long tasks may take to go in order when this node leaves; what is left then goes with it.
-const TASKS_FIRST_MAX: Duration = Duration::from_secs(30);
 /// Without any event; a deadline comes earlier.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -34,10 +33,8 @@ pub(crate) type Leave = oneshot::Sender<Result<(), Fault>>;
 /// Something that was begun has ended.
 enum Ended {
     Operation(TaskId, Outcome),
-    /// A manager was told that this node is about to leave, or could not be.
-    Notice(Result<(), Fault>),
     /// A manager was told that this node leaves, or could not be.
-    Farewell(Result<(), Fault>),
+    Told(Result<(), Fault>),
     /// A watcher or a small effect; it has said all it had to say.
     Other,
 }
@@ -71,24 +68,6 @@ pub(crate) async fn start(
     Ok(Agent { status, commands })
 }
 
-/// This node leaves.
-struct Leaving {
-    waiting: Vec<Leave>,
-    step: Step,
-}
-
-/// How far it is.
-enum Step {
-    /// A manager is told that it is about to.
-    Notice,
-    /// Its tasks go in order, as managers say; until this uptime at the latest.
-    TasksFirst(Duration),
-    /// A manager is told that it goes; no more orders are taken.
-    Farewell,
-    /// What came of telling it.
-    Told(Result<(), Fault>),
-}
-
 struct Work {
     worker: Worker,
     journal: Journal,
@@ -103,6 +82,8 @@ struct Work {
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
     leaving: Option<Leaving>,
+    /// Whoever waits for this node to have left, and what came of telling a manager.
+    leavers: (Vec<Leave>, Result<(), Fault>),
     /// Ends the connection to managers.
     parting: CancellationToken,
     status: watch::Receiver<Status>,
@@ -131,6 +112,7 @@ impl Work {
             events,
             happened,
             leaving: None,
+            leavers: (Vec::new(), Ok(())),
             parting,
             status,
             swept: false,
@@ -161,7 +143,8 @@ impl Work {
         token: CancellationToken,
     ) -> Result<(), Error> {
         loop {
-            let deadline = self.worker.deadline().into_iter().chain(self.tasks_first_until()).min();
+            let leaving = self.leaving.and_then(Leaving::deadline);
+            let deadline = self.worker.deadline().into_iter().chain(leaving).min();
             let wait =
                 deadline.map_or(IDLE, |at| at.saturating_sub(self.clock.now().uptime)).min(IDLE);
             let event = tokio::select! {
@@ -173,7 +156,7 @@ impl Work {
                     Some(Event::Tick)
                 }
                 Some(Inbound(event)) = inbound.recv() => {
-                    self.takes_orders().then_some(event)
+                    self.leaving.is_none_or(Leaving::takes_orders).then_some(event)
                 }
                 () = tokio::time::sleep(wait) => Some(Event::Tick),
             };
@@ -195,35 +178,28 @@ impl Work {
             self.swept = true;
             self.sweep().await;
         }
-        let is_over = self.worker.is_over();
-        if self.tasks_first_until().is_some_and(|until| is_over || until <= self.clock.now().uptime)
-        {
+        let Some(leaving) = self.leaving else { return };
+        if leaving.parts(&self.worker, self.clock.now()) {
             self.part();
-        }
-        if self.worker.is_empty()
-            && let Some(Leaving { waiting, step: Step::Told(told) }) = &mut self.leaving
-        {
+        } else if leaving.is_gone(&self.worker) {
+            let (waiting, told) = &mut self.leavers;
             for done in waiting.drain(..) {
                 done.send(told.clone()).ok();
             }
         }
     }
 
-    /// Managers are told first: whoever sends requests here must hear of it before the tasks that
-    /// answer them go, and new tasks must not come. While they go, all others know the way here:
-    /// what is under way comes to its end.
     fn leave(&mut self, done: Leave) {
-        if let Some(leaving) = &mut self.leaving {
-            leaving.waiting.push(done);
-            return;
+        self.leavers.0.push(done);
+        if self.leaving.is_none() {
+            self.leaving = Some(Leaving::default());
+            self.tell(true);
         }
-        self.leaving = Some(Leaving { waiting: vec![done], step: Step::Notice });
-        self.tell(true);
     }
 
     /// Goes for good: the connection to managers ends.
     fn part(&mut self) {
-        self.advance(Step::Farewell);
+        self.leaving = Some(Leaving::Farewell);
         self.parting.cancel();
         self.tell(false);
     }
@@ -232,28 +208,28 @@ impl Work {
         let identity = Arc::clone(&self.executor.config.identity);
         let managers = self.status.borrow().managers.clone();
         self.running.spawn(async move {
-            let told = crate::leave::leave(&identity, &managers, tasks_first).await;
-            if tasks_first { Ended::Notice(told) } else { Ended::Farewell(told) }
+            Ended::Told(crate::leave::leave(&identity, &managers, tasks_first).await)
         });
     }
 
-    fn advance(&mut self, step: Step) {
-        if let Some(leaving) = &mut self.leaving {
-            leaving.step = step;
-        }
-    }
-
-    fn takes_orders(&self) -> bool {
-        self.leaving.as_ref().is_none_or(|leaving| match leaving.step {
-            Step::Notice | Step::TasksFirst(_) => true,
-            Step::Farewell | Step::Told(_) => false,
-        })
-    }
-
-    fn tasks_first_until(&self) -> Option<Duration> {
-        match self.leaving.as_ref()?.step {
-            Step::TasksFirst(until) => Some(until),
-            Step::Notice | Step::Farewell | Step::Told(_) => None,
+    /// A manager was told that this node leaves, or could not be.
+    fn told(&mut self, told: Result<(), Fault>) -> Option<Event> {
+        let leaving = self.leaving?.answered(told.is_ok(), self.clock.now());
+        self.leaving = Some(leaving);
+        match leaving {
+            Leaving::Farewell => {
+                if let Err(fault) = told {
+                    tracing::warn!(%fault, "this node leaves before its tasks");
+                }
+                self.part();
+                None
+            }
+            Leaving::TakeDown => {
+                let event = Event::Leave { told: told.is_ok() };
+                self.leavers.1 = told;
+                Some(event)
+            }
+            Leaving::Notice | Leaving::TasksFirst(_) => Some(Event::Tick),
         }
     }
 
@@ -314,21 +290,7 @@ impl Work {
                 self.pulls.remove(&task);
                 Some(Event::Done { task, outcome })
             }
-            Ok((_, Ended::Notice(Ok(())))) => {
-                let until = self.clock.now().uptime + TASKS_FIRST_MAX;
-                self.advance(Step::TasksFirst(until));
-                Some(Event::Tick)
-            }
-            Ok((_, Ended::Notice(Err(fault)))) => {
-                tracing::warn!(%fault, "this node leaves before its tasks");
-                self.part();
-                None
-            }
-            Ok((_, Ended::Farewell(told))) => {
-                let event = Event::Leave { told: told.is_ok() };
-                self.advance(Step::Told(told));
-                Some(event)
-            }
+            Ok((_, Ended::Told(told))) => self.told(told),
             Ok((_, Ended::Other)) => None,
             Err(error) => {
                 let task = self.operations.remove(&error.id())?;
@@ -388,8 +350,6 @@ impl Work {
     }
 }
 
-/// The container of a task that has a process to watch.
 fn process_of(entry: Option<&Entry>) -> Option<String> {
-    let status = &entry.filter(|entry| has_process(entry.status.state))?.status;
-    Some(status.container.as_ref()?.id.clone())
+    entry.and_then(Entry::process).map(str::to_owned)
 }

@@ -263,7 +263,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         }
         difference.apply(&mut self.known);
         let known = &self.known;
-        let forgotten = self.here.hidden.iter().filter(|task| !is_known(known, task));
+        let forgotten = self.here.hidden.iter().filter(|task| !known.has_task(task));
         for task in forgotten.cloned().collect::<Vec<_>>() {
             self.here.hidden.remove(&task);
         }
@@ -293,11 +293,6 @@ fn here(identity: Option<&Identity>) -> Here {
         sandboxes: OrdMap::new(),
         hidden: OrdSet::new(),
     }
-}
-
-fn is_known(known: &Knowledge, task: &TaskId) -> bool {
-    known.mesh.tasks.contains_key(task)
-        || known.networks.values().any(|view| view.endpoints.contains_key(task))
 }
 
 /// An effect that took too long has failed.

@@ -20,6 +20,14 @@ pub struct Knowledge {
     pub mesh: Mesh,
 }
 
+impl Knowledge {
+    /// Says whether a task is on a network here, or in the mesh.
+    pub fn has_task(&self, task: &TaskId) -> bool {
+        self.mesh.tasks.contains_key(task)
+            || self.networks.values().any(|view| view.endpoints.contains_key(task))
+    }
+}
+
 /// A network and all that is on it, on every node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

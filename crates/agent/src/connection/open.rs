@@ -2,7 +2,7 @@
 
 use super::{Connection, Inbound};
 use crate::logs::Publisher;
-use crate::session::{Answer, Call, Event, Order, Output, Session};
+use crate::session::{ANSWER_MAX, Answer, Call, Event, Order, Output, Session};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +15,6 @@ use wire::{
     DispatcherClient, LogRequest, Release, SessionMessage, SessionRequest, dispatcher_client,
     fault_of,
 };
-
-/// For a manager to answer a call.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Something that was begun has ended.
 enum Ended {

@@ -11,8 +11,9 @@ const MAX: Duration = Duration::from_millis(600);
 /// updated first.
 const REFUSED: Duration = Duration::from_secs(30);
 
+/// The pauses of one node.
 #[derive(Debug)]
-pub(super) struct Pauses {
+pub struct Pauses {
     next: Duration,
     /// Managers in a row that do not understand this node.
     refusals: usize,
@@ -26,7 +27,7 @@ impl Default for Pauses {
 
 impl Pauses {
     /// The pause after a session with one of so many managers, which are tried in turn.
-    pub(super) fn after(&mut self, ending: Ending, managers: usize) -> Duration {
+    pub fn after(&mut self, ending: Ending, managers: usize) -> Duration {
         match ending {
             Ending::Useful => *self = Self::default(),
             Ending::Useless => self.refusals = 0,

@@ -15,7 +15,7 @@ use crate::Now;
 use local::Local;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use types::{Task, TaskId, TaskStatus};
+use types::{Task, TaskId, TaskState, TaskStatus};
 
 /// How long a stop waits for managers to say that nobody leads traffic to the task any more.
 pub const WITHDRAWAL_MAX: Duration = Duration::from_secs(5);
@@ -122,6 +122,16 @@ pub enum Operation {
 pub struct Entry {
     pub task: Task,
     pub status: TaskStatus,
+}
+
+impl Entry {
+    /// The container of a task that has a process to watch. One that is being started is watched,
+    /// too: what it does before it is known to run is not lost.
+    pub fn process(&self) -> Option<&str> {
+        let has_process = TaskState::Starting..=TaskState::Running;
+        let container = self.status.container.as_ref()?;
+        has_process.contains(&self.status.state).then_some(&*container.id)
+    }
 }
 
 /// What is found of a container after a restart of the daemon.

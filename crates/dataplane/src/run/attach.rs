@@ -1,6 +1,6 @@
 //! Containers come and go: namespace, gateway address, ports.
 
-use super::{NAMESPACE, Run, flatten, is_known};
+use super::{NAMESPACE, Run, flatten};
 use crate::error::Error;
 use crate::gateway;
 use crate::handle::Wanted;
@@ -93,7 +93,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     /// Takes a container out of what is here.
     pub(super) fn part(&mut self, id: &str) {
         let task = self.here.sandboxes.remove(id).and_then(|sandbox| sandbox.task);
-        if let Some(task) = task.filter(|task| is_known(&self.known, task)) {
+        if let Some(task) = task.filter(|task| self.known.has_task(task)) {
             self.withdraw(task);
         }
     }

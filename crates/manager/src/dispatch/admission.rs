@@ -29,7 +29,7 @@ pub(crate) fn authenticated<T>(request: &Request<T>, view: &View) -> Result<Node
 }
 
 /// Says why a node may not call, though its certificate is good.
-fn check(peer: &Peer, view: &View) -> Result<(), Fault> {
+pub fn check(peer: &Peer, view: &View) -> Result<(), Fault> {
     if view.cluster().is_none_or(|cluster| cluster.id != peer.cluster) {
         return Err(Fault::forbidden("the certificate is of another cluster"));
     }

@@ -4,7 +4,7 @@
 //! channels, clocks and connections; the RPC handlers (`rpc`) send it requests and write what nodes
 //! report ([`report`]).
 
-mod admission;
+pub mod admission;
 mod command;
 mod dispatcher;
 pub(crate) mod limits;

@@ -25,6 +25,8 @@ use types::{Fault, Timestamp, Version};
 
 /// Closures that become one entry at most.
 const BATCH: usize = 256;
+/// The id of the cluster.
+const CLUSTER: &str = "cluster";
 /// The time of day when a run begins.
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 

@@ -1,14 +1,15 @@
 //! What nodes call, and the streams of their sessions.
 
-use super::{Manager, Reply, Request};
+use super::{CLUSTER, Manager, Reply, Request};
 use crate::context::{Context, Happened};
 use crate::network::{Answer, Body, Call, Packet, Way};
-use manager::dispatch::{Command, SessionId, report};
+use ca::Peer;
+use manager::dispatch::{Command, SessionId, admission, report};
 use raft::Decide;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use store::View;
-use types::{Fault, IdSource, NodeId, Version};
+use types::{Fault, IdSource, NodeId, NodeRole, Version};
 use wire::{Acknowledge, SessionMessage, SessionRequest};
 
 /// A call that waits for the disk.
@@ -87,14 +88,11 @@ impl Manager {
         }
     }
 
-    /// As `dispatch::rpc::authenticated`.
+    /// A node is who its certificate says.
     fn authenticated(&self, node: usize) -> Result<(), Fault> {
-        let id = node_id(node);
-        match self.view().node(&id) {
-            None => Err(Fault::not_found(format!("node {id} not found"))),
-            Some(node) if node.has_left() => Err(Fault::forbidden(format!("node {id} has left"))),
-            Some(_) => Ok(()),
-        }
+        let role = if node == 0 { NodeRole::Manager } else { NodeRole::Worker };
+        let peer = Peer { node: node_id(node), role, cluster: CLUSTER.into() };
+        admission::check(&peer, self.view())
     }
 
     fn call(&mut self, (node, connection, id): (usize, u64, u64), call: Call, ctx: &mut Context) {

@@ -4,17 +4,15 @@
 use super::{Due, Node};
 use crate::context::{Context, Happened};
 use crate::network::{self, Body, Packet, Way};
-use agent::session::{Answer, Call, Event, Lasting, Now, Order, Output, Session, halfway};
+use agent::Pauses;
+use agent::session::{
+    ANSWER_MAX, Answer, Call, Ending, Event, Lasting, Order, Output, Session, halfway,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use types::{Fault, NodeDescription, Platform, TaskId, TaskStatus};
 use wire::{HeartbeatReply, SessionMessage, SessionRequest};
 
-/// For the manager to answer a call.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Between two attempts, from the first to the last.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_millis(600);
 /// How long certificates hold.
 const VALIDITY: Duration = Duration::from_hours(90 * 24);
 /// What one order takes.
@@ -62,7 +60,7 @@ pub(super) struct Connection {
     /// What managers are to be told.
     outbox: BTreeMap<TaskId, TaskStatus>,
     attempts: u64,
-    pause: Duration,
+    pauses: Pauses,
 }
 
 impl Node {
@@ -179,7 +177,7 @@ impl Node {
         if let Err(fault) = done {
             return self.over(&fault.message, ctx);
         }
-        let (address, now) = (self.address, self.now(ctx));
+        let (address, now) = (self.address, self.clock(ctx));
         let Some(alive) = &mut self.alive else { return };
         let Some(open) = &mut alive.connection.open else { return };
         let lasting = std::mem::take(&mut alive.connection.lasting);
@@ -248,13 +246,9 @@ impl Node {
         }
     }
 
-    fn now(&self, ctx: &Context) -> Now {
-        Now { uptime: ctx.now, time: self.time(ctx) }
-    }
-
     /// Tells the session, and does what it wants.
     fn tell_session(&mut self, event: Event, ctx: &mut Context) {
-        let now = self.now(ctx);
+        let now = self.clock(ctx);
         let Some(Open { session: Some(session), wake, connection, .. }) = self.open() else {
             return;
         };
@@ -359,18 +353,15 @@ impl Node {
         let Some(alive) = &mut self.alive else { return };
         let it = &mut alive.connection;
         let Some(Open { session, connection, .. }) = it.open.take() else { return };
-        let mut pause = it.pause;
+        let mut ending = Ending::Useless;
         if let Some(session) = session {
-            if session.is_useful() {
-                pause = PAUSE_MIN;
-            }
+            ending = session.ending();
             it.lasting = session.end();
             for (task, status) in std::mem::take(&mut it.lasting.statuses) {
                 it.outbox.entry(task).or_insert(status);
             }
         }
-        let pause = pause.clamp(PAUSE_MIN, PAUSE_MAX);
-        it.pause = pause * 2;
+        let pause = it.pauses.after(ending, 1);
         let number = self.number;
         ctx.trace(|| format!("node {number}: session over: {reason}"));
         ctx.sever(connection, Duration::from_millis(20));

@@ -113,7 +113,7 @@ impl Dataplane {
         }
         difference.apply(Arc::make_mut(&mut self.known));
         let known = &self.known;
-        let hidden = self.here.hidden.iter().filter(|task| is_known(known, task));
+        let hidden = self.here.hidden.iter().filter(|task| known.has_task(task));
         self.here.hidden = hidden.cloned().collect();
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Dataplane {
     pub(super) fn detach(&mut self, container: &str) {
         if let Some(sandbox) = self.here.sandboxes.remove(container) {
             self.changed = true;
-            if let Some(task) = sandbox.task.filter(|task| is_known(&self.known, task)) {
+            if let Some(task) = sandbox.task.filter(|task| self.known.has_task(task)) {
                 self.here.hidden.insert(task);
             }
         }
@@ -208,9 +208,4 @@ impl Dataplane {
             identity: self.identity.clone(),
         }
     }
-}
-
-fn is_known(known: &Knowledge, task: &TaskId) -> bool {
-    known.mesh.tasks.contains_key(task)
-        || known.networks.values().any(|view| view.endpoints.contains_key(task))
 }

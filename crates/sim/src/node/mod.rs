@@ -13,6 +13,7 @@ mod work;
 use crate::context::{Context, Event, Happened};
 use crate::manager::{node_id, wall};
 use crate::random::Random;
+use agent::leaving::Leaving;
 use agent::worker::{Entry, Outcome, Worker};
 use connection::Connection;
 pub use container::Container;
@@ -24,7 +25,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use types::{NodeId, Task, TaskId, Timestamp};
-use work::Leaving;
 
 /// Something that is due to the daemon.
 #[derive(Debug)]
@@ -123,6 +123,8 @@ struct Alive {
     operations: BTreeMap<TaskId, execute::Running>,
     watched: BTreeSet<String>,
     leaving: Option<Leaving>,
+    /// The connection of the call that says so to a manager.
+    last_call: Option<u64>,
     swept: bool,
     wakes: u64,
     /// The loop waits for its journal until then.
@@ -212,6 +214,7 @@ impl Node {
             operations: BTreeMap::new(),
             watched: BTreeSet::new(),
             leaving: None,
+            last_call: None,
             swept: false,
             wakes: 0,
             busy_until: ctx.now,

@@ -3,26 +3,13 @@
 use super::{Due, Node, State};
 use crate::context::{Context, Happened};
 use crate::network::{self, Body, Packet, Way};
+use agent::leaving::{ANSWER_MAX, Leaving};
 use agent::worker::{Effect, Entry, Event, Exit, Observed, Operation, Outcome, Worker};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::{TaskId, TaskState};
 
-/// How long tasks may take to go in order when this node leaves.
-const TASKS_FIRST_MAX: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_mins(1);
-/// For a manager to answer the last calls.
-const FAREWELL_MAX: Duration = Duration::from_secs(5);
-
-/// How far a node that leaves is.
-#[derive(Debug)]
-pub(super) enum Leaving {
-    /// A manager is told by this connection.
-    Notice(u64),
-    TasksFirst(Duration),
-    Farewell(u64),
-    Told,
-}
 
 impl Node {
     /// Compares the journal with what is there.
@@ -106,21 +93,21 @@ impl Node {
         }
         self.watch_all(&entries, ctx);
         self.settle(ctx);
+        let now = self.clock(ctx);
         let Some(alive) = &mut self.alive else { return };
         if alive.worker.is_told() && !alive.swept {
             alive.swept = true;
             self.sweep(ctx);
         }
         let Some(alive) = &mut self.alive else { return };
-        let (is_over, is_empty) = (alive.worker.is_over(), alive.worker.is_empty());
-        if let Some(Leaving::TasksFirst(until)) = alive.leaving
-            && (is_over || until <= ctx.now)
-        {
-            self.part(ctx);
-        } else if let Some(Leaving::Told) = alive.leaving
-            && is_empty
-        {
-            return self.vanish(ctx);
+        if let Some(leaving) = alive.leaving {
+            let (parts, is_gone) =
+                (leaving.parts(&alive.worker, now), leaving.is_gone(&alive.worker));
+            if parts {
+                self.part(ctx);
+            } else if is_gone {
+                return self.vanish(ctx);
+            }
         }
         self.wake_later(ctx);
     }
@@ -163,15 +150,10 @@ impl Node {
     }
 
     fn watch_all(&mut self, entries: &BTreeMap<TaskId, Entry>, ctx: &mut Context) {
-        let has_process = |entry: &&Entry| {
-            (TaskState::Starting..=TaskState::Running).contains(&entry.status.state)
-        };
-        let processes = entries.iter().filter(|(_, entry)| has_process(entry));
-        let processes: BTreeMap<String, TaskId> = processes
-            .filter_map(|(id, entry)| {
-                Some((entry.status.container.as_ref()?.id.clone(), id.clone()))
-            })
-            .collect();
+        let processes = entries
+            .iter()
+            .filter_map(|(id, entry)| Some((entry.process()?.to_owned(), id.clone())));
+        let processes: BTreeMap<String, TaskId> = processes.collect();
         let Some(alive) = &mut self.alive else { return };
         alive.watched.retain(|watched| processes.contains_key(watched));
         let new = processes.into_iter().filter(|(id, _)| !alive.watched.contains(id));
@@ -232,11 +214,8 @@ impl Node {
 
     fn wake_later(&mut self, ctx: &mut Context) {
         let Some(alive) = &mut self.alive else { return };
-        let until = match alive.leaving {
-            Some(Leaving::TasksFirst(until)) => Some(until),
-            Some(Leaving::Notice(_) | Leaving::Farewell(_) | Leaving::Told) | None => None,
-        };
-        let deadline = alive.worker.deadline().into_iter().chain(until).min();
+        let leaving = alive.leaving.and_then(Leaving::deadline);
+        let deadline = alive.worker.deadline().into_iter().chain(leaving).min();
         let wait = deadline.map_or(IDLE, |at| at.saturating_sub(ctx.now)).min(IDLE);
         alive.wakes += 1;
         let wake = alive.wakes;
@@ -253,30 +232,30 @@ impl Node {
     /// A user asks this node to leave.
     pub fn leave(&mut self, ctx: &mut Context) {
         self.wants_to_leave = true;
-        if self.alive.as_ref().is_none_or(|alive| alive.leaving.is_some()) {
+        let Some(alive) = self.alive.as_mut().filter(|alive| alive.leaving.is_none()) else {
             return;
-        }
-        let connection = self.say(true, ctx);
-        if let Some(alive) = &mut self.alive {
-            alive.leaving = Some(Leaving::Notice(connection));
-        }
+        };
+        alive.leaving = Some(Leaving::default());
+        self.say(true, ctx);
         self.work(Event::Tick, ctx);
     }
 
-    fn say(&mut self, tasks_first: bool, ctx: &mut Context) -> u64 {
+    fn say(&mut self, tasks_first: bool, ctx: &mut Context) {
         let (connection, id, node) = (ctx.draw(), ctx.draw(), self.number);
+        if let Some(alive) = &mut self.alive {
+            alive.last_call = Some(connection);
+        }
         ctx.network.connect(connection, node);
         let body = Body::Call { id, call: network::Call::Leave { tasks_first } };
         ctx.send(Packet { node, connection, way: Way::Up, body });
-        self.due(FAREWELL_MAX, Due::LeaveLate(connection), ctx);
-        connection
+        self.due(ANSWER_MAX, Due::LeaveLate(connection), ctx);
     }
 
     fn part(&mut self, ctx: &mut Context) {
-        let connection = self.say(false, ctx);
         if let Some(alive) = &mut self.alive {
-            alive.leaving = Some(Leaving::Farewell(connection));
+            alive.leaving = Some(Leaving::Farewell);
         }
+        self.say(false, ctx);
     }
 
     /// Says whether a packet is about the last calls, and takes it.
@@ -286,19 +265,16 @@ impl Node {
         body: &Body,
         ctx: &mut Context,
     ) -> bool {
-        let leaving = self.alive.as_ref().and_then(|alive| alive.leaving.as_ref());
-        let is_ours = match leaving {
-            Some(Leaving::Notice(of) | Leaving::Farewell(of)) => *of == connection,
-            Some(Leaving::TasksFirst(_) | Leaving::Told) | None => false,
-        };
-        if is_ours {
-            match body {
-                Body::Answer { answer, .. } => self.told(answer.is_ok(), ctx),
-                Body::Closed => self.told(false, ctx),
-                Body::Stream(_) | Body::End | Body::Call { .. } => {}
-            }
+        let Some(alive) = &mut self.alive else { return false };
+        if alive.last_call != Some(connection) {
+            return false;
         }
-        is_ours
+        match body {
+            Body::Answer { answer, .. } => self.told(answer.is_ok(), ctx),
+            Body::Closed => self.told(false, ctx),
+            Body::Stream(_) | Body::End | Body::Call { .. } => {}
+        }
+        true
     }
 
     pub(super) fn leave_late(&mut self, connection: u64, ctx: &mut Context) {
@@ -306,19 +282,17 @@ impl Node {
     }
 
     fn told(&mut self, is_told: bool, ctx: &mut Context) {
+        let now = self.clock(ctx);
         let Some(alive) = &mut self.alive else { return };
-        match alive.leaving {
-            Some(Leaving::Notice(_)) if is_told => {
-                alive.leaving = Some(Leaving::TasksFirst(ctx.now + TASKS_FIRST_MAX));
-                self.work(Event::Tick, ctx);
-            }
-            Some(Leaving::Notice(_)) => self.part(ctx),
-            Some(Leaving::Farewell(_)) => {
-                alive.leaving = Some(Leaving::Told);
+        let Some(leaving) = alive.leaving.map(|it| it.answered(is_told, now)) else { return };
+        (alive.leaving, alive.last_call) = (Some(leaving), None);
+        match leaving {
+            Leaving::Farewell => self.part(ctx),
+            Leaving::TakeDown => {
                 self.leaves_untold |= !is_told;
                 self.work(Event::Leave { told: is_told }, ctx);
             }
-            Some(Leaving::TasksFirst(_) | Leaving::Told) | None => {}
+            Leaving::Notice | Leaving::TasksFirst(_) => self.work(Event::Tick, ctx),
         }
     }
 
@@ -334,11 +308,8 @@ impl Node {
     }
 
     pub(super) fn takes_orders(&self) -> bool {
-        let leaving = self.alive.as_ref().and_then(|alive| alive.leaving.as_ref());
-        leaving.is_none_or(|leaving| match leaving {
-            Leaving::Notice(_) | Leaving::TasksFirst(_) => true,
-            Leaving::Farewell(_) | Leaving::Told => false,
-        })
+        let leaving = self.alive.as_ref().and_then(|alive| alive.leaving);
+        leaving.is_none_or(Leaving::takes_orders)
     }
 
     pub(super) fn is_parting(&self) -> bool {
