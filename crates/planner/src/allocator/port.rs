@@ -23,7 +23,18 @@ pub fn port_conflict(
         }
     }
     let others = || view.services().filter(|other| Some(&other.id) != service);
-    for port in ports.iter().filter(|port| port.published != 0) {
+    let own = service.and_then(|service| view.service(service));
+    // What a service has been given stays its own, though another one asks for it: a rollback may
+    // bring back a spec whose port was given away meanwhile.
+    let has = |port: &PublishedPort| {
+        own.is_some_and(|own| {
+            own.ports.iter().any(|it| {
+                (it.protocol, it.published, it.mode)
+                    == (port.protocol, port.published, PublishMode::Ingress)
+            })
+        })
+    };
+    for port in ports.iter().filter(|port| port.published != 0 && !has(port)) {
         let clash = |other: &&Arc<Service>, mode: PublishMode| {
             // A port that was asked for counts before it is given.
             let published = other.ports.iter().chain(&other.spec.endpoint.ports);
@@ -219,6 +230,24 @@ mod tests {
                 ~ web vip ingress=10.255.1.1
             "#]],
         );
+    }
+
+    #[test]
+    fn who_has_a_port_may_change_though_another_one_asks_for_it() {
+        let view = read(
+            "
+            service web replicas=0 ports=8080:80 has-ports=8080:80
+            service api replicas=0 ports=8080:80
+            ",
+        );
+        let port = PublishedPort { target: 81, published: 8080, ..PublishedPort::default() };
+        let conflict = |service: &str| {
+            port_conflict(&view, Some(&service.into()), std::slice::from_ref(&port))
+                .map(|fault| fault.message)
+        };
+        assert_eq!(conflict("web"), None);
+        let taken = "port '8080' is already in use by service 'web' (web) as an ingress port";
+        assert_eq!(conflict("api").as_deref(), Some(taken));
     }
 
     #[test]

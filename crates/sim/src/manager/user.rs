@@ -171,6 +171,10 @@ impl Manager {
             spec.task.restart.max_attempts = 0;
             // As many tasks as wanted may not fit on the nodes otherwise.
             spec.endpoint.ports.retain(|port| port.mode == PublishMode::Ingress);
+            // Another one has its port, e.g. since a rollback: it goes without.
+            if !service.allocation_error.is_empty() {
+                spec.endpoint.ports.clear();
+            }
             let what = format!("mends {}", spec.name);
             self.update(what, (service.id.clone(), service.meta.version, Some(spec)), ctx);
         }
