@@ -42,6 +42,9 @@ fn check(world: &World, (view, topology): (&View, &Topology), node: &Node) -> Ve
     if stored.status.state != NodeState::Ready {
         return Err(format!("is {:?}", stored.status));
     }
+    if !stored.trouble.is_empty() {
+        return Err(format!("says {:?}", stored.trouble));
+    }
     let session = world.manager.session_of(node.number);
     if session.is_none_or(|it| it.acknowledged != it.sent) {
         return Err(format!("its session: {session:?}"));

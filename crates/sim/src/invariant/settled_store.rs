@@ -4,7 +4,12 @@
 use super::{Invariant, Verdict};
 use crate::random::Random;
 use crate::world::World;
-use types::{EndpointMode, PublishMode, UpdateStatus};
+use std::collections::{BTreeMap, BTreeSet};
+use store::View;
+use types::{
+    EndpointMode, NetworkId, NodeId, PublishMode, PublishedPort, Service, ServiceMode, TaskState,
+    UpdateStatus,
+};
 
 #[derive(Debug)]
 pub(super) struct SettledStore;
@@ -32,16 +37,21 @@ impl Invariant for SettledStore {
                 continue;
             }
             let wants_vips = service.spec.endpoint.mode == EndpointMode::Vip;
-            for attachment in &service.spec.task.networks {
-                let has = service.vips.iter().any(|vip| vip.network == attachment.target);
-                if has != wants_vips {
-                    return Err(format!("{name} has the VIPs {:?}", service.vips));
-                }
+            let mut wanted: BTreeSet<&NetworkId> = BTreeSet::new();
+            if wants_vips {
+                wanted.extend(service.spec.task.networks.iter().map(|it| &it.target));
+                let in_mesh = service.ports.iter().any(PublishedPort::in_mesh);
+                wanted.extend(view.ingress_network().filter(|_| in_mesh).map(|it| &it.id));
+            }
+            let has: BTreeSet<&NetworkId> = service.vips.iter().map(|vip| &vip.network).collect();
+            if has != wanted || has.len() != service.vips.len() {
+                return Err(format!("{name} has the VIPs {:?}", service.vips));
             }
             let published = service.ports.iter().filter(|it| it.mode == PublishMode::Ingress);
             if published.count() != service.spec.endpoint.ports.len() {
                 return Err(format!("{name} has the ports {:?}", service.ports));
             }
+            history(view, service)?;
         }
         if let Some(network) = view.networks().find(|it| it.removed || it.vni == 0) {
             return Err(format!("network {network:?}"));
@@ -50,5 +60,23 @@ impl Invariant for SettledStore {
             Some(task) => Err(format!("task {} of no service: {:?}", task.id, task.status)),
             None => Ok(()),
         }
+    }
+}
+
+/// No more is remembered than the cluster's spec says. (Of tasks that were given up and may still
+/// run, all.)
+fn history(view: &View, service: &Service) -> Verdict {
+    let limit = view.cluster().map_or(0, |cluster| cluster.spec.task_history_limit);
+    let mut slots: BTreeMap<(u64, Option<&NodeId>), u64> = BTreeMap::new();
+    let ended = view.tasks_of_service(&service.id).filter(|task| {
+        !task.is_wanted() && !task.occupies() && task.status.state != TaskState::Orphaned
+    });
+    for task in ended {
+        let node = task.node.as_ref().filter(|_| service.spec.mode == ServiceMode::Global);
+        *slots.entry((task.slot, node)).or_default() += 1;
+    }
+    match slots.into_iter().find(|(_, count)| *count > limit) {
+        Some((slot, count)) => Err(format!("{count} ended tasks are kept of {slot:?}")),
+        None => Ok(()),
     }
 }

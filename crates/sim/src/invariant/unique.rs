@@ -1,4 +1,5 @@
-//! Nobody has what somebody else has: addresses on a network, in the mesh, VIPs, VNIs. Also nodes
+//! Nobody has what somebody else has: addresses on a network, in the mesh, VIPs, VNIs, published
+//! ports. Also nodes
 //! that are away hold what they have, as their kernels carry on; only those that left or were
 //! removed are forgotten.
 
@@ -7,6 +8,7 @@ use crate::context::Happened;
 use crate::node::Node;
 use crate::world::World;
 use std::collections::BTreeMap;
+use store::View;
 use types::{Task, TaskId};
 
 #[derive(Debug)]
@@ -31,11 +33,38 @@ impl Invariant for Unique {
                 let is_new = view.networks().any(|network| {
                     network.vni != before.network(&network.id).map_or(0, |was| was.vni)
                 });
-                if is_new { identifiers(world) } else { Ok(()) }
+                if is_new {
+                    identifiers(world)?;
+                }
+                stored(view)
             }
             _ => Ok(()),
         }
     }
+}
+
+/// What the store says of services and nodes.
+fn stored(view: &View) -> Verdict {
+    let (mut vips, mut ports, mut nodes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for service in view.services() {
+        for vip in &service.vips {
+            if let Some(other) = vips.insert((&vip.network, vip.address), &service.id) {
+                return Err(format!("{} and {other} have the VIP {}", service.id, vip.address));
+            }
+        }
+        for port in service.ports.iter().filter(|port| port.in_mesh()) {
+            if let Some(other) = ports.insert((port.protocol, port.published), &service.id) {
+                return Err(format!("{} and {other} have port {}", service.id, port.published));
+            }
+        }
+    }
+    for node in view.nodes().filter(|node| !node.has_left()) {
+        let Some(address) = node.ingress_address else { continue };
+        if let Some(other) = nodes.insert(address, &node.id) {
+            return Err(format!("{} and {other} have {address} in the mesh", node.id));
+        }
+    }
+    Ok(())
 }
 
 fn addresses(world: &World, node: usize, id: &TaskId) -> Verdict {

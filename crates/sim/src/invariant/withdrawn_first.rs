@@ -3,7 +3,7 @@
 
 use super::{Invariant, Verdict, is_connected};
 use crate::context::Happened;
-use crate::node::Node;
+use crate::node::{Container, Node};
 use crate::world::World;
 use agent::worker::{FAREWELL, WITHDRAWAL_MAX};
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,7 +76,10 @@ fn is_waited_for(world: &World, node: &Node, since: Duration) -> bool {
 
 fn leads(node: &Node, task: &Task, addresses: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
     let desired = &node.kernel.desired;
-    let vips = desired.sandboxes.values().flat_map(|sandbox| sandbox.vips.values().flatten());
+    // What has ended asks nobody, though the kernel may not have let go of its rules yet.
+    let runs = |id: &String| node.containers.get(id).is_some_and(Container::is_running);
+    let sandboxes = desired.sandboxes.iter().filter(|(id, _)| runs(id));
+    let vips = sandboxes.flat_map(|(_, sandbox)| sandbox.vips.values().flatten());
     let mesh = desired.mesh.ports.values().flat_map(|port| &port.backends);
     let mut found = vips.filter(|address| addresses.contains(address));
     let mut in_mesh = mesh.filter(|address| Some(**address) == task.ingress_address);
