@@ -74,6 +74,15 @@ impl Rpc {
     async fn tell(&self, command: Command) -> Result<(), Status> {
         self.ask(Ask::Tell(command)).await
     }
+
+    /// A node is heard of in a session; says when its next heartbeat is due. What it says in one that
+    /// is over may be older than what was heard since.
+    async fn hear(&self, node: &NodeId, session: String) -> Result<Duration, Status> {
+        let (reply, answer) = oneshot::channel();
+        let (node, session) = (node.clone(), session.into());
+        self.ask(Ask::Heartbeat { node, session, reply }).await?;
+        answer.await.map_err(|_dropped| stopping())?.map_err(status_of)
+    }
 }
 
 impl Rpc {
@@ -210,10 +219,7 @@ impl Dispatcher for Rpc {
         request: Request<Heartbeat>,
     ) -> Result<Response<HeartbeatReply>, Status> {
         let node = authenticated(&request, &self.sequencer.view())?;
-        let (reply, answer) = oneshot::channel();
-        let session = request.into_inner().session.into();
-        self.ask(Ask::Heartbeat { node, session, reply }).await?;
-        let next = answer.await.map_err(|_dropped| stopping())?.map_err(status_of)?;
+        let next = self.hear(&node, request.into_inner().session).await?;
         Ok(Response::new(HeartbeatReply { next_millis: millis(next) }))
     }
 
@@ -233,6 +239,7 @@ impl Dispatcher for Rpc {
             let fault = format!("a report holds at most {STATUSES} tasks");
             return Err(status_of(Fault::invalid(fault)));
         }
+        self.hear(&node, report.session.clone()).await?;
         self.sequencer
             .sequence(move |view: &View, now| Ok(report::reported(view, &node, report, now)))
             .await

@@ -3,7 +3,7 @@
 use crate::stage::{Scripted, cluster, scale, web};
 use std::sync::Arc;
 use types::{DesiredState, FaultKind, Task, TaskId, TaskState, Version};
-use wire::{LeaveRequest, membership_client};
+use wire::{LeaveRequest, Report, fault_of, membership_client};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_serves_once_it_runs_and_is_withdrawn_once_all_nodes_have_seen_it() {
@@ -50,6 +50,24 @@ async fn a_task_serves_once_it_runs_and_is_withdrawn_once_all_nodes_have_seen_it
             view.task(&stopping.id).is_none_or(|task| task.status.state == TaskState::Shutdown)
         })
         .await;
+    cluster.end().await;
+}
+
+/// A report may be on its way for longer than its session lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_says_in_a_session_that_is_over_does_not_count() {
+    let cluster = cluster().await;
+    let identity = cluster.join().await;
+    let late = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    let mut node = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    let says = |session: &str, trouble: &str| {
+        let (session, trouble) = (session.to_owned(), Some(trouble.to_owned()));
+        Report { session, trouble, ..Report::default() }
+    };
+    node.client.report(says(&node.session, "")).await.unwrap();
+    let refused = node.client.report(says(&late.session, "the kernel refuses")).await;
+    assert_eq!(fault_of(refused.unwrap_err()).kind, FaultKind::NotFound);
+    assert_eq!(cluster.manager.view().node(&node.id).unwrap().trouble, "");
     cluster.end().await;
 }
 
