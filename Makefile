@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh Debian machine, as root: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help install build images demo test check bench sim clean
+.PHONY: help install build images demo test check bench sim mutants clean
 
 SKEP := target/release/skep
 
@@ -41,6 +41,9 @@ bench: build images ## Measure: each figure is a ratio within one run
 
 sim: ## Simulate clusters in which everything breaks: SEEDS=0..1000, or SEED=7 for one
 	@cargo run --release --locked --quiet -p sim -- $(or $(SEED),$(SEEDS),0..1000)
+
+mutants: ## Take one rule out of a copy of the tree at a time: does the simulator notice?
+	@scripts/mutants.sh
 
 clean: ## Take the lab down and remove what was built
 	@[ ! -x $(SKEP) ] || $(SKEP) lab down

@@ -41,6 +41,8 @@ pub struct Packet {
 pub enum Body {
     /// From a node.
     Call { id: u64, call: Call },
+    /// The same call once more: it counts where its connection has gone, so that nobody waits for it.
+    Again { id: u64, call: Call },
     /// To a node.
     Answer { id: u64, answer: Result<Answer, Fault> },
     /// To a node.
@@ -95,6 +97,7 @@ impl Link {
         let begins = match &packet.body {
             Body::Call { call: Call::Session(_) | Call::Leave { .. }, .. } => true,
             Body::Call { .. }
+            | Body::Again { .. }
             | Body::Answer { .. }
             | Body::Stream(_)
             | Body::End
@@ -194,22 +197,14 @@ impl Network {
                 time = time.max(connection.last + Duration::from_nanos(1));
                 connection.last = time;
             }
-            Body::Call { .. } | Body::Answer { .. } => {}
+            Body::Call { .. } | Body::Again { .. } | Body::Answer { .. } => {}
         }
         let mut due = vec![(time, packet.clone())];
-        let may_double = match &packet.body {
-            Body::Call { call, .. } => match call {
-                Call::Heartbeat(_)
-                | Call::Acknowledge(_)
-                | Call::Report(_)
-                | Call::Leave { .. } => true,
-                // A second one on the same connection would be another session.
-                Call::Session(_) | Call::Renew => false,
-            },
-            Body::Answer { .. } | Body::Stream(_) | Body::End | Body::Closed => false,
-        };
-        if let Some(again) = again.filter(|_| may_double) {
-            due.push((time + again, packet));
+        if let (Some(again), Body::Call { id, call }) = (again, packet.body)
+            // One that begins a session is a connection's first: it may be late, but is no other's.
+            && !matches!(call, Call::Session(_))
+        {
+            due.push((time + again, Packet { body: Body::Again { id, call }, ..packet }));
         }
         due
     }

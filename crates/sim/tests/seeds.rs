@@ -2,7 +2,7 @@
 
 use sim::{Detail, Script, run, shrink};
 
-fn play(seeds: impl Iterator<Item = u64>) {
+fn play(seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let script = Script::of(seed);
         let outcome = run(&script, Detail::Nothing);
@@ -10,24 +10,27 @@ fn play(seeds: impl Iterator<Item = u64>) {
     }
 }
 
-#[test]
-fn seeds_0_to_50() {
-    play(0..50);
+/// Small parts, which run side by side.
+macro_rules! seeds {
+    ($($name:ident: $seeds:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            play($seeds);
+        })*
+    };
 }
 
-#[test]
-fn seeds_50_to_100() {
-    play(50..100);
-}
-
-#[test]
-fn seeds_100_to_150() {
-    play(100..150);
-}
-
-#[test]
-fn seeds_150_to_200() {
-    play(150..200);
+seeds! {
+    seeds_0_to_20: 0..20;
+    seeds_20_to_40: 20..40;
+    seeds_40_to_60: 40..60;
+    seeds_60_to_80: 60..80;
+    seeds_80_to_100: 80..100;
+    seeds_100_to_120: 100..120;
+    seeds_120_to_140: 120..140;
+    seeds_140_to_160: 140..160;
+    seeds_160_to_180: 160..180;
+    seeds_180_to_200: 180..200;
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use store::View;
 use types::{Fault, IdSource, NodeId, NodeRole, Version};
-use wire::{Acknowledge, SessionMessage, SessionRequest};
+use wire::{Acknowledge, Heartbeat, Report, SessionMessage, SessionRequest};
 
 /// A call that waits for the disk.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ struct Beat {
     node: usize,
     connection: u64,
     id: u64,
+    /// It is one as well.
+    report: Option<Report>,
 }
 
 /// Open streams by session, and calls that the dispatcher answers.
@@ -83,6 +85,12 @@ impl Manager {
                 }
                 self.call((node, connection, id), call, ctx);
             }
+            Body::Again { id, call } => {
+                if !ctx.network.holds(connection) {
+                    let body = Body::Call { id, call };
+                    self.receive(Packet { node, connection, way: Way::Up, body }, ctx);
+                }
+            }
             Body::Closed => self.gone(connection, ctx),
             Body::Answer { .. } | Body::Stream(_) | Body::End => {}
         }
@@ -103,12 +111,8 @@ impl Manager {
                 self.command(Command::Attempt { node: name.clone() }, ctx);
                 self.register(*request, pending(Then::Open), ctx);
             }
-            Call::Heartbeat(beat) => {
-                let session = SessionId::from(beat.session);
-                let Some(alive) = &mut self.alive else { return };
-                let beat = Beat { node, connection, id };
-                alive.calls.beats.entry(session.clone()).or_default().push(beat);
-                self.command(Command::Heartbeat { node: name, session }, ctx);
+            Call::Heartbeat(Heartbeat { session }) => {
+                self.heartbeat(session, Beat { node, connection, id, report: None }, ctx);
             }
             Call::Acknowledge(Acknowledge { session, version }) => {
                 let session = SessionId::from(session);
@@ -124,10 +128,8 @@ impl Manager {
             // Certificates are no part of the simulation.
             Call::Renew => answer((node, connection, id), Ok(Answer::Done), ctx),
             Call::Report(report) => {
-                let decide: Decide = Box::new(move |view: &View, now| {
-                    Ok(report::reported(view, &name, report, now))
-                });
-                self.sequence(Request { decide, reply: Reply::Call(pending(Then::Done)) }, ctx);
+                let session = report.session.clone();
+                self.heartbeat(session, Beat { node, connection, id, report: Some(report) }, ctx);
             }
             Call::Leave { tasks_first } => {
                 let decide: Decide = Box::new(move |view: &View, now| {
@@ -141,6 +143,13 @@ impl Manager {
                 self.sequence(Request { decide, reply: Reply::Call(pending(then)) }, ctx);
             }
         }
+    }
+
+    fn heartbeat(&mut self, session: String, beat: Beat, ctx: &mut Context) {
+        let (node, session) = (node_id(beat.node), SessionId::from(session));
+        let Some(alive) = &mut self.alive else { return };
+        alive.calls.beats.entry(session.clone()).or_default().push(beat);
+        self.command(Command::Heartbeat { node, session }, ctx);
     }
 
     fn register(&mut self, request: SessionRequest, pending: Pending, ctx: &mut Context) {
@@ -241,8 +250,20 @@ impl Manager {
     ) {
         let Some(alive) = &mut self.alive else { return };
         let beats = alive.calls.beats.remove(session);
-        for Beat { node, connection, id } in beats.into_iter().flatten() {
-            answer((node, connection, id), next.clone().map(Answer::Heartbeat), ctx);
+        for Beat { node, connection, id, report } in beats.into_iter().flatten() {
+            match (next, report) {
+                (Ok(_), Some(report)) => {
+                    let name = node_id(node);
+                    let decide: Decide = Box::new(move |view: &View, now| {
+                        Ok(report::reported(view, &name, report, now))
+                    });
+                    let pending = Pending { node, connection, id, then: Then::Done };
+                    self.sequence(Request { decide, reply: Reply::Call(pending) }, ctx);
+                }
+                (next, _) => {
+                    answer((node, connection, id), next.clone().map(Answer::Heartbeat), ctx);
+                }
+            }
         }
     }
 }

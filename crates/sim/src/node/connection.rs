@@ -138,7 +138,7 @@ impl Node {
                     self.answered(kind, answer, ctx);
                 }
             }
-            Body::Call { .. } => {}
+            Body::Call { .. } | Body::Again { .. } => {}
         }
         self.read(ctx);
     }

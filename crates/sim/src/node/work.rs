@@ -272,7 +272,7 @@ impl Node {
         match body {
             Body::Answer { answer, .. } => self.told(answer.is_ok(), ctx),
             Body::Closed => self.told(false, ctx),
-            Body::Stream(_) | Body::End | Body::Call { .. } => {}
+            Body::Stream(_) | Body::End | Body::Call { .. } | Body::Again { .. } => {}
         }
         true
     }
