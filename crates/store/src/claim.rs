@@ -3,7 +3,7 @@
 use crate::{Key, Object};
 use imbl::OrdSet;
 use std::net::IpAddr;
-use types::{ClusterId, NetworkId, Node, Protocol, PublishMode, Service, Task};
+use types::{ClusterId, NetworkId, Node, Protocol, Service, Task};
 
 /// Something that only one object can have at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,26 @@ impl Claim {
     }
 }
 
+/// Says whether an object claims what it did before, without a list of that.
+pub(crate) fn claim_the_same(was: &Object, is: &Object) -> bool {
+    match (was, is) {
+        (Object::Node(was), Object::Node(is)) => was.ingress_address == is.ingress_address,
+        (Object::Task(was), Object::Task(is)) => {
+            was.occupies() == is.occupies()
+                && was.attachments == is.attachments
+                && was.ingress_address == is.ingress_address
+        }
+        (
+            Object::Cluster(_)
+            | Object::Node(_)
+            | Object::Network(_)
+            | Object::Service(_)
+            | Object::Task(_),
+            _,
+        ) => Claim::all_of(was) == Claim::all_of(is),
+    }
+}
+
 fn node_claims(node: &Node) -> Vec<Claim> {
     let address = node.ingress_address.map(|address| Claim::MeshAddress(address.into()));
     address.into_iter().collect()
@@ -57,12 +77,8 @@ fn service_claims(service: &Service) -> Vec<Claim> {
         .vips
         .iter()
         .map(|vip| Claim::Address { network: vip.network.clone(), address: vip.address.into() });
-    let ports = service.ports.iter().filter_map(|port| match port.mode {
-        PublishMode::Ingress => {
-            Some(Claim::MeshPort { protocol: port.protocol, port: port.published })
-        }
-        PublishMode::Host => None,
-    });
+    let ports = service.ports.iter().filter(|port| port.in_mesh());
+    let ports = ports.map(|port| Claim::MeshPort { protocol: port.protocol, port: port.published });
     std::iter::once(name).chain(vips).chain(ports).collect()
 }
 
@@ -94,9 +110,6 @@ struct Held {
 impl Claims {
     /// Notes that `by` claims `now` instead of what it claimed before.
     pub(crate) fn replace(&mut self, by: &Key, before: Vec<Claim>, now: Vec<Claim>) {
-        if before == now {
-            return;
-        }
         for claim in before {
             self.held.remove(&Held { claim, by: by.clone() });
         }
@@ -120,7 +133,9 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::sync::Arc;
-    use types::{Attachment, Network, PublishedPort, TaskState, Timestamp, Version, Vip};
+    use types::{
+        Attachment, Network, PublishMode, PublishedPort, TaskState, Timestamp, Version, Vip,
+    };
 
     /// One write: of which kind, with which number, and what it claims.
     type Write = (u8, u8, u8, u8, bool);

@@ -1,12 +1,13 @@
 //! How objects are found otherwise than by their ids.
 
-use crate::claim::{Claim, Claims};
+use crate::claim::{Claim, Claims, claim_the_same};
 use crate::{Key, Object};
 use imbl::{OrdMap, OrdSet};
 use std::sync::Arc;
 use types::{NetworkId, NodeId, ServiceId, SharedSpec, SpecId, Task, TaskId};
 
-pub(crate) type TasksBy<I> = OrdMap<I, OrdMap<TaskId, Arc<Task>>>;
+/// Rows of tasks. What a task says of itself is in its table alone.
+pub(crate) type TasksBy<I> = OrdMap<I, OrdSet<TaskId>>;
 
 /// Follows from the tables; kept with each object that is stored or removed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,8 +31,10 @@ pub(crate) struct Made {
 impl Indexes {
     /// Follows the object of `key` from what it was to what it is.
     pub(crate) fn replace(&mut self, key: &Key, was: Option<&Object>, is: Option<&Object>) {
-        let claims = |object: Option<&Object>| object.map(Claim::all_of).unwrap_or_default();
-        self.claims.replace(key, claims(was), claims(is));
+        if !was.zip(is).is_some_and(|(was, is)| claim_the_same(was, is)) {
+            let claims = |object: Option<&Object>| object.map(Claim::all_of).unwrap_or_default();
+            self.claims.replace(key, claims(was), claims(is));
+        }
         let ((task_was, task_is), (ingress_was, ingress_is)) =
             ((task(was), task(is)), (ingress(was), ingress(is)));
         follow(&mut self.tasks_by_service, task_was, task_is, |task| Some(&task.service));
@@ -87,8 +90,10 @@ fn follow<I: Clone + Ord>(
     row: impl Fn(&Task) -> Option<&I>,
 ) {
     let (left, entered) = (was.and_then(|task| row(task)), is.and_then(|task| row(task)));
+    if left == entered {
+        return;
+    }
     if let (Some(left), Some(was)) = (left, was)
-        && entered != Some(left)
         && let Some(tasks) = index.get_mut(left)
     {
         tasks.remove(&was.id);
@@ -97,7 +102,7 @@ fn follow<I: Clone + Ord>(
         }
     }
     if let (Some(entered), Some(is)) = (entered, is) {
-        index.entry(entered.clone()).or_default().insert(is.id.clone(), Arc::clone(is));
+        index.entry(entered.clone()).or_default().insert(is.id.clone());
     }
 }
 

@@ -4,12 +4,11 @@ use crate::claim::Claim;
 use crate::index::Indexes;
 use crate::table::Tables;
 use crate::{Change, Changes, Key, Object, Record, Snapshot};
-use imbl::OrdMap;
-use std::net::IpAddr;
+use imbl::OrdSet;
 use std::sync::Arc;
 use types::{
-    Cluster, Meta, Network, NetworkId, Node, NodeId, Protocol, Service, ServiceId, SharedSpec,
-    SpecId, Task, TaskId, Timestamp, UnknownSpec, Version,
+    Cluster, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, SharedSpec, SpecId, Task,
+    TaskId, Timestamp, UnknownSpec, Version,
 };
 
 /// Everything that is stored, at one version. A clone shares all objects and costs next to nothing.
@@ -96,20 +95,6 @@ impl View {
         self.held(Claim::network_name(name)).next()
     }
 
-    /// The services that publish this port in the routing mesh: one, or none.
-    pub fn publishers(&self, protocol: Protocol, port: u16) -> impl Iterator<Item = &Arc<Service>> {
-        self.held(Claim::MeshPort { protocol, port })
-    }
-
-    /// The nodes, services and tasks that have this address on a network: one, or none.
-    pub fn address_holders(
-        &self,
-        network: &NetworkId,
-        address: IpAddr,
-    ) -> impl Iterator<Item = &Key> {
-        self.holders(Claim::Address { network: network.clone(), address })
-    }
-
     /// The network of the routing mesh.
     pub fn ingress_network(&self) -> Option<&Arc<Network>> {
         self.get(self.indexes.ingress.get_min()?)
@@ -122,12 +107,19 @@ impl View {
 
     /// The tasks that were made for a service, ended ones included.
     pub fn tasks_of_service(&self, id: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        self.indexes.tasks_by_service.get(id).into_iter().flat_map(OrdMap::values)
+        self.tasks_of(self.indexes.tasks_by_service.get(id))
     }
 
     /// The tasks that were placed on a node, ended ones included.
     pub fn tasks_of_node(&self, id: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
-        self.indexes.tasks_by_node.get(id).into_iter().flat_map(OrdMap::values)
+        self.tasks_of(self.indexes.tasks_by_node.get(id))
+    }
+
+    fn tasks_of<'a>(
+        &'a self,
+        row: Option<&'a OrdSet<TaskId>>,
+    ) -> impl Iterator<Item = &'a Arc<Task>> {
+        row.into_iter().flatten().filter_map(|id| self.task(id))
     }
 
     /// The objects of one kind that have what is claimed.

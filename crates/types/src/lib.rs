@@ -27,6 +27,7 @@ mod spec;
 mod state;
 mod task;
 pub mod template;
+mod text;
 
 pub use causes::{causes, chain};
 pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCa};

@@ -34,6 +34,15 @@ impl Node {
         self.status.state == NodeState::Down && self.status.message == Self::LEFT
     }
 
+    /// Says whether managers have given the node up for now: nothing was heard of it for too long,
+    /// or it has left.
+    pub fn is_down(&self) -> bool {
+        match self.status.state {
+            NodeState::Down => true,
+            NodeState::Unknown | NodeState::Ready | NodeState::Disconnected => false,
+        }
+    }
+
     /// Notes what the node says of itself; says whether that is news.
     pub fn note_trouble(&mut self, mut trouble: String) -> bool {
         cut(&mut trouble, TEXT_MAX);

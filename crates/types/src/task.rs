@@ -86,6 +86,12 @@ impl Task {
     pub fn occupies(&self) -> bool {
         !self.status.state.is_terminal()
     }
+
+    /// Says whether this task was given to its node and has not ended. (One of a global service
+    /// names its node before.)
+    pub fn is_placed(&self) -> bool {
+        TaskState::Assigned <= self.status.state && self.occupies()
+    }
 }
 
 /// What was observed of a task.
