@@ -2,7 +2,8 @@
 //!
 //! A plan is made once, inside the sequencer, on what the log holds by then: it conflicts with
 //! nobody. The planner goes into the closure and comes back with its deadline. Where it is lost on
-//! the way, because the log takes nothing at present, the next one begins with a look at everything.
+//! the way, because the log takes nothing at present, the next one begins with a look at everything
+//! and with the service whose turn it was.
 
 use crate::clock::RandomIds;
 use planner::{Plan, Planner, Refused};
@@ -21,15 +22,14 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) fn start(sequencer: Sequencer, scope: &mut Scope) {
     let token = scope.token();
-    scope.spawn("plan", run(sequencer, planner, token));
+    scope.spawn("plan", run(sequencer, plan, token));
 }
 
-/// Plans, and remembers what it looked at.
-type Plans = Box<dyn FnMut(&View, Timestamp) -> Plan + Send>;
+/// Makes a plan with what the planner remembers.
+type Make = fn(&mut Planner, &View, Timestamp) -> Plan;
 
-fn planner() -> Plans {
-    let mut planner = Planner::default();
-    Box::new(move |view, now| planner.plan(view, now, &mut RandomIds))
+fn plan(planner: &mut Planner, view: &View, now: Timestamp) -> Plan {
+    planner.plan(view, now, &mut RandomIds)
 }
 
 /// Why the planning loop ended by itself.
@@ -37,13 +37,10 @@ fn planner() -> Plans {
 #[error("the log has ended")]
 struct Ended;
 
-async fn run(
-    sequencer: Sequencer,
-    planner: fn() -> Plans,
-    token: CancellationToken,
-) -> Result<(), Ended> {
+async fn run(sequencer: Sequencer, make: Make, token: CancellationToken) -> Result<(), Ended> {
     let mut views = sequencer.watch();
-    let mut proposer = Proposer { sequencer, planner, plans: planner(), refused: Vec::new() };
+    let planner = Planner::default();
+    let mut proposer = Proposer { sequencer, make, planner, refused: Vec::new() };
     loop {
         views.mark_unchanged();
         let wait = proposer.propose().await.unwrap_or_else(|fault| {
@@ -67,8 +64,8 @@ async fn run(
 
 struct Proposer {
     sequencer: Sequencer,
-    planner: fn() -> Plans,
-    plans: Plans,
+    make: Make,
+    planner: Planner,
     /// What the rules refused last: it is told once.
     refused: Vec<Refused>,
 }
@@ -108,18 +105,20 @@ impl Proposer {
         choose: fn(&View, Plan) -> (Changes, T),
     ) -> Result<T, Fault> {
         let (sender, back) = oneshot::channel();
-        let mut plans = std::mem::replace(&mut self.plans, (self.planner)());
+        let make = self.make;
+        let forgetful = self.planner.forgetful();
+        let mut planner = std::mem::replace(&mut self.planner, forgetful);
         let written = self.sequencer.sequence(move |view: &View, now| {
-            let plan = plans(view, now);
+            let plan = make(&mut planner, view, now);
             let (changes, more) = choose(view, plan);
             // Nobody waits for it only when the loop ends.
-            sender.send((plans, more)).ok();
+            sender.send((planner, more)).ok();
             Ok(changes)
         });
         let written = written.await;
         let mut more = T::default();
-        if let Ok((plans, said)) = back.await {
-            (self.plans, more) = (plans, said);
+        if let Ok((planner, said)) = back.await {
+            (self.planner, more) = (planner, said);
         }
         written.map(|_| more)
     }
@@ -139,17 +138,14 @@ mod tests {
     static PLANS: AtomicUsize = AtomicUsize::new(0);
 
     /// A planner with a mistake: it revives a task of the service `bad`.
-    fn mistaken() -> Plans {
-        let mut right = planner();
-        Box::new(move |view, now| {
-            PLANS.fetch_add(1, Ordering::Relaxed);
-            let mut made = right(view, now);
-            if let Some(mut task) = view.task(&"bad-1".into()).map(|task| Task::clone(task)) {
-                task.status.state = TaskState::Running;
-                made.changes.changes.push(Change::Put(Object::Task(task.into())));
-            }
-            made
-        })
+    fn mistaken(planner: &mut Planner, view: &View, now: Timestamp) -> Plan {
+        PLANS.fetch_add(1, Ordering::Relaxed);
+        let mut made = plan(planner, view, now);
+        if let Some(mut task) = view.task(&"bad-1".into()).map(|task| Task::clone(task)) {
+            task.status.state = TaskState::Running;
+            made.changes.changes.push(Change::Put(Object::Task(task.into())));
+        }
+        made
     }
 
     fn service(name: &str) -> Service {

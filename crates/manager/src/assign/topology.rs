@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::View;
 use types::{
-    EndpointMode, Network, NetworkId, Node, NodeState, Protocol, PublishMode, PublishedPort,
-    STACK_LABEL, Service, ServiceId, Task, TaskId, TaskState,
+    EndpointMode, Network, NetworkId, Node, Protocol, PublishedPort, STACK_LABEL, Service,
+    ServiceId, Task, TaskId,
 };
 
 /// How much of a container's id is a name of it, as Docker has it.
@@ -116,7 +116,7 @@ impl Edit<'_> {
             Some(_) => {}
             None => {
                 self.topology.networks.insert(id.clone(), Arc::default());
-                self.look_for_what_is_on(id);
+                self.follow_what_is_on(id);
             }
         }
         if let Some(network) = self.network(id) {
@@ -126,7 +126,7 @@ impl Edit<'_> {
     }
 
     /// A network may be seen later than what is on it.
-    fn look_for_what_is_on(&mut self, network: &NetworkId) {
+    fn follow_what_is_on(&mut self, network: &NetworkId) {
         let view = self.step.view;
         for node in self.topology.hosts.of(network) {
             let on_it =
@@ -142,13 +142,11 @@ impl Edit<'_> {
     }
 
     fn ingress(&mut self) {
-        let (mut prefix, mut mtu) = (0, 0);
-        for network in self.step.view.networks().filter(|network| network.spec.ingress) {
-            // What nodes of old take for granted is not said.
-            let said = network.subnet.map_or(0, |subnet| subnet.net.prefix_len());
-            prefix = if [0, 16].contains(&said) { prefix } else { said };
-            mtu = if network.spec.mtu() == 0 { mtu } else { network.spec.mtu() };
-        }
+        let ingress = self.step.view.ingress_network();
+        let prefix = ingress.and_then(|it| it.subnet).map_or(0, |subnet| subnet.net.prefix_len());
+        // What nodes of old take for granted is not said.
+        let prefix = if prefix == 16 { 0 } else { prefix };
+        let mtu = ingress.map_or(0, |it| it.spec.mtu());
         let mesh = &self.topology.mesh;
         if (mesh.prefix, mesh.mtu) != (prefix, mtu) {
             let mesh = self.mesh();
@@ -171,7 +169,7 @@ impl Edit<'_> {
                     None => nodes.remove(id),
                 };
             }
-            let matters = |node: &Arc<Node>| (has_place(node), node.status.vtep(), is_down(node));
+            let matters = |node: &Arc<Node>| (has_place(node), node.status.vtep(), node.is_down());
             if old.map(matters) != new.map(matters) {
                 let tasks = view.tasks_of_node(id);
                 self.tasks.extend(tasks.map(|task| task.id.clone()));
@@ -354,7 +352,7 @@ pub(super) fn mesh_task(task: &Task, node: &Node) -> Option<MeshTask> {
 }
 
 fn serves(task: &Task, node: &Node) -> bool {
-    task.serves() && !is_down(node)
+    task.serves() && !node.is_down()
 }
 
 pub(super) fn service_view(
@@ -378,26 +376,18 @@ pub(super) fn service_view(
 
 /// Where a port is published in the mesh, if it is.
 pub(super) fn published(port: &PublishedPort) -> Option<(Protocol, u16)> {
-    match port.mode {
-        PublishMode::Ingress => Some((port.protocol, port.published)).filter(|(_, it)| *it != 0),
-        PublishMode::Host => None,
-    }
+    Some((port.protocol, port.published)).filter(|(_, it)| port.in_mesh() && *it != 0)
 }
 
 /// The node that a task is on, if others may know of the task.
 pub(super) fn host<'a>(view: &'a View, task: &Task) -> Option<&'a Node> {
-    let there = TaskState::Assigned <= task.status.state && task.occupies();
     let node = view.node(task.node.as_ref()?)?;
-    (there && has_place(node)).then_some(node)
+    (task.is_placed() && has_place(node)).then_some(node)
 }
 
 /// Says whether a node has a place in the mesh: it opened a session once and has not left since.
 pub(super) fn has_place(node: &Node) -> bool {
     !node.status.address.is_unspecified() && !node.has_left()
-}
-
-fn is_down(node: &Node) -> bool {
-    node.status.state == NodeState::Down
 }
 
 fn short_id(task: &Task) -> Option<String> {

@@ -44,6 +44,8 @@ pub struct Dispatcher {
     stale: bool,
     /// When it is looked again who is there.
     next_look: Uptime,
+    /// There may be logs that nodes were not asked for.
+    asks_for_logs: bool,
     /// An observation is being written. At most one, so that a slow disk does not pile them up.
     writing: bool,
     outputs: Vec<Output>,
@@ -60,6 +62,7 @@ impl Dispatcher {
             refreshed: now.uptime,
             stale: true,
             next_look: now.uptime,
+            asks_for_logs: false,
             writing: false,
             outputs: Vec::new(),
             view,
@@ -82,7 +85,7 @@ impl Dispatcher {
             Command::Written => self.writing = false,
             Command::Subscribe { subscription, selector, options } => {
                 self.subscriptions.add((subscription, selector, options), &mut self.outputs);
-                self.ask_for_logs(now);
+                self.asks_for_logs = true;
             }
             Command::Unsubscribe { subscription } => {
                 self.subscriptions.remove(subscription, &self.sessions, &mut self.outputs);
@@ -90,9 +93,13 @@ impl Dispatcher {
             Command::LogsEnded { part } => self.subscriptions.ended(&part, &mut self.outputs),
             Command::LogsBroken { part } => {
                 self.subscriptions.broken(&part, now.day, &mut self.outputs);
-                self.ask_for_logs(now);
+                self.asks_for_logs = true;
             }
             Command::Tick => self.tick(now),
+        }
+        if std::mem::take(&mut self.asks_for_logs) {
+            let sources = (&self.view, &self.sessions);
+            self.subscriptions.refresh(sources, now.day, &mut self.outputs);
         }
         std::mem::take(&mut self.outputs)
     }
@@ -126,12 +133,7 @@ impl Dispatcher {
         self.stale = false;
         self.refreshed = now.uptime;
         self.sessions.refresh(&self.view, now.uptime, &mut self.outputs);
-        self.ask_for_logs(now);
-    }
-
-    fn ask_for_logs(&mut self, now: Now) {
-        let sources = (&self.view, &self.sessions);
-        self.subscriptions.refresh(sources, now.day, &mut self.outputs);
+        self.asks_for_logs = true;
     }
 
     fn open(&mut self, node: NodeId, session: SessionId, now: Now) {
@@ -154,7 +156,7 @@ impl Dispatcher {
             data_path_port: self.view.cluster().map_or(0, |cluster| cluster.data_path_port),
         };
         self.sessions.open((node, session), welcome, now.uptime, &mut self.outputs);
-        self.ask_for_logs(now);
+        self.asks_for_logs = true;
     }
 
     fn heartbeat(&mut self, node: NodeId, session: SessionId, now: Now) {
@@ -180,7 +182,7 @@ impl Dispatcher {
         self.outputs.push(Output::Part);
         let absence = self.liveness.period() * ABSENCE;
         self.sessions.catch_up(now.uptime, absence, &mut self.outputs);
-        self.ask_for_logs(now);
+        self.asks_for_logs = true;
         let mut lost = self.liveness.check(&self.view, now.uptime, now.time);
         for node in &lost.down {
             // If it is there after all, it opens another one.

@@ -27,7 +27,7 @@ struct Part {
 struct Served {
     selector: LogSelector,
     options: LogOptions,
-    /// Tasks that were asked for.
+    /// Tasks that were asked for and are still known.
     asked: BTreeSet<TaskId>,
     /// Parts that have not ended.
     parts: BTreeMap<String, Part>,
@@ -146,6 +146,7 @@ impl Served {
         (view, sessions): (&View, &Sessions),
         out: &mut Vec<Output>,
     ) {
+        self.asked.retain(|task| view.task(task).is_some());
         let mut wanted: BTreeMap<NodeId, BTreeSet<TaskId>> = BTreeMap::new();
         for task in self.selected(view) {
             if let Some(node) = task.node.clone().filter(|_| !self.asked.contains(&task.id)) {

@@ -46,8 +46,9 @@ pub fn port_conflict(
             return Some(rules::port_taken(port.published, other));
         }
         // Two services may use a host's port on different nodes; the scheduler sees to it.
-        let in_mesh = port.mode == PublishMode::Ingress;
-        if let Some(other) = others().find(|other| in_mesh && clash(other, PublishMode::Host)) {
+        if let Some(other) =
+            others().find(|other| port.in_mesh() && clash(other, PublishMode::Host))
+        {
             let (port, name, id) = (port.published, &other.spec.name, &other.id);
             return Some(Fault::conflict(format!(
                 "port '{port}' is already in use by service '{name}' ({id}) as a host-published port"
@@ -129,13 +130,10 @@ impl Taken {
     fn add(&mut self, service: &Service, ports: &[PublishedPort]) {
         for port in ports {
             let key = (port.protocol, port.published);
-            match port.mode {
-                PublishMode::Ingress => {
-                    self.mesh.insert(key, (service.id.clone(), service.spec.name.clone()));
-                }
-                PublishMode::Host => {
-                    self.host.insert(key);
-                }
+            if port.in_mesh() {
+                self.mesh.insert(key, (service.id.clone(), service.spec.name.clone()));
+            } else {
+                self.host.insert(key);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What nodes carry.
 
 use std::collections::BTreeMap;
-use types::{NodeId, Protocol, PublishedPort, ServiceId, Task, TaskState};
+use types::{NodeId, Protocol, PublishedPort, ServiceId, Task};
 
 /// What a node carries: tasks that were placed there and have not ended.
 #[derive(Debug, Default, PartialEq)]
@@ -82,8 +82,7 @@ fn decrease<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 
 /// The node that carries a task. (One of a global service names its node before it is placed.)
 fn carrier(task: &Task) -> Option<&NodeId> {
-    let placed = TaskState::Assigned <= task.status.state && task.occupies();
-    task.node.as_ref().filter(|_| placed)
+    task.node.as_ref().filter(|_| task.is_placed())
 }
 
 /// Follows a task; says whether its node has more or less to give to others than before.
@@ -97,7 +96,8 @@ pub(super) fn change(
     let same = |(was, is): (&Task, &Task)| {
         was.spec.resources == is.spec.resources && was.ports == is.ports
     };
-    if !moves && wanted(was) == wanted(is) && was.zip(is).is_none_or(same) {
+    let asks_the_same = !moves && was.zip(is).is_none_or(same);
+    if asks_the_same && wanted(was) == wanted(is) {
         return false;
     }
     if let Some((task, node)) = was.and_then(|task| Some((task, carrier(task)?)))
@@ -117,5 +117,5 @@ pub(super) fn change(
             || resources.reserve_memory > 0
             || host_ports(task).next().is_some()
     };
-    [was, is].into_iter().flatten().any(reserves)
+    !asks_the_same && [was, is].into_iter().flatten().any(reserves)
 }

@@ -239,7 +239,33 @@ impl Index {
 
 /// Says whether a task is as it was, but for when and at which version it was written.
 fn is_the_same(was: &Task, is: &Task) -> bool {
-    Task { meta: is.meta, ..Task::clone(was) } == *is
+    let Task {
+        id,
+        meta: _,
+        service,
+        service_name,
+        service_labels,
+        slot,
+        node,
+        spec,
+        desired,
+        status,
+        running_since,
+        not_before,
+        trial,
+        restarts,
+        attachments,
+        ingress_address,
+        ports,
+    } = was;
+    (id, service, service_name, service_labels)
+        == (&is.id, &is.service, &is.service_name, &is.service_labels)
+        && (slot, node, spec, desired, status)
+            == (&is.slot, &is.node, &is.spec, &is.desired, &is.status)
+        && (running_since, not_before, trial, restarts)
+            == (&is.running_since, &is.not_before, &is.trial, &is.restarts)
+        && (attachments, ingress_address, ports)
+            == (&is.attachments, &is.ingress_address, &is.ports)
 }
 
 /// Makes a set have `id` or not.

@@ -1,6 +1,6 @@
 //! Records of tasks that nobody needs any more.
 
-use super::slot::{SlotTasks, Slots, is_down};
+use super::slot::{SlotTasks, Slots};
 use crate::Planning;
 use std::time::Duration;
 use store::View;
@@ -76,7 +76,7 @@ pub(crate) fn lingers_until(view: &View, task: &Task) -> Option<Timestamp> {
     if node.has_left() {
         return None;
     }
-    if is_down(node) {
+    if node.is_down() {
         return Some(Timestamp(i64::MAX));
     }
     Some(node.status.since.after(task.spec.container.grace().saturating_add(BACK)))

@@ -1,6 +1,6 @@
 //! Tasks that ended by themselves, and tasks that wait for their time.
 
-use super::slot::{Slot, SlotTasks, Slots, is_down, keeps_tasks, matches, takes_tasks};
+use super::slot::{Slot, SlotTasks, Slots, keeps_tasks, matches, takes_tasks};
 use super::update::{is_current, trial};
 use super::{Start, create};
 use crate::Planning;
@@ -139,8 +139,8 @@ pub(crate) fn release(planning: &mut Planning<'_>, _: &Service, slots: &mut Slot
 /// that is lost or drained: its tasks were replaced for that reason.
 pub(crate) fn holds_back(view: &View, task: &Task) -> bool {
     let node = task.node.as_ref().and_then(|id| view.node(id));
-    let here = node.is_some_and(|node| !is_down(node) && keeps_tasks(node));
-    here && task.occupies() && TaskState::Assigned <= task.status.state
+    let here = node.is_some_and(|node| keeps_tasks(node));
+    here && task.is_placed()
 }
 
 #[cfg(test)]

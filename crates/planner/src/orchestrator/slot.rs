@@ -106,7 +106,7 @@ pub(crate) fn keeps_tasks(node: &Node) -> bool {
         Availability::Active | Availability::Pause => true,
         Availability::Drain => false,
     };
-    stays && !node.status.leaving && !is_down(node)
+    stays && !node.status.leaving && !node.is_down()
 }
 
 /// Says whether a node may get new tasks.
@@ -120,13 +120,6 @@ pub(crate) fn takes_tasks(node: &Node) -> bool {
         Availability::Pause | Availability::Drain => false,
     };
     ready && active && !node.status.leaving
-}
-
-pub(crate) fn is_down(node: &Node) -> bool {
-    match node.status.state {
-        NodeState::Down => true,
-        NodeState::Unknown | NodeState::Ready | NodeState::Disconnected => false,
-    }
 }
 
 /// Says whether a node is of a platform that the image is made for, and fulfils all constraints.
