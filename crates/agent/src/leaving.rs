@@ -83,7 +83,7 @@ mod tests {
     fn tasks_go_first_where_managers_know_and_for_a_bounded_time() {
         let mut worker = Worker::default();
         let task = types::Task { id: "t".into(), ..types::Task::default() };
-        let tasks = [("t".into(), task)].into();
+        let tasks = [("t".into(), task)].into_iter().collect();
         worker.handle(crate::worker::Event::Whole { tasks, withdrawn: [].into() }, at(0));
         let leaving = Leaving::default().answered(true, at(1));
         assert!(leaving.takes_orders() && !leaving.parts(&worker, at(30)));

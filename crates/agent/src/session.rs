@@ -16,8 +16,8 @@ use dataplane::{Identity, News};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use types::{Fault, TaskId, TaskStatus, Timestamp};
-use wire::{Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Report, SessionMessage};
+use types::{Fault, SharedSpec, SpecId, TaskId, TaskStatus, Timestamp};
+use wire::{Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Parts, Report, SessionMessage};
 
 /// For a manager to say how the session begins.
 pub const WELCOME_MAX: Duration = Duration::from_secs(10);
@@ -58,6 +58,7 @@ pub enum Ending {
 
 /// Everything that can happen.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Event {
     /// The manager says something; in order, and only while [`Session::takes_messages`].
     Message(SessionMessage),
@@ -162,6 +163,8 @@ pub struct Session {
     is_parting: bool,
     /// `None` before the whole set has come.
     version: Option<u64>,
+    /// What the node's tasks are made from, as managers have said it in this session.
+    specs: Parts<SpecId, SharedSpec>,
     unacknowledged: VecDeque<Unacknowledged>,
     under_way: BTreeSet<UnderWay>,
     /// What kernel and names hold.
@@ -191,6 +194,7 @@ impl Session {
             is_refused: false,
             is_parting: false,
             version: None,
+            specs: Parts::default(),
             unacknowledged: VecDeque::new(),
             under_way: BTreeSet::new(),
             applied: 0,

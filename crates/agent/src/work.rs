@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::connection::{Connection, Inbound};
 use crate::execute::Executor;
-use crate::journal::Journal;
+use crate::journal::{Entries, Journal};
 use crate::leaving::Leaving;
 use crate::report::Outbox;
 use crate::worker::{Effect, Entry, Event, Operation, Outcome, Worker};
@@ -46,7 +46,7 @@ pub(crate) async fn start(
     dataplane: Dataplane,
     scope: &mut Scope,
 ) -> Result<Agent, Error> {
-    let journal = Journal::open(&config.data).await?;
+    let (journal, entries) = Journal::open(&config.data).await?;
     let executor = Executor::new(Arc::clone(&config), engine.clone(), dataplane.clone());
     let (outbox, clock) = (Outbox::default(), Clock::start());
     let (inbound_sender, inbound) = mpsc::channel(INBOUND);
@@ -61,7 +61,7 @@ pub(crate) async fn start(
         clock,
     )?;
     let mut work = Work::new(journal, executor, outbox, (parting, status.clone()), clock);
-    work.take_over().await;
+    work.take_over(entries).await;
     let token = scope.token();
     scope.spawn("work", work.run(inbound, command_inbox, token.clone()));
     scope.spawn("session", connection.run(token));
@@ -121,11 +121,10 @@ impl Work {
     }
 
     /// Compares the journal with what is there.
-    async fn take_over(&mut self) {
+    async fn take_over(&mut self, entries: Entries) {
         let found = self.executor.observe().await;
         let observed = found.into_iter().map(|(id, (_, observed))| (id, observed)).collect();
-        let (worker, effects) =
-            Worker::restore(self.journal.entries(), &observed, self.clock.now());
+        let (worker, effects) = Worker::restore(entries, &observed, self.clock.now());
         self.worker = worker;
         for (container, observed) in &observed {
             // It ended while nobody looked.

@@ -53,8 +53,14 @@ impl<'de> Visitor<'de> for Reader {
         Ok(format!("{value:?}"))
     }
 
+    /// Bytes may be a message of their own: one that begins as a map, as no text does.
     fn visit_bytes<E>(self, value: &[u8]) -> Result<String, E> {
-        Ok(format!("b\"{}\"", value.escape_ascii()))
+        let is_map = value.first().is_some_and(|first| matches!(first, 0x80..=0x8f | 0xde | 0xdf));
+        let inner = rmp_serde::from_slice::<Rendered>(value).ok().filter(|_| is_map);
+        Ok(match inner {
+            Some(Rendered(text)) => format!("bytes of {text}"),
+            None => format!("b\"{}\"", value.escape_ascii()),
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<String, A::Error> {

@@ -203,12 +203,17 @@ impl<'a> FromIterator<&'a SharedSpec> for Specs {
 
 impl<'de> Deserialize<'de> for Specs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let specs = BTreeMap::<SpecId, SharedSpec>::deserialize(deserializer)?;
+        BTreeMap::<SpecId, SharedSpec>::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// They have these ids from now on, unless they have been asked for theirs.
+impl From<BTreeMap<SpecId, SharedSpec>> for Specs {
+    fn from(specs: BTreeMap<SpecId, SharedSpec>) -> Self {
         for (id, spec) in &specs {
-            // It was made here: nobody has asked for its id yet.
             drop(spec.0.id.set(id.clone()));
         }
-        Ok(Self(specs))
+        Self(specs)
     }
 }
 

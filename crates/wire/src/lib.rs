@@ -9,6 +9,7 @@
 
 mod codec;
 mod messages;
+mod parts;
 mod release;
 mod service;
 mod status;
@@ -19,6 +20,7 @@ pub use messages::{
     IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Report, RootReply,
     RootRequest, SessionMessage, SessionRequest, Welcome,
 };
+pub use parts::Parts;
 pub use release::Release;
 pub use service::{
     Dispatcher, DispatcherClient, DispatcherServer, MEMBERSHIP_LIMIT, MESSAGE_LIMIT, Membership,

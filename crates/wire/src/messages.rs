@@ -3,13 +3,14 @@
 //! Invariant: fields are only added, never renamed or given another meaning; golden bytes in the
 //! tests hold every message to it.
 
-use crate::Release;
+use crate::{Parts, Release};
 use discovery::{Knowledge, KnowledgeDifference};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use types::{
-    Availability, Fault, NodeDescription, NodeId, NodeRole, Task, TaskId, TaskStatus, Timestamp,
+    Availability, Fault, NodeDescription, NodeId, NodeRole, SharedSpec, SpecId, Task, TaskId,
+    TaskStatus, Timestamp,
 };
 
 /// A machine asks to become a node. The only calls that need no client certificate.
@@ -105,7 +106,10 @@ pub struct Welcome {
 pub struct Assignments {
     /// Rises with every message of a session.
     pub version: u64,
-    pub tasks: BTreeMap<TaskId, Task>,
+    /// What the tasks are made from, once for all that are made from it.
+    pub specs: Parts<SpecId, SharedSpec>,
+    /// Each names its spec.
+    pub tasks: Parts<TaskId, Task>,
     /// Tasks that every live node has taken out of names and balancers: they may be stopped.
     pub withdrawn: BTreeSet<TaskId>,
     pub knowledge: Knowledge,
@@ -117,11 +121,34 @@ pub struct Difference {
     /// The version it applies to, and the one it leads to.
     pub from: u64,
     pub version: u64,
-    pub tasks: BTreeMap<TaskId, Task>,
+    /// What tasks are made from that was not said in this session, or was removed since.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub specs: Parts<SpecId, SharedSpec>,
+    /// No task of the node is made from these any more.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub removed_specs: BTreeSet<SpecId>,
+    pub tasks: Parts<TaskId, Task>,
     pub removed_tasks: BTreeSet<TaskId>,
     /// Whole, where it changed.
     pub withdrawn: Option<BTreeSet<TaskId>>,
     pub knowledge: KnowledgeDifference,
+}
+
+fn is_empty(specs: &Parts<SpecId, SharedSpec>) -> bool {
+    specs.is_empty()
+}
+
+impl Difference {
+    /// Makes of what a node should have by the version `from` what it should have now.
+    pub fn apply(self, assignments: &mut Assignments) {
+        assignments.version = self.version;
+        assignments.specs.apply(self.specs, &self.removed_specs);
+        assignments.tasks.apply(self.tasks, &self.removed_tasks);
+        if let Some(withdrawn) = self.withdrawn {
+            assignments.withdrawn = withdrawn;
+        }
+        self.knowledge.apply(&mut assignments.knowledge);
+    }
 }
 
 /// A node is alive. The reply says when the next one is due.

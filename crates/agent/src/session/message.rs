@@ -2,10 +2,12 @@
 
 use super::{LOGS, Order, Output, Session, Unacknowledged};
 use crate::Now;
-use crate::worker::Event;
+use crate::worker::{Assigned, Event};
 use dataplane::{Identity, News};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use wire::{Assignments, Difference, LogRequest, SessionMessage, Welcome};
+use types::{SharedSpec, SpecId, Task, TaskId};
+use wire::{Assignments, Difference, LogRequest, Parts, SessionMessage, Welcome};
 
 impl Session {
     pub(super) fn message(
@@ -71,7 +73,9 @@ impl Session {
     }
 
     fn whole(&mut self, whole: Assignments, outputs: &mut Vec<Output>) {
-        let Assignments { version, tasks, withdrawn, knowledge } = whole;
+        let Assignments { version, specs, tasks, withdrawn, knowledge } = whole;
+        self.specs = Parts::default();
+        let tasks = self.assigned(tasks, specs, &BTreeSet::new());
         self.learn(News::Whole(knowledge), outputs);
         self.has(version);
         outputs.push(Output::Order(Order::Connected));
@@ -79,10 +83,12 @@ impl Session {
     }
 
     fn difference(&mut self, it: Difference, outputs: &mut Vec<Output>) -> Result<(), String> {
-        let Difference { from, version, tasks, removed_tasks: removed, withdrawn, knowledge } = it;
+        let Difference { from, version, tasks, removed_tasks: removed, withdrawn, .. } = it;
+        let (specs, removed_specs, knowledge) = (it.specs, it.removed_specs, it.knowledge);
         if self.version != Some(from) {
             return Err(format!("a difference to version {from} came too early"));
         }
+        let tasks = self.assigned(tasks, specs, &removed_specs);
         if !knowledge.is_empty() {
             self.learn(News::Difference(knowledge), outputs);
         }
@@ -91,6 +97,38 @@ impl Session {
             outputs.push(Output::Order(Order::Work(Event::Changed { tasks, removed, withdrawn })));
         }
         Ok(())
+    }
+
+    /// Tasks with all that they are made from.
+    fn assigned(
+        &mut self,
+        tasks: Parts<TaskId, Task>,
+        specs: Parts<SpecId, SharedSpec>,
+        removed_specs: &BTreeSet<SpecId>,
+    ) -> Assigned {
+        self.specs.apply(specs, removed_specs);
+        let (tasks, mut others) = tasks.divide();
+        let mut understood = BTreeMap::new();
+        for (id, mut task) in tasks {
+            match self.spec(&task.spec) {
+                Ok(spec) => {
+                    task.spec = spec;
+                    understood.insert(id, task);
+                }
+                Err(why) => drop(others.insert(id, why)),
+            }
+        }
+        Assigned { understood, others }
+    }
+
+    /// The spec that a task has or names.
+    fn spec(&self, spec: &SharedSpec) -> Result<SharedSpec, String> {
+        if spec.is_known() {
+            return Ok(spec.clone());
+        }
+        let id = spec.id();
+        let why = || self.specs.why_not(id).unwrap_or("what it is made from was not said");
+        self.specs.get(id).cloned().ok_or_else(|| why().to_owned())
     }
 
     fn learn(&mut self, news: News, outputs: &mut Vec<Output>) {

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::Now;
 use std::time::Duration;
-use types::{ContainerStatus, DesiredState, Task, TaskState, TaskStatus};
+use types::{ContainerStatus, DesiredState, Task, TaskId, TaskState, TaskStatus};
 
 /// Before a stop or a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -106,6 +106,16 @@ impl Local {
         local
     }
 
+    /// A task that is new here and is not understood.
+    pub(super) fn rejected(id: &TaskId, why: &str, now: Now, effects: &mut Vec<Effect>) -> Self {
+        let task = Task { id: id.clone(), ..Task::default() };
+        let mut local = Self::new(task, TaskStatus::default());
+        let version = env!("CARGO_PKG_VERSION");
+        let error = format!("this node's skep {version} does not understand the task: {why}");
+        local.end(TaskState::Rejected, &error, now, effects);
+        local
+    }
+
     pub(super) fn restored(entry: Entry) -> Self {
         Self::new(entry.task, entry.status)
     }
@@ -141,15 +151,18 @@ impl Local {
         self.settle(now, effects);
     }
 
-    /// Managers say something new of the task.
-    pub(super) fn assign(&mut self, task: Task) {
+    /// What managers say of the task. Says whether it is new.
+    pub(super) fn assign(&mut self, task: Task) -> bool {
         self.leaving = false;
         self.parting = false;
+        let is_new = self.task != task;
         self.task = task;
+        is_new
     }
 
-    pub(super) fn leave_if(&mut self, leaving: bool) {
-        self.leaving |= leaving;
+    /// It is no longer assigned.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
     }
 
     /// This node leaves; managers were told or not.

@@ -13,7 +13,7 @@ mod local;
 
 use crate::Now;
 use local::Local;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::time::Duration;
 use types::{Task, TaskId, TaskState, TaskStatus};
 
@@ -29,13 +29,9 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// All tasks that this node should have.
-    Whole { tasks: BTreeMap<TaskId, Task>, withdrawn: BTreeSet<TaskId> },
+    Whole { tasks: Assigned, withdrawn: BTreeSet<TaskId> },
     /// What changed of that.
-    Changed {
-        tasks: BTreeMap<TaskId, Task>,
-        removed: BTreeSet<TaskId>,
-        withdrawn: Option<BTreeSet<TaskId>>,
-    },
+    Changed { tasks: Assigned, removed: BTreeSet<TaskId>, withdrawn: Option<BTreeSet<TaskId>> },
     /// The operation of this task that was under way is over.
     Done { task: TaskId, outcome: Outcome },
     /// The task's process runs, whatever came of its start.
@@ -49,6 +45,32 @@ pub enum Event {
     /// This node leaves the cluster: everything is taken down. Where managers were told, that is
     /// as for any stop; otherwise there is nothing to wait for.
     Leave { told: bool },
+}
+
+/// Tasks that managers have assigned to this node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assigned {
+    pub understood: BTreeMap<TaskId, Task>,
+    /// Why others are not understood: a newer release may have said them. They are rejected, but for
+    /// one that is here already: it goes on as it was.
+    pub others: BTreeMap<TaskId, String>,
+}
+
+impl Assigned {
+    pub fn is_empty(&self) -> bool {
+        self.understood.is_empty() && self.others.is_empty()
+    }
+
+    fn has(&self, id: &TaskId) -> bool {
+        self.understood.contains_key(id) || self.others.contains_key(id)
+    }
+}
+
+/// All of them understood.
+impl FromIterator<(TaskId, Task)> for Assigned {
+    fn from_iter<I: IntoIterator<Item = (TaskId, Task)>>(tasks: I) -> Self {
+        Self { understood: tasks.into_iter().collect(), others: BTreeMap::new() }
+    }
 }
 
 /// How a process ended.
@@ -184,13 +206,11 @@ impl Worker {
             Event::Whole { tasks, withdrawn } => {
                 self.told = true;
                 self.withdrawn = withdrawn;
-                for (id, local) in &mut self.tasks {
-                    local.leave_if(!tasks.contains_key(id));
+                for (id, local) in self.tasks.iter_mut().filter(|(id, _)| !tasks.has(id)) {
+                    local.leave();
+                    self.touched.insert(id.clone());
                 }
-                for (id, task) in tasks {
-                    self.assign(id, task, now, &mut effects);
-                }
-                self.touched.extend(self.tasks.keys().cloned());
+                self.assign(tasks, now, &mut effects);
                 self.tell_managers(&mut effects);
                 self.advance_all(now, &mut effects);
             }
@@ -198,15 +218,13 @@ impl Worker {
                 if let Some(withdrawn) = withdrawn {
                     self.withdrawn = withdrawn;
                 }
-                self.touched.extend(tasks.keys().chain(&removed).cloned());
                 for id in removed {
                     if let Some(local) = self.tasks.get_mut(&id) {
-                        local.leave_if(true);
+                        local.leave();
+                        self.touched.insert(id);
                     }
                 }
-                for (id, task) in tasks {
-                    self.assign(id, task, now, &mut effects);
-                }
+                self.assign(tasks, now, &mut effects);
                 self.advance_all(now, &mut effects);
             }
             Event::Done { task, outcome } => {
@@ -292,11 +310,24 @@ impl Worker {
         self.told
     }
 
-    fn assign(&mut self, id: TaskId, task: Task, now: Now, effects: &mut Vec<Effect>) {
-        if let Some(local) = self.tasks.get_mut(&id) {
-            local.assign(task);
-        } else {
-            self.tasks.insert(id, Local::assigned(task, now, effects));
+    fn assign(&mut self, assigned: Assigned, now: Now, effects: &mut Vec<Effect>) {
+        for (id, task) in assigned.understood {
+            let is_other = match self.tasks.entry(id.clone()) {
+                btree_map::Entry::Occupied(local) => local.into_mut().assign(task),
+                btree_map::Entry::Vacant(place) => {
+                    place.insert(Local::assigned(task, now, effects));
+                    true
+                }
+            };
+            if is_other {
+                self.touched.insert(id);
+            }
+        }
+        for (id, why) in assigned.others {
+            self.tasks.entry(id).or_insert_with_key(|id| {
+                self.touched.insert(id.clone());
+                Local::rejected(id, &why, now, effects)
+            });
         }
     }
 

@@ -1,4 +1,6 @@
 //! What leads a node from what it was sent last to what it should have now.
+//!
+//! Invariant: a node knows the specs of the tasks that it was sent last, and no other ones.
 
 use super::Assignments;
 use discovery::{KnowledgeDifference, Mesh, MeshDifference, NetworkDifference, NetworkView};
@@ -64,19 +66,23 @@ pub(crate) fn difference(
         let same = |before: &Arc<Task>| Arc::ptr_eq(before, task) || asks_the_same(before, task);
         !old.tasks.get(*id).is_some_and(same)
     });
-    let difference = Difference {
+    let removed_tasks = old.tasks.keys().filter(|id| !new.tasks.contains_key(*id));
+    let mut difference = Difference {
         from: old.version,
         version: new.version,
-        tasks: tasks.map(|(id, task)| (id.clone(), Task::clone(task))).collect(),
-        removed_tasks: old
-            .tasks
-            .keys()
-            .filter(|id| !new.tasks.contains_key(*id))
-            .cloned()
-            .collect(),
+        tasks: tasks.map(|(id, task)| (id.clone(), task.with_spec_by_id())).collect(),
+        removed_tasks: removed_tasks.cloned().collect(),
         withdrawn: Some(&new.withdrawn).filter(|new| **new != old.withdrawn).cloned(),
         knowledge: knowledge(old, new, alike),
+        ..Difference::default()
     };
+    if !difference.tasks.is_empty() || !difference.removed_tasks.is_empty() {
+        let (had, has) = (old.specs(), new.specs());
+        let new = has.iter().filter(|(id, _)| !had.contains_key(*id));
+        difference.specs = new.map(|(id, spec)| ((*id).clone(), (*spec).clone())).collect();
+        let gone = had.into_keys().filter(|id| !has.contains_key(id));
+        difference.removed_specs = gone.cloned().collect();
+    }
     let is_nothing = difference.tasks.is_empty()
         && difference.removed_tasks.is_empty()
         && difference.withdrawn.is_none()

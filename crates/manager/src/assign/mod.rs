@@ -25,7 +25,7 @@ use discovery::{Knowledge, Mesh, NetworkView};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::View;
-use types::{NetworkId, NodeId, Task, TaskId, TaskState};
+use types::{NetworkId, NodeId, SharedSpec, SpecId, Task, TaskId, TaskState};
 
 /// What one node should have.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,15 +41,22 @@ pub struct Assignments {
 impl Assignments {
     /// All of them, to be sent.
     pub fn whole(&self) -> wire::Assignments {
-        let tasks = self.tasks.iter().map(|(id, task)| (id.clone(), Task::clone(task)));
+        let specs = self.specs().into_iter();
+        let tasks = self.tasks.iter().map(|(id, task)| (id.clone(), task.with_spec_by_id()));
         let networks = self.networks.iter();
         let networks = networks.map(|(id, network)| (id.clone(), NetworkView::clone(network)));
         wire::Assignments {
             version: self.version,
+            specs: specs.map(|(id, spec)| (id.clone(), spec.clone())).collect(),
             tasks: tasks.collect(),
             withdrawn: self.withdrawn.clone(),
             knowledge: Knowledge { networks: networks.collect(), mesh: Mesh::clone(&self.mesh) },
         }
+    }
+
+    /// What the tasks are made from.
+    fn specs(&self) -> BTreeMap<&SpecId, &SharedSpec> {
+        self.tasks.values().map(|task| (task.spec.id(), &task.spec)).collect()
     }
 }
 

@@ -190,11 +190,7 @@ impl Scripted {
 
     fn change(&mut self, difference: Difference) {
         assert_eq!(difference.from, self.has.version, "a difference to something else");
-        self.has.version = difference.version;
-        self.has.tasks.extend(difference.tasks);
-        self.has.tasks.retain(|id, _| !difference.removed_tasks.contains(id));
-        self.has.withdrawn = difference.withdrawn.unwrap_or_else(|| self.has.withdrawn.clone());
-        difference.knowledge.apply(&mut self.has.knowledge);
+        difference.apply(&mut self.has);
     }
 
     pub(crate) async fn read_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {

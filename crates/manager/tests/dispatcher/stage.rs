@@ -90,11 +90,7 @@ impl Seen {
 fn with(mut has: Assignments, difference: Difference) -> Assignments {
     assert_eq!(difference.from, has.version, "a difference to something else");
     assert!(difference.version > has.version, "versions only rise");
-    has.version = difference.version;
-    has.tasks.extend(difference.tasks);
-    has.tasks.retain(|id, _| !difference.removed_tasks.contains(id));
-    has.withdrawn = difference.withdrawn.unwrap_or(has.withdrawn);
-    difference.knowledge.apply(&mut has.knowledge);
+    difference.apply(&mut has);
     has
 }
 

@@ -58,7 +58,9 @@ impl Node {
         let number = self.number;
         let Some(alive) = &mut self.alive else { return };
         ctx.trace(|| match &event {
-            Event::Whole { tasks, .. } => format!("node {number}: whole, {} tasks", tasks.len()),
+            Event::Whole { tasks, .. } => {
+                format!("node {number}: whole, {} tasks", tasks.understood.len())
+            }
             other => format!("node {number}: {other:?}"),
         });
         if let Event::Exited { task, .. } = &event

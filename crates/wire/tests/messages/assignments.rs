@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use types::{
-    Attachment, DesiredState, Protocol, PublishMode, PublishedPort, Subnet, Task, Timestamp,
-    Version,
+    Attachment, DesiredState, Protocol, PublishMode, PublishedPort, SharedSpec, SpecId, Subnet,
+    Task, TaskId, Timestamp, Version,
 };
-use wire::{Assignments, Difference, SessionMessage};
+use wire::{Assignments, Difference, Parts, SessionMessage};
 
 fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 1, last)
@@ -49,6 +49,16 @@ fn task() -> Task {
     task.spec.container.image = "nginx:1".into();
     task.spec.container.stop_grace_period = Some(Duration::from_millis(1500));
     task
+}
+
+/// As managers write them.
+fn tasks() -> Parts<TaskId, Task> {
+    [("t1".into(), task().with_spec_by_id())].into_iter().collect()
+}
+
+fn specs() -> Parts<SpecId, SharedSpec> {
+    let spec = task().spec;
+    [(spec.id().clone(), spec)].into_iter().collect()
 }
 
 fn network() -> NetworkView {
@@ -101,7 +111,8 @@ fn assignments() {
     check(
         SessionMessage::Whole(Assignments {
             version: 1,
-            tasks: BTreeMap::from([("t1".into(), task())]),
+            specs: specs(),
+            tasks: tasks(),
             withdrawn: BTreeSet::from(["t0".into()]),
             knowledge: Knowledge { networks, mesh: mesh() },
         }),
@@ -109,8 +120,81 @@ fn assignments() {
             {
               "Whole": {
                 "version": 1,
+                "specs": {
+                  "0er4z7vv8kjpdydig3eqhvvup": bytes of {
+                    "container": {
+                      "image": "nginx:1",
+                      "labels": {},
+                      "command": [],
+                      "args": [],
+                      "hostname": "",
+                      "env": [],
+                      "dir": "",
+                      "user": "",
+                      "groups": [],
+                      "tty": false,
+                      "open_stdin": false,
+                      "read_only": false,
+                      "init": nil,
+                      "stop_signal": "",
+                      "stop_grace_period": {
+                        "secs": 1,
+                        "nanos": 500000000,
+                      },
+                      "health": nil,
+                      "hosts": [],
+                      "dns": {
+                        "nameservers": [],
+                        "search": [],
+                        "options": [],
+                      },
+                      "mounts": [],
+                      "cap_add": [],
+                      "cap_drop": [],
+                      "sysctls": {},
+                      "ulimits": [],
+                      "oom_score_adj": 0,
+                      "security": {
+                        "seccomp": "default",
+                        "apparmor": "default",
+                        "no_new_privileges": false,
+                        "selinux_disabled": false,
+                      },
+                    },
+                    "resources": {
+                      "limit_nano_cpus": 0,
+                      "limit_memory": 0,
+                      "limit_pids": 0,
+                      "reserve_nano_cpus": 0,
+                      "reserve_memory": 0,
+                      "swap": nil,
+                      "swappiness": nil,
+                    },
+                    "restart": {
+                      "condition": "any",
+                      "delay": {
+                        "secs": 5,
+                        "nanos": 0,
+                      },
+                      "max_attempts": 0,
+                      "window": {
+                        "secs": 0,
+                        "nanos": 0,
+                      },
+                    },
+                    "placement": {
+                      "constraints": [],
+                      "preferences": [],
+                      "max_replicas_per_node": 0,
+                    },
+                    "networks": [],
+                    "log_driver": "",
+                    "log_options": {},
+                    "force_update": 0,
+                  },
+                },
                 "tasks": {
-                  "t1": {
+                  "t1": bytes of {
                     "id": "t1",
                     "meta": {
                       "version": 7,
@@ -122,77 +206,7 @@ fn assignments() {
                     "service_labels": {},
                     "slot": 1,
                     "node": "n1",
-                    "spec": {
-                      "container": {
-                        "image": "nginx:1",
-                        "labels": {},
-                        "command": [],
-                        "args": [],
-                        "hostname": "",
-                        "env": [],
-                        "dir": "",
-                        "user": "",
-                        "groups": [],
-                        "tty": false,
-                        "open_stdin": false,
-                        "read_only": false,
-                        "init": nil,
-                        "stop_signal": "",
-                        "stop_grace_period": {
-                          "secs": 1,
-                          "nanos": 500000000,
-                        },
-                        "health": nil,
-                        "hosts": [],
-                        "dns": {
-                          "nameservers": [],
-                          "search": [],
-                          "options": [],
-                        },
-                        "mounts": [],
-                        "cap_add": [],
-                        "cap_drop": [],
-                        "sysctls": {},
-                        "ulimits": [],
-                        "oom_score_adj": 0,
-                        "security": {
-                          "seccomp": "default",
-                          "apparmor": "default",
-                          "no_new_privileges": false,
-                          "selinux_disabled": false,
-                        },
-                      },
-                      "resources": {
-                        "limit_nano_cpus": 0,
-                        "limit_memory": 0,
-                        "limit_pids": 0,
-                        "reserve_nano_cpus": 0,
-                        "reserve_memory": 0,
-                        "swap": nil,
-                        "swappiness": nil,
-                      },
-                      "restart": {
-                        "condition": "any",
-                        "delay": {
-                          "secs": 5,
-                          "nanos": 0,
-                        },
-                        "max_attempts": 0,
-                        "window": {
-                          "secs": 0,
-                          "nanos": 0,
-                        },
-                      },
-                      "placement": {
-                        "constraints": [],
-                        "preferences": [],
-                        "max_replicas_per_node": 0,
-                      },
-                      "networks": [],
-                      "log_driver": "",
-                      "log_options": {},
-                      "force_update": 0,
-                    },
+                    "spec": "0er4z7vv8kjpdydig3eqhvvup",
                     "desired": "running",
                     "status": {
                       "state": "running",

@@ -5,12 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use discovery::{Knowledge, KnowledgeDifference};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use stored::{Stored, samples};
 use types::{Availability, NodeRole, TaskState, Timestamp};
 use wire::{
     Acknowledge, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
-    IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Release, Report,
+    IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Parts, Release, Report,
     RootReply, RootRequest, SessionMessage, SessionRequest, Welcome,
 };
 
@@ -78,23 +78,27 @@ fn session(stored: &mut Stored) {
 }
 
 fn assignments(stored: &mut Stored) {
-    let tasks =
-        BTreeMap::from([samples::task(), samples::other_task()].map(|it| (it.id.clone(), it)));
+    let all = [samples::task(), samples::other_task()];
+    let specs = all.iter().map(|it| (it.spec.id().clone(), it.spec.clone()));
+    let specs: Parts<_, _> = specs.collect();
+    let tasks = all.map(|it| (it.id.clone(), it.with_spec_by_id()));
+    let tasks: Parts<_, _> = tasks.into_iter().collect();
     let withdrawn = BTreeSet::from(["t0".into()]);
     let knowledge = samples::knowledge();
-    stored.message(
-        "whole.msgpack",
-        SessionMessage::Whole(Assignments {
-            version: 1,
-            tasks: tasks.clone(),
-            withdrawn: withdrawn.clone(),
-            knowledge: knowledge.clone(),
-        }),
-    );
-    // Nobody reads the former one: a manager that sends it has said no release before.
+    // Nobody reads the former ones: a manager that sends them has said no release before.
+    let whole = SessionMessage::Whole(Assignments {
+        version: 1,
+        specs: specs.clone(),
+        tasks: tasks.clone(),
+        withdrawn: withdrawn.clone(),
+        knowledge: knowledge.clone(),
+    });
+    stored.present("whole.msgpack", &wire::encode(&whole).unwrap());
     let difference = SessionMessage::Difference(Difference {
         from: 1,
         version: 2,
+        specs,
+        removed_specs: BTreeSet::from(["no-more".into()]),
         tasks,
         removed_tasks: BTreeSet::from(["t3".into()]),
         withdrawn: Some(withdrawn),

@@ -1,6 +1,7 @@
 #![expect(clippy::needless_raw_string_hashes, reason = "UPDATE_EXPECT=1 writes them")]
 
 mod any_order;
+mod specs;
 
 use super::*;
 use discovery::{Knowledge, NetworkDifference, NetworkView};

@@ -81,7 +81,7 @@ impl World {
 
     fn want(&mut self, desired: DesiredState) {
         self.desired = self.desired.max(desired);
-        let tasks = [("t".into(), task("t", self.desired))].into();
+        let tasks = assigned(task("t", self.desired));
         self.send(Event::Whole { tasks, withdrawn: BTreeSet::new() });
     }
 
@@ -103,7 +103,7 @@ impl World {
                 self.send(Event::Tick);
             }
             Chance::Withdrawn => self.send(Event::Changed {
-                tasks: BTreeMap::new(),
+                tasks: Assigned::default(),
                 removed: BTreeSet::new(),
                 withdrawn: Some([id].into()),
             }),
@@ -137,7 +137,7 @@ proptest! {
         }
         prop_assert!(world.state.is_terminal(), "{:?}", world.state);
         // Nothing is left of it when the cluster forgets it and removal works.
-        world.send(Event::Whole { tasks: BTreeMap::new(), withdrawn: BTreeSet::new() });
+        world.send(Event::Whole { tasks: Assigned::default(), withdrawn: BTreeSet::new() });
         for _ in 0..4 {
             world.happen(&Chance::Wait(6));
             world.finish(true);
@@ -156,7 +156,8 @@ fn event() -> impl Strategy<Value = Event> {
         Just(DesiredState::Remove),
     ];
     let tasks = proptest::collection::btree_map(id(), desired, 0..3).prop_map(|tasks| {
-        tasks.into_iter().map(|(id, desired)| (id.clone(), task(id.as_str(), desired))).collect()
+        let tasks = tasks.into_iter().map(|(id, desired)| (id.clone(), task(id.as_str(), desired)));
+        tasks.collect::<Assigned>()
     });
     let ids = || proptest::collection::btree_set(id(), 0..3);
     let outcome = prop_oneof![

@@ -19,6 +19,10 @@ fn task(id: &str, desired: DesiredState) -> Task {
     task
 }
 
+fn assigned(task: Task) -> Assigned {
+    [(task.id.clone(), task)].into_iter().collect()
+}
+
 fn render(effect: &Effect) -> String {
     match effect {
         Effect::Begin { operation, .. } => match operation {
@@ -59,7 +63,7 @@ impl Story {
         let words: Vec<&str> = line.split_whitespace().collect();
         let done = |outcome| Event::Done { task: "t".into(), outcome };
         let whole = |desired| Event::Whole {
-            tasks: [("t".into(), task("t", desired))].into(),
+            tasks: assigned(task("t", desired)),
             withdrawn: BTreeSet::new(),
         };
         match words[0] {
@@ -67,14 +71,14 @@ impl Story {
             "run" if words.get(1) == Some(&"beside") => {
                 let trial = Duration::from_secs(1);
                 let task = Task { trial, ..task("t", DesiredState::Running) };
-                Event::Whole { tasks: [("t".into(), task)].into(), withdrawn: BTreeSet::new() }
+                Event::Whole { tasks: assigned(task), withdrawn: BTreeSet::new() }
             }
             "run" => whole(DesiredState::Running),
             "shutdown" => whole(DesiredState::Shutdown),
             "remove" => whole(DesiredState::Remove),
-            "gone" => Event::Whole { tasks: BTreeMap::new(), withdrawn: BTreeSet::new() },
+            "gone" => Event::Whole { tasks: Assigned::default(), withdrawn: BTreeSet::new() },
             "withdrawn" => Event::Changed {
-                tasks: BTreeMap::new(),
+                tasks: Assigned::default(),
                 removed: BTreeSet::new(),
                 withdrawn: Some(["t".into()].into()),
             },
@@ -515,12 +519,15 @@ fn after_a_restart_what_runs_is_taken_over_and_what_ended_is_told() {
 fn after_a_restart_nothing_is_done_before_managers_have_spoken() {
     let running = Observed { running: true, ..Observed::default() };
     let (mut worker, _) = restored(TaskState::Running, Some(running));
-    let changed =
-        Event::Changed { tasks: BTreeMap::new(), removed: ["t".into()].into(), withdrawn: None };
+    let changed = Event::Changed {
+        tasks: Assigned::default(),
+        removed: ["t".into()].into(),
+        withdrawn: None,
+    };
     assert_eq!(worker.handle(changed, at(0)), []);
     assert_eq!(worker.handle(Event::Tick, at(60)), []);
     assert_eq!(worker.deadline(), None);
-    let nothing = Event::Whole { tasks: BTreeMap::new(), withdrawn: BTreeSet::new() };
+    let nothing = Event::Whole { tasks: Assigned::default(), withdrawn: BTreeSet::new() };
     let effects = worker.handle(nothing, at(60));
     assert!(effects.iter().any(|it| render(it).starts_with("stop c")));
 }
@@ -529,8 +536,59 @@ fn after_a_restart_nothing_is_done_before_managers_have_spoken() {
 fn a_task_that_managers_know_and_the_journal_does_not_has_failed() {
     let mut known = task("t", DesiredState::Running);
     known.status.state = TaskState::Running;
-    let whole = Event::Whole { tasks: [("t".into(), known)].into(), withdrawn: BTreeSet::new() };
+    let whole = Event::Whole { tasks: assigned(known), withdrawn: BTreeSet::new() };
     let effects = Worker::default().handle(whole, at(0));
     let effects: Vec<String> = effects.iter().map(render).collect();
     assert!(effects.iter().any(|it| it.starts_with("report failed")), "{effects:?}");
+}
+
+fn reports(effects: &[Effect]) -> Vec<(String, TaskState, String)> {
+    let report = |effect: &Effect| match effect {
+        Effect::Report { task, status } => {
+            Some((task.to_string(), status.state, status.error.clone()))
+        }
+        Effect::Begin { .. } | Effect::Abort { .. } | Effect::Withdraw { .. } => None,
+    };
+    effects.iter().filter_map(report).collect()
+}
+
+#[test]
+fn a_task_that_is_not_understood_is_rejected_in_words_and_all_others_go_on() {
+    let mut worker = Worker::default();
+    let mut tasks = assigned(task("known", DesiredState::Running));
+    tasks.others.insert("newer".into(), "unknown variant `cluster`".into());
+    let whole = Event::Whole { tasks: tasks.clone(), withdrawn: BTreeSet::new() };
+    let effects = worker.handle(whole.clone(), at(0));
+    let told = reports(&effects);
+    let (id, state, error) = &told[0];
+    assert_eq!((id.as_str(), *state), ("newer", TaskState::Rejected));
+    assert!(error.ends_with("does not understand the task: unknown variant `cluster`"), "{error}");
+    let told: BTreeSet<_> = told.iter().map(|it| it.0.as_str()).collect();
+    assert_eq!(told, ["known", "newer"].into());
+
+    // The next session is told again; one that is here goes on as it was.
+    tasks.others.insert("known".into(), "unknown variant `hibernating`".into());
+    tasks.understood.clear();
+    let effects = worker.handle(Event::Whole { tasks, withdrawn: BTreeSet::new() }, at(1));
+    let told: Vec<_> = reports(&effects).into_iter().map(|(id, state, _)| (id, state)).collect();
+    assert!(told.contains(&("newer".to_owned(), TaskState::Rejected)), "{told:?}");
+    assert!(!told.iter().any(|(_, state)| *state == TaskState::Shutdown), "{told:?}");
+
+    // It is forgotten when it is no longer assigned.
+    let gone = Event::Whole { tasks: Assigned::default(), withdrawn: BTreeSet::new() };
+    worker.handle(gone, at(2));
+    assert_eq!(worker.task(&"newer".into()), None);
+}
+
+#[test]
+fn what_is_said_again_is_not_written_again() {
+    let mut worker = Worker::default();
+    let whole = || Event::Whole {
+        tasks: assigned(task("t", DesiredState::Running)),
+        withdrawn: BTreeSet::new(),
+    };
+    worker.handle(whole(), at(0));
+    assert_eq!(worker.changed().len(), 1);
+    worker.handle(whole(), at(1));
+    assert_eq!(worker.changed(), BTreeMap::new());
 }

@@ -225,6 +225,7 @@ fn task(write: &Write) -> Task {
         return Task::default();
     };
     let mut it = Task { id: id("t", *task), service: id("s", task % 3), ..Task::default() };
+    it.spec.container.image = format!("image {}", task % 3);
     it.node = node.map(|node| id("n", node));
     it.status.state = TaskState::ALL[*state];
     let address = [10, 0, 1, *task].into();
@@ -245,11 +246,7 @@ fn task(write: &Write) -> Task {
 fn applied(mut has: wire::Assignments, difference: Option<wire::Difference>) -> wire::Assignments {
     let Some(difference) = difference else { return has };
     assert_eq!(difference.from, has.version);
-    has.version = difference.version;
-    has.tasks.retain(|id, _| !difference.removed_tasks.contains(id));
-    has.tasks.extend(difference.tasks);
-    has.withdrawn = difference.withdrawn.unwrap_or(has.withdrawn);
-    difference.knowledge.apply(&mut has.knowledge);
+    difference.apply(&mut has);
     has
 }
 
@@ -293,6 +290,7 @@ proptest! {
                 prop_assert_eq!(got.knowledge, wanted.knowledge);
                 prop_assert_eq!(got.withdrawn, wanted.withdrawn);
                 prop_assert!(got.tasks.keys().eq(wanted.tasks.keys()));
+                prop_assert_eq!(got.specs, wanted.specs);
             }
         }
     }

@@ -250,3 +250,35 @@ fn what_many_nodes_are_told_alike_is_computed_once() {
     }
     assert_eq!(alike.computed(), 2, "the mesh and the network of n1");
 }
+
+/// Tasks of a service with a spec of some size, on one node.
+fn thousand() -> View {
+    let mut spec = SharedSpec::default();
+    spec.container.image = format!("registry.example.com/web@sha256:{}", "0".repeat(64));
+    spec.container.env = (0..10).map(|it| format!("VARIABLE_{it}=some value")).collect();
+    let mut tx = Tx::new(&View::default());
+    for slot in 1..=1000 {
+        let id = TaskId::from(format!("{slot:025}"));
+        let mut task = Task { id, slot, node: Some("n1".into()), ..Task::default() };
+        task.status.state = TaskState::Assigned;
+        task.spec = spec.clone();
+        tx.put_task(task);
+    }
+    let mut view = View::default();
+    view.apply(&tx.finish(), Version(1), Timestamp(1));
+    view
+}
+
+#[test]
+fn what_a_thousand_tasks_are_made_from_is_sent_once() {
+    let none = given(&View::default(), "n1");
+    let all = given(&thousand(), "n1");
+    let full: BTreeMap<_, _> = all.tasks.iter().map(|(id, task)| (id, Task::clone(task))).collect();
+    let full = wire::encode(&full).unwrap().len();
+    let whole = all.whole();
+    let difference = difference(&none, &all).unwrap();
+    assert_eq!((whole.specs.len(), difference.specs.len()), (1, 1));
+    for sent in [wire::encode(&whole).unwrap(), wire::encode(&difference).unwrap()] {
+        assert!(sent.len() * 2 < full, "{} of {full} bytes", sent.len());
+    }
+}
