@@ -147,7 +147,6 @@ impl Connection {
             self.attempts -= 1;
         }
         self.lasting = session.end();
-        self.outbox.put_back(std::mem::take(&mut self.lasting.statuses));
         Over { ending, reason }
     }
 }

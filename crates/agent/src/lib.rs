@@ -19,6 +19,8 @@ pub mod leaving;
 mod logs;
 mod report;
 pub mod session;
+#[cfg(test)]
+mod story;
 mod work;
 pub mod worker;
 

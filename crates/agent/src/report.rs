@@ -1,4 +1,5 @@
-//! What managers are to be told: of each task the newest status.
+//! What managers are to be told: of each task the newest status. What a session has taken and could
+//! not send, the next one has.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,16 +29,6 @@ impl Outbox {
         self.with(std::mem::take)
     }
 
-    /// Puts back what could not be sent, unless there is something newer.
-    pub(crate) fn put_back(&self, unsent: BTreeMap<TaskId, TaskStatus>) {
-        self.with(|statuses| {
-            for (task, status) in unsent {
-                statuses.entry(task).or_insert(status);
-            }
-        });
-        self.0.filled.notify_one();
-    }
-
     /// Waits until something may have been put in.
     pub(crate) async fn filled(&self) {
         self.0.filled.notified().await;
@@ -45,27 +36,5 @@ impl Outbox {
 
     fn with<R>(&self, run: impl FnOnce(&mut BTreeMap<TaskId, TaskStatus>) -> R) -> R {
         run(&mut self.0.statuses.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use types::TaskState;
-
-    fn status(state: TaskState) -> TaskStatus {
-        TaskStatus { state, ..TaskStatus::default() }
-    }
-
-    #[test]
-    fn what_could_not_be_sent_gives_way_to_what_is_newer() {
-        let outbox = Outbox::default();
-        outbox.put("a".into(), status(TaskState::Ready));
-        outbox.put("b".into(), status(TaskState::Ready));
-        let unsent = outbox.take();
-        outbox.put("a".into(), status(TaskState::Running));
-        outbox.put_back(unsent);
-        let states = outbox.take().into_values().map(|status| status.state);
-        assert_eq!(states.collect::<Vec<_>>(), [TaskState::Running, TaskState::Ready]);
     }
 }

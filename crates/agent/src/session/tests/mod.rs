@@ -4,9 +4,9 @@ mod any_order;
 mod specs;
 
 use super::*;
+use crate::story;
 use discovery::{Knowledge, NetworkDifference, NetworkView};
 use expect_test::{Expect, expect};
-use std::fmt::Write as _;
 use types::{Task, TaskState};
 use wire::{Assignments, Difference, Welcome};
 
@@ -87,14 +87,10 @@ impl Story {
     }
 
     fn tell(&mut self, lines: &str) -> String {
-        let mut trace = String::new();
-        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        story::trace(lines, |line| {
             let event = self.event(line);
-            let outputs: Vec<String> =
-                self.session.handle(event, self.now).iter().map(render).collect();
-            writeln!(trace, "{line}: {}", outputs.join(", ")).unwrap();
-        }
-        trace
+            self.session.handle(event, self.now).iter().map(render).collect()
+        })
     }
 }
 

@@ -1,8 +1,10 @@
 mod any_order;
+mod restart;
+mod understood;
 
 use super::*;
+use crate::story;
 use expect_test::{Expect, expect};
-use std::fmt::Write as _;
 use types::{ContainerStatus, DesiredState, TaskState, Timestamp};
 
 const SECOND: i64 = 1_000_000_000;
@@ -114,14 +116,10 @@ impl Story {
     }
 
     fn tell(&mut self, lines: &str) -> String {
-        let mut trace = String::new();
-        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        story::trace(lines, |line| {
             let event = self.event(line);
-            let effects = self.worker.handle(event, self.now);
-            let effects: Vec<String> = effects.iter().map(render).collect();
-            writeln!(trace, "{line}: {}", effects.join(", ")).unwrap();
-        }
-        trace
+            self.worker.handle(event, self.now).iter().map(render).collect()
+        })
     }
 }
 
@@ -235,24 +233,6 @@ fn a_task_that_never_became_healthy_gets_its_stop_signal_and_its_grace() {
     let trace = Story::new().tell(start);
     let last = trace.lines().last().unwrap();
     assert_eq!(last, "unhealthy: report starting starting unhealthy, stop c within 10s");
-}
-
-#[test]
-fn a_task_that_was_unhealthy_when_the_daemon_died_is_still_withdrawn_first() {
-    let mut entry = Entry { task: task("t", DesiredState::Running), ..Entry::default() };
-    entry.status.state = TaskState::Running;
-    entry.status.unhealthy = true;
-    entry.status.container = Some(ContainerStatus { id: "c".into(), ..Default::default() });
-    let found = Observed { pid: 7, running: true, has_health_check: true, ..Observed::default() };
-    let found = [("c".to_owned(), found)].into();
-    let (worker, effects) = Worker::restore([("t".into(), entry)].into(), &found, at(0));
-    assert_eq!(effects, []);
-    let mut story = Story { worker, now: at(0) };
-    let trace = story.tell("run\nwithdrawn\ndrained");
-    assert_eq!(
-        trace,
-        "run: report running  unhealthy, withdraw\nwithdrawn: drain c within 10s\ndrained: stop c within 10s\n"
-    );
 }
 
 #[test]
@@ -487,108 +467,4 @@ fn a_removal_that_fails_is_tried_again() {
     "]]
     .assert_eq(&trace);
     assert!(story.worker.is_empty());
-}
-
-fn entry(state: TaskState) -> BTreeMap<TaskId, Entry> {
-    let mut status = TaskStatus { state, message: "as it was".into(), ..TaskStatus::default() };
-    status.container = Some(ContainerStatus { id: "c".into(), pid: 7, exit_code: 0 });
-    [("t".into(), Entry { task: task("t", DesiredState::Running), status })].into()
-}
-
-fn restored(state: TaskState, found: Option<Observed>) -> (Worker, Vec<String>) {
-    let observed = found.map(|found| ("c".to_owned(), found)).into_iter().collect();
-    let (worker, effects) = Worker::restore(entry(state), &observed, at(0));
-    (worker, effects.iter().map(render).collect())
-}
-
-#[test]
-fn after_a_restart_what_runs_is_taken_over_and_what_ended_is_told() {
-    let running = Observed { running: true, pid: 7, ..Observed::default() };
-    let (worker, told) = restored(TaskState::Running, Some(running.clone()));
-    assert!(told.is_empty() && worker.container_of(&"t".into()) == Some("c"));
-    let (_, told) = restored(TaskState::Starting, Some(running));
-    assert_eq!(told, ["report running started"]);
-    let exit = Some(Exit { code: 3, error: String::new() });
-    let (_, told) = restored(TaskState::Running, Some(Observed { exit, ..Observed::default() }));
-    assert_eq!(told, ["withdraw", "report failed as it was (task: non-zero exit (3))"]);
-    let (_, told) = restored(TaskState::Running, None);
-    assert_eq!(told, ["withdraw", "report failed as it was (task: its container is gone)"]);
-}
-
-#[test]
-fn after_a_restart_nothing_is_done_before_managers_have_spoken() {
-    let running = Observed { running: true, ..Observed::default() };
-    let (mut worker, _) = restored(TaskState::Running, Some(running));
-    let changed = Event::Changed {
-        tasks: Assigned::default(),
-        removed: ["t".into()].into(),
-        withdrawn: None,
-    };
-    assert_eq!(worker.handle(changed, at(0)), []);
-    assert_eq!(worker.handle(Event::Tick, at(60)), []);
-    assert_eq!(worker.deadline(), None);
-    let nothing = Event::Whole { tasks: Assigned::default(), withdrawn: BTreeSet::new() };
-    let effects = worker.handle(nothing, at(60));
-    assert!(effects.iter().any(|it| render(it).starts_with("stop c")));
-}
-
-#[test]
-fn a_task_that_managers_know_and_the_journal_does_not_has_failed() {
-    let mut known = task("t", DesiredState::Running);
-    known.status.state = TaskState::Running;
-    let whole = Event::Whole { tasks: assigned(known), withdrawn: BTreeSet::new() };
-    let effects = Worker::default().handle(whole, at(0));
-    let effects: Vec<String> = effects.iter().map(render).collect();
-    assert!(effects.iter().any(|it| it.starts_with("report failed")), "{effects:?}");
-}
-
-fn reports(effects: &[Effect]) -> Vec<(String, TaskState, String)> {
-    let report = |effect: &Effect| match effect {
-        Effect::Report { task, status } => {
-            Some((task.to_string(), status.state, status.error.clone()))
-        }
-        Effect::Begin { .. } | Effect::Abort { .. } | Effect::Withdraw { .. } => None,
-    };
-    effects.iter().filter_map(report).collect()
-}
-
-#[test]
-fn a_task_that_is_not_understood_is_rejected_in_words_and_all_others_go_on() {
-    let mut worker = Worker::default();
-    let mut tasks = assigned(task("known", DesiredState::Running));
-    tasks.others.insert("newer".into(), "unknown variant `cluster`".into());
-    let whole = Event::Whole { tasks: tasks.clone(), withdrawn: BTreeSet::new() };
-    let effects = worker.handle(whole.clone(), at(0));
-    let told = reports(&effects);
-    let (id, state, error) = &told[0];
-    assert_eq!((id.as_str(), *state), ("newer", TaskState::Rejected));
-    assert!(error.ends_with("does not understand the task: unknown variant `cluster`"), "{error}");
-    let told: BTreeSet<_> = told.iter().map(|it| it.0.as_str()).collect();
-    assert_eq!(told, ["known", "newer"].into());
-
-    // The next session is told again; one that is here goes on as it was.
-    tasks.others.insert("known".into(), "unknown variant `hibernating`".into());
-    tasks.understood.clear();
-    let effects = worker.handle(Event::Whole { tasks, withdrawn: BTreeSet::new() }, at(1));
-    let told: Vec<_> = reports(&effects).into_iter().map(|(id, state, _)| (id, state)).collect();
-    assert!(told.contains(&("newer".to_owned(), TaskState::Rejected)), "{told:?}");
-    assert!(!told.iter().any(|(_, state)| *state == TaskState::Shutdown), "{told:?}");
-
-    // It is forgotten when it is no longer assigned.
-    let gone = Event::Whole { tasks: Assigned::default(), withdrawn: BTreeSet::new() };
-    worker.handle(gone, at(2));
-    assert_eq!(worker.task(&"newer".into()), None);
-}
-
-#[test]
-fn what_is_said_again_is_not_written_again() {
-    let mut worker = Worker::default();
-    let whole = || Event::Whole {
-        tasks: assigned(task("t", DesiredState::Running)),
-        withdrawn: BTreeSet::new(),
-    };
-    worker.handle(whole(), at(0));
-    assert_eq!(worker.changed().len(), 1);
-    worker.handle(whole(), at(1));
-    assert_eq!(worker.changed(), BTreeMap::new());
 }
