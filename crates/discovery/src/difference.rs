@@ -13,7 +13,6 @@ use imbl::ordset::DiffItem as SetItem;
 use imbl::{OrdMap, OrdSet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use types::{NetworkId, NodeId, Protocol, ServiceId, Subnet, TaskId};
 
@@ -183,30 +182,26 @@ impl<K: Clone + Ord> SetDifference<K> {
 
 impl KnowledgeDifference {
     pub fn between(old: &Knowledge, new: &Knowledge) -> Self {
-        Self::between_parts((&old.networks, &old.mesh), (&new.networks, &new.mesh))
+        let mesh = Box::new(MeshDifference::between(&old.mesh, &new.mesh));
+        Self { mesh, ..Self::between_networks(&old.networks, &new.networks) }
     }
 
-    /// The same of its parts, in whatever form they are held.
-    pub fn between_parts<N: Borrow<NetworkView>>(
-        (old, old_mesh): (&BTreeMap<NetworkId, N>, &Mesh),
-        (new, new_mesh): (&BTreeMap<NetworkId, N>, &Mesh),
+    /// Without the mesh.
+    pub fn between_networks(
+        old: &BTreeMap<NetworkId, NetworkView>,
+        new: &BTreeMap<NetworkId, NetworkView>,
     ) -> Self {
         let nothing = NetworkView::default();
         let mut networks = BTreeMap::new();
         for (id, network) in new {
-            let before = old.get(id).map(N::borrow);
-            let difference =
-                NetworkDifference::between(before.unwrap_or(&nothing), network.borrow());
+            let before = old.get(id);
+            let difference = NetworkDifference::between(before.unwrap_or(&nothing), network);
             if before.is_none() || !difference.is_empty() {
                 networks.insert(id.clone(), difference);
             }
         }
         let removed = old.keys().filter(|id| !new.contains_key(*id));
-        Self {
-            networks,
-            removed_networks: removed.cloned().collect(),
-            mesh: Box::new(MeshDifference::between(old_mesh, new_mesh)),
-        }
+        Self { networks, removed_networks: removed.cloned().collect(), ..Self::default() }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What is said to the name server: the whole state at first, then what differs.
 
 use super::{Stamp, State};
-use discovery::{Difference, Here, Knowledge, KnowledgeDifference, Mesh, OrdMap, Sandbox};
+use discovery::{Difference, Here, Knowledge, KnowledgeDifference, OrdMap, Sandbox};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,11 +23,8 @@ pub(super) struct Change {
 
 impl Change {
     pub(super) fn between(old: &State, new: &State) -> Self {
-        let mesh = Mesh::default();
-        let known = KnowledgeDifference::between_parts(
-            (&old.known.networks, &mesh),
-            (&new.known.networks, &mesh),
-        );
+        let (before, after) = (&old.known.networks, &new.known.networks);
+        let known = KnowledgeDifference::between_networks(before, after);
         let here = Here {
             node: new.here.node.clone(),
             address: new.here.address,
@@ -45,9 +42,7 @@ impl Change {
 
     pub(super) fn apply(self, state: &mut State) {
         state.stamp = self.stamp;
-        if !self.known.is_empty() {
-            self.known.apply(&mut state.known);
-        }
+        self.known.apply(&mut state.known);
         let mut sandboxes = std::mem::replace(&mut state.here, self.here).sandboxes;
         self.sandboxes.apply(&mut sandboxes);
         state.here.sandboxes = sandboxes;
