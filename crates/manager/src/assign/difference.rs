@@ -119,7 +119,7 @@ fn asks_the_same(old: &Task, new: &Task) -> bool {
     old.desired == new.desired
         && old.not_before == new.not_before
         && given_up(old) == given_up(new)
-        && old.spec == new.spec
+        && old.spec.id() == new.spec.id()
         && old.attachments == new.attachments
         && old.ingress_address == new.ingress_address
         && old.ports == new.ports

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use store::Tx;
 use types::{
     Attachment, DesiredState, Network, NetworkAttachment, Node, NodeState, NodeStatus,
-    PublishedPort, STACK_LABEL, Service, ServiceSpec, Timestamp, Version, Vip,
+    PublishedPort, STACK_LABEL, Service, ServiceSpec, Specs, TaskSpec, Timestamp, Version, Vip,
 };
 
 /// Lines `task node state desired`; one service `web` on network `front` with port 8080.
@@ -281,4 +281,23 @@ fn what_a_thousand_tasks_are_made_from_is_sent_once() {
     for sent in [wire::encode(&whole).unwrap(), wire::encode(&difference).unwrap()] {
         assert!(sent.len() * 2 < full, "{} of {full} bytes", sent.len());
     }
+}
+
+/// Another release may have written the same content otherwise: what a task names was said.
+#[test]
+fn a_spec_that_got_another_id_is_said_again() {
+    let mut old = given(&view("t1 n1 running running", &[]), "n1");
+    let mut new = given(&view("t1 n1 running running", &[]), "n1");
+    (old.version, new.version) = (3, 4);
+    let task = new.tasks.values_mut().next().map(Arc::make_mut).unwrap();
+    let other = SpecId::from("another-digest");
+    let specs = Specs::from(BTreeMap::from([(
+        other.clone(),
+        SharedSpec::from(TaskSpec::clone(&task.spec)),
+    )]));
+    task.spec = specs.get(&other).unwrap().clone();
+    let difference = difference(&old, &new).unwrap();
+    assert!(difference.tasks.contains_key(&"t1".into()));
+    assert!(difference.specs.contains_key(&other));
+    assert_eq!(difference.removed_specs.len(), 1);
 }
