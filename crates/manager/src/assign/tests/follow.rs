@@ -44,18 +44,17 @@ impl Straightforward {
         for service in view.services() {
             all.add_service(service, view);
         }
+        // There is one; of several, which the rules refuse, it is the first.
+        if let Some(ingress) = view.networks().find(|network| network.spec.ingress) {
+            let prefix = ingress.subnet.map_or(0, |subnet| subnet.net.prefix_len());
+            all.mesh.prefix = if prefix == 16 { 0 } else { prefix };
+            all.mesh.mtu = ingress.spec.mtu();
+        }
         all
     }
 
     fn add_network(&mut self, network: &Network) {
         if network.spec.ingress {
-            let prefix = network.subnet.map_or(0, |subnet| subnet.net.prefix_len());
-            if ![0, 16].contains(&prefix) {
-                self.mesh.prefix = prefix;
-            }
-            if network.spec.mtu() != 0 {
-                self.mesh.mtu = network.spec.mtu();
-            }
             return;
         }
         let mut seen = NetworkView::default();
