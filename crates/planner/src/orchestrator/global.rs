@@ -22,7 +22,11 @@ pub(super) fn reconcile_slots(planning: &mut Planning<'_>, service: &Service, sl
         if planning.is_full() {
             return;
         }
-        if has_place(&planning.tx, service, slot) {
+        let is_node = match slot {
+            Slot::Node(_) => true,
+            Slot::Number(_) => false,
+        };
+        if is_node && has_place(&planning.tx, service, slot) {
             create(planning, service, (slot, tasks), Start::now());
         }
     }
@@ -42,7 +46,8 @@ pub(super) fn reconcile_slots(planning: &mut Planning<'_>, service: &Service, sl
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::check;
+    use crate::plan;
+    use crate::testing::{Count, NOW, check, read, seconds};
     use expect_test::expect;
 
     #[test]
@@ -60,6 +65,22 @@ mod tests {
                 + agent.0 assigned running n2
             "#]],
         );
+    }
+
+    #[test]
+    fn only_a_node_is_a_place_of_its_own() {
+        // With what is left of a replicated service of this id.
+        let view = read(
+            "
+            node n1
+            service agent global
+            task agent.0 running n1
+            task agent.1 running n1 desired=remove
+            ",
+        );
+        let mut ids = Count(0);
+        assert!(plan(&view, seconds(NOW), &mut ids).changes.is_empty());
+        assert_eq!(ids.0, 0, "no task is made and taken back");
     }
 
     #[test]
