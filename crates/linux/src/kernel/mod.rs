@@ -9,6 +9,7 @@ mod beside;
 mod clean;
 mod firewall;
 mod flows;
+mod gate;
 mod gateway;
 mod mesh;
 mod mtu;
@@ -34,6 +35,7 @@ use ports::Ports;
 use render::sandbox::Step;
 use sandbox::{AppliedSandbox, Target};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -224,6 +226,8 @@ impl Applier {
         if repair && let Err(error) = overlay::dismantle_others(&self.config, &desired.overlays) {
             tracing::warn!(error = chain(&error), "cannot remove networks of former times");
         }
+        let containers = containers(desired);
+        let nobody = BTreeSet::new();
         let mut remade = BTreeSet::new();
         for (id, wanted) in &desired.overlays {
             let last = self.last.overlays.get(id);
@@ -239,7 +243,9 @@ impl Applier {
                 remade.insert(id);
             }
             let path = overlay::path(&self.config, id);
-            match AppliedOverlay::apply(&path, wanted, applied, repair) {
+            let containers = containers.get(id).unwrap_or(&nobody);
+            let target = overlay::Target { rules: wanted, containers, repair };
+            match AppliedOverlay::apply(&self.nftables, &path, target, applied) {
                 Ok(applied) => drop(self.overlays.insert(id.clone(), applied)),
                 Err(error) => note(&mut outcome.networks, id, Err(error)),
             }
@@ -418,6 +424,15 @@ impl Applier {
         }
         self.told.clone_from(outcome);
     }
+}
+
+/// The containers on each network here.
+fn containers(desired: &Desired) -> BTreeMap<&NetworkId, BTreeSet<Ipv4Addr>> {
+    let mut containers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for attachment in desired.sandboxes.values().flat_map(|sandbox| &sandbox.attachments) {
+        containers.entry(&attachment.network).or_default().insert(attachment.address);
+    }
+    containers
 }
 
 /// Two tables of VIPs, by where they are. Both live until the application is over.

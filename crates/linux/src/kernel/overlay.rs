@@ -1,6 +1,7 @@
 //! An overlay on this node: a namespace with a bridge and a VXLAN tunnel, and what they know of
 //! endpoints on other nodes.
 
+use super::gate::Gate;
 use super::{Config, mtu, tunnel};
 use crate::error::Error;
 use crate::namespace::{self, Namespace, Purpose};
@@ -10,9 +11,12 @@ use crate::netlink::{
     delete_flood, delete_forward, delete_link, delete_neighbour, mac_of, move_link,
     set_container_port, set_master, set_mtu, set_tunnel_port, set_up,
 };
+use crate::nft::Nftables;
+use crate::render::overlay::TUNNEL;
+pub(super) use crate::render::overlay::port_name;
 use discovery::Overlay as Wanted;
 use ipnet::Ipv4Net;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -20,12 +24,21 @@ use types::NetworkId;
 
 const PREFIX: &str = "overlay-";
 const BRIDGE: &str = "br0";
-const TUNNEL: &str = "vx0";
+
+/// How an overlay shall be.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) rules: &'a Wanted,
+    /// Those on it here.
+    pub(super) containers: &'a BTreeSet<Ipv4Addr>,
+    /// Look at everything: what was applied is not believed.
+    pub(super) repair: bool,
+}
 
 /// An overlay as it is there.
-#[derive(Debug)]
 pub(super) struct AppliedOverlay {
     namespace: Namespace,
+    gate: Gate,
     wanted: Wanted,
     bridge: u32,
     tunnel: u32,
@@ -35,11 +48,6 @@ pub(super) struct AppliedOverlay {
 /// Where an overlay's namespace is mounted.
 pub(super) fn path(config: &Config, id: &NetworkId) -> PathBuf {
     config.overlays.join(format!("{PREFIX}{id}"))
-}
-
-/// The name of the near end of a container's interface.
-pub(super) fn port_name(container: Ipv4Addr) -> String {
-    format!("v{:08x}", u32::from(container))
 }
 
 /// The hardware address of the container behind such an end.
@@ -55,16 +63,18 @@ pub(super) fn guard(index: u32, mac: Mac) -> [Message; 2] {
 }
 
 impl AppliedOverlay {
-    /// Makes the overlay be as wanted. Without `observe`, what was applied is believed.
+    /// Makes the overlay be as wanted.
     pub(super) fn apply(
+        nftables: &Nftables,
         path: &Path,
-        wanted: &Wanted,
+        target: Target<'_>,
         applied: Option<Self>,
-        observe: bool,
     ) -> Result<Self, Error> {
         match applied {
-            Some(applied) if !observe && applied.same_links(wanted) => applied.change(wanted),
-            Some(_) | None => Self::build(path, wanted),
+            Some(applied) if !target.repair && applied.same_links(target.rules) => {
+                applied.change(nftables, target)
+            }
+            applied => Self::build(nftables, path, target, applied),
         }
     }
 
@@ -88,19 +98,31 @@ impl AppliedOverlay {
     }
 
     /// Changes what differs from what is remembered.
-    fn change(mut self, wanted: &Wanted) -> Result<Self, Error> {
+    fn change(mut self, nftables: &Nftables, target: Target<'_>) -> Result<Self, Error> {
+        let Target { rules: wanted, containers, .. } = target;
         if self.wanted != *wanted {
             let messages = difference(&expected(&self.wanted), wanted, (self.bridge, self.tunnel));
             self.namespace.visit(|| Socket::route()?.send(&messages))?;
             self.wanted = wanted.clone();
         }
+        self.gate = Gate::apply(nftables, &self.namespace, containers, Some(self.gate), false)?;
         Ok(self)
     }
 
     /// Changes what differs from what is there.
-    fn build(path: &Path, wanted: &Wanted) -> Result<Self, Error> {
+    fn build(
+        nftables: &Nftables,
+        path: &Path,
+        target: Target<'_>,
+        applied: Option<Self>,
+    ) -> Result<Self, Error> {
+        let wanted = target.rules;
         namespace::create(path, Purpose::Switch)?;
         let namespace = Namespace::require(path)?;
+        // Another namespace at the same path knows nothing of what was done in the former.
+        let applied = applied.filter(|applied| applied.namespace.inode() == namespace.inode());
+        let gate = applied.map(|applied| applied.gate);
+        let gate = Gate::apply(nftables, &namespace, target.containers, gate, true)?;
         let mtu = mtu::of_overlay(&mut Socket::route()?, wanted.local, wanted.mtu)?;
         let fits = namespace.visit(|| links(wanted, mtu))?;
         if !fits {
@@ -113,7 +135,7 @@ impl AppliedOverlay {
             socket.send(&difference(&seen, wanted, (bridge, tunnel)))?;
             Ok((bridge, tunnel))
         })?;
-        Ok(Self { namespace, wanted: wanted.clone(), bridge, tunnel, mtu })
+        Ok(Self { namespace, gate, wanted: wanted.clone(), bridge, tunnel, mtu })
     }
 }
 

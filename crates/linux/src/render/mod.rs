@@ -1,10 +1,12 @@
 //! Rules as a person would write them into a file for `nft -f`, or type them for `nft`. Pure: what is
 //! rendered here is applied elsewhere, each text or list of requests as one transaction.
 //!
-//! Two sets of tables: `ip skep` in each container's namespace ([`sandbox`]), `ip skep_mesh` with
-//! `bridge skep_mesh` and `netdev skep_mesh` in the node's own ([`mesh`]).
+//! Three sets of tables: `ip skep` in each container's namespace ([`sandbox`]), `bridge skep_overlay`
+//! in each overlay's ([`overlay`]), `ip skep_mesh` with `bridge skep_mesh` and `netdev skep_mesh` in
+//! the node's own ([`mesh`]).
 
 pub(crate) mod mesh;
+pub(crate) mod overlay;
 pub(crate) mod sandbox;
 
 use std::fmt::Display;

@@ -352,3 +352,54 @@ fn a_container_takes_over_nothing_that_is_for_another_on_its_network() {
         check(&lab);
     }
 }
+
+#[test]
+fn a_container_speaks_in_no_other_ones_name_on_its_network() {
+    let mut lab = lab();
+    let far_neighbour = lab.container((2, 2));
+    let check = |lab: &Lab| {
+        let (thief, victim) = (lab.container(NEIGHBOUR), lab.container(TASK));
+        for target in [TASK, FAR_TASK] {
+            let (ear, client) = (ear(&lab.container(target), 9000), far_neighbour.clone());
+            let lie = address((1, 9));
+            ip(&thief, &format!("ip addr replace {lie}/32 dev eth0"));
+            let tell = |place: &Path, from: Ipv4Addr, what: &str| {
+                run_in(place, || {
+                    let socket = UdpSocket::bind((from, 0)).unwrap();
+                    drop(socket.send_to(what.as_bytes(), (address(target), 9000)));
+                })
+                .unwrap();
+            };
+            tell(&thief, lie, "as another");
+            assert!(!hears(&ear, "as another"), "{target:?}");
+            // What waits for an answer to the lie waits no more.
+            ip(&thief, "ip neigh flush dev eth0");
+            tell(&thief, address(NEIGHBOUR), "as itself");
+            assert!(hears(&ear, "as itself"), "{target:?}");
+            tell(&client, address((2, 2)), "from elsewhere");
+            assert!(hears(&ear, "from elsewhere"), "{target:?}");
+            ip(&thief, &format!("ip addr del {lie}/32 dev eth0"));
+        }
+        // It asks for one task in the name of another, so that its own hardware address is noted.
+        let stolen = address(FAR_TASK);
+        ip(&thief, &format!("ip addr replace {stolen}/32 dev eth0"));
+        ip(&thief, "ip neigh flush dev eth0");
+        run_in(&thief, || {
+            let socket = UdpSocket::bind((stolen, 0)).unwrap();
+            drop(socket.send_to(b"who are you", (address(TASK), 9)));
+        })
+        .unwrap();
+        let answer = ask_tcp(&victim, stolen, PORT);
+        assert_eq!(answer.unwrap(), format!("c2-1 {}", address(TASK)));
+        let known = run(&victim, &["ip", "neigh", "show", "dev", "eth0"]);
+        let theft = format!("{stolen} lladdr {}", mac_text(address(NEIGHBOUR)));
+        assert!(!known.contains(&theft), "{known}");
+        ip(&thief, &format!("ip addr del {stolen}/32 dev eth0"));
+    };
+    check(&lab);
+    // Somebody has opened the gate.
+    let overlay = lab.hosts[&1].config.overlays.join("overlay-net1");
+    run(&overlay, &["nft", "flush", "chain", "bridge", "skep_overlay", "gate"]);
+    lab.repair();
+    check(&lab);
+}
