@@ -1,6 +1,6 @@
 //! The root of trust: makes itself and signs nodes' certificates.
 
-use crate::Error;
+use crate::{Error, Peer};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -8,7 +8,7 @@ use rcgen::{
 };
 use std::time::Duration;
 use time::OffsetDateTime;
-use types::{ClusterId, NodeId, NodeRole, RootCa, Timestamp};
+use types::{NodeRole, RootCa, Timestamp};
 
 /// Certificates hold from a little before they are made: nodes' clocks differ.
 const BACKDATED: Duration = Duration::from_hours(1);
@@ -48,13 +48,10 @@ impl Authority {
 
     /// Signs a node's request (PEM in and out). Whatever name the request bears, the certificate
     /// says what is given here.
-    #[expect(clippy::too_many_arguments, reason = "each is a field of the certificate")]
     pub fn sign(
         &self,
         request: &str,
-        node: &NodeId,
-        role: NodeRole,
-        cluster: &ClusterId,
+        peer: &Peer,
         valid_for: Duration,
         now: Timestamp,
     ) -> Result<String, Error> {
@@ -65,12 +62,12 @@ impl Authority {
         }
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, node.as_str());
-        params.distinguished_name.push(DnType::OrganizationalUnitName, unit_of(role));
-        params.distinguished_name.push(DnType::OrganizationName, cluster.as_str());
+        params.distinguished_name.push(DnType::CommonName, peer.node.as_str());
+        params.distinguished_name.push(DnType::OrganizationalUnitName, unit_of(peer.role));
+        params.distinguished_name.push(DnType::OrganizationName, peer.cluster.as_str());
         params.subject_alt_names = vec![
-            SanType::DnsName(unit_of(role).try_into()?),
-            SanType::DnsName(node.as_str().try_into()?),
+            SanType::DnsName(unit_of(peer.role).try_into()?),
+            SanType::DnsName(peer.node.as_str().try_into()?),
         ];
         params.key_usages =
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];

@@ -19,9 +19,9 @@ pub(crate) struct Files {
 
 impl Files {
     /// The certificate is written last: without it there is no identity.
-    pub(crate) fn read(directory: &Path) -> Result<Option<Self>, Error> {
+    pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Error> {
         let read = |name: &str| {
-            let path = directory.join(name);
+            let path = folder.join(name);
             match std::fs::read_to_string(&path) {
                 Ok(text) => Ok(Some(text)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -33,33 +33,31 @@ impl Files {
         };
         let needed = |name: &str| {
             read(name)?.ok_or_else(|| Error::File {
-                path: directory.join(name),
+                path: folder.join(name),
                 source: io::Error::new(io::ErrorKind::NotFound, "it is missing"),
             })
         };
         Ok(Some(Self { certificate, key: needed(KEY)?, root: needed(ROOT)? }))
     }
 
-    pub(crate) fn write(&self, directory: &Path) -> Result<(), Error> {
-        self.try_write(directory)
-            .map_err(|source| Error::File { path: directory.to_owned(), source })
+    pub(crate) fn write(&self, folder: &Path) -> Result<(), Error> {
+        self.try_write(folder).map_err(|source| Error::File { path: folder.to_owned(), source })
     }
 
-    fn try_write(&self, directory: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        std::fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-        let same_key =
-            std::fs::read_to_string(directory.join(KEY)).is_ok_and(|key| key == self.key);
+    fn try_write(&self, folder: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+        let same_key = std::fs::read_to_string(folder.join(KEY)).is_ok_and(|key| key == self.key);
         if !same_key {
             // An old certificate beside a new key would be worse than none.
-            match std::fs::remove_file(directory.join(CERTIFICATE)) {
+            match std::fs::remove_file(folder.join(CERTIFICATE)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
             }
         }
         for (name, text) in [(ROOT, &self.root), (KEY, &self.key), (CERTIFICATE, &self.certificate)]
         {
-            host::replace(&directory.join(name), text, 0o600)?;
+            host::replace(&folder.join(name), text, 0o600)?;
         }
         Ok(())
     }

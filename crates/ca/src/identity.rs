@@ -86,31 +86,31 @@ impl Identity {
         })
     }
 
-    /// Reads the identity that was saved in `directory`; `None`: there is none.
-    pub fn load(directory: &Path) -> Result<Option<Self>, Error> {
-        let Some(files) = Files::read(directory)? else {
+    /// Reads the identity that was saved in `folder`; `None`: there is none.
+    pub fn load(folder: &Path) -> Result<Option<Self>, Error> {
+        let Some(files) = Files::read(folder)? else {
             return Ok(None);
         };
         Self::new(files.key, files.certificate, files.root).map(Some)
     }
 
-    /// Writes it to `directory`, for the owner's eyes only. It blocks.
-    pub fn save(&self, directory: &Path) -> Result<(), Error> {
+    /// Writes it to `folder`, for the owner's eyes only. It blocks.
+    pub fn save(&self, folder: &Path) -> Result<(), Error> {
         let files = Files {
             certificate: self.certificate(),
             key: self.key.0.clone(),
             root: self.root.to_string(),
         };
-        files.write(directory)
+        files.write(folder)
     }
 
     /// PEM of a request for a new certificate for the same key.
-    pub fn renewal(&self) -> Result<String, Error> {
+    pub fn renewal_request(&self) -> Result<String, Error> {
         csr(&KeyPair::from_pem(&self.key.0)?)
     }
 
     /// Takes a new certificate (PEM): new connections show it. [`save`](Self::save) it then.
-    pub fn renewed(&self, certificate: &str) -> Result<(), Error> {
+    pub fn replace_certificate(&self, certificate: &str) -> Result<(), Error> {
         let new = current(&self.key.0, certificate.to_owned(), &self.root)?;
         let old = self.current.load();
         if new.peer.node != old.peer.node || new.peer.cluster != old.peer.cluster {

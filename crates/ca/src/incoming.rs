@@ -5,7 +5,7 @@
 
 use crate::Peer;
 use crate::peer::statement;
-use crate::permits::{Permit, Permits};
+use crate::permits::{Limit, Permit, Permits};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustls::ServerConfig;
 use std::future::Future;
@@ -25,15 +25,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 /// Handshakes at once, from one address and from all.
-const HANDSHAKES: (usize, usize) = (64, 1024);
+const HANDSHAKES: Limit = Limit { each: 64, all: 1024 };
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Connections without a certificate at once, from one address and from all: they are for joining
 /// and soon over.
-const STRANGERS: (usize, usize) = (64, 512);
+const STRANGERS: Limit = Limit { each: 64, all: 512 };
 /// After this a connection without a certificate is closed.
 const STRANGER_LIMIT: Duration = Duration::from_mins(1);
 /// Connections at once, of one node (each log that it sends has one) and of all.
-const NODES: (usize, usize) = (128, 20_000);
+const NODES: Limit = Limit { each: 128, all: 20_000 };
 /// Connections that wait to be served; their handshakes wait with them.
 const QUEUE: usize = 64;
 /// Before the next try, when no connection can be accepted (no file descriptors left).
@@ -139,7 +139,7 @@ pub fn accept(
 ) -> (impl Future<Output = io::Result<()>> + Send, Accepted) {
     let (to_nodes, nodes) = mpsc::channel(QUEUE);
     let (to_strangers, strangers) = mpsc::channel(QUEUE);
-    let permits = Permits::new(NODES.0, NODES.1);
+    let permits = Permits::new(NODES);
     let accepted = Accepted {
         nodes: ReceiverStream::new(nodes),
         strangers: ReceiverStream::new(strangers),
@@ -147,7 +147,7 @@ pub fn accept(
     };
     let acceptor = Acceptor {
         tls: TlsAcceptor::from(config),
-        strangers: Permits::new(STRANGERS.0, STRANGERS.1),
+        strangers: Permits::new(STRANGERS),
         nodes: permits,
         to_nodes,
         to_strangers,
@@ -160,7 +160,7 @@ async fn run(
     acceptor: Acceptor,
     token: CancellationToken,
 ) -> io::Result<()> {
-    let permits = Permits::new(HANDSHAKES.0, HANDSHAKES.1);
+    let permits = Permits::new(HANDSHAKES);
     let mut handshakes = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -173,7 +173,7 @@ async fn run(
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
-                    handshakes.push(greet(acceptor.clone(), stream, permits.take(remote.ip())));
+                    handshakes.push(handshake(acceptor.clone(), stream, permits.take(remote.ip())));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections of nodes");
@@ -184,7 +184,11 @@ async fn run(
     }
 }
 
-async fn greet(acceptor: Acceptor, stream: TcpStream, permit: Permit<IpAddr>) -> io::Result<()> {
+async fn handshake(
+    acceptor: Acceptor,
+    stream: TcpStream,
+    permit: Permit<IpAddr>,
+) -> io::Result<()> {
     let late = |what: &str| Err(io::Error::new(io::ErrorKind::TimedOut, what));
     tokio::select! {
         taken = acceptor.take(stream) => taken,

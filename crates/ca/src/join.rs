@@ -31,20 +31,20 @@ pub async fn join(
     availability: Availability,
 ) -> Result<Identity, Fault> {
     let token = JoinToken::parse(token)?;
-    let request = Identity::generate()?;
-    let (release, csr) = (Release::own(), request.csr().to_owned());
-    let wish = IssueRequest { release, token: token.render(), csr, availability };
-    let reply = ask_one(managers, &token, &wish).await?;
+    let key = Identity::generate()?;
+    let (release, csr) = (Release::own(), key.csr().to_owned());
+    let request = IssueRequest { release, token: token.render(), csr, availability };
+    let reply = ask_one(managers, &token, &request).await?;
     if root_digest(&reply.root)? != token.digest() {
         return Err(Error::Fingerprint { expected: token.digest().to_owned() }.into());
     }
-    Ok(request.accept(&reply.certificate, &reply.root)?)
+    Ok(key.accept(&reply.certificate, &reply.root)?)
 }
 
 async fn ask_one(
     managers: &[String],
     token: &JoinToken,
-    wish: &IssueRequest,
+    request: &IssueRequest,
 ) -> Result<IssueReply, Fault> {
     let mut last = Fault::invalid("at least one remote manager is needed");
     for attempt in 0..ATTEMPTS {
@@ -53,7 +53,7 @@ async fn ask_one(
         }
         let mut may_answer = false;
         for address in managers {
-            match ask(address, token, wish.clone()).await {
+            match ask(address, token, request.clone()).await {
                 Ok(reply) => return Ok(reply),
                 Err(Refusal::Final(fault)) => return Err(fault),
                 Err(Refusal::Unheard(fault)) => last = fault,
@@ -67,7 +67,11 @@ async fn ask_one(
     Err(last)
 }
 
-async fn ask(address: &str, token: &JoinToken, wish: IssueRequest) -> Result<IssueReply, Refusal> {
+async fn ask(
+    address: &str,
+    token: &JoinToken,
+    request: IssueRequest,
+) -> Result<IssueReply, Refusal> {
     let config = tls::bootstrap_client_config(token.digest());
     let config = config.map_err(|error| Refusal::Final(error.into()))?;
     let channel = connect(address, config).await.map_err(Refusal::Unheard)?;
@@ -75,22 +79,22 @@ async fn ask(address: &str, token: &JoinToken, wish: IssueRequest) -> Result<Iss
     let mut client = membership_client(channel.clone());
     let root = call(client.root(RootRequest { release: Release::own() })).await?;
     Release::own().check_manager(&root.release).map_err(Refusal::Final)?;
-    issue(channel, wish).await
+    issue(channel, request).await
 }
 
 /// Asks a manager for a new certificate for `identity`, which takes it; it is not saved.
 pub async fn renew(channel: Channel, identity: &Identity) -> Result<(), Fault> {
-    let (release, csr) = (Release::own(), identity.renewal()?);
-    let wish = IssueRequest { release, csr, ..IssueRequest::default() };
-    let reply = issue(channel, wish).await.map_err(|refusal| match refusal {
+    let (release, csr) = (Release::own(), identity.renewal_request()?);
+    let request = IssueRequest { release, csr, ..IssueRequest::default() };
+    let reply = issue(channel, request).await.map_err(|refusal| match refusal {
         Refusal::Unheard(fault) | Refusal::Final(fault) => fault,
     })?;
-    Ok(identity.renewed(&reply.certificate)?)
+    Ok(identity.replace_certificate(&reply.certificate)?)
 }
 
-async fn issue(channel: Channel, wish: IssueRequest) -> Result<IssueReply, Refusal> {
+async fn issue(channel: Channel, request: IssueRequest) -> Result<IssueReply, Refusal> {
     let mut client = membership_client(channel);
-    call(client.issue(wish)).await
+    call(client.issue(request)).await
 }
 
 async fn call<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Refusal> {

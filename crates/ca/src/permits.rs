@@ -8,17 +8,25 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
+/// How many permits there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// For one holder.
+    pub(crate) each: usize,
+    /// For all together.
+    pub(crate) all: usize,
+}
+
 /// Permits for connections, each held by a `K`. Clones are the same permits.
 #[derive(Debug)]
 pub(crate) struct Permits<K> {
-    each: usize,
-    all: usize,
+    limit: Limit,
     given: Arc<Mutex<Given<K>>>,
 }
 
 impl<K> Clone for Permits<K> {
     fn clone(&self) -> Self {
-        Self { each: self.each, all: self.all, given: Arc::clone(&self.given) }
+        Self { limit: self.limit, given: Arc::clone(&self.given) }
     }
 }
 
@@ -40,19 +48,18 @@ pub(crate) struct Permit<K: Ord> {
 }
 
 impl<K: Ord + Clone> Permits<K> {
-    /// At most `each` for one holder and `all` together.
-    pub(crate) fn new(each: usize, all: usize) -> Self {
+    pub(crate) fn new(limit: Limit) -> Self {
         let given = Given { count: 0, next: 0, tokens: BTreeMap::new() };
-        Self { each, all, given: Arc::new(Mutex::new(given)) }
+        Self { limit, given: Arc::new(Mutex::new(given)) }
     }
 
     /// Takes a permit. Whoever has to give way for it is told by its token.
     pub(crate) fn take(&self, key: K) -> Permit<K> {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let own = given.tokens.get(&key).map_or(0, BTreeMap::len);
-        if own >= self.each {
+        if own >= self.limit.each {
             given.evict(&key);
-        } else if given.count >= self.all {
+        } else if given.count >= self.limit.all {
             let most = given.tokens.iter().max_by_key(|(_, tokens)| tokens.len());
             if let Some(most) = most.map(|(key, _)| key.clone()) {
                 given.evict(&most);
@@ -118,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_the_same_holder_gives_way() {
-        let permits = Permits::new(2, 10);
+        let permits = Permits::new(Limit { each: 2, all: 10 });
         let (one, two) = (permits.take("a"), permits.take("a"));
         let other = permits.take("b");
         let three = permits.take("a");
@@ -130,7 +137,7 @@ mod tests {
 
     #[test]
     fn whoever_holds_most_gives_way_to_a_newcomer() {
-        let permits = Permits::new(10, 4);
+        let permits = Permits::new(Limit { each: 10, all: 4 });
         let crowd: Vec<_> = (0..3).map(|_| permits.take("crowd")).collect();
         let quiet = permits.take("quiet");
         let newcomer = permits.take("new");
@@ -142,7 +149,7 @@ mod tests {
 
     #[test]
     fn connections_of_those_who_do_not_stay_end() {
-        let permits = Permits::new(10, 10);
+        let permits = Permits::new(Limit { each: 10, all: 10 });
         let (one, two, other) = (permits.take("a"), permits.take("a"), permits.take("b"));
         permits.retain(|key| *key != "a");
         assert_eq!([&one, &two, &other].map(is_over), [true, true, false]);

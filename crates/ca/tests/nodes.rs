@@ -36,7 +36,8 @@ fn identity(root: &RootCa, node: &str, role: NodeRole, valid_for: Duration) -> I
 fn sign(root: &RootCa, csr: &str, node: &str, role: NodeRole, valid_for: Duration) -> String {
     let authority = Authority::load(root).unwrap();
     let earlier = Timestamp(now().0 - 10_000_000_000);
-    authority.sign(csr, &node.into(), role, &"cluster1".into(), valid_for, earlier).unwrap()
+    let peer = Peer { node: node.into(), role, cluster: "cluster1".into() };
+    authority.sign(csr, &peer, valid_for, earlier).unwrap()
 }
 
 /// Issues certificates, and tells callers who they are.
@@ -241,7 +242,7 @@ async fn certificates_of_another_cluster_are_not_taken_on_either_side() {
     let certificate = sign(&other, request.csr(), "evil", NodeRole::Manager, DAY);
     let error = request.accept(&certificate, &manager.root.certificate).unwrap_err();
     assert!(matches!(error, ca::Error::Tls(_)), "{error}");
-    assert!(own.renewed(&certificate).is_err());
+    assert!(own.replace_certificate(&certificate).is_err());
     assert_eq!(manager.sees(&own).await.unwrap(), r#"Some((NodeId("worker1"), Worker))"#);
 }
 
@@ -425,9 +426,8 @@ fn the_certificate_says_what_the_manager_decided() {
 fn a_request_that_is_none_is_refused() {
     let root = Authority::create(now()).unwrap();
     let authority = Authority::load(&root).unwrap();
-    let sign = |request: &str| {
-        authority.sign(request, &"n".into(), NodeRole::Worker, &"c".into(), DAY, now())
-    };
+    let peer = Peer { node: "n".into(), role: NodeRole::Worker, cluster: "c".into() };
+    let sign = |request: &str| authority.sign(request, &peer, DAY, now());
     let request = Identity::generate().unwrap();
     assert!(sign(request.csr()).is_ok());
     assert!(matches!(sign("nonsense"), Err(ca::Error::Request(_))));

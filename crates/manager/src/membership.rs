@@ -6,7 +6,7 @@
 use crate::clock::now;
 use crate::dispatch::limits::Callers;
 use crate::dispatch::{Command, Request as Ask, authenticated, report};
-use ca::{Authority, JoinToken};
+use ca::{Authority, JoinToken, Peer};
 use raft::Sequencer;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -134,16 +134,12 @@ pub(crate) fn sign(
         tracing::error!(%error, "cannot load the cluster's root CA");
         Fault::internal("cannot load the cluster's root CA")
     })?;
+    let peer = Peer { node: node.clone(), role, cluster: cluster.id.clone() };
     let validity = cluster.spec.certificate_validity;
     let certificate = authority
-        .sign(csr, node, role, &cluster.id, validity, now)
+        .sign(csr, &peer, validity, now)
         .map_err(|error| Fault::invalid(format!("cannot sign the certificate: {error}")))?;
-    Ok(IssueReply {
-        node: node.clone(),
-        role,
-        certificate,
-        root: cluster.root_ca.certificate.clone(),
-    })
+    Ok(IssueReply { node: peer.node, role, certificate, root: cluster.root_ca.certificate.clone() })
 }
 
 #[tonic::async_trait]

@@ -29,8 +29,8 @@ pub(crate) fn renew(view: &View, identity: &Identity, now: Timestamp) -> Result<
     let Some(node) = view.node(&id) else {
         return Err(Fault::not_found(format!("node {id} not found")));
     };
-    let reply = sign(&*cluster(view)?, &identity.renewal()?, (&id, node.role), now)?;
-    identity.renewed(&reply.certificate)?;
+    let reply = sign(&*cluster(view)?, &identity.renewal_request()?, (&id, node.role), now)?;
+    identity.replace_certificate(&reply.certificate)?;
     tracing::info!("this manager has signed itself a new certificate: the old one did not hold");
     Ok(())
 }

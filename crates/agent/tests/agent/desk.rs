@@ -1,7 +1,7 @@
 //! A manager that says what the test says, and keeps what a node says.
 
 use super::PATIENCE;
-use ca::{Authority, Identity};
+use ca::{Authority, Identity, Peer};
 use scope::Scope;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -79,11 +79,10 @@ impl Desk {
         let root = Authority::create(now()).unwrap();
         let identity = |id: &str, role, valid_for: Duration| {
             let request = Identity::generate().unwrap();
-            let (authority, cluster) = (Authority::load(&root).unwrap(), "cluster".into());
+            let authority = Authority::load(&root).unwrap();
+            let peer = Peer { node: id.into(), role, cluster: "cluster".into() };
             let signed = now().before(Duration::from_secs(10));
-            let certificate = authority
-                .sign(request.csr(), &id.into(), role, &cluster, valid_for, signed)
-                .unwrap();
+            let certificate = authority.sign(request.csr(), &peer, valid_for, signed).unwrap();
             request.accept(&certificate, &root.certificate).unwrap()
         };
         let manager = identity("manager-node", NodeRole::Manager, DAY);

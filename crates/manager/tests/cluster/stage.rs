@@ -1,6 +1,6 @@
 //! A cluster with one manager, and nodes that do what a test says.
 
-use ca::{Authority, Identity};
+use ca::{Authority, Identity, Peer};
 use manager::{Config, First, Manager};
 use raft::Sequencer;
 use scope::Scope;
@@ -51,8 +51,8 @@ pub(crate) async fn cluster_of(heartbeat: Duration, signed_at: Timestamp) -> Clu
     let request = Identity::generate().unwrap();
     let day = Duration::from_hours(24);
     let authority = Authority::load(&root_ca).unwrap();
-    let certificate =
-        authority.sign(request.csr(), &id, NodeRole::Manager, &cluster, day, signed_at).unwrap();
+    let peer = Peer { node: id.clone(), role: NodeRole::Manager, cluster: cluster.clone() };
+    let certificate = authority.sign(request.csr(), &peer, day, signed_at).unwrap();
     let first = request.accept(&certificate, &root_ca.certificate).unwrap();
     let spec = ClusterSpec { heartbeat, ..ClusterSpec::default() };
     let objects = First {

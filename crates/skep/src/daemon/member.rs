@@ -5,7 +5,7 @@ use super::facts;
 use super::state::{Files, State};
 use agent::Agent;
 use anyhow::{Context, Result};
-use ca::{Authority, Identity};
+use ca::{Authority, Identity, Peer};
 use engine_api::{About, Init};
 use manager::{First, Manager};
 use raft::Sequencer;
@@ -62,17 +62,13 @@ impl Launcher {
         let (cluster, node) = (ClusterId::draw(&mut Random), NodeId::draw(&mut Random));
         let root_ca = Authority::create(now())?;
         let request = Identity::generate()?;
-        let certificate = Authority::load(&root_ca)?.sign(
-            request.csr(),
-            &node,
-            NodeRole::Manager,
-            &cluster,
-            init.spec.certificate_validity,
-            now(),
-        )?;
+        let peer = Peer { node: node.clone(), role: NodeRole::Manager, cluster: cluster.clone() };
+        let authority = Authority::load(&root_ca)?;
+        let validity = init.spec.certificate_validity;
+        let certificate = authority.sign(request.csr(), &peer, validity, now())?;
         let identity = request.accept(&certificate, &root_ca.certificate)?;
         save(&identity, &self.files.certificates()).await?;
-        let mut scope = Scope::with_token(self.token.child_token());
+        let mut scope = self.scope();
         let sequencer = self.open_log(&mut scope).await?;
         let first = First {
             cluster,
@@ -106,7 +102,7 @@ impl Launcher {
     pub(super) async fn resume(&self, state: &State) -> Result<RunningMember> {
         let identity = Identity::load(&self.files.certificates())?
             .context("the node's certificate is missing: leave the cluster and join again")?;
-        let mut scope = Scope::with_token(self.token.child_token());
+        let mut scope = self.scope();
         let sequencer = if state.manager { Some(self.open_log(&mut scope).await?) } else { None };
         self.start(state, identity, sequencer, scope).await
     }
@@ -114,10 +110,15 @@ impl Launcher {
     /// Starts a member that has just got its certificate.
     pub(super) async fn begin(&self, state: &State, identity: Identity) -> Result<RunningMember> {
         save(&identity, &self.files.certificates()).await?;
-        let scope = Scope::with_token(self.token.child_token());
+        let scope = self.scope();
         let running = self.start(state, identity, None, scope).await?;
         self.files.save(state).await?;
         Ok(running)
+    }
+
+    /// A scope for one life of the member.
+    fn scope(&self) -> Scope {
+        Scope::with_token(self.token.child_token())
     }
 
     async fn open_log(&self, scope: &mut Scope) -> Result<Sequencer> {
@@ -235,7 +236,8 @@ mod tests {
     fn sign(root: &types::RootCa, csr: &str) -> String {
         let authority = Authority::load(root).unwrap();
         let day = Duration::from_hours(24);
-        authority.sign(csr, &"n1".into(), NodeRole::Worker, &"c1".into(), day, now()).unwrap()
+        let peer = Peer { node: "n1".into(), role: NodeRole::Worker, cluster: "c1".into() };
+        authority.sign(csr, &peer, day, now()).unwrap()
     }
 
     /// On one thread: what blocks stops the test as well.
@@ -255,11 +257,11 @@ mod tests {
 
         let file = path.join("node.crt.new");
         let disk = HungDisk::at(&file);
-        identity.renewed(&sign(&root, &identity.renewal().unwrap())).unwrap();
+        identity.replace_certificate(&sign(&root, &identity.renewal_request().unwrap())).unwrap();
         disk.release().await;
         // It could not be written; the next one is.
         std::fs::remove_file(&file).unwrap();
-        identity.renewed(&sign(&root, &identity.renewal().unwrap())).unwrap();
+        identity.replace_certificate(&sign(&root, &identity.renewal_request().unwrap())).unwrap();
         let kept = async {
             let saved = || Identity::load(&path).unwrap().map(|saved| saved.certificate());
             while saved() != Some(identity.certificate()) {
