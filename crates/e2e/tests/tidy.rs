@@ -4,24 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The layers of docs/ARCHITECTURE.md, lowest first. A crate uses crates of lower lines only, or
-/// of its own line where `SIDEWAYS` says so.
-const LAYERS: [&[&str]; 7] = [
-    &["types", "scope", "host", "journal"],
-    &["store", "wire"],
-    &["planner", "discovery"],
-    &["raft", "ca", "engine", "dataplane", "stored"],
-    &["manager", "agent"],
-    &["engine-api", "linux", "containerd", "compose", "sim"],
-    &["skep", "e2e"],
-];
-
-/// Arrows within a layer, or up one, that the plan draws: `engine -> dataplane`, and `wire`, which
-/// speaks of endpoints.
-const SIDEWAYS: [(&str, &str); 2] = [("engine", "dataplane"), ("wire", "discovery")];
-
-/// Crates without sockets, files, clock or randomness, and the crates outside that they may use.
-const PURE: [&str; 5] = ["types", "store", "planner", "discovery", "compose"];
+/// The crates outside that those without sockets, files, clock or randomness may use.
 const PURE_OUTSIDE: [&str; 10] = [
     "serde",
     "serde_json",
@@ -40,6 +23,10 @@ const READABLE: &str = "the tree can be read";
 
 /// Lines of a file before its tests.
 const LINES_MAX: usize = 600;
+
+/// Who implements ports, and who may name them: the program, and the benchmark.
+const IMPLEMENTATIONS: [&str; 2] = ["linux", "containerd"];
+const MAY_NAME_THEM: [&str; 2] = ["skep", "e2e"];
 
 /// Words that say nothing, and may name no crate and no module.
 const EMPTY_WORDS: [&str; 4] = ["util", "utils", "common", "helpers"];
@@ -69,8 +56,50 @@ fn crates() -> BTreeMap<String, BTreeSet<String>> {
     crates
 }
 
-fn layer(name: &str) -> Option<usize> {
-    LAYERS.iter().position(|layer| layer.contains(&name))
+/// What docs/ARCHITECTURE.md says of the crates.
+struct Plan {
+    page: String,
+    /// By crate: its line in the picture. A crate uses crates of lower lines only, or those that
+    /// `arrows` has.
+    layers: BTreeMap<String, u32>,
+    /// Those with a ring: without sockets, files, clock and randomness.
+    pure: BTreeSet<String>,
+    arrows: BTreeSet<(String, String)>,
+}
+
+impl Plan {
+    fn read() -> Self {
+        let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect(READABLE);
+        let (mut layers, mut pure) = (BTreeMap::new(), BTreeSet::new());
+        let picture = page.split("```").nth(1).expect(READABLE);
+        for line in picture.lines().filter(|line| !line.is_empty()) {
+            let (layer, rest) = line.split_once(' ').expect(READABLE);
+            let layer: u32 = layer.parse().expect(READABLE);
+            // The line's own name comes first; what is in brackets explains.
+            let mut last = String::new();
+            for word in outside_brackets(rest).split_whitespace().skip(1) {
+                match word {
+                    "○" => drop(pure.insert(last.clone())),
+                    "->" => {}
+                    name => {
+                        name.clone_into(&mut last);
+                        layers.insert(last.clone(), layer);
+                    }
+                }
+            }
+        }
+        let quoted = page.split('`').filter_map(|words| words.split_once(" -> "));
+        let arrows = quoted
+            .filter(|(from, to)| layers.contains_key(*from) && layers.contains_key(*to))
+            .map(|(from, to)| (from.to_owned(), to.to_owned()))
+            .collect();
+        Self { page, layers, pure, arrows }
+    }
+}
+
+fn outside_brackets(line: &str) -> String {
+    let parts = line.split('(').map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
+    parts.collect()
 }
 
 /// Every Rust file of ours.
@@ -92,14 +121,26 @@ fn sources() -> Vec<PathBuf> {
 
 #[test]
 fn arrows_between_crates_go_down() {
-    let crates = crates();
+    let (plan, crates) = (Plan::read(), crates());
+    assert_eq!(plan.layers.keys().collect::<Vec<_>>(), crates.keys().collect::<Vec<_>>());
     for (name, dependencies) in &crates {
-        let own = layer(name).unwrap_or_else(|| panic!("{name} has no place in LAYERS"));
+        let row = format!("\n| `{name}` ");
+        assert!(plan.page.contains(&row), "{name} has no row in the table of crates");
         for dependency in dependencies.iter().filter(|dependency| crates.contains_key(*dependency))
         {
-            let sideways = SIDEWAYS.contains(&(name.as_str(), dependency.as_str()));
-            let below = layer(dependency).is_some_and(|layer| layer < own);
-            assert!(below || sideways, "{name} -> {dependency} does not go down");
+            let drawn = plan.arrows.contains(&(name.clone(), dependency.clone()));
+            let down = plan.layers[dependency] < plan.layers[name];
+            assert!(down || drawn, "{name} -> {dependency} does not go down");
+        }
+    }
+}
+
+#[test]
+fn implementations_of_ports_are_named_by_programs_alone() {
+    for (name, dependencies) in crates() {
+        for implementation in IMPLEMENTATIONS {
+            let named = dependencies.contains(implementation);
+            assert!(!named || MAY_NAME_THEM.contains(&name.as_str()), "{name} -> {implementation}");
         }
     }
 }
@@ -119,18 +160,19 @@ fn managers_and_agents_meet_only_in_wire() {
 
 #[test]
 fn pure_crates_use_pure_crates() {
-    let crates = crates();
-    for name in PURE {
+    let (plan, crates) = (Plan::read(), crates());
+    assert!(plan.pure.contains("planner"), "the picture has rings");
+    for name in &plan.pure {
         for dependency in &crates[name] {
             let pure =
-                PURE.contains(&dependency.as_str()) || PURE_OUTSIDE.contains(&dependency.as_str());
+                plan.pure.contains(dependency) || PURE_OUTSIDE.contains(&dependency.as_str());
             assert!(pure, "{name} is pure and may not use {dependency}");
         }
     }
 }
 
 #[test]
-fn no_file_is_a_hall() {
+fn no_file_is_too_long() {
     let is_test = |path: &PathBuf| {
         path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs")
     };
