@@ -56,12 +56,15 @@ macro_rules! service {
     };
 }
 
+/// A containerd namespace as the header of a call.
+fn header(namespace: &str) -> Result<MetadataValue<Ascii>, Error> {
+    namespace.parse().map_err(|_invalid| Error::Namespace { name: namespace.to_owned() })
+}
+
 impl Client {
     /// Makes a client that connects at its first call, and again whenever the connection broke.
     pub(crate) fn new(socket: &Path, namespace: &str) -> Result<Self, Error> {
-        let namespace = namespace.parse().map_err(|_error| Error::Start {
-            reason: format!("{namespace:?} cannot be the name of a containerd namespace"),
-        })?;
+        let namespace = header(namespace)?;
         let socket = socket.to_path_buf();
         // The address is not used: every connection goes to the socket.
         let channel = Endpoint::from_static("http://containerd")
@@ -95,9 +98,7 @@ impl Client {
 
     /// The same connection, seen from another namespace.
     pub(crate) fn within(&self, namespace: &str) -> Result<Self, Error> {
-        let namespace = namespace.parse().map_err(|_error| Error::Start {
-            reason: format!("{namespace:?} cannot be the name of a containerd namespace"),
-        })?;
+        let namespace = header(namespace)?;
         Ok(Self { namespace, ..self.clone() })
     }
 
@@ -194,9 +195,7 @@ impl Client {
             plugins.iter().any(|plugin| plugin.id == name && plugin.init_err.is_none())
         };
         let chosen = ["overlayfs", "native"].into_iter().find(|name| works(name));
-        chosen.map(str::to_owned).ok_or_else(|| Error::Start {
-            reason: "containerd has neither the overlayfs nor the native snapshotter".to_owned(),
-        })
+        chosen.map(str::to_owned).ok_or(Error::NoSnapshotter)
     }
 
     async fn plugins(&self, kind: &str) -> Result<Vec<Plugin>, Error> {

@@ -179,15 +179,12 @@ impl Containerd {
 }
 
 /// Each of our snapshots with the state of its task.
-fn own(snapshots: Vec<String>, tasks: Vec<(String, State)>) -> BTreeMap<String, State> {
-    let mut states: BTreeMap<String, State> =
-        snapshots.into_iter().map(|id| (id, State::Prepared)).collect();
-    for (id, state) in tasks {
-        if let Some(known) = states.get_mut(&id) {
-            *known = state;
-        }
-    }
-    states
+fn own(snapshots: Vec<String>, mut tasks: BTreeMap<String, State>) -> BTreeMap<String, State> {
+    let state = |id: String| {
+        let state = tasks.remove(&id).unwrap_or(State::Prepared);
+        (id, state)
+    };
+    snapshots.into_iter().map(state).collect()
 }
 
 #[cfg(test)]
@@ -197,7 +194,7 @@ mod tests {
     #[test]
     fn tasks_of_others_in_the_same_namespace_are_not_listed() {
         let tasks = [("ours", 1), ("theirs", 2)];
-        let tasks = tasks.map(|(id, pid)| (id.to_owned(), State::Running { pid })).to_vec();
+        let tasks = tasks.map(|(id, pid)| (id.to_owned(), State::Running { pid })).into();
         let listed = own(vec!["idle".to_owned(), "ours".to_owned()], tasks);
         let expected = [("idle", State::Prepared), ("ours", State::Running { pid: 1 })];
         assert_eq!(listed, expected.map(|(id, state)| (id.to_owned(), state)).into());

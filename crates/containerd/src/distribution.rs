@@ -10,7 +10,7 @@ use engine::{Credentials, Distribution};
 use oci_client::RegistryOperation;
 use oci_client::secrets::RegistryAuth;
 use std::time::Duration;
-use types::Platform;
+use types::{Platform, chain};
 
 /// For one registry: whoever asks waits, and goes on without the answer where there is none.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -29,7 +29,8 @@ impl Containerd {
             let answer = answer.unwrap_or_else(|_elapsed| Err(source.silent(ANSWER_MAX)));
             match answer {
                 Err(error) if source.is_mirror => {
-                    tracing::warn!(source = source.address, %error, "cannot ask a mirror");
+                    let (source, error) = (source.address, chain(&error));
+                    tracing::warn!(source, error, "cannot ask a mirror");
                 }
                 answer => return answer,
             }

@@ -3,22 +3,18 @@
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use types::{Fault, FaultKind, Retry};
+use types::{Fault, FaultKind, Retry, causes, chain};
 
 /// Why something that needs containerd failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot {call}: {}", message(status))]
-    Call {
-        call: &'static str,
-        #[source]
-        status: Box<tonic::Status>,
-    },
+    Call { call: &'static str, status: Box<tonic::Status> },
     #[error("cannot {call}: containerd did not answer within {} s", limit.as_secs())]
     TimedOut { call: &'static str, limit: Duration },
     #[error("cannot {call}: containerd left the answer out")]
     NoAnswer { call: &'static str },
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     File {
         action: &'static str,
         path: PathBuf,
@@ -27,7 +23,13 @@ pub enum Error {
     },
     #[error("cannot start containerd: {reason}")]
     Start { reason: String },
-    #[error("{what} is not valid JSON: {source}")]
+    #[error("cannot stop containerd: it does not end")]
+    Stop,
+    #[error("{name:?} cannot be the name of a containerd namespace")]
+    Namespace { name: String },
+    #[error("containerd has neither the overlayfs nor the native snapshotter")]
+    NoSnapshotter,
+    #[error("{what} is not valid JSON")]
     Json {
         what: String,
         #[source]
@@ -57,11 +59,15 @@ pub enum Error {
     Registry { message: String, retry: Retry },
 }
 
-/// The part of a status that a person can use.
+/// The part of a status that a person can use, with what is at the bottom of it.
 fn message(status: &tonic::Status) -> String {
-    match status.message() {
-        "" => status.code().description().to_owned(),
-        message => message.to_owned(),
+    let message = match status.message() {
+        "" => status.code().description(),
+        message => message,
+    };
+    match causes(status).skip(1).last().map(ToString::to_string) {
+        Some(cause) if !message.contains(&cause) => format!("{message}: {cause}"),
+        _ => message.to_owned(),
     }
 }
 
@@ -92,12 +98,15 @@ impl Error {
             Error::TimedOut { .. }
             | Error::NoAnswer { .. }
             | Error::Start { .. }
+            | Error::Stop
             | Error::Unknown(_) => true,
             Error::File { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ResourceBusy)
             }
             Error::Registry { retry, .. } => return *retry,
-            Error::Json { .. }
+            Error::Namespace { .. }
+            | Error::NoSnapshotter
+            | Error::Json { .. }
             | Error::Archive(_)
             | Error::Full { .. }
             | Error::Digest { .. }
@@ -135,7 +144,7 @@ impl Error {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
+        let message = chain(&error);
         let kind = match &error {
             Error::Call { status, .. } => match status.code() {
                 tonic::Code::NotFound => FaultKind::NotFound,
@@ -147,12 +156,16 @@ impl From<Error> for Fault {
             Error::TimedOut { .. }
             | Error::NoAnswer { .. }
             | Error::Start { .. }
+            | Error::Stop
+            | Error::NoSnapshotter
             | Error::Unknown(_) => FaultKind::Unavailable,
             Error::File { .. }
             | Error::Full { .. }
             | Error::Digest { .. }
             | Error::Registry { .. } => FaultKind::Internal,
-            Error::Json { .. } | Error::Archive(_) | Error::User(_) => FaultKind::Invalid,
+            Error::Namespace { .. } | Error::Json { .. } | Error::Archive(_) | Error::User(_) => {
+                FaultKind::Invalid
+            }
             Error::NoImage(_) | Error::NoContainer(_) => FaultKind::NotFound,
             Error::Refused(fault) => fault.kind,
         };
@@ -193,5 +206,32 @@ mod tests {
         // So containerd passes on what runc says.
         assert_eq!(kind(Status::unknown("cannot mount /x")), FaultKind::Internal);
         assert_eq!(kind(Status::not_found("no such task")), FaultKind::NotFound);
+    }
+
+    /// What users read of an error, by way of the API and of the command line.
+    fn check(make: impl Fn() -> Error, text: &str) {
+        assert_eq!(Fault::from(make()).message, text);
+        assert_eq!(chain(&make()), text);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let missing = || io::Error::other("it is missing");
+        check(|| Error::file("read", "/x", missing()), "cannot read /x: it is missing");
+        let json = || serde_json::from_str::<bool>("1 ").unwrap_err();
+        let text = format!("the manifest is not valid JSON: {}", json());
+        check(|| Error::json("the manifest", json()), &text);
+        let call = |status: Status| Error::Call { call: "list tasks", status: status.into() };
+        check(|| call(Status::unavailable("gone")), "cannot list tasks: gone");
+        let broken = || Status::from_error(Box::new(missing()));
+        let text = chain(&call(broken()));
+        assert_eq!(text.matches("it is missing").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_stopped_is_not_said_to_be_started() {
+        check(|| Error::Stop, "cannot stop containerd: it does not end");
+        let text = "\"a b\" cannot be the name of a containerd namespace";
+        check(|| Error::Namespace { name: "a b".to_owned() }, text);
     }
 }

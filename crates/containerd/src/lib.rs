@@ -5,7 +5,7 @@
 //! labels for its garbage collector, image archives, registries, tasks and their events; and a
 //! containerd of our own where none is configured.
 //!
-//! Start with [`Containerd::connect`] and `runtime.rs`; [`Owned`] is the process.
+//! Start with [`Containerd::connect`] and `runtime.rs`; [`OwnContainerd`] is the process.
 //!
 //! Invariants: whatever enters the content store is checked against its digest; a container is its
 //! writable snapshot (it may lack a task, never the snapshot); every call has a time limit, and
@@ -31,24 +31,24 @@ mod pull;
 mod registry;
 mod runtime;
 mod spool;
+mod starts;
 mod tasks;
 mod teardown;
-mod turns;
 mod unpack;
 mod usage;
 
 pub use error::Error;
 pub use leave::leave;
 pub use patience::Patience;
-pub use process::{Directories, Owned};
+pub use process::{Directories, OwnContainerd};
 pub use registry::Mirror;
 pub use teardown::{mounts_below, stop, unmount_below};
 
 use client::Client;
+use starts::Starts;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use turns::Turns;
 use unpack::Snapshots;
 
 /// Which containerd to use, and how.
@@ -81,7 +81,7 @@ struct Inner {
     snapshots: Snapshots,
     /// Images are unpacked one at a time.
     unpacking: Semaphore,
-    turns: Turns,
+    starts: Starts,
 }
 
 impl Containerd {
@@ -92,8 +92,8 @@ impl Containerd {
         let client = client.find_store().await?;
         let name = client.choose_snapshotter().await?;
         let snapshots = Snapshots { client: client.clone(), name };
-        let (unpacking, turns) = (Semaphore::new(1), Turns::default());
-        let inner = Inner { config, client, snapshots, unpacking, turns };
+        let (unpacking, starts) = (Semaphore::new(1), Starts::default());
+        let inner = Inner { config, client, snapshots, unpacking, starts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -123,12 +123,12 @@ impl Containerd {
         &self.inner.config.mirrors
     }
 
-    fn turns(&self) -> &Turns {
-        &self.inner.turns
+    fn starts(&self) -> &Starts {
+        &self.inner.starts
     }
 
-    /// Waits for the turn to unpack. The semaphore is never closed, so there is always a turn.
-    async fn unpack_turn(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits for the permit to unpack. The semaphore is never closed, so there is always one.
+    async fn unpack_permit(&self) -> Option<SemaphorePermit<'_>> {
         self.inner.unpacking.acquire().await.ok()
     }
 }

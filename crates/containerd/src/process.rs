@@ -15,6 +15,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
+use types::chain;
 
 /// How long a containerd may take until it answers. With a large database it reads for a while.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -74,15 +75,16 @@ impl Directories {
 
 /// A containerd that we started, now or in an earlier life.
 #[derive(Debug)]
-pub struct Owned {
+pub struct OwnContainerd {
     directories: Directories,
     patience: Patience,
     process: Process,
     adopted: bool,
 }
 
-impl Owned {
-    /// Takes over the containerd that runs at this directories, or starts one. Returns when it answers.
+impl OwnContainerd {
+    /// Takes over the containerd that runs in these directories, or starts one. Returns when it
+    /// answers.
     pub async fn start(directories: Directories, patience: Patience) -> Result<Self, Error> {
         if let Some(process) = directories.running() {
             let client = Client::new(&directories.socket(), "default")?;
@@ -170,7 +172,7 @@ async fn launch_again(directories: &Directories) -> Process {
         match launch(directories).await {
             Ok(process) => return process,
             Err(error) => {
-                tracing::error!(%error, "cannot start containerd again");
+                tracing::error!(error = chain(&error), "cannot start containerd again");
                 pause = (pause * 2).min(RESTART_MAX);
             }
         }

@@ -20,7 +20,7 @@ use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use types::{Fault, Retry};
+use types::{Fault, Retry, chain};
 
 const LAYERS_AT_ONCE: usize = 3;
 const TRANSFER_ATTEMPTS: u32 = 5;
@@ -49,7 +49,8 @@ impl Containerd {
             let auth = source.authentication(credentials)?;
             match self.pull_from(&source, &auth, progress).await {
                 Err(error) if source.is_mirror => {
-                    tracing::warn!(source = source.address, %error, "cannot pull from a mirror");
+                    let (source, error) = (source.address, chain(&error));
+                    tracing::warn!(source, error, "cannot pull from a mirror");
                 }
                 outcome => return outcome,
             }
@@ -107,7 +108,7 @@ where
         left -= 1;
         match attempt().await {
             Err(error) if 0 < left && error.retry() == Retry::Transient => {
-                tracing::debug!(%error, ?pause, "trying again");
+                tracing::debug!(error = chain(&error), ?pause, "trying again");
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }

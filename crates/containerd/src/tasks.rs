@@ -13,6 +13,7 @@ use containerd_client::types::v1::{Process, Status};
 use engine::{Exit, Size, State, Stdio, Usage};
 use prost_types::Any;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic::Code;
 use types::{Fault, Timestamp};
@@ -98,7 +99,7 @@ impl Containerd {
         Ok(self.find_task(id).await?.map(|task| state_of(&task)))
     }
 
-    pub(crate) async fn task_states(&self) -> Result<Vec<(String, State)>, Error> {
+    pub(crate) async fn task_states(&self) -> Result<BTreeMap<String, State>, Error> {
         let client = self.client();
         let body = ListTasksRequest::default();
         let answer = client.call("list tasks", QUICK, body, |request| async {
@@ -206,7 +207,7 @@ impl Containerd {
             other => other?,
         }
         let started = {
-            let _turn = self.turns().wait(id).await;
+            let _permit = self.starts().permit(id).await;
             self.start_process(id, exec).await
         };
         match started {

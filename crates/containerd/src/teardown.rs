@@ -24,8 +24,8 @@ const KILL_MAX: Duration = Duration::from_secs(5);
 const REAP_MAX: Duration = Duration::from_secs(2);
 const RUNC_MAX: Duration = Duration::from_secs(10);
 
-/// Ends the containerd of this directories with all its containers, whether or not we started it.
-/// Images stay; the state directory is removed. A loop of [`crate::Owned::keep`] has to be ended
+/// Ends the containerd of these directories with all its containers, whether or not we started it.
+/// Images stay; the state directory is removed. A loop of [`crate::OwnContainerd::keep`] has to be ended
 /// before, or it starts a new one.
 pub async fn stop(directories: &Directories) -> Result<(), Error> {
     if let Some(process) = directories.running() {
@@ -49,7 +49,7 @@ pub async fn stop(directories: &Directories) -> Result<(), Error> {
     remove_shim_sockets(directories);
     unmount_below(&[&directories.state, &directories.root]);
     if directories.running().is_some() || !shims(&directories.socket()).is_empty() {
-        return Err(Error::Start { reason: "the old one does not end".to_owned() });
+        return Err(Error::Stop);
     }
     match fs::remove_dir_all(&directories.state) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -4,7 +4,7 @@
 
 mod trial;
 
-use containerd::{Directories, Owned, Patience};
+use containerd::{Directories, OwnContainerd, Patience};
 use engine::{Happening, Runtime};
 use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
@@ -23,7 +23,7 @@ async fn owner() {
     let directory = PathBuf::from(directory);
     let directories =
         Directories { root: directory.join("root"), state: directory.join("state"), program: None };
-    let owned = Owned::start(directories, Patience::USUAL).await.unwrap();
+    let owned = OwnContainerd::start(directories, Patience::USUAL).await.unwrap();
     std::fs::write(directory.join("pid"), owned.pid().to_string()).unwrap();
     std::future::pending::<()>().await;
 }
@@ -158,10 +158,10 @@ async fn a_containerd_that_cannot_start_says_why() {
     let Some(bench) = Bench::new() else { return };
     let long = bench.directory.path().join("x".repeat(100));
     let directories = Directories { state: long, ..bench.directories.clone() };
-    let error = Owned::start(directories, Patience::USUAL).await.unwrap_err().to_string();
+    let error = OwnContainerd::start(directories, Patience::USUAL).await.unwrap_err().to_string();
     assert!(error.contains("the path of its socket is too long"), "{error}");
     let program = Some(PathBuf::from("/no/such/containerd"));
     let directories = Directories { program, ..bench.directories.clone() };
-    let error = Owned::start(directories, Patience::USUAL).await.unwrap_err().to_string();
+    let error = OwnContainerd::start(directories, Patience::USUAL).await.unwrap_err().to_string();
     assert!(error.starts_with("cannot start containerd: "), "{error}");
 }

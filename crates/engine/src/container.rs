@@ -4,7 +4,7 @@ use crate::blocking::{blocking, cannot};
 use crate::events::{EventKind, Events};
 use crate::health::Check;
 use crate::info::{ContainerInfo, ContainerState, Status};
-use crate::logs::{About, LogFile, Options};
+use crate::logs::{LogFile, LoggedContainer, Options};
 use crate::record::{self, Record};
 use crate::runtime::Stdio;
 use crate::signals;
@@ -75,7 +75,7 @@ impl Container {
             let spec = &record.config.spec;
             let mut labels = image.labels.clone();
             labels.extend(spec.labels.clone());
-            let attributes = options.attributes(&About {
+            let attributes = options.attributes(&LoggedContainer {
                 id: &record.id,
                 name: &record.name,
                 image: &spec.image,

@@ -7,15 +7,15 @@ use crate::events::{EventStream, Events};
 use crate::exec::Exec;
 use crate::fetch::Fetches;
 use crate::info::{ContainerInfo, ContainerState, Status};
-use crate::keeper::Turn;
 use crate::logs::{self, LogOptions, LogStream};
-use crate::looks::Looks;
+use crate::path_checks::PathChecks;
 use crate::registry::Registry;
 use crate::runtime::{Exit, Runtime, Size};
-use crate::spare::{self, Spares};
 use crate::spec::Machine;
+use crate::stand_in::ReaderLock;
+use crate::task_images::TaskImages;
 use crate::volumes::{Volume, Volumes};
-use crate::{clock, connections, files, keeper, life};
+use crate::{clock, connections, files, life, stand_in, task_images};
 use dataplane::Dataplane;
 use scope::Scope;
 use std::collections::BTreeMap;
@@ -46,16 +46,16 @@ pub(crate) struct Inner {
     pub(crate) machine: Machine,
     pub(crate) events: Events,
     pub(crate) volumes: Volumes,
-    pub(crate) looks: Looks,
-    places: Semaphore,
+    pub(crate) path_checks: PathChecks,
+    start_permits: Semaphore,
     registry: Mutex<Registry>,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Exec>>>,
     pub(crate) fetches: Fetches,
-    pub(crate) spares: Mutex<Spares>,
+    pub(crate) task_images: Mutex<TaskImages>,
     /// What the file of them says; whoever writes it holds this.
-    pub(crate) written_spares: tokio::sync::Mutex<Spares>,
+    pub(crate) written_task_images: tokio::sync::Mutex<TaskImages>,
     /// The right to read the FIFOs, until the loop ends.
-    pub(crate) turn: Mutex<Option<Turn>>,
+    pub(crate) reader_lock: Mutex<Option<ReaderLock>>,
     /// Ends the watch over processes, which goes on while the runtime tells nothing.
     pub(crate) lost: Mutex<Option<CancellationToken>>,
     /// Everything that runs beside the loop: pumps, health checks, ends, clients' requests.
@@ -90,15 +90,15 @@ pub async fn start(
 ) -> Result<Engine, Fault> {
     let (run, data, init) = (config.run.clone(), config.data.clone(), config.init);
     let folder = data.clone();
-    let spares = blocking(move || Ok(spare::read(&folder))).await?;
+    let images = blocking(move || Ok(task_images::read(&folder))).await?;
     let mut machine = Machine::observe(config.apparmor.clone());
     machine.init = blocking(move || files::init(&data, init)).await?;
     let events = Events::new();
     let inner = Inner {
-        turn: Mutex::new(blocking(move || take_turn(&run)).await?),
+        reader_lock: Mutex::new(blocking(move || lock_as_reader(&run)).await?),
         volumes: Volumes::new(config.data.join("volumes"), events.clone()),
-        looks: Looks::default(),
-        places: Semaphore::new(AT_ONCE),
+        path_checks: PathChecks::default(),
+        start_permits: Semaphore::new(AT_ONCE),
         machine,
         config,
         runtime,
@@ -107,8 +107,8 @@ pub async fn start(
         registry: Mutex::default(),
         execs: Mutex::default(),
         fetches: Fetches::default(),
-        spares: Mutex::new(spares.clone()),
-        written_spares: tokio::sync::Mutex::new(spares),
+        task_images: Mutex::new(images.clone()),
+        written_task_images: tokio::sync::Mutex::new(images),
         lost: Mutex::default(),
         tracker: TaskTracker::new(),
         token: scope.token(),
@@ -118,18 +118,18 @@ pub async fn start(
     let happenings = engine.inner.runtime.happenings();
     engine.take_over().await?;
     scope.spawn("engine", life::run(engine.clone(), happenings));
-    scope.spawn("images", spare::run(engine.clone()));
+    scope.spawn("images", task_images::run(engine.clone()));
     Ok(engine)
 }
 
 /// From now on, this engine reads what containers write.
-fn take_turn(run: &Path) -> Result<Option<Turn>, Fault> {
+fn lock_as_reader(run: &Path) -> Result<Option<ReaderLock>, Fault> {
     std::fs::create_dir_all(run).map_err(cannot("make the engine's run directory"))?;
-    let turn = keeper::turn(run).map_err(cannot("lock the engine's run directory"))?;
-    if turn.is_none() {
+    let lock = stand_in::turn(run).map_err(cannot("lock the engine's run directory"))?;
+    if lock.is_none() {
         tracing::warn!("somebody else reads the output of containers; reading all the same");
     }
-    Ok(turn)
+    Ok(lock)
 }
 
 impl Engine {
@@ -152,10 +152,10 @@ impl Engine {
         self.registry().find(name)
     }
 
-    /// Waits for a place to have the runtime make or start something. Held for that only: who has
+    /// Waits for the permit to have the runtime make or start something. Held for that only: who has
     /// one waits for nothing else. The semaphore is never closed.
-    pub(crate) async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        self.inner.places.acquire().await.ok()
+    pub(crate) async fn start_permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.start_permits.acquire().await.ok()
     }
 
     /// Does something to its end, also when whoever asked for it goes away.

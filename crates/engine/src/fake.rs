@@ -4,8 +4,8 @@
 //! outlive an engine that is started again, as containers do.
 
 use crate::runtime::{
-    Answer, Archive, Credentials, Distribution, Exit, Happening, Image, Progress, Runtime, Size,
-    State, Stdio, Usage,
+    Archive, Credentials, Distribution, Exit, Happening, Image, Progress, Runtime, RuntimeFuture,
+    Size, State, Stdio, Usage,
 };
 use futures_util::StreamExt;
 use futures_util::future::FutureExt;
@@ -259,7 +259,7 @@ impl Fake {
     fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Held) -> Result<T, Fault>,
-    ) -> Answer<'static, T> {
+    ) -> RuntimeFuture<'static, T> {
         let away = Err(Fault::unavailable("the runtime is away"));
         let answer = if self.held().away { away } else { self.change(call) };
         std::future::ready(answer).boxed()
@@ -299,11 +299,11 @@ fn state(kept: &Kept, puzzled: bool) -> State {
 }
 
 impl Runtime for Fake {
-    fn load(&self, _: Archive) -> Answer<'_, Vec<Image>> {
+    fn load(&self, _: Archive) -> RuntimeFuture<'_, Vec<Image>> {
         self.call(|held| Ok(held.images.values().cloned().collect()))
     }
 
-    fn import(&self, _: Archive, name: Option<String>, config: Value) -> Answer<'_, Image> {
+    fn import(&self, _: Archive, name: Option<String>, config: Value) -> RuntimeFuture<'_, Image> {
         let names: Vec<String> = name.into_iter().collect();
         self.call(|_| Ok(Image { names, config, ..Image::default() }))
     }
@@ -313,7 +313,7 @@ impl Runtime for Fake {
         name: String,
         credentials: Option<Credentials>,
         progress: mpsc::Sender<Progress>,
-    ) -> Answer<'_, Image> {
+    ) -> RuntimeFuture<'_, Image> {
         let status = "Pull complete".to_owned();
         let _full = progress.try_send(Progress { status, ..Progress::default() });
         let published = self.held().registry.get(&name).cloned();
@@ -335,7 +335,7 @@ impl Runtime for Fake {
     }
 
     /// Others get their turn before a registry answers.
-    fn resolve(&self, name: String, _: Option<Credentials>) -> Answer<'_, Distribution> {
+    fn resolve(&self, name: String, _: Option<Credentials>) -> RuntimeFuture<'_, Distribution> {
         let answer = self.call(|held| {
             held.asked += 1;
             let image = held.registry.get(&name);
@@ -350,18 +350,18 @@ impl Runtime for Fake {
         .boxed()
     }
 
-    fn images(&self) -> Answer<'_, Vec<Image>> {
+    fn images(&self) -> RuntimeFuture<'_, Vec<Image>> {
         self.call(|held| Ok(held.images.values().cloned().collect()))
     }
 
-    fn image(&self, name: String) -> Answer<'_, Option<Image>> {
+    fn image(&self, name: String) -> RuntimeFuture<'_, Option<Image>> {
         self.call(|held| {
             let mut images = held.images.values();
             Ok(images.find(|image| image.id == name || image.names.contains(&name)).cloned())
         })
     }
 
-    fn tag(&self, image: String, name: String) -> Answer<'_, ()> {
+    fn tag(&self, image: String, name: String) -> RuntimeFuture<'_, ()> {
         self.call(|held| {
             held.images.values_mut().for_each(|image| image.names.retain(|own| *own != name));
             let found = held.images.get_mut(&image);
@@ -370,7 +370,7 @@ impl Runtime for Fake {
         })
     }
 
-    fn untag(&self, name: String) -> Answer<'_, ()> {
+    fn untag(&self, name: String) -> RuntimeFuture<'_, ()> {
         self.call(|held| {
             held.images.values_mut().for_each(|image| image.names.retain(|own| *own != name));
             held.images.retain(|_, image| !image.names.is_empty());
@@ -378,7 +378,7 @@ impl Runtime for Fake {
         })
     }
 
-    fn prepare(&self, id: String, _: String) -> Answer<'_, ()> {
+    fn prepare(&self, id: String, _: String) -> RuntimeFuture<'_, ()> {
         let mut changed = self.changed.subscribe();
         let fake = self.clone();
         async move {
@@ -396,7 +396,7 @@ impl Runtime for Fake {
         .boxed()
     }
 
-    fn mount(&self, _: String, at: PathBuf) -> Answer<'_, ()> {
+    fn mount(&self, _: String, at: PathBuf) -> RuntimeFuture<'_, ()> {
         self.call(|held| {
             let passwd = "root:x:0:0::/:\nwww:x:33:33::/:\n";
             let made = std::fs::create_dir_all(at.join("etc"))
@@ -408,7 +408,7 @@ impl Runtime for Fake {
         })
     }
 
-    fn unmount(&self, at: PathBuf) -> Answer<'_, ()> {
+    fn unmount(&self, at: PathBuf) -> RuntimeFuture<'_, ()> {
         self.call(|held| {
             if held.mounts.contains(&at) {
                 for entry in ["etc", "data"] {
@@ -420,7 +420,7 @@ impl Runtime for Fake {
         })
     }
 
-    fn start(&self, id: String, spec: Value, stdio: Stdio) -> Answer<'_, u32> {
+    fn start(&self, id: String, spec: Value, stdio: Stdio) -> RuntimeFuture<'_, u32> {
         self.call(|held| {
             if let Some(fault) = held.broken.clone() {
                 return Err(fault);
@@ -431,7 +431,7 @@ impl Runtime for Fake {
         })
     }
 
-    fn signal(&self, id: String, signal: i32, _: bool) -> Answer<'_, ()> {
+    fn signal(&self, id: String, signal: i32, _: bool) -> RuntimeFuture<'_, ()> {
         let ends = signal == KILL || (signal == 15 && !self.held().stubborn);
         let answer = self.call(|held| {
             let kept = held.containers.get_mut(&id).ok_or_else(|| no_container(&id))?;
@@ -444,28 +444,28 @@ impl Runtime for Fake {
         answer
     }
 
-    fn reap(&self, id: String) -> Answer<'_, Option<Exit>> {
+    fn reap(&self, id: String) -> RuntimeFuture<'_, Option<Exit>> {
         self.call(|held| {
             let Some(kept) = held.containers.get_mut(&id) else { return Ok(None) };
             Ok(kept.run.take().and_then(|run| run.exit))
         })
     }
 
-    fn delete(&self, id: String) -> Answer<'_, ()> {
+    fn delete(&self, id: String) -> RuntimeFuture<'_, ()> {
         self.call(|held| {
             held.containers.remove(&id);
             Ok(())
         })
     }
 
-    fn state(&self, id: String) -> Answer<'_, Option<State>> {
+    fn state(&self, id: String) -> RuntimeFuture<'_, Option<State>> {
         self.call(|held| match held.faults.pop() {
             Some(fault) => Err(fault),
             None => Ok(held.containers.get(&id).map(|kept| state(kept, held.puzzled))),
         })
     }
 
-    fn list(&self) -> Answer<'_, BTreeMap<String, State>> {
+    fn list(&self) -> RuntimeFuture<'_, BTreeMap<String, State>> {
         self.call(|held| {
             let forgotten = |kept: &Kept| held.forgetful && kept.run.is_some();
             let all = held.containers.iter().filter(|(_, kept)| !forgotten(kept));
@@ -480,7 +480,13 @@ impl Runtime for Fake {
         first.chain(ReceiverStream::new(told)).chain(stream::pending()).boxed()
     }
 
-    fn exec(&self, id: String, exec: String, process: Value, stdio: Stdio) -> Answer<'_, u32> {
+    fn exec(
+        &self,
+        id: String,
+        exec: String,
+        process: Value,
+        stdio: Stdio,
+    ) -> RuntimeFuture<'_, u32> {
         let word = process["args"][0].as_str().unwrap_or_default().to_owned();
         let script = self.held().scripts.get(&word).cloned().unwrap_or_default();
         let key = key(&id, &exec);
@@ -503,7 +509,7 @@ impl Runtime for Fake {
         answer
     }
 
-    fn exec_wait(&self, id: String, exec: String) -> Answer<'_, Exit> {
+    fn exec_wait(&self, id: String, exec: String) -> RuntimeFuture<'_, Exit> {
         let (fake, key) = (self.clone(), key(&id, &exec));
         async move {
             let mut changed = fake.changed.subscribe();
@@ -525,7 +531,7 @@ impl Runtime for Fake {
         .boxed()
     }
 
-    fn exec_signal(&self, id: String, exec: String, signal: i32) -> Answer<'_, ()> {
+    fn exec_signal(&self, id: String, exec: String, signal: i32) -> RuntimeFuture<'_, ()> {
         if signal == KILL {
             self.end_exec(&key(&id, &exec), 128 + signal);
         }
@@ -533,7 +539,7 @@ impl Runtime for Fake {
     }
 
     /// Whatever waits for its input ends: containers with what was written to them as output.
-    fn close_stdin(&self, id: String, exec: Option<String>) -> Answer<'_, ()> {
+    fn close_stdin(&self, id: String, exec: Option<String>) -> RuntimeFuture<'_, ()> {
         match exec {
             Some(exec) => self.end_exec(&key(&id, &exec), 0),
             None => self.end(&id, 0),
@@ -541,19 +547,19 @@ impl Runtime for Fake {
         self.call(|_| Ok(()))
     }
 
-    fn resize(&self, _: String, _: Option<String>, _: Size) -> Answer<'_, ()> {
+    fn resize(&self, _: String, _: Option<String>, _: Size) -> RuntimeFuture<'_, ()> {
         self.call(|_| Ok(()))
     }
 
-    fn pids(&self, _: String) -> Answer<'_, Vec<u32>> {
+    fn pids(&self, _: String) -> RuntimeFuture<'_, Vec<u32>> {
         self.call(|_| Ok(vec![std::process::id()]))
     }
 
-    fn usage(&self, _: String) -> Answer<'_, Usage> {
+    fn usage(&self, _: String) -> RuntimeFuture<'_, Usage> {
         self.call(|_| Ok(Usage { pids: 1, ..Usage::default() }))
     }
 
-    fn written(&self, _: String) -> Answer<'_, u64> {
+    fn written(&self, _: String) -> RuntimeFuture<'_, u64> {
         self.call(|_| Ok(7))
     }
 }

@@ -5,12 +5,13 @@
 //! fetched shares the answer. A registry that cannot be reached is left alone for a while: images
 //! that exist on this node alone must not make every task wait.
 
+use crate::by_name::ByName;
 use crate::clock;
 use crate::engine::Engine;
 use crate::reference::Reference;
 use crate::runtime::{Credentials, Distribution, Image};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use types::{Fault, FaultKind, Timestamp};
@@ -20,28 +21,17 @@ const ASK_MAX: Duration = Duration::from_secs(5);
 /// One that could not be reached is not asked again so soon.
 const REST: Duration = Duration::from_mins(1);
 
-/// One fetch of a name at a time. It holds when its registry was asked last.
-type Turn = tokio::sync::Mutex<Timestamp>;
+/// Locked for one fetch of a name at a time. It holds when its registry was asked last.
+type LastAsked = tokio::sync::Mutex<Timestamp>;
 
 /// Fetches that go on, and registries that were not reached.
 #[derive(Debug, Default)]
 pub(crate) struct Fetches {
-    turns: Mutex<BTreeMap<String, Weak<Turn>>>,
+    asked: ByName<LastAsked>,
     unreached: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 impl Fetches {
-    fn turn(&self, name: &str) -> Arc<Turn> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.retain(|_, turn| 0 < turn.strong_count());
-        if let Some(turn) = turns.get(name).and_then(Weak::upgrade) {
-            return turn;
-        }
-        let turn = Arc::default();
-        turns.insert(name.to_owned(), Arc::downgrade(&turn));
-        turn
-    }
-
     fn may_ask(&self, registry: &str, now: Timestamp) -> bool {
         let mut unreached = self.unreached();
         unreached.retain(|_, since| now.since(*since) < REST);
@@ -76,8 +66,8 @@ impl Engine {
     ) -> Result<Image, Fault> {
         let came = clock::now();
         let reference = Reference::parse(name)?;
-        let turn = self.inner.fetches.turn(reference.complete());
-        let mut asked = turn.lock().await;
+        let asked = self.inner.fetches.asked.get(reference.complete(), LastAsked::default);
+        let mut asked = asked.lock().await;
         let here = match self.image(name).await {
             Ok(image) => Some(image),
             Err(fault) if fault.kind == FaultKind::NotFound => None,

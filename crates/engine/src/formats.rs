@@ -4,7 +4,7 @@ use crate::config::{ContainerConfig, HostPort, LogConfig, NetworkMode};
 use crate::health::{Health, HealthStatus, Probe};
 use crate::info::{ContainerState, MountPoint, Status};
 use crate::record::Record;
-use crate::spare::Spares;
+use crate::task_images::TaskImages;
 use crate::volumes::Volume;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -93,7 +93,7 @@ fn records_of_every_format_are_read() {
     let mut stored = Stored::of(env!("CARGO_MANIFEST_DIR"));
     check(&mut stored, "record.json", &record());
     check(&mut stored, "volume.json", &volume());
-    let spares = Spares::from([("sha256:0123".to_owned(), Timestamp(7))]);
-    check(&mut stored, "task-images.json", &spares);
+    let images = TaskImages::from([("sha256:0123".to_owned(), Timestamp(7))]);
+    check(&mut stored, "task-images.json", &images);
     stored.finish(&FORMER);
 }

@@ -10,11 +10,12 @@
 //! wrote is in it. A container is never held up for ever by a full disk or a slow reader.
 //!
 //! Output goes through FIFOs that the engine reads. While no engine runs, it is put aside by
-//! whoever called [`keep`]. Without one, a container that has written a FIFO full (1 MiB) waits for
+//! whoever called [`stand_in()`]. Without one, a container that has written a FIFO full (1 MiB) waits for
 //! the next engine, and the last output of a container that ends meanwhile is lost.
 
 mod attach;
 mod blocking;
+mod by_name;
 mod clock;
 mod config;
 mod connections;
@@ -32,11 +33,10 @@ mod formats;
 mod health;
 mod images;
 mod info;
-mod keeper;
 mod life;
 mod logs;
-mod looks;
 mod names;
+mod path_checks;
 mod pump;
 mod record;
 mod reference;
@@ -44,14 +44,16 @@ mod registry;
 mod rootfs;
 mod runtime;
 mod signals;
-mod spare;
 mod spec;
+mod stand_in;
 mod taps;
+mod task_images;
 mod top;
 mod usage;
 mod users;
 mod volumes;
 
+pub use by_name::ByName;
 pub use config::{Config, ContainerConfig, HostPort, LogConfig, NetworkMode};
 pub use engine::{Engine, WaitFor, start};
 pub use events::{Event, EventKind, EventStream};
@@ -59,15 +61,16 @@ pub use exec::{AttachOptions, Attached, Chunk, ExecConfig, ExecInfo};
 pub use health::{Health, HealthStatus, Probe};
 pub use images::{PullStream, Removed};
 pub use info::{ContainerInfo, ContainerState, MountPoint, Status};
-pub use keeper::keep;
 pub use life::Created;
 pub use logs::{LogEntry, LogOptions, LogStream};
 pub use names::draw as draw_name;
 pub use reference::Reference;
 pub use runtime::{
-    Answer, Archive, Credentials, DeviceUse, Distribution, Exit, Happening, Image, Packets,
-    Progress, Runtime, Size, State, Stdio, Traffic, Usage,
+    Archive, Credentials, DeviceUse, Distribution, Exit, Happening, Image, Packets, Progress,
+    Runtime, RuntimeFuture, Size, State, Stdio, Traffic, Usage,
 };
 pub use spec::check_profile as check_seccomp_profile;
+pub use stand_in::stand_in;
+pub use top::Top;
 pub use usage::DiskUse;
 pub use volumes::Volume;

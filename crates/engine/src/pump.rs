@@ -8,7 +8,7 @@ use crate::exec::Chunk;
 use crate::fifo::Output;
 use crate::logs::{Lines, LogEntry, stamp};
 use crate::taps::Tap;
-use crate::{clock, keeper};
+use crate::{clock, stand_in};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ impl Carrier {
         let stdio = self.container.stdio();
         for (path, stderr) in [(stdio.stdout, false), (stdio.stderr, true)] {
             let Some(path) = path else { continue };
-            let taken = tokio::task::spawn_blocking(move || keeper::take(&path)).await;
+            let taken = tokio::task::spawn_blocking(move || stand_in::take(&path)).await;
             match taken {
                 Ok(Ok(text)) if text.is_empty() => {}
                 Ok(Ok(text)) => self.carry(Chunk { stderr, bytes: text.into() }).await,

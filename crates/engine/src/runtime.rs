@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use types::{Fault, Platform, Timestamp};
 
 /// What a runtime's call gives.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
+pub type RuntimeFuture<'a, T> = BoxFuture<'a, Result<T, Fault>>;
 
 /// An archive that is being sent.
 pub type Archive = Pin<Box<dyn AsyncRead + Send>>;
@@ -36,11 +36,16 @@ pub trait Runtime: Send + Sync + 'static {
     /// Takes the images of an archive over and unpacks them: `docker save` (old and new form) or
     /// an OCI layout, plain or with gzip. One entry for each image found, with the complete names
     /// it got from the archive (perhaps none). A name that was another image's moves.
-    fn load(&self, archive: Archive) -> Answer<'_, Vec<Image>>;
+    fn load(&self, archive: Archive) -> RuntimeFuture<'_, Vec<Image>>;
 
     /// Makes an image of one layer from a tar of a root file system, plain or with gzip. The
     /// runtime completes `config` (architecture, os, rootfs.diff_ids).
-    fn import(&self, rootfs: Archive, name: Option<String>, config: Value) -> Answer<'_, Image>;
+    fn import(
+        &self,
+        rootfs: Archive,
+        name: Option<String>,
+        config: Value,
+    ) -> RuntimeFuture<'_, Image>;
 
     /// Fetches the image for this machine from its registry, unpacks it and names it. Sends
     /// progress where there is room (`try_send`); it never waits for a reader.
@@ -49,60 +54,64 @@ pub trait Runtime: Send + Sync + 'static {
         name: String,
         credentials: Option<Credentials>,
         progress: mpsc::Sender<Progress>,
-    ) -> Answer<'_, Image>;
+    ) -> RuntimeFuture<'_, Image>;
 
     /// Asks the registry what a name stands for, without fetching it. Answers within seconds.
-    fn resolve(&self, name: String, credentials: Option<Credentials>) -> Answer<'_, Distribution>;
+    fn resolve(
+        &self,
+        name: String,
+        credentials: Option<Credentials>,
+    ) -> RuntimeFuture<'_, Distribution>;
 
     /// All images, one entry for each id.
-    fn images(&self) -> Answer<'_, Vec<Image>>;
+    fn images(&self) -> RuntimeFuture<'_, Vec<Image>>;
 
     /// The image with this complete name or this whole id (`sha256:…`), if it is here.
-    fn image(&self, name: String) -> Answer<'_, Option<Image>>;
+    fn image(&self, name: String) -> RuntimeFuture<'_, Option<Image>>;
 
     /// Gives the image with this complete name or id a further complete name; one that was another
     /// image's moves.
-    fn tag(&self, image: String, name: String) -> Answer<'_, ()>;
+    fn tag(&self, image: String, name: String) -> RuntimeFuture<'_, ()>;
 
     /// Removes a complete name, or, with an id, an image that has no name. With its last name, an
     /// image and its layers go.
-    fn untag(&self, name: String) -> Answer<'_, ()>;
+    fn untag(&self, name: String) -> RuntimeFuture<'_, ()>;
 
     /// Makes the writable layer of a container on an image (complete name or id), and keeps the
     /// image from being collected as long as it is there. It is fine if it is there already.
-    fn prepare(&self, id: String, image: String) -> Answer<'_, ()>;
+    fn prepare(&self, id: String, image: String) -> RuntimeFuture<'_, ()>;
 
     /// Mounts a container's file system at an empty directory, to look up users and fill volumes
     /// before it starts. Never done while it runs.
-    fn mount(&self, id: String, at: PathBuf) -> Answer<'_, ()>;
+    fn mount(&self, id: String, at: PathBuf) -> RuntimeFuture<'_, ()>;
 
     /// Undoes [`Self::mount`]. It is fine if nothing is mounted there.
-    fn unmount(&self, at: PathBuf) -> Answer<'_, ()>;
+    fn unmount(&self, at: PathBuf) -> RuntimeFuture<'_, ()>;
 
     /// Makes a process from an OCI runtime specification and starts it, in the file system that
     /// [`Self::prepare`] made. The runtime writes `root.path` of the specification. A task of this
     /// id that has ended is removed first. When this fails, no process is left. Returns the
     /// process id on the host.
-    fn start(&self, id: String, spec: Value, stdio: Stdio) -> Answer<'_, u32>;
+    fn start(&self, id: String, spec: Value, stdio: Stdio) -> RuntimeFuture<'_, u32>;
 
     /// Sends a signal to the container's first process, or to all where `all`. It is fine if it
     /// has ended.
-    fn signal(&self, id: String, signal: i32, all: bool) -> Answer<'_, ()>;
+    fn signal(&self, id: String, signal: i32, all: bool) -> RuntimeFuture<'_, ()>;
 
     /// Waits until all that the ended container has written is in its FIFOs, then forgets its task
     /// (processes, cgroup); the file system stays. To be called while the FIFOs are being read.
     /// Returns how it ended, `None` where there is no task.
-    fn reap(&self, id: String) -> Answer<'_, Option<Exit>>;
+    fn reap(&self, id: String) -> RuntimeFuture<'_, Option<Exit>>;
 
     /// Kills and removes the container whole: processes, task, record and file system. It is fine
     /// if any of it has gone.
-    fn delete(&self, id: String) -> Answer<'_, ()>;
+    fn delete(&self, id: String) -> RuntimeFuture<'_, ()>;
 
     /// How a container is; `None` where there is neither a task nor a file system of this id.
-    fn state(&self, id: String) -> Answer<'_, Option<State>>;
+    fn state(&self, id: String) -> RuntimeFuture<'_, Option<State>>;
 
     /// Every container of this node that has a task or a file system.
-    fn list(&self) -> Answer<'_, BTreeMap<String, State>>;
+    fn list(&self) -> RuntimeFuture<'_, BTreeMap<String, State>>;
 
     /// Ends of containers from now on. The stream never ends: the runtime subscribes again when
     /// the connection is lost, and then sends [`Happening::Resubscribed`] because events may be
@@ -111,30 +120,36 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Starts a further process (an OCI `process` object) in a running container. Returns its
     /// process id on the host.
-    fn exec(&self, id: String, exec: String, process: Value, stdio: Stdio) -> Answer<'_, u32>;
+    fn exec(
+        &self,
+        id: String,
+        exec: String,
+        process: Value,
+        stdio: Stdio,
+    ) -> RuntimeFuture<'_, u32>;
 
     /// Waits, without a time limit, until such a process has ended and all it has written is in
     /// its FIFOs, then forgets it. [`types::FaultKind::NotFound`] when the container has gone.
-    fn exec_wait(&self, id: String, exec: String) -> Answer<'_, Exit>;
+    fn exec_wait(&self, id: String, exec: String) -> RuntimeFuture<'_, Exit>;
 
     /// Sends a signal to such a process. It is fine if it has ended.
-    fn exec_signal(&self, id: String, exec: String, signal: i32) -> Answer<'_, ()>;
+    fn exec_signal(&self, id: String, exec: String, signal: i32) -> RuntimeFuture<'_, ()>;
 
     /// Tells a container (or one of its further processes) that its standard input has ended. The
     /// engine has closed its own end of the FIFO before.
-    fn close_stdin(&self, id: String, exec: Option<String>) -> Answer<'_, ()>;
+    fn close_stdin(&self, id: String, exec: Option<String>) -> RuntimeFuture<'_, ()>;
 
     /// Sets the size of a terminal.
-    fn resize(&self, id: String, exec: Option<String>, size: Size) -> Answer<'_, ()>;
+    fn resize(&self, id: String, exec: Option<String>, size: Size) -> RuntimeFuture<'_, ()>;
 
     /// Process ids on the host of everything in the container.
-    fn pids(&self, id: String) -> Answer<'_, Vec<u32>>;
+    fn pids(&self, id: String) -> RuntimeFuture<'_, Vec<u32>>;
 
     /// What a running container uses.
-    fn usage(&self, id: String) -> Answer<'_, Usage>;
+    fn usage(&self, id: String) -> RuntimeFuture<'_, Usage>;
 
     /// Bytes that the container wrote over its image.
-    fn written(&self, id: String) -> Answer<'_, u64>;
+    fn written(&self, id: String) -> RuntimeFuture<'_, u64>;
 }
 
 /// An image that is here.

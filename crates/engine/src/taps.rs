@@ -52,22 +52,22 @@ impl Tap {
         let sink = self.sink.clone();
         if 0 < self.missed {
             // It was waited for once, and is not waited for with every piece.
-            let Ok(room) = sink.try_reserve() else {
+            let Ok(permit) = sink.try_reserve() else {
                 self.missed += chunk.bytes.len();
                 return;
             };
-            room.send(self.note());
+            permit.send(self.note());
         }
-        let room = async {
+        let permit = async {
             if self.first {
                 return sink.reserve().await.ok();
             }
             tokio::time::timeout(PATIENCE, sink.reserve()).await.ok()?.ok()
         };
-        match ended.run_until_cancelled(room).await {
+        match ended.run_until_cancelled(permit).await {
             None => self.keep(chunk),
             Some(None) => self.missed += chunk.bytes.len(),
-            Some(Some(room)) => room.send(chunk.clone()),
+            Some(Some(permit)) => permit.send(chunk.clone()),
         }
     }
 

@@ -6,13 +6,21 @@ use types::Fault;
 
 const TITLES: [&str; 4] = ["UID", "PID", "PPID", "CMD"];
 
+/// Processes, as `ps` prints them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Top {
+    pub titles: [&'static str; 4],
+    /// One for each process.
+    pub rows: Vec<Vec<String>>,
+}
+
 impl Engine {
-    /// Processes in the container: titles and one row for each, as `ps` prints them.
-    pub async fn top(&self, name: &str) -> Result<(Vec<String>, Vec<Vec<String>>), Fault> {
+    /// Processes in the container.
+    pub async fn top(&self, name: &str) -> Result<Top, Fault> {
         let container = self.running(name)?;
         let pids = self.inner.runtime.pids(container.id().to_owned()).await?;
         let rows = blocking(move || Ok(pids.into_iter().filter_map(row).collect())).await?;
-        Ok((TITLES.map(str::to_owned).to_vec(), rows))
+        Ok(Top { titles: TITLES, rows })
     }
 }
 

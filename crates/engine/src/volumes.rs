@@ -3,6 +3,8 @@
 //! Containers that start at once may share a volume that is not there yet: making, filling and
 //! removing one volume takes turns.
 
+use crate::blocking::cannot;
+use crate::by_name::ByName;
 use crate::events::{EventKind, Events};
 use crate::{clock, names, record, rootfs};
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use types::{Fault, Labels, Timestamp};
 
 const FILE: &str = "volume.json";
@@ -37,29 +39,24 @@ pub(crate) struct Volumes {
     /// Told of each that is made or removed.
     events: Events,
     /// Of the volumes that something is done to. Clones share them.
-    turns: Arc<Mutex<BTreeMap<String, Weak<Mutex<()>>>>>,
+    locks: Arc<ByName<Mutex<()>>>,
 }
 
 impl Volumes {
     pub(crate) fn new(root: PathBuf, events: Events) -> Self {
-        Self { root, events, turns: Arc::default() }
+        Self { root, events, locks: Arc::default() }
     }
 
     /// What whoever changes the volume of this name locks.
-    fn turn(&self, name: &str) -> Arc<Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.retain(|_, turn| turn.strong_count() != 0);
-        let held = turns.get(name).and_then(Weak::upgrade);
-        let turn = held.unwrap_or_default();
-        turns.insert(name.to_owned(), Arc::downgrade(&turn));
-        turn
+    fn lock_of(&self, name: &str) -> Arc<Mutex<()>> {
+        self.locks.get(name, Mutex::default)
     }
 
     pub(crate) fn list(&self) -> Result<Vec<Volume>, Fault> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(broken("list volumes", &error)),
+            Err(error) => return Err(cannot("list volumes")(error)),
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let mut volumes: Vec<Volume> = names.filter_map(|name| self.find(&name).ok()).collect();
@@ -73,7 +70,7 @@ impl Volumes {
         let folder = self.root.join(name);
         let text = fs::read(folder.join(FILE)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => missing(),
-            _ => broken("read a volume", &error),
+            _ => cannot("read a volume")(error),
         })?;
         let volume: Volume = serde_json::from_slice(&text)
             .map_err(|error| Fault::internal(format!("volume {name} is damaged: {error}")))?;
@@ -85,8 +82,8 @@ impl Volumes {
         let anonymous = name.is_empty();
         let name = if anonymous { clock::draw_id() } else { name.to_owned() };
         names::check("volume", &name)?;
-        let turn = self.turn(&name);
-        let _held = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.lock_of(&name);
+        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         match self.find(&name) {
             Ok(volume) => return Ok(volume),
             Err(fault) if fault.kind == types::FaultKind::NotFound => {}
@@ -96,26 +93,25 @@ impl Volumes {
         let path = folder.join(DATA);
         let volume = Volume { name, labels, created: clock::now(), anonymous, path };
         let written = record::private_folder(&self.root).and_then(|()| write(&folder, &volume));
-        written.map_err(|error| broken("make a volume", &error))?;
+        written.map_err(cannot("make a volume"))?;
         self.tell("create", &volume.name);
         Ok(volume)
     }
 
     /// Fills a volume that is empty with what an image has at a target.
     pub(crate) fn fill(&self, name: &str, root: &Path, target: &str) -> Result<(), Fault> {
-        let turn = self.turn(name);
-        let _held = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.lock_of(name);
+        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let volume = self.find(name)?;
-        rootfs::fill(root, target, &volume.path)
-            .map_err(|error| broken("fill a volume from the image", &error))
+        rootfs::fill(root, target, &volume.path).map_err(cannot("fill a volume from the image"))
     }
 
     pub(crate) fn remove(&self, name: &str) -> Result<(), Fault> {
-        let turn = self.turn(name);
-        let _held = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.lock_of(name);
+        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let volume = self.find(name)?;
         let removed = fs::remove_dir_all(self.root.join(&volume.name));
-        removed.map_err(|error| broken("remove a volume", &error))?;
+        removed.map_err(cannot("remove a volume"))?;
         self.tell("destroy", &volume.name);
         Ok(())
     }
@@ -130,10 +126,6 @@ fn write(folder: &Path, volume: &Volume) -> io::Result<()> {
     fs::create_dir_all(&volume.path)?;
     let text = serde_json::to_vec(volume).map_err(io::Error::other)?;
     host::replace(&folder.join(FILE), text, 0o600)
-}
-
-fn broken(action: &str, error: &io::Error) -> Fault {
-    Fault::internal(format!("cannot {action}: {error}"))
 }
 
 #[cfg(test)]

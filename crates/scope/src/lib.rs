@@ -3,7 +3,7 @@
 //! A [`Scope`] is the only place that spawns. Its loops have names; when one fails, panics or ends,
 //! the others are cancelled too, and [`Scope::join`] tells the first failure.
 //!
-//! Invariant: a loop returns `Ok` only after its token is cancelled.
+//! Invariant: a loop that ends before its token is cancelled has failed, whatever it returns.
 
 use std::future::Future;
 use tokio::task::{JoinError, JoinSet};
@@ -21,6 +21,8 @@ pub enum ScopeError {
         #[source]
         source: BoxError,
     },
+    #[error("loop {name} ended early")]
+    Ended { name: &'static str },
     #[error("a loop panicked")]
     Panicked(#[source] JoinError),
 }
@@ -31,7 +33,7 @@ pub enum ScopeError {
 #[derive(Debug)]
 pub struct Scope {
     token: CancellationToken,
-    loops: JoinSet<(&'static str, Result<(), BoxError>)>,
+    loops: JoinSet<Result<(), ScopeError>>,
 }
 
 impl Default for Scope {
@@ -68,15 +70,23 @@ impl Scope {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
+        let token = self.token.clone();
         // Whoever is first to end takes the others along, also by a panic and while nobody joins.
         let last = self.token.clone().drop_guard();
         self.loops.spawn(async move {
             let _last = last;
-            let result = run.await.map_err(Into::into);
-            if let Err(error) = &result {
-                tracing::error!(name, error = error.as_ref(), "loop failed");
+            match run.await {
+                Ok(()) if token.is_cancelled() => Ok(()),
+                Ok(()) => {
+                    tracing::error!(name, "loop ended early");
+                    Err(ScopeError::Ended { name })
+                }
+                Err(error) => {
+                    let source: BoxError = error.into();
+                    tracing::error!(name, error = source.as_ref(), "loop failed");
+                    Err(ScopeError::Failed { name, source })
+                }
             }
-            (name, result)
         });
     }
 
@@ -89,13 +99,8 @@ impl Scope {
     pub async fn join(mut self) -> Result<(), ScopeError> {
         let mut first: Result<(), ScopeError> = Ok(());
         while let Some(ended) = self.loops.join_next().await {
-            let outcome = match ended {
-                Ok((_, Ok(()))) => continue,
-                Ok((name, Err(source))) => ScopeError::Failed { name, source },
-                Err(panic) => ScopeError::Panicked(panic),
-            };
-            self.token.cancel();
-            first = first.and(Err(outcome));
+            let outcome = ended.unwrap_or_else(|panic| Err(ScopeError::Panicked(panic)));
+            first = first.and(outcome);
         }
         first
     }
@@ -116,6 +121,14 @@ mod tests {
         scope.spawn("fails", async { Err::<(), BoxError>("broken".into()) });
         let error = scope.join().await.unwrap_err();
         assert!(matches!(error, ScopeError::Failed { name: "fails", .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_ends_before_it_was_told_to_has_failed() {
+        let mut scope = Scope::new();
+        scope.spawn("ends", async { Ok::<(), BoxError>(()) });
+        let error = scope.join().await.unwrap_err();
+        assert_eq!(error.to_string(), "loop ends ended early");
     }
 
     #[tokio::test]

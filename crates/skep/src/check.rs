@@ -1,7 +1,8 @@
 //! `skep check`: what this machine needs, and whether it has it; and what others have on it that
 //! the daemon will live beside.
 
-use crate::daemon::{GATEWAY_SUBNET, kernel_config};
+use crate::daemon::kernel_config;
+use crate::daemon::options::{GATEWAY_SUBNET, RUN};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,7 +19,7 @@ pub(crate) fn run() -> ExitCode {
             code = ExitCode::FAILURE;
         }
     }
-    let config = kernel_config(Path::new("/run/skep"), GATEWAY_SUBNET);
+    let config = kernel_config(Path::new(RUN), GATEWAY_SUBNET);
     match linux::Kernel::beside(&config) {
         Ok(notes) => notes.iter().for_each(|note| println!("note {note}")),
         Err(error) => println!("note cannot look for others on this node: {error}"),

@@ -11,9 +11,9 @@ mod client;
 mod daemon;
 mod images;
 mod lab;
+mod noted_options;
 mod process;
 mod remains;
-mod traces;
 mod uninstall;
 
 use anyhow::Result;

@@ -2,8 +2,9 @@
 //!
 //! Images, volumes and the place in a cluster are data: they stay unless they are asked for.
 
-use crate::daemon::{self, GATEWAY_SUBNET, docker_socket};
-use crate::traces::Traces;
+use crate::daemon::options::{CGROUP_PARENT, CONTAINERD_NAMESPACE, DATA, GATEWAY_SUBNET, RUN};
+use crate::daemon::{self, docker_socket};
+use crate::noted_options::NotedOptions;
 use crate::{cgroup, remains};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Where the daemon kept its state
-    #[arg(long, default_value = "/var/lib/skep", value_name = "DIR")]
+    #[arg(long, default_value = DATA, value_name = "DIR")]
     data: PathBuf,
     /// Where the daemon kept sockets, namespaces and pipes
     #[arg(long, value_name = "DIR")]
@@ -46,18 +47,18 @@ pub(crate) struct Options {
 
 impl Options {
     /// What is said here, what the daemon noted, and what it has where nobody says anything.
-    fn traces(&self) -> Result<Traces> {
-        let noted = Traces::read(&self.data)?.unwrap_or_else(|| Traces {
-            run: "/run/skep".into(),
+    fn noted(&self) -> Result<NotedOptions> {
+        let noted = NotedOptions::read(&self.data)?.unwrap_or_else(|| NotedOptions {
+            run: RUN.into(),
             netns: None,
             containerd: None,
-            containerd_namespace: "skep".to_owned(),
+            containerd_namespace: CONTAINERD_NAMESPACE.to_owned(),
             gateway_subnet: GATEWAY_SUBNET,
-            cgroup_parent: "/skep".to_owned(),
+            cgroup_parent: CGROUP_PARENT.to_owned(),
             docker_socket: Some("/var/run/docker.sock".into()),
         });
         let said = self.clone();
-        Ok(Traces {
+        Ok(NotedOptions {
             run: said.run.unwrap_or(noted.run),
             netns: said.netns.or(noted.netns),
             containerd: said.containerd.or(noted.containerd),
@@ -80,27 +81,27 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     } else {
         None
     };
-    let traces = options.traces()?;
+    let noted = options.noted()?;
     println!("==> containers");
-    remains::end_resolver(&traces.run).await?;
-    if let Some(socket) = &traces.containerd {
-        containerd::leave(socket, &traces.containerd_namespace, options.purge).await.with_context(
+    remains::end_resolver(&noted.run).await?;
+    if let Some(socket) = &noted.containerd {
+        containerd::leave(socket, &noted.containerd_namespace, options.purge).await.with_context(
             || format!("cannot end the containers in the containerd at {}", socket.display()),
         )?;
     }
-    let place = daemon::own_containerd(&options.data, &traces.run);
-    containerd::stop(&place).await.context("cannot stop the containers")?;
+    let directories = daemon::own_containerd(&options.data, &noted.run);
+    containerd::stop(&directories).await.context("cannot stop the containers")?;
     println!("==> networks");
-    remains::remove_networks(&traces.run, traces.gateway_subnet, traces.netns.as_deref())
+    remains::remove_networks(&noted.run, noted.gateway_subnet, noted.netns.as_deref())
         .await
         .context("cannot remove the networks")?;
     println!("==> files");
-    cgroup::remove(&traces.cgroup_parent)?;
-    if let Some(path) = &traces.docker_socket {
-        docker_socket::remove(path, &traces.run.join("docker.sock"))?;
+    cgroup::remove(&noted.cgroup_parent)?;
+    if let Some(path) = &noted.docker_socket {
+        docker_socket::remove(path, &noted.run.join("docker.sock"))?;
     }
     remains::unload_apparmor();
-    remove_folder(&traces.run)?;
+    remove_folder(&noted.run)?;
     if options.purge {
         remove_folder(&options.data)?;
     } else if options.data.is_dir() {

@@ -8,7 +8,7 @@
 #![allow(unreachable_pub, reason = "a module of test files")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of it is test code")]
 
-use containerd::{Config, Containerd, Directories, Owned, Patience};
+use containerd::{Config, Containerd, Directories, OwnContainerd, Patience};
 use engine::{Happening, Runtime, State, Stdio};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -69,8 +69,8 @@ impl Bench {
         Some(bench)
     }
 
-    pub async fn start(&self) -> Owned {
-        Owned::start(self.directories.clone(), self.patience).await.unwrap()
+    pub async fn start(&self) -> OwnContainerd {
+        OwnContainerd::start(self.directories.clone(), self.patience).await.unwrap()
     }
 
     pub async fn connect(&self, namespace: &str) -> Containerd {

@@ -391,8 +391,8 @@ async fn top(
     Path(id): Path<String>,
     Query(TopQuery {}): Query<TopQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let (titles, processes) = api.engine.top(&id).await?;
-    Ok(Json(json!({ "Titles": titles, "Processes": processes })))
+    let top = api.engine.top(&id).await?;
+    Ok(Json(json!({ "Titles": top.titles, "Processes": top.rows })))
 }
 
 #[derive(Debug, Default, Deserialize)]

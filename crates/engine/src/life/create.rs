@@ -84,7 +84,7 @@ impl Engine {
     ) -> Result<Arc<Container>, Fault> {
         let volumes = self.inner.volumes.clone();
         let planned = mounts::plan(&config.spec, image_config)?;
-        mounts::check_binds(&self.inner.looks, planned.iter()).await?;
+        mounts::check_binds(&self.inner.path_checks, planned.iter()).await?;
         let points = blocking(move || mounts::resolve(&volumes, planned)).await?;
         let (volumes, made) = (self.inner.volumes.clone(), points.clone());
         let established = self.establish_on(points, config, image).await;
@@ -122,7 +122,7 @@ impl Engine {
         .await?;
         // The record comes first: what nobody knows of is removed at the next start.
         container.save().await?;
-        let _place = self.place().await;
+        let _permit = self.start_permit().await;
         self.inner.runtime.prepare(container.id().to_owned(), image.id).await?;
         Ok(container)
     }

@@ -15,7 +15,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 /// Between two tries while the runtime is away.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Docker's exit code where nobody knows how a container ended, e.g. when the machine went down.
-const UNKNOWN: i32 = 255;
+pub(super) const UNKNOWN: i32 = 255;
 
 impl Engine {
     /// Notes the end of a container: its output is complete, its network and task are gone. Does

@@ -52,7 +52,7 @@ pub(crate) async fn run(
         tracing::warn!("the engine stops while something still goes on");
     }
     // All pumps have ended.
-    drop(engine.inner.turn.lock().unwrap_or_else(PoisonError::into_inner).take());
+    drop(engine.inner.reader_lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     Ok(())
 }
 

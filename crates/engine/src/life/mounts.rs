@@ -2,7 +2,7 @@
 
 use crate::blocking::{blocking, cannot};
 use crate::info::MountPoint;
-use crate::looks::Looks;
+use crate::path_checks::PathChecks;
 use crate::spec::ImageConfig;
 use crate::volumes::Volumes;
 use std::collections::BTreeSet;
@@ -115,12 +115,12 @@ fn check_options(mount: &Mount) -> Result<(), Fault> {
 /// Refuses a bind of what is not there, or that cannot pass mounts on as it should, in Docker's
 /// words.
 pub(super) async fn check_binds(
-    looks: &Looks,
+    checks: &PathChecks,
     mounts: impl Iterator<Item = &Mount>,
 ) -> Result<(), Fault> {
     for mount in mounts.filter(|mount| mount.kind == MountKind::Bind) {
         let invalid = "invalid mount config for type \"bind\"";
-        let found = looks.exists(Path::new(&mount.source)).await;
+        let found = checks.exists(Path::new(&mount.source)).await;
         let found = found.map_err(|fault| Fault::new(fault.kind, format!("{invalid}: {fault}")))?;
         if !found && !mount.make_source {
             let source = &mount.source;
@@ -253,11 +253,11 @@ mod tests {
             source: source.to_string_lossy().into_owned(),
             ..Mount::default()
         };
-        let looks = Looks::default();
-        let refused = check_binds(&looks, [&mount].into_iter()).await.unwrap_err();
+        let checks = PathChecks::default();
+        let refused = check_binds(&checks, [&mount].into_iter()).await.unwrap_err();
         assert!(refused.message.contains("does not exist"));
         mount.make_source = true;
-        check_binds(&looks, [&mount].into_iter()).await.unwrap();
+        check_binds(&checks, [&mount].into_iter()).await.unwrap();
         assert!(source.is_dir());
     }
 }

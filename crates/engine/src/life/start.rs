@@ -99,10 +99,10 @@ impl Engine {
 
     async fn bring_up(&self, container: &Arc<Container>) -> Result<u32, Fault> {
         let points = container.fixed.mounts.iter();
-        mounts::check_binds(&self.inner.looks, points.map(|point| &point.mount)).await?;
+        mounts::check_binds(&self.inner.path_checks, points.map(|point| &point.mount)).await?;
         let id = container.id().to_owned();
         {
-            let _place = self.place().await;
+            let _permit = self.start_permit().await;
             self.inner.runtime.prepare(id.clone(), container.fixed.image.clone()).await?;
         }
         let user = self.look_inside(container).await?;
@@ -125,7 +125,7 @@ impl Engine {
             files: &container.folder,
             cgroup_parent: &self.inner.config.cgroup_parent,
         })?;
-        let _place = self.place().await;
+        let _permit = self.start_permit().await;
         self.inner.runtime.start(id, rendered, container.stdio()).await
     }
 

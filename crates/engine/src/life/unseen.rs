@@ -1,6 +1,7 @@
 //! Containers that end while the runtime is away. Nobody tells, but the kernel knows whether a
 //! process is there: what has gone does not stay "running" until somebody comes back.
 
+use super::end::UNKNOWN;
 use crate::clock;
 use crate::container::Container;
 use crate::engine::Engine;
@@ -16,8 +17,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// So often a process is found gone before it counts: a runtime that is started anew is back
 /// within a second or two, and tells how its containers ended.
 const LOOKS: u32 = 6;
-/// Docker's exit code where nobody knows how a container ended.
-const UNKNOWN: i32 = 255;
 const REASON: &str = "it ended while the container runtime was away; nobody knows how";
 
 impl Engine {

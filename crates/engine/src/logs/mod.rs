@@ -16,7 +16,7 @@ mod tests;
 
 pub(crate) use file::{Limits, LogFile};
 pub(crate) use line::stamp;
-pub(crate) use options::{About, Options};
+pub(crate) use options::{LoggedContainer, Options};
 pub(crate) use read::read;
 pub(crate) use split::Lines;
 

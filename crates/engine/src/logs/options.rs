@@ -28,7 +28,7 @@ pub(crate) struct Options {
 }
 
 /// What attributes are made from.
-pub(crate) struct About<'a> {
+pub(crate) struct LoggedContainer<'a> {
     pub(crate) id: &'a str,
     pub(crate) name: &'a str,
     pub(crate) image: &'a str,
@@ -45,8 +45,14 @@ impl LogConfig {
             "" | "json-file" | "local" => {
                 let options = Options::parse(self)?;
                 let (labels, env) = (Labels::new(), Vec::new());
-                let about =
-                    About { id: "", name: "", image: "", image_id: "", labels: &labels, env: &env };
+                let about = LoggedContainer {
+                    id: "",
+                    name: "",
+                    image: "",
+                    image_id: "",
+                    labels: &labels,
+                    env: &env,
+                };
                 options.attributes(&about).map(|_| ())
             }
             // As with Docker, "none" takes whatever is said of a log that there is not.
@@ -110,7 +116,7 @@ impl Options {
     }
 
     /// What goes with each line.
-    pub(crate) fn attributes(&self, about: &About<'_>) -> Result<Labels, Fault> {
+    pub(crate) fn attributes(&self, about: &LoggedContainer<'_>) -> Result<Labels, Fault> {
         let mut found = Labels::new();
         for name in &self.labels {
             if let Some(value) = about.labels.get(name) {
@@ -135,7 +141,7 @@ impl Options {
     }
 }
 
-fn fill(tag: &str, about: &About<'_>) -> Result<String, Fault> {
+fn fill(tag: &str, about: &LoggedContainer<'_>) -> Result<String, Fault> {
     let short = |id: &str| id.trim_start_matches("sha256:").chars().take(12).collect::<String>();
     let data: Value = tmap! {
         "ID" => short(about.id),
@@ -200,7 +206,7 @@ mod tests {
         let options = [("labels", "tier, missing"), ("env", "ZONE"), ("tag", "{{.Name}}/{{.ID}}")];
         let options = Options::parse(&config("json-file", &options)).unwrap();
         let labels = [("tier", "front"), ("other", "x")];
-        let about = About {
+        let about = LoggedContainer {
             id: "0123456789abcdef",
             name: "web",
             image: "web:1",

@@ -36,7 +36,7 @@ pub(crate) struct Host {
         id = "api",
         short = 'H',
         env = "DOCKER_HOST",
-        default_value = "unix:///run/skep/docker.sock",
+        default_value = crate::daemon::options::API,
         global = true,
         value_name = "unix://PATH"
     )]

@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 /// Makes the link to `socket`, and says in the log whether it could.
-pub(super) fn place(path: &Path, socket: &Path) {
+pub(super) fn link(path: &Path, socket: &Path) {
     if is_ours(path, socket) {
         return;
     }
@@ -51,10 +51,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, socket) = (folder.path().join("docker.sock"), folder.path().join("skep.sock"));
         let _api = UnixListener::bind(&socket).unwrap();
-        place(&path, &socket);
+        link(&path, &socket);
         UnixStream::connect(&path).unwrap();
         // A daemon that was killed has left it.
-        place(&path, &socket);
+        link(&path, &socket);
         UnixStream::connect(&path).unwrap();
         remove(&path, &socket).unwrap();
         assert!(fs::symlink_metadata(&path).is_err());
@@ -66,13 +66,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, socket) = (folder.path().join("docker.sock"), folder.path().join("skep.sock"));
         let theirs = UnixListener::bind(&path).unwrap();
-        place(&path, &socket);
+        link(&path, &socket);
         remove(&path, &socket).unwrap();
         UnixStream::connect(&path).unwrap();
         theirs.accept().unwrap();
         fs::remove_file(&path).unwrap();
         symlink("/elsewhere", &path).unwrap();
-        place(&path, &socket);
+        link(&path, &socket);
         remove(&path, &socket).unwrap();
         assert_eq!(fs::read_link(&path).unwrap(), Path::new("/elsewhere"));
     }

@@ -4,21 +4,21 @@
 //! leaves containers and traffic running; started again it takes them over.
 
 mod address;
-mod again;
 pub(crate) mod docker_socket;
 mod facts;
 mod member;
 mod node;
-mod options;
+pub(crate) mod options;
 mod ready;
 pub(crate) mod resolver;
+mod restart;
 mod serve;
 mod state;
 
-pub(crate) use options::{GATEWAY_SUBNET, Options};
+pub(crate) use options::Options;
 
 use crate::cgroup;
-use crate::traces::Traces;
+use crate::noted_options::NotedOptions;
 use anyhow::{Context, Result, bail};
 use engine_api::Api;
 use nix::fcntl::{Flock, FlockArg};
@@ -40,13 +40,13 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     // The API's socket is in here, for those who may use it.
     private_folder(&options.run, 0o711)?;
     let _only_one = lock(&options.data)?;
-    Traces::note(&options)?;
+    NotedOptions::note(&options)?;
     raise_file_limit();
     // The API's TLS takes the process's provider; it is set once.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
     }
-    again::live(async |scope| start(&options, scope).await, || tidy(&options)).await?;
+    restart::run_until_asked(async |scope| start(&options, scope).await, || tidy(&options)).await?;
     tracing::info!("skep ends; containers and their traffic go on");
     Ok(())
 }
@@ -62,9 +62,9 @@ async fn start(options: &Options, scope: &mut Scope) -> Result<()> {
     let api = engine_api::router(Api { engine, node: Arc::new(node) });
     serve::start(listeners, &api, scope);
     if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {
-        docker_socket::place(path, &socket);
+        docker_socket::link(path, &socket);
     }
-    ready::tell().context("cannot tell the service manager that skep is ready")
+    ready::notify().context("cannot tell the service manager that skep is ready")
 }
 
 /// Takes away what nobody needs while the daemon is away.
@@ -120,9 +120,9 @@ impl Standalone {
         let (socket, runc_root) = if let Some(socket) = &options.containerd {
             (socket.clone(), options.runc_root.clone())
         } else {
-            let place = own_containerd(&options.data, &options.run);
-            let runc_root = place.runc_root();
-            let owned = containerd::Owned::start(place, containerd::Patience::USUAL)
+            let directories = own_containerd(&options.data, &options.run);
+            let runc_root = directories.runc_root();
+            let owned = containerd::OwnContainerd::start(directories, containerd::Patience::USUAL)
                 .await
                 .context("cannot start containerd")?;
             let socket = owned.socket();

@@ -55,19 +55,20 @@ pub(super) async fn start(
     let (publish, membership) = watch::channel(Membership::Inactive);
     let (orders, inbox) = mpsc::channel(ORDERS);
     let restart = RESTART_MIN;
-    let mut keeper = Keeper { launcher, state, running: None, status: None, publish, restart };
-    if keeper.state.is_some() {
-        keeper.revive().await;
+    let mut owner =
+        MembershipLoop { launcher, state, running: None, status: None, publish, restart };
+    if owner.state.is_some() {
+        owner.revive().await;
     } else {
         // A daemon that was killed while it left has not come so far.
-        keeper.forget().await?;
+        owner.forget().await?;
     }
-    scope.spawn("membership", keeper.run(inbox, scope.token()));
+    scope.spawn("membership", owner.run(inbox, scope.token()));
     Ok(HostNode { about, orders, membership })
 }
 
 /// Owns the membership.
-struct Keeper {
+struct MembershipLoop {
     launcher: Launcher,
     state: Option<State>,
     running: Option<RunningMember>,
@@ -85,7 +86,7 @@ enum Event {
     Due,
 }
 
-impl Keeper {
+impl MembershipLoop {
     async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Order>,
@@ -101,10 +102,7 @@ impl Keeper {
                     }
                     return Ok(());
                 }
-                order = inbox.recv() => match order {
-                    Some(order) => Event::Ordered(order),
-                    None => return Ok(()),
-                },
+                Some(order) = inbox.recv() => Event::Ordered(order),
                 () = ended(self.running.as_ref()) => Event::Ended,
                 () = news(self.status.as_mut()) => Event::News,
                 () = tokio::time::sleep(self.restart), if due => Event::Due,
@@ -119,7 +117,7 @@ impl Keeper {
                     {
                         tracing::error!(
                             error = chain(&error),
-                            "the cluster half failed; starting it again"
+                            "what this node runs for the cluster failed; starting it again"
                         );
                     }
                     self.tell();
@@ -284,7 +282,10 @@ impl Keeper {
                 tracing::warn!(error = format!("{error:#}"), "left without saying goodbye");
             }
             if let Err(error) = running.stop().await {
-                tracing::warn!(error = chain(&error), "the cluster half ended badly");
+                tracing::warn!(
+                    error = chain(&error),
+                    "what this node ran for the cluster ended badly"
+                );
             }
         }
         self.state = None;

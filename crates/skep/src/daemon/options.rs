@@ -5,17 +5,24 @@ use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-/// The subnet of the gateway bridge where nobody says otherwise.
+// What holds where nobody says otherwise; `skep uninstall` takes away what is there.
+pub(crate) const DATA: &str = "/var/lib/skep";
+pub(crate) const RUN: &str = "/run/skep";
+pub(crate) const CONTAINERD_NAMESPACE: &str = "skep";
+pub(crate) const CGROUP_PARENT: &str = "/skep";
+/// Where clients look for the API of a daemon that runs in [`RUN`].
+pub(crate) const API: &str = "unix:///run/skep/docker.sock";
+/// The subnet of the gateway bridge.
 pub(crate) const GATEWAY_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 30, 0, 0), 16);
 
 /// Options of `skep daemon`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Where state that must survive a reboot is kept
-    #[arg(long, default_value = "/var/lib/skep", value_name = "DIR")]
+    #[arg(long, default_value = DATA, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// Where sockets, namespaces and pipes are kept
-    #[arg(long, default_value = "/run/skep", value_name = "DIR")]
+    #[arg(long, default_value = RUN, value_name = "DIR")]
     pub(crate) run: PathBuf,
     /// Where the API answers: unix://PATH, or tcp://ADDRESS:PORT (mutual TLS only). Repeatable
     /// [default: unix://RUN/docker.sock]
@@ -38,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SOCKET")]
     pub(crate) containerd: Option<PathBuf>,
     /// The containerd namespace of this node's containers
-    #[arg(long, default_value = "skep", value_name = "NAME")]
+    #[arg(long, default_value = CONTAINERD_NAMESPACE, value_name = "NAME")]
     pub(crate) containerd_namespace: String,
     /// Where runc keeps its state, with a containerd of somebody else's
     #[arg(long, value_name = "DIR")]
@@ -56,7 +63,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = GATEWAY_SUBNET, value_name = "NET")]
     pub(crate) gateway_subnet: Ipv4Net,
     /// The cgroup above the containers' own
-    #[arg(long, default_value = "/skep", value_name = "PATH")]
+    #[arg(long, default_value = CGROUP_PARENT, value_name = "PATH")]
     pub(crate) cgroup_parent: String,
     /// Mirrors of docker.io, tried in order. Repeatable
     #[arg(long = "registry-mirror", value_name = "URL")]
@@ -83,5 +90,23 @@ impl Options {
         self.addresses()
             .iter()
             .find_map(|address| address.strip_prefix("unix://").map(PathBuf::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn clients_look_where_a_daemon_answers() {
+        let line = Line::parse_from(["daemon"]);
+        assert_eq!(line.options.addresses(), [API]);
     }
 }

@@ -10,11 +10,11 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 ///
 /// # Errors
 /// When the service manager cannot be reached where it says that it is.
-pub(super) fn tell() -> io::Result<()> {
-    std::env::var_os("NOTIFY_SOCKET").map_or(Ok(()), |place| tell_at(&place))
+pub(super) fn notify() -> io::Result<()> {
+    std::env::var_os("NOTIFY_SOCKET").map_or(Ok(()), |address| notify_at(&address))
 }
 
-fn tell_at(place: &OsStr) -> io::Result<()> {
+fn notify_at(place: &OsStr) -> io::Result<()> {
     let address = match place.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(place)?,
@@ -37,7 +37,7 @@ mod tests {
             (UnixDatagram::bind(&path).unwrap(), path.clone().into_os_string()),
             (UnixDatagram::bind_addr(&abstract_name).unwrap(), format!("@{name}").into()),
         ] {
-            tell_at(&place).unwrap();
+            notify_at(&place).unwrap();
             let mut heard = [0; 64];
             let len = listener.recv(&mut heard).unwrap();
             assert_eq!(&heard[..len], b"READY=1");

@@ -195,7 +195,7 @@ fn broker(options: &Options) -> Result<()> {
     ends.thread_block().context("cannot hold signals back")?;
     linux::keep_capabilities()?;
     // What outlives the daemon also reads containers' output while there is none.
-    engine::keep(options.run.join("containers")).context("cannot keep containers' output")?;
+    engine::stand_in(options.run.join("containers")).context("cannot keep containers' output")?;
     let serve = move || {
         if let Err(error) = broker.serve(&ours) {
             tracing::error!(%error, "the name server's broker ends early");

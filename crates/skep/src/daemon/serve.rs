@@ -110,17 +110,17 @@ pub(crate) enum ApiListener {
 }
 
 /// A connection that was accepted; with TLS the handshake is still to come.
-enum Guest {
+enum Accepted {
     Unix(UnixStream),
     Tcp(TcpStream, TlsAcceptor),
 }
 
 impl ApiListener {
-    async fn accept(&self) -> std::io::Result<Guest> {
+    async fn accept(&self) -> std::io::Result<Accepted> {
         match self {
-            Self::Unix(listener) => Ok(Guest::Unix(listener.accept().await?.0)),
+            Self::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
             Self::Tcp(listener, acceptor) => {
-                Ok(Guest::Tcp(listener.accept().await?.0, acceptor.clone()))
+                Ok(Accepted::Tcp(listener.accept().await?.0, acceptor.clone()))
             }
         }
     }
@@ -140,11 +140,11 @@ where
     let connections = TaskTracker::new();
     loop {
         let permit = Arc::clone(&slots).acquire_owned().await?;
-        let guest = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = token.cancelled() => return Ok(()),
             accepted = listener.accept() => match accepted {
-                Ok(guest) => guest,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept");
                     // E.g. too many open files: the next attempt would fail as fast.
@@ -155,21 +155,21 @@ where
         };
         let (api, token) = (api.clone(), token.clone());
         connections.spawn(async move {
-            welcome(guest, api, token).await;
+            serve_accepted(accepted, api, token).await;
             drop(permit);
         });
     }
 }
 
-/// Serves a guest, after the handshake where there is one.
-async fn welcome<S>(guest: Guest, api: S, token: CancellationToken)
+/// Serves one that was accepted, after the handshake where there is one.
+async fn serve_accepted<S>(accepted: Accepted, api: S, token: CancellationToken)
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let (stream, acceptor) = match guest {
-        Guest::Unix(stream) => return serve(stream, api, token).await,
-        Guest::Tcp(stream, acceptor) => (stream, acceptor),
+    let (stream, acceptor) = match accepted {
+        Accepted::Unix(stream) => return serve(stream, api, token).await,
+        Accepted::Tcp(stream, acceptor) => (stream, acceptor),
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => serve(stream, api, token).await,

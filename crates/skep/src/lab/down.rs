@@ -2,7 +2,7 @@
 
 use super::layout::Layout;
 use super::node;
-use crate::daemon::GATEWAY_SUBNET;
+use crate::daemon::options::GATEWAY_SUBNET;
 use crate::process::{end, running};
 use crate::{cgroup, remains};
 use anyhow::{Context, Result};

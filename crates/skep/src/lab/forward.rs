@@ -24,11 +24,16 @@ const UDP_IDLE: Duration = Duration::from_mins(1);
 /// UDP clients of one port at once.
 const UDP_CLIENTS_MAX: usize = 1024;
 
-type Port = (String, u16);
+/// A port that a service publishes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Port {
+    protocol: String,
+    number: u16,
+}
 
 /// From which of the machine's addresses to which node.
 #[derive(Clone, Copy)]
-struct Way {
+struct Route {
     here: Ipv4Addr,
     there: Ipv4Addr,
 }
@@ -37,7 +42,7 @@ struct Way {
 pub(super) async fn run(layout: &Layout) -> Result<()> {
     let node = layout.node(1);
     let client = Client::unix(&node.socket());
-    let way = Way { here: layout.localhost(), there: node.address };
+    let route = Route { here: layout.localhost(), there: node.address };
     let mut open: BTreeMap<Port, DropGuard> = BTreeMap::new();
     let mut period = tokio::time::interval(PERIOD);
     loop {
@@ -48,7 +53,7 @@ pub(super) async fn run(layout: &Layout) -> Result<()> {
         open.retain(|port, _| wanted.contains(port));
         for port in wanted {
             if !open.contains_key(&port)
-                && let Some(guard) = listen(&port, way).await
+                && let Some(guard) = listen(&port, route).await
             {
                 open.insert(port, guard);
             }
@@ -63,18 +68,18 @@ fn published(services: &[Value]) -> BTreeSet<Port> {
         .flatten()
         .filter_map(|port| {
             let number = u16::try_from(port["PublishedPort"].as_u64()?).ok()?;
-            Some((port["Protocol"].as_str()?.to_owned(), number))
+            Some(Port { protocol: port["Protocol"].as_str()?.to_owned(), number })
         })
         .collect()
 }
 
 /// Opens one port; `None` while somebody else has it.
-async fn listen(port: &Port, way: Way) -> Option<DropGuard> {
-    let here = SocketAddr::from((way.here, port.1));
-    let there = SocketAddr::from((way.there, port.1));
+async fn listen(port: &Port, route: Route) -> Option<DropGuard> {
+    let here = SocketAddr::from((route.here, port.number));
+    let there = SocketAddr::from((route.there, port.number));
     let token = CancellationToken::new();
     let tracker = TaskTracker::new();
-    match port.0.as_str() {
+    match port.protocol.as_str() {
         "tcp" => {
             let listener = TcpListener::bind(here).await.ok()?;
             tracker.spawn(token.clone().run_until_cancelled_owned(tcp(listener, there)));
@@ -161,6 +166,6 @@ mod tests {
             {"Endpoint": {"Spec": {}}},
         ]);
         let ports = published(services.as_array().unwrap());
-        assert_eq!(ports, BTreeSet::from([("tcp".to_owned(), 8080)]));
+        assert_eq!(ports, BTreeSet::from([Port { protocol: "tcp".to_owned(), number: 8080 }]));
     }
 }

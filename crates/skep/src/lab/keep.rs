@@ -7,6 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Keeps it until killed.
 pub(super) async fn run(layout: &Layout) -> Result<()> {
-    let owned = containerd::Owned::start(layout.containerd(), Patience::USUAL).await?;
+    let owned = containerd::OwnContainerd::start(layout.containerd(), Patience::USUAL).await?;
     Ok(owned.keep(CancellationToken::new()).await?)
 }

@@ -3,6 +3,7 @@
 //! Whatever a lab has is called after it, so that two labs share nothing: namespaces, containerd,
 //! cgroups, the underlay, and the address of the machine's loopback that leads to it.
 
+use crate::daemon::options::{DATA, RUN};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -69,8 +70,8 @@ impl Layout {
         let folder = if name == DEFAULT { name.clone() } else { format!("lab-{name}") };
         Self {
             subnet: (name == DEFAULT).then_some(DEFAULT_SUBNET),
-            data: data.unwrap_or_else(|| Path::new("/var/lib/skep").join(&folder)),
-            run: run.unwrap_or_else(|| Path::new("/run/skep").join(&folder)),
+            data: data.unwrap_or_else(|| Path::new(DATA).join(&folder)),
+            run: run.unwrap_or_else(|| Path::new(RUN).join(&folder)),
             name,
         }
     }

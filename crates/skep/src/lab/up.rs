@@ -30,11 +30,11 @@ pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<(
     let known = layout.nodes().last().map_or(0, |node| node.number);
     fs::write(layout.resolv_conf(), "# The lab's nodes have no upstream name server.\n")?;
     println!("==> containerd");
-    containerd::Owned::start(layout.containerd(), containerd::Patience::USUAL)
+    containerd::OwnContainerd::start(layout.containerd(), containerd::Patience::USUAL)
         .await
         .context("cannot start containerd")?;
     // It starts containerd anew when that dies.
-    beside(layout, "keep", &layout.keeper_pid())?;
+    start_helper(layout, "keep", &layout.keeper_pid())?;
     for number in 1..=nodes.max(known) {
         let node = layout.node(number);
         println!("==> {} at {}", node.name, node.address);
@@ -45,7 +45,7 @@ pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<(
     }
     form(layout, nodes.max(known)).await?;
     // It forwards localhost to node-1.
-    beside(layout, "forward", &layout.forwarder_pid())?;
+    start_helper(layout, "forward", &layout.forwarder_pid())?;
     let first = layout.node(1);
     println!("==> the cluster is up: {} nodes", nodes.max(known));
     println!("==> published ports answer on {}\n", layout.localhost());
@@ -138,7 +138,7 @@ async fn ready_nodes(manager: &Client) -> usize {
 }
 
 /// Starts `skep lab VERB` as a process that stays, where it does not run.
-fn beside(layout: &Layout, verb: &str, pid_file: &Path) -> Result<()> {
+fn start_helper(layout: &Layout, verb: &str, pid_file: &Path) -> Result<()> {
     let mark = layout.run.display().to_string();
     if crate::process::running(pid_file, &mark).is_some() {
         return Ok(());

@@ -82,7 +82,7 @@ async fn what_is_kept_of_containers_is_roots_alone_except_what_they_read() {
 async fn a_source_that_does_not_answer_holds_up_its_own_containers_only() {
     let stage = Stage::new().await;
     let dead = Path::new("/net/dead");
-    let answer = stage.engine.inner.looks.hang(dead);
+    let answer = stage.engine.inner.path_checks.hang(dead);
     let bound = (0..12).map(|_| {
         stage.try_create(|config| {
             let kind = types::MountKind::Bind;

@@ -48,13 +48,13 @@ async fn images_that_tasks_brought_go_and_what_a_user_wants_stays() {
     // A task that comes later does not make it its own.
     stage.engine.ensure_image("wanted:1", None).await.unwrap();
     let days = |days: u64| clock::now().after(Duration::from_hours(days * 24));
-    stage.engine.remove_spares(days(0), false).await;
+    stage.engine.remove_task_images(days(0), false).await;
     let stage = stage.restart().await;
     let here = async |name: &str| stage.engine.image(name).await.is_ok();
     assert!(here("unused:1").await, "not yet");
-    stage.engine.remove_spares(days(6), false).await;
+    stage.engine.remove_task_images(days(6), false).await;
     assert!(here("unused:1").await, "not yet");
-    stage.engine.remove_spares(days(8), false).await;
+    stage.engine.remove_task_images(days(8), false).await;
     assert!(!here("unused:1").await);
     for name in ["used:1", "wanted:1", "named:1", "web"] {
         assert!(here(name).await, "{name}");
@@ -70,11 +70,11 @@ async fn what_a_user_has_named_stays_also_over_a_restart() {
         stage.engine.ensure_image(name, None).await.unwrap();
     }
     let days = |days: u64| clock::now().after(Duration::from_hours(days * 24));
-    stage.engine.remove_spares(days(0), false).await;
+    stage.engine.remove_task_images(days(0), false).await;
     stage.engine.tag("named:1", "mine:1").await.unwrap();
     soon(stage.engine.pull("pulled:1", None).unwrap().collect::<Vec<_>>()).await;
     let stage = stage.restart().await;
-    stage.engine.remove_spares(days(8), false).await;
+    stage.engine.remove_task_images(days(8), false).await;
     for name in ["named:1", "pulled:1"] {
         assert!(stage.engine.image(name).await.is_ok(), "{name}");
     }
@@ -92,15 +92,15 @@ async fn the_time_of_an_unused_image_begins_with_its_last_use() {
     let here = async |name: &str| stage.engine.image(name).await.is_ok();
     // As if nothing had used them for long.
     let long_ago = |used: &mut types::Timestamp| *used = types::Timestamp(0);
-    stage.engine.inner.spares.lock().unwrap().values_mut().for_each(long_ago);
+    stage.engine.inner.task_images.lock().unwrap().values_mut().for_each(long_ago);
     let id = stage.running(|config| config.spec.image = "used:1".to_owned()).await;
     stage.engine.ensure_image("again:1", None).await.unwrap();
-    stage.engine.remove_spares(days(6), false).await;
+    stage.engine.remove_task_images(days(6), false).await;
     assert!(here("again:1").await, "a task was about to use it");
     soon(stage.engine.remove(&id, true, true)).await.unwrap();
-    stage.engine.remove_spares(days(12), false).await;
+    stage.engine.remove_task_images(days(12), false).await;
     assert!(here("used:1").await, "it was used on the sixth day");
-    stage.engine.remove_spares(days(14), false).await;
+    stage.engine.remove_task_images(days(14), false).await;
     assert!(!here("used:1").await);
 }
 
@@ -111,11 +111,11 @@ async fn an_image_that_could_not_be_removed_is_removed_later() {
     stage.engine.ensure_image("unused:1", None).await.unwrap();
     let later = clock::now().after(Duration::from_hours(8 * 24));
     stage.fake.set_away(true);
-    stage.engine.remove_spares(later, false).await;
+    stage.engine.remove_task_images(later, false).await;
     stage.fake.set_away(false);
     let stage = stage.restart().await;
     assert!(stage.engine.image("unused:1").await.is_ok());
-    stage.engine.remove_spares(later, false).await;
+    stage.engine.remove_task_images(later, false).await;
     assert!(stage.engine.image("unused:1").await.is_err());
 }
 

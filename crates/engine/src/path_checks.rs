@@ -1,4 +1,4 @@
-//! Looks at files that users name, which may lie on a file system that never answers: while the
+//! PathChecks at files that users name, which may lie on a file system that never answers: while the
 //! server of an NFS mount is gone, the kernel keeps whoever asks for a file there, for ever.
 //!
 //! Invariants: nobody waits longer than [`LOOK_MAX`], and for a path that did not answer in this
@@ -28,9 +28,9 @@ enum Look {
 
 /// The looks that go on. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Looks(Arc<Mutex<BTreeMap<PathBuf, watch::Sender<Look>>>>);
+pub(crate) struct PathChecks(Arc<Mutex<BTreeMap<PathBuf, watch::Sender<Look>>>>);
 
-impl Looks {
+impl PathChecks {
     /// Says whether there is anything at `path`; a fault where nobody can tell in time.
     pub(crate) async fn exists(&self, path: &Path) -> Result<bool, Fault> {
         self.ask(path, LOOK_MAX, Path::exists).await
@@ -70,7 +70,7 @@ impl Looks {
         tell
     }
 
-    /// Looks on a thread of its own, or joins whoever looks there already.
+    /// PathChecks on a thread of its own, or joins whoever looks there already.
     fn begin(
         &self,
         path: &Path,
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_path_that_does_not_answer_holds_one_thread_and_nobody_for_long() {
-        let (looks, short) = (Looks::default(), Duration::from_millis(10));
+        let (looks, short) = (PathChecks::default(), Duration::from_millis(10));
         let (answer, hangs) = mpsc::channel::<bool>();
         let dead = Path::new("/net/dead");
         let fault = looks.ask(dead, short, move |_| hangs.recv().unwrap()).await.unwrap_err();
@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_comes_while_a_path_is_looked_at_hears_the_same() {
-        let (looks, slow) = (Looks::default(), Path::new("/net/slow"));
+        let (looks, slow) = (PathChecks::default(), Path::new("/net/slow"));
         let answer = looks.hang(slow);
         let waiting = looks.ask(slow, LOOK_MAX, |_| panic!("a second thread"));
         let (found, sent) = tokio::join!(waiting, async { answer.send(true) });
@@ -136,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_are_so_many_threads_and_no_more() {
-        let looks = Looks::default();
+        let looks = PathChecks::default();
         let (end, waits) = mpsc::channel::<()>();
         let waits = Arc::new(Mutex::new(waits));
         for number in 0..LOOKS_MAX {

@@ -1,5 +1,5 @@
-//! What a daemon was started with that says where its traces on the machine are: it notes that in its
-//! data folder, so that `skep uninstall` need not be told again.
+//! What a daemon was started with that says what it has on the machine: it notes that in its data
+//! folder, so that `skep uninstall` need not be told again.
 
 use crate::daemon::Options;
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Options of the daemon, as [`Options`] has them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Traces {
+pub(crate) struct NotedOptions {
     pub(crate) run: PathBuf,
     pub(crate) netns: Option<PathBuf>,
     /// `None`: one of its own.
@@ -22,10 +22,10 @@ pub(crate) struct Traces {
     pub(crate) docker_socket: Option<PathBuf>,
 }
 
-impl Traces {
+impl NotedOptions {
     /// Notes what a daemon is started with.
     pub(crate) fn note(options: &Options) -> Result<()> {
-        let traces = Self {
+        let noted = Self {
             run: absolute(&options.run)?,
             netns: options.netns.as_deref().map(absolute).transpose()?,
             containerd: options.containerd.as_deref().map(absolute).transpose()?,
@@ -34,7 +34,7 @@ impl Traces {
             cgroup_parent: options.cgroup_parent.clone(),
             docker_socket: options.docker_socket.as_deref().map(absolute).transpose()?,
         };
-        let (path, text) = (path(&options.data), serde_json::to_vec_pretty(&traces)?);
+        let (path, text) = (path(&options.data), serde_json::to_vec_pretty(&noted)?);
         host::replace(&path, text, 0o600)
             .with_context(|| format!("cannot write {}", path.display()))
     }

@@ -16,17 +16,17 @@ use types::{Fault, FaultKind, Timestamp};
 /// How long an unused image is kept.
 const KEPT: Duration = Duration::from_hours(7 * 24);
 /// How long where the disk is nearly full: long enough for a task that is about to be made.
-const KEPT_IF_SHORT: Duration = Duration::from_mins(10);
+const KEPT_IF_NEARLY_FULL: Duration = Duration::from_mins(10);
 /// Less than one part in so many of the disk is free: it is nearly full.
-const SHORT: u64 = 10;
+const NEARLY_FULL: u64 = 10;
 const LOOK: Duration = Duration::from_mins(5);
 const FILE: &str = "task-images.json";
 
 /// Images that were fetched for tasks, by id, and when each was used last.
-pub(crate) type Spares = BTreeMap<String, Timestamp>;
+pub(crate) type TaskImages = BTreeMap<String, Timestamp>;
 
 /// Reads what an earlier engine knew. Without it, images stay.
-pub(crate) fn read(data: &Path) -> Spares {
+pub(crate) fn read(data: &Path) -> TaskImages {
     let text = std::fs::read(data.join(FILE)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
@@ -36,45 +36,45 @@ pub(crate) async fn run(engine: Engine) -> Result<(), Fault> {
     let token = engine.inner.token.clone();
     while token.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
         let data = engine.inner.config.data.clone();
-        let is_short = blocking(move || Ok(is_short(&data))).await.unwrap_or(false);
-        engine.remove_spares(clock::now(), is_short).await;
+        let is_nearly_full = blocking(move || Ok(is_nearly_full(&data))).await.unwrap_or(false);
+        engine.remove_task_images(clock::now(), is_nearly_full).await;
     }
     Ok(())
 }
 
 /// The images to remove.
-fn due(spares: &Spares, now: Timestamp, is_short: bool) -> Vec<String> {
-    let kept = if is_short { KEPT_IF_SHORT } else { KEPT };
-    let due = spares.iter().filter(|(_, used)| kept <= now.since(**used));
+fn due(images: &TaskImages, now: Timestamp, is_nearly_full: bool) -> Vec<String> {
+    let kept = if is_nearly_full { KEPT_IF_NEARLY_FULL } else { KEPT };
+    let due = images.iter().filter(|(_, used)| kept <= now.since(**used));
     due.map(|(id, _)| id.clone()).collect()
 }
 
 impl Engine {
     /// An image was fetched for a task, or is about to be used by one again.
     pub(crate) fn note_task_image(&self, id: &str, is_new: bool) {
-        let mut spares = self.spares();
-        if is_new || spares.contains_key(id) {
-            spares.insert(id.to_owned(), clock::now());
+        let mut images = self.task_images();
+        if is_new || images.contains_key(id) {
+            images.insert(id.to_owned(), clock::now());
         }
     }
 
     /// A user wants an image to be here. That is written down before it returns.
     pub(crate) async fn note_users_image(&self, id: &str) {
-        self.spares().remove(id);
-        self.write_spares().await;
+        self.task_images().remove(id);
+        self.write_task_images().await;
     }
 
-    /// Removes the images that are due, where the disk is short of room or not.
-    pub(crate) async fn remove_spares(&self, now: Timestamp, is_short: bool) {
+    /// Removes the images that are due, where the disk is nearly full after ten minutes.
+    pub(crate) async fn remove_task_images(&self, now: Timestamp, is_nearly_full: bool) {
         let used: BTreeSet<String> =
             self.containers().iter().map(|container| container.fixed.image.clone()).collect();
-        for (_, last) in self.spares().iter_mut().filter(|(id, _)| used.contains(*id)) {
+        for (_, last) in self.task_images().iter_mut().filter(|(id, _)| used.contains(*id)) {
             *last = now;
         }
-        let due = due(&self.spares(), now, is_short);
+        let due = due(&self.task_images(), now, is_nearly_full);
         for id in due {
             // A user may have named it since.
-            if !self.spares().contains_key(&id) {
+            if !self.task_images().contains_key(&id) {
                 continue;
             }
             match self.remove_image(&id, true).await {
@@ -85,38 +85,38 @@ impl Engine {
                     continue;
                 }
             }
-            self.spares().remove(&id);
+            self.task_images().remove(&id);
         }
-        self.write_spares().await;
+        self.write_task_images().await;
     }
 
     /// Writes down what differs from what was written last.
-    async fn write_spares(&self) {
-        let mut written = self.inner.written_spares.lock().await;
-        let spares = self.spares().clone();
-        if spares == *written {
+    async fn write_task_images(&self) {
+        let mut written = self.inner.written_task_images.lock().await;
+        let images = self.task_images().clone();
+        if images == *written {
             return;
         }
         let path = self.inner.config.data.join(FILE);
         let writing = blocking(move || {
-            let text = serde_json::to_vec(&spares).map_err(std::io::Error::other);
+            let text = serde_json::to_vec(&images).map_err(std::io::Error::other);
             let done = text.and_then(|text| host::replace(&path, text, 0o600));
-            done.map_err(cannot("write down which images tasks use")).map(|()| spares)
+            done.map_err(cannot("write down which images tasks use")).map(|()| images)
         });
         match writing.await {
-            Ok(spares) => *written = spares,
+            Ok(images) => *written = images,
             Err(fault) => tracing::warn!(%fault, "will be tried again"),
         }
     }
 
-    fn spares(&self) -> MutexGuard<'_, Spares> {
-        self.inner.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    fn task_images(&self) -> MutexGuard<'_, TaskImages> {
+        self.inner.task_images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Says whether the disk of a folder is nearly full.
-fn is_short(folder: &Path) -> bool {
-    host::Disk::at(folder).is_ok_and(|disk| disk.bytes.free < disk.bytes.total / SHORT)
+fn is_nearly_full(folder: &Path) -> bool {
+    host::Disk::at(folder).is_ok_and(|disk| disk.bytes.free < disk.bytes.total / NEARLY_FULL)
 }
 
 #[cfg(test)]
@@ -127,14 +127,14 @@ mod tests {
     fn an_unused_image_goes_after_a_week_or_ten_minutes_where_the_disk_is_full() {
         let now = Timestamp(0).after(Duration::from_hours(24 * 365));
         let ago = |time: Duration| Timestamp(now.0 - i64::try_from(time.as_nanos()).unwrap());
-        let spares: Spares = [
+        let images: TaskImages = [
             ("new".to_owned(), ago(Duration::from_mins(9))),
             ("idle".to_owned(), ago(Duration::from_mins(11))),
             ("old".to_owned(), ago(Duration::from_hours(8 * 24))),
             ("ahead".to_owned(), now.after(Duration::from_hours(1))),
         ]
         .into();
-        assert_eq!(due(&spares, now, false), ["old"]);
-        assert_eq!(due(&spares, now, true), ["idle", "old"]);
+        assert_eq!(due(&images, now, false), ["old"]);
+        assert_eq!(due(&images, now, true), ["idle", "old"]);
     }
 }

@@ -1,6 +1,6 @@
 //! Keeps containers from waiting while no engine runs: their output is put aside.
 //!
-//! A process that outlives the daemon calls [`keep`]. Whose turn it is to read the FIFOs is told by
+//! A process that outlives the daemon calls [`stand_in`]. Whose turn it is to read the FIFOs is told by
 //! two file locks, which the kernel releases when their holder dies, however it dies: whoever has
 //! `turn` reads; an engine that starts holds `next` while it waits for its turn. What was put aside
 //! is taken over by the next engine before it reads on ([`take`]).
@@ -29,15 +29,15 @@ const READ: usize = 64 << 10;
 const PRIVATE: u32 = 0o600;
 
 /// The right to read the FIFOs.
-pub(crate) type Turn = Flock<File>;
+pub(crate) type ReaderLock = Flock<File>;
 
 /// Starts to stand in for the engine whose `Config::run` this is, whenever it does not run, as long
 /// as this process lives.
-pub fn keep(run: PathBuf) -> io::Result<()> {
+pub fn stand_in(run: PathBuf) -> io::Result<()> {
     let (turn, next) = paths(&run);
     // Opened once to find out here whether they can be.
     drop((lock_file(&turn)?, lock_file(&next)?));
-    let stand_in = move || {
+    let run_on = move || {
         loop {
             if let Err(error) = stand_in_once(&run, &turn, &next) {
                 tracing::error!(%error, "output of containers is not put aside");
@@ -45,7 +45,7 @@ pub fn keep(run: PathBuf) -> io::Result<()> {
             }
         }
     };
-    thread::Builder::new().name("keeper".to_owned()).spawn(stand_in).map(drop)
+    thread::Builder::new().name("stand-in".to_owned()).spawn(run_on).map(drop)
 }
 
 /// Waits until no engine runs, reads in its place, and makes room for the next one.
@@ -130,7 +130,7 @@ pub(crate) fn take(fifo: &Path) -> io::Result<Vec<u8>> {
 
 /// Waits for the turn of an engine that starts. `None` when it does not come: then the engine
 /// reads all the same.
-pub(crate) fn turn(run: &Path) -> io::Result<Option<Turn>> {
+pub(crate) fn turn(run: &Path) -> io::Result<Option<ReaderLock>> {
     let (turn, next) = paths(run);
     let mut waiting = None;
     let mut waited = Duration::ZERO;
@@ -159,11 +159,11 @@ fn lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE).open(path)
 }
 
-fn lock(path: &Path) -> io::Result<Turn> {
+fn lock(path: &Path) -> io::Result<ReaderLock> {
     Flock::lock(lock_file(path)?, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
 }
 
-fn try_lock(path: &Path) -> io::Result<Option<Turn>> {
+fn try_lock(path: &Path) -> io::Result<Option<ReaderLock>> {
     match Flock::lock(lock_file(path)?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, nix::Error::EWOULDBLOCK)) => Ok(None),
@@ -199,8 +199,8 @@ mod tests {
         fs::create_dir_all(run.join("one")).unwrap();
         let path = run.join("one/stdout");
         fifo::make(&path).unwrap();
-        keep(run.clone()).unwrap();
-        // Whether the keeper was first or not.
+        stand_in(run.clone()).unwrap();
+        // Whether the stand-in was first or not.
         let first = turn(&run).unwrap().unwrap();
         let mut engine = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         engine.write_all(b"mine").unwrap();
@@ -218,7 +218,7 @@ mod tests {
         assert!(take(&path).unwrap().is_empty());
         assert!(turn(&run).unwrap().is_none(), "there is one turn only");
         drop(second);
-        // The keeper's thread ends with the test's process; it must not see the folder go.
+        // The stand-in's thread ends with the test's process; it must not see the folder go.
         let _last = turn(&run).unwrap().unwrap();
     }
 }

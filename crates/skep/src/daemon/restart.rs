@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the first start fails, and when anything fails after the daemon was asked to end.
-pub(super) async fn live(
+pub(super) async fn run_until_asked(
     start: impl AsyncFnOnce(&mut Scope) -> Result<()>,
     tidy: impl FnOnce(),
 ) -> Result<()> {
@@ -46,7 +46,7 @@ pub(super) async fn live(
     come_back(failure, &asked).await
 }
 
-/// Hears from now on; ends when the daemon is asked to.
+/// Hears from now on; cancels the token when the daemon is asked to end.
 fn hear(token: CancellationToken) -> io::Result<impl Future<Output = Result<(), Infallible>>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -56,6 +56,7 @@ fn hear(token: CancellationToken) -> io::Result<impl Future<Output = Result<(), 
             _ = terminate.recv() => tracing::info!("asked to end by SIGTERM"),
             _ = interrupt.recv() => tracing::info!("asked to end by SIGINT"),
         }
+        token.cancel();
         Ok(())
     })
 }
@@ -108,7 +109,7 @@ mod tests {
             scope.spawn("fails", async { Err::<(), BoxError>("broken".into()) });
             Ok(())
         };
-        let error = live(start, || {}).await.unwrap_err();
+        let error = run_until_asked(start, || {}).await.unwrap_err();
         panic!("{error:#}");
     }
 
@@ -129,8 +130,23 @@ mod tests {
             scope.spawn("panics", async { panic!("broken") as Result<(), BoxError> });
             Ok(())
         };
-        let error = live(start, || {}).await.unwrap_err();
+        let error = run_until_asked(start, || {}).await.unwrap_err();
         panic!("{error:#}");
+    }
+
+    #[tokio::test]
+    #[ignore = "it is what another test starts"]
+    async fn ends_early_once() {
+        if has_returned() {
+            println!("process {} is back", std::process::id());
+            return;
+        }
+        let start = async |scope: &mut Scope| {
+            scope.spawn("ends", async { Ok::<(), BoxError>(()) });
+            Ok(())
+        };
+        run_until_asked(start, || {}).await.unwrap();
+        panic!("it ended as if it were asked to");
     }
 
     #[tokio::test]
@@ -146,7 +162,7 @@ mod tests {
             println!("\nstarted");
             Ok(())
         };
-        let error = live(start, || println!("tidy")).await.unwrap_err();
+        let error = run_until_asked(start, || println!("tidy")).await.unwrap_err();
         println!("ended: {error:#}");
     }
 
@@ -154,7 +170,12 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "tests run programs")]
     fn start(test: &str) -> Child {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &format!("daemon::again::tests::{test}"), "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                &format!("daemon::restart::tests::{test}"),
+                "--ignored",
+                "--nocapture",
+            ])
             .env_remove(RETURNED)
             .stdout(Stdio::piped())
             .spawn()
@@ -162,8 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_fails_or_panics_comes_back_as_the_same_process() {
-        for test in ["fails_once", "panics_once"] {
+    fn a_daemon_that_fails_panics_or_ends_early_comes_back_as_the_same_process() {
+        for test in ["fails_once", "panics_once", "ends_early_once"] {
             let child = start(test);
             let id = child.id();
             let output = child.wait_with_output().unwrap();
