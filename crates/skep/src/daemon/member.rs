@@ -57,8 +57,6 @@ impl Launcher {
         ((address, port), data_path_address): ((Ipv4Addr, u16), Option<Ipv4Addr>),
         listen: SocketAddr,
     ) -> Result<(State, RunningMember)> {
-        // What a membership left that was never finished, or that is over.
-        self.files.remove().await?;
         let (cluster, node) = (ClusterId::draw(&mut Random), NodeId::draw(&mut Random));
         let root_ca = Authority::create(now())?;
         let request = Identity::generate()?;

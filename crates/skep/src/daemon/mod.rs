@@ -58,7 +58,7 @@ async fn start(options: &Options, scope: &mut Scope) -> Result<()> {
     tracing::info!(hostname = about.hostname, version = about.version, "skep starts");
     let standalone = Standalone::start(options, scope).await?;
     let engine = standalone.engine.clone();
-    let node = node::start(options.clone(), about, standalone, scope).await?;
+    let node = node::start(&options.data, about, standalone, scope).await?;
     let api = engine_api::router(Api { engine, node: Arc::new(node) });
     serve::start(listeners, &api, scope);
     if let (Some(path), Some(socket)) = (&options.docker_socket, options.unix_socket()) {

@@ -6,13 +6,13 @@
 use super::Standalone;
 use super::address;
 use super::member::{Launcher, RunningMember};
-use super::options::Options;
 use super::state::{Files, State};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use engine_api::{About, Init, Join, Member, Membership, Node};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use scope::{BoxError, Scope};
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,8 @@ use types::{Fault, NodeId, TASK_LABEL, chain};
 
 /// Orders that may wait; a caller waits when it is full.
 const ORDERS: usize = 16;
-/// Between a failure of what a member runs and the next start, at first and at most.
+/// Before what failed is tried again: to start what a member runs, and to clear away what it has
+/// left. At first and at most.
 const RESTART_MIN: Duration = Duration::from_millis(500);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 /// How long a join may take before the user is told that it goes on in the background.
@@ -44,25 +45,27 @@ pub(super) struct HostNode {
 
 /// Starts the loop; returns once a member of a cluster runs again.
 pub(super) async fn start(
-    options: Options,
+    data: &Path,
     about: About,
     standalone: Standalone,
     scope: &mut Scope,
 ) -> Result<HostNode> {
-    let files = Files::new(&options.data);
+    let files = Files::new(data);
     let state = files.load()?;
     let launcher = Launcher { files, about: about.clone(), standalone, token: scope.token() };
     let (publish, membership) = watch::channel(Membership::Inactive);
     let (orders, inbox) = mpsc::channel(ORDERS);
-    let restart = RESTART_MIN;
-    let mut owner =
-        MembershipLoop { launcher, state, running: None, status: None, publish, restart };
-    if owner.state.is_some() {
-        owner.revive().await;
-    } else {
+    let mut owner = MembershipLoop {
+        launcher,
+        state,
+        running: None,
+        status: None,
+        publish,
         // A daemon that was killed while it left has not come so far.
-        owner.forget().await?;
-    }
+        is_clear: false,
+        restart: RESTART_MIN,
+    };
+    owner.catch_up().await;
     scope.spawn("membership", owner.run(inbox, scope.token()));
     Ok(HostNode { about, orders, membership })
 }
@@ -75,6 +78,8 @@ struct MembershipLoop {
     /// How the agent gets on; there is one while a member runs.
     status: Option<watch::Receiver<agent::Status>>,
     publish: watch::Sender<Membership>,
+    /// Nothing is left of a membership that is over.
+    is_clear: bool,
     /// The next pause after a failure.
     restart: Duration,
 }
@@ -93,7 +98,7 @@ impl MembershipLoop {
         shutdown: CancellationToken,
     ) -> Result<(), BoxError> {
         loop {
-            let due = self.state.is_some() && self.running.is_none();
+            let due = if self.state.is_some() { self.running.is_none() } else { !self.is_clear };
             let event = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
@@ -126,23 +131,24 @@ impl MembershipLoop {
                     self.remember().await;
                     self.tell();
                 }
-                Event::Due => self.revive().await,
+                Event::Due => self.catch_up().await,
             }
         }
     }
 
-    /// Starts a member that does not run.
-    async fn revive(&mut self) {
-        let Some(state) = &self.state else { return };
-        match self.launcher.resume(state).await {
-            Ok(running) => {
-                self.take(running);
-                self.restart = RESTART_MIN;
+    /// Starts a member that does not run; clears away what is left of one that is none any more.
+    async fn catch_up(&mut self) {
+        let done = match &self.state {
+            Some(state) => {
+                let resumed = self.launcher.resume(state).await;
+                let taken = resumed.map(|running| self.take(running));
+                taken.context("cannot take part in the cluster")
             }
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "cannot take part in the cluster");
-                self.restart = (self.restart * 2).min(RESTART_MAX);
-            }
+            None => self.clear().await.context("something is left of a cluster"),
+        };
+        if let Err(error) = done {
+            tracing::error!("{error:#}; trying again in {} s", self.restart.as_secs_f32());
+            self.restart = (self.restart * 2).min(RESTART_MAX);
         }
         self.tell();
     }
@@ -150,6 +156,7 @@ impl MembershipLoop {
     fn take(&mut self, running: RunningMember) {
         self.status = Some(running.agent.status());
         self.running = Some(running);
+        self.restart = RESTART_MIN;
     }
 
     /// Keeps what managers say of the cluster for the next start.
@@ -198,22 +205,24 @@ impl MembershipLoop {
         self.tell();
     }
 
-    /// Refuses to be a member twice.
-    fn be_free(&self) -> Result<(), Fault> {
-        if self.state.is_none() {
-            return Ok(());
+    /// Refuses to be a member twice, and begins with no files of a membership before.
+    async fn begin_anew(&mut self) -> Result<(), Fault> {
+        if self.state.is_some() {
+            return Err(Fault::unavailable(
+                "This node is already part of a swarm. Use \"docker swarm leave\" to leave this \
+                 swarm and join another one.",
+            ));
         }
-        Err(Fault::unavailable(
-            "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm \
-             and join another one.",
-        ))
+        // What follows may fail half-way.
+        (self.is_clear, self.restart) = (false, RESTART_MIN);
+        self.launcher.files.remove().await.map_err(|error| fault(&error))
     }
 
     async fn init(&mut self, init: Init) -> Result<NodeId, Fault> {
         if init.force_new_cluster {
             return Err(Fault::not_implemented("--force-new-cluster"));
         }
-        self.be_free()?;
+        self.begin_anew().await?;
         let interfaces = address::interfaces()?;
         let listen = address::listen(&init.listen, &interfaces)?;
         let advertise = address::advertise(&init.advertise, listen, &interfaces)?;
@@ -230,7 +239,7 @@ impl MembershipLoop {
     }
 
     async fn join(&mut self, join: Join) -> Result<(), Fault> {
-        self.be_free()?;
+        self.begin_anew().await?;
         let interfaces = address::interfaces()?;
         let listen = address::listen(&join.listen, &interfaces)?;
         let (address, _) = address::advertise(&join.advertise, listen, &interfaces)?;
@@ -288,24 +297,34 @@ impl MembershipLoop {
                 );
             }
         }
-        self.state = None;
+        (self.state, self.is_clear, self.restart) = (None, false, RESTART_MIN);
+        // With them, the next daemon would be a member again.
         self.launcher.files.remove().await.map_err(|error| fault(&error))?;
-        self.forget().await.map_err(|error| fault(&error))
+        self.catch_up().await;
+        Ok(())
     }
 
-    /// Removes what a membership that is over may have left: tasks' containers that did not end in
-    /// time, and the cluster's networks.
-    async fn forget(&self) -> Result<()> {
+    /// Removes what a membership that is over may have left: its files, tasks' containers that did
+    /// not end in time, and the cluster's networks. What cannot be removed keeps nothing else.
+    async fn clear(&mut self) -> Result<()> {
+        self.launcher.files.remove().await?;
         let Standalone { engine, dataplane } = &self.launcher.standalone;
+        let mut cleared = Ok(());
         for container in engine.list(true).await {
             if container.config.spec.labels.contains_key(TASK_LABEL) {
                 tracing::warn!(name = container.name, "removing what is left of a task");
-                engine.remove(&container.id, true, true).await?;
-                dataplane.detach(&container.id).await?;
+                cleared = cleared.and(self.remove(&container.id).await);
             }
         }
-        dataplane.identify(None).await?;
+        cleared.and(dataplane.identify(None).await.map_err(Into::into))?;
+        (self.is_clear, self.restart) = (true, RESTART_MIN);
         Ok(())
+    }
+
+    async fn remove(&self, container: &str) -> Result<()> {
+        let Standalone { engine, dataplane } = &self.launcher.standalone;
+        engine.remove(container, true, true).await?;
+        Ok(dataplane.detach(container).await?)
     }
 }
 
@@ -365,3 +384,6 @@ impl Node for HostNode {
         self.order(move |reply| Order::Leave(force, reply)).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Membership on stand-ins for kernel and runtime.
+
+use super::*;
+use engine::fake::Fake;
+use engine::{ContainerConfig, NetworkMode};
+use std::fs;
+use std::sync::Arc;
+use tempfile::TempDir;
+use types::{Availability, ContainerSpec};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const IMAGE: &str = "docker.io/library/web:latest";
+
+/// What a daemon runs besides the membership.
+struct Stage {
+    data: TempDir,
+    fake: Fake,
+    standalone: Standalone,
+    scope: Scope,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let (data, mut scope) = (tempfile::tempdir().unwrap(), Scope::new());
+        let namespaces = dataplane::fake::Namespaces::default();
+        let resolv_conf = data.path().join("resolv.conf");
+        let names = dataplane::Names::here(namespaces.clone(), &resolv_conf, &mut scope).await;
+        let config = dataplane::Config {
+            dir: data.path().join("dataplane"),
+            netns_dir: data.path().join("netns"),
+            gateway_subnet: "172.30.0.0/16".parse().unwrap(),
+        };
+        let kernel = dataplane::fake::Kernel::default();
+        let dataplane =
+            dataplane::start(config, kernel, namespaces, names, &mut scope).await.unwrap();
+        let config = engine::Config {
+            data: data.path().join("engine"),
+            run: data.path().join("containers"),
+            cgroup_parent: "/skep".to_owned(),
+            resolv_conf,
+            init: None,
+            apparmor: None,
+        };
+        let fake = Fake::with_image(IMAGE, serde_json::json!({ "Cmd": ["serve"] }));
+        let runtime = Arc::new(fake.clone());
+        let engine = engine::start(config, runtime, dataplane.clone(), &mut scope).await.unwrap();
+        Self { data, fake, standalone: Standalone { dataplane, engine }, scope }
+    }
+
+    async fn start(&mut self) -> Result<HostNode> {
+        let about = About {
+            id: String::new(),
+            hostname: "node-1".to_owned(),
+            version: "1".to_owned(),
+            data_dir: self.data.path().to_owned(),
+            kernel: String::new(),
+            operating_system: String::new(),
+            architecture: "x86_64".to_owned(),
+            cpus: 1,
+            memory_bytes: 1,
+            cgroup_version: "2",
+            gateway_subnet: String::new(),
+        };
+        start(self.data.path(), about, self.standalone.clone(), &mut self.scope).await
+    }
+
+    /// A container of a task, whose membership is over.
+    async fn leave_a_container(&self) {
+        let labels = [(TASK_LABEL.to_owned(), "t1".to_owned())].into();
+        let spec = ContainerSpec { image: "web".to_owned(), labels, ..ContainerSpec::default() };
+        let network = NetworkMode::None;
+        let config = ContainerConfig { spec, network, ..ContainerConfig::default() };
+        self.standalone.engine.create(config).await.unwrap();
+    }
+
+    /// Files of a membership that was left by halves.
+    fn leave_files(&self) -> [std::path::PathBuf; 3] {
+        let folders = ["certificates", "raft", "agent"].map(|name| self.data.path().join(name));
+        for folder in &folders {
+            fs::create_dir_all(folder).unwrap();
+            fs::write(folder.join("old"), "").unwrap();
+        }
+        folders
+    }
+
+    async fn eventually(&self, mut so: impl AsyncFnMut() -> bool) {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !so().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        waited.await.expect("it takes too long");
+    }
+}
+
+#[tokio::test]
+async fn a_node_in_no_cluster_starts_though_something_is_left_and_removes_it_when_it_can() {
+    let mut stage = Stage::new().await;
+    stage.leave_a_container().await;
+    let folders = stage.leave_files();
+    stage.fake.set_away(true);
+    stage.start().await.unwrap();
+    assert_eq!(stage.standalone.engine.list(true).await.len(), 1);
+    assert!(!folders.iter().any(|folder| folder.exists()));
+    stage.fake.set_away(false);
+    stage.eventually(async || stage.standalone.engine.list(true).await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn who_joins_brings_no_files_of_a_cluster_before() {
+    let mut stage = Stage::new().await;
+    let node = stage.start().await.unwrap();
+    let folders = stage.leave_files();
+    let join = Join {
+        listen: "127.0.0.1:2377".to_owned(),
+        advertise: "127.0.0.1".to_owned(),
+        data_path: String::new(),
+        remotes: vec!["127.0.0.1:2377".to_owned()],
+        token: "no token".to_owned(),
+        availability: Availability::Active,
+    };
+    node.join(join).await.unwrap_err();
+    assert!(!folders.iter().any(|folder| folder.exists()));
+}
