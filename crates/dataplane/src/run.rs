@@ -35,6 +35,8 @@ pub(crate) struct Pace {
     pub(crate) patience: Duration,
     /// How long the name server may take until the kernel goes on without it.
     pub(crate) names: Duration,
+    /// How long the disk may take until the kernel goes on without it.
+    pub(crate) journal: Duration,
 }
 
 impl Pace {
@@ -42,6 +44,7 @@ impl Pace {
         repair: Duration::from_secs(30),
         patience: Duration::from_secs(10),
         names: Duration::from_secs(2),
+        journal: Duration::from_secs(2),
     };
 }
 

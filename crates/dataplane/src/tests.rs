@@ -34,6 +34,7 @@ const PACE: Pace = Pace {
     repair: Duration::from_secs(1),
     patience: Duration::from_secs(1),
     names: Duration::from_millis(500),
+    journal: Duration::from_millis(500),
 };
 
 /// Where the name server runs.

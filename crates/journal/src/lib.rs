@@ -8,8 +8,11 @@
 //! kept in mind and saved by the next one, so nothing that was on disk is lost to a full disk. A
 //! file that is damaged is told with its path, and never taken for an empty one; that one could be
 //! repaired is said in the log. Nobody but its owner may read it: there may be credentials in it. No
-//! worker of the runtime waits for the disk.
+//! worker of the runtime waits for the disk, and one thread at a time does for each journal, however
+//! often somebody gives up waiting for a disk that hangs.
 
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod file;
 mod former;
 
@@ -23,6 +26,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::{JoinError, JoinHandle};
 
 /// How often, and how long each time, a file is waited for that somebody else holds.
 const LOCK_TRIES: u32 = 500;
@@ -76,10 +80,18 @@ pub struct Journal {
     path: PathBuf,
     /// `None` after a write that failed: the file is opened anew.
     database: Option<Arc<Database>>,
-    /// What is not on disk yet.
-    changes: Arc<Changes>,
+    /// What is to be written next.
+    changes: Changes,
+    /// The write that is under way.
+    writing: Option<Writing>,
     /// What former files say is in this one: see [`Self::take_over`].
     has_taken_over: bool,
+}
+
+#[derive(Debug)]
+struct Writing {
+    changes: Arc<Changes>,
+    write: JoinHandle<Result<Arc<Database>, Error>>,
 }
 
 impl Journal {
@@ -104,7 +116,8 @@ impl Journal {
         let mut journal = Self {
             path: path.to_owned(),
             database: Some(Arc::new(inner)),
-            changes: Arc::default(),
+            changes: Changes::new(),
+            writing: None,
             has_taken_over: false,
         };
         journal.has_taken_over = !journal.load(&former::TAKEN_OVER).await?.is_empty();
@@ -149,36 +162,52 @@ impl Journal {
     }
 
     /// Writes what was noted and is not on disk yet. When it returns well, all of it is. Whoever
-    /// gives up waiting has lost nothing: the next one writes it.
+    /// gives up waiting has lost nothing: the next one waits for that write, and writes the rest.
     pub async fn save(&mut self) -> Result<(), Error> {
-        if self.changes.is_empty() {
-            return Ok(());
+        loop {
+            let Some(writing) = &mut self.writing else {
+                if self.changes.is_empty() {
+                    return Ok(());
+                }
+                self.writing = Some(self.write());
+                continue;
+            };
+            let written = (&mut writing.write).await.map_err(|error| lost(&self.path, error));
+            let changes = self.writing.take().map(|writing| writing.changes).unwrap_or_default();
+            match written.flatten() {
+                Ok(database) => self.database = Some(database),
+                Err(error) => {
+                    // What this one believes of the file may not be so any more.
+                    self.database = None;
+                    let newer = std::mem::replace(&mut self.changes, Arc::unwrap_or_clone(changes));
+                    for (kind, rows) in newer {
+                        self.changes.entry(kind).or_default().extend(rows);
+                    }
+                    return Err(error);
+                }
+            }
         }
-        let (database, changes) = (self.database.clone(), Arc::clone(&self.changes));
-        let path = self.path.clone();
-        let written = blocking(&self.path, move || {
+    }
+
+    /// Begins to write what was noted.
+    fn write(&mut self) -> Writing {
+        let changes = Arc::new(std::mem::take(&mut self.changes));
+        let (path, database, these) =
+            (self.path.clone(), self.database.clone(), Arc::clone(&changes));
+        let write = tokio::task::spawn_blocking(move || {
+            #[cfg(any(test, feature = "fake"))]
+            fake::wait(&path);
             let write = || {
                 let database = match database {
                     Some(database) => database,
                     None => Arc::new(file::reopen(&path)?),
                 };
-                file::write(&database, &changes)?;
+                file::write(&database, &these)?;
                 Ok(database)
             };
             write().map_err(|error| file::failed(&path, error))
         });
-        match written.await {
-            Ok(database) => {
-                self.database = Some(database);
-                self.changes = Arc::default();
-                Ok(())
-            }
-            Err(error) => {
-                // What this one believes of the file may not be so any more.
-                self.database = None;
-                Err(error)
-            }
-        }
+        Writing { changes, write }
     }
 
     fn change<K: Serialize, V>(
@@ -188,7 +217,7 @@ impl Journal {
         value: Option<Vec<u8>>,
     ) -> Result<(), Error> {
         let key = rmp_serde::to_vec(key).map_err(|error| self.invalid(error))?;
-        Arc::make_mut(&mut self.changes).entry(kind.name).or_default().insert(key, value);
+        self.changes.entry(kind.name).or_default().insert(key, value);
         Ok(())
     }
 
@@ -206,8 +235,11 @@ async fn blocking<T: Send + 'static>(
     path: &Path,
     run: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let lost = |error| Error::Io { path: path.to_owned(), source: io::Error::other(error) };
-    tokio::task::spawn_blocking(run).await.map_err(lost)?
+    tokio::task::spawn_blocking(run).await.map_err(|error| lost(path, error))?
+}
+
+fn lost(path: &Path, error: JoinError) -> Error {
+    Error::Io { path: path.to_owned(), source: io::Error::other(error) }
 }
 
 #[cfg(test)]

@@ -86,3 +86,43 @@ async fn a_file_that_somebody_still_holds_is_waited_for() {
     let (journal, ()) = tokio::join!(Journal::open(&path), async { drop(held) });
     assert_eq!(journal.unwrap().load(&NAMES).await.unwrap().len(), 3);
 }
+
+#[tokio::test]
+async fn whoever_gives_up_waiting_for_the_disk_has_lost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = with(&dir, 1).await;
+    let hung = fake::hang(&path(&dir));
+    for number in 1..4 {
+        journal.put(&NAMES, &number, &format!("name {number}")).unwrap();
+        journal.put(&NAMES, &0, &format!("renamed {number}")).unwrap();
+        let given_up = tokio::time::timeout(Duration::from_millis(10), journal.save()).await;
+        assert!(given_up.is_err(), "the disk hangs");
+    }
+    drop(hung);
+    journal.save().await.unwrap();
+    drop(journal);
+    let names = Journal::open(&path(&dir)).await.unwrap().load(&NAMES).await.unwrap();
+    let names: Vec<&str> = names.values().map(String::as_str).collect();
+    assert_eq!(names, ["renamed 3", "name 1", "name 2", "name 3"]);
+}
+
+/// A test that sees how many threads wait: their number is bounded in the whole process.
+#[test]
+fn one_thread_waits_for_a_disk_that_hangs() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = with(&dir, 1).await;
+        let hung = fake::hang(&path(&dir));
+        for number in 1..4 {
+            journal.put(&NAMES, &number, &String::new()).unwrap();
+            let given_up = tokio::time::timeout(Duration::from_millis(10), journal.save()).await;
+            assert!(given_up.is_err(), "the disk hangs");
+        }
+        let other = tokio::task::spawn_blocking(|| ());
+        tokio::time::timeout(Duration::from_secs(10), other).await.unwrap().unwrap();
+        drop(hung);
+        journal.save().await.unwrap();
+    });
+}

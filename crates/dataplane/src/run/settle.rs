@@ -62,7 +62,8 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     }
 
     /// Writes the journal and the kernel's state, side by side, as far as they changed. Nobody
-    /// hears of success before both are done. The inner failure is the journal's.
+    /// hears of success before both are done, but a disk that hangs keeps nothing from the kernel:
+    /// what is taken out must go. The inner failure is the journal's.
     async fn apply(&mut self, desired: &Arc<Desired>) -> Result<Result<(), String>, Error> {
         let save = self.journal.keep(Kept {
             identity: self.identity.clone(),
@@ -85,15 +86,13 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 })),
             }
         };
-        let (saved, applied) = tokio::join!(save, apply);
+        let (saved, applied) = tokio::join!(timeout(self.pace.journal, save), apply);
+        let saved = match saved {
+            Ok(saved) => saved.map_err(|error| chain(&error)),
+            Err(_) => Err("the disk takes too long to write the journal".to_owned()),
+        };
         self.is_saved = saved.is_ok();
         if let Some(outcome) = applied? {
-            let trouble = outcome.trouble();
-            self.trouble.send_if_modified(|told| {
-                let is_news = *told != trouble;
-                *told = trouble;
-                is_news
-            });
             if outcome != self.outcome {
                 // What is new is tried again soon.
                 (self.retry, self.pause) = (None, PAUSE_FIRST);
@@ -101,7 +100,20 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             self.outcome = outcome;
             self.held = Some(Arc::clone(desired));
         }
-        Ok(saved.map_err(|error| chain(&error)))
+        self.tell_trouble(saved.as_ref().err());
+        Ok(saved)
+    }
+
+    /// Lets users know what does not work on this node.
+    fn tell_trouble(&self, journal: Option<&String>) {
+        let troubles = [self.outcome.trouble(), journal.cloned().unwrap_or_default()];
+        let troubles: Vec<String> = troubles.into_iter().filter(|one| !one.is_empty()).collect();
+        let trouble = troubles.join("; ");
+        self.trouble.send_if_modified(|told| {
+            let is_news = *told != trouble;
+            *told = trouble;
+            is_news
+        });
     }
 
     /// Says whether nothing leads any more to what was taken out.

@@ -15,6 +15,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use types::{Protocol, TaskId};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
@@ -60,6 +61,7 @@ wherever_the_name_server_is![
     a_balancer_that_may_lead_to_what_was_taken_out_holds_no_version,
     a_port_that_the_node_itself_uses_is_refused_at_once,
     what_others_touched_is_repaired_at_once,
+    what_is_taken_out_leaves_kernel_and_names_while_the_disk_hangs,
 ];
 
 async fn an_attached_container_has_its_rules_in_the_kernel_and_its_names(host: Host) {
@@ -339,6 +341,27 @@ async fn what_others_touched_is_repaired_at_once(host: Host) {
     host.kernel.disturb();
     until(repaired + 1, async || host.kernel.repaired()).await;
     assert_eq!(host.kernel.applied(), applied + 1);
+}
+
+async fn what_is_taken_out_leaves_kernel_and_names_while_the_disk_hangs(host: Host) {
+    host.identify().await;
+    host.learn(knowledge(&[("t1", 11, true), ("t2", 111, true)]), 1).await;
+    let port = host.attach("c1", None, 11).await.dns_port;
+    let disk = journal::fake::hang(&config(&host.dir).dir.join("journal.redb"));
+    for (version, left) in [(2, &[("t1", 11, true)][..]), (3, &[])] {
+        let learned = host.dataplane.learn(News::Whole(knowledge(left)), version);
+        tokio::time::timeout(Duration::from_secs(5), learned).await.unwrap().unwrap();
+        let hosts: Vec<u8> = left.iter().map(|(_, host, _)| *host).collect();
+        let backends = async || host.kernel.held().sandboxes["c1"].vips.get(&VIP).cloned();
+        until(Some(addresses(&hosts)), backends).await;
+        until(addresses(&hosts), async || lookup(port, "tasks.web").await).await;
+    }
+    let (mut applied, mut trouble) = (host.dataplane.applied(), host.dataplane.trouble());
+    trouble.wait_for(|trouble| trouble.contains("journal")).await.unwrap();
+    assert_eq!(*applied.borrow(), 1, "nothing is on disk");
+    drop(disk);
+    applied.wait_for(|applied| *applied == 3).await.unwrap();
+    trouble.wait_for(String::is_empty).await.unwrap();
 }
 
 #[tokio::test]
