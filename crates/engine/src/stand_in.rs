@@ -5,8 +5,9 @@
 //! `turn` reads; an engine that starts holds `next` while it waits for its turn. What was put aside
 //! is taken over by the next engine before it reads on ([`take`]).
 //!
-//! Invariant: of each stream at most [`ASIDE_MAX`] is put aside; what comes later is lost, because
-//! a container must go on.
+//! Invariant: of each stream at most [`STREAM_MAX`] is put aside, and at most [`ALL_MAX`] of all of
+//! them, which are in memory: the run directory is a tmpfs. What comes later is lost, because a
+//! container must go on. So is what further processes write: who had asked for them has gone.
 
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeMap;
@@ -17,14 +18,17 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-/// Bytes of one stream.
-const ASIDE_MAX: u64 = 4 << 20;
+/// Bytes of one stream, and of all streams of a node.
+const STREAM_MAX: u64 = 4 << 20;
+const ALL_MAX: u64 = 32 << 20;
 /// How often FIFOs are looked at while no engine runs. A FIFO takes [`crate::fifo::CAPACITY`]
 /// meanwhile.
 const PAUSE: Duration = Duration::from_millis(20);
 /// An engine does not wait longer for its turn.
 const TURN_MAX: Duration = Duration::from_secs(3);
 const READ: usize = 64 << 10;
+/// What a FIFO's name ends with where its output is kept.
+const ASIDE: &str = "aside";
 /// Output is for root alone, and so are locks, which whoever may open them may hold.
 const PRIVATE: u32 = 0o600;
 
@@ -51,11 +55,12 @@ pub fn stand_in(run: PathBuf) -> io::Result<()> {
 /// Waits until no engine runs, reads in its place, and makes room for the next one.
 fn stand_in_once(run: &Path, turn: &Path, next: &Path) -> io::Result<()> {
     let held = lock(turn)?;
-    let mut streams = find(run);
+    let Found { mut streams, aside } = find(run);
+    let mut left = ALL_MAX.saturating_sub(aside);
     loop {
         // Asked first: what was written before an engine came is read.
         let ends = is_locked(next)?;
-        streams.retain(|path, fifo| match put_aside(path, fifo) {
+        streams.retain(|path, fifo| match put_aside(path, fifo, &mut left) {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "output is not put aside");
@@ -72,11 +77,18 @@ fn stand_in_once(run: &Path, turn: &Path, next: &Path) -> io::Result<()> {
     lock(next).map(drop)
 }
 
+/// What is in the run directory.
+struct Found {
+    streams: BTreeMap<PathBuf, File>,
+    /// Bytes that were put aside before.
+    aside: u64,
+}
+
 /// Opens the FIFOs that are there. Without an engine, there will be no more.
-fn find(run: &Path) -> BTreeMap<PathBuf, File> {
+fn find(run: &Path) -> Found {
     let folders = fs::read_dir(run).into_iter().flatten().flatten();
     let entries = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten());
-    let mut streams = BTreeMap::new();
+    let mut found = Found { streams: BTreeMap::new(), aside: 0 };
     for entry in entries.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         let is_fifo = entry.file_type().is_ok_and(|kind| kind.is_fifo());
@@ -86,16 +98,19 @@ fn find(run: &Path) -> BTreeMap<PathBuf, File> {
             // For reading alone, the end of its writers would be an end of file.
             options.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK);
             match options.open(&path) {
-                Ok(fifo) => drop(streams.insert(path, fifo)),
+                Ok(fifo) => drop(found.streams.insert(path, fifo)),
                 Err(error) => tracing::warn!(path = %path.display(), %error, "cannot open output"),
             }
+        } else if path.extension().is_some_and(|extension| extension == ASIDE) {
+            found.aside += entry.metadata().map_or(0, |file| file.len());
         }
     }
-    streams
+    found
 }
 
-/// Reads what there is.
-fn put_aside(path: &Path, fifo: &mut File) -> io::Result<()> {
+/// Reads what there is, and keeps as much as may be; `left`: of all streams together.
+fn put_aside(path: &Path, fifo: &mut File, left: &mut u64) -> io::Result<()> {
+    let is_containers_own = path.ends_with("stdout") || path.ends_with("stderr");
     let mut buffer = vec![0; READ];
     loop {
         let count = match fifo.read(&mut buffer) {
@@ -103,19 +118,23 @@ fn put_aside(path: &Path, fifo: &mut File) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         };
+        if !is_containers_own {
+            continue;
+        }
         let mut file =
             OpenOptions::new().create(true).append(true).mode(PRIVATE).open(aside(path))?;
-        let room = ASIDE_MAX.saturating_sub(file.metadata()?.len());
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let kept = STREAM_MAX.saturating_sub(file.metadata()?.len()).min(*left);
+        let kept = usize::try_from(kept).unwrap_or(usize::MAX).min(count);
+        *left = left.saturating_sub(kept.try_into().unwrap_or(u64::MAX));
         // Without room, also on the disk, it is lost: the container must go on.
-        if let Err(error) = file.write_all(&buffer[..count.min(room)]) {
+        if let Err(error) = file.write_all(&buffer[..kept]) {
             tracing::debug!(path = %path.display(), %error, "output is lost");
         }
     }
 }
 
 fn aside(fifo: &Path) -> PathBuf {
-    fifo.with_extension("aside")
+    fifo.with_extension(ASIDE)
 }
 
 /// What was put aside of a stream. It is gone after this.
@@ -220,5 +239,51 @@ mod tests {
         drop(second);
         // The stand-in's thread ends with the test's process; it must not see the folder go.
         let _last = turn(&run).unwrap().unwrap();
+    }
+
+    /// A stream of a container, with this in it.
+    fn stream(run: &Path, name: &str, bytes: &[u8]) -> (PathBuf, File) {
+        let path = run.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fifo::make(&path).unwrap();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK);
+        let mut file = options.open(&path).unwrap();
+        file.write_all(bytes).unwrap();
+        (path, file)
+    }
+
+    #[test]
+    fn what_is_put_aside_is_bounded_over_all_streams_and_nobody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path();
+        fs::create_dir_all(run.join("zero")).unwrap();
+        fs::write(run.join("zero/stdout.aside"), "of before").unwrap();
+        let mut ends = Vec::new();
+        for name in ["one/stdout", "one/stderr", "two/stdout"] {
+            ends.push(stream(run, name, b"12345678"));
+        }
+        let Found { streams, aside: before } = find(run);
+        assert_eq!((streams.len(), before), (3, 9));
+        let mut left = 20;
+        for (path, mut fifo) in streams {
+            put_aside(&path, &mut fifo, &mut left).unwrap();
+        }
+        let kept: usize = ends.iter().map(|(path, _)| take(path).unwrap().len()).sum();
+        assert_eq!((kept, left), (20, 0));
+        for (path, mut fifo) in ends {
+            let read = fifo.read(&mut [0; 8]).unwrap_err();
+            assert_eq!(read.kind(), io::ErrorKind::WouldBlock, "{} waits", path.display());
+        }
+    }
+
+    #[test]
+    fn what_a_further_process_writes_is_read_and_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut fifo) = stream(dir.path(), "one/0123-stdout", b"for nobody");
+        let mut left = ALL_MAX;
+        put_aside(&path, &mut fifo, &mut left).unwrap();
+        assert_eq!(fifo.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(!aside(&path).exists());
     }
 }

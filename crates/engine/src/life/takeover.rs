@@ -186,7 +186,8 @@ impl Engine {
                 let _ended = runtime.exec_signal(id.clone(), exec.clone(), signals::KILL).await;
                 let waiting = runtime.exec_wait(id, exec.clone());
                 let _gone = tokio::time::timeout(PAUSE * TRIES, waiting).await;
-                for stream in ["stdin", "stdout", "stderr"] {
+                // What a former release has put aside of them goes, too.
+                for stream in ["stdin", "stdout", "stderr", "stdout.aside", "stderr.aside"] {
                     let _gone = fs::remove_file(run.join(format!("{exec}-{stream}")));
                 }
             };
