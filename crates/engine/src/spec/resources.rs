@@ -3,7 +3,7 @@
 use super::machine::LIMITS;
 use super::{Machine, Plan};
 use serde_json::{Map, Value, json};
-use types::{Fault, Resources};
+use types::{Fault, Resources, Ulimit};
 
 /// Microseconds in which a quota of processor time is given.
 const CPU_PERIOD: i64 = 100_000;
@@ -51,10 +51,21 @@ fn memory_and_swap(resources: &Resources) -> i64 {
     }
 }
 
-/// Renders `process.rlimits`, none above the daemon's own.
+/// Files that a process may open at a time unless the user says otherwise. As with Docker since 29:
+/// there are programs that take every number that they may have for a file, one after the other.
+const NOFILE: &str = "nofile";
+const NOFILE_SOFT: i64 = 1024;
+const NOFILE_HARD: i64 = 524_288;
+
+/// Renders `process.rlimits`, none above the daemon's own. The others are inherited.
 pub(super) fn rlimits(plan: &Plan<'_>) -> Result<Value, Fault> {
+    let mut ulimits = plan.config.spec.ulimits.clone();
+    if !ulimits.iter().any(|ulimit| ulimit.name.eq_ignore_ascii_case(NOFILE)) {
+        let name = NOFILE.to_owned();
+        ulimits.push(Ulimit { name, soft: NOFILE_SOFT, hard: NOFILE_HARD });
+    }
     let mut rendered = Vec::new();
-    for ulimit in &plan.config.spec.ulimits {
+    for ulimit in ulimits {
         let name = ulimit.name.to_lowercase();
         if !LIMITS.iter().any(|(_, known)| *known == name) {
             return Err(Fault::invalid(format!("invalid ulimit type: {}", ulimit.name)));

@@ -83,7 +83,7 @@ fn a_plain_container_gets_dockers_defaults() {
     check(
         &spec["process"],
         &expect![[
-            r#"{"terminal":false,"user":{"uid":0,"gid":0,"additionalGids":[]},"args":["/entry","serve"],"env":["PATH=/bin","HOSTNAME=web","LANG=C","DROP=1"],"cwd":"/srv","capabilities":{"bounding":["CAP_AUDIT_WRITE","CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_MKNOD","CAP_NET_BIND_SERVICE","CAP_NET_RAW","CAP_SETFCAP","CAP_SETGID","CAP_SETPCAP","CAP_SETUID","CAP_SYS_CHROOT"],"effective":["CAP_AUDIT_WRITE","CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_MKNOD","CAP_NET_BIND_SERVICE","CAP_NET_RAW","CAP_SETFCAP","CAP_SETGID","CAP_SETPCAP","CAP_SETUID","CAP_SYS_CHROOT"],"permitted":["CAP_AUDIT_WRITE","CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_MKNOD","CAP_NET_BIND_SERVICE","CAP_NET_RAW","CAP_SETFCAP","CAP_SETGID","CAP_SETPCAP","CAP_SETUID","CAP_SYS_CHROOT"]},"rlimits":[],"noNewPrivileges":false,"oomScoreAdj":0}"#
+            r#"{"terminal":false,"user":{"uid":0,"gid":0,"additionalGids":[]},"args":["/entry","serve"],"env":["PATH=/bin","HOSTNAME=web","LANG=C","DROP=1"],"cwd":"/srv","capabilities":{"bounding":["CAP_AUDIT_WRITE","CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_MKNOD","CAP_NET_BIND_SERVICE","CAP_NET_RAW","CAP_SETFCAP","CAP_SETGID","CAP_SETPCAP","CAP_SETUID","CAP_SYS_CHROOT"],"effective":["CAP_AUDIT_WRITE","CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_MKNOD","CAP_NET_BIND_SERVICE","CAP_NET_RAW","CAP_SETFCAP","CAP_SETGID","CAP_SETPCAP","CAP_SETUID","CAP_SYS_CHROOT"],"permitted":["CAP_AUDIT_WRITE","CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_MKNOD","CAP_NET_BIND_SERVICE","CAP_NET_RAW","CAP_SETFCAP","CAP_SETGID","CAP_SETPCAP","CAP_SETUID","CAP_SYS_CHROOT"]},"rlimits":[{"type":"RLIMIT_NOFILE","hard":20000,"soft":1024}],"noNewPrivileges":false,"oomScoreAdj":0}"#
         ]],
     );
     check(
@@ -167,6 +167,28 @@ fn resources_and_limits_stay_within_the_daemons() {
         &expect![[r#"[{"type":"RLIMIT_NOFILE","hard":20000,"soft":20000}]"#]],
     );
     assert_eq!(spec["process"]["oomScoreAdj"], -100);
+}
+
+#[test]
+fn a_container_may_open_as_many_files_as_with_docker_unless_it_asks_for_others() {
+    let limits = |ulimits: &[&str], most: Option<u64>| {
+        let limit = |name: &&str| Ulimit { name: (*name).to_owned(), soft: 7, hard: 9 };
+        let machine = Machine {
+            limits: most.map(|most| ("nofile", most)).into_iter().collect(),
+            ..machine()
+        };
+        let change = |config: &mut ContainerConfig| {
+            config.spec.ulimits = ulimits.iter().map(limit).collect();
+        };
+        let spec = render_on(&machine, change, &User::default(), &[]).unwrap();
+        spec["process"]["rlimits"].to_string()
+    };
+    let docker = r#"{"type":"RLIMIT_NOFILE","hard":524288,"soft":1024}"#;
+    assert_eq!(limits(&[], None), format!("[{docker}]"));
+    assert_eq!(limits(&[], Some(1 << 30)), format!("[{docker}]"));
+    let own = |name: &str| format!(r#"{{"type":"RLIMIT_{name}","hard":9,"soft":7}}"#);
+    assert_eq!(limits(&["core"], None), format!("[{},{docker}]", own("CORE")));
+    assert_eq!(limits(&["NoFile"], None), format!("[{}]", own("NOFILE")));
 }
 
 #[test]
