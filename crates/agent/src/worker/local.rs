@@ -9,8 +9,6 @@ use types::{ContainerStatus, DesiredState, Task, TaskId, TaskState, TaskStatus};
 
 /// Before a stop or a removal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// After so many failed stops a task counts as ended, with the reason in its status.
-const STOPS: u32 = 5;
 
 /// An operation that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +70,6 @@ pub(super) struct Local {
 struct Stop {
     since: Duration,
     is_drained: bool,
-    failures: u32,
 }
 
 impl Local {
@@ -127,7 +124,13 @@ impl Local {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        if self.status.state.is_terminal() || self.status.state < TaskState::Ready {
+        if self.status.state.is_terminal() {
+            if found.is_some_and(|found| found.running) {
+                self.begun();
+            }
+            return;
+        }
+        if self.status.state < TaskState::Ready {
             return;
         }
         let Some(found) = found else {
@@ -277,18 +280,20 @@ impl Local {
             Doing::Drain => self.drained(),
             Doing::Stop => {
                 self.retry_at = Some(now.uptime + RETRY);
-                let stop = self.stop.get_or_insert(Stop {
-                    since: now.uptime,
-                    is_drained: true,
-                    failures: 0,
-                });
-                stop.failures += 1;
-                if stop.failures >= STOPS {
-                    let reason = self.broken.clone().unwrap_or_else(|| reason.to_owned());
-                    self.end(self.end_of_stop(), &reason, now, effects);
-                }
+                self.stop.get_or_insert(Stop { since: now.uptime, is_drained: true });
+                self.note_stop(reason, effects);
             }
             Doing::Remove => self.retry_at = Some(now.uptime + RETRY),
+        }
+    }
+
+    /// A task whose process may still run has not ended, however long that takes: others would get
+    /// its place and its addresses. Users see why it stays.
+    fn note_stop(&mut self, reason: &str, effects: &mut Vec<Effect>) {
+        let error = format!("it cannot be stopped yet: {reason}");
+        if !self.status.state.is_terminal() && self.status.error != error {
+            self.status.error = error;
+            effects.push(self.report());
         }
     }
 
@@ -369,7 +374,7 @@ impl Local {
         let want = self.want();
         let is_stopping = want == Want::Stopped || self.is_unhealthy();
         if is_stopping && self.stop.is_none() && !self.status.state.is_terminal() {
-            self.stop = Some(Stop { since: now.uptime, is_drained: false, failures: 0 });
+            self.stop = Some(Stop { since: now.uptime, is_drained: false });
             if self.status.state == TaskState::Running {
                 effects.push(Effect::Withdraw { task: self.task.id.clone() });
             }
@@ -475,14 +480,6 @@ impl Local {
     fn begin(&mut self, doing: Doing, operation: Operation, effects: &mut Vec<Effect>) {
         self.doing = Some(doing);
         effects.push(Effect::Begin { task: self.task.id.clone(), operation });
-    }
-
-    fn end_of_stop(&self) -> TaskState {
-        if self.is_unhealthy() || self.broken.is_some() {
-            TaskState::Failed
-        } else {
-            TaskState::Shutdown
-        }
     }
 
     fn rise(&mut self, state: TaskState, message: &str, now: Now, effects: &mut Vec<Effect>) {

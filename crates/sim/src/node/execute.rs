@@ -14,6 +14,9 @@ use types::{PublishMode, Task, TaskId};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// An engine that hangs is looked at again.
 const LOOK: Duration = Duration::from_millis(300);
+/// How often of a thousand looks an operation gives up on an engine that hangs: after some ten
+/// seconds.
+const GIVES_UP: u64 = 30;
 
 /// An operation that is under way.
 #[derive(Debug)]
@@ -111,6 +114,12 @@ impl Node {
             return;
         }
         if self.ills.engine_hangs > 0 && !matches!(operation, Operation::Drain { .. }) {
+            // Whoever stops or removes something does not wait for ever.
+            let gives_up = matches!(operation, Operation::Stop { .. } | Operation::Remove { .. });
+            if gives_up && self.random.chance(GIVES_UP) {
+                let outcome = Outcome::Failed("the engine does not answer".to_owned());
+                return self.finish(&task, number, outcome, ctx);
+            }
             return self.due(LOOK, Due::Engine { task, operation: number }, ctx);
         }
         let outcome = match operation {

@@ -303,7 +303,7 @@ fn nothing_waits_longer_or_shorter_when_the_clock_is_set() {
             clock 2000000: 
             wait 1: drain c within 10s
             drained: stop c within 10s
-            fails: 
+            fails: report running started (it cannot be stopped yet: )
             clock 0: 
             wait 1: stop c within 10s
         "]],
@@ -356,9 +356,39 @@ fn a_container_whose_start_failed_is_killed_before_that_is_told() {
             pulled: create
             created: report ready prepared, report starting starting, start c
             fails no time: stop c within 0s
-            fails busy: 
+            fails busy: report starting starting (it cannot be stopped yet: busy)
             wait 1: stop c within 0s
             stopped: withdraw, report failed starting (no time)
+        "]],
+    );
+}
+
+#[test]
+fn a_task_that_cannot_be_stopped_has_not_ended() {
+    let fails = "fails busy\nwait 1\n".repeat(6);
+    check(
+        &format!("run\npulled\ncreated\nstarted\nshutdown\nwithdrawn\ndrained\n{fails}stopped"),
+        &expect![[r"
+            run: report accepted accepted, report preparing preparing, pull
+            pulled: create
+            created: report ready prepared, report starting starting, start c
+            started: report running started
+            shutdown: report running started, withdraw
+            withdrawn: drain c within 10s
+            drained: stop c within 10s
+            fails busy: report running started (it cannot be stopped yet: busy)
+            wait 1: stop c within 10s
+            fails busy: 
+            wait 1: stop c within 10s
+            fails busy: 
+            wait 1: stop c within 10s
+            fails busy: 
+            wait 1: stop c within 10s
+            fails busy: 
+            wait 1: stop c within 10s
+            fails busy: 
+            wait 1: stop c within 10s
+            stopped: withdraw, report shutdown shutdown
         "]],
     );
 }

@@ -72,3 +72,15 @@ fn a_task_that_was_unhealthy_when_the_daemon_died_is_still_withdrawn_first() {
         "run: report running  unhealthy, withdraw\nwithdrawn: drain c within 10s\ndrained: stop c within 10s\n"
     );
 }
+
+#[test]
+fn after_a_restart_what_runs_although_its_end_was_told_is_killed() {
+    let running = Observed { running: true, pid: 7, ..Observed::default() };
+    let (mut worker, told) = restored(TaskState::Failed, Some(running));
+    assert!(told.is_empty(), "{told:?}");
+    let mut known = task("t", DesiredState::Shutdown);
+    known.status.state = TaskState::Failed;
+    let whole = Event::Whole { tasks: assigned(known), withdrawn: BTreeSet::new() };
+    let effects: Vec<String> = worker.handle(whole, at(60)).iter().map(render).collect();
+    assert_eq!(effects, ["stop c within 0s"]);
+}
