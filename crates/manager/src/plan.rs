@@ -108,7 +108,9 @@ impl Proposer {
         let make = self.make;
         let forgetful = self.planner.forgetful();
         let mut planner = std::mem::replace(&mut self.planner, forgetful);
+        let clock = self.sequencer.clone();
         let written = self.sequencer.sequence(move |view: &View, now| {
+            planner.judge_from(clock.fair_from());
             let plan = make(&mut planner, view, now);
             let (changes, more) = choose(view, plan);
             // Nobody waits for it only when the loop ends.

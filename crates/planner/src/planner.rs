@@ -26,6 +26,7 @@ pub struct Planner {
     /// Says whether the last plan had no room for all that waited.
     is_cut: bool,
     tasks_max: usize,
+    fair_from: Timestamp,
 }
 
 impl Default for Planner {
@@ -37,14 +38,21 @@ impl Default for Planner {
 impl Planner {
     /// A planner that knows nothing yet, and writes so many tasks at most.
     pub fn with_tasks_max(tasks_max: usize) -> Self {
-        let (index, wakes, rest, turn, is_cut) = Default::default();
-        Self { index, wakes, rest, turn, is_cut, tasks_max: tasks_max.max(1) }
+        let (index, wakes, rest, turn, is_cut, fair_from) = Default::default();
+        Self { index, wakes, rest, turn, is_cut, tasks_max: tasks_max.max(1), fair_from }
     }
 
     /// Another planner that knows nothing yet, and begins with the same service.
     #[must_use]
     pub fn forgetful(&self) -> Self {
-        Self { turn: self.turn.clone(), ..Self::with_tasks_max(self.tasks_max) }
+        let (turn, fair_from) = (self.turn.clone(), self.fair_from);
+        Self { turn, fair_from, ..Self::with_tasks_max(self.tasks_max) }
+    }
+
+    /// Updates are not judged by what was before this time: the clock was set forward then, or this
+    /// manager came back, and tasks had less time than it seems.
+    pub fn judge_from(&mut self, fair_from: Timestamp) {
+        self.fair_from = fair_from;
     }
 
     /// Decides what has to change for `view` to become what users want. What is too much for one
@@ -60,7 +68,7 @@ impl Planner {
             return Plan { wake: self.wakes.next(), ..Plan::default() };
         }
         news.look_at_all(self.index.unsettled.iter().cloned());
-        let mut planning = Planning::new(view, now, ids);
+        let mut planning = Planning::new(view, (now, self.fair_from), ids);
         let is_full = self.orchestrate(&mut planning, &news.looks);
         planning.make_room(self.tasks_max);
         let mut services: BTreeSet<ServiceId> = news.looks.keys().cloned().collect();

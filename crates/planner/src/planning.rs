@@ -10,6 +10,8 @@ use types::{DesiredState, IdSource, ServiceId, Task, TaskId, TaskState, Timestam
 pub(crate) struct Planning<'a> {
     pub(crate) tx: Tx,
     pub(crate) now: Timestamp,
+    /// How long something took counts from here on at the earliest.
+    pub(crate) fair_from: Timestamp,
     pub(crate) ids: &'a mut dyn IdSource,
     /// Services whose ports could not be given, and why.
     pub(crate) port_errors: BTreeMap<ServiceId, String>,
@@ -22,9 +24,13 @@ pub(crate) struct Planning<'a> {
 }
 
 impl<'a> Planning<'a> {
-    pub(crate) fn new(view: &View, now: Timestamp, ids: &'a mut dyn IdSource) -> Self {
+    pub(crate) fn new(
+        view: &View,
+        (now, fair_from): (Timestamp, Timestamp),
+        ids: &'a mut dyn IdSource,
+    ) -> Self {
         let (port_errors, wake, room, is_cut, written) = Default::default();
-        Self { tx: Tx::new(view), now, ids, port_errors, wake, room, is_cut, written }
+        Self { tx: Tx::new(view), now, fair_from, ids, port_errors, wake, room, is_cut, written }
     }
 
     /// Asks for another plan at `time`, unless one is asked for before.

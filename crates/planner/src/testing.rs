@@ -10,7 +10,7 @@
 //! task web.1 running n1 image=one desired=shutdown since=90
 //! ```
 
-use crate::{Plan, plan};
+use crate::{Plan, Planner};
 use expect_test::Expect;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -43,7 +43,9 @@ impl IdSource for Count {
 pub(crate) fn check(case: &str, expected: &Expect) {
     let mut view = read(case);
     let mut ids = Count(0);
-    let Plan { changes, wake } = plan(&view, seconds(NOW), &mut ids);
+    let mut planner = Planner::default();
+    planner.judge_from(leap(case));
+    let Plan { changes, wake } = planner.plan(&view, seconds(NOW), &mut ids);
     let mut lines: Vec<String> =
         changes.changes.iter().flat_map(|change| render(&view, change)).collect();
     lines.sort();
@@ -51,10 +53,16 @@ pub(crate) fn check(case: &str, expected: &Expect) {
     let text: String = lines.into_iter().map(|line| line + "\n").collect();
     rules::check(&view, &changes).expect("a plan keeps the rules");
     view.apply(&changes, Version(2), seconds(NOW));
-    let again = plan(&view, seconds(NOW), &mut ids);
+    let again = planner.forgetful().plan(&view, seconds(NOW), &mut ids);
     assert_eq!(again.changes.changes, [], "planning again changes something");
     assert_eq!(again.wake, wake, "planning again wakes at another time");
     expected.assert_eq(&text);
+}
+
+/// When the clock leapt forward, in seconds: `clock leapt=90`.
+fn leap(case: &str) -> Timestamp {
+    let lines = case.lines().filter_map(|line| line.trim().strip_prefix("clock leapt="));
+    seconds(lines.map(|seconds| seconds.parse().unwrap()).max().unwrap_or(i32::MIN))
 }
 
 pub(crate) fn seconds(seconds: i32) -> Timestamp {
@@ -103,6 +111,7 @@ pub(crate) fn read(case: &str) -> View {
     for (index, text) in case.lines().filter(|line| !line.trim().is_empty()).enumerate() {
         let mut line = Line::read(text);
         match line.words[0] {
+            "clock" => drop(line.settings.remove("leapt")),
             "cluster" => {
                 let pools = line.list("pools");
                 let mut cluster = Cluster {

@@ -3,34 +3,63 @@
 //! Invariants: it never goes back, also not over a restart, as it goes on from the newest entry; it
 //! never stands still, as it follows the steady clock while the time of day is behind it. So a clock
 //! that is set back neither undoes nor stops a delay.
+//!
+//! It does leap forward with the time of day. Whoever judges by how long something took does not
+//! count what was before the last leap: nobody had that time.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use types::Timestamp;
+
+/// By more than this the time of day runs ahead of the steady clock at once only where it was set,
+/// or where the machine slept.
+const LEAP: Duration = Duration::from_secs(10);
 
 pub(crate) struct Clock {
     /// Reads the time of day.
     wall: fn() -> Timestamp,
     /// What was read last, and when by the steady clock.
-    last: Mutex<(Timestamp, Instant)>,
+    last: Mutex<(Time, Instant)>,
+}
+
+/// What the cluster's clock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    pub now: Timestamp,
+    /// Since when the clock has gone on evenly, in its own time: since it began, or leapt last.
+    pub fair_from: Timestamp,
+}
+
+impl Time {
+    /// A clock begins, with what the log says last and the time of day.
+    pub fn begin(last: Timestamp, wall: Timestamp) -> Self {
+        let now = wall.max(last);
+        Self { now, fair_from: now }
+    }
+
+    /// What it says when `passed` has passed by the steady clock.
+    #[must_use]
+    pub fn after(self, passed: Duration, wall: Timestamp) -> Self {
+        let evenly = self.now.after(passed);
+        let now = wall.max(evenly);
+        let leaps = LEAP < now.since(evenly);
+        Self { now, fair_from: if leaps { now } else { self.fair_from } }
+    }
 }
 
 impl Clock {
     /// A clock that goes on from `last`.
     pub(crate) fn new(wall: fn() -> Timestamp, last: Timestamp) -> Self {
-        Self { wall, last: Mutex::new((last, steady())) }
+        Self { wall, last: Mutex::new((Time::begin(last, wall()), steady())) }
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
-        self.read(steady())
-    }
-
-    fn read(&self, at: Instant) -> Timestamp {
+    pub(crate) fn read(&self) -> Time {
+        let at = steady();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = (self.wall)().max(last.0.after(at.saturating_duration_since(last.1)));
-        *last = (now, at);
-        now
+        let passed = at.saturating_duration_since(last.1);
+        *last = (last.0.after(passed, (self.wall)()), at);
+        last.0
     }
 }
 
@@ -55,31 +84,53 @@ pub(crate) fn time_of_day() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicI64, Ordering};
-    use std::time::Duration;
 
-    const SECOND: i64 = 1_000_000_000;
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1_000_000_000)
+    }
+
+    fn later(time: Time, seconds: u64, wall: i64) -> (Time, i64, i64) {
+        let time = time.after(Duration::from_secs(seconds), at(wall));
+        (time, time.now.0 / 1_000_000_000, time.fair_from.0 / 1_000_000_000)
+    }
 
     #[test]
     fn the_time_of_day_is_followed_but_not_back() {
-        static WALL: AtomicI64 = AtomicI64::new(100 * SECOND);
-        let clock = Clock::new(|| Timestamp(WALL.load(Ordering::Relaxed)), Timestamp(0));
-        let (_, start) = *clock.last.lock().unwrap();
-        assert_eq!(clock.read(start), Timestamp(100 * SECOND));
-        WALL.store(200 * SECOND, Ordering::Relaxed);
-        assert_eq!(clock.read(start), Timestamp(200 * SECOND));
-        WALL.store(50 * SECOND, Ordering::Relaxed);
-        assert_eq!(clock.read(start), Timestamp(200 * SECOND));
-        let later = start + Duration::from_secs(7);
-        assert_eq!(clock.read(later), Timestamp(207 * SECOND), "it goes on by the steady clock");
-        WALL.store(300 * SECOND, Ordering::Relaxed);
-        assert_eq!(clock.read(later), Timestamp(300 * SECOND));
+        let time = Time::begin(at(0), at(100));
+        assert_eq!(time.now, at(100));
+        let (time, now, _) = later(time, 0, 200);
+        assert_eq!(now, 200);
+        let (time, now, _) = later(time, 0, 50);
+        assert_eq!(now, 200);
+        let (time, now, _) = later(time, 7, 57);
+        assert_eq!(now, 207, "it goes on by the steady clock");
+        let (_, now, _) = later(time, 0, 300);
+        assert_eq!(now, 300);
     }
 
     #[test]
     fn it_goes_on_from_the_newest_entry() {
-        let clock = Clock::new(Timestamp::default, Timestamp(9 * SECOND));
-        let (_, start) = *clock.last.lock().unwrap();
-        assert_eq!(clock.read(start + Duration::from_secs(1)), Timestamp(10 * SECOND));
+        let time = Time::begin(at(9), at(0));
+        assert_eq!(later(time, 1, 1).1, 10);
+        let clock = Clock::new(Timestamp::default, at(9));
+        assert!(at(9) <= clock.read().now && clock.read().now < at(9000));
+    }
+
+    #[test]
+    fn it_knows_when_it_leapt() {
+        let (time, _, fair_from) = later(Time::begin(at(0), at(100)), 0, 100);
+        assert_eq!(fair_from, 100);
+        // However long nobody asked.
+        let (time, _, fair_from) = later(time, 3600, 3700);
+        assert_eq!(fair_from, 100);
+        // It is set by little, and back.
+        let (time, _, fair_from) = later(time, 0, 3709);
+        assert_eq!(fair_from, 100);
+        let (time, _, fair_from) = later(time, 1, 90);
+        assert_eq!(fair_from, 100);
+        let (time, _, fair_from) = later(time, 1, 7300);
+        assert_eq!(fair_from, 7300);
+        let (_, _, fair_from) = later(time, 98, 7398);
+        assert_eq!(fair_from, 7300);
     }
 }

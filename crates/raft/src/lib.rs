@@ -28,6 +28,7 @@ mod network;
 mod sequencer;
 mod sizes;
 
+pub use clock::Time;
 pub use decide::{Decide, Decided, Decisions, decide};
 pub use sequencer::{Config, Sequencer, open};
 

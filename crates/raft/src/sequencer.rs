@@ -118,7 +118,13 @@ impl Sequencer {
     /// The cluster's time, by which changes are decided. It never goes back; certificates, which
     /// other machines check by their own clocks, do not go by it.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.clock.read().now
+    }
+
+    /// Since when the cluster's time has gone on evenly: since the log was opened, or the clock was
+    /// set forward. What took long by the clock before that may have had no time at all.
+    pub fn fair_from(&self) -> Timestamp {
+        self.clock.read().fair_from
     }
 
     /// Follows the views. Steps in between may be skipped, the newest never is.
@@ -284,7 +290,7 @@ impl Writer {
 
     async fn take(&mut self, requests: Vec<Request>) -> Result<(), RaftError> {
         let view = self.views.borrow().clone();
-        let batch = decide(requests, view, self.clock.now());
+        let batch = decide(requests, view, self.clock.read().now);
         if batch.record.changes.is_empty() {
             return Ok(());
         }

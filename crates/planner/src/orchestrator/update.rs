@@ -234,7 +234,7 @@ fn finish(planning: &mut Planning<'_>, service: &Service, last: Option<Timestamp
         FailureAction::Pause | FailureAction::Rollback => config.monitor,
         FailureAction::Continue => Duration::ZERO,
     };
-    let end = last.map(|since| since.after(monitor));
+    let end = last.map(|since| since.max(planning.fair_from).after(monitor));
     if let Some(end) = end.filter(|end| planning.now < *end) {
         planning.wake_at(end);
         return;

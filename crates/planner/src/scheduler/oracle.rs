@@ -139,7 +139,7 @@ proptest! {
     fn candidates_are_what_a_look_at_all_nodes_finds(case in case()) {
         let (view, now) = (read(&case), seconds(NOW));
         let mut ids = Count(0);
-        let mut planning = Planning::new(&view, now, &mut ids);
+        let mut planning = Planning::new(&view, (now, Timestamp::default()), &mut ids);
         planning.make_room(usize::MAX);
         let mut index = Index::default();
         index.follow(&view, now);

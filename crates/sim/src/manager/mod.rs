@@ -15,7 +15,7 @@ use log::Log;
 use manager::Uptime;
 use manager::dispatch::{Command, Dispatcher, Now, Output};
 use plan::Planning;
-use raft::{Decide, Decided, Decisions};
+use raft::{Decide, Decided, Decisions, Time};
 use rpc::Calls;
 pub use rpc::node_id;
 use std::collections::VecDeque;
@@ -91,7 +91,7 @@ struct Alive {
     born: Duration,
     view: View,
     /// What the cluster's clock said last, and when.
-    clock: (Timestamp, Duration),
+    clock: (Time, Duration),
     queue: VecDeque<Request>,
     writing: Option<Writing>,
     planning: Planning,
@@ -129,8 +129,8 @@ impl Manager {
         let wall = wall(now, self.skew);
         let Some(alive) = &mut self.alive else { return wall };
         let (last, at) = alive.clock;
-        alive.clock = (wall.max(last.after(now.saturating_sub(at))), now);
-        alive.clock.0
+        alive.clock = (last.after(now.saturating_sub(at), wall), now);
+        alive.clock.0.now
     }
 
     fn now(&mut self, now: Duration) -> Now {
@@ -144,14 +144,14 @@ impl Manager {
         self.life += 1;
         let view = self.disk.replay();
         let before = std::mem::take(&mut self.held);
-        let clock = (view.time(), ctx.now);
-        let time = wall(ctx.now, self.skew).max(view.time());
+        let clock = Time::begin(view.time(), wall(ctx.now, self.skew));
+        let time = clock.now;
         let now = Now { uptime: Uptime(Duration::ZERO), time, day: time };
         self.alive = Some(Alive {
             born: ctx.now,
             dispatcher: Dispatcher::new(vec!["manager".to_owned()], view.clone(), now),
             view,
-            clock,
+            clock: (clock, ctx.now),
             queue: VecDeque::new(),
             writing: None,
             planning: Planning::default(),

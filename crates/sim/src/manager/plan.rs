@@ -46,6 +46,7 @@ impl Manager {
         alive.planning.proposed = Some(receiver);
         alive.planning.calls += 1;
         let mut planner = std::mem::take(&mut alive.planning.planner);
+        planner.judge_from(alive.clock.0.fair_from);
         let mut ids = self.random.fork(ctx.draw());
         let decide: Decide = Box::new(move |view: &View, now| {
             let plan = planner.plan(view, now, &mut ids);

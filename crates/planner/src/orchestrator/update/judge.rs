@@ -99,7 +99,8 @@ fn why_lost(
     Some(format!("because task {} does not come to run: {what}", task.id))
 }
 
-/// When an update gives up on a task that is on its way to run.
+/// When an update gives up on a task that is on its way to run. What was before the clock leapt
+/// forward is no time that it had.
 fn deadline(
     planning: &Planning<'_>,
     service: &Service,
@@ -108,7 +109,7 @@ fn deadline(
 ) -> Option<Timestamp> {
     let begun = service.update.as_ref().map(|update| update.started_at);
     let start = birth(planning, task).max(begun.unwrap_or_default());
-    let start = task.not_before.map_or(start, |time| time.max(start));
+    let start = task.not_before.map_or(start, |time| time.max(start)).max(planning.fair_from);
     let old = before(planning, tasks, task);
     let on_its_way = old.is_some() || task.desired == DesiredState::Running;
     let patience = match old {
@@ -476,6 +477,38 @@ mod tests {
                 ~ web update rollbackstarted: update rolled back because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks)
                 wake 170s
             "#]],
+        );
+    }
+
+    #[test]
+    fn an_update_is_not_judged_by_time_that_a_leap_of_the_clock_has_taken() {
+        let case = |leapt: i32| {
+            format!(
+                "
+                clock leapt={leapt}
+                node n1
+                service web replicas=1 image=two update=updating began=-900
+                task web.1 preparing n1 image=two born=-810 since=-800
+                "
+            )
+        };
+        check(
+            &case(90),
+            &expect![[r"
+            wake 1000s
+        "]],
+        );
+        // One that runs is monitored for its whole time.
+        check(
+            "
+            clock leapt=98
+            node n1
+            service web replicas=1 image=two update=updating began=-900
+            task web.1 running n1 image=two born=-810 since=-800
+            ",
+            &expect![[r"
+            wake 103s
+        "]],
         );
     }
 
