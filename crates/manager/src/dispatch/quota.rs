@@ -4,7 +4,8 @@
 //! its calls at a time, and the bytes of their messages: short ones come with the call, long ones
 //! count against the node's quota. A node that goes beyond is told so, and takes nothing from
 //! others. Logs have a quota of their own, and wait for it: a client that does not read holds up other
-//! logs of that node, and neither heartbeats nor reports.
+//! logs of that node, and neither heartbeats nor reports. Sessions have one, too: what a node does not
+//! read of a session is kept until its connection ends, also where another one has taken its place.
 
 use ca::Connection;
 use http::{Request, Response};
@@ -26,6 +27,9 @@ use wire::{MESSAGE_LIMIT, status_of};
 
 /// Calls of one node at a time that carry logs: as many as it may have connections.
 const LOGS: usize = 128;
+/// Its sessions at a time. An honest node has one, and those of broken connections that nobody has
+/// noticed yet.
+const SESSIONS: usize = 16;
 /// Its other calls at a time. An honest node has a handful.
 const OTHERS: usize = 64;
 /// Bytes of a message that comes with its call.
@@ -38,17 +42,23 @@ const HEAD: usize = 5;
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    Session,
     Logs,
     Other,
 }
 
 impl Kind {
     fn of(path: &str) -> Self {
-        if path.ends_with("/PublishLogs") { Self::Logs } else { Self::Other }
+        match path.rsplit('/').next() {
+            Some("Session") => Self::Session,
+            Some("PublishLogs") => Self::Logs,
+            _ => Self::Other,
+        }
     }
 
     fn calls(self) -> usize {
         match self {
+            Self::Session => SESSIONS,
             Self::Logs => LOGS,
             Self::Other => OTHERS,
         }
@@ -155,9 +165,34 @@ where
         let answer = self.service.call(request.map(|body| Body::new(Messages::new(body, within))));
         Box::pin(async move {
             let answer = answer.await;
-            drop(call);
-            answer
+            answer.map(|answer| answer.map(|body| Body::new(Answer { body, _call: call })))
         })
+    }
+}
+
+/// What a call is answered with: it is under way until all of that is sent.
+struct Answer {
+    body: Body,
+    _call: Arc<Call>,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -269,6 +304,8 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ca::Peer;
+    use types::NodeRole;
 
     #[test]
     fn lengths_are_read_however_the_bytes_are_cut() {
@@ -286,6 +323,47 @@ mod tests {
                 assert_eq!(begun, [3, 0, 70_000, 1]);
             }
         }
+    }
+
+    /// Answers at once with what never ends.
+    #[derive(Clone)]
+    struct Endless;
+
+    impl Service<Request<Body>> for Endless {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            let nothing = tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>();
+            ready(Ok(Response::new(Body::new(http_body_util::StreamBody::new(nothing)))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_under_way_until_all_of_it_is_sent() {
+        let mut limited = Limited { service: Endless, quotas: Quotas::default() };
+        let mut open = async || {
+            let peer = Peer { node: "n".into(), role: NodeRole::Worker, cluster: "c".into() };
+            let remote = ([127, 0, 0, 1], 1).into();
+            let connection = Connection { peer: Some(peer), remote };
+            let request = Request::post("/skep.Dispatcher/Session").extension(connection);
+            limited.call(request.body(Body::empty()).unwrap()).await.unwrap()
+        };
+        let mut sessions = Vec::new();
+        for _ in 0..SESSIONS {
+            sessions.push(open().await);
+        }
+        let is_refused =
+            |answer: &Response<Body>| Status::from_header_map(answer.headers()).is_some();
+        assert!(!sessions.iter().any(is_refused));
+        assert!(is_refused(&open().await));
+        sessions.pop();
+        assert!(!is_refused(&open().await));
     }
 
     #[test]
