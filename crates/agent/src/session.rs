@@ -5,8 +5,9 @@
 //!
 //! Invariants: nothing is taken before the welcome; what is known of networks is handed on before a
 //! task that needs it; a version is acknowledged only when kernel and names hold it, and versions
-//! only rise; of reports, acknowledgements and heartbeats one each is under way, and what a report
-//! could not say is told by the next session; whoever leaves takes no more orders.
+//! only rise; of reports, acknowledgements and heartbeats one each is under way; what a manager could
+//! not write of a report is said again, at the latest by the next session; whoever leaves takes no
+//! more orders.
 
 mod message;
 
@@ -16,7 +17,7 @@ use dataplane::{Identity, News};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use types::{Fault, SharedSpec, SpecId, TaskId, TaskStatus, Timestamp};
+use types::{Fault, FaultKind, SharedSpec, SpecId, TaskId, TaskStatus, Timestamp};
 use wire::{Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Parts, Report, SessionMessage};
 
 /// For a manager to say how the session begins.
@@ -27,6 +28,10 @@ pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
 /// However far off a renewal is: clocks are set, and machines sleep.
 const RENEWAL_LOOK: Duration = Duration::from_mins(1);
+/// After a report that a manager could not write: doubled from the first to the last, as its disk may
+/// be full or slow for long.
+const REPORT_PAUSE: Duration = Duration::from_millis(500);
+const REPORT_PAUSE_MAX: Duration = Duration::from_secs(8);
 /// Statuses in one report: managers limit what a node may send at a time.
 const REPORT: usize = 1000;
 /// Logs that are sent at a time, each on a connection of its own.
@@ -174,6 +179,9 @@ pub struct Session {
     lasting: Lasting,
     /// The report that is under way.
     reporting: Option<Report>,
+    /// What the last report said is said again, not before this uptime.
+    report_again_at: Option<Duration>,
+    report_pause: Duration,
     trouble: String,
     /// What the manager was told of this node itself; `None`: nothing yet.
     told: Option<String>,
@@ -201,6 +209,8 @@ impl Session {
             heartbeat_at: None,
             lasting,
             reporting: None,
+            report_again_at: None,
+            report_pause: REPORT_PAUSE,
             trouble: String::new(),
             told: None,
             renewal_look_at: now.uptime,
@@ -238,7 +248,7 @@ impl Session {
         }
         let renewal =
             Some(self.renewal_look_at).filter(|_| !self.under_way.contains(&UnderWay::Renewal));
-        self.heartbeat_at.into_iter().chain(renewal).min()
+        [self.heartbeat_at, self.report_again_at, renewal].into_iter().flatten().min()
     }
 
     /// Says whether all orders are carried out, so that the next message may come.
@@ -259,10 +269,18 @@ impl Session {
 
     /// What the next session goes on with.
     pub fn end(mut self) -> Lasting {
-        for (task, status) in self.reporting.into_iter().flat_map(|report| report.statuses) {
+        self.take_back();
+        self.lasting
+    }
+
+    /// What the report under way says is to be said again, unless there is newer. It may have been
+    /// written all the same.
+    fn take_back(&mut self) {
+        let Some(report) = self.reporting.take() else { return };
+        self.told.take_if(|_| report.trouble.is_some());
+        for (task, status) in report.statuses {
             self.lasting.statuses.entry(task).or_insert(status);
         }
-        self.lasting
     }
 
     fn take(&mut self, event: Event, now: Now, outputs: &mut Vec<Output>) -> Result<(), String> {
@@ -297,8 +315,15 @@ impl Session {
                 self.heartbeat_at = Some(now.uptime + Duration::from_millis(reply.next_millis));
             }
             Answer::Report(Ok(())) => {
+                self.report_pause = REPORT_PAUSE;
                 let report = self.reporting.take();
                 self.told = report.and_then(|report| report.trouble).or(self.told.take());
+            }
+            // Its log takes nothing now. A new session would only be more to do for it.
+            Answer::Report(Err(fault)) if !ends_session(fault.kind) => {
+                self.take_back();
+                self.report_again_at = Some(now.uptime + self.report_pause);
+                self.report_pause = (self.report_pause * 2).min(REPORT_PAUSE_MAX);
             }
             Answer::Acknowledge(Ok(())) => drop(self.under_way.remove(&UnderWay::Acknowledge)),
             Answer::Renewed(renewed) => {
@@ -339,6 +364,10 @@ impl Session {
         if self.reporting.is_some() || self.version.is_none() {
             return;
         }
+        if self.report_again_at.is_some_and(|at| now.uptime < at) {
+            return;
+        }
+        self.report_again_at = None;
         let trouble = Some(&self.trouble).filter(|trouble| self.told.as_ref() != Some(trouble));
         if self.lasting.statuses.is_empty() && trouble.is_none() {
             return;
@@ -365,6 +394,19 @@ impl Session {
         self.under_way.insert(UnderWay::Acknowledge);
         let acknowledge = Acknowledge { session, version };
         outputs.push(Output::Call(Call::Acknowledge(acknowledge)));
+    }
+}
+
+/// Says whether a fault is about who this node is or about its session: others are of the manager, and
+/// may pass.
+fn ends_session(kind: FaultKind) -> bool {
+    match kind {
+        FaultKind::Forbidden | FaultKind::NotFound | FaultKind::Incompatible => true,
+        FaultKind::Invalid
+        | FaultKind::Conflict
+        | FaultKind::Unavailable
+        | FaultKind::NotImplemented
+        | FaultKind::Internal => false,
     }
 }
 

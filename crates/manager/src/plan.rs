@@ -1,9 +1,7 @@
 //! The loop that has the planner asked, and what it says made.
 //!
 //! A plan is made once, inside the sequencer, on what the log holds by then: it conflicts with
-//! nobody. The planner goes into the closure and comes back with its deadline. Where it is lost on
-//! the way, because the log takes nothing at present, the next one begins with a look at everything
-//! and with the service whose turn it was.
+//! nobody. The planner goes into the closure and comes back with its deadline.
 
 use crate::clock::RandomIds;
 use planner::{Plan, Planner, Refused};
@@ -106,10 +104,10 @@ impl Proposer {
     ) -> Result<T, Fault> {
         let (sender, back) = oneshot::channel();
         let make = self.make;
-        let forgetful = self.planner.forgetful();
-        let mut planner = std::mem::replace(&mut self.planner, forgetful);
         let clock = self.sequencer.clone();
-        let written = self.sequencer.sequence(move |view: &View, now| {
+        // It is lost on the way only when the log ends, and this loop with it.
+        let mut planner = std::mem::take(&mut self.planner);
+        let written = self.sequencer.sequence_own(move |view: &View, now| {
             planner.judge_from(clock.fair_from());
             let plan = make(&mut planner, view, now);
             let (changes, more) = choose(view, plan);

@@ -26,8 +26,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use types::{ClusterSpec, Fault, Timestamp, Version};
 
-/// Changes that may wait to be decided.
+/// Changes that may wait to be decided. Whoever comes when it is full waits for a place, for as long
+/// as for the disk.
 const QUEUE: usize = 1024;
+/// Changes of the manager's own loops that may wait: each of them has one at a time.
+const OWN_QUEUE: usize = 4;
 /// Changes that become one entry of the log at most.
 const BATCH: usize = 256;
 /// How long callers wait for the disk.
@@ -76,6 +79,7 @@ struct Request {
 #[derive(Clone)]
 pub struct Sequencer {
     requests: mpsc::Sender<Request>,
+    own: mpsc::Sender<Request>,
     views: watch::Receiver<View>,
     metrics: Metrics,
     clock: Arc<Clock>,
@@ -101,12 +105,27 @@ impl Sequencer {
     {
         let (reply, outcome) = oneshot::channel();
         let request = Request { decide: Box::new(decide), reply };
-        self.requests.try_send(request).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => {
-                Fault::unavailable("too many changes wait for this manager: try again")
-            }
-            mpsc::error::TrySendError::Closed(_) => stopping(),
-        })?;
+        self.requests.send_timeout(request, WRITE_LIMIT).await.map_err(
+            |refused| match refused {
+                mpsc::error::SendTimeoutError::Timeout(_) => {
+                    Fault::unavailable("too many changes wait for this manager: try again")
+                }
+                mpsc::error::SendTimeoutError::Closed(_) => stopping(),
+            },
+        )?;
+        outcome.await.map_err(|_gone| stopping())?
+    }
+
+    /// As [`sequence`](Self::sequence), for a loop of the manager itself, which has one change at a
+    /// time: however many changes of others wait, this one is among the next that are decided. It is
+    /// always decided while the log lives.
+    pub async fn sequence_own<F>(&self, decide: F) -> Result<Version, Fault>
+    where
+        F: FnOnce(&View, Timestamp) -> Result<Changes, Fault> + Send + 'static,
+    {
+        let (reply, outcome) = oneshot::channel();
+        let request = Request { decide: Box::new(decide), reply };
+        self.own.send(request).await.map_err(|_closed| stopping())?;
         outcome.await.map_err(|_gone| stopping())?
     }
 
@@ -160,11 +179,13 @@ pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftEr
     let raft = Raft::new(FIRST, library_config()?, Alone, log, machine).await.map_err(stopped)?;
     lead(&raft).await?;
 
-    let (requests, queue) = mpsc::channel(QUEUE);
+    let (requests, others) = mpsc::channel(QUEUE);
+    let (own, own_queue) = mpsc::channel(OWN_QUEUE);
     let metrics = raft.metrics();
     let clock = Arc::new(Clock::new(config.wall, views.borrow().time()));
     let sequencer = Sequencer {
         requests,
+        own,
         views: views.clone(),
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
@@ -173,7 +194,7 @@ pub async fn open(config: Config, scope: &mut Scope) -> Result<Sequencer, RaftEr
         raft,
         views,
         metrics,
-        queue,
+        queue: Queue { own: own_queue, others },
         free_space: FreeSpace {
             directory: config.directory,
             reserve: config.reserve_bytes,
@@ -234,7 +255,7 @@ struct Writer {
     raft: Node,
     views: watch::Receiver<View>,
     metrics: Metrics,
-    queue: mpsc::Receiver<Request>,
+    queue: Queue,
     free_space: FreeSpace,
     sizes: Arc<Sizes>,
     /// What was written when a snapshot was asked for last.
@@ -242,6 +263,37 @@ struct Writer {
     clock: Arc<Clock>,
     snapshot_index: u64,
     token: CancellationToken,
+}
+
+/// What waits to be decided.
+struct Queue {
+    own: mpsc::Receiver<Request>,
+    others: mpsc::Receiver<Request>,
+}
+
+impl Queue {
+    /// Waits for requests and takes up to a batch, the manager's own first: they are few, and leave
+    /// room for others in every batch. Cancel-safe. None when every handle is gone.
+    async fn take(&mut self) -> Option<Vec<Request>> {
+        let first = tokio::select! {
+            biased;
+            Some(request) = self.own.recv() => request,
+            Some(request) = self.others.recv() => request,
+            else => return None,
+        };
+        let mut batch = vec![first];
+        while batch.len() < BATCH
+            && let Ok(request) = self.own.try_recv().or_else(|_| self.others.try_recv())
+        {
+            batch.push(request);
+        }
+        Some(batch)
+    }
+
+    fn close(&mut self) {
+        self.own.close();
+        self.others.close();
+    }
 }
 
 /// A batch that was decided: what it changes, and who waits for it.
@@ -267,7 +319,6 @@ impl Writer {
 
     async fn serve(&mut self) -> Result<(), RaftError> {
         let token = self.token.clone();
-        let mut requests = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
                 biased;
@@ -276,13 +327,13 @@ impl Writer {
                     changed.map_err(|_gone| stopped("its library ended"))?;
                     self.metrics.borrow_and_update().running_state.clone().map_err(stopped)?;
                 }
-                count = self.queue.recv_many(&mut requests, BATCH) => {
-                    if count == 0 {
+                requests = self.queue.take() => {
+                    let Some(requests) = requests else {
                         // Every handle is gone: wait to be told to end.
                         token.cancelled().await;
                         return Ok(());
-                    }
-                    self.take(std::mem::take(&mut requests)).await?;
+                    };
+                    self.take(requests).await?;
                 }
             }
         }
@@ -330,7 +381,8 @@ impl Writer {
                     tracing::warn!("the disk of the log takes too long");
                     answer(waiting.drain(..), &Err(slow_disk()));
                 }
-                request = self.queue.recv(), if waiting.is_empty() => match request {
+                // The manager's own wait: what they would lose is worth more than an early answer.
+                request = self.queue.others.recv(), if waiting.is_empty() => match request {
                     Some(request) => answer([request.reply], &Err(busy_disk())),
                     None => self.token.cancelled().await,
                 },

@@ -7,7 +7,10 @@ mod numbered;
 use numbered::{close, holds, node, open, pair, put, snapshot_every};
 use raft::Sequencer;
 use std::os::unix::fs::PermissionsExt;
-use store::Tx;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+use store::{Tx, View};
 use types::{Fault, FaultKind, Timestamp, Version};
 
 #[tokio::test]
@@ -53,6 +56,65 @@ async fn changes_run_one_after_the_other() {
     assert_eq!(*last, view.version());
     let entries = versions.iter().collect::<std::collections::BTreeSet<_>>().len();
     assert!(entries < 400, "500 changes took {entries} entries: nothing was batched");
+    close(sequencer, scope).await;
+}
+
+/// More changes at once than there is room for: as many as thousands of nodes report at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_changes_wait_all_come_in_and_the_managers_own_is_among_the_next() {
+    const CHANGES: u32 = 3000;
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    let (begun, decided) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    // The writer is busy until all of them have come.
+    let (resume, resumed) = std::sync::mpsc::channel();
+    let mut calls = tokio::task::JoinSet::new();
+    let first = sequencer.clone();
+    calls.spawn(async move {
+        let wait = move |view: &View, _| {
+            resumed.recv().unwrap();
+            Ok(pair(view, 0))
+        };
+        first.sequence(wait).await
+    });
+    for number in 1..=CHANGES {
+        let (sequencer, begun, decided) =
+            (sequencer.clone(), Arc::clone(&begun), Arc::clone(&decided));
+        calls.spawn(async move {
+            begun.fetch_add(1, Relaxed);
+            let change = move |view: &View, _| {
+                decided.fetch_add(1, Relaxed);
+                let mut tx = Tx::new(view);
+                tx.put_node(node(&format!("other{number}")));
+                Ok(tx.finish())
+            };
+            sequencer.sequence(change).await
+        });
+    }
+    while begun.load(Relaxed) < CHANGES {
+        tokio::task::yield_now().await;
+    }
+    let (before, count) = (Arc::new(AtomicU32::new(u32::MAX)), Arc::clone(&decided));
+    let (seen, own) = (Arc::clone(&before), sequencer.clone());
+    let own = async move {
+        let change = move |view: &View, _| {
+            seen.store(count.load(Relaxed), Relaxed);
+            Ok(pair(view, 1))
+        };
+        own.sequence_own(change).await
+    };
+    tokio::pin!(own);
+    // It waits, too, before the writer goes on.
+    let early = tokio::time::timeout(Duration::ZERO, own.as_mut()).await;
+    assert!(early.is_err(), "{early:?}");
+    resume.send(()).unwrap();
+    own.await.unwrap();
+    let before = before.load(Relaxed);
+    assert!(before <= 512, "{before} changes of others were decided first");
+    for outcome in calls.join_all().await {
+        outcome.unwrap();
+    }
+    assert_eq!(decided.load(Relaxed), CHANGES);
     close(sequencer, scope).await;
 }
 

@@ -8,7 +8,7 @@
 
 use crate::random::Random;
 use crate::script::Noise;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use types::Fault;
 use wire::{Acknowledge, Heartbeat, Report, SessionMessage, SessionRequest};
@@ -116,11 +116,14 @@ pub struct Network {
     random: Random,
     links: BTreeMap<usize, Link>,
     connections: BTreeMap<u64, Connection>,
+    /// Calls that their senders gave up while the connection held.
+    reset: BTreeSet<u64>,
 }
 
 impl Network {
     pub fn new(noise: Noise, random: Random) -> Self {
-        Self { noise, random, links: BTreeMap::new(), connections: BTreeMap::new() }
+        let (links, connections, reset) = Default::default();
+        Self { noise, random, links, connections, reset }
     }
 
     fn link(&mut self, node: usize) -> &mut Link {
@@ -142,6 +145,15 @@ impl Network {
     /// Says whether a connection holds.
     pub fn holds(&self, connection: u64) -> bool {
         self.connections.contains_key(&connection)
+    }
+
+    /// The sender of a call waits no more: where it has not arrived yet it does not.
+    pub fn reset(&mut self, call: u64) {
+        self.reset.insert(call);
+    }
+
+    pub fn was_reset(&self, call: u64) -> bool {
+        self.reset.contains(&call)
     }
 
     /// Says whether a stream can take one more message.

@@ -182,7 +182,11 @@ impl Carrier {
             Ended::Call(match call {
                 Call::Heartbeat(beat) => Answer::Heartbeat(within(client.heartbeat(beat)).await),
                 Call::Report(report) => {
-                    Answer::Report(within(client.report(report)).await.map(drop))
+                    let reported = within(client.report(report)).await.map(drop);
+                    if let Err(fault) = &reported {
+                        tracing::warn!(%fault, "cannot report to a manager yet");
+                    }
+                    Answer::Report(reported)
                 }
                 Call::Acknowledge(version) => {
                     Answer::Acknowledge(within(client.acknowledge(version)).await.map(drop))

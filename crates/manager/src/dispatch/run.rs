@@ -246,7 +246,8 @@ impl Loop {
     fn write(&mut self, observation: Observation) {
         let sequencer = self.sequencer.clone();
         self.writes.spawn(async move {
-            sequencer.sequence(move |view: &View, now| Ok(observation.changes(view, now))).await
+            let decide = move |view: &View, now| Ok(observation.changes(view, now));
+            sequencer.sequence_own(decide).await
         });
     }
 }

@@ -23,6 +23,9 @@ use std::time::Duration;
 use store::{Changes, View};
 use types::{Fault, Timestamp, Version};
 
+/// Changes of others that may wait to be decided. The real queue is longer, and whoever finds it full
+/// waits for a place before they are refused; here it is full in every storm.
+const QUEUE: usize = 2;
 /// Closures that become one entry at most.
 const BATCH: usize = 256;
 /// The id of the cluster.
@@ -56,6 +59,16 @@ pub(crate) enum Reply {
 pub(crate) struct Request {
     pub(crate) decide: Decide,
     pub(crate) reply: Reply,
+}
+
+impl Request {
+    /// Says whether a loop of the manager itself waits for it: there is one of each at a time.
+    fn is_own(&self) -> bool {
+        match self.reply {
+            Reply::Planned | Reply::Observed => true,
+            Reply::Call(_) | Reply::User(_) => false,
+        }
+    }
 }
 
 impl std::fmt::Debug for Request {
@@ -203,7 +216,14 @@ impl Manager {
 
     pub(crate) fn sequence(&mut self, request: Request, ctx: &mut Context) {
         let Some(alive) = &mut self.alive else { return };
-        alive.queue.push_back(request);
+        if request.is_own() {
+            alive.queue.push_front(request);
+        } else if alive.queue.iter().filter(|it| !it.is_own()).count() < QUEUE {
+            alive.queue.push_back(request);
+        } else {
+            let fault = Fault::unavailable("too many changes wait for this manager: try again");
+            return self.answer(request.reply, Err(fault), ctx);
+        }
         if alive.writing.is_none() {
             ctx.after(Duration::from_micros(20), Event::Manager(self.life, Due::Take));
         }

@@ -79,6 +79,7 @@ impl Manager {
             return;
         }
         match body {
+            Body::Call { id, .. } if ctx.network.was_reset(id) => {}
             Body::Call { id, call } => {
                 if let Err(fault) = self.authenticated(node) {
                     return answer((node, connection, id), Err(fault), ctx);

@@ -148,6 +148,9 @@ impl Node {
         if let Some(kind) = open.calls.remove(&call) {
             let late = Fault::unavailable("the manager did not answer in time");
             self.answered(kind, Err(late), ctx);
+            if self.open_of(connection).is_some() {
+                ctx.network.reset(call);
+            }
         }
     }
 

@@ -14,6 +14,8 @@ enum Chance {
     Applied(u64),
     Status(u8),
     Reported,
+    /// The manager cannot write what was reported; time passes.
+    NotReported,
     Acknowledged,
 }
 
@@ -25,6 +27,7 @@ fn chance() -> impl Strategy<Value = Chance> {
         4 => (0..4_u64).prop_map(Chance::Applied),
         2 => (0..4_u8).prop_map(Chance::Status),
         2 => Just(Chance::Reported),
+        1 => Just(Chance::NotReported),
         4 => Just(Chance::Acknowledged),
     ]
 }
@@ -44,6 +47,8 @@ struct World {
     acknowledging: bool,
     reporting: bool,
     given: BTreeSet<TaskId>,
+    /// What the report under way says.
+    saying: BTreeSet<TaskId>,
     told: BTreeSet<TaskId>,
 }
 
@@ -61,6 +66,7 @@ impl World {
             acknowledging: false,
             reporting: false,
             given: BTreeSet::new(),
+            saying: BTreeSet::new(),
             told: BTreeSet::new(),
         };
         world.handle(Event::Applied(applied));
@@ -101,13 +107,21 @@ impl World {
             }
             Chance::Reported if self.reporting => {
                 self.reporting = false;
+                self.told.append(&mut self.saying);
                 self.handle(Event::Answered(Answer::Report(Ok(()))));
+            }
+            Chance::NotReported if self.reporting => {
+                self.reporting = false;
+                self.saying.clear();
+                let busy = Fault::unavailable("busy");
+                self.handle(Event::Answered(Answer::Report(Err(busy))));
+                self.story.now.uptime += REPORT_PAUSE_MAX;
             }
             Chance::Acknowledged if self.acknowledging => {
                 self.acknowledging = false;
                 self.handle(Event::Answered(Answer::Acknowledge(Ok(()))));
             }
-            Chance::Reported | Chance::Acknowledged => {}
+            Chance::Reported | Chance::NotReported | Chance::Acknowledged => {}
         }
     }
 
@@ -145,7 +159,7 @@ impl World {
                 Output::Call(Call::Report(report)) => {
                     assert!(!self.reporting && self.version > 0);
                     self.reporting = true;
-                    self.told.extend(report.statuses.into_keys());
+                    self.saying = report.statuses.into_keys().collect();
                 }
                 Output::Close(reason) => panic!("closed: {reason}"),
                 Output::Order(_)

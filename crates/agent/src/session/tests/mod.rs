@@ -68,7 +68,8 @@ impl Story {
             }
             "beat-fails" => Event::Answered(Answer::Heartbeat(Err(Fault::unavailable("away")))),
             "reported" => Event::Answered(Answer::Report(Ok(()))),
-            "report-fails" => Event::Answered(Answer::Report(Err(Fault::unavailable("away")))),
+            "report-fails" => Event::Answered(Answer::Report(Err(Fault::unavailable("busy")))),
+            "report-refused" => Event::Answered(Answer::Report(Err(Fault::not_found("over")))),
             "acknowledged" => Event::Answered(Answer::Acknowledge(Ok(()))),
             "renewed" => Event::Answered(Answer::Renewed(Ok(Timestamp(seconds(number(1)))))),
             "renewal-fails" => Event::Answered(Answer::Renewed(Err(Fault::unavailable("away")))),
@@ -354,7 +355,7 @@ fn what_a_report_could_not_say_is_left_to_the_next_session_unless_there_is_newer
         reported: report [a running b ready]
         status c ready: 
         status c running: 
-        report-fails: close: away
+        report-refused: close: over
         status d ready: 
     "#]]
     .assert_eq(&story.tell(
@@ -367,11 +368,87 @@ fn what_a_report_could_not_say_is_left_to_the_next_session_unless_there_is_newer
          reported
          status c ready
          status c running
-         report-fails
+         report-refused
          status d ready",
     ));
     expect!["a running b ready c running d ready"]
         .assert_eq(&states(&story.session.end().statuses));
+}
+
+/// A manager whose log takes nothing is not asked for a new session, nor all the time.
+#[test]
+fn what_a_manager_cannot_write_is_said_again_after_a_growing_pause() {
+    check(
+        "welcome
+         trouble port
+         whole 1
+         report-fails
+         status a ready
+         wait 1
+         status a running
+         report-fails
+         wait 1
+         wait 1
+         report-fails
+         status b ready
+         wait 2
+         reported
+         status b failed
+         report-fails
+         wait 1
+         reported",
+        &expect![[r#"
+            welcome: identify n1, begun m:1
+            trouble port: 
+            whole 1: learn all as 1, connected, work all, report [] trouble "port"
+            report-fails: 
+            status a ready: 
+            wait 1: report [a ready] trouble "port"
+            status a running: 
+            report-fails: 
+            wait 1: report [a running] trouble "port"
+            wait 1: 
+            report-fails: 
+            status b ready: 
+            wait 2: heartbeat, report [a running b ready] trouble "port"
+            reported: 
+            status b failed: report [b failed]
+            report-fails: 
+            wait 1: report [b failed]
+            reported: 
+        "#]],
+    );
+    // It may have been written all the same: then it is to be taken back.
+    check(
+        "welcome
+         whole 1
+         reported
+         trouble port
+         report-fails
+         trouble
+         wait 1
+         reported",
+        &expect![[r#"
+            welcome: identify n1, begun m:1
+            whole 1: learn all as 1, connected, work all, report [] trouble ""
+            reported: 
+            trouble port: report [] trouble "port"
+            report-fails: 
+            trouble: 
+            wait 1: report [] trouble ""
+            reported: 
+        "#]],
+    );
+    let mut story = Story::new();
+    story.tell("welcome\nwhole 1");
+    for pause in [500, 1000, 2000, 4000, 8000, 8000].map(Duration::from_millis) {
+        story.tell("beaten 3600\nreport-fails");
+        assert_eq!(story.session.wake(), Some(story.now.uptime + pause));
+        story.now.uptime += pause;
+        story.now.time = story.now.time.after(pause);
+        let outputs = story.session.handle(Event::Tick, story.now);
+        assert_eq!(outputs.iter().map(render).collect::<Vec<_>>(), ["report [] trouble \"\""]);
+    }
 }
 
 #[test]
