@@ -14,6 +14,7 @@ pub mod report;
 mod rpc;
 mod run;
 mod sessions;
+mod stream;
 mod subscriptions;
 
 pub(crate) use admission::authenticated;

@@ -6,7 +6,7 @@ use super::admission::{authenticated, known};
 use super::dispatcher::millis;
 use super::limits::{Busy, Write};
 use super::quota::{Limited, Quotas};
-use super::run::QUEUE;
+use super::stream::{Messages, stream};
 use super::{Command, Request as Ask, SessionId, report};
 use crate::Error;
 use crate::clock::RandomIds;
@@ -19,7 +19,6 @@ use std::time::Duration;
 use store::View;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
@@ -28,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use types::{Fault, IdSource, NodeId};
 use wire::{
     Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, LogChunk, Release, Report,
-    SessionMessage, SessionRequest, dispatcher_server, membership_server, status_of,
+    SessionRequest, dispatcher_server, membership_server, status_of,
 };
 
 /// For the loop to take a command and to answer it.
@@ -193,7 +192,7 @@ async fn serve(
 
 #[tonic::async_trait]
 impl Dispatcher for Rpc {
-    type SessionStream = ReceiverStream<Result<SessionMessage, Status>>;
+    type SessionStream = Messages;
 
     async fn session(
         &self,
@@ -209,9 +208,9 @@ impl Dispatcher for Rpc {
         let _one = self.register(&node, request, known).await.map_err(status_of)?;
         let session = SessionId::from(format!("{:032x}", RandomIds.next_bits()));
         tracing::info!(%node, %session, "session opens");
-        let (sink, messages) = mpsc::channel(QUEUE);
+        let (sink, messages) = stream();
         self.ask(Ask::Open { node, session, sink }).await?;
-        Ok(Response::new(ReceiverStream::new(messages)))
+        Ok(Response::new(messages))
     }
 
     async fn heartbeat(

@@ -5,6 +5,7 @@ use super::admission::may_stay;
 use super::command::{Command, LogOutput, Now, Output, SessionId};
 use super::dispatcher::Dispatcher;
 use super::observation::Observation;
+use super::stream::Sink;
 use crate::clock::{self, Uptime};
 use crate::logs::{Clients, LogSelector, LogSink, Sinks};
 use ca::Connections;
@@ -15,13 +16,8 @@ use store::View;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use types::{Fault, NodeId, Version};
 use wire::{LogOptions, SessionMessage};
-
-/// Messages that wait to be sent to a node. A node that lets it fill up is cut off; it comes back
-/// and gets everything anew.
-pub(crate) const QUEUE: usize = 64;
 
 /// What RPC handlers and the API ask of the loop.
 #[derive(Debug)]
@@ -45,8 +41,6 @@ pub(crate) enum Request {
     },
 }
 
-/// Where a session's messages go.
-type Sink = mpsc::Sender<Result<SessionMessage, Status>>;
 type Reply = oneshot::Sender<Result<Duration, Fault>>;
 
 /// Why the loop ended by itself.
@@ -234,8 +228,7 @@ impl Loop {
         session: SessionId,
         message: SessionMessage,
     ) -> Option<Command> {
-        let sent = self.stream(&node, &session)?.sink.try_send(Ok(message));
-        if sent.is_ok() {
+        if self.stream(&node, &session)?.sink.put(message) {
             return None;
         }
         tracing::warn!(%node, "node is too slow or gone, its session ends");

@@ -12,7 +12,7 @@ use types::{Fault, NodeId, Task, TaskId, Timestamp};
 use wire::{LogOptions, LogRequest, SessionMessage};
 
 /// Subscriptions at a time.
-const SUBSCRIPTIONS: usize = 512;
+pub(super) const SUBSCRIPTIONS: usize = 512;
 
 /// What a node was asked for, and the session on which.
 #[derive(Debug)]

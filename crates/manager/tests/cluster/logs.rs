@@ -1,6 +1,6 @@
 //! Logs of tasks, from node to user.
 
-use crate::stage::{PATIENCE, Scripted, cluster, web};
+use crate::stage::{PATIENCE, Scripted, cluster, scale, web};
 use manager::LogSelector;
 use std::time::Duration;
 use tokio_stream::StreamExt;
@@ -65,6 +65,35 @@ async fn logs_that_nobody_reads_do_not_hold_up_heartbeats() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(sending.try_join_next().is_none(), "the logs went somewhere");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_opens_however_many_follow_the_logs_of_its_node() {
+    const FOLLOWERS: usize = 200;
+    let cluster = cluster().await;
+    let identity = cluster.join().await;
+    let mut node = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    let web = web(&cluster, 1).await;
+    let task = node.runs_a_task().await;
+    let mut followers = Vec::new();
+    for _ in 0..FOLLOWERS {
+        let options = LogOptions { stdout: true, follow: true, ..LogOptions::default() };
+        let selector = LogSelector::Task(task.clone());
+        followers.push(cluster.manager.logs(selector, options).await.unwrap());
+        node.log_request().await;
+    }
+    drop(node);
+    let mut node = Scripted::connect(&cluster, &identity, 1).await.unwrap();
+    for _ in 0..FOLLOWERS {
+        assert!(node.log_request().await.tasks.contains(&task));
+    }
+    node.beat().await.unwrap();
+    // They all go at once.
+    drop(followers);
+    scale(&cluster, &web, 2).await;
+    node.read_until("another task", |node| node.has.tasks.len() == 2).await;
+    node.beat().await.unwrap();
     cluster.end().await;
 }
 
