@@ -6,9 +6,12 @@
 use crate::client::Client;
 use crate::error::Error;
 use crate::patience::Patience;
+use crate::spool;
 use host::Process;
 use nix::sys::signal::Signal;
+use std::convert::Infallible;
 use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -25,7 +28,11 @@ const WATCH: Duration = Duration::from_millis(500);
 const KILL_MAX: Duration = Duration::from_secs(5);
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MAX: Duration = Duration::from_secs(8);
+/// A log that is longer begins anew; there is one of before. It is looked at this often.
 const LOG_BYTES_MAX: u64 = 10 << 20;
+const LOG_WATCH: Duration = Duration::from_secs(2);
+/// How much of the end of a log is looked at for its last line.
+const LOG_END: u64 = 4 << 10;
 /// The kernel's limit for the path of a unix socket; containerd appends `.ttrpc` to ours.
 const SOCKET_PATH_MAX: usize = 107 - ".ttrpc".len();
 /// The kernel kills containerd only after everything that holds more memory and matters less.
@@ -128,6 +135,7 @@ impl OwnContainerd {
     /// and leaves containerd running.
     pub async fn keep(mut self, token: CancellationToken) -> Result<(), Error> {
         let client = Client::new(&self.directories.socket(), "default")?;
+        let log = self.directories.log();
         let keep = async {
             loop {
                 let pid = self.process.pid();
@@ -140,6 +148,7 @@ impl OwnContainerd {
                         tracing::error!(pid, "containerd does not answer any more; ending it");
                         end(self.process).await;
                     }
+                    never = bound_log(&log) => match never {},
                 }
             }
         };
@@ -240,12 +249,41 @@ fn search_path() -> String {
 }
 
 fn open_log(path: &Path) -> Result<fs::File, Error> {
-    if fs::metadata(path).is_ok_and(|log| LOG_BYTES_MAX < log.len()) {
-        let old = path.with_extension("log.1");
-        fs::rename(path, &old).map_err(|source| Error::file("rename", path, source))?;
-    }
+    turn_over(path)?;
     let opened = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     opened.map_err(|source| Error::file("open", path, source))
+}
+
+/// Keeps a log that is being written from growing for ever.
+async fn bound_log(path: &Path) -> Infallible {
+    loop {
+        tokio::time::sleep(LOG_WATCH).await;
+        let log = path.to_owned();
+        if let Err(error) = spool::blocking(move || turn_over(&log)).await {
+            tracing::warn!(error = chain(&error), "a log grows on");
+        }
+    }
+}
+
+/// Begins a log anew that is too long. Its file stays the same: containerd has it open, and writes
+/// to its end, wherever that is.
+fn turn_over(path: &Path) -> Result<(), Error> {
+    if fs::metadata(path).is_ok_and(|log| LOG_BYTES_MAX < log.len()) {
+        let kept = fs::copy(path, path.with_extension("log.1"));
+        // Also where no copy can be made: the disk may be full of it.
+        let emptied = fs::OpenOptions::new().write(true).open(path).and_then(|log| log.set_len(0));
+        emptied.and(kept).map_err(|source| Error::file("begin anew", path, source))?;
+    }
+    Ok(())
+}
+
+fn last_line(path: &Path) -> io::Result<Option<String>> {
+    let mut file = fs::File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(LOG_END);
+    file.seek(SeekFrom::Start(start))?;
+    let mut end = Vec::new();
+    file.take(LOG_END).read_to_end(&mut end)?;
+    Ok(String::from_utf8_lossy(&end).lines().next_back().map(str::to_owned))
 }
 
 /// Waits until containerd answers. That its socket exists says little: it may be an old one.
@@ -270,8 +308,8 @@ async fn answers(directories: &Directories, process: Process) -> Result<(), Erro
 }
 
 fn early_end(directories: &Directories) -> Error {
-    let log = fs::read_to_string(directories.log()).unwrap_or_default();
-    let last = log.lines().next_back().unwrap_or("it wrote no log").to_owned();
+    let last = last_line(&directories.log()).ok().flatten();
+    let last = last.unwrap_or_else(|| "it wrote no log".to_owned());
     Error::Start {
         reason: format!("it ended at once, see {}: {last}", directories.log().display()),
     }
@@ -323,4 +361,23 @@ fn render_config(directories: &Directories) -> String {
 fn quote(path: &Path) -> String {
     let text = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{text}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn the_last_line_of_a_log_is_found_however_long_the_log_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("containerd.log");
+        assert!(last_line(&path).is_err());
+        let log = fs::File::create(&path).unwrap();
+        assert_eq!(last_line(&path).unwrap(), None);
+        // More than there is memory; on the disk it is a hole.
+        log.set_len(1 << 40).unwrap();
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"one\ntwo\n").unwrap();
+        assert_eq!(last_line(&path).unwrap().as_deref(), Some("two"));
+    }
 }

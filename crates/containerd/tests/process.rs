@@ -9,6 +9,7 @@ use engine::{Happening, Runtime};
 use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -123,6 +124,24 @@ async fn a_containerd_that_hangs_is_started_again_and_its_containers_never_notic
     token.cancel();
     keeping.await.unwrap().unwrap();
     bench.check_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a loop runs beside the test")]
+async fn the_log_of_a_containerd_that_runs_does_not_grow_for_ever() {
+    let Some(bench) = Bench::new() else { return };
+    let owned = bench.start().await;
+    let token = CancellationToken::new();
+    let keeping = tokio::spawn(owned.keep(token.clone()));
+    let path = bench.directories.log();
+    let mut log = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    log.write_all(&vec![b'a'; 11 << 20]).unwrap();
+    until("the log begins anew", || async { path.metadata().unwrap().len() < 1 << 20 }).await;
+    log.write_all(b"and goes on\n").unwrap();
+    assert!(std::fs::read_to_string(&path).unwrap().contains("and goes on"));
+    assert!(11 << 20 <= path.with_extension("log.1").metadata().unwrap().len());
+    token.cancel();
+    keeping.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
