@@ -227,7 +227,6 @@ impl Containerd {
         config: &Config,
         done: impl FnMut(&Descriptor),
     ) -> Result<String, Error> {
-        let _permit = self.unpack_permit().await;
         let snapshots = self.snapshots();
         let unpacking = snapshots.through(leased.clone());
         let top = unpacking.unpack(&manifest.layers, &config.rootfs.diff_ids, done).await?;

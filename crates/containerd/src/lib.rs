@@ -48,7 +48,6 @@ use client::Client;
 use starts::Starts;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use unpack::Snapshots;
 
 /// Which containerd to use, and how.
@@ -79,8 +78,6 @@ struct Inner {
     config: Config,
     client: Client,
     snapshots: Snapshots,
-    /// Images are unpacked one at a time.
-    unpacking: Semaphore,
     starts: Starts,
 }
 
@@ -91,9 +88,8 @@ impl Containerd {
         client.make_namespace().await?;
         let client = client.find_store().await?;
         let name = client.choose_snapshotter().await?;
-        let snapshots = Snapshots { client: client.clone(), name };
-        let (unpacking, starts) = (Semaphore::new(1), Starts::default());
-        let inner = Inner { config, client, snapshots, unpacking, starts };
+        let snapshots = Snapshots::new(client.clone(), name);
+        let inner = Inner { config, client, snapshots, starts: Starts::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -125,10 +121,5 @@ impl Containerd {
 
     fn starts(&self) -> &Starts {
         &self.inner.starts
-    }
-
-    /// Waits for the permit to unpack. The semaphore is never closed, so there is always one.
-    async fn unpack_permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.inner.unpacking.acquire().await.ok()
     }
 }

@@ -11,7 +11,10 @@ use containerd_client::services::v1::snapshots::{
     StatSnapshotRequest, UsageRequest,
 };
 use containerd_client::types::Mount;
+use engine::ByName;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Mutex;
 use types::Labels;
 
 /// The kernel's overlay takes no more.
@@ -22,17 +25,23 @@ pub(crate) const LAYERS_MAX: usize = 500;
 pub(crate) struct Snapshots {
     pub(crate) client: Client,
     pub(crate) name: String,
+    /// Layers that are being unpacked, by the names of their chains: those of two images may be the
+    /// same, and have one unfinished snapshot. It has a fixed name, so that the one of a daemon
+    /// that died is found and removed.
+    unpacking: Arc<ByName<Mutex<()>>>,
 }
 
 impl Snapshots {
+    pub(crate) fn new(client: Client, name: String) -> Self {
+        Self { client, name, unpacking: Arc::default() }
+    }
+
     /// The same snapshotter by another client, e.g. one with a lease.
     pub(crate) fn through(&self, client: Client) -> Self {
-        Self { client, name: self.name.clone() }
+        Self { client, ..self.clone() }
     }
 
     /// Makes the snapshots of an image, as far as they are missing. Returns the highest one's name.
-    /// Only one at a time may run in a namespace: the names of the unfinished ones are fixed, so
-    /// that those of a daemon that died are found and removed.
     pub(crate) async fn unpack(
         &self,
         layers: &[Descriptor],
@@ -50,6 +59,8 @@ impl Snapshots {
         let chain = oci::chain_ids(diff_ids);
         let mut parent = String::new();
         for ((layer, diff), name) in layers.iter().zip(diff_ids).zip(&chain) {
+            let unpacking = self.unpacking.get(name, Mutex::default);
+            let _turn = unpacking.lock().await;
             if !self.exists(name).await? {
                 let key = format!("skep-unpack-{name}");
                 self.remove(&key).await?;

@@ -37,6 +37,37 @@ async fn an_archive_is_loaded_once_however_often_it_is_sent() {
     assert_eq!(spool.count(), 0, "temporary files are left");
 }
 
+/// An archive of an image with one layer, which has these files.
+fn archive_of(name: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+    let layer = tar_of(files);
+    let rootfs = json!({ "type": "layers", "diff_ids": [sha256(&layer)] });
+    let config = json!({ "os": "linux", "rootfs": rootfs }).to_string();
+    let manifest = json!([{ "Config": "c", "RepoTags": [name], "Layers": ["l"] }]).to_string();
+    tar_of(&[("l", &layer), ("c", config.as_bytes()), ("manifest.json", manifest.as_bytes())])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_takes_long_to_unpack_holds_up_no_other() {
+    let Some(bench) = Bench::started().await else { return };
+    let runtime = bench.connect("one").await;
+    let names: Vec<String> = (0..60_000).map(|number| format!("many/{number}")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let slow = load_bytes(&runtime, archive_of("slow:1", &files));
+    let quick = async {
+        let folder = bench.directories.root.join("io.containerd.snapshotter.v1.overlayfs");
+        let snapshots = || std::fs::read_dir(folder.join("snapshots")).into_iter().flatten();
+        let has_begun = || snapshots().flatten().any(|one| one.path().join("fs/many").exists());
+        trial::until("the slow image is being unpacked", || async { has_begun() }).await;
+        load_bytes(&runtime, archive_of("quick:1", &[("a", b"a")])).await.unwrap();
+    };
+    tokio::pin!(slow);
+    tokio::select! {
+        loaded = &mut slow => panic!("the quick one had to wait for {loaded:?}"),
+        () = quick => {}
+    }
+    slow.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_of_one_containerd_share_content_but_not_images() {
     let Some(bench) = Bench::started().await else { return };
