@@ -129,19 +129,36 @@ impl Rules {
         self
     }
 
-    /// Carries out `text` as one transaction: all of it or nothing. The thread must be in the
+    /// Carries out `text` as one transaction: all of it, or nothing where that fails. Known rules
+    /// stay known, and what somebody else has touched stays touched. The thread must be in the
     /// namespace.
     pub(crate) fn apply(&mut self, text: &str) -> Result<(), Error> {
         let before = generation(self.socket()?)?;
-        self.generation = None;
-        self.run(text)?;
-        // Exactly one more: nobody else changed anything in between.
-        let after = generation(self.socket()?)?;
-        self.generation = (after == before.wrapping_add(1)).then_some(after);
-        if let (Some(listener), Some(own)) = (&self.listener, self.generation) {
-            listener.expect(own);
+        let own = self.carry_out(text, before)?;
+        if self.generation == Some(before) {
+            self.generation = own;
         }
         Ok(())
+    }
+
+    /// The same of a `text` that leaves nothing of what was there: then it is known what the rules
+    /// are.
+    pub(crate) fn replace(&mut self, text: &str) -> Result<(), Error> {
+        let before = generation(self.socket()?)?;
+        self.generation = self.carry_out(text, before)?;
+        Ok(())
+    }
+
+    /// Returns the generation that this made; `None`: somebody else changed rules at the same time.
+    fn carry_out(&mut self, text: &str, before: u32) -> Result<Option<u32>, Error> {
+        self.run(text)?;
+        // Exactly one more: nobody else changed anything in between.
+        let now = generation(self.socket()?)?;
+        let own = (now == after(before)).then_some(now);
+        if let (Some(listener), Some(own)) = (&self.listener, own) {
+            listener.expect(own);
+        }
+        Ok(own)
     }
 
     /// Carries out `transaction`, unless somebody else has changed rules since the last one. The
@@ -165,7 +182,7 @@ impl Rules {
         self.generation.map(after)
     }
 
-    /// Says whether the rules are as [`Self::apply`] left them.
+    /// Says whether the rules are as we left them.
     pub(crate) fn untouched(&mut self) -> Result<bool, Error> {
         let now = generation(self.socket()?)?;
         Ok(self.generation == Some(now))
@@ -274,5 +291,29 @@ unsafe fn load() -> Result<Functions, libloading::Error> {
             error: *library.get::<Text>(b"nft_ctx_get_error_buffer\0")?,
             _library: library,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+
+    #[test]
+    fn rules_stay_known_where_a_change_fails_and_touched_where_others_have_touched_them() {
+        unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
+        let mut rules = Nftables::load().unwrap().open().unwrap();
+        let whole = "table ip own\ndelete table ip own\ntable ip own {\nchain one {\n}\n}";
+        rules.replace(whole).unwrap();
+        assert!(rules.untouched().unwrap());
+        rules.apply("add rule ip others one accept").unwrap_err();
+        assert!(rules.untouched().unwrap(), "nothing was changed");
+        rules.apply("add rule ip own one accept").unwrap();
+        assert!(rules.untouched().unwrap());
+        rules.run("flush chain ip own one").unwrap();
+        rules.apply("add rule ip own one drop").unwrap();
+        assert!(rules.known() && !rules.untouched().unwrap(), "others have changed it before");
+        rules.replace(whole).unwrap();
+        assert!(rules.untouched().unwrap());
     }
 }

@@ -31,7 +31,7 @@ impl Gate {
             }),
             None => namespace.visit(|| {
                 let mut table = nftables.open()?;
-                table.apply(&render::whole(containers))?;
+                table.replace(&render::whole(containers))?;
                 Ok(Self { table, containers: containers.clone() })
             }),
         }
@@ -39,13 +39,13 @@ impl Gate {
 
     fn change(&mut self, containers: &BTreeSet<Ipv4Addr>) -> Result<(), Error> {
         if !self.table.untouched()? {
-            self.table.apply(&render::whole(containers))?;
+            self.table.replace(&render::whole(containers))?;
         } else if self.containers != *containers {
             let difference = render::difference(&self.containers, containers);
             // It can fail on a table that somebody else touches just now; the whole cannot.
             self.table
                 .apply(&difference)
-                .or_else(|_| self.table.apply(&render::whole(containers)))?;
+                .or_else(|_| self.table.replace(&render::whole(containers)))?;
         }
         self.containers.clone_from(containers);
         Ok(())

@@ -139,14 +139,11 @@ impl AppliedMesh {
         }
         let applied = tables(config, &self.is);
         let mesh = tables(config, &wanted);
-        let changed = if !self.table.known() || repair && !self.table.untouched()? {
-            Some(render::whole(&mesh))
-        } else {
-            render::difference(&applied, &mesh)
-        };
-        if let Some(text) = changed {
-            // A change can fail on a table that somebody else has emptied; the whole cannot.
-            self.table.apply(&text).or_else(|_| self.table.apply(&render::whole(&mesh)))?;
+        if !self.table.known() || repair && !self.table.untouched()? {
+            self.table.replace(&render::whole(&mesh))?;
+        } else if let Some(text) = render::difference(&applied, &mesh) {
+            // It can fail on a table that somebody else has emptied; the whole cannot.
+            self.table.apply(&text).or_else(|_| self.table.replace(&render::whole(&mesh)))?;
         }
         self.draining_flows.note_ports(&self.is.rules, &wanted.rules);
         self.is = wanted;
@@ -167,7 +164,7 @@ impl AppliedMesh {
             remove(&mut socket, config)?;
         }
         let mut table = nftables.open()?.heard_by(listener.clone());
-        table.apply(&render::whole(&tables(config, &wanted)))?;
+        table.replace(&render::whole(&tables(config, &wanted)))?;
         let draining_flows = DrainingFlows::default();
         Ok(Self { is: wanted, tunnel, table, draining_flows, unseen: true })
     }
