@@ -35,21 +35,20 @@ const PRIVATE: u32 = 0o600;
 /// The right to read the FIFOs.
 pub(crate) type ReaderLock = Flock<File>;
 
-/// Starts to stand in for the engine whose `Config::run` this is, whenever it does not run, as long
-/// as this process lives.
-pub fn stand_in(run: PathBuf) -> io::Result<()> {
+/// What a thread has to run to stand in for the engine whose `Config::run` this is, whenever it does
+/// not run. It does not end.
+pub fn stand_in(run: PathBuf) -> io::Result<impl FnOnce() + Send> {
     let (turn, next) = paths(&run);
     // Opened once to find out here whether they can be.
     drop((lock_file(&turn)?, lock_file(&next)?));
-    let run_on = move || {
+    Ok(move || {
         loop {
             if let Err(error) = stand_in_once(&run, &turn, &next) {
                 tracing::error!(%error, "output of containers is not put aside");
                 thread::sleep(TURN_MAX);
             }
         }
-    };
-    thread::Builder::new().name("stand-in".to_owned()).spawn(run_on).map(drop)
+    })
 }
 
 /// Waits until no engine runs, reads in its place, and makes room for the next one.
@@ -218,7 +217,7 @@ mod tests {
         fs::create_dir_all(run.join("one")).unwrap();
         let path = run.join("one/stdout");
         fifo::make(&path).unwrap();
-        stand_in(run.clone()).unwrap();
+        thread::spawn(stand_in(run.clone()).unwrap());
         // Whether the stand-in was first or not.
         let first = turn(&run).unwrap().unwrap();
         let mut engine = OpenOptions::new().read(true).write(true).open(&path).unwrap();

@@ -15,7 +15,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use dataplane::Names;
 use host::Process;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
 use scope::Scope;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -195,13 +196,13 @@ fn broker(options: &Options) -> Result<()> {
     ends.thread_block().context("cannot hold signals back")?;
     linux::keep_capabilities()?;
     // What outlives the daemon also reads containers' output while there is none.
-    engine::stand_in(options.run.join("containers")).context("cannot keep containers' output")?;
-    let serve = move || {
+    let stand_in = engine::stand_in(options.run.join("containers"));
+    vital("stand-in", stand_in.context("cannot keep containers' output")?)?;
+    vital("broker", move || {
         if let Err(error) = broker.serve(&ours) {
             tracing::error!(%error, "the name server's broker ends early");
         }
-    };
-    thread::Builder::new().name("broker".to_owned()).spawn(serve).context("cannot start it")?;
+    })?;
     host::replace(&pid_file(&options.run), std::process::id().to_string(), 0o644)
         .context("cannot note the pid")?;
     loop {
@@ -215,6 +216,27 @@ fn broker(options: &Options) -> Result<()> {
     }
     other.kill().and_then(|()| other.wait()).context("cannot end the other half")?;
     Ok(())
+}
+
+/// Starts a thread without which the process is of no use: when it ends, however it ends, the
+/// process is told to end, and a daemon starts it anew.
+fn vital(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let run = move || {
+        let _told = TellsToEnd;
+        run();
+    };
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map(drop).with_context(|| format!("cannot start the thread {name}"))
+}
+
+/// Tells this process to end, when it is dropped.
+struct TellsToEnd;
+
+impl Drop for TellsToEnd {
+    fn drop(&mut self) {
+        let told = kill(Pid::this(), Signal::SIGTERM);
+        told.unwrap_or_else(|_| std::process::abort());
+    }
 }
 
 /// The half without rights.
@@ -303,6 +325,7 @@ impl Write for Bounded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
 
     #[test]
     fn the_log_does_not_grow_for_ever() {
@@ -315,6 +338,31 @@ mod tests {
         }
         let len = fs::metadata(&path).unwrap().len();
         assert!((1024..=LOG_MAX + 1024).contains(&len), "{len}");
+    }
+
+    #[test]
+    #[ignore = "it is what another test starts"]
+    fn has_a_vital_thread() {
+        let run: fn() = match std::env::var("SKEP_TEST_THREAD").as_deref() {
+            Ok("panics") => || panic!("broken"),
+            _ => || (),
+        };
+        vital("one", run).unwrap();
+        thread::sleep(Duration::from_secs(20));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn the_process_ends_with_each_of_its_threads_however_that_ends() {
+        for end in ["panics", "returns"] {
+            let test = "daemon::resolver::tests::has_a_vital_thread";
+            let status = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", test, "--ignored", "--nocapture"])
+                .env("SKEP_TEST_THREAD", end)
+                .status()
+                .unwrap();
+            assert_eq!(status.signal(), Some(Signal::SIGTERM as i32), "it {end}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ async fn an_engine_that_starts_again_takes_over_what_runs() {
 async fn what_is_written_while_no_engine_runs_is_in_the_log() {
     let stage = Stage::new().await;
     let (ended, runs) = (stage.running(|_| {}).await, stage.running(|_| {}).await);
-    stand_in(stage.dir.path().join("run")).unwrap();
+    std::thread::spawn(stand_in(stage.dir.path().join("run")).unwrap());
     stage.fake.write(&ended, "first\n", false);
     eventually(async || stage.log(&ended).await.contains("first")).await;
     let (one, two) = (ended.clone(), runs.clone());
