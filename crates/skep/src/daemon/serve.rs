@@ -4,7 +4,7 @@ use super::options::Options;
 use anyhow::{Context, Result, bail};
 use axum::extract::Request;
 use axum::response::Response;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use scope::{BoxError, Scope};
@@ -23,6 +23,9 @@ use tower::Service;
 /// Connections served at once; further ones wait in the socket's queue.
 const CONNECTIONS_MAX: usize = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take until it has said what it asks for, also after an answer. Clients keep
+/// connections for later; other servers close them after as long.
+const IDLE_MAX: Duration = Duration::from_secs(75);
 /// After a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -168,18 +171,18 @@ where
     S::Future: Send,
 {
     let (stream, acceptor) = match accepted {
-        Accepted::Unix(stream) => return serve(stream, api, token).await,
+        Accepted::Unix(stream) => return serve(stream, api, IDLE_MAX, token).await,
         Accepted::Tcp(stream, acceptor) => (stream, acceptor),
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => serve(stream, api, token).await,
+        Ok(Ok(stream)) => serve(stream, api, IDLE_MAX, token).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }
 }
 
-/// Serves one connection until it or the daemon ends.
-async fn serve<I, S>(io: I, api: S, token: CancellationToken)
+/// Serves one connection until it or the daemon ends, or the client asks for nothing for so long.
+async fn serve<I, S>(io: I, api: S, idle_max: Duration, token: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
@@ -190,6 +193,8 @@ where
             api.clone().call(request.map(axum::body::Body::new))
         });
     let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle_max)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     tokio::select! {
@@ -287,5 +292,40 @@ mod tests {
         let arguments = ["-H", "ssh://somewhere"].map(str::to_owned);
         let error = open(&options(&arguments)).await.err().unwrap().to_string();
         assert!(error.contains("use unix://PATH"), "{error}");
+    }
+
+    const IDLE: Duration = Duration::from_millis(200);
+
+    /// What a client hears that says this and waits.
+    async fn heard(says: &str) -> String {
+        let piece = |number| async move {
+            tokio::time::sleep(IDLE).await;
+            (number < 3).then_some((Ok::<_, Infallible>(format!("piece {number}")), number + 1))
+        };
+        let stream = move || async move {
+            axum::body::Body::from_stream(futures_util::stream::unfold(0, piece))
+        };
+        let api = axum::Router::new()
+            .route("/_ping", get(|| async { "OK" }))
+            .route("/events", get(stream));
+        let (mut client, server) = tokio::io::duplex(4096);
+        let serving = serve(server, api, IDLE, CancellationToken::new());
+        let asking = async {
+            client.write_all(says.as_bytes()).await.unwrap();
+            let mut heard = String::new();
+            client.read_to_string(&mut heard).await.unwrap();
+            heard
+        };
+        let done = async { tokio::join!(serving, asking) };
+        tokio::time::timeout(100 * IDLE, done).await.expect("the connection is closed").1
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_for_nothing_is_let_go_and_one_that_listens_is_not() {
+        assert_eq!(heard("").await, "");
+        assert_eq!(heard("GET /_ping HTTP/1.1\r\nHost: lo").await, "");
+        assert!(heard("GET /_ping HTTP/1.1\r\nHost: local\r\n\r\n").await.ends_with("OK"));
+        let events = heard("GET /events HTTP/1.1\r\nHost: local\r\n\r\n").await;
+        assert!(events.contains("piece 2"), "{events}");
     }
 }
