@@ -5,8 +5,9 @@ use anyhow::{Context, Error, Result};
 use scope::Scope;
 use std::convert::Infallible;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,6 +27,9 @@ pub(super) async fn run_until_asked(
     start: impl AsyncFnOnce(&mut Scope) -> Result<()>,
     tidy: impl FnOnce(),
 ) -> Result<()> {
+    if has_returned() {
+        take_name();
+    }
     let mut signals = Scope::new();
     // Cancelled by a signal, which is remembered so.
     let asked = signals.token();
@@ -79,8 +83,19 @@ async fn come_back(failure: Error, asked: &CancellationToken) -> Result<()> {
     }
     #[expect(clippy::disallowed_methods, reason = "the daemon is the one that starts itself")]
     let mut again = Command::new(program());
-    let cause = again.args(std::env::args_os().skip(1)).env(RETURNED, "1").exec();
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    let cause = again.arg0(name).args(words).env(RETURNED, "1").exec();
     Err(cause).context("the daemon cannot start again")
+}
+
+/// By way of /proc, lists of processes would call it `exe`.
+fn take_name() {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&called).file_name().unwrap_or_default();
+    if let Err(error) = std::fs::write("/proc/self/comm", name.as_bytes()) {
+        tracing::debug!(%error, "the daemon has another name in lists of processes");
+    }
 }
 
 /// The program as it is on the disk, or as it runs where it was removed meanwhile.
@@ -111,6 +126,35 @@ mod tests {
         };
         let error = run_until_asked(start, || {}).await.unwrap_err();
         panic!("{error:#}");
+    }
+
+    #[tokio::test]
+    #[ignore = "it is what another test starts"]
+    async fn is_removed_and_fails_once() {
+        let was_back = has_returned();
+        let start = async |scope: &mut Scope| {
+            if was_back {
+                let called = std::env::args().next().unwrap();
+                let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
+                println!("back as {called} and {comm}");
+                std::process::exit(0);
+            }
+            std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
+            scope.spawn("fails", async { Err::<(), BoxError>("broken".into()) });
+            Ok(())
+        };
+        run_until_asked(start, || {}).await.unwrap();
+    }
+
+    #[test]
+    fn a_program_that_was_removed_comes_back_by_its_own_name() {
+        let program = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+        let link = folder.path().join("linked");
+        std::fs::hard_link(&program, &link).unwrap();
+        let output = start_program(&link, "is_removed_and_fails_once").wait_with_output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains(&format!("back as {} and linked\n", link.display())), "{said}");
     }
 
     #[tokio::test]
@@ -167,9 +211,13 @@ mod tests {
     }
 
     /// Runs one of the tests above in a process of its own.
-    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
     fn start(test: &str) -> Child {
-        Command::new(std::env::current_exe().unwrap())
+        start_program(&std::env::current_exe().unwrap(), test)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn start_program(program: &Path, test: &str) -> Child {
+        Command::new(program)
             .args([
                 "--exact",
                 &format!("daemon::restart::tests::{test}"),
