@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use types::{Fault, Task, TaskId};
 
@@ -24,6 +25,9 @@ const INBOUND: usize = 64;
 /// Ends and health changes that wait. Watchers wait when it is full.
 const EVENTS: usize = 256;
 const COMMANDS: usize = 4;
+/// How long what was decided waits for a disk that takes its time, before it is done all the same;
+/// and how often it is looked whether the disk goes on.
+const JOURNAL_MAX: Duration = Duration::from_secs(2);
 /// Without any event; a deadline comes earlier.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -71,6 +75,8 @@ pub(crate) async fn start(
 struct Work {
     worker: Worker,
     journal: Journal,
+    /// The disk did not take the journal in time.
+    is_late: bool,
     executor: Executor,
     outbox: Outbox,
     running: JoinSet<Ended>,
@@ -103,6 +109,7 @@ impl Work {
         Self {
             worker: Worker::default(),
             journal,
+            is_late: false,
             executor,
             outbox,
             running: JoinSet::new(),
@@ -144,8 +151,9 @@ impl Work {
         loop {
             let leaving = self.leaving.and_then(Leaving::deadline);
             let deadline = self.worker.deadline().into_iter().chain(leaving).min();
+            let idle = if self.is_late { JOURNAL_MAX } else { IDLE };
             let wait =
-                deadline.map_or(IDLE, |at| at.saturating_sub(self.clock.now().uptime)).min(IDLE);
+                deadline.map_or(idle, |at| at.saturating_sub(self.clock.now().uptime)).min(idle);
             let event = tokio::select! {
                 () = token.cancelled() => return Ok(()),
                 Some(ended) = self.running.join_next_with_id() => self.ended(ended),
@@ -232,15 +240,13 @@ impl Work {
         }
     }
 
-    /// What was decided is on disk before anything of it is done.
+    /// What was decided is on disk before anything of it is done, unless the disk fails or hangs:
+    /// containers matter more than the journal, which is written with a later event.
     async fn carry_out(&mut self, effects: Vec<Effect>) {
         let changed = self.worker.changed();
         let processes: Vec<(TaskId, Option<String>)> =
             changed.iter().map(|(id, entry)| (id.clone(), process_of(entry.as_ref()))).collect();
-        if let Err(error) = self.journal.keep(changed).await {
-            // Containers matter more than the journal: it is written with the next event.
-            tracing::error!(%error, "cannot write the agent's journal");
-        }
+        self.keep(changed).await;
         for effect in effects {
             match effect {
                 Effect::Begin { task, operation } => self.begin(task, operation),
@@ -264,6 +270,18 @@ impl Work {
                 Some(container) => self.watch(task, container),
                 None => drop(self.watched.remove(&task)),
             }
+        }
+    }
+
+    /// Nobody waits for a disk that hangs twice.
+    async fn keep(&mut self, changed: BTreeMap<TaskId, Option<Entry>>) {
+        let limit = if self.is_late { Duration::ZERO } else { JOURNAL_MAX };
+        let kept = timeout(limit, self.journal.keep(changed)).await;
+        self.is_late = kept.is_err();
+        match kept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "cannot write the agent's journal"),
+            Err(_) => tracing::error!("the disk takes too long to write the agent's journal"),
         }
     }
 

@@ -264,6 +264,18 @@ async fn a_process_that_ends_is_told_with_its_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_ends_is_told_while_the_disk_hangs() {
+    let mut machine = Machine::new().await;
+    let mut opened = machine.desk.opened().await;
+    let container = running(&mut machine, &mut opened, &task("t")).await;
+    let disk = journal::fake::hang(&machine.dir.path().join("agent/tasks.redb"));
+    machine.containers.end(&container, 3);
+    machine.desk.until_state(&"t".into(), TaskState::Failed).await;
+    drop(disk);
+    machine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_what_runs_is_kept_and_what_ended_is_told() {
     let mut machine = Machine::new().await;
     let mut opened = machine.desk.opened().await;
