@@ -45,8 +45,7 @@ fn labels(task: &Task, node: &NodeId) -> Labels {
 pub(crate) fn attachments(task: &Task) -> Vec<SandboxAttachment> {
     let attachments = task.attachments.iter().map(|attachment| SandboxAttachment {
         network: attachment.network.clone(),
-        address: attachment.address,
-        prefix: attachment.prefix,
+        addresses: attachment.addresses,
     });
     attachments.collect()
 }

@@ -31,7 +31,7 @@ use ca::Identity;
 use dataplane::Dataplane;
 use engine::Engine;
 use scope::Scope;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -46,9 +46,9 @@ pub struct Config {
     /// Managers' RPC addresses, `host:port`. The newest list is in [`Status`].
     pub managers: Vec<String>,
     /// Where other nodes reach this one.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its VXLAN end point, where that is another address.
-    pub data_path_address: Option<Ipv4Addr>,
+    pub data_path_address: Option<IpAddr>,
     pub description: NodeDescription,
 }
 

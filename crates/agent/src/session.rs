@@ -15,7 +15,7 @@ use crate::Now;
 use crate::worker;
 use dataplane::{Identity, News};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 use types::{Fault, FaultKind, SharedSpec, SpecId, TaskId, TaskStatus, Timestamp};
 use wire::{Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Parts, Report, SessionMessage};
@@ -159,7 +159,7 @@ enum UnderWay {
 #[derive(Debug)]
 pub struct Session {
     /// The node's VXLAN end point.
-    address: Ipv4Addr,
+    address: IpAddr,
     /// `None` before the welcome.
     id: Option<String>,
     welcome_by: Duration,
@@ -193,7 +193,7 @@ pub struct Session {
 impl Session {
     /// A session whose stream is open, and of which nothing was read yet. `address` is the node's
     /// VXLAN end point.
-    pub fn begin(address: Ipv4Addr, lasting: Lasting, now: Now) -> Self {
+    pub fn begin(address: IpAddr, lasting: Lasting, now: Now) -> Self {
         Self {
             address,
             id: None,

@@ -7,12 +7,14 @@ use crate::remark::Log;
 use crate::scalar::{boolean, labels, strings, text};
 use crate::service::Stage;
 use crate::tree::{Node, Value};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use types::{NetworkAttachment, NetworkSpec, Subnet, check_name};
 
 /// The network of services that name none.
 const DEFAULT: &str = "default";
+const NO_IPV6: &str = "IPv6 networks are not supported by skep yet";
 
 /// Networks by their names in the file.
 pub(crate) type Networks = BTreeMap<String, StackNetwork>;
@@ -54,7 +56,7 @@ fn network(key: &str, node: &Node, around: &Around<'_>, log: &mut Log) -> StackN
     if let Some(node) = fields.take("enable_ipv6")
         && boolean(node, log)
     {
-        log.error(node, "IPv6 networks are not supported by skep yet");
+        log.error(node, NO_IPV6);
     }
     if let Some(node) = fields.take("ipam") {
         ipam(node, spec, log);
@@ -112,31 +114,35 @@ fn addresses(node: &Node, spec: &mut NetworkSpec, log: &mut Log) {
     let mut fields = Fields::of(node, log);
     let (net, gateway) = (fields.take("subnet"), fields.take("gateway"));
     if let Some(node) = fields.take("ip_range") {
-        spec.ip_range = text(node, log).parse().ok();
-        if spec.ip_range.is_none() {
-            log.error(node, "should be an IPv4 range such as 10.5.0.128/25");
+        match text(node, log).parse::<Ipv4Net>() {
+            Ok(range) => spec.ip_ranges = vec![range.into()],
+            Err(_) => log.error(node, "should be an IPv4 range such as 10.5.0.128/25"),
         }
     }
     if let Some(node) = fields.take("aux_addresses") {
         for (name, value) in labels(node, log) {
-            match value.parse() {
-                Ok(address) => drop(spec.aux_addresses.insert(name, address)),
+            match value.parse::<Ipv4Addr>() {
+                Ok(address) => drop(spec.aux_addresses.insert(name, address.into())),
                 Err(_) => log.error(node, format!("{name} should be an IPv4 address")),
             }
         }
     }
     fields.finish(log);
-    spec.subnet = net.and_then(|net| subnet(net, gateway, log));
+    spec.subnets = net.and_then(|net| subnet(net, gateway, log)).into_iter().collect();
     if let Err(fault) = spec.check_ipam() {
         log.error(node, fault.message);
     }
 }
 
 fn subnet(net_node: &Node, gateway: Option<&Node>, log: &mut Log) -> Option<Subnet> {
-    let net = match text(net_node, log).parse::<Ipv4Net>() {
-        Ok(net) if (8..=29).contains(&net.prefix_len()) => net.trunc(),
-        Ok(_) => {
+    let net = match text(net_node, log).parse() {
+        Ok(IpNet::V4(net)) if (8..=29).contains(&net.prefix_len()) => net.trunc(),
+        Ok(IpNet::V4(_)) => {
             log.error(net_node, "the prefix should be from /8 to /29");
+            return None;
+        }
+        Ok(IpNet::V6(_)) => {
+            log.error(net_node, NO_IPV6);
             return None;
         }
         Err(_) => {
@@ -154,7 +160,7 @@ fn subnet(net_node: &Node, gateway: Option<&Node>, log: &mut Log) -> Option<Subn
             gateway
         }
     };
-    gateway.map(|gateway| Subnet { net, gateway })
+    gateway.map(|gateway| Subnet { net: net.into(), gateway: gateway.into() })
 }
 
 /// Reads `networks` of a service, and notes which networks are used. The service is known by its

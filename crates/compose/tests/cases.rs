@@ -336,10 +336,10 @@ fn networks_are_the_stacks_own_or_external() {
         writeln!(out, "{}: {networks}", service.name).unwrap();
     }
     expect![[r#"
-        false {"name":"the-back","labels":{"com.docker.stack.namespace":"st"},"driver":"overlay","driver_options":{},"attachable":false,"internal":true,"ingress":false,"subnet":null,"ip_range":null,"aux_addresses":{}}
-        false {"name":"st_default","labels":{"com.docker.stack.namespace":"st"},"driver":"overlay","driver_options":{},"attachable":false,"internal":false,"ingress":false,"subnet":null,"ip_range":null,"aux_addresses":{}}
-        false {"name":"st_front","labels":{"a":"b","com.docker.stack.namespace":"st"},"driver":"overlay","driver_options":{},"attachable":true,"internal":false,"ingress":false,"subnet":{"net":"10.9.0.0/24","gateway":"10.9.0.1"},"ip_range":null,"aux_addresses":{}}
-        true {"name":"shared","labels":{},"driver":"overlay","driver_options":{},"attachable":false,"internal":false,"ingress":false,"subnet":null,"ip_range":null,"aux_addresses":{}}
+        false {"name":"the-back","labels":{"com.docker.stack.namespace":"st"},"driver":"overlay","driver_options":{},"attachable":false,"internal":true,"ingress":false,"subnets":[],"ip_ranges":[],"aux_addresses":{}}
+        false {"name":"st_default","labels":{"com.docker.stack.namespace":"st"},"driver":"overlay","driver_options":{},"attachable":false,"internal":false,"ingress":false,"subnets":[],"ip_ranges":[],"aux_addresses":{}}
+        false {"name":"st_front","labels":{"a":"b","com.docker.stack.namespace":"st"},"driver":"overlay","driver_options":{},"attachable":true,"internal":false,"ingress":false,"subnets":[{"net":"10.9.0.0/24","gateway":"10.9.0.1"}],"ip_ranges":[],"aux_addresses":{}}
+        true {"name":"shared","labels":{},"driver":"overlay","driver_options":{},"attachable":false,"internal":false,"ingress":false,"subnets":[],"ip_ranges":[],"aux_addresses":{}}
         st_web: [{"target":"shared","aliases":["web"]},{"target":"st_front","aliases":["w","web"]},{"target":"the-back","aliases":["web"]}]
         st_plain: [{"target":"st_default","aliases":["plain"]}]
         st_wrong: [{"target":"st_front","aliases":["wrong"]}]

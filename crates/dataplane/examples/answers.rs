@@ -43,8 +43,7 @@ async fn main() -> Result<()> {
     let (node, address) = ("n1".into(), [192, 168, 0, 1].into());
     dataplane.identify(Some(Identity { node, address, data_path_port: 4789 })).await?;
     dataplane.learn(News::Whole(knowledge()?), 1).await?;
-    let attachment =
-        SandboxAttachment { network: "net".into(), address: [10, 0, 1, 9].into(), prefix: 16 };
+    let attachment = SandboxAttachment { network: "net".into(), addresses: [10, 0, 1, 9].into() };
     let sandbox = dataplane
         .attach("c1", Wanted { attachments: vec![attachment], ..Wanted::default() })
         .await?;
@@ -65,19 +64,18 @@ async fn main() -> Result<()> {
 
 /// A hundred services with ten tasks each.
 fn knowledge() -> Result<Knowledge> {
-    let net = "10.0.0.0/16".parse()?;
-    let subnet = Some(Subnet { net, gateway: [10, 0, 0, 1].into() });
+    let subnets = Subnet::new("10.0.0.0/16".parse()?).into_iter().collect();
     let mut view =
-        NetworkView { name: "front".to_owned(), vni: 4097, subnet, ..NetworkView::default() };
+        NetworkView { name: "front".to_owned(), vni: 4097, subnets, ..NetworkView::default() };
     for service in 0..100_u8 {
         let name = format!("service{service}");
-        let vip = Some([10, 0, 2, service].into());
-        let shown = ServiceView { name: name.clone(), vip, ..ServiceView::default() };
+        let vips = [10, 0, 2, service].into();
+        let shown = ServiceView { name: name.clone(), vips, ..ServiceView::default() };
         view.services.insert(name.as_str().into(), shown);
         for slot in 0..10_u8 {
             let task = format!("{name}t{slot}");
             let endpoint = Endpoint {
-                address: [10, 0, 3 + slot, service].into(),
+                addresses: [10, 0, 3 + slot, service].into(),
                 node: "n2".into(),
                 vtep: [192, 168, 0, 2].into(),
                 service: name.as_str().into(),

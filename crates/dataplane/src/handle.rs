@@ -7,7 +7,7 @@ use crate::run::{Pace, Run};
 use discovery::{Kernel, Knowledge, KnowledgeDifference, OrdMap, Sandbox, SandboxAttachment};
 use ipnet::Ipv4Net;
 use scope::Scope;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot, watch};
 use types::{NodeId, Protocol, TaskId};
@@ -31,7 +31,8 @@ pub struct Config {
 pub struct Identity {
     pub node: NodeId,
     /// Where other nodes reach it: the VXLAN end point.
-    pub address: Ipv4Addr,
+    #[serde(with = "types::plain")]
+    pub address: IpAddr,
     /// UDP port of VXLAN.
     pub data_path_port: u16,
 }

@@ -182,8 +182,9 @@ async fn load(file: &journal::Journal) -> Result<Kept, journal::Error> {
     for ((network, id), service) in file.load(&SERVICES).await? {
         known.networks.entry(network).or_default().services.insert(id, service);
     }
-    if let Some(MeshSettings { mtu, prefix }) = file.load(&MESH).await?.remove(&()) {
+    if let Some(MeshSettings { mtu, prefix, prefix_v6 }) = file.load(&MESH).await?.remove(&()) {
         (known.mesh.mtu, known.mesh.prefix) = (mtu, prefix);
+        known.mesh.prefix_v6 = prefix_v6;
     }
     known.mesh.nodes = file.load(&MESH_NODES).await?.into_iter().collect();
     known.mesh.tasks = file.load(&MESH_TASKS).await?.into_iter().collect();

@@ -5,8 +5,8 @@ use domain::base::iana::{Class, Opcode, OptRcode, Rcode};
 use domain::base::message_builder::{AnswerBuilder, PushError};
 use domain::base::name::{Name, ParsedName, ToLabelIter};
 use domain::base::{Message, MessageBuilder, Rtype, StaticCompressor};
-use domain::rdata::{A, Ptr};
-use std::net::Ipv4Addr;
+use domain::rdata::{A, Aaaa, Ptr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// The largest query that is read. Real ones have less than 300 bytes.
@@ -66,14 +66,15 @@ pub(crate) fn respond(
         return Verdict::Forward;
     };
     let kind = match query.question.qtype() {
-        Rtype::A => Kind::Address,
+        Rtype::A => Kind::A,
+        Rtype::AAAA => Kind::Aaaa,
         Rtype::PTR => Kind::Pointer,
         Rtype::ANY => Kind::Any,
         Rtype::AXFR | Rtype::IXFR => Kind::Transfer,
         _ => Kind::Other,
     };
     let written = match answer(zone, Question { name, kind }) {
-        Answer::Addresses(addresses) => addresses_reply(&query, addresses, turn, out),
+        Answer::Addresses { v4, v6 } => addresses_reply(&query, (v4, v6), turn, out),
         Answer::Name(name) => name_reply(&query, name, out),
         Answer::NoData => write(&query, Rcode::NOERROR, out, |_| Ok(())),
         Answer::NxDomain => write(&query, Rcode::NXDOMAIN, out, |_| Ok(())),
@@ -179,21 +180,25 @@ type Builder = AnswerBuilder<StaticCompressor<Vec<u8>>>;
 
 fn addresses_reply(
     query: &Query<'_>,
-    addresses: &[Ipv4Addr],
+    (v4, v6): (&[Ipv4Addr], &[Ipv6Addr]),
     turn: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), PushError> {
-    let (end, start) = addresses.split_at(turn.checked_rem(addresses.len()).unwrap_or(0));
+    let name = || query.question.qname();
     write(query, Rcode::NOERROR, out, |builder| {
-        for address in start.iter().chain(end) {
-            if builder.push((query.question.qname(), TTL, A::new(*address))).is_err() {
-                // What fits is of use, but the asker must know that there is more.
-                builder.header_mut().set_tc(true);
-                break;
-            }
+        let mut fit = rotated(v4, turn).all(|it| builder.push((name(), TTL, A::new(*it))).is_ok());
+        fit &= rotated(v6, turn).all(|it| builder.push((name(), TTL, Aaaa::new(*it))).is_ok());
+        if !fit {
+            // What fits is of use, but the asker must know that there is more.
+            builder.header_mut().set_tc(true);
         }
         Ok(())
     })
+}
+
+fn rotated<A>(addresses: &[A], turn: usize) -> impl Iterator<Item = &A> {
+    let (end, start) = addresses.split_at(turn.checked_rem(addresses.len()).unwrap_or(0));
+    start.iter().chain(end)
 }
 
 fn name_reply(query: &Query<'_>, name: &str, out: &mut Vec<u8>) -> Result<(), PushError> {

@@ -403,7 +403,7 @@ mod tests {
             let sandbox = Sandbox {
                 task: None,
                 netns: String::new(),
-                gateway_address: ADDRESS,
+                gateway_addresses: ADDRESS.into(),
                 attachments: Vec::new(),
                 dns_port: 0,
                 host_ports: Vec::new(),
@@ -411,7 +411,7 @@ mod tests {
             };
             let here = Here {
                 node: "n1".into(),
-                address: ADDRESS,
+                address: ADDRESS.into(),
                 data_path_port: 4789,
                 sandboxes: OrdMap::unit("c".to_owned(), sandbox),
                 hidden: OrdSet::new(),

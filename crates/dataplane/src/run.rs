@@ -122,7 +122,10 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
             version: 0,
             applied,
             trouble,
-            last_gateway: sandboxes.values().map(|sandbox| sandbox.gateway_address).max(),
+            last_gateway: sandboxes
+                .values()
+                .filter_map(|sandbox| sandbox.gateway_addresses.v4)
+                .max(),
             held: None,
             outcome: Outcome::default(),
             depth: Depth::Repair,
@@ -286,7 +289,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
 fn here(identity: Option<&Identity>) -> Here {
     let identity = identity.cloned().unwrap_or(Identity {
         node: types::NodeId::default(),
-        address: Ipv4Addr::UNSPECIFIED,
+        address: Ipv4Addr::UNSPECIFIED.into(),
         data_path_port: VXLAN_PORT,
     });
     Here {

@@ -111,8 +111,8 @@ impl Host {
     }
 
     async fn attach(&self, id: &str, task: Option<&str>, host: u8) -> Sandbox {
-        let address = [10, 0, 1, host].into();
-        let attachment = SandboxAttachment { network: "net".into(), address, prefix: 24 };
+        let addresses = [10, 0, 1, host].into();
+        let attachment = SandboxAttachment { network: "net".into(), addresses };
         let task = task.map(Into::into);
         self.dataplane.attach(id, Wanted { task, ..on(vec![attachment]) }).await.unwrap()
     }
@@ -211,17 +211,16 @@ impl Process for Program {
 /// A network `net` with a service `web` at 10.0.1.2 and a task for each host part: those below 100
 /// run on n1, the others on n2.
 fn knowledge(tasks: &[(&str, u8, bool)]) -> Knowledge {
-    let net = "10.0.1.0/24".parse().unwrap();
-    let subnet = Some(Subnet { net, gateway: [10, 0, 1, 1].into() });
+    let subnets = Subnet::new("10.0.1.0/24".parse().unwrap()).into_iter().collect();
     let mut view =
-        NetworkView { name: "front".to_owned(), vni: 4097, subnet, ..NetworkView::default() };
-    let vip = Some([10, 0, 1, 2].into());
-    let service = ServiceView { name: "web".to_owned(), vip, ..ServiceView::default() };
+        NetworkView { name: "front".to_owned(), vni: 4097, subnets, ..NetworkView::default() };
+    let vips = [10, 0, 1, 2].into();
+    let service = ServiceView { name: "web".to_owned(), vips, ..ServiceView::default() };
     view.services.insert("web".into(), service);
     for (id, host, serving) in tasks {
         let node = if *host < 100 { 1 } else { 2 };
         let endpoint = Endpoint {
-            address: [10, 0, 1, *host].into(),
+            addresses: [10, 0, 1, *host].into(),
             node: format!("n{node}").into(),
             vtep: [192, 168, 0, node].into(),
             service: "web".into(),

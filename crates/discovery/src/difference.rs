@@ -67,7 +67,8 @@ pub struct NetworkDifference {
 pub struct NetworkSettings {
     pub name: String,
     pub vni: u32,
-    pub subnet: Option<Subnet>,
+    #[serde(alias = "subnet", deserialize_with = "types::one_or_more")]
+    pub subnets: Vec<Subnet>,
     pub internal: bool,
     pub mtu: u32,
 }
@@ -95,6 +96,8 @@ pub struct MeshDifference {
 pub struct MeshSettings {
     pub mtu: u32,
     pub prefix: u8,
+    #[serde(skip_serializing_if = "crate::model::is_as_of_old")]
+    pub prefix_v6: u8,
 }
 
 /// Of one published port: thousands of tasks may serve it, and one of them comes or goes. For one
@@ -233,11 +236,11 @@ impl NetworkDifference {
     }
 
     pub fn apply(self, network: &mut NetworkView) {
-        if let Some(NetworkSettings { name, vni, subnet, internal, mtu }) = self.settings {
+        if let Some(NetworkSettings { name, vni, subnets, internal, mtu }) = self.settings {
             *network = NetworkView {
                 name,
                 vni,
-                subnet,
+                subnets,
                 internal,
                 mtu,
                 endpoints: std::mem::take(&mut network.endpoints),
@@ -251,8 +254,9 @@ impl NetworkDifference {
 
 impl NetworkSettings {
     pub fn of(network: &NetworkView) -> Self {
-        let NetworkView { name, vni, subnet, internal, mtu, endpoints: _, services: _ } = network;
-        Self { name: name.clone(), vni: *vni, subnet: *subnet, internal: *internal, mtu: *mtu }
+        let NetworkView { name, vni, subnets, internal, mtu, endpoints: _, services: _ } = network;
+        let (name, subnets) = (name.clone(), subnets.clone());
+        Self { name, vni: *vni, subnets, internal: *internal, mtu: *mtu }
     }
 }
 
@@ -280,8 +284,8 @@ impl MeshDifference {
     }
 
     pub fn apply(self, mesh: &mut Mesh) {
-        if let Some(MeshSettings { mtu, prefix }) = self.settings {
-            (mesh.mtu, mesh.prefix) = (mtu, prefix);
+        if let Some(MeshSettings { mtu, prefix, prefix_v6 }) = self.settings {
+            (mesh.mtu, mesh.prefix, mesh.prefix_v6) = (mtu, prefix, prefix_v6);
         }
         self.nodes.apply(&mut mesh.nodes);
         self.tasks.apply(&mut mesh.tasks);
@@ -298,8 +302,8 @@ impl MeshDifference {
 
 impl MeshSettings {
     pub fn of(mesh: &Mesh) -> Self {
-        let Mesh { mtu, prefix, nodes: _, tasks: _, ports: _ } = mesh;
-        Self { mtu: *mtu, prefix: *prefix }
+        let Mesh { mtu, prefix, prefix_v6, nodes: _, tasks: _, ports: _ } = mesh;
+        Self { mtu: *mtu, prefix: *prefix, prefix_v6: *prefix_v6 }
     }
 }
 

@@ -21,10 +21,10 @@ pub use difference::{
 };
 pub use imbl::{OrdMap, OrdSet};
 pub use model::{
-    Depth, Desired, Endpoint, Here, Kernel, Knowledge, Mesh, MeshNode, MeshPort, MeshRules,
-    MeshTask, NetworkView, Outcome, Overlay, PortRules, Sandbox, SandboxAttachment, SandboxRules,
-    ServiceView, Vips,
+    Depth, Desired, Endpoint, Here, Interface, Kernel, Knowledge, Mesh, MeshNode, MeshPort,
+    MeshRules, MeshTask, NetworkView, Outcome, Overlay, PortRules, Sandbox, SandboxAttachment,
+    SandboxRules, ServiceView, Vips,
 };
-pub use names::Names;
+pub use names::{Names, Records};
 pub use project::{Projection, desired, in_turn, project, zones};
 pub use zone::{Answer, Kind, Question, TTL, Upstream, Zone, answer};

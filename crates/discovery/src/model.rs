@@ -4,11 +4,15 @@
 //! costs nothing, and what differs between two of them is found without a look at the rest.
 
 use imbl::{OrdMap, OrdSet};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use types::{NetworkId, NodeId, Protocol, ServiceId, Subnet, TaskId};
+use types::{Addresses, NetworkId, NodeId, Protocol, ServiceId, Subnet, TaskId};
+
+/// An address that is not known yet.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Everything a node must know to carry its networks: pushed whole by managers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +38,9 @@ impl Knowledge {
 pub struct NetworkView {
     pub name: String,
     pub vni: u32,
-    pub subnet: Option<Subnet>,
+    /// At most one of each family.
+    #[serde(alias = "subnet", deserialize_with = "types::one_or_more")]
+    pub subnets: Vec<Subnet>,
     /// No way out to other networks.
     pub internal: bool,
     /// The MTU of the underlay as the network's creator said it, in bytes; 0: as each node finds it.
@@ -51,7 +57,7 @@ fn is_unsaid(mtu: &u32) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_as_of_old(prefix: &u8) -> bool {
+pub(crate) fn is_as_of_old(prefix: &u8) -> bool {
     *prefix == 0
 }
 
@@ -64,18 +70,21 @@ pub struct ServiceView {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stack: String,
     pub aliases: BTreeSet<String>,
-    /// `None` in DNS round-robin mode.
-    pub vip: Option<Ipv4Addr>,
+    /// None in DNS round-robin mode.
+    #[serde(alias = "vip")]
+    pub vips: Addresses,
 }
 
 /// A task's presence on a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Endpoint {
-    pub address: Ipv4Addr,
+    #[serde(alias = "address")]
+    pub addresses: Addresses,
     pub node: NodeId,
     /// The address of its node: the VXLAN end point.
-    pub vtep: Ipv4Addr,
+    #[serde(with = "types::plain")]
+    pub vtep: IpAddr,
     pub service: ServiceId,
     /// The container's name, e.g. `web.1.<task id>`; a plain container has its own.
     pub name: String,
@@ -88,9 +97,9 @@ pub struct Endpoint {
 impl Default for Endpoint {
     fn default() -> Self {
         Self {
-            address: Ipv4Addr::UNSPECIFIED,
+            addresses: Addresses::default(),
             node: NodeId::default(),
-            vtep: Ipv4Addr::UNSPECIFIED,
+            vtep: NOWHERE,
             service: ServiceId::default(),
             name: String::new(),
             aliases: BTreeSet::new(),
@@ -106,9 +115,12 @@ pub struct Mesh {
     /// As [`NetworkView::mtu`], of the ingress network.
     #[serde(skip_serializing_if = "is_unsaid")]
     pub mtu: u32,
-    /// The length of the ingress network's prefix; 0, as clusters of old say: 16.
+    /// The length of the prefix of the ingress network's IPv4 subnet; 0, as clusters of old say: 16.
     #[serde(skip_serializing_if = "is_as_of_old")]
     pub prefix: u8,
+    /// That of its IPv6 subnet; 0 where it has none.
+    #[serde(skip_serializing_if = "is_as_of_old")]
+    pub prefix_v6: u8,
     /// Every node's addresses.
     pub nodes: OrdMap<NodeId, MeshNode>,
     pub tasks: OrdMap<TaskId, MeshTask>,
@@ -120,30 +132,25 @@ pub struct Mesh {
 #[serde(default)]
 pub struct MeshNode {
     /// On the underlay.
-    pub address: Ipv4Addr,
+    #[serde(with = "types::plain")]
+    pub address: IpAddr,
     /// On the ingress network.
-    pub ingress: Ipv4Addr,
+    pub ingress: Addresses,
 }
 
 impl Default for MeshNode {
     fn default() -> Self {
-        Self { address: Ipv4Addr::UNSPECIFIED, ingress: Ipv4Addr::UNSPECIFIED }
+        Self { address: NOWHERE, ingress: Addresses::default() }
     }
 }
 
 /// A task that takes part in the routing mesh.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MeshTask {
     pub node: NodeId,
-    pub ingress: Ipv4Addr,
+    pub ingress: Addresses,
     pub serving: bool,
-}
-
-impl Default for MeshTask {
-    fn default() -> Self {
-        Self { node: NodeId::default(), ingress: Ipv4Addr::UNSPECIFIED, serving: false }
-    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,7 +167,8 @@ pub struct MeshPort {
 #[serde(default)]
 pub struct Here {
     pub node: NodeId,
-    pub address: Ipv4Addr,
+    #[serde(with = "types::plain")]
+    pub address: IpAddr,
     /// UDP port of VXLAN.
     pub data_path_port: u16,
     /// Containers on this node, also plain ones, by container id.
@@ -175,7 +183,7 @@ impl Default for Here {
     fn default() -> Self {
         Self {
             node: NodeId::default(),
-            address: Ipv4Addr::UNSPECIFIED,
+            address: NOWHERE,
             data_path_port: 0,
             sandboxes: OrdMap::new(),
             hidden: OrdSet::new(),
@@ -184,15 +192,16 @@ impl Default for Here {
 }
 
 /// A container's network namespace on this node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sandbox {
     /// The task it belongs to; `None` for a plain container.
     pub task: Option<TaskId>,
     /// Where the namespace is bind-mounted.
     pub netns: String,
-    /// Its address on this node's gateway bridge.
-    pub gateway_address: Ipv4Addr,
+    /// Its addresses on this node's gateway bridge.
+    #[serde(alias = "gateway_address")]
+    pub gateway_addresses: Addresses,
     /// Its addresses on cluster networks, in the order of eth0, eth1, …
     pub attachments: Vec<SandboxAttachment>,
     /// The port of 127.0.0.11 that this container's DNS server listens on; 0 until it does.
@@ -204,32 +213,12 @@ pub struct Sandbox {
     pub nameservers: Vec<IpAddr>,
 }
 
-impl Default for Sandbox {
-    fn default() -> Self {
-        Self {
-            task: None,
-            netns: String::new(),
-            gateway_address: Ipv4Addr::UNSPECIFIED,
-            attachments: Vec::new(),
-            dns_port: 0,
-            host_ports: Vec::new(),
-            nameservers: Vec::new(),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SandboxAttachment {
     pub network: NetworkId,
-    pub address: Ipv4Addr,
-    pub prefix: u8,
-}
-
-impl Default for SandboxAttachment {
-    fn default() -> Self {
-        Self { network: NetworkId::default(), address: Ipv4Addr::UNSPECIFIED, prefix: 0 }
-    }
+    #[serde(alias = "address")]
+    pub addresses: Addresses,
 }
 
 /// The kernel state of this node, whole. `Kernel::apply` makes it so.
@@ -240,73 +229,88 @@ pub struct Desired {
     pub mesh: MeshRules,
 }
 
-/// One overlay network on this node: VXLAN, bridge, FDB, neighbours. A MAC is 02:42 + IPv4.
+/// One overlay network on this node: VXLAN, bridge, FDB, neighbours. A MAC follows from addresses
+/// ([`Addresses::mac`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlay {
     pub vni: u32,
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     pub port: u16,
-    /// The bridge's own address.
-    pub gateway: Ipv4Addr,
-    pub prefix: u8,
+    /// The bridge has the gateways' addresses.
+    pub subnets: Vec<Subnet>,
     /// The underlay's MTU as the network's creator said it, in bytes; 0: as this node finds it.
     pub mtu: u32,
     /// Remote nodes with an endpoint: all-zeros FDB entries (broadcast, multicast).
-    pub peers: BTreeSet<Ipv4Addr>,
-    /// Remote endpoints: address -> VTEP.
-    pub remotes: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    pub peers: BTreeSet<IpAddr>,
+    /// Remote endpoints: addresses -> VTEP.
+    pub remotes: BTreeMap<Addresses, IpAddr>,
 }
 
 /// What is set in a container's namespace: interfaces and the balancer's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxRules {
     pub netns: String,
-    pub gateway_address: Ipv4Addr,
+    pub gateway_addresses: Addresses,
     /// A default route by the gateway bridge. False when all its networks are internal.
     pub default_route: bool,
     /// Each one's network is in [`Desired::overlays`]; a network not known yet is left out.
-    pub attachments: Vec<SandboxAttachment>,
+    pub interfaces: Vec<Interface>,
     pub dns_port: u16,
-    /// VIP -> back ends. A VIP without back ends refuses at once.
-    pub vips: Arc<Vips>,
+    pub vips: Vips,
     /// Where this sandbox's own turn begins, modulo how many there are: not every client shall start
     /// at the same one.
     pub turn: u64,
 }
 
-/// VIP -> back ends. Sandboxes on the same networks share it.
-pub type Vips = BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>;
+/// A container's interface on a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub network: NetworkId,
+    /// Its addresses, one of each family that the network has a subnet of, with the lengths of the
+    /// subnets' prefixes.
+    pub addresses: Vec<IpNet>,
+}
+
+/// VIP -> back ends, of each family, which are apart in kernels, too. A VIP without back ends refuses
+/// at once. Sandboxes on the same networks share the tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vips {
+    pub v4: Arc<BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>>,
+    pub v6: Arc<BTreeMap<Ipv6Addr, Vec<Ipv6Addr>>>,
+}
 
 /// The routing mesh on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MeshRules {
-    /// This node's address on the ingress network; `None`: no mesh (yet), remove what is there.
-    pub ingress: Option<Ipv4Addr>,
-    pub local: Option<Ipv4Addr>,
+    /// This node's addresses on the ingress network; none: no mesh (yet), remove what is there.
+    pub ingress: Addresses,
+    pub local: Option<IpAddr>,
     pub port: u16,
     /// As [`Overlay::mtu`].
     pub mtu: u32,
     /// As [`Mesh::prefix`].
     pub prefix: u8,
-    /// Other nodes: ingress address -> underlay address.
-    pub peers: BTreeMap<Ipv4Addr, Ipv4Addr>,
-    /// Tasks elsewhere: ingress address of the task -> ingress address of its node.
-    pub remote_tasks: BTreeMap<Ipv4Addr, Ipv4Addr>,
-    /// What tasks here publish: ingress address, protocol and target port -> address on the gateway
-    /// bridge. Other nodes reach nothing else of them by the mesh.
-    pub local_tasks: BTreeMap<(Ipv4Addr, Protocol, u16), Ipv4Addr>,
+    pub prefix_v6: u8,
+    /// Other nodes: ingress addresses -> underlay address.
+    pub peers: BTreeMap<Addresses, IpAddr>,
+    /// Tasks elsewhere: ingress addresses of the task -> those of its node.
+    pub remote_tasks: BTreeMap<Addresses, Addresses>,
+    /// What tasks here publish: ingress address, protocol and target port -> address of the same
+    /// family on the gateway bridge. Other nodes reach nothing else of them by the mesh.
+    pub local_tasks: BTreeMap<(IpAddr, Protocol, u16), IpAddr>,
     /// Published port -> target port and back ends (a gateway-bridge address for a local task, an
     /// ingress address for a remote one). Without back ends: refused at once.
     pub ports: BTreeMap<(Protocol, u16), PortRules>,
-    /// Ports published in host mode: published -> gateway address and target port of a container
-    /// here. They are there without a mesh, too (`ingress: None`).
-    pub host_ports: BTreeMap<(Protocol, u16), (Ipv4Addr, u16)>,
+    /// Ports published in host mode: published -> gateway addresses and target port of a container
+    /// here. They are there without a mesh, too (without `ingress`).
+    pub host_ports: BTreeMap<(Protocol, u16), (Addresses, u16)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortRules {
     pub target: u16,
-    pub backends: Vec<Ipv4Addr>,
+    /// Of both families.
+    pub backends: Vec<IpAddr>,
 }
 
 /// What of a [`Desired`] could not be made: for each object the reason, in plain words. All the rest

@@ -1,17 +1,17 @@
 //! What follows for this node from what is known.
 
 use crate::model::{
-    Desired, Here, Knowledge, Mesh, MeshPort, MeshRules, NetworkView, Overlay, PortRules, Sandbox,
-    SandboxAttachment, SandboxRules, Vips,
+    Desired, Here, Interface, Knowledge, Mesh, MeshPort, MeshRules, NetworkView, Overlay,
+    PortRules, Sandbox, SandboxAttachment, SandboxRules, Vips,
 };
 use crate::names::{Names, Served};
 use crate::zone::{Upstream, Zone};
 use imbl::OrdSet;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
-use types::{NetworkId, TaskId};
+use types::{Addresses, NetworkId, Subnet, TaskId};
 
 /// The kernel state of this node and the names that its sandboxes see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,9 +39,7 @@ pub fn desired(known: &Knowledge, here: &Here) -> Desired {
                 (id.clone(), rules(id, sandbox, &networks(sandbox, &views), &mut tables))
             })
             .collect(),
-        overlays: overlays
-            .filter_map(|(id, view)| Some(((*id).clone(), overlay(id, view, here)?)))
-            .collect(),
+        overlays: overlays.map(|(id, view)| ((*id).clone(), overlay(id, view, here))).collect(),
         mesh: mesh(&known.mesh, here),
     }
 }
@@ -51,18 +49,23 @@ struct Tables<'a> {
     views: &'a Views<'a>,
     hidden: &'a OrdSet<TaskId>,
     /// By the networks, in the order of attachments.
-    shared: BTreeMap<Vec<&'a NetworkId>, Arc<Vips>>,
+    shared: BTreeMap<Vec<&'a NetworkId>, Vips>,
 }
 
 impl<'a> Tables<'a> {
-    fn of(&mut self, networks: &[Attached<'a>]) -> Arc<Vips> {
+    fn of(&mut self, networks: &[Attached<'a>]) -> Vips {
         let ids: Vec<&NetworkId> = networks.iter().map(|(to, _)| &to.network).collect();
         let (views, hidden) = (self.views, self.hidden);
         let table = self.shared.entry(ids).or_insert_with_key(|ids| {
-            let views = ids.iter().filter_map(|id| views.get(id));
-            Arc::new(views.flat_map(|view| Served::new(view, hidden).vips()).collect())
+            let (mut v4, mut v6) = (BTreeMap::new(), BTreeMap::new());
+            for view in ids.iter().filter_map(|id| views.get(id)) {
+                let served = Served::new(view, hidden);
+                v4.extend(served.vips_v4());
+                v6.extend(served.vips_v6());
+            }
+            Vips { v4: v4.into(), v6: v6.into() }
         });
-        Arc::clone(table)
+        table.clone()
     }
 }
 
@@ -73,8 +76,8 @@ pub fn zones(known: &Knowledge, here: &Here) -> BTreeMap<String, Zone> {
         .iter()
         .map(|(id, view)| (*id, Arc::new(Names::new(&Served::new(view, &here.hidden)))))
         .collect();
-    let subnets: Arc<[Ipv4Net]> =
-        known.networks.values().filter_map(|view| Some(view.subnet?.net)).collect();
+    let subnets: Arc<[IpNet]> =
+        known.networks.values().flat_map(|view| &view.subnets).map(|subnet| subnet.net).collect();
     let zone = |sandbox: &Sandbox| {
         let networks = networks(sandbox, &views);
         Zone {
@@ -100,7 +103,7 @@ fn views<'a>(known: &'a Knowledge, here: &'a Here) -> Views<'a> {
     wanted
         .into_iter()
         .filter_map(|id| Some((id, known.networks.get(id)?)))
-        .filter(|(_, view)| view.vni != 0 && view.subnet.is_some())
+        .filter(|(_, view)| view.vni != 0 && !view.subnets.is_empty())
         .collect()
 }
 
@@ -117,34 +120,42 @@ fn has_way_out(networks: &[Attached<'_>]) -> bool {
     networks.is_empty() || networks.iter().any(|(_, view)| !view.internal)
 }
 
-fn overlay(id: &NetworkId, view: &NetworkView, here: &Here) -> Option<Overlay> {
-    let subnet = view.subnet.filter(|_| view.vni != 0)?;
-    let local: BTreeSet<Ipv4Addr> = here
+fn overlay(id: &NetworkId, view: &NetworkView, here: &Here) -> Overlay {
+    let local: BTreeSet<IpAddr> = here
         .sandboxes
         .values()
         .flat_map(|sandbox| &sandbox.attachments)
         .filter(|attachment| attachment.network == *id)
-        .map(|attachment| attachment.address)
+        .flat_map(|attachment| attachment.addresses.iter())
         .collect();
     // What runs here is not elsewhere, even if managers have not heard of the move yet. A node
     // that joined anew may find its former self among the others.
-    let remotes: BTreeMap<Ipv4Addr, Ipv4Addr> = view
+    let remotes: BTreeMap<Addresses, IpAddr> = view
         .endpoints
         .values()
         .filter(|endpoint| endpoint.node != here.node && endpoint.vtep != here.address)
-        .filter(|endpoint| !local.contains(&endpoint.address))
-        .map(|endpoint| (endpoint.address, endpoint.vtep))
+        .filter(|endpoint| !endpoint.addresses.iter().any(|address| local.contains(&address)))
+        .map(|endpoint| (endpoint.addresses, endpoint.vtep))
         .collect();
-    Some(Overlay {
+    Overlay {
         vni: view.vni,
         local: here.address,
         port: here.data_path_port,
-        gateway: subnet.gateway,
-        prefix: subnet.net.prefix_len(),
+        subnets: view.subnets.clone(),
         mtu: view.mtu,
         peers: remotes.values().copied().collect(),
         remotes,
-    })
+    }
+}
+
+/// A network's subnets say how long the prefixes of addresses on it are.
+fn interface((attachment, view): &Attached<'_>) -> Interface {
+    let net = |subnet: &Subnet| {
+        let address = attachment.addresses.of_family(subnet.gateway)?;
+        IpNet::new(address, subnet.net.prefix_len()).ok()
+    };
+    let addresses = view.subnets.iter().filter_map(net).collect();
+    Interface { network: attachment.network.clone(), addresses }
 }
 
 fn rules<'a>(
@@ -155,9 +166,9 @@ fn rules<'a>(
 ) -> SandboxRules {
     SandboxRules {
         netns: sandbox.netns.clone(),
-        gateway_address: sandbox.gateway_address,
+        gateway_addresses: sandbox.gateway_addresses,
         default_route: has_way_out(networks),
-        attachments: networks.iter().map(|(attachment, _)| (*attachment).clone()).collect(),
+        interfaces: networks.iter().map(interface).collect(),
         dns_port: sandbox.dns_port,
         vips: tables.of(networks),
         turn: seed(id),
@@ -188,24 +199,25 @@ fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
         // Tunnels of networks are guarded by the mesh's rules, whether there is a mesh or not.
         return MeshRules { host_ports, port: here.data_path_port, ..MeshRules::default() };
     };
-    let gateways: BTreeMap<&TaskId, Ipv4Addr> = here
+    let gateways: BTreeMap<&TaskId, Addresses> = here
         .sandboxes
         .values()
-        .filter_map(|sandbox| Some((sandbox.task.as_ref()?, sandbox.gateway_address)))
+        .filter_map(|sandbox| Some((sandbox.task.as_ref()?, sandbox.gateway_addresses)))
         .collect();
     let mut rules = MeshRules {
-        ingress: Some(me.ingress),
+        ingress: me.ingress,
         local: Some(here.address),
         port: here.data_path_port,
         mtu: mesh.mtu,
         prefix: mesh.prefix,
+        prefix_v6: mesh.prefix_v6,
         host_ports,
         ..MeshRules::default()
     };
     let others = mesh.nodes.iter().filter(|(node, _)| **node != here.node);
     rules.peers = others.map(|(_, node)| (node.ingress, node.address)).collect();
-    // By task, the address that balancers send to.
-    let mut targets: BTreeMap<&TaskId, Ipv4Addr> = BTreeMap::new();
+    // By task, the addresses that balancers send to.
+    let mut targets: BTreeMap<&TaskId, Addresses> = BTreeMap::new();
     for (id, task) in &mesh.tasks {
         let target = if task.node == here.node {
             let Some(gateway) = gateways.get(id) else { continue };
@@ -224,7 +236,10 @@ fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
             // Also one that serves no longer: others may not have heard of it.
             let Some(gateway) = gateways.get(id) else { continue };
             let Some(task) = mesh.tasks.get(id) else { continue };
-            rules.local_tasks.insert((task.ingress, *protocol, port.target), *gateway);
+            for address in task.ingress.iter() {
+                let Some(gateway) = gateway.of_family(address) else { continue };
+                rules.local_tasks.insert((address, *protocol, port.target), gateway);
+            }
         }
     }
     let seed = seed(here.node.as_str());
@@ -233,23 +248,23 @@ fn mesh(mesh: &Mesh, here: &Here) -> MeshRules {
     rules
 }
 
-type HostPort = ((types::Protocol, u16), (Ipv4Addr, u16));
+type HostPort = ((types::Protocol, u16), (Addresses, u16));
 
 fn host_ports(sandbox: &Sandbox) -> impl Iterator<Item = HostPort> {
-    let address = sandbox.gateway_address;
+    let addresses = sandbox.gateway_addresses;
     let ports = sandbox.host_ports.iter();
-    ports.map(move |(protocol, published, target)| ((*protocol, *published), (address, *target)))
+    ports.map(move |(protocol, published, target)| ((*protocol, *published), (addresses, *target)))
 }
 
-fn port_rules(port: &MeshPort, targets: &BTreeMap<&TaskId, Ipv4Addr>, seed: u64) -> PortRules {
-    let backends = port.tasks.iter().filter_map(|task| targets.get(task).copied());
-    let backends: Vec<Ipv4Addr> = backends.collect();
+fn port_rules(port: &MeshPort, targets: &BTreeMap<&TaskId, Addresses>, seed: u64) -> PortRules {
+    let backends = port.tasks.iter().filter_map(|task| targets.get(task));
+    let backends: Vec<IpAddr> = backends.flat_map(|addresses| addresses.iter()).collect();
     PortRules { target: port.target, backends: in_turn(&backends, seed).collect() }
 }
 
 /// Every balancer begins with its first back end, and again after every change. Each has an order of
 /// its own by its `turn`, so that many clients of one connection do not all meet at the same task.
-pub fn in_turn(backends: &[Ipv4Addr], turn: u64) -> impl Iterator<Item = Ipv4Addr> {
+pub fn in_turn<A: Copy>(backends: &[A], turn: u64) -> impl Iterator<Item = A> {
     let start = u64::try_from(backends.len()).ok().and_then(|len| turn.checked_rem(len));
     let start = start.and_then(|start| usize::try_from(start).ok()).unwrap_or(0);
     let (late, early) = backends.split_at_checked(start).unwrap_or_default();

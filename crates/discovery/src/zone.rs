@@ -1,8 +1,8 @@
 //! The name server's decision: what to answer to whom.
 
-use crate::names::Names;
-use ipnet::Ipv4Net;
-use std::net::{IpAddr, Ipv4Addr};
+use crate::names::{Names, Records};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Seconds that an answer may be kept. Back ends change often, and asking again is cheap: the
@@ -16,7 +16,7 @@ pub struct Zone {
     /// The stack that it belongs to; empty for none.
     pub(crate) stack: String,
     /// The subnets of the cluster, also of networks that this sandbox is not on.
-    pub(crate) subnets: Arc<[Ipv4Net]>,
+    pub(crate) subnets: Arc<[IpNet]>,
     pub(crate) upstream: Upstream,
 }
 
@@ -55,7 +55,7 @@ impl Zone {
 
 /// What is found of a name.
 enum Found<'z> {
-    Addresses(&'z [Ipv4Addr]),
+    Addresses(&'z Records),
     /// It is ours, and nobody serves it.
     Nobody,
     Unknown,
@@ -72,21 +72,24 @@ pub struct Question<'a> {
 /// What is asked of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A
-    Address,
+    A,
+    Aaaa,
     /// PTR
     Pointer,
     Any,
     /// AXFR, IXFR: a whole zone.
     Transfer,
-    /// AAAA, MX, TXT, …: we never have one, others may.
+    /// MX, TXT, …: we never have one, others may.
     Other,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'z> {
-    /// At least one address.
-    Addresses(&'z [Ipv4Addr]),
+    /// At least one address, of those families that were asked for.
+    Addresses {
+        v4: &'z [Ipv4Addr],
+        v6: &'z [Ipv6Addr],
+    },
     /// What an address is called, without the dot at the end.
     Name(&'z str),
     /// The name is there, but nothing of this kind.
@@ -111,15 +114,23 @@ pub fn answer<'z>(zone: &'z Zone, question: Question<'_>) -> Answer<'z> {
         return pointer(zone, address, question.kind);
     }
     match zone.addresses(question.name) {
-        Found::Addresses(addresses) => match question.kind {
-            Kind::Address | Kind::Any => Answer::Addresses(addresses),
-            // Resolvers ask for A and AAAA at once; NXDOMAIN to one would hide the other.
-            Kind::Pointer | Kind::Other | Kind::Transfer => Answer::NoData,
-        },
+        Found::Addresses(records) => of_kind(records, question.kind),
         Found::Nobody => Answer::NxDomain,
         Found::Unknown if is_for_us_alone(question.name) => Answer::NxDomain,
         Found::Unknown => forward(zone),
     }
+}
+
+/// Resolvers ask for A and AAAA at once; where there is only one of them, NXDOMAIN to the other would
+/// hide it.
+fn of_kind(records: &Records, kind: Kind) -> Answer<'_> {
+    let (v4, v6): (&[Ipv4Addr], &[Ipv6Addr]) = match kind {
+        Kind::A => (&records.v4, &[]),
+        Kind::Aaaa => (&[], &records.v6),
+        Kind::Any => (&records.v4, &records.v6),
+        Kind::Pointer | Kind::Other | Kind::Transfer => (&[], &[]),
+    };
+    if v4.is_empty() && v6.is_empty() { Answer::NoData } else { Answer::Addresses { v4, v6 } }
 }
 
 fn forward(zone: &Zone) -> Answer<'_> {
@@ -135,20 +146,37 @@ fn is_for_us_alone(name: &str) -> bool {
     !service.is_empty() && !service.contains('.')
 }
 
-fn pointer(zone: &Zone, address: Ipv4Addr, kind: Kind) -> Answer<'_> {
+fn pointer(zone: &Zone, address: IpAddr, kind: Kind) -> Answer<'_> {
     let ours = || zone.subnets.iter().any(|subnet| subnet.contains(&address));
     match zone.networks.iter().find_map(|names| names.name_of(address)) {
         Some(name) => match kind {
             Kind::Pointer | Kind::Any => Answer::Name(name),
-            Kind::Address | Kind::Other | Kind::Transfer => Answer::NoData,
+            Kind::A | Kind::Aaaa | Kind::Other | Kind::Transfer => Answer::NoData,
         },
         None if ours() => Answer::NxDomain,
         None => forward(zone),
     }
 }
 
-/// Reads `4.3.2.1.in-addr.arpa` (RFC 1035, 3.5).
-fn reversed(name: &str) -> Option<Ipv4Addr> {
+/// Reads the name of an address: `4.3.2.1.in-addr.arpa` (RFC 1035, 3.5), or 32 digits and `ip6.arpa`
+/// (RFC 3596, 2.5).
+fn reversed(name: &str) -> Option<IpAddr> {
+    reversed_v4(name).map(IpAddr::V4).or_else(|| reversed_v6(name).map(IpAddr::V6))
+}
+
+fn reversed_v6(name: &str) -> Option<Ipv6Addr> {
+    let (mut bits, mut count) = (0_u128, 0);
+    for label in name.strip_suffix(".ip6.arpa")?.split('.') {
+        let [digit] = label.as_bytes() else { return None };
+        let digit = u128::from(char::from(*digit).to_digit(16)?);
+        // The last digit comes first.
+        bits |= digit.checked_shl(4 * count)?;
+        count += 1;
+    }
+    (count == 32).then(|| bits.into())
+}
+
+fn reversed_v4(name: &str) -> Option<Ipv4Addr> {
     let mut labels = name.strip_suffix(".in-addr.arpa")?.split('.');
     let mut octet = || -> Option<u8> {
         let label = labels.next()?;

@@ -9,7 +9,8 @@ use discovery::{
 };
 use expect_test::{Expect, expect};
 use std::fmt::Write;
-use types::{NodeId, Protocol, Subnet, TaskId};
+use std::net::IpAddr;
+use types::{Addresses, NodeId, Protocol, Subnet, TaskId};
 
 /// Reads the text, projects for node n1 and shows the outcome with the answers to all questions.
 fn check(text: &str, outcome: &Expect) {
@@ -35,14 +36,18 @@ fn check(text: &str, outcome: &Expect) {
     let mut shown = show(&projection);
     for (id, kind, name) in questions {
         let kind = match kind {
-            "A" => Kind::Address,
+            "A" => Kind::A,
+            "AAAA" => Kind::Aaaa,
             "PTR" => Kind::Pointer,
             "ANY" => Kind::Any,
             "AXFR" => Kind::Transfer,
             _ => Kind::Other,
         };
         let reply = match answer(&projection.zones[id], Question { name, kind }) {
-            Answer::Addresses(addresses) => format!("{addresses:?}"),
+            Answer::Addresses { v4, v6 } => {
+                let v4 = v4.iter().copied().map(IpAddr::V4);
+                format!("{:?}", v4.chain(v6.iter().copied().map(IpAddr::V6)).collect::<Vec<_>>())
+            }
             other => format!("{other:?}"),
         };
         writeln!(shown, "{id} {name}: {reply}").unwrap();
@@ -53,10 +58,10 @@ fn check(text: &str, outcome: &Expect) {
 fn learn(known: &mut Knowledge, words: &[&str]) {
     match words {
         ["network", id, name, net, rest @ ..] => {
-            let net: ipnet::Ipv4Net = net.parse().unwrap();
             let view = known.networks.entry((*id).into()).or_default();
             (view.name, view.vni) = ((*name).to_owned(), 4097);
-            view.subnet = Some(Subnet { net, gateway: net.hosts().next().unwrap() });
+            let nets = net.split('+').map(|net| net.parse().unwrap());
+            view.subnets = nets.filter_map(Subnet::new).collect();
             view.internal = rest == ["internal"];
         }
         ["service", network, name, vip, aliases @ ..] => {
@@ -68,7 +73,7 @@ fn learn(known: &mut Knowledge, words: &[&str]) {
                 name: (*name).to_owned(),
                 stack: stack.to_owned(),
                 aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
-                vip: vip.parse().ok(),
+                vips: addresses(vip),
             };
             let view = known.networks.get_mut(&(*network).into()).unwrap();
             view.services.insert((*name).into(), service);
@@ -76,7 +81,7 @@ fn learn(known: &mut Knowledge, words: &[&str]) {
         ["task", network, id, slot, address, node, state, aliases @ ..] => {
             let service = slot.split('.').next().unwrap();
             let endpoint = Endpoint {
-                address: address.parse().unwrap(),
+                addresses: addresses(address),
                 node: (*node).into(),
                 vtep: format!("192.168.0.{}", &node[1..]).parse().unwrap(),
                 service: service.into(),
@@ -87,13 +92,14 @@ fn learn(known: &mut Knowledge, words: &[&str]) {
             let view = known.networks.get_mut(&(*network).into()).unwrap();
             view.endpoints.insert((*id).into(), endpoint);
         }
-        ["node", id] => {
+        ["node", id, own @ ..] => {
             let address = format!("192.168.0.{}", &id[1..]).parse().unwrap();
-            let ingress = format!("10.255.0.{}", &id[1..]).parse().unwrap();
+            let ingress = format!("10.255.0.{}", &id[1..]);
+            let ingress = addresses(own.first().unwrap_or(&ingress.as_str()));
             known.mesh.nodes.insert((*id).into(), MeshNode { address, ingress });
         }
         ["mesh", id, ingress, node, state] => {
-            let ingress = ingress.parse().unwrap();
+            let ingress = addresses(ingress);
             let task = MeshTask { node: (*node).into(), ingress, serving: *state == "serving" };
             known.mesh.tasks.insert((*id).into(), task);
         }
@@ -106,13 +112,18 @@ fn learn(known: &mut Knowledge, words: &[&str]) {
     }
 }
 
+/// `10.0.1.2`, `fd00:1::2`, or both as `10.0.1.2+fd00:1::2`; none where it is another word.
+fn addresses(text: &str) -> Addresses {
+    text.split('+').filter_map(|address| address.parse::<IpAddr>().ok()).collect()
+}
+
 /// `sandbox ID TASK|- NETWORK=ADDRESS… PUBLISHED:TARGET…`
 fn sandbox(here: &mut Here, words: &[&str]) {
     let number = u8::try_from(here.sandboxes.len() + 2).unwrap();
     let mut sandbox = Sandbox {
         task: Some(words[2]).filter(|task| *task != "-").map(Into::into),
         netns: format!("/run/netns/{}", words[1]),
-        gateway_address: [172, 30, 0, number].into(),
+        gateway_addresses: [172, 30, 0, number].into(),
         attachments: Vec::new(),
         dns_port: 40000,
         host_ports: Vec::new(),
@@ -124,8 +135,8 @@ fn sandbox(here: &mut Here, words: &[&str]) {
             continue;
         }
         if let Some((network, address)) = word.split_once('=') {
-            let address = address.parse().unwrap();
-            let attachment = SandboxAttachment { network: network.into(), address, prefix: 24 };
+            let addresses = addresses(address);
+            let attachment = SandboxAttachment { network: network.into(), addresses };
             sandbox.attachments.push(attachment);
         } else if let Some((published, target)) = word.split_once(':') {
             let ports = (Protocol::Tcp, published.parse().unwrap(), target.parse().unwrap());
@@ -143,13 +154,17 @@ fn show(projection: &Projection) -> String {
             .unwrap();
     }
     for (id, rules) in &projection.desired.sandboxes {
-        let networks: Vec<&str> = rules.attachments.iter().map(|a| a.network.as_str()).collect();
-        let (route, vips) = (rules.default_route, &rules.vips);
-        writeln!(out, "sandbox {id} on {networks:?} default route {route} vips {vips:?}").unwrap();
+        let networks: Vec<&str> = rules.interfaces.iter().map(|a| a.network.as_str()).collect();
+        let route = rules.default_route;
+        let v4 = rules.vips.v4.iter().map(|(vip, to)| format!("{vip}: {to:?}"));
+        let v6 = rules.vips.v6.iter().map(|(vip, to)| format!("{vip}: {to:?}"));
+        let vips = v4.chain(v6).collect::<Vec<_>>().join(", ");
+        writeln!(out, "sandbox {id} on {networks:?} default route {route} vips {{{vips}}}")
+            .unwrap();
     }
     let mesh = &projection.desired.mesh;
-    if let Some(ingress) = mesh.ingress {
-        writeln!(out, "mesh {ingress} peers {:?}", mesh.peers).unwrap();
+    if !mesh.ingress.is_empty() {
+        writeln!(out, "mesh {} peers {:?}", mesh.ingress, mesh.peers).unwrap();
         writeln!(out, "  local {:?} remote {:?}", mesh.local_tasks, mesh.remote_tasks).unwrap();
         for ((_, port), rules) in &mesh.ports {
             writeln!(out, "  port {port} -> {:?}:{}", rules.backends, rules.target).unwrap();
@@ -484,6 +499,81 @@ fn a_node_that_is_not_in_the_mesh_has_host_ports_only() {
         &expect![[r#"
             sandbox c1 on [] default route true vips {}
             host port 5000 -> (172.30.0.2, 5)
+        "#]],
+    );
+}
+
+#[test]
+fn names_have_addresses_of_the_families_that_their_networks_have() {
+    check(
+        "
+        network both front 10.0.1.0/24+fd00:1::/64
+        network six back fd00:2::/64
+        service both web 10.0.1.2+fd00:1::2
+        service both zoo dnsrr
+        service six db fd00:2::2
+        task both t1 web.1 10.0.1.3+fd00:1::3 n2 serving
+        task both t2 web.2 10.0.1.4+fd00:1::4 n1 serving
+        task both t3 zoo.1 10.0.1.5 n2 serving
+        task six t4 db.1 fd00:2::3 n2 serving
+        sandbox c2 t2 both=10.0.1.4+fd00:1::4 six=fd00:2::9
+        ask c2 A web
+        ask c2 AAAA web
+        ask c2 ANY web
+        ask c2 A tasks.web
+        ask c2 AAAA tasks.web
+        ask c2 AAAA zoo
+        ask c2 A db
+        ask c2 AAAA db
+        ask c2 AAAA nothing
+        ask c2 PTR 3.1.0.10.in-addr.arpa
+        ask c2 PTR 3.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa
+        ask c2 PTR 2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.2.0.0.0.0.0.d.f.ip6.arpa
+        ask c2 AAAA 3.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa
+        ask c2 PTR f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa
+        ask c2 PTR 1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa
+        ask c2 PTR 0.0.3.ip6.arpa
+        ",
+        &expect![[r#"
+            overlay both vni 4097 peers {192.168.0.2} remotes {10.0.1.3, fd00:1::3: 192.168.0.2, 10.0.1.5: 192.168.0.2}
+            overlay six vni 4097 peers {192.168.0.2} remotes {fd00:2::3: 192.168.0.2}
+            sandbox c2 on ["both", "six"] default route true vips {10.0.1.2: [10.0.1.3, 10.0.1.4], fd00:1::2: [fd00:1::3, fd00:1::4], fd00:2::2: [fd00:2::3]}
+            c2 web: [10.0.1.2]
+            c2 web: [fd00:1::2]
+            c2 web: [10.0.1.2, fd00:1::2]
+            c2 tasks.web: [10.0.1.3, 10.0.1.4]
+            c2 tasks.web: [fd00:1::3, fd00:1::4]
+            c2 zoo: NoData
+            c2 db: NoData
+            c2 db: [fd00:2::2]
+            c2 nothing: NxDomain
+            c2 3.1.0.10.in-addr.arpa: Name("web.1.t1.front")
+            c2 3.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa: Name("web.1.t1.front")
+            c2 2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.2.0.0.0.0.0.d.f.ip6.arpa: Name("db.back")
+            c2 3.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa: NoData
+            c2 f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa: NxDomain
+            c2 1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa: Forward
+            c2 0.0.3.ip6.arpa: Forward
+        "#]],
+    );
+}
+
+#[test]
+fn the_mesh_has_addresses_of_both_families() {
+    check(
+        "
+        node n1 10.255.0.1+fd00:255::1
+        node n2 10.255.0.2+fd00:255::2
+        mesh t1 10.255.1.2+fd00:255::102 n1 serving
+        mesh t2 10.255.1.3+fd00:255::103 n2 serving
+        port 8080 80 t1 t2
+        sandbox c1 t1
+        ",
+        &expect![[r#"
+            sandbox c1 on [] default route true vips {}
+            mesh 10.255.0.1, fd00:255::1 peers {10.255.0.2, fd00:255::2: 192.168.0.2}
+              local {(10.255.1.2, Tcp, 80): 172.30.0.2} remote {10.255.1.3, fd00:255::103: 10.255.0.2, fd00:255::2}
+              port 8080 -> [fd00:255::103, 172.30.0.2, 10.255.1.3]:80
         "#]],
     );
 }

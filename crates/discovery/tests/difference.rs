@@ -9,12 +9,11 @@ use discovery::{
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use types::{NodeId, Protocol, ServiceId, Subnet, TaskId};
 
 fn endpoint(seed: u8) -> Endpoint {
     Endpoint {
-        address: Ipv4Addr::new(10, 0, 1, seed),
+        addresses: [10, 0, 1, seed].into(),
         node: "n1".into(),
         vtep: [192, 168, 0, 1].into(),
         service: "s1".into(),
@@ -25,8 +24,8 @@ fn endpoint(seed: u8) -> Endpoint {
 }
 
 fn service(seed: u8) -> ServiceView {
-    let vip = Some(Ipv4Addr::new(10, 0, 1, seed));
-    ServiceView { name: format!("s{seed}"), vip, ..ServiceView::default() }
+    let vips = [10, 0, 1, seed].into();
+    ServiceView { name: format!("s{seed}"), vips, ..ServiceView::default() }
 }
 
 fn network() -> impl Strategy<Value = NetworkView> {
@@ -35,8 +34,10 @@ fn network() -> impl Strategy<Value = NetworkView> {
     (0..3_u8, endpoints, services).prop_map(|(seed, endpoints, services)| NetworkView {
         name: format!("net{seed}"),
         vni: seed.into(),
-        subnet: (seed == 1)
-            .then(|| Subnet { net: "10.0.1.0/24".parse().unwrap(), gateway: [10, 0, 1, 1].into() }),
+        subnets: ["10.0.1.0/24", "fd00:1::/64"][..seed.into()]
+            .iter()
+            .filter_map(|net| Subnet::new(net.parse().unwrap()))
+            .collect(),
         internal: seed == 2,
         mtu: seed.into(),
         endpoints: endpoints.into_iter().map(|(id, it)| (task(id), endpoint(it))).collect(),
@@ -58,6 +59,7 @@ fn mesh() -> impl Strategy<Value = Mesh> {
     (0..3_u8, nodes, tasks, ports).prop_map(|(seed, nodes, tasks, ports)| Mesh {
         mtu: seed.into(),
         prefix: seed,
+        prefix_v6: seed,
         nodes: nodes
             .into_iter()
             .map(|(id, it)| {

@@ -9,8 +9,8 @@ use discovery::{
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
-use types::{NodeId, Protocol, Subnet, TaskId};
+use std::net::{IpAddr, Ipv6Addr};
+use types::{Addresses, NodeId, Protocol, Subnet, TaskId};
 
 /// A task in the raw: its service, node, and whether it serves and is hidden.
 type Raw = (u8, u8, bool, bool);
@@ -26,17 +26,17 @@ fn node(number: u8) -> NodeId {
 }
 
 fn build(tasks: &BTreeMap<u8, Raw>, modes: &[bool], plain: u8) -> (Knowledge, Here) {
-    let net = "10.0.1.0/24".parse().unwrap();
-    let subnet = Some(Subnet { net, gateway: [10, 0, 1, 1].into() });
+    let nets = ["10.0.1.0/24", "fd00:1::/64"].map(|net| net.parse().unwrap());
+    let subnets = nets.into_iter().filter_map(Subnet::new).collect();
     let mut view =
-        NetworkView { name: "net".to_owned(), vni: 4097, subnet, ..NetworkView::default() };
+        NetworkView { name: "net".to_owned(), vni: 4097, subnets, ..NetworkView::default() };
     for (number, mode) in (0_u8..).zip(modes) {
-        let vip = mode.then(|| Ipv4Addr::new(10, 0, 1, 2 + number));
+        let vips = mode.then(|| addresses(2 + number)).unwrap_or_default();
         let service = ServiceView {
             name: format!("s{number}"),
             stack: String::new(),
             aliases: BTreeSet::new(),
-            vip,
+            vips,
         };
         view.services.insert(service.name.as_str().into(), service);
     }
@@ -55,7 +55,7 @@ fn build(tasks: &BTreeMap<u8, Raw>, modes: &[bool], plain: u8) -> (Knowledge, He
     };
     for (number, (service, at, serving, hidden)) in tasks {
         let id = TaskId::from(format!("t{number}"));
-        let address = Ipv4Addr::new(10, 0, 1, 10 + *number);
+        let addresses = addresses(10 + *number);
         let (service, node, serving) = (format!("s{service}"), node(*at), *serving);
         let ingress = [10, 255, 1, *number].into();
         known.mesh.tasks.insert(id.clone(), MeshTask { node: node.clone(), ingress, serving });
@@ -64,10 +64,10 @@ fn build(tasks: &BTreeMap<u8, Raw>, modes: &[bool], plain: u8) -> (Knowledge, He
             here.hidden.insert(id.clone());
         }
         if *at == 1 {
-            here.sandboxes.insert(format!("c{number}"), sandbox(Some(&id), address, *number));
+            here.sandboxes.insert(format!("c{number}"), sandbox(Some(&id), addresses, *number));
         }
         let endpoint = Endpoint {
-            address,
+            addresses,
             node,
             vtep: [192, 168, 0, *at].into(),
             name: format!("{service}.{number}.{id}"),
@@ -78,20 +78,26 @@ fn build(tasks: &BTreeMap<u8, Raw>, modes: &[bool], plain: u8) -> (Knowledge, He
         view.endpoints.insert(id, endpoint);
     }
     for number in 100..100 + plain {
-        let address = [10, 0, 1, number].into();
-        here.sandboxes.insert(format!("p{number}"), sandbox(None, address, number));
+        let sandbox = sandbox(None, addresses(number), number);
+        here.sandboxes.insert(format!("p{number}"), sandbox);
     }
     known.mesh.ports.insert((Protocol::Tcp, 8080), port);
     known.networks.insert("net".into(), view);
     (known, here)
 }
 
-fn sandbox(task: Option<&TaskId>, address: Ipv4Addr, number: u8) -> Sandbox {
+/// Of both families.
+fn addresses(number: u8) -> Addresses {
+    let v6 = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, number.into());
+    Addresses { v4: Some([10, 0, 1, number].into()), v6: Some(v6) }
+}
+
+fn sandbox(task: Option<&TaskId>, addresses: Addresses, number: u8) -> Sandbox {
     Sandbox {
         task: task.cloned(),
         netns: format!("/run/netns/{number}"),
-        gateway_address: [172, 30, 0, number].into(),
-        attachments: vec![SandboxAttachment { network: "net".into(), address, prefix: 24 }],
+        gateway_addresses: [172, 30, 0, number].into(),
+        attachments: vec![SandboxAttachment { network: "net".into(), addresses }],
         dns_port: 40000,
         host_ports: Vec::new(),
         nameservers: Vec::new(),
@@ -99,20 +105,28 @@ fn sandbox(task: Option<&TaskId>, address: Ipv4Addr, number: u8) -> Sandbox {
 }
 
 /// The addresses of the tasks of a service that serve, by the plain definition.
-fn serving(known: &Knowledge, here: &Here, service: &str) -> BTreeSet<Ipv4Addr> {
+fn serving(known: &Knowledge, here: &Here, service: &str) -> BTreeSet<IpAddr> {
     let endpoints = &known.networks[&"net".into()].endpoints;
     let endpoints = endpoints.iter().filter(|(task, endpoint)| {
         endpoint.service.as_str() == service && endpoint.serving && !here.hidden.contains(*task)
     });
-    endpoints.map(|(_, endpoint)| endpoint.address).collect()
+    endpoints.flat_map(|(_, endpoint)| endpoint.addresses.iter()).collect()
 }
 
-fn ask(projection: &Projection, id: &str, name: &str) -> BTreeSet<Ipv4Addr> {
-    match answer(&projection.zones[id], Question { name, kind: Kind::Address }) {
-        Answer::Addresses(addresses) => addresses.iter().copied().collect(),
-        Answer::NxDomain | Answer::Forward => BTreeSet::new(),
-        other => panic!("{name}: {other:?}"),
-    }
+/// What A and AAAA are answered with.
+fn ask(projection: &Projection, id: &str, name: &str) -> BTreeSet<IpAddr> {
+    let answers = [Kind::A, Kind::Aaaa].map(|kind| {
+        match answer(&projection.zones[id], Question { name, kind }) {
+            Answer::Addresses { v4, v6 } => {
+                assert!(if kind == Kind::A { v6.is_empty() } else { v4.is_empty() });
+                let v4 = v4.iter().copied().map(IpAddr::V4);
+                v4.chain(v6.iter().copied().map(IpAddr::V6)).collect()
+            }
+            Answer::NxDomain | Answer::Forward => Vec::new(),
+            other => panic!("{name}: {other:?}"),
+        }
+    });
+    answers.into_iter().flatten().collect()
 }
 
 proptest! {
@@ -126,16 +140,19 @@ proptest! {
                 let tasks = ask(&projection, id, &format!("tasks.{}", service.name));
                 prop_assert_eq!(&tasks, &wanted);
                 let named = ask(&projection, id, &service.name);
-                let Some(vip) = service.vip else {
+                let Addresses { v4: Some(v4), v6: Some(v6) } = service.vips else {
                     prop_assert_eq!(&named, &wanted);
                     continue;
                 };
                 // A permutation: nothing lost, nothing twice.
-                let backends: BTreeSet<Ipv4Addr> = rules.vips[&vip].iter().copied().collect();
-                prop_assert_eq!(backends.len(), rules.vips[&vip].len());
-                prop_assert_eq!(&backends, &wanted);
+                let (v4, v6) = (&rules.vips.v4[&v4], &rules.vips.v6[&v6]);
+                let all = v4.iter().copied().map(IpAddr::V4);
+                let all = all.chain(v6.iter().copied().map(IpAddr::V6));
+                prop_assert_eq!(v4.len() + v6.len(), wanted.len());
+                prop_assert_eq!(&all.collect::<BTreeSet<_>>(), &wanted);
                 let there = view.endpoints.values().any(|e| e.service.as_str() == service.name);
-                prop_assert_eq!(named, there.then_some(vip).into_iter().collect());
+                let vips = service.vips.iter().filter(|_| there).collect();
+                prop_assert_eq!(named, vips);
             }
         }
     }
@@ -152,11 +169,11 @@ proptest! {
             prop_assert!(here.sandboxes.is_empty());
             return Ok(());
         };
-        let here_addresses: BTreeSet<Ipv4Addr> =
-            here.sandboxes.values().map(|sandbox| sandbox.attachments[0].address).collect();
+        let here_addresses: BTreeSet<Addresses> =
+            here.sandboxes.values().map(|sandbox| sandbox.attachments[0].addresses).collect();
         for endpoint in known.networks[&"net".into()].endpoints.values() {
-            let local = endpoint.node == here.node || here_addresses.contains(&endpoint.address);
-            prop_assert_eq!(overlay.remotes.contains_key(&endpoint.address), !local);
+            let local = endpoint.node == here.node || here_addresses.contains(&endpoint.addresses);
+            prop_assert_eq!(overlay.remotes.contains_key(&endpoint.addresses), !local);
             prop_assert!(local || overlay.peers.contains(&endpoint.vtep));
         }
         prop_assert!(!overlay.peers.contains(&here.address));
@@ -165,14 +182,15 @@ proptest! {
     #[test]
     fn the_mesh_leads_to_exactly_the_tasks_that_serve_and_can_be_reached((known, here) in world()) {
         let mesh = project(&known, &here).desired.mesh;
-        let backends: BTreeSet<Ipv4Addr> =
+        let backends: BTreeSet<IpAddr> =
             mesh.ports[&(Protocol::Tcp, 8080)].backends.iter().copied().collect();
         let target = known.mesh.ports[&(Protocol::Tcp, 8080)].target;
         for (id, task) in &known.mesh.tasks {
             let target = if task.node == here.node {
-                mesh.local_tasks.get(&(task.ingress, Protocol::Tcp, target)).copied()
+                let ingress = task.ingress.primary().unwrap();
+                mesh.local_tasks.get(&(ingress, Protocol::Tcp, target)).copied()
             } else {
-                mesh.remote_tasks.get(&task.ingress).map(|_| task.ingress)
+                mesh.remote_tasks.get(&task.ingress).and_then(|_| task.ingress.primary())
             };
             prop_assert_eq!(target.is_some(), known.mesh.nodes.contains_key(&task.node));
             let serves = task.serving && !here.hidden.contains(id);

@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use manager::Manager;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use types::{Availability, ClusterSpec, Fault, NodeId};
 
@@ -59,7 +59,7 @@ pub enum Membership {
 #[derive(Clone)]
 pub struct Member {
     pub node: NodeId,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// RPC addresses of the managers.
     pub managers: Vec<String>,
     /// Why no manager is heard, and what to do; empty: all is well.
@@ -76,7 +76,7 @@ pub struct Init {
     /// An address or interface for the overlays' traffic; empty: the advertised one.
     pub data_path: String,
     pub data_path_port: u16,
-    pub address_pools: Vec<ipnet::Ipv4Net>,
+    pub address_pools: Vec<ipnet::IpNet>,
     pub subnet_prefix: u8,
     pub force_new_cluster: bool,
     pub spec: ClusterSpec,

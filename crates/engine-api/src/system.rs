@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use types::NodeRole;
 
 pub(crate) fn routes() -> Router<Api> {
@@ -138,9 +139,9 @@ fn swarm(membership: &Membership) -> Value {
     object["NodeAddr"] = json!(member.address);
     let view = member.manager.as_ref().map(manager::Manager::view);
     let manager_id = |address: &str| {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = address.parse().map(|address: SocketAddr| address.ip());
         let found = view.as_ref().and_then(|view| {
-            view.nodes().find(|node| node.status.address.to_string() == host).map(|node| &node.id)
+            view.nodes().find(|node| Ok(node.status.address) == host).map(|node| &node.id)
         });
         json!({ "NodeID": found.map_or("", |id| id.as_str()), "Addr": address })
     };

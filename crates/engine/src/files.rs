@@ -3,7 +3,7 @@
 use crate::blocking::cannot;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use types::{DnsConfig, Fault, HostEntry};
 
@@ -24,7 +24,7 @@ pub(crate) fn init(folder: &Path, program: Option<&[u8]>) -> Result<Option<PathB
 }
 
 /// Renders /etc/hosts. The first of its own addresses is what its name leads to.
-pub(crate) fn hosts(own: &[Ipv4Addr], hostname: &str, further: &[HostEntry]) -> String {
+pub(crate) fn hosts(own: &[IpAddr], hostname: &str, further: &[HostEntry]) -> String {
     let mut text = "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::\tip6-localnet\n\

@@ -54,7 +54,7 @@ async fn bench(folder: &Path) {
     };
     let kernel = Kernel::new(config.clone()).unwrap();
     let plane = dataplane::start(files, kernel, Namespaces, names, &mut scope).await.unwrap();
-    let identity = Identity { node: "n1".into(), address: NODE, data_path_port: 4789 };
+    let identity = Identity { node: "n1".into(), address: NODE.into(), data_path_port: 4789 };
     plane.identify(Some(identity)).await.unwrap();
     let known = knowledge(None);
     plane.learn(News::Whole(known), 1).await.unwrap();
@@ -80,7 +80,7 @@ async fn bench(folder: &Path) {
 
     let here = Here {
         node: "n1".into(),
-        address: NODE,
+        address: NODE.into(),
         data_path_port: 4789,
         sandboxes: plane.sandboxes().await.unwrap(),
         hidden: discovery::OrdSet::new(),
@@ -141,8 +141,7 @@ fn since(start: Instant, used: Duration) -> String {
 }
 
 async fn attach(plane: &Dataplane, number: u16) {
-    let attachment =
-        SandboxAttachment { network: "net".into(), address: address(number), prefix: 16 };
+    let attachment = SandboxAttachment { network: "net".into(), addresses: address(number).into() };
     let task = TaskId::from(format!("t{number}").as_str());
     let wanted = Wanted { task: Some(task), attachments: vec![attachment], ..Wanted::default() };
     plane.attach(&format!("c{number}"), wanted).await.unwrap();
@@ -168,23 +167,22 @@ fn vip(number: u16) -> Ipv4Addr {
 
 /// Everybody serves but `out`. The first half is on this node.
 fn knowledge(out: Option<u16>) -> Knowledge {
-    let subnet = Subnet { net: "10.0.0.0/16".parse().unwrap(), gateway: [10, 0, 0, 1].into() };
     let mut view = NetworkView {
         name: "net".to_owned(),
         vni: 4097,
-        subnet: Some(subnet),
+        subnets: Subnet::new("10.0.0.0/16".parse().unwrap()).into_iter().collect(),
         ..NetworkView::default()
     };
     for number in 0..SERVICES {
         let name = format!("service-{number}");
-        let service = ServiceView { name, vip: Some(vip(number)), ..ServiceView::default() };
+        let service = ServiceView { name, vips: vip(number).into(), ..ServiceView::default() };
         view.services.insert(format!("s{number}").as_str().into(), service);
     }
     for number in 0..ENDPOINTS {
         let node = if number < CONTAINERS { 1 } else { 2 };
         let (task, service) = (format!("t{number}"), number % SERVICES);
         let endpoint = Endpoint {
-            address: address(number),
+            addresses: address(number).into(),
             node: format!("n{node}").as_str().into(),
             vtep: [10, 250, 0, node + 1].into(),
             service: format!("s{service}").as_str().into(),

@@ -1,12 +1,12 @@
 //! What a machine needs, found out by doing it in a namespace that is thrown away.
 
 use crate::error::{Error, chain};
+use crate::ipv4::{MeshRules, PortRules, SandboxRules};
 use crate::namespace::{Namespace, in_thread};
 use crate::netlink::{Bridge, Socket, Veth, Vxlan, add_bridge, add_veth, add_vxlan};
 use crate::nft::Nftables;
 use crate::render;
 use crate::render::mesh::{Mesh, Surroundings};
-use discovery::{MeshRules, PortRules, SandboxRules};
 use ipnet::Ipv4Net;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};

@@ -14,6 +14,7 @@ mod broker;
 mod check;
 mod descriptors;
 mod error;
+mod ipv4;
 mod kernel;
 mod namespace;
 mod netlink;

@@ -180,8 +180,8 @@ fn view(tasks: u32) -> View {
     for number in 0..NODES {
         let mut it = Node { id: node(number), ..Node::default() };
         it.status.state = NodeState::Ready;
-        it.status.address = address(11, number);
-        it.ingress_address = Some(address(12, number));
+        it.status.address = address(11, number).into();
+        it.ingress_addresses = address(12, number).into();
         tx.put_node(it);
     }
     for number in 0..tasks / TASKS_OF_A_SERVICE {
@@ -190,7 +190,7 @@ fn view(tasks: u32) -> View {
         it.spec.name = format!("service-{number}");
         it.spec.task.networks =
             vec![NetworkAttachment { target: network(number), aliases: Vec::new() }];
-        it.vips = vec![Vip { network: network(number), address: address(13, number), prefix: 24 }];
+        it.vips = vec![Vip { network: network(number), addresses: address(13, number).into() }];
         if number.is_multiple_of(10) {
             let published = u16::try_from(number % 50_000 + 1).unwrap();
             it.ports = vec![PublishedPort { published, target: 80, ..PublishedPort::default() }];
@@ -204,9 +204,11 @@ fn view(tasks: u32) -> View {
         it.slot = u64::from(number % TASKS_OF_A_SERVICE + 1);
         it.node = Some(node(number % NODES));
         it.status.state = TaskState::Running;
-        let (network, address) = (network(group), address(14, number));
-        it.attachments = vec![Attachment { network, address, prefix: 24, aliases: Vec::new() }];
-        it.ingress_address = group.is_multiple_of(10).then(|| self::address(15, number));
+        let (network, addresses) = (network(group), address(14, number).into());
+        it.attachments = vec![Attachment { network, addresses, aliases: Vec::new() }];
+        if group.is_multiple_of(10) {
+            it.ingress_addresses = address(15, number).into();
+        }
         tx.put_task(it);
     }
     let mut view = View::default();

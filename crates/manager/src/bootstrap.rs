@@ -2,9 +2,9 @@
 
 use crate::clock::RandomIds;
 use ca::JoinToken;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use raft::Sequencer;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use store::{Changes, Tx, View};
 use types::{
     Availability, Cluster, ClusterId, ClusterSpec, Fault, IdSource, JoinTokens, Network, NetworkId,
@@ -14,6 +14,8 @@ use types::{
 
 /// The VXLAN network identifier of the routing mesh.
 const INGRESS_VNI: u32 = 4096;
+/// Where subnets come from if the user does not say.
+const ANYWHERE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
 
 /// What the first node of a cluster decides.
 #[derive(Clone, Debug)]
@@ -22,16 +24,16 @@ pub struct First {
     pub root_ca: RootCa,
     pub spec: ClusterSpec,
     /// Where subnets of networks come from; empty: 10.0.0.0/8.
-    pub address_pools: Vec<Ipv4Net>,
+    pub address_pools: Vec<IpNet>,
     /// The length of a subnet's prefix; 0: 24.
     pub subnet_prefix: u8,
     /// The UDP port of the overlay; 0: 4789.
     pub data_path_port: u16,
     pub node: NodeId,
     pub description: NodeDescription,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its VXLAN end point, where that is another address.
-    pub data_path_address: Option<Ipv4Addr>,
+    pub data_path_address: Option<IpAddr>,
     pub availability: Availability,
 }
 
@@ -65,14 +67,13 @@ pub fn objects(
 }
 
 fn first_cluster(first: First, tokens: JoinTokens) -> Cluster {
-    let anywhere = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
     Cluster {
         id: first.cluster,
         spec: first.spec,
         tokens,
         root_ca: first.root_ca,
         address_pools: if first.address_pools.is_empty() {
-            vec![anywhere]
+            vec![ANYWHERE.into()]
         } else {
             first.address_pools
         },
@@ -103,7 +104,7 @@ fn first_node(first: &First, now: Timestamp) -> Node {
     }
 }
 
-/// The subnet of the routing mesh is the end of the first pool, so that the first network of users
+/// The subnet of the routing mesh is the end of the first IPv4 pool, so that the first network of users
 /// gets the one they expect: a quarter of the pool, a /16 at most (the lower half of an address is a
 /// node's mark), and as large as other networks at least. Of 10.0.0.0/8 it is 10.255.0.0/16.
 fn ingress_subnet(pool: Ipv4Net, subnet_prefix: u8) -> Ipv4Net {
@@ -113,22 +114,23 @@ fn ingress_subnet(pool: Ipv4Net, subnet_prefix: u8) -> Ipv4Net {
 }
 
 fn ingress(id: NetworkId, cluster: &Cluster) -> Network {
-    let anywhere = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
-    let pool = cluster.address_pools.first().copied().unwrap_or(anywhere);
-    let net = ingress_subnet(pool, cluster.subnet_prefix);
-    let gateway = Ipv4Addr::from(u32::from(net.network()) + 1);
-    let subnet = Subnet { net, gateway };
+    let first = cluster.address_pools.iter().find_map(|pool| match pool {
+        IpNet::V4(pool) => Some(*pool),
+        IpNet::V6(_) => None,
+    });
+    let net = ingress_subnet(first.unwrap_or(ANYWHERE), cluster.subnet_prefix);
+    let subnets: Vec<Subnet> = Subnet::new(net.into()).into_iter().collect();
     Network {
         id,
         spec: NetworkSpec {
             name: "ingress".to_owned(),
             driver: "overlay".to_owned(),
             ingress: true,
-            subnet: Some(subnet),
+            subnets: subnets.clone(),
             ..NetworkSpec::default()
         },
         vni: INGRESS_VNI,
-        subnet: Some(subnet),
+        subnets,
         ..Network::default()
     }
 }

@@ -62,12 +62,11 @@ impl World {
             for (name, net, ingress) in
                 [("ingress", "10.255.0.0/16", true), ("front", "10.64.0.0/12", false)]
             {
-                let net: ipnet::Ipv4Net = net.parse().expect("a subnet");
-                let gateway = net.hosts().next().expect("an address");
                 let mut network = Network { id: name.into(), ..Network::default() };
                 name.clone_into(&mut network.spec.name);
                 network.spec.ingress = ingress;
-                network.subnet = Some(Subnet { net, gateway });
+                let subnet = Subnet::new(net.parse().expect("a subnet"));
+                network.subnets = vec![subnet.expect("an address")];
                 network.vni = if ingress { 4096 } else { 4097 };
                 tx.put_network(network);
             }

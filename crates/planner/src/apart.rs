@@ -66,8 +66,8 @@ fn owner(view: &View, change: &Change) -> Option<ServiceId> {
 /// was refused, the note would be another entry of the log for each try.
 fn moves_only_cursor(view: &View, network: &Network) -> bool {
     view.network(&network.id).is_some_and(|was| {
-        let last_address = network.last_address;
-        Network { last_address, ..Network::clone(was) } == *network
+        let last_addresses = network.last_addresses;
+        Network { last_addresses, ..Network::clone(was) } == *network
     })
 }
 
@@ -81,7 +81,9 @@ fn handed_out(view: &View, changes: &[Change]) -> BTreeSet<NetworkId> {
                 if was.is_none_or(|was| was.attachments != task.attachments) {
                     networks.extend(task.attachments.iter().map(|it| it.network.clone()));
                 }
-                if task.ingress_address != was.and_then(|was| was.ingress_address) {
+                if task.ingress_addresses
+                    != was.map(|was| was.ingress_addresses).unwrap_or_default()
+                {
                     networks.extend(view.ingress_network().map(|ingress| ingress.id.clone()));
                 }
             }
@@ -136,7 +138,7 @@ mod tests {
 
     fn nine() -> Attachment {
         let (network, aliases) = ("front".into(), Vec::new());
-        Attachment { network, address: [10, 0, 1, 9].into(), prefix: 24, aliases }
+        Attachment { network, addresses: [10, 0, 1, 9].into(), aliases }
     }
 
     #[test]
@@ -155,7 +157,7 @@ mod tests {
         );
         let mut tx = Tx::new(&view);
         tx.edit_network(&"front".into(), |network| {
-            network.last_address = Some([10, 0, 1, 9].into());
+            network.last_addresses = [10, 0, 1, 9].into();
         });
         for task in ["api-1-1", "db-1-1", "web-1-1"] {
             tx.edit_task(&task.into(), |task| task.status.state = TaskState::Assigned);
@@ -180,14 +182,11 @@ mod tests {
             after.service(&"db".into()).unwrap().allocation_error,
             format!("cannot be planned: {why}")
         );
-        assert_eq!(
-            after.network(&"front".into()).unwrap().last_address,
-            Some([10, 0, 1, 9].into())
-        );
+        assert_eq!(after.network(&"front".into()).unwrap().last_addresses, [10, 0, 1, 9].into());
         // The same again changes nothing more, though another address would be next.
         let mut again = Tx::new(&after);
         again.edit_network(&"front".into(), |network| {
-            network.last_address = Some([10, 0, 1, 10].into());
+            network.last_addresses = [10, 0, 1, 10].into();
         });
         again.edit_task(&"db-1-1".into(), |task| task.status.state = TaskState::Assigned);
         assert!(apart(&after, &again.finish()).0.is_empty());
@@ -212,12 +211,12 @@ mod tests {
         tx.edit_task(&"db-1-1".into(), |task| task.status.state = TaskState::Assigned);
         // A virtual address, one in the mesh, and a number: each has its network's note.
         let nine = nine();
-        let vip = Vip { network: "front".into(), address: nine.address, prefix: nine.prefix };
+        let vip = Vip { network: "front".into(), addresses: nine.addresses };
         tx.edit_service(&"api".into(), |service| service.vips = vec![vip]);
-        let mesh = Some([10, 255, 1, 1].into());
-        tx.edit_task(&"web-1-1".into(), |task| task.ingress_address = mesh);
-        for (id, last) in [("front", Some(nine.address)), ("ingress", mesh)] {
-            tx.edit_network(&id.into(), |network| network.last_address = last);
+        let mesh = types::Addresses::from([10, 255, 1, 1]);
+        tx.edit_task(&"web-1-1".into(), |task| task.ingress_addresses = mesh);
+        for (id, last) in [("front", nine.addresses), ("ingress", mesh)] {
+            tx.edit_network(&id.into(), |network| network.last_addresses = last);
         }
         tx.edit_network(&"new".into(), |network| network.vni = 4098);
         let (made, refused) = apart(&view, &tx.finish());
@@ -225,8 +224,8 @@ mod tests {
         let mut after = view.clone();
         after.apply(&made, types::Version(2), types::Timestamp(2));
         let network = |id: &str| after.network(&id.into()).unwrap();
-        assert_eq!(network("front").last_address, Some([10, 0, 1, 9].into()));
-        assert_eq!(network("ingress").last_address, mesh);
+        assert_eq!(network("front").last_addresses, [10, 0, 1, 9].into());
+        assert_eq!(network("ingress").last_addresses, mesh);
         assert_eq!(network("new").vni, 4098);
     }
 }

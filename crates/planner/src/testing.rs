@@ -5,7 +5,7 @@
 //! ```text
 //! cluster pools=10.9.0.0/16
 //! node n1 drain zone=a memory=100
-//! network front subnet=10.0.1.0/24 vni=4097
+//! network front subnet=10.0.1.0/24,fd00:1::/64 vni=4097
 //! service web replicas=2 networks=front ports=8080:80 image=two
 //! task web.1 running n1 image=one desired=shutdown since=90
 //! ```
@@ -14,13 +14,14 @@ use crate::{Plan, Planner};
 use expect_test::Expect;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 use store::{Change, Object, Tx, View, rules};
 use types::{
-    Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction, HealthCheck,
-    IdSource, Network, NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode,
-    PublishedPort, RestartCondition, Service, ServiceMode, ServiceSpec, Slot, Subnet, Task,
-    TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
+    Addresses, Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction,
+    HealthCheck, IdSource, Network, NetworkAttachment, Node, NodeState, Platform, Preference,
+    PublishMode, PublishedPort, RestartCondition, Service, ServiceMode, ServiceSpec, Slot, Subnet,
+    Task, TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
 
 pub(crate) const NOW: i32 = 100;
@@ -166,9 +167,10 @@ fn node(line: &mut Line<'_>, index: usize) -> Node {
         node.spec.availability = Availability::Pause;
     }
     let last = u8::try_from(100 + index).expect("few lines");
-    node.ingress_address = match line.take("ingress") {
-        Some(text) => text.parse().ok(),
-        None => Some([10, 255, 0, last].into()),
+    node.ingress_addresses = match line.take("ingress") {
+        Some("none") => Addresses::default(),
+        Some(text) => addresses(text),
+        None => [10, 255, 0, last].into(),
     };
     node.description.platform.architecture = line.take("arch").unwrap_or("").to_owned();
     node.description.memory_bytes = line.number("memory").unwrap_or(0);
@@ -184,17 +186,18 @@ fn network(line: &mut Line<'_>) -> Network {
     line.words[1].clone_into(&mut network.spec.name);
     network.spec.ingress = line.has("ingress");
     network.removed = line.has("removed");
-    let mut subnet = |name| {
-        let net: ipnet::Ipv4Net = line.take(name)?.parse().expect("a subnet");
-        Some(Subnet { net, gateway: net.hosts().next().expect("an address") })
+    network.spec.ipv6 = line.has("ipv6");
+    let mut subnets = |name| -> Vec<Subnet> {
+        let nets = line.list(name).into_iter().map(|net| net.parse().expect("a subnet"));
+        nets.map(|net| Subnet::new(net).expect("an address")).collect()
     };
-    network.subnet = subnet("subnet");
-    network.spec.subnet = subnet("spec-subnet");
-    network.spec.ip_range = line.number("range");
+    network.subnets = subnets("subnet");
+    network.spec.subnets = subnets("spec-subnet");
+    network.spec.ip_ranges = line.list("range").iter().map(|net| net.parse().unwrap()).collect();
     let aux = line.list("aux").into_iter();
-    network.spec.aux_addresses = aux.map(|it| (it.to_owned(), it.parse().unwrap())).collect();
+    network.spec.aux_addresses = aux.map(|it| (it.to_owned(), addresses(it))).collect();
     network.vni = line.number("vni").unwrap_or(0);
-    network.last_address = line.number("last");
+    network.last_addresses = line.take("last").map(addresses).unwrap_or_default();
     network.last_vni = line.number("last-vni").unwrap_or(0);
     network
 }
@@ -308,7 +311,16 @@ fn port(text: &str) -> PublishedPort {
 
 fn vip(text: &str) -> Vip {
     let (network, address) = text.split_once('=').expect("network=address");
-    Vip { network: network.into(), address: address.parse().expect("an address"), prefix: 24 }
+    Vip { network: network.into(), addresses: addresses(address) }
+}
+
+/// `10.0.1.2`, `fd00:1::2`, or both as `10.0.1.2+fd00:1::2`.
+fn addresses(text: &str) -> Addresses {
+    text.split('+').map(|text| -> IpAddr { text.parse().expect("an address") }).collect()
+}
+
+fn render_addresses(addresses: Addresses) -> String {
+    addresses.iter().map(|address| address.to_string()).collect::<Vec<_>>().join("+")
 }
 
 fn task(line: &mut Line<'_>, tx: &Tx) -> Task {
@@ -340,13 +352,13 @@ fn task(line: &mut Line<'_>, tx: &Tx) -> Task {
     task.status.since = seconds(line.number("since").unwrap_or(SINCE));
     task.status.error = line.take("error").unwrap_or("").replace('_', " ");
     task.running_since = line.number("ran").map(seconds);
-    task.ingress_address = line.number("mesh");
+    task.ingress_addresses = line.take("mesh").map(addresses).unwrap_or_default();
     task.not_before = line.number("at").map(seconds);
     let restarts = line.list("restarts");
     task.restarts = restarts.iter().map(|text| seconds(text.parse().unwrap())).collect();
     let attachment = |text| {
-        let Vip { network, address, prefix } = vip(text);
-        Attachment { network, address, prefix, aliases: Vec::new() }
+        let Vip { network, addresses } = vip(text);
+        Attachment { network, addresses, aliases: Vec::new() }
     };
     task.attachments = line.list("address").into_iter().map(attachment).collect();
     task
@@ -375,7 +387,10 @@ fn render(before: &View, change: &Change) -> Vec<String> {
 }
 
 fn render_node(node: &Node) -> String {
-    let address = node.ingress_address.map_or("none".to_owned(), |address| address.to_string());
+    let address = match render_addresses(node.ingress_addresses) {
+        empty if empty.is_empty() => "none".to_owned(),
+        given => given,
+    };
     let error = &node.allocation_error;
     let error = if error.is_empty() { String::new() } else { format!(" error: {error}") };
     format!("~ node {} ingress {address}{error}", node.id)
@@ -391,10 +406,11 @@ fn render_task(task: &Task) -> String {
         write!(text, " {image}").unwrap();
     }
     for attachment in &task.attachments {
-        write!(text, " {}={}", attachment.network, attachment.address).unwrap();
+        let addresses = render_addresses(attachment.addresses);
+        write!(text, " {}={addresses}", attachment.network).unwrap();
     }
-    if let Some(address) = task.ingress_address {
-        write!(text, " mesh {address}").unwrap();
+    if !task.ingress_addresses.is_empty() {
+        write!(text, " mesh {}", render_addresses(task.ingress_addresses)).unwrap();
     }
     text += &render_ports(&task.ports);
     if let Some(time) = task.not_before {
@@ -441,7 +457,7 @@ fn render_service(before: &Service, service: &Service) -> Vec<String> {
         lines.push(format!("~ {name}{}", render_ports(&service.ports)));
     }
     if before.vips != service.vips {
-        let vip = |vip: &Vip| format!(" {}={}", vip.network, vip.address);
+        let vip = |vip: &Vip| format!(" {}={}", vip.network, render_addresses(vip.addresses));
         let vips: String = service.vips.iter().map(vip).collect();
         lines.push(format!("~ {name} vip{vips}"));
     }
@@ -467,12 +483,11 @@ fn render_network(before: &Network, network: &Network) -> String {
     if before.vni != network.vni {
         write!(text, " vni {}", network.vni).unwrap();
     }
-    if let Some(subnet) = network.subnet.filter(|_| before.subnet != network.subnet) {
+    for subnet in network.subnets.iter().filter(|it| !before.subnets.contains(it)) {
         write!(text, " subnet {} gateway {}", subnet.net, subnet.gateway).unwrap();
     }
-    if let Some(last) = network.last_address.filter(|_| before.last_address != network.last_address)
-    {
-        write!(text, " last {last}").unwrap();
+    if before.last_addresses != network.last_addresses {
+        write!(text, " last {}", render_addresses(network.last_addresses)).unwrap();
     }
     if before.last_vni != network.last_vni {
         write!(text, " last vni {}", network.last_vni).unwrap();

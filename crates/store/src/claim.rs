@@ -3,7 +3,7 @@
 use crate::{Key, Object};
 use imbl::OrdSet;
 use std::net::IpAddr;
-use types::{ClusterId, NetworkId, Node, Protocol, Service, Task};
+use types::{Addresses, ClusterId, NetworkId, Node, Protocol, Service, Task};
 
 /// Something that only one object can have at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,11 +49,11 @@ impl Claim {
 /// Says whether an object claims what it did before, without a list of that.
 pub(crate) fn claim_the_same(was: &Object, is: &Object) -> bool {
     match (was, is) {
-        (Object::Node(was), Object::Node(is)) => was.ingress_address == is.ingress_address,
+        (Object::Node(was), Object::Node(is)) => was.ingress_addresses == is.ingress_addresses,
         (Object::Task(was), Object::Task(is)) => {
             was.occupies() == is.occupies()
                 && was.attachments == is.attachments
-                && was.ingress_address == is.ingress_address
+                && was.ingress_addresses == is.ingress_addresses
         }
         (
             Object::Cluster(_)
@@ -67,16 +67,12 @@ pub(crate) fn claim_the_same(was: &Object, is: &Object) -> bool {
 }
 
 fn node_claims(node: &Node) -> Vec<Claim> {
-    let address = node.ingress_address.map(|address| Claim::MeshAddress(address.into()));
-    address.into_iter().collect()
+    node.ingress_addresses.iter().map(Claim::MeshAddress).collect()
 }
 
 fn service_claims(service: &Service) -> Vec<Claim> {
     let name = Claim::service_name(&service.spec.name);
-    let vips = service
-        .vips
-        .iter()
-        .map(|vip| Claim::Address { network: vip.network.clone(), address: vip.address.into() });
+    let vips = service.vips.iter().flat_map(|vip| on_network(&vip.network, vip.addresses));
     let ports = service.ports.iter().filter(|port| port.in_mesh());
     let ports = ports.map(|port| Claim::MeshPort { protocol: port.protocol, port: port.published });
     std::iter::once(name).chain(vips).chain(ports).collect()
@@ -87,12 +83,13 @@ fn task_claims(task: &Task) -> Vec<Claim> {
     if !task.occupies() {
         return Vec::new();
     }
-    let addresses = task.attachments.iter().map(|attachment| Claim::Address {
-        network: attachment.network.clone(),
-        address: attachment.address.into(),
-    });
-    let mesh = task.ingress_address.map(|address| Claim::MeshAddress(address.into()));
-    addresses.chain(mesh).collect()
+    let attachments = task.attachments.iter();
+    let addresses = attachments.flat_map(|it| on_network(&it.network, it.addresses));
+    addresses.chain(task.ingress_addresses.iter().map(Claim::MeshAddress)).collect()
+}
+
+fn on_network(network: &NetworkId, addresses: Addresses) -> impl Iterator<Item = Claim> {
+    addresses.iter().map(|address| Claim::Address { network: network.clone(), address })
 }
 
 /// Who has what. A wrong state is held as it is: a claim may have several holders.
@@ -142,12 +139,17 @@ mod tests {
 
     fn write(tx: &mut Tx, (kind, number, one, two, flag): Write) {
         let id = format!("{kind}{number}");
-        let address = |last: u8| [10, 0, 0, last].into();
+        // Some are of both families.
+        let address = |last: u8| Addresses {
+            v4: Some([10, 0, 0, last].into()),
+            v6: (last == 2).then(|| [0xfd00, 0, 0, 0, 0, 0, 0, 2].into()),
+        };
+        let given = |last: u8, has: bool| if has { address(last) } else { Addresses::default() };
         let network = |number: u8| format!("1{number}").as_str().into();
         match (kind, flag) {
             (0, true) => tx.put(Node {
                 id: id.as_str().into(),
-                ingress_address: (one > 0).then(|| address(one)),
+                ingress_addresses: given(one, one > 0),
                 ..Node::default()
             }),
             (1, true) => {
@@ -163,7 +165,7 @@ mod tests {
                 let mode = if two == 0 { PublishMode::Host } else { PublishMode::Ingress };
                 let published = u16::from(one);
                 service.ports = vec![PublishedPort { published, mode, ..Default::default() }];
-                let vip = Vip { network: network(two), address: address(one), prefix: 24 };
+                let vip = Vip { network: network(two), addresses: address(one) };
                 service.vips = vec![vip];
                 tx.put(service);
             }
@@ -171,11 +173,10 @@ mod tests {
                 let mut task = Task { id: id.as_str().into(), ..Task::default() };
                 task.attachments = vec![Attachment {
                     network: network(two),
-                    address: address(one),
-                    prefix: 24,
+                    addresses: address(one),
                     aliases: Vec::new(),
                 }];
-                task.ingress_address = (two > 0).then(|| address(two));
+                task.ingress_addresses = given(two, two > 0);
                 // It stays ended.
                 let ended = |task: &Arc<Task>| !task.occupies();
                 let was = [tx.task(&task.id), tx.before().task(&task.id)];

@@ -6,7 +6,10 @@
 
 use crate::claim::{Claim, claim_the_same};
 use crate::{Change, Changes, Key, Object, Record, View};
-use types::{Cluster, Fault, Network, Service, Task, TaskState, Timestamp, Version, Writer};
+use ipnet::IpNet;
+use types::{
+    Cluster, Fault, Network, Service, Task, TaskState, Timestamp, Version, Writer, overlap,
+};
 
 /// What `before` becomes by `changes`, which the log entry `index` of time `now` holds; or why they
 /// may not be made.
@@ -178,21 +181,17 @@ pub fn port_taken(port: u16, holder: &Service) -> Fault {
 
 /// What a network was given anew overlaps with no other, not even with one that is only carried.
 fn check_subnet(before: &View, after: &View, network: &Network) -> Result<(), Fault> {
-    let given = |network: &Network| (network.subnet, network.vni);
-    let Some(subnet) = network.subnet.map(|subnet| subnet.net) else {
-        return Ok(());
-    };
-    if before.network(&network.id).is_some_and(|was| given(was) == given(network)) {
+    let is_as_before = |was: &Network| was.subnets == network.subnets && was.vni == network.vni;
+    let known = before.network(&network.id).is_some_and(|was| is_as_before(was));
+    if network.subnets.is_empty() || known {
         return Ok(());
     }
     for other in after.networks().filter(|other| other.id != network.id) {
-        let overlaps = other
-            .subnet
-            .is_some_and(|other| other.net.contains(&subnet) || subnet.contains(&other.net));
-        if overlaps {
+        let taken = |net: IpNet| other.subnets.iter().any(|other| overlap(other.net, net));
+        if let Some(subnet) = network.subnets.iter().find(|subnet| taken(subnet.net)) {
             return Err(Fault::conflict(format!(
-                "subnet {subnet} overlaps with network {}",
-                other.spec.name
+                "subnet {} overlaps with network {}",
+                subnet.net, other.spec.name
             )));
         }
         if network.vni != 0 && network.vni == other.vni {
@@ -209,7 +208,7 @@ fn check_subnet(before: &View, after: &View, network: &Network) -> Result<(), Fa
 mod tests {
     use super::*;
     use crate::Tx;
-    use types::{Attachment, DesiredState, PublishMode, PublishedPort, ServiceSpec, Vip};
+    use types::{Attachment, DesiredState, PublishMode, PublishedPort, ServiceSpec, Subnet, Vip};
 
     fn service(id: &str, name: &str) -> Service {
         let spec = ServiceSpec { name: name.to_owned(), ..ServiceSpec::default() };
@@ -217,12 +216,8 @@ mod tests {
     }
 
     fn task(id: &str, address: [u8; 4]) -> Task {
-        let attachment = Attachment {
-            network: "net".into(),
-            address: address.into(),
-            prefix: 24,
-            aliases: Vec::new(),
-        };
+        let attachment =
+            Attachment { network: "net".into(), addresses: address.into(), aliases: Vec::new() };
         Task { id: id.into(), attachments: vec![attachment], ..Task::default() }
     }
 
@@ -277,10 +272,10 @@ mod tests {
     #[test]
     fn two_networks_cannot_have_one_name_nor_overlap() {
         let network = |id: &str, name: &str, net: &str| {
-            let net: ipnet::Ipv4Net = net.parse().expect("a network");
             let mut network = Network { id: id.into(), ..Network::default() };
             network.spec.name = name.to_owned();
-            network.subnet = Some(types::Subnet { net, gateway: net.network() });
+            let nets = net.split(' ').map(|net| net.parse().expect("a network"));
+            network.subnets = nets.filter_map(Subnet::new).collect();
             network
         };
         let first = |tx: &mut Tx| tx.put_network(network("n1", "front", "10.0.0.0/16"));
@@ -292,6 +287,15 @@ mod tests {
             check_after(first, |tx| tx.put_network(network("n2", "back", "10.0.3.0/24"))),
             "subnet 10.0.3.0/24 overlaps with network front"
         );
+        let both = |tx: &mut Tx| tx.put_network(network("n1", "front", "10.0.0.0/16 fd00::/48"));
+        assert_eq!(
+            check_after(both, |tx| tx.put_network(network("n2", "back", "10.1.0.0/24 fd00::/64"))),
+            "subnet fd00::/64 overlaps with network front"
+        );
+        assert_eq!(
+            check_after(both, |tx| tx.put_network(network("n2", "back", "10.1.0.0/24 fd01::/64"))),
+            "ok"
+        );
     }
 
     #[test]
@@ -302,7 +306,7 @@ mod tests {
             "address 10.0.1.3 is given to task t2 and to task t1"
         );
         let vip = |tx: &mut Tx| {
-            let vip = Vip { network: "net".into(), address: [10, 0, 1, 3].into(), prefix: 24 };
+            let vip = Vip { network: "net".into(), addresses: [10, 0, 1, 3].into() };
             tx.put_service(Service { vips: vec![vip], ..service("s1", "web") });
         };
         assert_eq!(
@@ -341,8 +345,7 @@ mod tests {
         for (id, vni) in [("n1", 4097), ("n2", 4098)] {
             let mut network = Network { id: id.into(), vni, ..Network::default() };
             id.clone_into(&mut network.spec.name);
-            let net: ipnet::Ipv4Net = "10.0.0.0/16".parse().unwrap();
-            network.subnet = Some(types::Subnet { net, gateway: net.network() });
+            network.subnets = vec![Subnet::new("10.0.0.0/16".parse().unwrap()).unwrap()];
             tx.put(network);
         }
         view.apply(&tx.finish(), Version(1), Timestamp(1));
@@ -351,7 +354,7 @@ mod tests {
             tx.edit(&"n1".into(), edit);
             check(&view, &tx.finish()).map_err(|fault| fault.message)
         };
-        assert_eq!(edited(|network| network.last_address = Some([10, 0, 0, 7].into())), Ok(()));
+        assert_eq!(edited(|network| network.last_addresses = [10, 0, 0, 7].into()), Ok(()));
         let clash = "subnet 10.0.0.0/16 overlaps with network n2";
         assert_eq!(edited(|network| network.vni = 4099), Err(clash.to_owned()));
     }

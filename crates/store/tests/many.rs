@@ -33,8 +33,7 @@ fn task(number: u32, service: &Service) -> Task {
     let [_, a, b, c] = number.to_be_bytes();
     let attachment = Attachment {
         network: id('w', number % SERVICES).into(),
-        address: [10, a, b, c].into(),
-        prefix: 16,
+        addresses: [10, a, b, c].into(),
         aliases: Vec::new(),
     };
     let mut task = Task {

@@ -10,9 +10,9 @@ pub use cluster::{cluster, ingress_network, network, node, worker};
 pub use topology::{attachment_of_sandbox, knowledge, sandbox};
 pub use work::{global_service, other_task, service, status, task};
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
-use types::{Labels, Meta, Timestamp, Version};
+use types::{Addresses, Labels, Meta, Subnet, Timestamp, Version};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -32,8 +32,15 @@ fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
     texts.map(str::to_owned).to_vec()
 }
 
-fn front(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 1, last)
+/// Addresses of both families on a network.
+fn both(last: u8) -> Addresses {
+    let v6 = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, last.into());
+    Addresses { v4: Some(Ipv4Addr::new(10, 0, 1, last)), v6: Some(v6) }
+}
+
+fn subnets() -> Vec<Subnet> {
+    let nets = ["10.0.1.0/24", "fd00:1::/64"].map(|net| net.parse().unwrap());
+    nets.into_iter().filter_map(Subnet::new).collect()
 }
 
 fn underlay(last: u8) -> Ipv4Addr {

@@ -1,7 +1,7 @@
 //! The cluster itself: settings, tokens and the root of trust.
 
 use crate::{ClusterId, Labels, Meta};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -15,8 +15,9 @@ pub struct Cluster {
     pub tokens: JoinTokens,
     pub root_ca: RootCa,
     /// Where subnets of networks come from.
-    pub address_pools: Vec<Ipv4Net>,
-    /// The length of a subnet's prefix.
+    #[serde(with = "crate::plain")]
+    pub address_pools: Vec<IpNet>,
+    /// The length of an IPv4 subnet's prefix; an IPv6 subnet's is 64.
     pub subnet_prefix: u8,
     /// The UDP port of the overlay.
     pub data_path_port: u16,

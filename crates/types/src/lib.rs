@@ -9,6 +9,7 @@
 //!
 //! Invariant: a task's state only ever rises, and every state is left by exactly one writer.
 
+mod address;
 mod causes;
 mod cluster;
 mod container;
@@ -20,6 +21,7 @@ mod network;
 mod node;
 pub mod octets;
 mod placement;
+pub mod plain;
 mod port;
 mod quantity;
 mod service;
@@ -29,6 +31,7 @@ mod task;
 pub mod template;
 mod text;
 
+pub use address::{Addresses, mac_of};
 pub use causes::{causes, chain};
 pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCa};
 pub use container::{
@@ -41,7 +44,7 @@ pub use id::{
 };
 pub use meta::{Meta, Timestamp, Version};
 pub use name::check_name;
-pub use network::{Network, NetworkSpec, Subnet};
+pub use network::{Network, NetworkSpec, Subnet, one_or_more, overlap};
 pub use node::{
     Availability, EngineInfo, Node, NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus,
     Platform,

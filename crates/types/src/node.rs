@@ -1,9 +1,9 @@
 //! Nodes: the machines of the cluster.
 
 use crate::task::{TEXT_MAX, cut};
-use crate::{Labels, Meta, NodeId, Timestamp};
+use crate::{Addresses, Labels, Meta, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A node: the user's wishes, what it says of itself, and what managers observe of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +16,10 @@ pub struct Node {
     pub role: NodeRole,
     pub description: NodeDescription,
     pub status: NodeStatus,
-    /// Its address on the ingress network; written by the allocator. Its MAC, mark and conntrack
-    /// zone there derive from the address.
-    pub ingress_address: Option<Ipv4Addr>,
+    /// Its addresses on the ingress network; written by the allocator. Its MAC, mark and conntrack
+    /// zone there derive from them.
+    #[serde(alias = "ingress_address")]
+    pub ingress_addresses: Addresses,
     /// Why it has no address on the ingress network; empty when it has. Written by the allocator.
     pub allocation_error: String,
     /// What of its network does not work on it, as it reports; empty where all does.
@@ -61,7 +62,7 @@ impl Default for Node {
             role: NodeRole::Worker,
             description: NodeDescription::default(),
             status: NodeStatus::default(),
-            ingress_address: None,
+            ingress_addresses: Addresses::default(),
             allocation_error: String::new(),
             trouble: String::new(),
         }
@@ -140,9 +141,11 @@ pub struct NodeStatus {
     pub since: Timestamp,
     pub message: String,
     /// The address other nodes reach it at.
-    pub address: Ipv4Addr,
+    #[serde(with = "crate::plain")]
+    pub address: IpAddr,
     /// Its VXLAN end point, where that is another address.
-    pub data_path_address: Option<Ipv4Addr>,
+    #[serde(with = "crate::plain")]
+    pub data_path_address: Option<IpAddr>,
     /// It is about to leave: its tasks go, and it gets no others.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
@@ -154,7 +157,7 @@ impl Default for NodeStatus {
             state: NodeState::Unknown,
             since: Timestamp::default(),
             message: String::new(),
-            address: Ipv4Addr::UNSPECIFIED,
+            address: Ipv4Addr::UNSPECIFIED.into(),
             data_path_address: None,
             leaving: false,
         }
@@ -163,7 +166,7 @@ impl Default for NodeStatus {
 
 impl NodeStatus {
     /// The node's VXLAN end point.
-    pub fn vtep(&self) -> Ipv4Addr {
+    pub fn vtep(&self) -> IpAddr {
         self.data_path_address.unwrap_or(self.address)
     }
 

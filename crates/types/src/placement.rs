@@ -125,8 +125,8 @@ impl Constraint {
         holds == self.equal
     }
 
-    fn contains(&self, address: std::net::Ipv4Addr) -> bool {
-        if let Ok(net) = self.value.parse::<ipnet::Ipv4Net>() {
+    fn contains(&self, address: std::net::IpAddr) -> bool {
+        if let Ok(net) = self.value.parse::<ipnet::IpNet>() {
             return net.contains(&address);
         }
         self.value.parse() == Ok(address)

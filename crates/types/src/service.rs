@@ -1,12 +1,11 @@
 //! Services: what a user wants to keep running, and how it is reached.
 
 use crate::{
-    ContainerSpec, Labels, Meta, MountKind, NetworkId, NodeId, Placement, PublishedPort, Resources,
-    RestartPolicy, ServiceId, SharedSpec, Timestamp,
+    Addresses, ContainerSpec, Labels, Meta, MountKind, NetworkId, NodeId, Placement, PublishedPort,
+    Resources, RestartPolicy, ServiceId, SharedSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// The label of everything that belongs to a stack; its value is the stack's name.
@@ -125,19 +124,13 @@ pub enum EndpointMode {
     Dnsrr,
 }
 
-/// The address of a service on one network.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The virtual addresses of a service on one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Vip {
     pub network: NetworkId,
-    pub address: Ipv4Addr,
-    pub prefix: u8,
-}
-
-impl Default for Vip {
-    fn default() -> Self {
-        Self { network: NetworkId::default(), address: Ipv4Addr::UNSPECIFIED, prefix: 0 }
-    }
+    #[serde(alias = "address")]
+    pub addresses: Addresses,
 }
 
 /// How tasks are replaced when the spec changes.

@@ -1,11 +1,10 @@
 //! Tasks: units of work on a node.
 
 use crate::{
-    DesiredState, Labels, Meta, NetworkId, NodeId, PublishedPort, ServiceId, SharedSpec, TaskId,
-    TaskState, Timestamp,
+    Addresses, DesiredState, Labels, Meta, NetworkId, NodeId, PublishedPort, ServiceId, SharedSpec,
+    TaskId, TaskState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// The label by which a task's container is known on its node; its value is the task's id.
@@ -41,11 +40,12 @@ pub struct Task {
     /// When tasks of this slot were restarted before; kept as far as the restart policy's
     /// `max_attempts` counts. Written by the orchestrator.
     pub restarts: Vec<Timestamp>,
-    /// Addresses on the service's networks; written by the allocator. The routing mesh's address
-    /// is in `ingress_address`.
+    /// Addresses on the service's networks; written by the allocator. Those of the routing mesh
+    /// are in `ingress_addresses`.
     pub attachments: Vec<Attachment>,
     /// Set when the service publishes ports in ingress mode.
-    pub ingress_address: Option<Ipv4Addr>,
+    #[serde(alias = "ingress_address")]
+    pub ingress_addresses: Addresses,
     /// Ports of the service when the task was allocated.
     pub ports: Vec<PublishedPort>,
 }
@@ -146,25 +146,14 @@ pub struct ContainerStatus {
     pub exit_code: i32,
 }
 
-/// A task's address on a network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A task's addresses on a network; the lengths of their prefixes are its subnets'.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Attachment {
     pub network: NetworkId,
-    pub address: Ipv4Addr,
-    pub prefix: u8,
+    #[serde(alias = "address")]
+    pub addresses: Addresses,
     pub aliases: Vec<String>,
-}
-
-impl Default for Attachment {
-    fn default() -> Self {
-        Self {
-            network: NetworkId::default(),
-            address: Ipv4Addr::UNSPECIFIED,
-            prefix: 0,
-            aliases: Vec::new(),
-        }
-    }
 }
 
 #[cfg(test)]

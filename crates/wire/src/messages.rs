@@ -7,7 +7,7 @@ use crate::{Parts, Release};
 use discovery::{Knowledge, KnowledgeDifference};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use types::{
     Availability, Fault, NodeDescription, NodeId, NodeRole, SharedSpec, SpecId, Task, TaskId,
     TaskStatus, Timestamp,
@@ -59,9 +59,11 @@ pub struct SessionRequest {
     pub release: Release,
     pub description: NodeDescription,
     /// Where other nodes reach it.
-    pub address: Ipv4Addr,
+    #[serde(with = "types::plain")]
+    pub address: IpAddr,
     /// Its VXLAN end point, where that is another address.
-    pub data_path_address: Option<Ipv4Addr>,
+    #[serde(with = "types::plain")]
+    pub data_path_address: Option<IpAddr>,
 }
 
 impl Default for SessionRequest {
@@ -69,7 +71,7 @@ impl Default for SessionRequest {
         Self {
             release: Release::default(),
             description: NodeDescription::default(),
-            address: Ipv4Addr::UNSPECIFIED,
+            address: Ipv4Addr::UNSPECIFIED.into(),
             data_path_address: None,
         }
     }

@@ -121,8 +121,7 @@ fn task(id: &str) -> Task {
     task.spec.container.stop_grace_period = Some(Duration::from_secs(1));
     task.attachments = vec![Attachment {
         network: "net".into(),
-        address: [10, 0, 1, 5].into(),
-        prefix: 24,
+        addresses: [10, 0, 1, 5].into(),
         aliases: Vec::new(),
     }];
     task
@@ -130,11 +129,10 @@ fn task(id: &str) -> Task {
 
 /// One task on one network, which it serves there or not.
 fn whole(task: &Task, serving: bool) -> Assignments {
-    let net = "10.0.1.0/24".parse().unwrap();
     let mut network = NetworkView { name: "net".into(), vni: 4097, ..NetworkView::default() };
-    network.subnet = Some(Subnet { net, gateway: [10, 0, 1, 1].into() });
+    network.subnets = Subnet::new("10.0.1.0/24".parse().unwrap()).into_iter().collect();
     let endpoint = Endpoint {
-        address: [10, 0, 1, 5].into(),
+        addresses: [10, 0, 1, 5].into(),
         node: desk::NODE.into(),
         vtep: [192, 168, 0, 1].into(),
         service: "s".into(),
@@ -143,10 +141,10 @@ fn whole(task: &Task, serving: bool) -> Assignments {
         serving,
     };
     network.endpoints.insert(task.id.clone(), endpoint);
-    let vip = Some([10, 0, 1, 2].into());
+    let vips = [10, 0, 1, 2].into();
     network
         .services
-        .insert("s".into(), ServiceView { name: "web".into(), vip, ..Default::default() });
+        .insert("s".into(), ServiceView { name: "web".into(), vips, ..Default::default() });
     let mut whole = Assignments { version: 1, ..Assignments::default() };
     whole.tasks.insert(task.id.clone(), task.clone());
     whole.knowledge.networks.insert("net".into(), network);

@@ -1,13 +1,12 @@
 use super::*;
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
-use std::net::Ipv4Addr;
 
 fn sandbox(port: u16) -> Sandbox {
     Sandbox {
         task: Some("t1".into()),
         netns: "/run/netns/c1".to_owned(),
-        gateway_address: [172, 30, 0, 2].into(),
+        gateway_addresses: [172, 30, 0, 2].into(),
         attachments: Vec::new(),
         dns_port: port,
         host_ports: vec![(Protocol::Udp, 53, 53)],
@@ -17,7 +16,7 @@ fn sandbox(port: u16) -> Sandbox {
 
 fn endpoint(last: u8) -> Endpoint {
     Endpoint {
-        address: Ipv4Addr::new(10, 0, 1, last),
+        addresses: [10, 0, 1, last].into(),
         node: "n1".into(),
         vtep: [192, 168, 0, 1].into(),
         service: "s1".into(),

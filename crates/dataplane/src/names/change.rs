@@ -72,7 +72,7 @@ mod tests {
         let sandbox = |port| Sandbox {
             task: None,
             netns: String::new(),
-            gateway_address: [172, 30, 0, 2].into(),
+            gateway_addresses: [172, 30, 0, 2].into(),
             attachments: Vec::new(),
             dns_port: port,
             host_ports: Vec::new(),
@@ -115,7 +115,7 @@ mod tests {
         for number in 0..count {
             let service: ServiceId = format!("s{number}").as_str().into();
             let endpoint = Endpoint {
-                address: (0x0a00_0000 + number).into(),
+                addresses: std::net::Ipv4Addr::from(0x0a00_0000 + number).into(),
                 node: "n1".into(),
                 vtep: [192, 168, 0, 1].into(),
                 service: service.clone(),

@@ -16,7 +16,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     pub(super) async fn attach(&mut self, id: &str, wanted: Wanted) -> Result<(), Error> {
         for attachment in &wanted.attachments {
             let known = self.known.networks.get(&attachment.network);
-            if known.is_none_or(|view| view.subnet.is_none() || view.vni == 0) {
+            if known.is_none_or(|view| view.subnets.is_empty() || view.vni == 0) {
                 return Err(Error::UnknownNetwork(attachment.network.clone()));
             }
         }
@@ -73,8 +73,9 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
     }
 
     fn fresh(&mut self, netns: &Path) -> Result<Sandbox, Error> {
+        let sandboxes = self.here.sandboxes.values();
         let used: BTreeSet<Ipv4Addr> =
-            self.here.sandboxes.values().map(|sandbox| sandbox.gateway_address).collect();
+            sandboxes.filter_map(|sandbox| sandbox.gateway_addresses.v4).collect();
         let subnet = self.config.gateway_subnet;
         let gateway_address = gateway::choose(subnet, &used, self.last_gateway)
             .ok_or(Error::GatewayExhausted(subnet))?;
@@ -82,7 +83,7 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
         Ok(Sandbox {
             task: None,
             netns: netns.display().to_string(),
-            gateway_address,
+            gateway_addresses: gateway_address.into(),
             attachments: Vec::new(),
             dns_port: 0,
             host_ports: Vec::new(),

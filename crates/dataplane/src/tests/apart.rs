@@ -161,7 +161,7 @@ async fn a_port_that_is_noted_needs_no_new_state() {
     let sandbox = Sandbox {
         task: None,
         netns: netns.display().to_string(),
-        gateway_address: [172, 30, 0, 2].into(),
+        gateway_addresses: [172, 30, 0, 2].into(),
         attachments: Vec::new(),
         dns_port: 0,
         host_ports: Vec::new(),

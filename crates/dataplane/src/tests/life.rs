@@ -71,8 +71,8 @@ async fn an_attached_container_has_its_rules_in_the_kernel_and_its_names(host: H
     let held = host.kernel.held();
     let rules = &held.sandboxes["c1"];
     assert_eq!(rules.dns_port, sandbox.dns_port);
-    assert_eq!(rules.gateway_address, Ipv4Addr::new(172, 30, 0, 2));
-    assert_eq!(rules.vips[&VIP], addresses(&[111]));
+    assert_eq!(rules.gateway_addresses, [172, 30, 0, 2].into());
+    assert_eq!(rules.vips.v4[&VIP], addresses(&[111]));
     assert_eq!(held.overlays[&"net".into()].local, Ipv4Addr::new(192, 168, 0, 1));
     assert_eq!(lookup(sandbox.dns_port, "web").await, [VIP]);
     assert_eq!(lookup(sandbox.dns_port, "TASKS.Web").await, addresses(&[111]));
@@ -83,7 +83,7 @@ async fn what_managers_push_is_in_kernel_and_names_when_the_version_is_applied(h
     host.learn(knowledge(&[("t2", 111, true)]), 7).await;
     let port = host.attach("c1", None, 11).await.dns_port;
     host.learn(knowledge(&[("t2", 111, false), ("t3", 112, true)]), 8).await;
-    assert_eq!(host.kernel.held().sandboxes["c1"].vips[&VIP], addresses(&[112]));
+    assert_eq!(host.kernel.held().sandboxes["c1"].vips.v4[&VIP], addresses(&[112]));
     assert_eq!(lookup(port, "tasks.web").await, addresses(&[112]));
     // A new session counts from the start again.
     host.learn(knowledge(&[]), 1).await;
@@ -112,10 +112,10 @@ async fn what_changed_is_enough_and_what_does_not_follow_is_refused(host: Host) 
         let serving: Vec<u8> = known.networks[&"net".into()]
             .endpoints
             .values()
-            .map(|endpoint| endpoint.address.octets()[3])
+            .map(|endpoint| endpoint.addresses.v4.unwrap().octets()[3])
             .collect();
         assert_eq!(lookup(port, "tasks.web").await, addresses(&serving));
-        assert_eq!(host.kernel.held().sandboxes["c1"].vips[&VIP], addresses(&serving));
+        assert_eq!(host.kernel.held().sandboxes["c1"].vips.v4[&VIP], addresses(&serving));
     }
     // Who has left knows nothing that a difference could lead from.
     host.dataplane.identify(None).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_withdrawn_task_is_offered_no_more_whatever_managers_say(host: Host) {
     host.dataplane.withdraw(TaskId::from("t1")).await.unwrap();
     assert_eq!(lookup(port, "tasks.web").await, addresses(&[111]));
     host.learn(known, 2).await;
-    assert_eq!(host.kernel.held().sandboxes["c1"].vips[&VIP], addresses(&[111]));
+    assert_eq!(host.kernel.held().sandboxes["c1"].vips.v4[&VIP], addresses(&[111]));
 }
 
 async fn detaching_closes_the_sockets_and_withdraws_the_task(host: Host) {
@@ -160,16 +160,15 @@ async fn a_container_can_be_attached_again_with_other_networks(host: Host) {
         .attach("c1", Wanted { host_ports: ports, ..Wanted::default() })
         .await
         .unwrap();
-    assert_eq!(before.gateway_address, after.gateway_address);
+    assert_eq!(before.gateway_addresses, after.gateway_addresses);
     assert_eq!(before.dns_port, after.dns_port);
     let held = host.kernel.held();
     assert!(held.overlays.is_empty());
-    assert_eq!(held.mesh.host_ports[&(Protocol::Tcp, 8080)], (after.gateway_address, 80));
+    assert_eq!(held.mesh.host_ports[&(Protocol::Tcp, 8080)], (after.gateway_addresses, 80));
 }
 
 async fn a_network_that_is_not_known_cannot_be_attached_to(host: Host) {
-    let attachment =
-        SandboxAttachment { network: "net".into(), address: [10, 0, 1, 9].into(), prefix: 24 };
+    let attachment = SandboxAttachment { network: "net".into(), addresses: [10, 0, 1, 9].into() };
     let failed = host.dataplane.attach("c1", on(vec![attachment])).await;
     assert!(matches!(failed, Err(Error::UnknownNetwork(_))), "{failed:?}");
     assert!(host.dataplane.sandboxes().await.unwrap().is_empty());
@@ -352,7 +351,7 @@ async fn what_is_taken_out_leaves_kernel_and_names_while_the_disk_hangs(host: Ho
         let learned = host.dataplane.learn(News::Whole(knowledge(left)), version);
         tokio::time::timeout(Duration::from_secs(5), learned).await.unwrap().unwrap();
         let hosts: Vec<u8> = left.iter().map(|(_, host, _)| *host).collect();
-        let backends = async || host.kernel.held().sandboxes["c1"].vips.get(&VIP).cloned();
+        let backends = async || host.kernel.held().sandboxes["c1"].vips.v4.get(&VIP).cloned();
         until(Some(addresses(&hosts)), backends).await;
         until(addresses(&hosts), async || lookup(port, "tasks.web").await).await;
     }
@@ -385,7 +384,7 @@ impl discovery::Kernel for Curious {
     type Error = Infallible;
 
     async fn apply(&mut self, desired: &Arc<Desired>, _: Depth) -> Result<Outcome, Infallible> {
-        if desired.sandboxes.values().any(|rules| rules.vips.contains_key(&VIP)) {
+        if desired.sandboxes.values().any(|rules| rules.vips.v4.contains_key(&VIP)) {
             let port = self.port.load(Ordering::Relaxed);
             let known = !lookup(port, "web").await.is_empty();
             self.known.lock().unwrap().push(known);
@@ -407,11 +406,8 @@ async fn a_name_is_known_only_after_the_kernel_leads_it_somewhere() {
     // The service is not there yet.
     network.networks.values_mut().for_each(|view| view.services.clear());
     dataplane.learn(News::Whole(network), 1).await.unwrap();
-    let attachment = |host: u8| SandboxAttachment {
-        network: "net".into(),
-        address: [10, 0, 1, host].into(),
-        prefix: 24,
-    };
+    let attachment =
+        |host: u8| SandboxAttachment { network: "net".into(), addresses: [10, 0, 1, host].into() };
     let sandbox = dataplane.attach("c1", on(vec![attachment(11)])).await.unwrap();
     curious.port.store(sandbox.dns_port, Ordering::Relaxed);
     // It comes together with another container.

@@ -15,6 +15,7 @@ use engine::{ContainerInfo, NetworkMode};
 use manager::find;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use store::View;
 use types::{Fault, Labels, Network, Service};
 
@@ -137,11 +138,14 @@ fn find_local(networks: Vec<Value>, wanted: &str) -> Option<Value> {
 fn attached(view: &View, network: &Network, containers: &[ContainerInfo]) -> Value {
     let rendered = containers.iter().filter_map(|info| {
         let task = view.task(&info.config.spec.labels.get(types::TASK_LABEL)?.as_str().into())?;
-        let ingress = task.ingress_address.filter(|_| network.spec.ingress);
-        let prefix = network.subnet.map_or(0, |subnet| subnet.net.prefix_len());
         let own = task.attachments.iter().find(|attachment| attachment.network == network.id);
-        let own = own.map(|own| (own.address, own.prefix)).or(ingress.map(|it| (it, prefix)))?;
-        Some((info.id.clone(), render_endpoint(&info.name, &format!("{}/{}", own.0, own.1))))
+        let ingress = Some(task.ingress_addresses).filter(|_| network.spec.ingress);
+        let addresses = own.map(|own| own.addresses).or(ingress).filter(|it| !it.is_empty())?;
+        let shown = |address: Option<IpAddr>| {
+            address.map(|address| network.with_prefix(address)).unwrap_or_default()
+        };
+        let (v4, v6) = (addresses.v4.map(IpAddr::V4), addresses.v6.map(IpAddr::V6));
+        Some((info.id.clone(), render_endpoint(&info.name, &shown(v4), &shown(v6))))
     });
     Value::Object(rendered.collect())
 }
@@ -151,7 +155,7 @@ fn on_bridge(is_bridge: bool, containers: &[ContainerInfo]) -> Value {
     let plain =
         containers.iter().filter(|info| is_bridge && info.config.network == NetworkMode::Bridge);
     let rendered = plain.filter_map(|info| {
-        Some((info.id.clone(), render_endpoint(&info.name, &info.address?.to_string())))
+        Some((info.id.clone(), render_endpoint(&info.name, &info.address?.to_string(), "")))
     });
     Value::Object(rendered.collect())
 }

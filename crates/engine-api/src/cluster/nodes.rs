@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use manager::find;
 use serde::Deserialize;
 use serde_json::Value;
+use std::net::SocketAddr;
 use types::{Node, NodeId, NodeRole, NodeState, Version};
 
 pub(crate) fn routes() -> Router<Api> {
@@ -31,12 +32,13 @@ fn own<'a>(here: &'a NodeId, wanted: &'a str) -> &'a str {
 /// What a manager is besides a node. This version runs one manager, which leads.
 fn manager_view(node: &Node, managers: &[String]) -> Option<ManagerView> {
     (node.role == NodeRole::Manager).then(|| {
-        let host = node.status.address.to_string();
-        let own = managers
-            .iter()
-            .find(|address| address.rsplit_once(':').is_some_and(|(address, _)| address == host));
+        let host = node.status.address;
+        let is_own = |manager: &&String| {
+            manager.parse().is_ok_and(|manager: SocketAddr| manager.ip() == host)
+        };
+        let own = managers.iter().find(is_own).cloned();
         ManagerView {
-            address: own.cloned().unwrap_or_else(|| format!("{host}:2377")),
+            address: own.unwrap_or_else(|| SocketAddr::new(host, 2377).to_string()),
             leader: true,
             reachable: node.status.state == NodeState::Ready,
         }

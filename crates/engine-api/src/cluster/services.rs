@@ -19,7 +19,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use store::View;
 use types::{
-    DesiredState, Fault, PullCredentials, Service, ServiceMode, ServiceSpec, TaskState, Version,
+    DesiredState, Fault, NetworkId, PullCredentials, Service, ServiceMode, ServiceSpec, TaskState,
+    Version,
 };
 
 pub(crate) fn routes() -> Router<Api> {
@@ -46,7 +47,8 @@ async fn list(
     let view = api.manager()?.view();
     let shown = view.services().filter(|service| matches(service, &filters));
     let status = |service: &Service| query.status.then(|| counts(&view, service));
-    Ok(Json(shown.map(|service| render(service, status(service))).collect()))
+    let network = |id: &NetworkId| view.network(id).map(AsRef::as_ref);
+    Ok(Json(shown.map(|service| render(service, status(service), network)).collect()))
 }
 
 fn matches(service: &Service, filters: &Filters) -> bool {
@@ -123,7 +125,7 @@ async fn inspect(
 ) -> Result<Json<Value>, ApiError> {
     let view = api.manager()?.view();
     let service = find::service(&view, &id)?;
-    Ok(Json(render(&service, None)))
+    Ok(Json(render(&service, None, |id| view.network(id).map(AsRef::as_ref))))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -253,7 +255,7 @@ mod tests {
         };
         service.spec.task.container.pull_credentials = Some(credentials);
         service.previous_spec = Some(service.spec.clone());
-        let shown = render(&service, None).to_string();
+        let shown = render(&service, None, |_| None).to_string();
         assert!(!shown.contains("alice") && !shown.contains("secret"), "{shown}");
     }
 }

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 use types::{Fault, Version};
@@ -48,8 +49,13 @@ struct InitJson {
 
 impl InitJson {
     fn parse(self) -> Result<Init, Fault> {
-        let pool = |text: &String| {
-            text.parse().map_err(|_invalid| Fault::invalid(format!("invalid CIDR address: {text}")))
+        let pool = |text: &String| match text.parse() {
+            Ok(pool @ IpNet::V4(_)) => Ok(pool),
+            Ok(IpNet::V6(pool)) => {
+                let text = format!("DefaultAddrPool={pool} (networks are of IPv4)");
+                Err(Fault::not_implemented(&text))
+            }
+            Err(_) => Err(Fault::invalid(format!("invalid CIDR address: {text}"))),
         };
         let data_path_port = match self.data_path_port {
             0 => 4789,

@@ -1,8 +1,11 @@
 //! Networks: `POST /networks/create` in, network resources out.
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::{Fault, Labels, Network, NetworkSpec, Subnet};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use types::{Addresses, Fault, Labels, Network, NetworkSpec, Subnet};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "NetworkCreate", rename_all = "PascalCase", default)]
@@ -62,8 +65,9 @@ impl CreateJson {
             attachable: self.attachable,
             internal: self.internal,
             ingress: false,
-            subnet: subnet(&config)?,
-            ip_range: range(&config.range)?,
+            ipv6: false,
+            subnets: subnet(&config)?.into_iter().collect(),
+            ip_ranges: range(&config.range)?.into_iter().collect(),
             aux_addresses: config.aux.into_iter().map(aux).collect::<Result<_, _>>()?,
         };
         spec.check_options()?;
@@ -71,17 +75,16 @@ impl CreateJson {
     }
 }
 
-fn range(text: &str) -> Result<Option<ipnet::Ipv4Net>, Fault> {
+fn range(text: &str) -> Result<Option<IpNet>, Fault> {
     if text.is_empty() {
         return Ok(None);
     }
-    let range = text.parse();
-    range.map(Some).map_err(|_invalid| Fault::invalid(format!("invalid ip-range {text}")))
+    text.parse().map(Some).map_err(|_invalid| Fault::invalid(format!("invalid ip-range {text}")))
 }
 
-fn aux((name, text): (String, String)) -> Result<(String, std::net::Ipv4Addr), Fault> {
-    match text.parse() {
-        Ok(address) => Ok((name, address)),
+fn aux((name, text): (String, String)) -> Result<(String, Addresses), Fault> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok((name, address.into())),
         Err(_) => Err(Fault::invalid(format!("invalid auxiliary address {name}: {text}"))),
     }
 }
@@ -94,11 +97,14 @@ fn subnet(config: &IpamConfigJson) -> Result<Option<Subnet>, Fault> {
         }
         return Ok(None);
     }
-    let net: ipnet::Ipv4Net = config
-        .subnet
-        .parse()
-        .map_err(|_invalid| Fault::invalid(format!("invalid subnet {}", config.subnet)))?;
-    let net = net.trunc();
+    let net = match config.subnet.parse() {
+        Ok(IpNet::V4(net)) => net.trunc(),
+        Ok(IpNet::V6(net)) => {
+            let text = format!("IPAM.Config.Subnet={net} (networks are of IPv4)");
+            return Err(Fault::not_implemented(&text));
+        }
+        Err(_) => return Err(Fault::invalid(format!("invalid subnet {}", config.subnet))),
+    };
     if !(8..=29).contains(&net.prefix_len()) {
         return Err(Fault::invalid(format!("invalid subnet {net}: use a prefix from /8 to /29")));
     }
@@ -110,28 +116,25 @@ fn subnet(config: &IpamConfigJson) -> Result<Option<Subnet>, Fault> {
     let gateway = gateway.ok_or_else(|| {
         Fault::invalid(format!("no matching subnet for gateway {}", config.gateway))
     })?;
-    Ok(Some(Subnet { net, gateway }))
+    Ok(Some(Subnet { net: net.into(), gateway: gateway.into() }))
 }
 
 /// One subnet as requests and answers have it.
 pub fn config_of(spec: &NetworkSpec, subnet: &Subnet) -> Value {
     let mut config = json!({ "Subnet": subnet.net, "Gateway": subnet.gateway });
-    if let Some(range) = spec.ip_range {
+    if let Some(range) = spec.range_of(subnet) {
         config["IPRange"] = json!(range);
     }
-    if !spec.aux_addresses.is_empty() {
-        config["AuxiliaryAddresses"] = json!(spec.aux_addresses);
+    let aux: BTreeMap<&str, IpAddr> = spec.aux_of(subnet).collect();
+    if !aux.is_empty() {
+        config["AuxiliaryAddresses"] = json!(aux);
     }
     config
 }
 
 fn ipam(network: &Network) -> Value {
-    let config: Vec<Value> = network
-        .subnet
-        .or(network.spec.subnet)
-        .iter()
-        .map(|subnet| config_of(&network.spec, subnet))
-        .collect();
+    let subnets = network.subnets_or_asked().iter();
+    let config: Vec<Value> = subnets.map(|subnet| config_of(&network.spec, subnet)).collect();
     json!({ "Driver": "default", "Options": null, "Config": config })
 }
 
@@ -152,7 +155,7 @@ pub(crate) fn render(network: &Network, containers: &Value) -> Value {
         "Scope": "swarm",
         "Driver": "overlay",
         "EnableIPv4": true,
-        "EnableIPv6": false,
+        "EnableIPv6": network.spec.ipv6,
         "IPAM": ipam(network),
         "Internal": network.spec.internal,
         "Attachable": network.spec.attachable,
@@ -172,15 +175,21 @@ fn local_id(name: &str) -> String {
     format!("{id:0<64}")
 }
 
-/// Renders a container's place on a network; the address has its prefix's length behind it, where
-/// it is known.
-pub(crate) fn render_endpoint(name: &str, address: &str) -> Value {
+/// An address as Docker shows it, with the length of its network's prefix.
+pub(crate) fn with_prefix(address: IpAddr, network: Option<&Network>) -> String {
+    let whole = || format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 });
+    network.map_or_else(whole, |network| network.with_prefix(address))
+}
+
+/// Renders a container's place on a network; the addresses have their prefixes' lengths behind them,
+/// where they are known.
+pub(crate) fn render_endpoint(name: &str, v4: &str, v6: &str) -> Value {
     json!({
         "Name": name,
         "EndpointID": "",
         "MacAddress": "",
-        "IPv4Address": address,
-        "IPv6Address": "",
+        "IPv4Address": v4,
+        "IPv6Address": v6,
     })
 }
 
@@ -231,6 +240,7 @@ pub(crate) fn render_nested(network: &Network) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::FaultKind;
 
     fn parse(text: &str) -> Result<NetworkSpec, Fault> {
         crate::request::read::<CreateJson>(text.as_bytes())?.value.parse()
@@ -242,7 +252,7 @@ mod tests {
             r#"{"Name":"a","Driver":"overlay","IPAM":{"Config":[{"Subnet":"10.9.0.7/24"}]}}"#,
         )
         .unwrap();
-        let subnet = spec.subnet.unwrap();
+        let subnet = spec.subnets[0];
         assert_eq!(
             (subnet.net.to_string(), subnet.gateway.to_string()),
             ("10.9.0.0/24".into(), "10.9.0.1".into())
@@ -274,6 +284,21 @@ mod tests {
         }
         let driver = parse(r#"{"Name":"a"}"#).unwrap_err().message;
         assert!(driver.contains("driver 'bridge'"), "{driver}");
+    }
+
+    #[test]
+    fn ipv6_is_refused_by_name() {
+        let config = |config: &str| {
+            parse(&format!(r#"{{"Driver":"overlay","IPAM":{{"Config":[{config}]}}}}"#))
+        };
+        let fault = config(r#"{"Subnet":"fd00::/64"}"#).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::NotImplemented);
+        assert!(fault.message.contains("IPAM.Config.Subnet=fd00::/64"), "{fault}");
+        for beside in [r#""IPRange":"fd00::/80""#, r#""AuxiliaryAddresses":{"a":"fd00::7"}"#] {
+            let spec = config(&format!(r#"{{"Subnet":"10.9.0.0/24",{beside}}}"#));
+            let fault = spec.and_then(|spec| spec.check_ipam()).unwrap_err();
+            assert!(fault.message.starts_with("no matching subnet for "), "{fault}");
+        }
     }
 
     #[test]

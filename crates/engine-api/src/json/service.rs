@@ -1,12 +1,14 @@
 //! Services: `ServiceSpec` both ways, `Service` on the way out.
 
+use super::network::with_prefix;
 use super::task_template::{AttachmentJson, TaskTemplateJson};
 use super::{duration, nanos, with_meta};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use types::{
-    EndpointMode, EndpointSpec, FailureAction, Fault, Labels, Protocol, PublishMode, PublishedPort,
-    Service, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder, UpdateState,
+    EndpointMode, EndpointSpec, FailureAction, Fault, Labels, Network, NetworkId, Protocol,
+    PublishMode, PublishedPort, Service, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
+    UpdateState,
 };
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -266,14 +268,23 @@ pub(crate) struct Counts {
     pub(crate) completed: u64,
 }
 
-/// Renders a service as `GET /services/{id}` shows it.
-pub(crate) fn render(service: &Service, counts: Option<Counts>) -> Value {
+/// Renders a service as `GET /services/{id}` shows it. `network` finds the networks it is on.
+pub(crate) fn render<'v>(
+    service: &Service,
+    counts: Option<Counts>,
+    network: impl Fn(&NetworkId) -> Option<&'v Network>,
+) -> Value {
     let ports: Vec<PortJson> = service.ports.iter().map(PortJson::render).collect();
     let vips: Vec<Value> = service
         .vips
         .iter()
-        .map(|vip| {
-            json!({ "NetworkID": vip.network, "Addr": format!("{}/{}", vip.address, vip.prefix) })
+        .flat_map(|vip| {
+            let network = network(&vip.network);
+            let shown = |address| {
+                let text = with_prefix(address, network);
+                json!({ "NetworkID": vip.network, "Addr": text })
+            };
+            vip.addresses.iter().map(shown).collect::<Vec<_>>()
         })
         .collect();
     let mut endpoint = json!({ "Spec": EndpointJson::render(&service.spec.endpoint) });

@@ -1,5 +1,6 @@
 //! Tasks on the way out.
 
+use super::network::with_prefix;
 use super::task_template::TaskTemplateJson;
 use super::with_meta;
 use serde_json::{Value, json};
@@ -27,12 +28,15 @@ pub(crate) fn render(task: &Task, network: impl Fn(&NetworkId) -> Option<Network
         .attachments
         .iter()
         .map(|attachment| {
-            json!({
-                "Network": network(&attachment.network)
-                    .map_or_else(|| json!({ "ID": attachment.network }),
-                        |network| super::network::render_nested(&network)),
-                "Addresses": [format!("{}/{}", attachment.address, attachment.prefix)],
-            })
+            let network = network(&attachment.network);
+            let addresses = attachment.addresses.iter();
+            let addresses: Vec<String> =
+                addresses.map(|address| with_prefix(address, network.as_ref())).collect();
+            let network = network.map_or_else(
+                || json!({ "ID": attachment.network }),
+                |network| super::network::render_nested(&network),
+            );
+            json!({ "Network": network, "Addresses": addresses })
         })
         .collect();
     let mut object = json!({

@@ -11,7 +11,7 @@ use crate::spec::{self, Netns, Plan};
 use crate::{clock, files, health, pump};
 use dataplane::Dataplane;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -150,7 +150,7 @@ impl Engine {
         };
         let path = PathBuf::from(&sandbox.netns);
         let mut live = container.live();
-        live.address = Some(sandbox.gateway_address);
+        live.address = sandbox.gateway_addresses.v4;
         live.netns = Some(path.clone());
         Ok(Netns::Path(path))
     }
@@ -182,14 +182,14 @@ impl Engine {
     }
 
     /// Where the container's own name leads to: its cluster networks, or the gateway bridge.
-    async fn addresses(&self, container: &Container) -> Vec<Ipv4Addr> {
+    async fn addresses(&self, container: &Container) -> Vec<IpAddr> {
         let Some(gateway) = container.live().address else { return Vec::new() };
         let sandbox = find_sandbox(&self.inner.dataplane, container.id()).await.ok();
         let attachments = sandbox.map(|sandbox| sandbox.attachments).unwrap_or_default();
         if attachments.is_empty() {
-            return vec![gateway];
+            return vec![gateway.into()];
         }
-        attachments.into_iter().map(|attachment| attachment.address).collect()
+        attachments.iter().flat_map(|attachment| attachment.addresses.iter()).collect()
     }
 
     /// Makes the FIFOs and starts to carry what comes.

@@ -41,7 +41,7 @@ impl Engine {
         for container in self.containers() {
             if let Some(sandbox) = sandboxes.get(container.id()) {
                 let mut live = container.live();
-                live.address = Some(sandbox.gateway_address);
+                live.address = sandbox.gateway_addresses.v4;
                 live.netns = Some(PathBuf::from(&sandbox.netns));
             }
             let state = states.get(container.id()).copied();

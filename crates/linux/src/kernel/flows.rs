@@ -6,8 +6,9 @@
 //! back end, which resets it) rather than wait.
 
 use crate::error::Error;
+use crate::ipv4::{Desired, MeshRules, SandboxRules, Vips};
 use crate::netlink::{Flow, Gone, Socket, Use, forget};
-use discovery::{Desired, MeshRules, SandboxRules, Vips};
+use crate::render::mesh::place;
 use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -159,7 +160,7 @@ pub(super) fn stale_here(
     alive: &Alive<'_>,
     subnet: Ipv4Net,
 ) -> bool {
-    let ingress = rules.ingress.and_then(|ingress| Ipv4Net::new(ingress, 16).ok());
+    let ingress = rules.ingress.map(|ingress| place(ingress, rules.prefix));
     let elsewhere = ingress.is_some_and(|net| net.contains(&flow.backend));
     if !elsewhere && !subnet.contains(&flow.backend) {
         return false;
@@ -181,7 +182,7 @@ pub(super) fn stale_here(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use discovery::{Overlay, PortRules, SandboxAttachment};
+    use crate::ipv4::{Attachment, Overlay, PortRules};
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
@@ -200,7 +201,7 @@ mod tests {
             netns: String::new(),
             gateway_address: GATEWAY,
             default_route: true,
-            attachments: vec![SandboxAttachment {
+            attachments: vec![Attachment {
                 network: "net".into(),
                 address: [10, 0, 1, 11].into(),
                 prefix: 24,

@@ -4,6 +4,7 @@ use super::flows::{self, Alive, DrainingFlows};
 use super::watch::ChangeListener;
 use super::{Config, beside, firewall, mtu, tunnel};
 use crate::error::Error;
+use crate::ipv4::{Desired, MeshRules};
 use crate::namespace;
 use crate::netlink::{
     Addresses, LinkKind, Links, Mac, Message, Neighbours, Route, Socket, Steering, Vxlan,
@@ -12,7 +13,6 @@ use crate::netlink::{
 };
 use crate::nft::{Nftables, Rules};
 use crate::render::mesh::{self as render, Surroundings};
-use discovery::{Desired, MeshRules};
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -35,7 +35,7 @@ impl Wanted {
     /// What remains where the tunnel cannot be made.
     pub(super) fn without_tunnel(self) -> Self {
         let MeshRules { host_ports, port, .. } = self.rules;
-        let rules = MeshRules { host_ports, port, ..MeshRules::default() };
+        let rules = MeshRules { port, host_ports, ..MeshRules::default() };
         Self { rules, surroundings: self.surroundings }
     }
 }

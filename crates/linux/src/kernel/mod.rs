@@ -21,10 +21,11 @@ mod tunnel;
 mod watch;
 
 use crate::error::{Error, chain};
+use crate::ipv4::{self, Desired, SandboxRules, Vips};
 use crate::namespace;
 use crate::nft::Nftables;
 use crate::render;
-use discovery::{Depth, Desired, Outcome, SandboxRules, Vips};
+use discovery::{Depth, Outcome};
 use flows::Alive;
 use gateway::Gateway;
 use ipnet::Ipv4Net;
@@ -68,7 +69,7 @@ pub struct Kernel {
 
 #[derive(Debug)]
 struct Request {
-    desired: Arc<Desired>,
+    desired: Arc<discovery::Desired>,
     depth: Depth,
     reply: oneshot::Sender<Outcome>,
 }
@@ -86,7 +87,9 @@ impl Kernel {
             .name("kernel".to_owned())
             .spawn(move || {
                 while let Some(request) = next(&mut inbox, &mut applier) {
-                    let outcome = applier.apply(request.desired, request.depth);
+                    let (desired, left_out) = ipv4::part(&request.desired);
+                    let outcome = applier.apply(Arc::new(desired), request.depth);
+                    let outcome = ipv4::with(outcome, left_out);
                     // Nobody waits any more: the next application tries again what failed.
                     drop(request.reply.send(outcome));
                 }
@@ -123,7 +126,11 @@ fn next(inbox: &mut mpsc::Receiver<Request>, applier: &mut Applier) -> Option<Re
 impl discovery::Kernel for Kernel {
     type Error = Error;
 
-    async fn apply(&mut self, desired: &Arc<Desired>, depth: Depth) -> Result<Outcome, Error> {
+    async fn apply(
+        &mut self,
+        desired: &Arc<discovery::Desired>,
+        depth: Depth,
+    ) -> Result<Outcome, Error> {
         let (reply, answer) = oneshot::channel();
         let request = Request { desired: Arc::clone(desired), depth, reply };
         self.requests.send(request).await.map_err(|_ended| Error::Ended)?;

@@ -4,6 +4,7 @@
 use super::gate::Gate;
 use super::{Config, mtu, tunnel};
 use crate::error::Error;
+use crate::ipv4::Overlay as Wanted;
 use crate::namespace::{self, Namespace, Purpose};
 use crate::netlink::{
     Addresses, Bridge, ContainerPort, LinkKind, Links, Mac, Message, Neighbours, Socket, Vxlan,
@@ -14,7 +15,6 @@ use crate::netlink::{
 use crate::nft::Nftables;
 use crate::render::overlay::TUNNEL;
 pub(super) use crate::render::overlay::port_name;
-use discovery::Overlay as Wanted;
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

@@ -5,6 +5,7 @@ use super::gateway::{self, Gateway};
 use super::overlay::{self, AppliedOverlay};
 use super::parallel::lock;
 use crate::error::Error;
+use crate::ipv4::{SandboxRules, Vips};
 use crate::namespace::Namespace;
 use crate::netlink::{
     Addresses, Link, LinkKind, Links, Mac, Route, Routes, Socket, TABLE_MAIN, Use, Veth,
@@ -13,7 +14,6 @@ use crate::netlink::{
 };
 use crate::nft::{Nftables, Rules};
 use crate::render::sandbox as render;
-use discovery::{SandboxRules, Vips};
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

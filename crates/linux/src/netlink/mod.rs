@@ -39,11 +39,9 @@ pub(crate) use watch::{News, Watch};
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];
 
-/// Turns an address on a cluster network into the hardware address that belongs to it: 02:42 and
-/// the four bytes. So nobody has to be told of it.
+/// The hardware address that belongs to an address on a cluster network.
 pub(crate) fn mac_of(address: std::net::Ipv4Addr) -> Mac {
-    let [a, b, c, d] = address.octets();
-    [0x02, 0x42, a, b, c, d]
+    types::mac_of(address.into())
 }
 
 /// A hardware address as text.

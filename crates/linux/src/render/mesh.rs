@@ -12,8 +12,8 @@
 //! there without a mesh, too.
 
 use super::{elements, list, replacing, turns};
+use crate::ipv4::MeshRules;
 use crate::netlink::{mac_of, mac_text};
-use discovery::MeshRules;
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -453,7 +453,7 @@ fn mark(ingress: Ipv4Addr) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use discovery::PortRules;
+    use crate::ipv4::PortRules;
     use expect_test::{Expect, expect};
 
     const HERE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 11);

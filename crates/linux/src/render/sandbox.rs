@@ -1,7 +1,8 @@
 //! The table in a container's namespace: VIPs to back ends, DNS to this node's server.
 
+use crate::ipv4::{SandboxRules, Vips};
 use crate::netlink::{Transaction, Use};
-use discovery::{SandboxRules, Vips, in_turn};
+use discovery::in_turn;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;

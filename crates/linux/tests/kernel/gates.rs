@@ -120,7 +120,7 @@ fn a_node_without_a_mesh_keeps_outsiders_out_as_well() {
     let mut lab = lab();
     let mut desired = lab.desired(1);
     desired.mesh = discovery::MeshRules {
-        host_ports: [((Tcp, HOST_MODE), (gateway_address(TASK), PORT))].into(),
+        host_ports: [((Tcp, HOST_MODE), (gateway_address(TASK).into(), PORT))].into(),
         ..discovery::MeshRules::default()
     };
     desired.sandboxes.get_mut("c1-2").unwrap().default_route = false;

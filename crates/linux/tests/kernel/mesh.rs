@@ -182,7 +182,7 @@ fn host_mode_ports_and_the_way_out_work_without_a_mesh() {
     let mut lab = published();
     let mut desired = lab.desired(2);
     desired.mesh = discovery::MeshRules {
-        host_ports: [((Tcp, 9090), (crate::support::gateway_address((2, 1)), PORT))].into(),
+        host_ports: [((Tcp, 9090), (crate::support::gateway_address((2, 1)).into(), PORT))].into(),
         ..discovery::MeshRules::default()
     };
     assert!(lab.hosts.get_mut(&2).unwrap().apply(&desired).is_whole());

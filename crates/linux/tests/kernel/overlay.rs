@@ -1,10 +1,12 @@
 //! Containers of one network reach each other on whatever node.
 
 use crate::support::{Lab, PATIENCE, PORT, address, ask_tcp, ask_udp, eventually, ping, run};
-use discovery::SandboxAttachment;
+use discovery::Interface;
+use ipnet::Ipv4Net;
 use linux::run_in;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
+use types::Subnet;
 
 fn check_reach(lab: &Lab) {
     for to in [(1, 2), (2, 1), (3, 1)] {
@@ -94,10 +96,10 @@ fn a_container_that_moves_is_found_on_its_new_node() {
     for host in [1, 2] {
         let mut there = lab.desired(host);
         let overlay = there.overlays.values_mut().next().unwrap();
-        overlay.remotes.insert(address((2, 2)), on_third);
+        overlay.remotes.insert(address((2, 2)).into(), on_third.into());
         apply(&mut lab, host, &there);
     }
-    desired.overlays.values_mut().next().unwrap().remotes.remove(&address((2, 2)));
+    desired.overlays.values_mut().next().unwrap().remotes.remove(&address((2, 2)).into());
     apply(&mut lab, 3, &desired);
     for from in [(1, 1), (2, 1), (3, 1)] {
         assert!(ping(&lab.container(from), address((2, 2))), "from {from:?}");
@@ -154,17 +156,13 @@ fn a_container_joins_a_second_network_and_leaves_the_first() {
     for (host, desired) in (1..).zip(&mut both) {
         let mut overlay = desired.overlays.values().next().unwrap().clone();
         overlay.vni += 1;
-        overlay.gateway = [10, 0, 2, 1].into();
+        overlay.subnets = Subnet::new("10.0.2.0/24".parse().unwrap()).into_iter().collect();
         let other = 3 - host;
-        overlay.remotes = [([10, 0, 2, 10 + other].into(), lab.node_address(other))].into();
+        overlay.remotes = [([10, 0, 2, 10 + other].into(), lab.node_address(other).into())].into();
         desired.overlays.insert(second.clone(), overlay);
         let sandbox = desired.sandboxes.values_mut().next().unwrap();
-        let address = [10, 0, 2, 10 + host].into();
-        sandbox.attachments.push(SandboxAttachment {
-            network: second.clone(),
-            address,
-            prefix: 24,
-        });
+        let addresses = vec![Ipv4Net::new([10, 0, 2, 10 + host].into(), 24).unwrap().into()];
+        sandbox.interfaces.push(Interface { network: second.clone(), addresses });
     }
     for (host, desired) in (1..).zip(&both) {
         apply(&mut lab, host, desired);
@@ -185,7 +183,7 @@ fn a_container_joins_a_second_network_and_leaves_the_first() {
     for (host, desired) in (1..).zip(&mut both) {
         desired.overlays.remove(&lab.network);
         let sandbox = desired.sandboxes.values_mut().next().unwrap();
-        sandbox.attachments.remove(0);
+        sandbox.interfaces.remove(0);
         sandbox.default_route = false;
         apply(&mut lab, host, desired);
     }

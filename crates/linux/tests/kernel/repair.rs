@@ -3,10 +3,12 @@
 use crate::support::{
     Held, Lab, PORT, VIP, address, ask_all, ask_tcp, eventually, ping, run, survey,
 };
+use discovery::Interface;
 use linux::{Kernel, run_in};
 use std::fmt::Write as _;
 use std::path::Path;
 use types::Protocol::{Tcp, Udp};
+use types::Subnet;
 
 const BACKENDS: [(u8, u8); 2] = [(1, 2), (2, 1)];
 
@@ -183,8 +185,8 @@ fn a_sandbox_that_has_gone_is_skipped_and_one_without_networks_has_the_way_out()
     let mut lab = lab();
     let mut desired = lab.desired(1);
     let mut plain = desired.sandboxes.remove("c1-1").unwrap();
-    plain.attachments.clear();
-    plain.vips = std::sync::Arc::default();
+    plain.interfaces.clear();
+    plain.vips = discovery::Vips::default();
     desired.sandboxes.insert("plain".into(), plain.clone());
     plain.netns = "/nowhere".into();
     desired.sandboxes.insert("gone".into(), plain);
@@ -253,14 +255,14 @@ fn what_cannot_be_made_fails_alone() {
     lab.vips.insert([10, 0, 1, 201].into(), vec![(1, 2)]);
     let mut desired = lab.desired(1);
     let mut taken = desired.overlays[&"net1".into()].clone();
-    (taken.vni, taken.gateway) = (5000, [10, 0, 2, 1].into());
+    taken.vni = 5000;
+    taken.subnets = Subnet::new("10.0.2.0/24".parse().unwrap()).into_iter().collect();
     desired.overlays.insert("taken".into(), taken);
     // One on a network that cannot be made, one on that and another, one whose namespace is none.
     let attach = |desired: &mut discovery::Desired, id: &str| {
-        let attachments = &mut desired.sandboxes.get_mut(id).unwrap().attachments;
-        let mut second = attachments[0].clone();
-        (second.network, second.address) = ("taken".into(), [10, 0, 2, 9].into());
-        attachments.push(second);
+        let addresses = vec!["10.0.2.9/24".parse().unwrap()];
+        let second = Interface { network: "taken".into(), addresses };
+        desired.sandboxes.get_mut(id).unwrap().interfaces.push(second);
     };
     attach(&mut desired, "c1-3");
     attach(&mut desired, "c1-1");

@@ -1,20 +1,21 @@
 //! A lab for tests: nodes, containers, and small servers and clients in them.
 
 use discovery::{
-    Depth, Desired, Kernel as _, MeshRules, Outcome, Overlay, PortRules, SandboxAttachment,
-    SandboxRules,
+    Depth, Desired, Interface, Kernel as _, MeshRules, Outcome, Overlay, PortRules, SandboxRules,
+    Vips,
 };
+use ipnet::Ipv4Net;
 use linux::{Config, Kernel, Namespaces, Underlay, run_in};
 use socket2::{Domain, Socket, Type};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use types::{NetworkId, Protocol};
+use types::{NetworkId, Protocol, Subnet};
 
 /// An answer that takes longer will not come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
@@ -182,35 +183,31 @@ impl Lab {
             self.containers.iter().filter(|name| name.0 != host).copied().collect();
         let overlay = Overlay {
             vni: self.vni,
-            local,
+            local: local.into(),
             port: self.data_path_port,
-            gateway: [10, 0, 1, 1].into(),
-            prefix: 24,
+            subnets: Subnet::new("10.0.1.0/24".parse().unwrap()).into_iter().collect(),
             mtu: self.mtu,
-            peers: others.iter().map(|name| self.node_address(name.0)).collect(),
+            peers: others.iter().map(|name| self.node_address(name.0).into()).collect(),
             remotes: others
                 .iter()
-                .map(|name| (address(*name), self.node_address(name.0)))
+                .map(|name| (address(*name).into(), self.node_address(name.0).into()))
                 .collect(),
         };
         let vips = self.vips.iter();
         let vips: BTreeMap<_, Vec<_>> =
             vips.map(|(vip, to)| (*vip, to.iter().copied().map(address).collect())).collect();
-        let vips = Arc::new(vips);
+        let vips = Vips { v4: Arc::new(vips), ..Vips::default() };
         let own = self.containers.iter().filter(|name| name.0 == host);
         let sandboxes = own.map(|name| {
-            let attachment = SandboxAttachment {
-                network: self.network.clone(),
-                address: address(*name),
-                prefix: 24,
-            };
+            let addresses = vec![Ipv4Net::new(address(*name), 24).unwrap().into()];
+            let interface = Interface { network: self.network.clone(), addresses };
             let rules = SandboxRules {
                 netns: self.container(*name).display().to_string(),
-                gateway_address: gateway_address(*name),
+                gateway_addresses: gateway_address(*name).into(),
                 default_route: !self.inside.contains(name),
-                attachments: vec![attachment],
+                interfaces: vec![interface],
                 dns_port: 40053,
-                vips: Arc::clone(&vips),
+                vips: vips.clone(),
                 turn: 0,
             };
             (format!("c{}-{}", name.0, name.1), rules)
@@ -224,7 +221,8 @@ impl Lab {
 
     fn mesh(&self, host: u8) -> MeshRules {
         let backend = |name: &Name| {
-            if name.0 == host { gateway_address(*name) } else { ingress_address(*name) }
+            let address = if name.0 == host { gateway_address } else { ingress_address };
+            IpAddr::V4(address(*name))
         };
         let (own, others): (BTreeSet<Name>, BTreeSet<Name>) =
             self.containers.iter().partition(|name| name.0 == host);
@@ -234,19 +232,20 @@ impl Lab {
         let host_ports = self.host_ports.iter().filter(|(_, name)| name.0 == host);
         MeshRules {
             prefix: 16,
-            ingress: Some(node_ingress(host)),
-            local: Some(self.node_address(host)),
+            prefix_v6: 0,
+            ingress: node_ingress(host).into(),
+            local: Some(self.node_address(host).into()),
             port: self.data_path_port,
             mtu: self.mtu,
             peers: self
                 .hosts
                 .keys()
                 .filter(|other| **other != host)
-                .map(|other| (node_ingress(*other), self.node_address(*other)))
+                .map(|other| (node_ingress(*other).into(), self.node_address(*other).into()))
                 .collect(),
             remote_tasks: others
                 .iter()
-                .map(|name| (ingress_address(*name), node_ingress(name.0)))
+                .map(|name| (ingress_address(*name).into(), node_ingress(name.0).into()))
                 .collect(),
             local_tasks: self
                 .ports
@@ -254,12 +253,13 @@ impl Lab {
                 .flat_map(|((protocol, _), names)| names.iter().map(|name| (*protocol, *name)))
                 .filter(|(_, name)| own.contains(name))
                 .map(|(protocol, name)| {
-                    ((ingress_address(name), protocol, self.target), gateway_address(name))
+                    let (from, to) = (ingress_address(name), gateway_address(name));
+                    ((from.into(), protocol, self.target), to.into())
                 })
                 .collect(),
             ports: ports.collect(),
             host_ports: host_ports
-                .map(|(key, name)| (*key, (gateway_address(*name), PORT)))
+                .map(|(key, name)| (*key, (gateway_address(*name).into(), PORT)))
                 .collect(),
         }
     }

@@ -121,7 +121,7 @@ fn asks_the_same(old: &Task, new: &Task) -> bool {
         && given_up(old) == given_up(new)
         && old.spec.id() == new.spec.id()
         && old.attachments == new.attachments
-        && old.ingress_address == new.ingress_address
+        && old.ingress_addresses == new.ingress_addresses
         && old.ports == new.ports
         && old.service_labels == new.service_labels
 }

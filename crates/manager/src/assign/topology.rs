@@ -6,6 +6,7 @@ use discovery::{
     Endpoint, Mesh, MeshNode, MeshPort, MeshTask, NetworkDifference, NetworkSettings, NetworkView,
     ServiceView,
 };
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::View;
@@ -143,14 +144,21 @@ impl Edit<'_> {
 
     fn ingress(&mut self) {
         let ingress = self.step.view.ingress_network();
-        let prefix = ingress.and_then(|it| it.subnet).map_or(0, |subnet| subnet.net.prefix_len());
-        // What nodes of old take for granted is not said.
-        let prefix = if prefix == 16 { 0 } else { prefix };
+        let subnets = ingress.into_iter().flat_map(|network| &network.subnets);
+        let (mut prefix, mut prefix_v6) = (0, 0);
+        for subnet in subnets {
+            match subnet.net {
+                // What nodes of old take for granted is not said.
+                IpNet::V4(net) if net.prefix_len() == 16 => {}
+                IpNet::V4(net) => prefix = net.prefix_len(),
+                IpNet::V6(net) => prefix_v6 = net.prefix_len(),
+            }
+        }
         let mtu = ingress.map_or(0, |it| it.spec.mtu());
         let mesh = &self.topology.mesh;
-        if (mesh.prefix, mesh.mtu) != (prefix, mtu) {
+        if (mesh.prefix, mesh.prefix_v6, mesh.mtu) != (prefix, prefix_v6, mtu) {
             let mesh = self.mesh();
-            (mesh.prefix, mesh.mtu) = (prefix, mtu);
+            (mesh.prefix, mesh.prefix_v6, mesh.mtu) = (prefix, prefix_v6, mtu);
         }
     }
 
@@ -159,8 +167,10 @@ impl Edit<'_> {
         let step = self.step;
         for id in &step.nodes {
             let (old, new) = (before.node(id), view.node(id));
-            let seen = new.filter(|node| has_place(node)).and_then(|node| {
-                Some(MeshNode { address: node.status.vtep(), ingress: node.ingress_address? })
+            let placed = |node: &&Arc<Node>| has_place(node) && !node.ingress_addresses.is_empty();
+            let seen = new.filter(placed).map(|node| MeshNode {
+                address: node.status.vtep(),
+                ingress: node.ingress_addresses,
             });
             if self.topology.mesh.nodes.get(id) != seen.as_ref() {
                 let nodes = &mut self.mesh().nodes;
@@ -326,7 +336,7 @@ pub(super) fn settings(network: &Network) -> NetworkSettings {
     NetworkSettings {
         name: network.spec.name.clone(),
         vni: network.vni,
-        subnet: network.subnet,
+        subnets: network.subnets.clone(),
         internal: network.spec.internal,
         mtu: network.spec.mtu(),
     }
@@ -334,8 +344,8 @@ pub(super) fn settings(network: &Network) -> NetworkSettings {
 
 /// A task's presence on its networks.
 pub(super) fn endpoints<'a>(task: &'a Task, node: &Node) -> BTreeMap<&'a NetworkId, Endpoint> {
-    let endpoint = |address| Endpoint {
-        address,
+    let endpoint = |addresses| Endpoint {
+        addresses,
         node: node.id.clone(),
         vtep: node.status.vtep(),
         service: task.service.clone(),
@@ -343,12 +353,13 @@ pub(super) fn endpoints<'a>(task: &'a Task, node: &Node) -> BTreeMap<&'a Network
         aliases: short_id(task).into_iter().collect(),
         serving: serves(task, node),
     };
-    task.attachments.iter().map(|it| (&it.network, endpoint(it.address))).collect()
+    task.attachments.iter().map(|it| (&it.network, endpoint(it.addresses))).collect()
 }
 
 pub(super) fn mesh_task(task: &Task, node: &Node) -> Option<MeshTask> {
-    let ingress = task.ingress_address?;
-    Some(MeshTask { node: node.id.clone(), ingress, serving: serves(task, node) })
+    let ingress = task.ingress_addresses;
+    let seen = || MeshTask { node: node.id.clone(), ingress, serving: serves(task, node) };
+    (!ingress.is_empty()).then(seen)
 }
 
 fn serves(task: &Task, node: &Node) -> bool {
@@ -362,7 +373,7 @@ pub(super) fn service_view(
 ) -> ServiceView {
     let mut vips = service.vips.iter();
     let vip = match service.spec.endpoint.mode {
-        EndpointMode::Vip => vips.find(|vip| vip.network == *network).map(|vip| vip.address),
+        EndpointMode::Vip => vips.find(|vip| vip.network == *network).map(|vip| vip.addresses),
         EndpointMode::Dnsrr => None,
     };
     let stack = service.spec.labels.get(STACK_LABEL).cloned();
@@ -370,7 +381,7 @@ pub(super) fn service_view(
         name: service.spec.name.clone(),
         stack: stack.unwrap_or_default(),
         aliases: aliases.iter().cloned().collect(),
-        vip,
+        vips: vip.unwrap_or_default(),
     }
 }
 

@@ -7,8 +7,8 @@ use types::{Fault, Network, NetworkId, NetworkSpec, Subnet, check_name};
 
 /// Names that Docker keeps for networks of a node.
 const PREDEFINED: [&str; 5] = ["bridge", "host", "none", "default", "ingress"];
-/// The longest prefix that leaves room for a gateway and two tasks.
-const PREFIX_MAX: u8 = 29;
+/// The bits of an address that leave room for a gateway and two tasks.
+const HOST_BITS: u8 = 3;
 
 pub(crate) async fn create(sequencer: &Sequencer, spec: NetworkSpec) -> Result<NetworkId, Fault> {
     let id = NetworkId::draw(&mut RandomIds);
@@ -25,7 +25,7 @@ pub(crate) async fn remove(sequencer: &Sequencer, id: NetworkId) -> Result<(), F
 /// A network that is made.
 pub fn with_new(view: &View, id: NetworkId, mut spec: NetworkSpec) -> Result<Changes, Fault> {
     check(view, &spec)?;
-    if let Some(subnet) = &mut spec.subnet {
+    for subnet in &mut spec.subnets {
         check_subnet(view, subnet)?;
     }
     spec.check_ipam()?;
@@ -73,9 +73,10 @@ fn check(view: &View, spec: &NetworkSpec) -> Result<(), Fault> {
 fn check_subnet(view: &View, subnet: &mut Subnet) -> Result<(), Fault> {
     subnet.net = subnet.net.trunc();
     let net = subnet.net;
-    if net.prefix_len() > PREFIX_MAX {
+    let longest = net.max_prefix_len() - HOST_BITS;
+    if net.prefix_len() > longest {
         return Err(Fault::invalid(format!(
-            "invalid subnet {net}: a prefix of at most /{PREFIX_MAX} leaves room for tasks"
+            "invalid subnet {net}: a prefix of at most /{longest} leaves room for tasks"
         )));
     }
     let edge = [net.network(), net.broadcast()];
@@ -120,15 +121,12 @@ pub fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ipnet::Ipv4Net;
     use types::{Attachment, NetworkAttachment, Service, Task, Timestamp, Version};
 
     fn spec(name: &str, subnet: Option<&str>) -> NetworkSpec {
-        let subnet = subnet.map(|text| {
-            let net: Ipv4Net = text.parse().unwrap();
-            Subnet { net, gateway: net.hosts().next().unwrap() }
-        });
-        NetworkSpec { name: name.into(), subnet, ..NetworkSpec::default() }
+        let nets = subnet.iter().flat_map(|text| text.split(' ')).map(|net| net.parse().unwrap());
+        let subnets = nets.filter_map(Subnet::new).collect();
+        NetworkSpec { name: name.into(), subnets, ..NetworkSpec::default() }
     }
 
     fn with_front() -> View {
@@ -169,8 +167,14 @@ mod tests {
         let bridge = NetworkSpec { driver: "bridge".into(), ..spec("x", None) };
         assert_eq!(refused(bridge).kind, types::FaultKind::NotImplemented);
         let mut outside = spec("x", Some("10.6.0.0/24"));
-        outside.subnet.as_mut().unwrap().gateway = [10, 7, 0, 1].into();
+        outside.subnets[0].gateway = [10, 7, 0, 1].into();
         assert_eq!(refused(outside).message, "no matching subnet for gateway 10.7.0.1");
+        let small = refused(spec("x", Some("10.6.0.0/24 fd00:6::/126"))).message;
+        assert!(small.contains("a prefix of at most /125"), "{small}");
+        let two = spec("x", Some("fd00:6::/64 10.6.0.0/24 fd00:7::/64"));
+        assert!(refused(two).message.contains("more than one subnet of a family"));
+        let both = spec("x", Some("fd00:6::/64 10.6.0.0/24"));
+        assert!(with_new(&with_front(), "x".into(), both).is_ok());
     }
 
     #[test]
@@ -194,8 +198,8 @@ mod tests {
         let mut view = with_front();
         let id = NetworkId::from("front-id");
         let mut tx = Tx::new(&view);
-        let (network, address) = (id.clone(), [10, 5, 0, 3].into());
-        let on_it = Attachment { network, address, prefix: 24, aliases: Vec::new() };
+        let (network, addresses) = (id.clone(), [10, 5, 0, 3].into());
+        let on_it = Attachment { network, addresses, aliases: Vec::new() };
         tx.put_task(Task { attachments: vec![on_it], ..Task::default() });
         view.apply(&tx.finish(), Version(2), Timestamp(2));
         view.apply(&without(&view, &id).unwrap(), Version(2), Timestamp(2));

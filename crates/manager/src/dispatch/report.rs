@@ -1,6 +1,7 @@
 //! What nodes say of themselves and of their tasks, as changes to the store.
 
 use crate::control::node::give_up_tasks;
+use std::net::IpAddr;
 use store::{Changes, Tx, View};
 use types::{Fault, Node, NodeId, NodeState, Task, TaskState, TaskStatus, Timestamp, Writer};
 use wire::{Report, SessionRequest};
@@ -23,7 +24,7 @@ pub fn registered(
     }
     let SessionRequest { description, address, data_path_address, .. } = request;
     for address in [Some(address), data_path_address.as_ref()].into_iter().flatten() {
-        if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+        if address.is_unspecified() || address.is_multicast() || is_broadcast(*address) {
             return Err(Fault::invalid(format!("{address} is no address that others can reach")));
         }
     }
@@ -42,6 +43,13 @@ pub fn registered(
     let mut tx = Tx::new(view);
     tx.put_node(node);
     Ok(tx.finish())
+}
+
+fn is_broadcast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_broadcast(),
+        IpAddr::V6(_) => false,
+    }
 }
 
 /// What a node is told that left.
@@ -167,7 +175,7 @@ mod tests {
         Report { statuses, sent_at, ..Report::default() }
     }
 
-    fn says(address: Ipv4Addr) -> SessionRequest {
+    fn says(address: IpAddr) -> SessionRequest {
         let description = NodeDescription::default();
         SessionRequest { description, address, ..SessionRequest::default() }
     }
@@ -276,7 +284,7 @@ mod tests {
         );
         request.data_path_address = Some([224, 0, 0, 1].into());
         assert!(registered(&view, &"n".into(), &request, NOW).is_err());
-        let nowhere = says(Ipv4Addr::UNSPECIFIED);
+        let nowhere = says(Ipv4Addr::UNSPECIFIED.into());
         assert!(registered(&view, &"n".into(), &nowhere, NOW).is_err());
     }
 

@@ -95,7 +95,7 @@ impl Withdrawal {
                 Some(task) if !self.holds(id) => {
                     let networks = task.attachments.iter().map(|it| &it.network);
                     let networks = Some(networks.collect());
-                    let key = networks.filter(|_| task.ingress_address.is_none());
+                    let key = networks.filter(|_| task.ingress_addresses.is_empty());
                     let group = *new.entry(key).or_insert_with_key(|networks| {
                         self.begin(view.version(), audience(networks.as_ref(), hosts), &lacks)
                     });

@@ -23,7 +23,7 @@ impl Straightforward {
     }
 
     fn audience(task: &Task, view: &View) -> Audience {
-        if task.ingress_address.is_some() {
+        if !task.ingress_addresses.is_empty() {
             return Audience::All;
         }
         let networks = |task: &Task| -> BTreeSet<NetworkId> {
@@ -109,7 +109,8 @@ fn task(written: &Written) -> Task {
     task.node = Some(node(written.node));
     task.status.state = if written.runs { TaskState::Running } else { TaskState::Failed };
     task.desired = if written.stops { DesiredState::Shutdown } else { DesiredState::Running };
-    task.ingress_address = written.in_mesh.then_some([10, 255, 0, 1].into());
+    task.ingress_addresses =
+        if written.in_mesh { [10, 255, 0, 1].into() } else { types::Addresses::default() };
     let networks = (0..3).filter(|bit| written.networks >> bit & 1 == 1);
     task.attachments = networks.map(|network| attachment(&format!("net{network}"))).collect();
     task
@@ -120,8 +121,8 @@ fn node(number: u8) -> NodeId {
 }
 
 fn attachment(network: &str) -> Attachment {
-    let address = [10, 0, 0, 1].into();
-    Attachment { network: network.into(), address, prefix: 24, aliases: Vec::new() }
+    let addresses = [10, 0, 0, 1].into();
+    Attachment { network: network.into(), addresses, aliases: Vec::new() }
 }
 
 /// Both forms, and what they are told.
@@ -230,7 +231,8 @@ fn is_withdrawn(tasks: &[(&str, &str)], in_mesh: bool, lacks: &[(&str, u64)]) ->
         task.node = Some((*node).into());
         task.status.state = TaskState::Running;
         task.attachments = vec![attachment(network)];
-        task.ingress_address = in_mesh.then_some([10, 255, 0, 1].into());
+        task.ingress_addresses =
+            if in_mesh { [10, 255, 0, 1].into() } else { types::Addresses::default() };
         running.push(task);
     }
     both.write(running.clone());

@@ -114,8 +114,7 @@ fn new_task(id: &str, node: &str, bits: u8, in_mesh: bool) -> Task {
     let number: u8 = id[1..].parse().unwrap();
     let attachment = |network: &str| Attachment {
         network: network.into(),
-        address: [10, 0, u8::from(network == "back"), number].into(),
-        prefix: 24,
+        addresses: [10, 0, u8::from(network == "back"), number].into(),
         aliases: Vec::new(),
     };
     Task {
@@ -123,7 +122,11 @@ fn new_task(id: &str, node: &str, bits: u8, in_mesh: bool) -> Task {
         node: Some(node.into()),
         service: format!("s{}", number % 3).as_str().into(),
         attachments: networks(bits).map(attachment).collect(),
-        ingress_address: in_mesh.then_some([10, 255, 1, number].into()),
+        ingress_addresses: if in_mesh {
+            [10, 255, 1, number].into()
+        } else {
+            types::Addresses::default()
+        },
         ..Task::default()
     }
 }
@@ -136,8 +139,7 @@ fn service(number: u8, port: u16, bits: u8) -> Service {
     // No two services have one.
     let published = if port == 0 { 0 } else { u16::from(number) * 10 + port };
     service.ports = vec![PublishedPort { published, target: 80, ..PublishedPort::default() }];
-    service.vips =
-        vec![Vip { network: "front".into(), address: [10, 0, 9, number].into(), prefix: 24 }];
+    service.vips = vec![Vip { network: "front".into(), addresses: [10, 0, 9, number].into() }];
     service
 }
 

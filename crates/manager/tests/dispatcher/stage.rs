@@ -196,9 +196,9 @@ impl Stage {
         self.nodes.entry(id.into()).or_default();
         if self.view.node(&id.into()).is_none() {
             let number = u8::try_from(self.nodes.len()).unwrap();
-            let ingress_address = Some([10, 255, 0, number].into());
+            let ingress_addresses = [10, 255, 0, number].into();
             self.change(|tx| {
-                tx.put_node(Node { id: id.into(), ingress_address, ..Node::default() });
+                tx.put_node(Node { id: id.into(), ingress_addresses, ..Node::default() });
             });
         }
         self.handle(Command::Attempt { node: id.into() });
@@ -324,11 +324,11 @@ impl Stage {
         task.status.state = TaskState::Running;
         task.attachments = vec![Attachment {
             network: "front".into(),
-            address: [10, 0, 1, number].into(),
-            prefix: 24,
+            addresses: [10, 0, 1, number].into(),
             aliases: Vec::new(),
         }];
-        task.ingress_address = in_mesh.then_some([10, 255, 1, number].into());
+        task.ingress_addresses =
+            if in_mesh { [10, 255, 1, number].into() } else { types::Addresses::default() };
         self.change(|tx| tx.put_task(task));
         self.pass(MOMENT);
     }

@@ -4,8 +4,7 @@ use super::ipam::{AddressPools, Shortage};
 use crate::Planning;
 use crate::index::Index;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
-use types::{Attachment, NodeId, PublishedPort, Service, Task, TaskId, TaskState};
+use types::{Addresses, Attachment, NodeId, PublishedPort, Service, Task, TaskId, TaskState};
 
 /// Gives nodes that have none their address on the network of the routing mesh.
 pub(super) fn allocate_nodes(
@@ -22,7 +21,7 @@ pub(super) fn allocate_nodes(
         let says = planning.tx.node(node).map(|node| &node.allocation_error);
         if taken.is_ok() || says != Some(&error) {
             planning.tx.edit_node(node, |node| {
-                node.ingress_address = taken.ok();
+                node.ingress_addresses = taken.unwrap_or_default();
                 node.allocation_error = error;
             });
         }
@@ -33,7 +32,7 @@ pub(super) fn allocate_nodes(
 pub(super) fn release_nodes(planning: &mut Planning<'_>, index: &Index) {
     for node in &index.left {
         planning.tx.edit_node(node, |node| {
-            node.ingress_address = None;
+            node.ingress_addresses = Addresses::default();
             node.allocation_error.clear();
         });
     }
@@ -54,11 +53,11 @@ pub(super) fn allocate_tasks(
             continue;
         }
         match take(planning, pools, &service, &task) {
-            Ok(addresses) => {
+            Ok(given) => {
                 let pending = (TaskState::Pending, "pending task scheduling");
                 planning.enter(&id, pending, |task| {
-                    task.attachments = addresses.attachments;
-                    task.ingress_address = addresses.ingress;
+                    task.attachments = given.attachments;
+                    task.ingress_addresses = given.ingress;
                     task.ports.clone_from(&service.ports);
                 });
             }
@@ -79,9 +78,9 @@ pub(super) fn allocate_tasks(
 }
 
 #[derive(Default)]
-struct Addresses {
+struct Given {
     attachments: Vec<Attachment>,
-    ingress: Option<Ipv4Addr>,
+    ingress: Addresses,
 }
 
 /// All addresses of a task, or none and the reason.
@@ -90,7 +89,7 @@ fn take(
     pools: &mut AddressPools<'_>,
     service: &Service,
     task: &Task,
-) -> Result<Addresses, String> {
+) -> Result<Given, String> {
     if !service.allocation_error.is_empty() {
         return Err(service.allocation_error.clone());
     }
@@ -106,23 +105,21 @@ fn take_each(
     pools: &mut AddressPools<'_>,
     service: &Service,
     task: &Task,
-) -> Result<Addresses, Shortage> {
-    let mut addresses = Addresses::default();
+) -> Result<Given, Shortage> {
+    let mut given = Given::default();
     let mut seen = BTreeSet::new();
     for wish in task.spec.networks.iter().filter(|wish| seen.insert(&wish.target)) {
-        let address = pools.take(&planning.tx, &wish.target)?;
-        let subnet = planning.tx.network(&wish.target).and_then(|network| network.subnet);
-        addresses.attachments.push(Attachment {
+        let addresses = pools.take(&planning.tx, &wish.target)?;
+        given.attachments.push(Attachment {
             network: wish.target.clone(),
-            address,
-            prefix: subnet.map_or(32, |subnet| subnet.net.prefix_len()),
+            addresses,
             aliases: wish.aliases.clone(),
         });
     }
     if service.ports.iter().any(PublishedPort::in_mesh)
         && let Some(ingress) = planning.tx.ingress_network()
     {
-        addresses.ingress = Some(pools.take(&planning.tx, &ingress.id)?);
+        given.ingress = pools.take(&planning.tx, &ingress.id)?;
     }
-    Ok(addresses)
+    Ok(given)
 }

@@ -102,10 +102,8 @@ fn take(
     pools: &mut AddressPools<'_>,
     network: &NetworkId,
 ) -> Result<Vip, Shortage> {
-    let address = pools.take(&planning.tx, network)?;
-    let subnet = planning.tx.network(network).and_then(|network| network.subnet);
-    let prefix = subnet.map_or(32, |subnet| subnet.net.prefix_len());
-    Ok(Vip { network: network.clone(), address, prefix })
+    let addresses = pools.take(&planning.tx, network)?;
+    Ok(Vip { network: network.clone(), addresses })
 }
 
 /// The networks on which a service has an address of its own, in the order of its spec. One that
@@ -174,16 +172,22 @@ mod tests {
             node n1
             network ingress ingress subnet=10.255.0.0/28 vni=4096
             service other replicas=0 ports=81:80 has-ports=81:80
-            service web replicas=6 ports=80:80 has-ports=80:80
+            service web replicas=12 ports=80:80 has-ports=80:80
             ",
             &expect![[r#"
                 + web.1 assigned running n1 mesh 10.255.0.8 ports 80:80/tcp
+                + web.10 assigned running n1 mesh 10.255.0.5 ports 80:80/tcp
+                + web.11 assigned running n1 mesh 10.255.0.6 ports 80:80/tcp
+                + web.12 assigned running n1 mesh 10.255.0.7 ports 80:80/tcp
                 + web.2 assigned running n1 mesh 10.255.0.9 ports 80:80/tcp
                 + web.3 assigned running n1 mesh 10.255.0.10 ports 80:80/tcp
                 + web.4 assigned running n1 mesh 10.255.0.11 ports 80:80/tcp
                 + web.5 assigned running n1 mesh 10.255.0.12 ports 80:80/tcp
                 + web.6 assigned running n1 mesh 10.255.0.13 ports 80:80/tcp
-                ~ network ingress last 10.255.0.13
+                + web.7 assigned running n1 mesh 10.255.0.2 ports 80:80/tcp
+                + web.8 assigned running n1 mesh 10.255.0.3 ports 80:80/tcp
+                + web.9 assigned running n1 mesh 10.255.0.4 ports 80:80/tcp
+                ~ network ingress last 10.255.0.7
                 ~ other error: no virtual address, tasks run without it: no free address in 10.255.0.0/28 (network ingress)
                 ~ web error: no virtual address, tasks run without it: no free address in 10.255.0.0/28 (network ingress)
             "#]],

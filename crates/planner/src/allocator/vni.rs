@@ -2,12 +2,12 @@
 
 use crate::Planning;
 use crate::index::Index;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use store::View;
-use types::{Network, Subnet};
+use types::{Network, Subnet, overlap};
 
 /// 4096 is the ingress network's.
 const FIRST_VNI: u32 = 4097;
@@ -15,25 +15,19 @@ const FIRST_VNI: u32 = 4097;
 const LAST_VNI: u32 = 0x00ff_ffff;
 
 /// Where subnets come from if the cluster does not say.
-const DEFAULT_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
+const DEFAULT_POOL: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8));
 const DEFAULT_PREFIX: u8 = 24;
+/// The length of the prefix of every IPv6 subnet.
+const PREFIX_V6: u8 = 64;
 
 /// The name of a network whose subnet, given or asked for, overlaps with `subnet`.
-pub fn overlapping_network(view: &View, subnet: Ipv4Net) -> Option<String> {
+pub fn overlapping_network(view: &View, subnet: IpNet) -> Option<String> {
     // One that was removed will be gone; until then the new one waits for its subnet.
     let network = view
         .networks()
         .filter(|network| !network.removed)
-        .find(|network| subnet_of(network).is_some_and(|other| overlaps(other.net, subnet)))?;
+        .find(|network| network.subnets_or_asked().iter().any(|it| overlap(it.net, subnet)))?;
     Some(network.spec.name.clone())
-}
-
-fn subnet_of(network: &Network) -> Option<Subnet> {
-    network.subnet.or(network.spec.subnet)
-}
-
-fn overlaps(one: Ipv4Net, other: Ipv4Net) -> bool {
-    one.contains(&other) || other.contains(&one)
 }
 
 /// Lets go of networks that users removed and no node may carry any more.
@@ -43,8 +37,8 @@ pub(super) fn release(planning: &mut Planning<'_>, index: &Index) {
     }
 }
 
-/// Gives each network a VNI and a subnet. One for which there is none stays without; the services
-/// that want it say so.
+/// Gives each network a VNI and its subnets. One for which there is not each of them stays without;
+/// the services that want it say so.
 pub(super) fn allocate(planning: &mut Planning<'_>, index: &Index) {
     let incomplete = index.incomplete.iter().filter_map(|id| planning.tx.network(id));
     let mut networks: Vec<Arc<Network>> = incomplete.cloned().collect();
@@ -57,15 +51,28 @@ pub(super) fn allocate(planning: &mut Planning<'_>, index: &Index) {
                 planning.tx.edit_network(&ingress, |ingress| ingress.last_vni = vni);
             }
         }
-        let subnet = network.subnet.or_else(|| match network.spec.subnet {
-            Some(asked) => is_free(&planning.tx, &network, asked.net).then_some(asked),
-            None => free_subnet(&planning.tx, &network),
-        });
+        let subnets = match network.subnets.as_slice() {
+            [] => free_subnets(&planning.tx, &network).unwrap_or_default(),
+            given => given.to_vec(),
+        };
         planning.tx.edit_network(&network.id, |network| {
             network.vni = vni;
-            network.subnet = subnet;
+            network.subnets = subnets;
         });
     }
+}
+
+/// All subnets that a network is to have: those that it asks for, and others of the pools.
+fn free_subnets(view: &View, network: &Network) -> Option<Vec<Subnet>> {
+    let asked = &network.spec.subnets;
+    let mut subnets = asked.clone();
+    if asked.is_empty() {
+        subnets.push(free_subnet(view, network, true)?);
+    }
+    if network.spec.ipv6 && asked.iter().all(|subnet| is_v4(&subnet.net)) {
+        subnets.push(free_subnet(view, network, false)?);
+    }
+    asked.iter().all(|subnet| is_free(view, network, subnet.net)).then_some(subnets)
 }
 
 fn free_vni(view: &View) -> Option<u32> {
@@ -75,40 +82,46 @@ fn free_vni(view: &View) -> Option<u32> {
     (next..=LAST_VNI).chain(FIRST_VNI..next).find(|vni| !used.contains(vni))
 }
 
-fn is_free(view: &View, network: &Network, subnet: Ipv4Net) -> bool {
-    view.networks()
-        .filter(|other| other.id != network.id)
-        .filter_map(|other| other.subnet)
-        .all(|other| !overlaps(other.net, subnet))
+fn is_v4(net: &IpNet) -> bool {
+    net.network().is_ipv4()
 }
 
-/// The first free subnet of the cluster's pools.
-fn free_subnet(view: &View, network: &Network) -> Option<Subnet> {
+fn is_free(view: &View, network: &Network, net: IpNet) -> bool {
+    view.networks()
+        .filter(|other| other.id != network.id)
+        .flat_map(|other| &other.subnets)
+        .all(|other| !overlap(other.net, net))
+}
+
+/// The first free IPv4 or IPv6 subnet of the cluster's pools.
+fn free_subnet(view: &View, network: &Network, v4: bool) -> Option<Subnet> {
     let cluster = view.cluster();
     let prefix = cluster.map(|it| it.subnet_prefix).filter(|it| *it > 0).unwrap_or(DEFAULT_PREFIX);
+    let prefix = if v4 { prefix } else { PREFIX_V6 };
     let pools = cluster.map(|cluster| cluster.address_pools.clone()).unwrap_or_default();
     let pools = if pools.is_empty() { vec![DEFAULT_POOL] } else { pools };
+    let pools: Vec<IpNet> = pools.into_iter().filter(|pool| is_v4(pool) == v4).collect();
     // A network that is still to get the subnet it asks for will not find it taken.
-    let used: Vec<Ipv4Net> = view
+    let used: Vec<IpNet> = view
         .networks()
         .filter(|other| other.id != network.id)
-        .filter_map(|other| subnet_of(other).map(|subnet| subnet.net))
+        .flat_map(|other| other.subnets_or_asked())
+        .map(|subnet| subnet.net)
         .collect();
     // Docker's ingress network takes the first subnet of the first pool; users and their firewalls
     // expect the first network of their own in the second. It is used when there is no other one.
     let reserved = pools
         .first()
         .filter(|pool| pool.prefix_len() < prefix)
-        .and_then(|pool| Ipv4Net::new(pool.network(), prefix).ok());
+        .and_then(|pool| IpNet::new(pool.network(), prefix).ok());
     let net = pools
         .iter()
         .filter_map(|pool| pool.subnets(prefix).ok())
         .flatten()
         .filter(|net| Some(*net) != reserved)
         .chain(reserved)
-        .find(|net| used.iter().all(|used| !overlaps(*used, *net)))?;
-    let gateway = net.hosts().next()?;
-    Some(Subnet { net, gateway })
+        .find(|net| used.iter().all(|used| !overlap(*used, *net)))?;
+    Subnet::new(net)
 }
 
 #[cfg(test)]
@@ -261,6 +274,39 @@ mod tests {
                 ~ network one vni 4097 subnet 10.9.0.0/24 gateway 10.9.0.1
                 ~ network two vni 4098
                 ~ web error: network two has no subnet: no free subnet in the cluster's address pools
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_network_gets_all_subnets_that_it_is_to_have_or_none() {
+        let case = |pools: &str| {
+            format!(
+                "
+                cluster pools={pools}
+                network one ipv6
+                network two ipv6 spec-subnet=10.1.0.0/24
+                network three spec-subnet=10.2.0.0/24,fd00:7::/64
+                network four ipv6 spec-subnet=fd00:8::/64
+                "
+            )
+        };
+        check(
+            &case("10.9.0.0/16,fd00::/48"),
+            &expect![[r#"
+                ~ network four vni 4097 subnet fd00:8::/64 gateway fd00:8::1
+                ~ network one vni 4098 subnet 10.9.1.0/24 gateway 10.9.1.1 subnet fd00:0:0:1::/64 gateway fd00:0:0:1::1
+                ~ network three vni 4099 subnet 10.2.0.0/24 gateway 10.2.0.1 subnet fd00:7::/64 gateway fd00:7::1
+                ~ network two vni 4100 subnet 10.1.0.0/24 gateway 10.1.0.1 subnet fd00:0:0:2::/64 gateway fd00:0:0:2::1
+            "#]],
+        );
+        check(
+            &case("10.9.0.0/16"),
+            &expect![[r#"
+                ~ network four vni 4097 subnet fd00:8::/64 gateway fd00:8::1
+                ~ network one vni 4098
+                ~ network three vni 4099 subnet 10.2.0.0/24 gateway 10.2.0.1 subnet fd00:7::/64 gateway fd00:7::1
+                ~ network two vni 4100
             "#]],
         );
     }

@@ -1,10 +1,23 @@
 //! Which addresses are in use.
 
+use super::Runs;
 use crate::orchestrator::lingers_until;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use store::View;
 use types::{NetworkId, Task, TaskId, Timestamp, Vip};
+
+/// An address of either family as a number: those of IPv4 are as IPv6 writes them (RFC 4291, 2.5.5.2).
+pub(crate) fn number_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+pub(crate) fn address_of(number: u128) -> IpAddr {
+    Ipv6Addr::from(number).to_canonical()
+}
 
 /// The addresses in use: of services on their networks, of nodes in the routing mesh, and of tasks
 /// until they have ended and, where they were given up, do not linger any more.
@@ -20,19 +33,19 @@ pub(crate) struct Addresses {
 /// Addresses of one network in use.
 #[derive(Debug, Default)]
 struct Used {
-    /// How many use each: a mistake, or a former release, may have given one twice.
-    addresses: BTreeMap<IpAddr, usize>,
+    numbers: Runs,
+    /// How many others have the same one: a mistake, or a former release, may have given it twice.
+    others: BTreeMap<u128, usize>,
     /// How many of the users are tasks.
     tasks: usize,
 }
 
 impl Addresses {
-    pub(crate) fn is_used(&self, network: &NetworkId, address: IpAddr) -> bool {
-        self.networks.get(network).is_some_and(|it| it.addresses.contains_key(&address))
-    }
-
-    pub(crate) fn is_used_in_mesh(&self, address: IpAddr) -> bool {
-        self.mesh.addresses.contains_key(&address)
+    /// Up to which address all are in use from this one on: on a network, or in the mesh where that
+    /// is its network.
+    pub(crate) fn gap(&self, network: &NetworkId, is_mesh: bool, number: u128) -> u128 {
+        let on_it = self.networks.get(network).map_or(number, |used| used.numbers.gap(number));
+        if is_mesh { self.mesh.numbers.gap(on_it) } else { on_it }
     }
 
     /// Says whether a task has an address of a network.
@@ -41,13 +54,9 @@ impl Addresses {
     }
 
     /// Follows a node. `was` and `is` are its addresses in the mesh.
-    pub(super) fn of_node<A: Into<IpAddr>>(&mut self, [was, is]: [Option<A>; 2]) {
-        if let Some(address) = was {
-            self.mesh.release(address.into());
-        }
-        if let Some(address) = is {
-            self.mesh.hold(address.into());
-        }
+    pub(super) fn of_node(&mut self, [was, is]: [types::Addresses; 2]) {
+        self.mesh.release(was);
+        self.mesh.hold(is);
     }
 
     /// Follows a service; says whether that made a difference.
@@ -56,10 +65,10 @@ impl Addresses {
             return false;
         }
         for vip in was {
-            self.change(&vip.network, |used| used.release(vip.address.into()));
+            self.change(&vip.network, |used| used.release(vip.addresses));
         }
         for vip in is {
-            self.change(&vip.network, |used| used.hold(vip.address.into()));
+            self.change(&vip.network, |used| used.hold(vip.addresses));
         }
         true
     }
@@ -71,10 +80,10 @@ impl Addresses {
         view: &View,
         now: Timestamp,
     ) -> bool {
-        let has = |task: &Task| !task.attachments.is_empty() || task.ingress_address.is_some();
+        let has = |task: &Task| !task.attachments.is_empty() || !task.ingress_addresses.is_empty();
         let both = was.zip(is).filter(|(was, is)| was.occupies() && is.occupies());
         let same = |(was, is): (&Task, &Task)| {
-            was.attachments == is.attachments && was.ingress_address == is.ingress_address
+            was.attachments == is.attachments && was.ingress_addresses == is.ingress_addresses
         };
         if both.is_some_and(same) || ![was, is].into_iter().flatten().any(has) {
             return false;
@@ -128,45 +137,46 @@ impl Addresses {
         for attachment in &task.attachments {
             self.change(&attachment.network, |used| {
                 used.tasks += 1;
-                used.hold(attachment.address.into());
+                used.hold(attachment.addresses);
             });
         }
-        if let Some(address) = task.ingress_address {
-            self.mesh.hold(address.into());
-        }
+        self.mesh.hold(task.ingress_addresses);
     }
 
     fn release(&mut self, task: &Task) {
         for attachment in &task.attachments {
             self.change(&attachment.network, |used| {
                 used.tasks -= 1;
-                used.release(attachment.address.into());
+                used.release(attachment.addresses);
             });
         }
-        if let Some(address) = task.ingress_address {
-            self.mesh.release(address.into());
-        }
+        self.mesh.release(task.ingress_addresses);
     }
 
     fn change(&mut self, network: &NetworkId, change: impl FnOnce(&mut Used)) {
         let used = self.networks.entry(network.clone()).or_default();
         change(used);
-        if used.addresses.is_empty() {
+        if used.numbers.is_empty() && used.tasks == 0 {
             self.networks.remove(network);
         }
     }
 }
 
 impl Used {
-    fn hold(&mut self, address: IpAddr) {
-        *self.addresses.entry(address).or_default() += 1;
+    fn hold(&mut self, addresses: types::Addresses) {
+        for number in addresses.iter().map(number_of) {
+            if !self.numbers.insert(number) {
+                *self.others.entry(number).or_default() += 1;
+            }
+        }
     }
 
-    fn release(&mut self, address: IpAddr) {
-        if let Some(users) = self.addresses.get_mut(&address) {
-            *users -= 1;
-            if *users == 0 {
-                self.addresses.remove(&address);
+    fn release(&mut self, addresses: types::Addresses) {
+        for number in addresses.iter().map(number_of) {
+            match self.others.get_mut(&number) {
+                None => self.numbers.remove(number),
+                Some(1) => drop(self.others.remove(&number)),
+                Some(others) => *others -= 1,
             }
         }
     }

@@ -9,11 +9,13 @@
 mod addresses;
 mod loads;
 mod news;
+mod runs;
 mod slots;
 
-pub(crate) use addresses::Addresses;
+pub(crate) use addresses::{Addresses, address_of, number_of};
 pub(crate) use loads::{Load, host_ports};
 pub(crate) use news::News;
+pub(crate) use runs::Runs;
 pub(crate) use slots::{AllSlots, Look, ServiceSlots};
 
 use crate::allocator::port;
@@ -145,10 +147,11 @@ impl Index {
         news.look_at_all(self.global.iter().cloned());
         let tasks = self.tasks_on(id);
         keep(&mut self.idlest, &(tasks, id.clone()), is.is_some());
-        let addresses = [was, is].map(|node| node.and_then(|node| node.ingress_address));
+        let of = |node: Option<&Arc<Node>>| node.map(|it| it.ingress_addresses).unwrap_or_default();
+        let addresses = [was, is].map(of);
         self.addresses.of_node(addresses);
-        let lacks = |it: &Node| it.ingress_address.is_none() && !it.has_left();
-        let holds = |it: &Node| it.ingress_address.is_some() || !it.allocation_error.is_empty();
+        let lacks = |it: &Node| it.ingress_addresses.is_empty() && !it.has_left();
+        let holds = |it: &Node| !it.ingress_addresses.is_empty() || !it.allocation_error.is_empty();
         let left = |it: &Node| it.has_left() && holds(it);
         keep(&mut self.without_address, id, is.is_some_and(|node| lacks(node)));
         keep(&mut self.left, id, is.is_some_and(|node| left(node)));
@@ -165,7 +168,7 @@ impl Index {
             return;
         }
         let network = view.network(id);
-        let lacks = |it: &Network| !it.removed && (it.vni == 0 || it.subnet.is_none());
+        let lacks = |it: &Network| !it.removed && (it.vni == 0 || it.subnets.is_empty());
         keep(&mut self.incomplete, id, network.is_some_and(|network| lacks(network)));
         keep(&mut self.removed, id, network.is_some_and(|network| network.removed));
     }
@@ -255,7 +258,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         trial,
         restarts,
         attachments,
-        ingress_address,
+        ingress_addresses,
         ports,
     } = was;
     (id, service, service_name, service_labels)
@@ -264,8 +267,8 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
             == (&is.slot, &is.node, &is.spec, &is.desired, &is.status)
         && (running_since, not_before, trial, restarts)
             == (&is.running_since, &is.not_before, &is.trial, &is.restarts)
-        && (attachments, ingress_address, ports)
-            == (&is.attachments, &is.ingress_address, &is.ports)
+        && (attachments, ingress_addresses, ports)
+            == (&is.attachments, &is.ingress_addresses, &is.ports)
 }
 
 /// Makes a set have `id` or not.

@@ -4,7 +4,9 @@ use super::Look;
 use crate::orchestrator::slot::slot_of;
 use std::collections::BTreeMap;
 use store::View;
-use types::{Meta, Network, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, Task};
+use types::{
+    Addresses, Meta, Network, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, Task,
+};
 
 /// What changed since a planner looked last.
 #[derive(Debug, Default)]
@@ -84,7 +86,7 @@ impl News {
     pub(super) fn network(&mut self, (before, view): (&View, &View), id: &NetworkId) -> bool {
         let known = |network: &Network| Network {
             meta: Meta::default(),
-            last_address: None,
+            last_addresses: Addresses::default(),
             last_vni: 0,
             ..network.clone()
         };

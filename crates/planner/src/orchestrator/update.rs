@@ -56,7 +56,7 @@ fn has_ports(view: &View, service: &Service, task: &Task) -> bool {
     let host = |port: &&PublishedPort| !port.in_mesh();
     let mesh = service.ports.iter().any(PublishedPort::in_mesh) && view.ingress_network().is_some();
     task.ports.iter().filter(host).eq(service.ports.iter().filter(host))
-        && (!mesh || task.ingress_address.is_some())
+        && (!mesh || !task.ingress_addresses.is_empty())
 }
 
 /// Says whether only placement differs and the task's node fulfils the new one.

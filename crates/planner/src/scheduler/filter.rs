@@ -40,7 +40,7 @@ impl Requirements {
             placement,
             nano_cpus: task.spec.resources.reserve_nano_cpus,
             memory: task.spec.resources.reserve_memory,
-            in_mesh: task.ingress_address.is_some(),
+            in_mesh: !task.ingress_addresses.is_empty(),
             host_ports: host_ports(task).collect(),
         }
     }
@@ -52,7 +52,7 @@ impl Requirements {
             && self.placement == task.spec.placement
             && (self.nano_cpus, self.memory)
                 == (resources.reserve_nano_cpus, resources.reserve_memory)
-            && self.in_mesh == task.ingress_address.is_some()
+            && self.in_mesh != task.ingress_addresses.is_empty()
             && host_ports(task).eq(self.host_ports.iter().copied())
     }
 }
@@ -79,7 +79,7 @@ pub(super) fn fit(node: &Node, load: &Load, asked: &Requirements) -> Result<(), 
         return Err(Misfit::Memory);
     }
     // Others would not find the way to it.
-    if asked.in_mesh && node.ingress_address.is_none() {
+    if asked.in_mesh && node.ingress_addresses.is_empty() {
         return Err(Misfit::Mesh);
     }
     if asked.host_ports.iter().any(|port| load.has_port(*port)) {

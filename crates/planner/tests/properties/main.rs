@@ -10,7 +10,7 @@ use std::time::Duration;
 use steps::{Step, Wish, step};
 use store::{Change, Changes, Tx, View, rules};
 use types::{
-    Attachment, Availability, Cluster, DesiredState, FailureAction, IdSource, Network,
+    Addresses, Attachment, Availability, Cluster, DesiredState, FailureAction, IdSource, Network,
     NetworkAttachment, Node, NodeState, Preference, PublishMode, PublishedPort, RestartCondition,
     Service, ServiceMode, Slot, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState,
     Version,
@@ -52,7 +52,7 @@ impl World {
             let mut ingress = Network { id: "ingress".into(), vni: 4096, ..Network::default() };
             "ingress".clone_into(&mut ingress.spec.name);
             ingress.spec.ingress = true;
-            ingress.subnet = Some(subnet("10.255.0.0/16"));
+            ingress.subnets = subnets("10.255.0.0/16 fd00:255::/64");
             tx.put_network(ingress);
         });
         world
@@ -103,7 +103,14 @@ impl World {
                 if tx.network(&id).is_none() {
                     let mut new = Network { id, ..Network::default() };
                     new.spec.name = format!("net{network}");
-                    new.spec.subnet = Some(subnet(&format!("10.1.{network}.0/{prefix}")));
+                    // One has IPv4, one both, one IPv6 alone.
+                    let v4 = format!("10.1.{network}.0/{prefix}");
+                    let v6 = format!("fd00:{network}::/{}", prefix + 96);
+                    new.spec.subnets = match network {
+                        0 => subnets(&v4),
+                        1 => subnets(&format!("{v4} {v6}")),
+                        _ => subnets(&v6),
+                    };
                     tx.put_network(new);
                 }
             }),
@@ -256,9 +263,9 @@ impl World {
     }
 }
 
-fn subnet(text: &str) -> Subnet {
-    let net: ipnet::Ipv4Net = text.parse().expect("a subnet");
-    Subnet { net, gateway: net.hosts().next().expect("an address") }
+fn subnets(text: &str) -> Vec<Subnet> {
+    let nets = text.split(' ').map(|net| net.parse().expect("a subnet"));
+    nets.map(|net| Subnet::new(net).expect("an address")).collect()
 }
 
 /// Moves tasks on as nodes would: none starts that is not wanted to run.
@@ -296,28 +303,39 @@ fn work(tx: &mut Tx, now: Timestamp, mut seed: u64) {
 
 fn check_addresses(view: &View) {
     let mut seen = BTreeSet::new();
-    let gateways = view.networks().filter_map(|network| Some((&network.id, network.subnet?)));
-    for (network, subnet) in gateways {
-        seen.insert((network.clone(), subnet.gateway));
+    let mut hardware = BTreeSet::new();
+    for network in view.networks() {
+        for subnet in &network.subnets {
+            seen.insert((network.id.clone(), subnet.gateway));
+            hardware.insert((network.id.clone(), types::mac_of(subnet.gateway)));
+        }
     }
-    let mut hold = |network: &types::NetworkId, address| {
-        assert!(seen.insert((network.clone(), address)), "{address} is held twice");
-        let net = view.network(network).and_then(|network| network.subnet).expect("a subnet").net;
-        assert!(net.contains(&address) && address != net.broadcast() && address != net.network());
+    // One of each subnet, all of them different, and so are the hardware addresses.
+    let mut hold = |network: &types::NetworkId, addresses: Addresses| {
+        let mac = addresses.mac().expect("an address");
+        assert!(hardware.insert((network.clone(), mac)), "the mac of {addresses} is held twice");
+        let subnets = &view.network(network).expect("a network").subnets;
+        assert_eq!(addresses.iter().count(), subnets.len(), "{addresses} on {network}");
+        for Subnet { net, gateway } in subnets {
+            let address = addresses.of_family(*gateway).expect("an address of each family");
+            assert!(seen.insert((network.clone(), address)), "{address} is held twice");
+            assert!(net.contains(&address));
+            assert!(address != net.broadcast() && address != net.network());
+        }
     };
     let ingress = "ingress".into();
-    for address in view.nodes().filter_map(|node| node.ingress_address) {
-        hold(&ingress, address);
+    for node in view.nodes().filter(|node| !node.ingress_addresses.is_empty()) {
+        hold(&ingress, node.ingress_addresses);
     }
     for vip in view.services().flat_map(|service| &service.vips) {
-        hold(&vip.network, vip.address);
+        hold(&vip.network, vip.addresses);
     }
     for task in view.tasks().filter(|task| task.occupies()) {
-        for Attachment { network, address, .. } in &task.attachments {
-            hold(network, *address);
+        for Attachment { network, addresses, .. } in &task.attachments {
+            hold(network, *addresses);
         }
-        if let Some(address) = task.ingress_address {
-            hold(&ingress, address);
+        if !task.ingress_addresses.is_empty() {
+            hold(&ingress, task.ingress_addresses);
         }
     }
 }
@@ -396,7 +414,7 @@ fn check_slots(view: &View, service: &Service) {
         assert!(tasks.len() <= 2, "a slot with {} tasks", tasks.len());
         if let [old, new] = tasks.as_slice() {
             let made_of = |task: &Task| {
-                (task.spec.clone(), task.ports.clone(), task.ingress_address.is_some())
+                (task.spec.clone(), task.ports.clone(), task.ingress_addresses.is_empty())
             };
             let made = TaskState::New < new.status.state;
             assert!(!made || made_of(old) != made_of(new), "two equal tasks in a slot");

@@ -6,12 +6,12 @@ use crate::context::Happened;
 use crate::node::Node;
 use crate::user::service_name;
 use crate::world::World;
-use discovery::{Answer, Kind, Question, answer};
+use discovery::{Answer, Kind, Question, SandboxRules, answer};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 use store::View;
-use types::{Protocol, ServiceId, TaskId};
+use types::{Addresses, Protocol, ServiceId, TaskId};
 
 /// Three heartbeats until a node counts as lost, a call that is tried again, and all that is late.
 const STALE: Duration = Duration::from_mins(1);
@@ -21,8 +21,8 @@ pub(super) struct Serves {
     /// When a task's process was seen last; those that run are not here.
     ran: BTreeMap<TaskId, Duration>,
     /// All tasks that ever had an address, and all services that ever had a VIP, a port, a name.
-    holders: BTreeMap<Ipv4Addr, BTreeSet<(TaskId, ServiceId)>>,
-    vips: BTreeMap<Ipv4Addr, BTreeSet<ServiceId>>,
+    holders: BTreeMap<IpAddr, BTreeSet<(TaskId, ServiceId)>>,
+    vips: BTreeMap<IpAddr, BTreeSet<ServiceId>>,
     ports: BTreeMap<(Protocol, u16), BTreeSet<ServiceId>>,
     names: BTreeMap<String, BTreeSet<ServiceId>>,
     /// Since when a node is well and connected, and all that it depends on.
@@ -36,16 +36,18 @@ impl Serves {
                 continue;
             }
             let holder = (task.id.clone(), task.service.clone());
-            let addresses =
-                task.attachments.iter().map(|it| it.address).chain(task.ingress_address);
-            for address in addresses {
+            let attached = task.attachments.iter().map(|it| it.addresses);
+            let all = attached.chain([task.ingress_addresses]);
+            for address in all.flat_map(Addresses::iter) {
                 self.holders.entry(address).or_default().insert(holder.clone());
             }
         }
         for service in view.services() {
             let id = &service.id;
             for vip in &service.vips {
-                self.vips.entry(vip.address).or_default().insert(id.clone());
+                for address in vip.addresses.iter() {
+                    self.vips.entry(address).or_default().insert(id.clone());
+                }
             }
             for port in &service.ports {
                 let key = (port.protocol, port.published);
@@ -56,7 +58,7 @@ impl Serves {
     }
 
     /// Says what is wrong with leading to an address for one of these services.
-    fn check(&self, world: &World, of: Option<&BTreeSet<ServiceId>>, address: Ipv4Addr) -> Verdict {
+    fn check(&self, world: &World, of: Option<&BTreeSet<ServiceId>>, address: IpAddr) -> Verdict {
         let holders = self.holders.get(&address).into_iter().flatten();
         let mut of_service = holders
             .filter(|(_, service)| of.is_some_and(|of| of.contains(service)))
@@ -78,11 +80,9 @@ impl Serves {
     fn look_at(&self, world: &World, node: &Node) -> Verdict {
         let mut seen = BTreeSet::new();
         for rules in node.kernel.desired.sandboxes.values() {
-            for (vip, backends) in &*rules.vips {
-                for backend in backends.iter().filter(|it| seen.insert((*vip, **it))) {
-                    let checked = self.check(world, self.vips.get(vip), *backend);
-                    checked.map_err(|why| format!("VIP {vip}: {why}"))?;
-                }
+            for (vip, backend) in balanced(rules).filter(|it| seen.insert(*it)) {
+                let checked = self.check(world, self.vips.get(&vip), backend);
+                checked.map_err(|why| format!("VIP {vip}: {why}"))?;
             }
         }
         let own = gateways(node);
@@ -100,10 +100,11 @@ impl Serves {
             for number in 0..6 {
                 let name = service_name(number);
                 let asked = format!("tasks.{name}");
-                let question = Question { name: &asked, kind: Kind::Address };
-                let Answer::Addresses(addresses) = answer(zone, question) else { continue };
-                for address in addresses {
-                    let checked = self.check(world, self.names.get(&name), *address);
+                let question = Question { name: &asked, kind: Kind::Any };
+                let Answer::Addresses { v4, v6 } = answer(zone, question) else { continue };
+                let v4 = v4.iter().copied().map(IpAddr::V4);
+                for address in v4.chain(v6.iter().copied().map(IpAddr::V6)) {
+                    let checked = self.check(world, self.names.get(&name), address);
                     checked.map_err(|why| format!("name {asked}: {why}"))?;
                 }
             }
@@ -112,8 +113,22 @@ impl Serves {
     }
 }
 
-fn gateways(node: &Node) -> BTreeSet<Ipv4Addr> {
-    node.kernel.desired.sandboxes.values().map(|sandbox| sandbox.gateway_address).collect()
+fn gateways(node: &Node) -> BTreeSet<IpAddr> {
+    let sandboxes = node.kernel.desired.sandboxes.values();
+    sandboxes.flat_map(|sandbox| sandbox.gateway_addresses.iter()).collect()
+}
+
+/// VIPs with each of their back ends.
+pub(super) fn balanced(rules: &SandboxRules) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+    let v4 =
+        rules.vips.v4.iter().flat_map(|(vip, to)| {
+            to.iter().map(|backend| (IpAddr::V4(*vip), IpAddr::V4(*backend)))
+        });
+    let v6 =
+        rules.vips.v6.iter().flat_map(|(vip, to)| {
+            to.iter().map(|backend| (IpAddr::V6(*vip), IpAddr::V6(*backend)))
+        });
+    v4.chain(v6)
 }
 
 impl Invariant for Serves {

@@ -94,7 +94,7 @@ fn check_task(view: &View, service: &Service, task: &Task) -> Verdict {
     if !is_current || (!stays && networks.ne(asked)) {
         return Err("is of another spec".to_owned());
     }
-    if !stays && !service.ports.is_empty() && task.ingress_address.is_none() {
+    if !stays && !service.ports.is_empty() && task.ingress_addresses.is_empty() {
         return Err("has no address in the mesh".to_owned());
     }
     Ok(())

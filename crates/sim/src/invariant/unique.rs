@@ -47,9 +47,11 @@ impl Invariant for Unique {
 fn stored(view: &View) -> Verdict {
     let (mut vips, mut ports, mut nodes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for service in view.services() {
-        for vip in &service.vips {
-            if let Some(other) = vips.insert((&vip.network, vip.address), &service.id) {
-                return Err(format!("{} and {other} have the VIP {}", service.id, vip.address));
+        let held = service.vips.iter();
+        let held = held.flat_map(|vip| vip.addresses.iter().map(move |it| (&vip.network, it)));
+        for (network, address) in held {
+            if let Some(other) = vips.insert((network, address), &service.id) {
+                return Err(format!("{} and {other} have the VIP {address}", service.id));
             }
         }
         for port in service.ports.iter().filter(|port| port.in_mesh()) {
@@ -59,9 +61,10 @@ fn stored(view: &View) -> Verdict {
         }
     }
     for node in view.nodes().filter(|node| !node.has_left()) {
-        let Some(address) = node.ingress_address else { continue };
-        if let Some(other) = nodes.insert(address, &node.id) {
-            return Err(format!("{} and {other} have {address} in the mesh", node.id));
+        for address in node.ingress_addresses.iter() {
+            if let Some(other) = nodes.insert(address, &node.id) {
+                return Err(format!("{} and {other} have {address} in the mesh", node.id));
+            }
         }
     }
     Ok(())
@@ -81,10 +84,14 @@ fn addresses(world: &World, node: usize, id: &TaskId) -> Verdict {
     }
     for service in world.manager.view().services() {
         for vip in &service.vips {
-            let has =
-                |it: &types::Attachment| (&it.network, it.address) == (&vip.network, vip.address);
+            let has = |it: &types::Attachment| {
+                it.network == vip.network && it.addresses.overlap(vip.addresses)
+            };
             if task.attachments.iter().any(has) {
-                return Err(format!("{id} begins with the VIP {} of {}", vip.address, service.id));
+                return Err(format!(
+                    "{id} begins with the VIP {} of {}",
+                    vip.addresses, service.id
+                ));
             }
         }
     }
@@ -92,12 +99,12 @@ fn addresses(world: &World, node: usize, id: &TaskId) -> Verdict {
 }
 
 fn shared(one: &Task, other: &Task) -> Option<String> {
-    let mesh = one.ingress_address.filter(|address| other.ingress_address == Some(*address));
+    let mesh = Some(one.ingress_addresses).filter(|it| it.overlap(other.ingress_addresses));
     let is_same = |a: &types::Attachment, b: &types::Attachment| {
-        (&a.network, a.address) == (&b.network, b.address)
+        a.network == b.network && a.addresses.overlap(b.addresses)
     };
     let has = |a: &&types::Attachment| other.attachments.iter().any(|b| is_same(a, b));
-    let address = one.attachments.iter().find(has).map(|it| it.address);
+    let address = one.attachments.iter().find(has).map(|it| it.addresses);
     mesh.or(address).map(|address| address.to_string())
 }
 

@@ -1,13 +1,14 @@
 //! A task that serves is told to stop only after nobody who is connected leads traffic to it any
 //! more, or the bounded wait has passed: no request goes to a process that is on its way out.
 
+use super::serves::balanced;
 use super::{Invariant, Verdict, is_connected};
 use crate::context::Happened;
 use crate::node::{Container, Node};
 use crate::world::World;
 use agent::worker::{FAREWELL, WITHDRAWAL_MAX};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 use types::{NodeState, Task, TaskId};
 
@@ -50,7 +51,8 @@ impl Invariant for WithdrawnFirst {
 }
 
 fn check(world: &World, task: &Task, since: Duration) -> Verdict {
-    let addresses: BTreeSet<Ipv4Addr> = task.attachments.iter().map(|it| it.address).collect();
+    let attached = task.attachments.iter();
+    let addresses: BTreeSet<IpAddr> = attached.flat_map(|it| it.addresses.iter()).collect();
     for node in world.nodes.iter().filter(|node| is_waited_for(world, node, since)) {
         if let Some(address) = leads(node, task, &addresses) {
             return Err(format!(
@@ -74,14 +76,14 @@ fn is_waited_for(world: &World, node: &Node, since: Duration) -> bool {
     is_ready && was_there && is_connected(world, node)
 }
 
-fn leads(node: &Node, task: &Task, addresses: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+fn leads(node: &Node, task: &Task, addresses: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let desired = &node.kernel.desired;
     // What has ended asks nobody, though the kernel may not have let go of its rules yet.
     let runs = |id: &String| node.containers.get(id).is_some_and(Container::is_running);
     let sandboxes = desired.sandboxes.iter().filter(|(id, _)| runs(id));
-    let vips = sandboxes.flat_map(|(_, sandbox)| sandbox.vips.values().flatten());
-    let mesh = desired.mesh.ports.values().flat_map(|port| &port.backends);
+    let vips = sandboxes.flat_map(|(_, sandbox)| balanced(sandbox)).map(|(_, backend)| backend);
+    let mesh = desired.mesh.ports.values().flat_map(|port| port.backends.iter().copied());
     let mut found = vips.filter(|address| addresses.contains(address));
-    let mut in_mesh = mesh.filter(|address| Some(**address) == task.ingress_address);
-    found.next().or_else(|| in_mesh.next()).copied()
+    let mut in_mesh = mesh.filter(|address| task.ingress_addresses.contains(*address));
+    found.next().or_else(|| in_mesh.next())
 }

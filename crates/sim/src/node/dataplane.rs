@@ -56,12 +56,12 @@ impl Dataplane {
     pub(super) fn open(kept: &Kept, is_there: impl Fn(&str) -> bool) -> Self {
         let here = kept.identity.clone().unwrap_or(Identity {
             node: NodeId::default(),
-            address: Ipv4Addr::UNSPECIFIED,
+            address: Ipv4Addr::UNSPECIFIED.into(),
             data_path_port: 4789,
         });
         let sandboxes = kept.sandboxes.iter().filter(|(id, _)| is_there(id));
-        let gateways =
-            kept.sandboxes.values().map(|it| u32::from(it.gateway_address) & 0xffff).max();
+        let gateways = kept.sandboxes.values().filter_map(|it| it.gateway_addresses.v4);
+        let gateways = gateways.map(|it| u32::from(it) & 0xffff).max();
         Self {
             here: Here {
                 node: here.node,
@@ -126,7 +126,7 @@ impl Dataplane {
     pub(super) fn attach(&mut self, container: &str, wanted: Wanted) -> Result<(), String> {
         for attachment in &wanted.attachments {
             let known = self.known.networks.get(&attachment.network);
-            if known.is_none_or(|view| view.subnet.is_none() || view.vni == 0) {
+            if known.is_none_or(|view| view.subnets.is_empty() || view.vni == 0) {
                 return Err(format!("network {} is not known here", attachment.network));
             }
         }
@@ -143,7 +143,7 @@ impl Dataplane {
         let sandbox = Sandbox {
             task: Some(wanted.task),
             netns: format!("/run/{container}"),
-            gateway_address: gateway,
+            gateway_addresses: gateway.into(),
             attachments: wanted.attachments,
             dns_port: 5_353,
             host_ports: wanted.host_ports,

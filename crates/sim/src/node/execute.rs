@@ -175,8 +175,7 @@ impl Node {
         if step == Step::Engine {
             let attachments = of.attachments.iter().map(|it| SandboxAttachment {
                 network: it.network.clone(),
-                address: it.address,
-                prefix: it.prefix,
+                addresses: it.addresses,
             });
             let host = of.ports.iter().filter(|port| match port.mode {
                 PublishMode::Host => port.published != 0,

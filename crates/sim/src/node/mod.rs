@@ -22,7 +22,7 @@ pub use dataplane::Kernel;
 use dataplane::{Dataplane, Kept};
 use discovery::{Here, Knowledge};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 use types::{NodeId, Task, TaskId, Timestamp};
 
@@ -91,7 +91,7 @@ impl Ills {
 pub struct Node {
     pub number: usize,
     pub id: NodeId,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub ills: Ills,
     /// How far its time of day is off.
     pub skew: i64,
@@ -137,7 +137,7 @@ impl Node {
         Self {
             number,
             id: node_id(number),
-            address: Ipv4Addr::new(192, 168, 0, last),
+            address: [192, 168, 0, last].into(),
             ills: Ills::default(),
             skew: 0,
             containers: BTreeMap::new(),

@@ -128,7 +128,7 @@ async fn create(client: &Client, verb: &Create) -> Result<()> {
 /// Asks for a network that a spec describes.
 pub(super) async fn create_by_spec(client: &Client, spec: &NetworkSpec) -> Result<()> {
     let config: Vec<Value> =
-        spec.subnet.iter().map(|subnet| engine_api::render_subnet(spec, subnet)).collect();
+        spec.subnets.iter().map(|subnet| engine_api::render_subnet(spec, subnet)).collect();
     let request = json!({
         "Name": spec.name,
         "Driver": spec.driver,

@@ -1,7 +1,7 @@
 //! Addresses as users write them: `--listen-addr`, `--advertise-addr`, and remote managers.
 
 use nix::ifaddrs::getifaddrs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use types::Fault;
 
 /// The port on which managers listen for nodes.
@@ -28,8 +28,17 @@ pub(crate) fn interfaces() -> Result<Vec<Interface>, Fault> {
     Ok(interfaces.collect())
 }
 
+/// Refuses an IPv6 address, with a port or without.
+fn check_family(text: &str) -> Result<(), Fault> {
+    if text.starts_with('[') || text.parse::<Ipv6Addr>().is_ok() {
+        return Err(Fault::not_implemented(&format!("{text} (nodes reach each other by IPv4)")));
+    }
+    Ok(())
+}
+
 /// Takes `HOST` and `PORT` apart.
 fn split(text: &str) -> Result<(&str, u16), Fault> {
+    check_family(text)?;
     let Some((host, port)) = text.rsplit_once(':') else { return Ok((text, PORT)) };
     let port = port.parse().map_err(|_invalid| {
         Fault::invalid(format!("invalid address '{text}': use ADDRESS or ADDRESS:PORT"))
@@ -68,7 +77,7 @@ pub(crate) fn advertise(
     text: &str,
     listen: SocketAddr,
     interfaces: &[Interface],
-) -> Result<(Ipv4Addr, u16), Fault> {
+) -> Result<(IpAddr, u16), Fault> {
     if !text.is_empty() {
         let with_port = text.contains(':');
         let (name, port) = split(text)?;
@@ -76,15 +85,15 @@ pub(crate) fn advertise(
         if address.is_unspecified() {
             return Err(Fault::invalid("advertise address must be a non-zero IP address"));
         }
-        return Ok((address, if with_port { port } else { listen.port() }));
+        return Ok((address.into(), if with_port { port } else { listen.port() }));
     }
     if let SocketAddr::V4(listen) = listen
         && !listen.ip().is_unspecified()
     {
-        return Ok((*listen.ip(), listen.port()));
+        return Ok(((*listen.ip()).into(), listen.port()));
     }
     match interfaces {
-        [one] => Ok((one.address, listen.port())),
+        [one] => Ok((one.address.into(), listen.port())),
         [] => Err(Fault::invalid(
             "could not choose an IP address to advertise since this system has no IPv4 address - \
              specify one with --advertise-addr",
@@ -100,17 +109,18 @@ pub(crate) fn advertise(
 /// Where the overlays' traffic goes, if that is not where other nodes reach this one.
 pub(crate) fn data_path(
     text: &str,
-    advertised: Ipv4Addr,
+    advertised: IpAddr,
     interfaces: &[Interface],
-) -> Result<Option<Ipv4Addr>, Fault> {
+) -> Result<Option<IpAddr>, Fault> {
     if text.is_empty() {
         return Ok(None);
     }
+    check_family(text)?;
     let address = host(text, interfaces)?;
     if address.is_unspecified() {
         return Err(Fault::invalid("data path address must be a non-zero IP address"));
     }
-    Ok(Some(address).filter(|address| *address != advertised))
+    Ok(Some(IpAddr::V4(address)).filter(|address| *address != advertised))
 }
 
 /// A manager's RPC address with its port.
@@ -125,6 +135,7 @@ pub(crate) fn remote(text: &str) -> Result<String, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::FaultKind;
 
     fn interfaces(list: &[(&str, [u8; 4])]) -> Vec<Interface> {
         let interface = |(name, address): &(&str, [u8; 4])| Interface {
@@ -155,14 +166,34 @@ mod tests {
 
     #[test]
     fn overlays_may_have_an_address_of_their_own() {
-        let (advertised, other) = (Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 1, 0, 5));
-        let two = interfaces(&[("eth0", advertised.octets()), ("eth1", other.octets())]);
+        let octets = [[10, 0, 0, 5], [10, 1, 0, 5]];
+        let [advertised, other] = octets.map(IpAddr::from);
+        let two = interfaces(&[("eth0", octets[0]), ("eth1", octets[1])]);
         assert_eq!(data_path("", advertised, &two).unwrap(), None);
         assert_eq!(data_path("eth0", advertised, &two).unwrap(), None);
         assert_eq!(data_path("eth1", advertised, &two).unwrap(), Some(other));
         assert_eq!(data_path("10.1.0.5", advertised, &two).unwrap(), Some(other));
         assert!(data_path("0.0.0.0", advertised, &two).is_err());
         assert!(data_path("eth7", advertised, &two).is_err());
+        assert!(data_path("10.1.0.5:4789", advertised, &two).is_err());
+    }
+
+    #[test]
+    fn ipv6_is_refused_by_name() {
+        let here = [10, 0, 0, 5];
+        let one = interfaces(&[("eth0", here)]);
+        for text in ["2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:2377"] {
+            let refused = [
+                listen(text, &one).unwrap_err(),
+                advertise(text, SocketAddr::from((here, PORT)), &one).unwrap_err(),
+                data_path(text, here.into(), &one).unwrap_err(),
+                remote(text).unwrap_err(),
+            ];
+            for fault in refused {
+                assert_eq!(fault.kind, FaultKind::NotImplemented, "{fault}");
+                assert!(fault.message.contains(text), "{fault}");
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use manager::{First, Manager};
 use raft::Sequencer;
 use scope::{Scope, ScopeError};
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Launcher {
     pub(super) async fn found(
         &self,
         init: Init,
-        ((address, port), data_path_address): ((Ipv4Addr, u16), Option<Ipv4Addr>),
+        ((address, port), data_path_address): ((IpAddr, u16), Option<IpAddr>),
         listen: SocketAddr,
     ) -> Result<(State, RunningMember)> {
         let (cluster, node) = (ClusterId::draw(&mut Random), NodeId::draw(&mut Random));
@@ -86,7 +86,7 @@ impl Launcher {
             address,
             data_path_address,
             listen,
-            managers: vec![format!("{address}:{port}")],
+            managers: vec![SocketAddr::new(address, port).to_string()],
             data_path_port: init.data_path_port,
             manager: true,
         };

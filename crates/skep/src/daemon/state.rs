@@ -4,17 +4,17 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// A node's part in a cluster, besides its certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Where other nodes reach this one.
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// Where the overlays' traffic goes, if that is another address.
     #[serde(default)]
-    pub(crate) data_path_address: Option<Ipv4Addr>,
+    pub(crate) data_path_address: Option<IpAddr>,
     /// Where a manager listens for nodes.
     pub(crate) listen: SocketAddr,
     /// RPC addresses of managers, as last heard.
@@ -31,7 +31,7 @@ pub(crate) struct Files {
 
 impl State {
     /// This node's VXLAN end point.
-    pub(crate) fn vtep(&self) -> Ipv4Addr {
+    pub(crate) fn vtep(&self) -> IpAddr {
         self.data_path_address.unwrap_or(self.address)
     }
 }

@@ -1,11 +1,10 @@
 //! What a cluster has: itself, its nodes, its networks.
 
-use super::{SECOND, front, labels, meta, seconds, time, underlay};
+use super::{SECOND, both, labels, meta, seconds, subnets, time, underlay};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use types::{
-    Availability, Cluster, ClusterSpec, EngineInfo, JoinTokens, Network, NetworkSpec, Node,
-    NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus, Platform, RootCa, Subnet,
+    Addresses, Availability, Cluster, ClusterSpec, EngineInfo, JoinTokens, Network, NetworkSpec,
+    Node, NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus, Platform, RootCa, Subnet,
     Timestamp,
 };
 
@@ -26,7 +25,7 @@ pub fn cluster() -> Cluster {
             manager: "SWMTKN-1-a-c".to_owned(),
         },
         root_ca: RootCa { certificate: "PEM 1".to_owned(), key: "PEM 2".to_owned() },
-        address_pools: vec!["10.0.0.0/8".parse().unwrap()],
+        address_pools: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/48".parse().unwrap()],
         subnet_prefix: 24,
         data_path_port: 4790,
     }
@@ -56,11 +55,11 @@ pub fn node() -> Node {
             state: NodeState::Ready,
             since: time(3),
             message: "back".to_owned(),
-            address: underlay(2),
-            data_path_address: Some(Ipv4Addr::new(10, 9, 0, 2)),
+            address: underlay(2).into(),
+            data_path_address: Some("2001:db8::2".parse().unwrap()),
             leaving: false,
         },
-        ingress_address: Some(Ipv4Addr::new(10, 255, 0, 2)),
+        ingress_addresses: [10, 255, 0, 2].into(),
         allocation_error: String::new(),
         trouble: "port 8080 is taken".to_owned(),
     }
@@ -74,16 +73,15 @@ pub fn worker() -> Node {
     node.spec.availability = Availability::Drain;
     node.role = NodeRole::Worker;
     node.status.state = NodeState::Down;
-    node.status.address = underlay(3);
+    node.status.address = underlay(3).into();
     node.status.data_path_address = None;
     node.status.leaving = true;
-    node.ingress_address = Some(Ipv4Addr::new(10, 255, 0, 3));
+    node.ingress_addresses = [10, 255, 0, 3].into();
     node.allocation_error = "no address".into();
     node
 }
 
 pub fn network() -> Network {
-    let subnet = Some(Subnet { net: "10.0.1.0/24".parse().unwrap(), gateway: front(1) });
     Network {
         id: "net1".into(),
         meta: meta(3),
@@ -95,13 +93,14 @@ pub fn network() -> Network {
             attachable: true,
             internal: true,
             ingress: false,
-            subnet,
-            ip_range: Some("10.0.1.128/25".parse().unwrap()),
-            aux_addresses: BTreeMap::from([("router".to_owned(), front(200))]),
+            ipv6: true,
+            subnets: subnets(),
+            ip_ranges: vec!["10.0.1.128/25".parse().unwrap(), "fd00:1::/80".parse().unwrap()],
+            aux_addresses: BTreeMap::from([("router".to_owned(), both(200))]),
         },
         vni: 4097,
-        subnet,
-        last_address: Some(front(7)),
+        subnets: subnets(),
+        last_addresses: both(7),
         last_vni: 4099,
         removed: false,
     }
@@ -109,7 +108,6 @@ pub fn network() -> Network {
 
 /// The routing mesh's, as it was made; it is to go.
 pub fn ingress_network() -> Network {
-    let net = "10.255.0.0/16".parse().unwrap();
     let spec = NetworkSpec {
         name: "ingress".to_owned(),
         driver: "overlay".to_owned(),
@@ -121,8 +119,8 @@ pub fn ingress_network() -> Network {
         meta: types::Meta { created_at: Timestamp(0), ..meta(1) },
         spec,
         vni: 4096,
-        subnet: Some(Subnet { net, gateway: Ipv4Addr::new(10, 255, 0, 1) }),
-        last_address: None,
+        subnets: Subnet::new("10.255.0.0/16".parse().unwrap()).into_iter().collect(),
+        last_addresses: Addresses::default(),
         last_vni: 0,
         removed: true,
     }

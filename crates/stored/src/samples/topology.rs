@@ -1,16 +1,17 @@
 //! What a node knows of networks, and what it has itself.
 
-use super::{front, underlay};
+use super::{both, subnets, underlay};
 use discovery::{
     Endpoint, Knowledge, Mesh, MeshNode, MeshPort, MeshTask, NetworkView, Sandbox,
     SandboxAttachment, ServiceView,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
-use types::{Protocol, Subnet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use types::{Addresses, Protocol};
 
-fn ingress(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 255, 0, last)
+fn ingress(last: u8) -> Addresses {
+    let v6 = Ipv6Addr::new(0xfd00, 255, 0, 0, 0, 0, 0, last.into());
+    Addresses { v4: Some(Ipv4Addr::new(10, 255, 0, last)), v6: Some(v6) }
 }
 
 pub fn knowledge() -> Knowledge {
@@ -25,9 +26,9 @@ pub fn knowledge() -> Knowledge {
 
 fn network() -> NetworkView {
     let endpoint = |last, serving| Endpoint {
-        address: front(last),
+        addresses: both(last),
         node: "n2".into(),
-        vtep: underlay(3),
+        vtep: underlay(3).into(),
         service: "s1".into(),
         name: format!("shop_web.1.t{last}"),
         aliases: BTreeSet::from(["host-3".to_owned()]),
@@ -36,7 +37,7 @@ fn network() -> NetworkView {
     NetworkView {
         name: "front".to_owned(),
         vni: 4097,
-        subnet: Some(Subnet { net: "10.0.1.0/24".parse().unwrap(), gateway: front(1) }),
+        subnets: subnets(),
         internal: true,
         mtu: 1400,
         endpoints: [("t1", endpoint(3, true)), ("t2", endpoint(4, false))].into_iter().collect(),
@@ -47,7 +48,7 @@ fn network() -> NetworkView {
                     name: "shop_web".to_owned(),
                     stack: "shop".to_owned(),
                     aliases: BTreeSet::from(["www".to_owned()]),
-                    vip: Some(front(2)),
+                    vips: both(2),
                 },
             ),
             ("s2", ServiceView { name: "agent".to_owned(), ..ServiceView::default() }),
@@ -66,9 +67,10 @@ fn mesh() -> Mesh {
     Mesh {
         mtu: 1400,
         prefix: 20,
+        prefix_v6: 64,
         nodes: [
-            ("n1", MeshNode { address: underlay(2), ingress: ingress(2) }),
-            ("n2", MeshNode { address: underlay(3), ingress: ingress(3) }),
+            ("n1", MeshNode { address: underlay(2).into(), ingress: ingress(2) }),
+            ("n2", MeshNode { address: "2001:db8::3".parse().unwrap(), ingress: ingress(3) }),
         ]
         .into_iter()
         .collect(),
@@ -88,14 +90,14 @@ fn mesh() -> Mesh {
 }
 
 pub fn attachment_of_sandbox() -> SandboxAttachment {
-    SandboxAttachment { network: "net1".into(), address: front(3), prefix: 24 }
+    SandboxAttachment { network: "net1".into(), addresses: both(3) }
 }
 
 pub fn sandbox() -> Sandbox {
     Sandbox {
         task: Some("t1".into()),
         netns: "/run/skep/netns/c1".to_owned(),
-        gateway_address: Ipv4Addr::new(172, 30, 0, 2),
+        gateway_addresses: [172, 30, 0, 2].into(),
         attachments: vec![attachment_of_sandbox()],
         dns_port: 40_000,
         host_ports: vec![(Protocol::Tcp, 8081, 81), (Protocol::Udp, 53, 5353)],

@@ -1,6 +1,6 @@
 //! What a cluster does: services and tasks.
 
-use super::{front, labels, meta, seconds, texts, time};
+use super::{both, labels, meta, seconds, texts, time};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -168,7 +168,7 @@ pub fn service() -> Service {
         spec: service_spec(),
         previous_spec: Some(before),
         ports: ports(),
-        vips: vec![Vip { network: "net1".into(), address: front(2), prefix: 24 }],
+        vips: vec![Vip { network: "net1".into(), addresses: both(2) }],
         update: Some(UpdateStatus {
             state: UpdateState::RollbackPaused,
             started_at: time(4),
@@ -223,11 +223,10 @@ pub fn task() -> Task {
         restarts: vec![time(11), time(12)],
         attachments: vec![Attachment {
             network: "net1".into(),
-            address: front(3),
-            prefix: 24,
+            addresses: both(3),
             aliases: texts(["www"]),
         }],
-        ingress_address: Some(Ipv4Addr::new(10, 255, 0, 4)),
+        ingress_addresses: [10, 255, 0, 4].into(),
         ports: ports(),
     }
 }

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use types::{
-    Attachment, DesiredState, Protocol, PublishMode, PublishedPort, SharedSpec, SpecId, Subnet,
-    Task, TaskId, Timestamp, Version,
+    Addresses, Attachment, DesiredState, Protocol, PublishMode, PublishedPort, SharedSpec, SpecId,
+    Subnet, Task, TaskId, Timestamp, Version,
 };
 use wire::{Assignments, Difference, Parts, SessionMessage};
 
-fn address(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 1, last)
+fn address(last: u8) -> Addresses {
+    [10, 0, 1, last].into()
 }
 
 fn task() -> Task {
@@ -31,11 +31,10 @@ fn task() -> Task {
         not_before: Some(Timestamp(5)),
         attachments: vec![Attachment {
             network: "net1".into(),
-            address: address(3),
-            prefix: 24,
+            addresses: address(3),
             aliases: vec!["db".into()],
         }],
-        ingress_address: Some(Ipv4Addr::new(10, 255, 0, 3)),
+        ingress_addresses: [10, 255, 0, 3].into(),
         ports: vec![PublishedPort {
             name: "http".into(),
             protocol: Protocol::Tcp,
@@ -63,9 +62,9 @@ fn specs() -> Parts<SpecId, SharedSpec> {
 
 fn network() -> NetworkView {
     let endpoint = Endpoint {
-        address: address(3),
+        addresses: address(3),
         node: "n1".into(),
-        vtep: Ipv4Addr::new(192, 168, 100, 2),
+        vtep: Ipv4Addr::new(192, 168, 100, 2).into(),
         service: "s1".into(),
         name: "web.1.t1".into(),
         aliases: BTreeSet::from(["host1".into()]),
@@ -74,14 +73,14 @@ fn network() -> NetworkView {
     let service = ServiceView {
         name: "web".into(),
         aliases: BTreeSet::from(["www".into()]),
-        vip: Some(address(2)),
+        vips: address(2),
         ..ServiceView::default()
     };
     NetworkView {
         mtu: 0,
         name: "front".into(),
         vni: 4097,
-        subnet: Some(Subnet { net: "10.0.1.0/24".parse().unwrap(), gateway: address(1) }),
+        subnets: Subnet::new("10.0.1.0/24".parse().unwrap()).into_iter().collect(),
         internal: false,
         endpoints: OrdMap::unit("t1".into(), endpoint),
         services: OrdMap::unit("s1".into(), service),
@@ -89,13 +88,14 @@ fn network() -> NetworkView {
 }
 
 fn mesh() -> Mesh {
-    let ingress = Ipv4Addr::new(10, 255, 0, 2);
-    let node = MeshNode { address: Ipv4Addr::new(192, 168, 100, 2), ingress };
+    let ingress = [10, 255, 0, 2].into();
+    let node = MeshNode { address: Ipv4Addr::new(192, 168, 100, 2).into(), ingress };
     let task = MeshTask { node: "n1".into(), ingress, serving: true };
     let port = |tasks| MeshPort { service: "s1".into(), target: 80, tasks };
     Mesh {
         mtu: 0,
         prefix: 0,
+        prefix_v6: 0,
         nodes: OrdMap::unit("n1".into(), node),
         tasks: OrdMap::unit("t1".into(), task),
         ports: OrdMap::from(vec![
@@ -224,11 +224,10 @@ fn assignments() {
                     "restarts": [],
                     "attachments": [{
                       "network": "net1",
-                      "address": [10, 0, 1, 3],
-                      "prefix": 24,
+                      "addresses": ["10.0.1.3"],
                       "aliases": ["db"],
                     }],
-                    "ingress_address": [10, 255, 0, 3],
+                    "ingress_addresses": ["10.255.0.3"],
                     "ports": [{
                       "name": "http",
                       "protocol": "tcp",
@@ -244,16 +243,16 @@ fn assignments() {
                     "net1": {
                       "name": "front",
                       "vni": 4097,
-                      "subnet": {
-                        "net": [10, 0, 1, 0, 24],
-                        "gateway": [10, 0, 1, 1],
-                      },
+                      "subnets": [{
+                        "net": "10.0.1.0/24",
+                        "gateway": "10.0.1.1",
+                      }],
                       "internal": false,
                       "endpoints": {
                         "t1": {
-                          "address": [10, 0, 1, 3],
+                          "addresses": ["10.0.1.3"],
                           "node": "n1",
-                          "vtep": [192, 168, 100, 2],
+                          "vtep": "192.168.100.2",
                           "service": "s1",
                           "name": "web.1.t1",
                           "aliases": ["host1"],
@@ -264,7 +263,7 @@ fn assignments() {
                         "s1": {
                           "name": "web",
                           "aliases": ["www"],
-                          "vip": [10, 0, 1, 2],
+                          "vips": ["10.0.1.2"],
                         },
                       },
                     },
@@ -272,14 +271,14 @@ fn assignments() {
                   "mesh": {
                     "nodes": {
                       "n1": {
-                        "address": [192, 168, 100, 2],
-                        "ingress": [10, 255, 0, 2],
+                        "address": "192.168.100.2",
+                        "ingress": ["10.255.0.2"],
                       },
                     },
                     "tasks": {
                       "t1": {
                         "node": "n1",
-                        "ingress": [10, 255, 0, 2],
+                        "ingress": ["10.255.0.2"],
                         "serving": true,
                       },
                     },
@@ -354,19 +353,19 @@ fn difference() {
                     "settings": {
                       "name": "front",
                       "vni": 4097,
-                      "subnet": {
-                        "net": [10, 0, 1, 0, 24],
-                        "gateway": [10, 0, 1, 1],
-                      },
+                      "subnets": [{
+                        "net": "10.0.1.0/24",
+                        "gateway": "10.0.1.1",
+                      }],
                       "internal": false,
                       "mtu": 0,
                     },
                     "endpoints": {
                       "changed": {
                         "t1": {
-                          "address": [10, 0, 1, 3],
+                          "addresses": ["10.0.1.3"],
                           "node": "n1",
-                          "vtep": [192, 168, 100, 2],
+                          "vtep": "192.168.100.2",
                           "service": "s1",
                           "name": "web.1.t1",
                           "aliases": ["host1"],
@@ -379,7 +378,7 @@ fn difference() {
                         "s1": {
                           "name": "web",
                           "aliases": ["www"],
-                          "vip": [10, 0, 1, 2],
+                          "vips": ["10.0.1.2"],
                         },
                       },
                     },
@@ -390,8 +389,8 @@ fn difference() {
                   "nodes": {
                     "changed": {
                       "n1": {
-                        "address": [192, 168, 100, 2],
-                        "ingress": [10, 255, 0, 2],
+                        "address": "192.168.100.2",
+                        "ingress": ["10.255.0.2"],
                       },
                     },
                   },
@@ -399,7 +398,7 @@ fn difference() {
                     "changed": {
                       "t1": {
                         "node": "n1",
-                        "ingress": [10, 255, 0, 2],
+                        "ingress": ["10.255.0.2"],
                         "serving": true,
                       },
                     },

@@ -125,8 +125,8 @@ fn session() {
         SessionRequest {
             release: release(),
             description,
-            address: Ipv4Addr::new(192, 168, 100, 2),
-            data_path_address: Some(Ipv4Addr::new(10, 9, 0, 2)),
+            address: Ipv4Addr::new(192, 168, 100, 2).into(),
+            data_path_address: Some(Ipv4Addr::new(10, 9, 0, 2).into()),
         },
         expect![[r#"
             {
@@ -149,8 +149,8 @@ fn session() {
                 },
                 "trust_root": "",
               },
-              "address": [192, 168, 100, 2],
-              "data_path_address": [10, 9, 0, 2],
+              "address": "192.168.100.2",
+              "data_path_address": "10.9.0.2",
             }"#]],
     );
     check(

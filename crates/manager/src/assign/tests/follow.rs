@@ -26,7 +26,10 @@ impl Straightforward {
             all.add_network(network);
         }
         for node in view.nodes().filter(|node| has_place(node)) {
-            let Some(ingress) = node.ingress_address else { continue };
+            let ingress = node.ingress_addresses;
+            if ingress.is_empty() {
+                continue;
+            }
             let seen = MeshNode { address: node.status.vtep(), ingress };
             all.mesh.nodes.insert(node.id.clone(), seen);
         }
@@ -46,8 +49,12 @@ impl Straightforward {
         }
         // There is one; of several, which the rules refuse, it is the first.
         if let Some(ingress) = view.networks().find(|network| network.spec.ingress) {
-            let prefix = ingress.subnet.map_or(0, |subnet| subnet.net.prefix_len());
-            all.mesh.prefix = if prefix == 16 { 0 } else { prefix };
+            let prefix = |v4: bool| {
+                let mut nets = ingress.subnets.iter().map(|subnet| subnet.net);
+                nets.find(|net| net.network().is_ipv4() == v4).map_or(0, |net| net.prefix_len())
+            };
+            all.mesh.prefix = if prefix(true) == 16 { 0 } else { prefix(true) };
+            all.mesh.prefix_v6 = prefix(false);
             all.mesh.mtu = ingress.spec.mtu();
         }
         all
@@ -167,7 +174,8 @@ fn carry_out(tx: &mut Tx, write: &Write) {
             if address > 0 {
                 it.status.address = [192, 168, node, address].into();
             }
-            it.ingress_address = in_mesh.then_some([10, 255, 0, node].into());
+            it.ingress_addresses =
+                if in_mesh { [10, 255, 0, node].into() } else { types::Addresses::default() };
             tx.put_node(it);
         }
         Write::Network { network, ingress, settings } => {
@@ -175,9 +183,9 @@ fn carry_out(tx: &mut Tx, write: &Write) {
             it.spec.ingress = ingress;
             it.vni = u32::from(settings);
             let prefix = 16 + settings;
-            let net = ipnet::Ipv4Net::new([10, network, 0, 0].into(), prefix).unwrap();
-            let gateway = [10, network, 0, 1].into();
-            it.subnet = (settings > 0).then_some(types::Subnet { net, gateway });
+            let nets = [format!("10.{network}.0.0/{prefix}"), format!("fd00:{network}::/64")];
+            let nets = nets.iter().take(settings.into()).map(|net| net.parse().unwrap());
+            it.subnets = nets.filter_map(types::Subnet::new).collect();
             tx.put_network(it);
         }
         Write::Service { service, networks: bits, round_robin, stack } => {
@@ -194,7 +202,7 @@ fn carry_out(tx: &mut Tx, write: &Write) {
                 it.spec.labels.insert(STACK_LABEL.to_owned(), "shop".to_owned());
             }
             it.vips = networks(bits)
-                .map(|network| Vip { network, address: [10, 0, 0, service].into(), prefix: 24 })
+                .map(|network| Vip { network, addresses: [10, 0, 0, service].into() })
                 .collect();
             tx.put_service(it);
         }
@@ -227,10 +235,11 @@ fn task(write: &Write) -> Task {
     it.spec.container.image = format!("image {}", task % 3);
     it.node = node.map(|node| id("n", node));
     it.status.state = TaskState::ALL[*state];
-    let address = [10, 0, 1, *task].into();
-    let attachment = |network| Attachment { network, address, prefix: 24, aliases: Vec::new() };
+    let addresses = [10, 0, 1, *task].into();
+    let attachment = |network| Attachment { network, addresses, aliases: Vec::new() };
     it.attachments = networks(*bits).map(attachment).collect();
-    it.ingress_address = in_mesh.then_some([10, 255, 1, *task].into());
+    it.ingress_addresses =
+        if *in_mesh { [10, 255, 1, *task].into() } else { types::Addresses::default() };
     if *stops {
         it.desired = DesiredState::Shutdown;
     }

@@ -16,8 +16,8 @@ fn view(tasks: &str, down: &[&str]) -> View {
         let state = if down.contains(&id) { NodeState::Down } else { NodeState::Ready };
         let status =
             NodeStatus { state, address: [192, 168, 0, number].into(), ..Default::default() };
-        let ingress_address = Some([10, 255, 0, number].into());
-        tx.put_node(Node { id: id.into(), status, ingress_address, ..Node::default() });
+        let ingress_addresses = [10, 255, 0, number].into();
+        tx.put_node(Node { id: id.into(), status, ingress_addresses, ..Node::default() });
     }
     for name in ["front", "back"] {
         let mut network = Network { id: name.into(), vni: 4097, ..Network::default() };
@@ -29,7 +29,7 @@ fn view(tasks: &str, down: &[&str]) -> View {
     spec.task.networks =
         vec![NetworkAttachment { target: "front".into(), aliases: vec!["www".into()] }];
     let port = PublishedPort { published: 8080, target: 80, ..PublishedPort::default() };
-    let vip = Vip { network: "front".into(), address: [10, 0, 1, 2].into(), prefix: 24 };
+    let vip = Vip { network: "front".into(), addresses: [10, 0, 1, 2].into() };
     tx.put_service(Service {
         id: "s".into(),
         spec,
@@ -64,11 +64,10 @@ fn task(line: &str) -> Task {
         .unwrap();
     task.attachments = vec![Attachment {
         network: "front".into(),
-        address: [10, 0, 1, number].into(),
-        prefix: 24,
+        addresses: [10, 0, 1, number].into(),
         aliases: Vec::new(),
     }];
-    task.ingress_address = Some([10, 255, 1, number].into());
+    task.ingress_addresses = [10, 255, 1, number].into();
     task
 }
 
@@ -89,12 +88,12 @@ fn check(node: &str, view: &View, expected: &Expect) {
     for network in given.knowledge.networks.values() {
         for (id, it) in &network.endpoints {
             let serving = if it.serving { "serves" } else { "silent" };
-            writeln!(text, "{}: {id} {} by {} {serving}", network.name, it.address, it.vtep)
+            writeln!(text, "{}: {id} {} by {} {serving}", network.name, it.addresses, it.vtep)
                 .unwrap();
         }
         for it in network.services.values() {
             let (name, stack) = (&it.name, &it.stack);
-            writeln!(text, "{}: {name} of {stack} {:?} {:?}", network.name, it.aliases, it.vip)
+            writeln!(text, "{}: {name} of {stack} {:?} {}", network.name, it.aliases, it.vips)
                 .unwrap();
         }
     }
@@ -121,7 +120,7 @@ fn a_node_knows_all_that_is_on_its_networks_and_only_running_tasks_serve() {
             front: t1 10.0.1.1 by 192.168.0.1 serves
             front: t2 10.0.1.2 by 192.168.0.2 silent
             front: t3 10.0.1.3 by 192.168.0.2 silent
-            front: web of shop {"www"} Some(10.0.1.2)
+            front: web of shop {"www"} 10.0.1.2
             mesh: tcp/8080 {TaskId("t1"), TaskId("t2"), TaskId("t3")}
         "#]],
     );
@@ -150,7 +149,7 @@ fn a_node_that_is_down_serves_nothing_and_keeps_its_place() {
             task t1
             front: t1 10.0.1.1 by 192.168.0.1 serves
             front: t2 10.0.1.2 by 192.168.0.2 silent
-            front: web of shop {"www"} Some(10.0.1.2)
+            front: web of shop {"www"} 10.0.1.2
             mesh: tcp/8080 {TaskId("t1"), TaskId("t2")}
         "#]],
     );
