@@ -32,7 +32,9 @@ pub(crate) struct Connection {
     inbound: mpsc::Sender<Inbound>,
     outbox: Outbox,
     status: watch::Sender<Status>,
-    /// Cancelled when this node leaves: no session is opened any more.
+    /// Cancelled when this node is about to leave: every session says so.
+    leaving: CancellationToken,
+    /// Cancelled when it goes for good: no session is opened any more.
     parting: CancellationToken,
     lasting: Lasting,
     attempts: usize,
@@ -65,7 +67,7 @@ impl Connection {
     pub(crate) fn new(
         (config, engine, dataplane): (Arc<Config>, Engine, Dataplane),
         (inbound, outbox, status): (mpsc::Sender<Inbound>, Outbox, watch::Sender<Status>),
-        parting: CancellationToken,
+        (leaving, parting): (CancellationToken, CancellationToken),
         clock: Clock,
     ) -> Result<Self, Error> {
         // Better now than at every attempt.
@@ -78,6 +80,7 @@ impl Connection {
             inbound,
             outbox,
             status,
+            leaving,
             parting,
             lasting: Lasting { renew_at, ..Lasting::default() },
             attempts: 0,

@@ -57,14 +57,14 @@ pub(crate) async fn start(
     let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let first = Status { managers: config.managers.clone(), ..Status::default() };
     let (publish, status) = watch::channel(first);
-    let parting = CancellationToken::new();
+    let (notice, parting) = (CancellationToken::new(), CancellationToken::new());
     let connection = Connection::new(
         (Arc::clone(&config), engine, dataplane),
         (inbound_sender, outbox.clone(), publish),
-        parting.clone(),
+        (notice.clone(), parting.clone()),
         clock,
     )?;
-    let mut work = Work::new(journal, executor, outbox, (parting, status.clone()), clock);
+    let mut work = Work::new(journal, executor, outbox, (notice, parting, status.clone()), clock);
     work.take_over(entries).await;
     let token = scope.token();
     scope.spawn("work", work.run(inbound, command_inbox, token.clone()));
@@ -90,6 +90,8 @@ struct Work {
     leaving: Option<Leaving>,
     /// Whoever waits for this node to have left, and what came of telling a manager.
     leavers: (Vec<Leave>, Result<(), Fault>),
+    /// Has every session say that this node leaves.
+    notice: CancellationToken,
     /// Ends the connection to managers.
     parting: CancellationToken,
     status: watch::Receiver<Status>,
@@ -102,7 +104,7 @@ impl Work {
         journal: Journal,
         executor: Executor,
         outbox: Outbox,
-        (parting, status): (CancellationToken, watch::Receiver<Status>),
+        (notice, parting, status): (CancellationToken, CancellationToken, watch::Receiver<Status>),
         clock: Clock,
     ) -> Self {
         let (events, happened) = mpsc::channel(EVENTS);
@@ -120,6 +122,7 @@ impl Work {
             happened,
             leaving: None,
             leavers: (Vec::new(), Ok(())),
+            notice,
             parting,
             status,
             swept: false,
@@ -200,6 +203,7 @@ impl Work {
         self.leavers.0.push(done);
         if self.leaving.is_none() {
             self.leaving = Some(Leaving::default());
+            self.notice.cancel();
             self.tell(true);
         }
     }

@@ -64,6 +64,9 @@ pub struct SessionRequest {
     /// Its VXLAN end point, where that is another address.
     #[serde(with = "types::plain")]
     pub data_path_address: Option<IpAddr>,
+    /// It is about to leave: it gets no new tasks.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 impl Default for SessionRequest {
@@ -73,6 +76,7 @@ impl Default for SessionRequest {
             description: NodeDescription::default(),
             address: Ipv4Addr::UNSPECIFIED.into(),
             data_path_address: None,
+            leaving: false,
         }
     }
 }

@@ -40,15 +40,20 @@ impl Carrier {
         let config = &connection.config;
         let channel = ca::connect(address, ca::tls::client_config(&config.identity)?).await?;
         let mut client = dispatcher_client(channel.clone());
+        let leaving = connection.leaving.is_cancelled();
         let request = SessionRequest {
             release: Release::own(),
             description: config.description.clone(),
             address: config.address,
             data_path_address: config.data_path_address,
+            leaving,
         };
         let call = tokio::time::timeout(ANSWER_MAX, client.session(request)).await;
         let late = |_| Fault::unavailable(format!("the manager {address} does not answer"));
         let messages = call.map_err(late)?.map_err(fault_of)?.into_inner();
+        if leaving != connection.leaving.is_cancelled() {
+            return Err(Fault::unavailable("this node is about to leave: another session says so"));
+        }
         Ok(Self {
             address: address.to_owned(),
             channel,

@@ -41,11 +41,15 @@ pub(crate) enum Said {
 }
 
 /// An open session.
-pub(crate) struct Opened(mpsc::Sender<Result<SessionMessage, Status>>);
+pub(crate) struct Opened {
+    messages: mpsc::Sender<Result<SessionMessage, Status>>,
+    /// Its node is about to leave.
+    pub(crate) leaving: bool,
+}
 
 impl Opened {
     pub(crate) async fn send(&self, message: SessionMessage) {
-        self.0.send(Ok(message)).await.unwrap();
+        self.messages.send(Ok(message)).await.unwrap();
     }
 }
 
@@ -199,7 +203,7 @@ impl Dispatcher for Rpc {
 
     async fn session(
         &self,
-        _request: Request<SessionRequest>,
+        request: Request<SessionRequest>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (sender, messages) = mpsc::channel(ROOM);
         let welcome = Welcome {
@@ -211,7 +215,8 @@ impl Dispatcher for Rpc {
             data_path_port: 4789,
         };
         sender.send(Ok(SessionMessage::Welcome(welcome))).await.unwrap();
-        self.opened.send(Opened(sender)).await.ok();
+        let leaving = request.into_inner().leaving;
+        self.opened.send(Opened { messages: sender, leaving }).await.ok();
         Ok(Response::new(ReceiverStream::new(messages)))
     }
 

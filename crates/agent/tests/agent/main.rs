@@ -342,6 +342,12 @@ async fn the_tasks_of_a_node_that_leaves_go_in_order_before_it() {
     let mut leaving = tokio::task::JoinSet::new();
     leaving.spawn(async move { agent.leave().await });
     machine.desk.until(|said| matches!(said, Said::Leaves)).await;
+    // The manager starts anew: it is told again.
+    assert!(!opened.leaving);
+    drop(opened);
+    let opened = machine.desk.opened().await;
+    assert!(opened.leaving, "a new session is as if it stayed");
+    opened.send(SessionMessage::Whole(whole(&wanted, false))).await;
     // It takes orders, and says what comes of them.
     wanted.desired = DesiredState::Shutdown;
     let mut change = Difference { from: 1, version: 2, ..Difference::default() };

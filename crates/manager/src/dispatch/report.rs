@@ -22,7 +22,7 @@ pub fn registered(
     if node.has_left() {
         return Err(left_for_good(id));
     }
-    let SessionRequest { description, address, data_path_address, .. } = request;
+    let SessionRequest { description, address, data_path_address, leaving, .. } = request;
     for address in [Some(address), data_path_address.as_ref()].into_iter().flatten() {
         if address.is_unspecified() || address.is_multicast() || is_broadcast(*address) {
             return Err(Fault::invalid(format!("{address} is no address that others can reach")));
@@ -38,8 +38,9 @@ pub fn registered(
     node.status.address = *address;
     node.status.data_path_address = *data_path_address;
     node.status.enter(NodeState::Ready, "", now);
-    // Whoever comes back from a leave that was not carried through is there for tasks again.
-    node.status.leaving = false;
+    // One that leaves says so in every session; whoever comes back from a leave that was not carried
+    // through is there for tasks again.
+    node.status.leaving = *leaving;
     let mut tx = Tx::new(view);
     tx.put_node(node);
     Ok(tx.finish())
@@ -258,7 +259,10 @@ mod tests {
         view.apply(&registered(&view, &"n".into(), &request, NOW).unwrap(), Version(2), NOW);
         view.apply(&leaves(&view, &"n".into()).unwrap(), Version(3), NOW);
         assert!(view.node(&"n".into()).unwrap().status.leaving);
-        view.apply(&registered(&view, &"n".into(), &request, NOW).unwrap(), Version(4), NOW);
+        let leaves = SessionRequest { leaving: true, ..request.clone() };
+        view.apply(&registered(&view, &"n".into(), &leaves, NOW).unwrap(), Version(4), NOW);
+        assert!(view.node(&"n".into()).unwrap().status.leaving, "its connection broke meanwhile");
+        view.apply(&registered(&view, &"n".into(), &request, NOW).unwrap(), Version(5), NOW);
         assert!(!view.node(&"n".into()).unwrap().status.leaving);
     }
 

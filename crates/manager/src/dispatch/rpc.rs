@@ -293,6 +293,7 @@ mod tests {
             description: types::NodeDescription::default(),
             address: [127, 0, 0, 1].into(),
             data_path_address: None,
+            leaving: false,
         };
         (request, known)
     }

@@ -158,7 +158,7 @@ impl Scripted {
             NodeDescription { hostname: format!("node-{last}"), ..NodeDescription::default() };
         let address = [192, 168, 0, last].into();
         let release = Release::own();
-        let request = SessionRequest { release, description, address, data_path_address: None };
+        let request = SessionRequest { release, description, address, ..SessionRequest::default() };
         let messages = client.session(request).await.map_err(fault_of)?.into_inner();
         let mut node = Self {
             id: identity.node_id(),

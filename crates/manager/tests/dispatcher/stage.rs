@@ -208,6 +208,7 @@ impl Stage {
             description: NodeDescription::default(),
             address: [192, 168, 0, number].into(),
             data_path_address: None,
+            leaving: false,
         };
         if let Ok(changes) = report::registered(&self.view, &id.into(), &request, self.now.time)
             && !changes.is_empty()

@@ -1,5 +1,6 @@
 //! What holds in every run, one rule a file.
 
+mod leaving;
 mod one_per_slot;
 mod only_rise;
 mod plan_ends;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(versions_rise::VersionsRise::default()),
         Box::new(plan_keeps_rules::PlanKeepsRules),
         Box::new(replay::Replay),
+        Box::new(leaving::Leaving),
         Box::new(one_per_slot::OnePerSlot::default()),
         Box::new(unique::Unique),
         Box::new(withdrawn_first::WithdrawnFirst::default()),

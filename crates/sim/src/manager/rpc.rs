@@ -31,6 +31,7 @@ enum Then {
 /// How a node's session is.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionState {
+    pub connection: u64,
     pub since: Duration,
     pub sent: u64,
     pub acknowledged: u64,
@@ -185,7 +186,7 @@ impl Manager {
                 let session = SessionId::from(format!("{:032x}", self.random.next_bits()));
                 answer((node, connection, id), Ok(Answer::Opened), ctx);
                 let Some(alive) = &mut self.alive else { return };
-                let state = SessionState { since: ctx.now, sent: 0, acknowledged: 0 };
+                let state = SessionState { connection, since: ctx.now, sent: 0, acknowledged: 0 };
                 let stream = Stream { node, connection, state };
                 alive.calls.streams.insert(session.clone(), stream);
                 alive.calls.newest.insert(node, session.clone());

@@ -40,6 +40,8 @@ enum Inbound {
 struct Open {
     connection: u64,
     calls: BTreeMap<u64, Kind>,
+    /// It says that the node is about to leave.
+    leaving: bool,
     /// The manager has answered, and the session has begun.
     session: Option<Session>,
     /// What has arrived and was not read yet.
@@ -74,6 +76,7 @@ impl Node {
     pub(super) fn attempt(&mut self, count: u64, ctx: &mut Context) {
         let (address, is_parting) = (self.address, self.is_parting());
         let Some(alive) = &mut self.alive else { return };
+        let leaving = alive.leaving.is_some();
         if count != alive.connection.attempts || alive.connection.open.is_some() || is_parting {
             return;
         }
@@ -82,6 +85,7 @@ impl Node {
         alive.connection.open = Some(Open {
             connection,
             calls: [(call, Kind::Session)].into(),
+            leaving,
             session: None,
             inbox: VecDeque::new(),
             orders: VecDeque::new(),
@@ -97,7 +101,8 @@ impl Node {
             ..NodeDescription::default()
         };
         let release = wire::Release::own();
-        let request = SessionRequest { release, description, address, data_path_address: None };
+        let request =
+            SessionRequest { release, description, address, data_path_address: None, leaving };
         self.send((connection, call), network::Call::Session(Box::new(request)), ctx);
     }
 
@@ -105,6 +110,12 @@ impl Node {
         let node = self.number;
         ctx.send(Packet { node, connection, way: Way::Up, body: Body::Call { id, call } });
         self.due(ANSWER_MAX, Due::Late { connection, call: id }, ctx);
+    }
+
+    /// Says whether the session on this connection is open and began by saying that the node leaves.
+    pub fn leaves_on(&self, connection: u64) -> bool {
+        let open = self.alive.as_ref().and_then(|alive| alive.connection.open.as_ref());
+        open.is_some_and(|it| it.connection == connection && it.session.is_some() && it.leaving)
     }
 
     fn open(&mut self) -> Option<&mut Open> {
@@ -183,6 +194,9 @@ impl Node {
         let (address, now) = (self.address, self.clock(ctx));
         let Some(alive) = &mut self.alive else { return };
         let Some(open) = &mut alive.connection.open else { return };
+        if open.leaving != alive.leaving.is_some() {
+            return self.over("it is about to leave: another session says so", ctx);
+        }
         let lasting = std::mem::take(&mut alive.connection.lasting);
         open.session = Some(Session::begin(address, lasting, now));
         self.tell_applied(ctx);

@@ -127,6 +127,7 @@ fn session() {
             description,
             address: Ipv4Addr::new(192, 168, 100, 2).into(),
             data_path_address: Some(Ipv4Addr::new(10, 9, 0, 2).into()),
+            leaving: true,
         },
         expect![[r#"
             {
@@ -151,6 +152,7 @@ fn session() {
               },
               "address": "192.168.100.2",
               "data_path_address": "10.9.0.2",
+              "leaving": true,
             }"#]],
     );
     check(

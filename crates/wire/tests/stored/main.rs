@@ -61,6 +61,7 @@ fn session(stored: &mut Stored) {
             description: node.description,
             address: node.status.address,
             data_path_address: node.status.data_path_address,
+            leaving: true,
         },
     );
     let welcome = Welcome {
