@@ -3,7 +3,10 @@
 use crate::clock::RandomIds;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
-use types::{Fault, Network, NetworkId, NetworkSpec, Subnet, check_name};
+use types::{
+    FailureAction, Fault, Network, NetworkId, NetworkSpec, Service, Subnet, Task, TaskSpec,
+    check_name,
+};
 
 /// Names that Docker keeps for networks of a node.
 const PREDEFINED: [&str; 5] = ["bridge", "host", "none", "default", "ingress"];
@@ -102,12 +105,16 @@ pub fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
     }
     // As in Docker, tasks of services that were removed do not count: `docker stack rm` removes
     // networks while tasks still stop. The planner lets the network go when all have ended.
-    let user = view.services().find(|service| {
-        service.spec.task.networks.iter().any(|attachment| attachment.target == *id)
-    });
-    if let Some(service) = user {
+    if let Some(service) = view.services().find(|service| may_use(service, id)) {
         let service = &service.id;
         return Err(Fault::invalid(format!("network {id} is in use by service {service}")));
+    }
+    let is_user = |task: &Task| {
+        let may_run = task.is_wanted() && !task.status.state.is_terminal();
+        may_run && view.service(&task.service).is_some() && is_on(&task.spec, id)
+    };
+    if let Some(task) = view.tasks().find(|task| is_user(task)) {
+        return Err(Fault::invalid(format!("network {id} is in use by task {}", task.id)));
     }
     let mut tx = Tx::new(view);
     if view.tasks().any(|task| task.attachments.iter().any(|it| it.network == *id)) {
@@ -118,10 +125,25 @@ pub fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
     Ok(tx.finish())
 }
 
+/// Says whether a service's tasks are made on a network, or will be if its update is rolled back.
+fn may_use(service: &Service, id: &NetworkId) -> bool {
+    let rolls_back = service.spec.update.failure_action == FailureAction::Rollback
+        && service.update.as_ref().is_none_or(|update| update.runs() && !update.is_rollback());
+    let previous = service.previous_spec.as_ref().filter(|_| rolls_back);
+    [Some(&service.spec), previous].into_iter().flatten().any(|spec| is_on(&spec.task, id))
+}
+
+fn is_on(spec: &TaskSpec, id: &NetworkId) -> bool {
+    spec.networks.iter().any(|attachment| attachment.target == *id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{Attachment, NetworkAttachment, Service, Task, Timestamp, Version};
+    use types::{
+        Attachment, DesiredState, NetworkAttachment, ServiceSpec, Timestamp, UpdateState,
+        UpdateStatus, Version,
+    };
 
     fn spec(name: &str, subnet: Option<&str>) -> NetworkSpec {
         let nets = subnet.iter().flat_map(|text| text.split(' ')).map(|net| net.parse().unwrap());
@@ -191,6 +213,45 @@ mod tests {
             without(&view, &"front-id".into()).unwrap_err(),
             Fault::invalid("network front-id is in use by service web-id")
         );
+    }
+
+    /// A service that was on `front` and goes to no network.
+    fn with_update(edit: impl FnOnce(&mut Service), desired: DesiredState) -> View {
+        let mut view = with_front();
+        let target = "front-id".into();
+        let attachment = NetworkAttachment { target, ..NetworkAttachment::default() };
+        let mut before = ServiceSpec::default();
+        before.task.networks = vec![attachment];
+        let mut service = Service { id: "web-id".into(), ..Service::default() };
+        let update = UpdateStatus::begun(UpdateState::Updating, Timestamp(1), "");
+        service.update = Some(update);
+        service.previous_spec = Some(before.clone());
+        edit(&mut service);
+        let mut tx = Tx::new(&view);
+        let mut task = Task { id: "t".into(), service: service.id.clone(), ..Task::default() };
+        (task.spec, task.desired) = (before.task, desired);
+        tx.put_service(service);
+        tx.put_task(task);
+        view.apply(&tx.finish(), Version(2), Timestamp(2));
+        view
+    }
+
+    #[test]
+    fn a_network_is_kept_while_an_update_that_leaves_it_may_come_back() {
+        let rolls_back =
+            |service: &mut Service| service.spec.update.failure_action = FailureAction::Rollback;
+        let is_over = |service: &mut Service| {
+            rolls_back(service);
+            service.update.as_mut().unwrap().state = UpdateState::Completed;
+        };
+        let without = |view: View| without(&view, &"front-id".into()).map(drop);
+        let by = |what| Err(Fault::invalid(format!("network front-id is in use by {what}")));
+        let gone = DesiredState::Shutdown;
+        assert_eq!(without(with_update(rolls_back, gone)), by("service web-id"));
+        assert_eq!(without(with_update(is_over, gone)), Ok(()));
+        assert_eq!(without(with_update(|_| {}, gone)), Ok(()), "its update only pauses");
+        // Tasks that are not replaced yet are on it.
+        assert_eq!(without(with_update(|_| {}, DesiredState::Running)), by("task t"));
     }
 
     #[test]
