@@ -10,6 +10,7 @@ use types::{
 };
 
 pub(crate) async fn create(sequencer: &Sequencer, spec: ServiceSpec) -> Result<ServiceId, Fault> {
+    let spec = checked(spec).await?;
     let id = ServiceId::draw(&mut RandomIds);
     let created = id.clone();
     sequencer.sequence(move |view: &View, _| with_new(view, id, spec)).await?;
@@ -24,6 +25,10 @@ pub(crate) async fn update(
     version: Version,
     spec: Option<ServiceSpec>,
 ) -> Result<(), Fault> {
+    let spec = match spec {
+        Some(spec) => Some(checked(spec).await?),
+        None => None,
+    };
     let decide = move |view: &View, now| with_updated(view, &id, version, (spec, now));
     sequencer.sequence(decide).await?;
     Ok(())
@@ -34,6 +39,13 @@ pub(crate) async fn remove(sequencer: &Sequencer, id: ServiceId) -> Result<(), F
     Ok(())
 }
 
+/// A spec that is right by itself. To fill its templates may take long: no other change waits for it.
+async fn checked(spec: ServiceSpec) -> Result<ServiceSpec, Fault> {
+    let check = move || spec::check_service(&spec).map(|()| spec);
+    let checked = tokio::task::spawn_blocking(check).await;
+    checked.map_err(|error| Fault::internal(error.to_string()))?
+}
+
 /// A service that is removed; its tasks go by the planner.
 pub fn without(view: &View, id: &ServiceId) -> Result<Changes, Fault> {
     service(view, id)?;
@@ -42,7 +54,7 @@ pub fn without(view: &View, id: &ServiceId) -> Result<Changes, Fault> {
     Ok(tx.finish())
 }
 
-/// A service that is made.
+/// A service that is made, with a spec that is right by itself.
 pub fn with_new(view: &View, id: ServiceId, spec: ServiceSpec) -> Result<Changes, Fault> {
     check(view, &spec, None)?;
     let mut tx = Tx::new(view);
@@ -50,7 +62,8 @@ pub fn with_new(view: &View, id: ServiceId, spec: ServiceSpec) -> Result<Changes
     Ok(tx.finish())
 }
 
-/// A service that is changed, if it is still at `version`; with `None`, back to the spec before.
+/// A service that is changed, if it is still at `version`, to a spec that is right by itself; with
+/// `None`, back to the spec before.
 pub fn with_updated(
     view: &View,
     id: &ServiceId,
@@ -94,9 +107,8 @@ fn check_mode_stays(before: &ServiceSpec, after: &ServiceSpec) -> Result<(), Fau
     }
 }
 
-/// Says what is wrong with a spec, by itself and beside what is there.
+/// Says what is wrong with a spec beside what is there.
 fn check(view: &View, spec: &ServiceSpec, own: Option<&ServiceId>) -> Result<(), Fault> {
-    spec::check_service(spec)?;
     spec::check_networks(view, &spec.task.networks)?;
     let name = &spec.name;
     if own.is_none() && view.service_named(name).is_some() {

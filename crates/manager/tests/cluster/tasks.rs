@@ -1,6 +1,6 @@
 //! Tasks: assigned, serving, withdrawn; what users ask for.
 
-use crate::stage::{Scripted, cluster, scale, web};
+use crate::stage::{PATIENCE, Scripted, cluster, scale, web};
 use std::sync::Arc;
 use types::{DesiredState, FaultKind, Task, TaskId, TaskState, Version};
 use wire::{LeaveRequest, Report, fault_of, membership_client};
@@ -158,5 +158,34 @@ async fn user_operations_are_checked_against_the_newest_view() {
     cluster.manager.remove_network(&network).await.unwrap();
     cluster.until("its tasks are gone", |view| view.tasks().len() == 0).await;
     assert!(cluster.sequencer.view().network(&network).is_none());
+    cluster.end().await;
+}
+
+/// What a spec says by itself may take long to read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_spec_is_refused_without_the_one_writer() {
+    let cluster = cluster().await;
+    let web = web(&cluster, 1).await;
+    let service = Arc::clone(cluster.manager.view().service(&web).unwrap());
+    let mut wrong = service.spec.clone();
+    wrong.task.container.env = vec!["X={{.Nope}}".to_owned()];
+    // The writer is busy.
+    let (resume, resumed) = std::sync::mpsc::channel();
+    let busy = cluster.sequencer.sequence(move |_: &store::View, _| {
+        resumed.recv().unwrap();
+        Ok(store::Changes::default())
+    });
+    let checks = async {
+        let made = cluster.manager.create_service(wrong.clone());
+        let made = tokio::time::timeout(PATIENCE, made).await.expect("it waits for the writer");
+        assert!(made.unwrap_err().message.contains("Nope"));
+        let updated = cluster.manager.update_service(&web, service.meta.version, wrong, false);
+        let updated =
+            tokio::time::timeout(PATIENCE, updated).await.expect("it waits for the writer");
+        assert!(updated.unwrap_err().message.contains("Nope"));
+        resume.send(()).unwrap();
+    };
+    let (busy, ()) = tokio::join!(busy, checks);
+    busy.unwrap();
     cluster.end().await;
 }
