@@ -8,7 +8,7 @@ use engine::{ContainerState, Engine, HealthStatus, Reference, Status, WaitFor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use types::{Fault, FaultKind, Protocol, Task, TaskId};
 
 /// A pull may be long; one that takes longer never ends.
@@ -23,6 +23,8 @@ const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LONGEST: Duration = Duration::from_millis(500);
 /// What is away for a moment (a runtime that restarts, a registry) is asked so often.
 const ATTEMPTS: u32 = 5;
+/// The code of a process whose end nobody saw, as containerd has it.
+const UNKNOWN_CODE: i32 = 255;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What operations need.
@@ -216,43 +218,54 @@ impl Executor {
 
     /// Tells of a container's beginning, its health and its end. Ends with it.
     pub(crate) async fn watch(self, task: TaskId, container: String, events: mpsc::Sender<Event>) {
-        let Ok(mut states) = self.engine.watch(&container) else {
-            let exit = Exit { code: 0, error: "its container is gone".to_owned() };
-            return tell(&events, Event::Exited { task, exit }).await;
-        };
-        let (mut told, mut begun) = (None, false);
-        loop {
-            let state = states.borrow_and_update().clone();
-            let health = state.health.as_ref().map(|health| health.status);
-            match state.status {
-                Status::Created => {}
-                Status::Running => {
-                    if !std::mem::replace(&mut begun, true) {
-                        tell(&events, Event::Begun { task: task.clone() }).await;
-                    }
-                    if let Some(status) = health.filter(|status| told != Some(*status)) {
-                        told = Some(status);
-                        let task = task.clone();
-                        match status {
-                            HealthStatus::Starting => {}
-                            HealthStatus::Healthy => {
-                                tell(&events, Event::Health { task, healthy: true }).await;
-                            }
-                            HealthStatus::Unhealthy => {
-                                tell(&events, Event::Health { task, healthy: false }).await;
-                            }
+        let states = self.engine.watch(&container).ok();
+        follow(states, task, events).await;
+    }
+}
+
+/// Tells of a container what its states say, and of one that is not there that it has ended: nobody
+/// knows how.
+async fn follow(
+    states: Option<watch::Receiver<ContainerState>>,
+    task: TaskId,
+    events: mpsc::Sender<Event>,
+) {
+    let Some(mut states) = states else {
+        let exit = Exit { code: UNKNOWN_CODE, error: "its container is gone".to_owned() };
+        return tell(&events, Event::Exited { task, exit }).await;
+    };
+    let (mut told, mut begun) = (None, false);
+    loop {
+        let state = states.borrow_and_update().clone();
+        let health = state.health.as_ref().map(|health| health.status);
+        match state.status {
+            Status::Created => {}
+            Status::Running => {
+                if !std::mem::replace(&mut begun, true) {
+                    tell(&events, Event::Begun { task: task.clone() }).await;
+                }
+                if let Some(status) = health.filter(|status| told != Some(*status)) {
+                    told = Some(status);
+                    let task = task.clone();
+                    match status {
+                        HealthStatus::Starting => {}
+                        HealthStatus::Healthy => {
+                            tell(&events, Event::Health { task, healthy: true }).await;
+                        }
+                        HealthStatus::Unhealthy => {
+                            tell(&events, Event::Health { task, healthy: false }).await;
                         }
                     }
                 }
-                Status::Exited | Status::Removing => {
-                    let exit = exit_of(&state);
-                    return tell(&events, Event::Exited { task, exit }).await;
-                }
             }
-            if states.changed().await.is_err() {
-                let exit = exit_of(&states.borrow());
+            Status::Exited | Status::Removing => {
+                let exit = exit_of(&state);
                 return tell(&events, Event::Exited { task, exit }).await;
             }
+        }
+        if states.changed().await.is_err() {
+            let exit = exit_of(&states.borrow());
+            return tell(&events, Event::Exited { task, exit }).await;
         }
     }
 }
@@ -305,6 +318,14 @@ fn exit_of(state: &ContainerState) -> Exit {
 mod tests {
     use super::*;
     use types::PublishedPort;
+
+    #[tokio::test]
+    async fn a_container_that_is_gone_has_not_ended_well() {
+        let (events, mut told) = mpsc::channel(1);
+        follow(None, "t".into(), events).await;
+        let Some(Event::Exited { exit, .. }) = told.recv().await else { panic!("no end") };
+        assert_ne!(exit.code, 0);
+    }
 
     #[test]
     fn a_port_without_connections_keeps_nobody_from_looking_at_all_others() {
