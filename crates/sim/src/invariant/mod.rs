@@ -10,6 +10,7 @@ mod serves;
 mod settled_nodes;
 mod settled_store;
 mod settled_tasks;
+mod settled_traffic;
 mod unique;
 mod versions_rise;
 mod withdrawn_first;
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(settled_store::SettledStore),
         Box::new(settled_tasks::SettledTasks),
         Box::new(settled_nodes::SettledNodes),
+        Box::new(settled_traffic::SettledTraffic),
     ]
 }
 

@@ -6,7 +6,7 @@ use crate::context::Happened;
 use crate::node::Node;
 use crate::user::service_name;
 use crate::world::World;
-use discovery::{Answer, Kind, Question, SandboxRules, answer};
+use discovery::{Answer, Kind, Question, SandboxRules, Zone, answer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -100,10 +100,7 @@ impl Serves {
             for number in 0..6 {
                 let name = service_name(number);
                 let asked = format!("tasks.{name}");
-                let question = Question { name: &asked, kind: Kind::Any };
-                let Answer::Addresses { v4, v6 } = answer(zone, question) else { continue };
-                let v4 = v4.iter().copied().map(IpAddr::V4);
-                for address in v4.chain(v6.iter().copied().map(IpAddr::V6)) {
+                for address in addresses(zone, &asked) {
                     let checked = self.check(world, self.names.get(&name), address);
                     checked.map_err(|why| format!("name {asked}: {why}"))?;
                 }
@@ -116,6 +113,17 @@ impl Serves {
 fn gateways(node: &Node) -> BTreeSet<IpAddr> {
     let sandboxes = node.kernel.desired.sandboxes.values();
     sandboxes.flat_map(|sandbox| sandbox.gateway_addresses.iter()).collect()
+}
+
+/// What a name leads to.
+pub(super) fn addresses(zone: &Zone, name: &str) -> Vec<IpAddr> {
+    match answer(zone, Question { name, kind: Kind::Any }) {
+        Answer::Addresses { v4, v6 } => {
+            let v4 = v4.iter().copied().map(IpAddr::V4);
+            v4.chain(v6.iter().copied().map(IpAddr::V6)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// VIPs with each of their back ends.
