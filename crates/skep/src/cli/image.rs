@@ -8,6 +8,7 @@ use crate::images;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::Args;
+use engine::Reference;
 use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::Value;
@@ -157,6 +158,7 @@ async fn messages(
 
 impl Pull {
     pub(crate) async fn run(self) -> Result<()> {
+        Reference::parse(&self.name)?;
         let (name, tag) = split(&self.name);
         let path = format!("/images/create?fromImage={}&tag={}", escape(name), escape(tag));
         let client = super::registry::authorised(&self.host.client()?, &self.name)?;

@@ -5,9 +5,9 @@ use super::swarm::Availability;
 use super::table::List;
 use super::{Listing, human, say, show, tasks};
 use crate::client::{Client, escape};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
@@ -83,20 +83,33 @@ pub(crate) enum Role {
     Manager,
 }
 
+impl Role {
+    fn as_str(self) -> &'static str {
+        match self {
+            Role::Worker => "worker",
+            Role::Manager => "manager",
+        }
+    }
+}
+
 pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
     match verb {
         Verb::Ls(verb) => ls(client, &verb).await,
         Verb::Inspect(verb) => {
             let mut found = Vec::new();
             for name in &verb.names {
-                found.push(client.get(&format!("/nodes/{}", escape(name))).await?);
+                found.push(read(client, name).await?);
             }
             verb.show.print(&found, pretty)
         }
         Verb::Ps(verb) => {
-            let names: Vec<(&str, &str)> =
-                verb.names.iter().map(|name| ("node", name.as_str())).collect();
-            tasks::ls(client, &verb.tasks, &names).await
+            // A name that is wrong is said, rather than shown as an empty list.
+            let mut ids = Vec::new();
+            for name in &verb.names {
+                ids.push(text(&read(client, name).await?, "/ID").to_owned());
+            }
+            let ids: Vec<(&str, &str)> = ids.iter().map(|id| ("node", id.as_str())).collect();
+            tasks::ls(client, &verb.tasks, &ids).await
         }
         Verb::Update(verb) => update(client, &verb).await,
         Verb::Rm(verb) => {
@@ -107,8 +120,8 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
             };
             super::each(&verb.names, one).await
         }
-        Verb::Promote(verb) => become_role(client, &verb.names, "manager").await,
-        Verb::Demote(verb) => become_role(client, &verb.names, "worker").await,
+        Verb::Promote(verb) => turn_all(client, &verb.names, Role::Manager).await,
+        Verb::Demote(verb) => turn_all(client, &verb.names, Role::Worker).await,
     }
 }
 
@@ -157,52 +170,70 @@ fn table(nodes: &[Value], own: &str) -> List {
 }
 
 async fn update(client: &Client, verb: &Update) -> Result<()> {
-    change(client, &verb.name, |spec| {
-        if let Some(availability) = verb.availability {
-            spec["Availability"] = availability.as_str().into();
-        }
-        if let Some(role) = verb.role {
-            spec["Role"] = match role {
-                Role::Worker => "worker".into(),
-                Role::Manager => "manager".into(),
-            };
-        }
-        if !spec["Labels"].is_object() {
-            spec["Labels"] = json!({});
-        }
-        for label in &verb.label_add {
-            let (key, value) = label.split_once('=').unwrap_or((label, ""));
-            spec["Labels"][key] = value.into();
-        }
-        if let Some(labels) = spec["Labels"].as_object_mut() {
-            for key in &verb.label_rm {
-                labels.remove(key);
-            }
-        }
-    })
-    .await?;
+    let mut node = read(client, &verb.name).await?;
+    verb.write(&mut node["Spec"])?;
+    write(client, &node).await?;
     say(&verb.name);
     Ok(())
 }
 
-async fn become_role(client: &Client, names: &[String], role: &str) -> Result<()> {
+impl Update {
+    fn write(&self, spec: &mut Value) -> Result<()> {
+        if let Some(availability) = self.availability {
+            spec["Availability"] = availability.as_str().into();
+        }
+        if let Some(role) = self.role {
+            spec["Role"] = role.as_str().into();
+        }
+        let mut labels = spec["Labels"].as_object().cloned().unwrap_or_default();
+        for label in &self.label_add {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            labels.insert(key.into(), value.into());
+        }
+        for key in &self.label_rm {
+            if labels.remove(key).is_none() {
+                bail!("key {key} doesn't exist in node's labels");
+            }
+        }
+        spec["Labels"] = labels.into();
+        Ok(())
+    }
+}
+
+/// Gives nodes a role; says so where a node has it already.
+async fn turn_all(client: &Client, names: &[String], role: Role) -> Result<()> {
     let one = async |name: &str| {
-        change(client, name, |spec| spec["Role"] = role.into()).await?;
-        let done = if role == "manager" { "promoted to a manager" } else { "demoted" };
+        let mut node = read(client, name).await?;
+        if !turn(&mut node["Spec"], role) {
+            say(&format!("Node {name} is already a {}.", role.as_str()));
+            return Ok(());
+        }
+        write(client, &node).await?;
+        let done = match role {
+            Role::Manager => "promoted to a manager",
+            Role::Worker => "demoted",
+        };
         say(&format!("Node {name} {done} in the swarm."));
         Ok(())
     };
     super::each(names, one).await
 }
 
-/// Reads a node's spec, changes it, and writes it back.
-async fn change(client: &Client, name: &str, edit: impl FnOnce(&mut Value)) -> Result<()> {
-    let node: Value = client.get(&format!("/nodes/{}", escape(name))).await?;
-    let mut spec = node["Spec"].clone();
-    edit(&mut spec);
-    let version = &node["Version"]["Index"];
-    let id = text(&node, "/ID");
-    client.order(&format!("/nodes/{id}/update?version={version}"), &spec).await
+/// Sets the role that is wanted; says whether that is another one.
+fn turn(spec: &mut Value, role: Role) -> bool {
+    let other = spec["Role"] != role.as_str();
+    spec["Role"] = role.as_str().into();
+    other
+}
+
+async fn read(client: &Client, name: &str) -> Result<Value> {
+    client.get(&format!("/nodes/{}", escape(name))).await
+}
+
+/// Writes a node's spec back, unless somebody else has changed it since it was read.
+async fn write(client: &Client, node: &Value) -> Result<()> {
+    let (id, version) = (text(node, "/ID"), &node["Version"]["Index"]);
+    client.order(&format!("/nodes/{id}/update?version={version}"), &node["Spec"]).await
 }
 
 fn pretty(node: &Value) -> String {
@@ -250,6 +281,15 @@ fn pretty(node: &Value) -> String {
 mod tests {
     use super::*;
     use expect_test::expect;
+    use serde_json::json;
+
+    #[test]
+    fn a_role_that_a_node_has_is_no_change() {
+        let mut spec = json!({"Role": "worker"});
+        assert!(!turn(&mut spec, Role::Worker));
+        assert!(turn(&mut spec, Role::Manager) && !turn(&mut spec, Role::Manager));
+        assert_eq!(spec["Role"], "manager");
+    }
 
     #[test]
     fn nodes_are_listed_as_docker_does() {

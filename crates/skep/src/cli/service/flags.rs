@@ -105,7 +105,8 @@ struct HealthFlags {
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
     health_timeout: Option<Duration>,
     /// Do not use the image's health check
-    #[arg(long, conflicts_with = "health_cmd")]
+    #[arg(long, conflicts_with_all = ["health_cmd", "health_interval", "health_retries",
+        "health_start_interval", "health_start_period", "health_timeout"])]
     no_healthcheck: bool,
 }
 
@@ -269,7 +270,8 @@ impl HealthFlags {
             spec.health = Some(HealthCheck { test: vec!["NONE".into()], ..HealthCheck::default() });
             return;
         }
-        let mut check = spec.health.clone().unwrap_or_default();
+        let before = spec.health.clone().unwrap_or_default();
+        let mut check = before.clone();
         if let Some(command) = &self.health_cmd {
             check.test = vec!["CMD-SHELL".into(), command.clone()];
         }
@@ -278,7 +280,9 @@ impl HealthFlags {
         set(&mut check.start_interval, self.health_start_interval.as_ref());
         set(&mut check.start_period, self.health_start_period.as_ref());
         set(&mut check.timeout, self.health_timeout.as_ref());
-        if spec.health.is_some() || check != HealthCheck::default() {
+        if check != before {
+            // Whoever sets something wants to be checked: by the image's command, if by no other.
+            check.test.retain(|word| word != "NONE");
             spec.health = Some(check);
         }
     }

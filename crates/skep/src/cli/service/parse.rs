@@ -78,7 +78,7 @@ pub(super) fn publish(text: &str) -> Parsed<Ports> {
         };
     }
     let mut port = PublishedPort::default();
-    for (key, value) in fields(text) {
+    for (key, value) in fields(text, &[])? {
         let number = || value.parse().map_err(|_not_a_port| format!("{value:?} is not a port"));
         match key {
             "target" => port.target = number()?,
@@ -110,7 +110,8 @@ pub(super) fn publish(text: &str) -> Parsed<Ports> {
 /// Reads `type=bind,source=/a,target=/b,readonly`.
 pub(super) fn mount(text: &str) -> Parsed<Mount> {
     let mut mount = Mount::default();
-    for (key, value) in fields(text) {
+    let fields = fields(text, &["readonly", "ro"])?;
+    for &(key, value) in &fields {
         match key {
             "type" => {
                 mount.kind = match value {
@@ -122,7 +123,7 @@ pub(super) fn mount(text: &str) -> Parsed<Mount> {
             }
             "source" | "src" => mount.source = value.into(),
             "target" | "dst" | "destination" => mount.target = value.into(),
-            "readonly" | "ro" => mount.read_only = !matches!(value, "0" | "false"),
+            "readonly" | "ro" => mount.read_only = boolean(key, value)?,
             "tmpfs-size" => mount.tmpfs_size = u64::try_from(bytes(value)?).unwrap_or(0),
             "tmpfs-mode" => {
                 mount.tmpfs_mode =
@@ -133,6 +134,11 @@ pub(super) fn mount(text: &str) -> Parsed<Mount> {
                 mount.labels.insert(label.into(), value.into());
             }
             _ => return Err(format!("the field {key:?} is not supported by skep")),
+        }
+    }
+    for (prefix, kind) in [("volume-", MountKind::Volume), ("tmpfs-", MountKind::Tmpfs)] {
+        if mount.kind != kind && fields.iter().any(|(key, _)| key.starts_with(prefix)) {
+            return Err(format!("cannot mix '{prefix}*' options with a mount of another type"));
         }
     }
     match (mount.kind, mount.source.is_empty(), mount.target.is_empty()) {
@@ -149,7 +155,7 @@ pub(super) fn network(text: &str) -> Parsed<NetworkAttachment> {
         return Ok(NetworkAttachment { target: text.into(), aliases: Vec::new() });
     }
     let mut attachment = NetworkAttachment::default();
-    for (key, value) in fields(text) {
+    for (key, value) in fields(text, &[])? {
         match key {
             "name" => attachment.target = value.into(),
             "alias" => attachment.aliases.push(value.into()),
@@ -185,9 +191,23 @@ pub(super) fn ulimit(text: &str) -> Parsed<Ulimit> {
     Ok(Ulimit { name: name.into(), soft: number(soft)?, hard: number(hard)? })
 }
 
-/// `key=value` fields with commas between; a key alone has no value.
-fn fields(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.split(',').map(|field| field.split_once('=').unwrap_or((field, "")))
+/// `key=value` fields with commas between; one of `switches` may stand alone, and is true.
+fn fields<'a>(text: &'a str, switches: &[&str]) -> Parsed<Vec<(&'a str, &'a str)>> {
+    let pair = |field: &'a str| match field.split_once('=') {
+        Some(pair) => Ok(pair),
+        None if switches.contains(&field) => Ok((field, "true")),
+        None => Err(format!("invalid field {field:?}: use KEY=VALUE")),
+    };
+    text.split(',').map(pair).collect()
+}
+
+/// Go's words for yes and no.
+fn boolean(key: &str, value: &str) -> Parsed<bool> {
+    match value {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(format!("invalid value for {key}: {value:?}: use true or false")),
+    }
 }
 
 /// A variable as the API wants it: `NAME` alone hands on our own.
@@ -217,6 +237,28 @@ mod tests {
         for text in ["published=80", "target=x", "a=b", "127.0.0.1:80:80", "80/sctp"] {
             assert!(publish(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_mount_cannot_honour_is_refused() {
+        for (field, read_only) in [("ro", true), ("readonly=1", true), ("readonly=F", false)] {
+            assert_eq!(mount(&format!("dst=/b,{field}")).unwrap().read_only, read_only, "{field}");
+        }
+        assert_eq!(mount("dst=/b,volume-label=a=b").unwrap().labels["a"], "b");
+        assert_eq!(mount("type=tmpfs,dst=/b,tmpfs-size=1k").unwrap().tmpfs_size, 1024);
+        for text in [
+            "dst=/b,readonly=maybe",
+            "dst=/b,readonly=",
+            "dst=/b,source",
+            "type=bind,src=/a,dst=/b,tmpfs-size=1k",
+            "type=bind,src=/a,dst=/b,volume-label=a=b",
+            "dst=/b,tmpfs-mode=700",
+            "dst=/b,tmpfs-size=0",
+            "volume-label=a=b,type=tmpfs,dst=/b",
+        ] {
+            assert!(mount(text).is_err(), "{text}");
+        }
+        assert!(network("name=web,alias").is_err() && publish("target=80,name").is_err());
     }
 
     #[test]

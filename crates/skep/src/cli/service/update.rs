@@ -6,7 +6,7 @@ use super::{parse, read, spec, write};
 use crate::cli::query::text;
 use crate::cli::{progress, say};
 use crate::client::Client;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -25,8 +25,11 @@ pub(crate) struct Update {
     /// Replace every task though nothing else changes
     #[arg(long)]
     force: bool,
-    /// Go back to the spec before the last update
-    #[arg(long)]
+    /// Go back to the spec before the last update, which nothing else can change
+    #[arg(long, conflicts_with_all = ["image", "args", "force", "Added", "Removed", "replicas",
+        "replicas_max_per_node", "endpoint_mode", "log_driver", "log_opt",
+        "ContainerFlags", "HealthFlags", "ResourceFlags", "RestartFlags", "UpdateFlags",
+        "RollbackFlags", "Images"])]
     rollback: bool,
     #[command(flatten)]
     added: Added,
@@ -97,8 +100,8 @@ struct Removed {
     #[arg(long, value_name = "NAME")]
     env_rm: Vec<String>,
     /// By target port
-    #[arg(long, value_name = "PORT")]
-    publish_rm: Vec<String>,
+    #[arg(long, value_name = "PORT", value_parser = parse::publish)]
+    publish_rm: Vec<parse::Ports>,
     /// Remove a constraint
     #[arg(long, value_name = "CONSTRAINT")]
     constraint_rm: Vec<String>,
@@ -218,7 +221,7 @@ impl Update {
         let placement = &mut spec.task.placement;
         change(&mut placement.constraints, &added.constraint_add, &removed.constraint_rm);
         change(&mut placement.preferences, &added.placement_pref_add, &removed.placement_pref_rm);
-        self.write_ports(spec)?;
+        self.write_ports(spec);
         self.write_container(spec)?;
         if self.force {
             spec.task.force_update += 1;
@@ -226,14 +229,10 @@ impl Update {
         Ok(())
     }
 
-    fn write_ports(&self, spec: &mut ServiceSpec) -> Result<()> {
+    fn write_ports(&self, spec: &mut ServiceSpec) {
         let ports = &mut spec.endpoint.ports;
-        for text in &self.removed.publish_rm {
-            let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-            let number: u16 = number
-                .parse()
-                .with_context(|| format!("invalid port {text:?}: use TARGET[/PROTOCOL]"))?;
-            ports.retain(|port| (port.target, port.protocol.as_str()) != (number, protocol));
+        for gone in self.removed.publish_rm.iter().flat_map(|ports| &ports.0) {
+            ports.retain(|port| (port.target, port.protocol) != (gone.target, gone.protocol));
         }
         for port in self.added.publish_add.iter().flat_map(|ports| &ports.0) {
             ports.retain(|old| {
@@ -242,7 +241,6 @@ impl Update {
             });
             ports.push(port.clone());
         }
-        Ok(())
     }
 
     fn write_container(&self, spec: &mut ServiceSpec) -> Result<()> {
@@ -290,7 +288,7 @@ impl Update {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     #[derive(Parser, Debug)]
     struct Line {
@@ -344,6 +342,57 @@ mod tests {
         assert_eq!(ports, [9090]);
         assert_eq!(spec.mode, types::ServiceMode::Replicated { replicas: 0 });
         assert_eq!(spec.task.placement.constraints, ["node.role==worker"]);
-        assert!(update(&mut spec, &["--publish-rm", "x"]).is_err());
+    }
+
+    #[test]
+    fn ports_are_removed_by_target_and_protocol() {
+        for (given, left) in [("80", 2), ("80/TCP", 2), ("80-81", 1), ("80/udp", 2), ("90", 3)] {
+            let mut spec = ServiceSpec::default();
+            for port in ["8080:80", "8081:81", "8080:80/udp"] {
+                spec.endpoint.ports.extend(parse::publish(port).unwrap().0);
+            }
+            update(&mut spec, &["--publish-rm", given]).unwrap();
+            assert_eq!(spec.endpoint.ports.len(), left, "{given}");
+        }
+        for wrong in ["x", "80/xyz", "0", ""] {
+            assert!(update(&mut ServiceSpec::default(), &["--publish-rm", wrong]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_rollback_goes_with_no_flag_that_changes_something() {
+        let command = Line::command();
+        let rollback = command.get_arguments().find(|flag| *flag.get_id() == "rollback").unwrap();
+        let refused = command.get_arg_conflicts_with(rollback);
+        let free: Vec<&str> = command
+            .get_arguments()
+            .filter(|flag| !refused.iter().any(|other| other.get_id() == flag.get_id()))
+            .map(|flag| flag.get_id().as_str())
+            .collect();
+        assert_eq!(free, ["name", "rollback", "detach", "quiet"]);
+        let line = |words: &[&str]| {
+            let words = ["update", "web", "--rollback"].iter().chain(words);
+            Line::try_parse_from(words)
+        };
+        assert!(line(&["--detach", "--quiet"]).is_ok());
+        for words in [["--image", "x"], ["--env-rm", "A"], ["--restart-delay", "1s"]] {
+            assert!(line(&words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn no_health_check_has_settings_and_settings_bring_one_back() {
+        let mut spec = ServiceSpec::default();
+        for flag in ["cmd", "interval", "retries", "start-interval", "start-period", "timeout"] {
+            let value = if flag == "retries" { "5" } else { "5s" };
+            let flag = format!("--health-{flag}");
+            assert!(update(&mut spec, &["--no-healthcheck", &flag, value]).is_err(), "{flag}");
+        }
+        update(&mut spec, &["--no-healthcheck"]).unwrap();
+        update(&mut spec, &[]).unwrap();
+        assert_eq!(spec.task.container.health.as_ref().unwrap().test, ["NONE"]);
+        update(&mut spec, &["--health-interval", "5s"]).unwrap();
+        let health = spec.task.container.health.clone().unwrap();
+        assert_eq!((health.test.len(), health.interval.as_secs()), (0, 5));
     }
 }
