@@ -13,6 +13,7 @@ use crate::taps::Tap;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::watch;
@@ -34,6 +35,8 @@ pub(crate) struct Container {
     pub(crate) state: watch::Sender<ContainerState>,
     /// One start, end or removal at a time.
     pub(crate) operation: tokio::sync::Mutex<()>,
+    /// So many are restarting it: its end is not the last.
+    pub(crate) restarting: AtomicUsize,
     saving: tokio::sync::Mutex<()>,
     /// `None` with the log driver `none`.
     pub(crate) log: Option<Arc<LogFile>>,
@@ -95,6 +98,7 @@ impl Container {
             run,
             state: watch::channel(record.state.clone()).0,
             operation: tokio::sync::Mutex::new(()),
+            restarting: AtomicUsize::new(0),
             saving: tokio::sync::Mutex::new(()),
             log,
             gone: CancellationToken::new(),
@@ -109,6 +113,11 @@ impl Container {
 
     pub(crate) fn status(&self) -> Status {
         self.state.borrow().status
+    }
+
+    /// Says whether somebody ends it in order to start it anew.
+    pub(crate) fn restarts(&self) -> bool {
+        self.restarting.load(Ordering::SeqCst) > 0
     }
 
     /// What is live is changed by single assignments; a panic leaves nothing half done.

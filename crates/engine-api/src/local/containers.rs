@@ -232,8 +232,7 @@ async fn restart(
     Path(id): Path<String>,
     Query(query): Query<StopQuery>,
 ) -> Result<StatusCode, ApiError> {
-    api.engine.stop(&id, query.signal.as_deref(), query.grace()).await?;
-    api.engine.start(&id).await?;
+    api.engine.restart(&id, query.signal.as_deref(), query.grace()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -55,11 +55,7 @@ impl Engine {
         let code = [("exitCode", exit.code.to_string())];
         container.tell(&self.inner.events, "die", &code);
         drop(turn);
-        if container.fixed.config.auto_remove
-            && let Err(fault) = self.remove_one(container, true).await
-        {
-            tracing::warn!(id = container.id(), %fault, "cannot remove a container that has ended");
-        }
+        self.remove_itself(container).await;
     }
 
     /// Looks again where the end is in doubt: it may have been started anew. True also when the

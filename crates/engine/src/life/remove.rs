@@ -8,7 +8,6 @@ use crate::info::Status;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use types::Fault;
 
 impl Engine {
@@ -17,31 +16,56 @@ impl Engine {
     #[expect(clippy::fn_params_excessive_bools, reason = "the two flags of docker rm")]
     pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), Fault> {
         let (engine, container) = (self.clone(), self.find(name)?);
-        if container.status() == Status::Running && !force {
-            return Err(Fault::conflict(format!(
-                "cannot remove container \"/{}\": container is running: stop the container before \
-                 removing or force remove",
-                container.fixed.name
-            )));
-        }
         self.complete(async move {
+            if !force {
+                return engine.remove_stopped(&container, volumes).await;
+            }
             if container.status() == Status::Running
                 && let Err(fault) = engine.end_by_force(&container).await
             {
                 // The runtime removes whatever is left.
                 tracing::warn!(id = container.id(), %fault, "removing a container that runs");
             }
-            engine.remove_one(&container, volumes).await
+            let _turn = container.operation.lock().await;
+            engine.remove_in_turn(&container, volumes).await
         })
         .await
     }
 
-    pub(super) async fn remove_one(
-        &self,
-        container: &Arc<Container>,
-        volumes: bool,
-    ) -> Result<(), Fault> {
+    async fn remove_stopped(&self, container: &Container, volumes: bool) -> Result<(), Fault> {
+        let runs = || {
+            Fault::conflict(format!(
+                "cannot remove container \"/{}\": container is running: stop the container before \
+                 removing or force remove",
+                container.fixed.name
+            ))
+        };
+        // Told at once: a container that is about to end is refused, too.
+        if container.status() == Status::Running {
+            return Err(runs());
+        }
         let _turn = container.operation.lock().await;
+        if container.status() == Status::Running {
+            return Err(runs());
+        }
+        self.remove_in_turn(container, volumes).await
+    }
+
+    /// Removes a container that is to be gone after its end, with its anonymous volumes: not one
+    /// that runs (again), nor while somebody restarts it.
+    pub(super) async fn remove_itself(&self, container: &Container) {
+        let _turn = container.operation.lock().await;
+        let stays = container.status() == Status::Running || container.restarts();
+        if container.fixed.config.auto_remove
+            && !stays
+            && let Err(fault) = self.remove_in_turn(container, true).await
+        {
+            tracing::warn!(id = container.id(), %fault, "cannot remove a container that has ended");
+        }
+    }
+
+    /// Whoever calls this has the container's turn.
+    async fn remove_in_turn(&self, container: &Container, volumes: bool) -> Result<(), Fault> {
         if container.gone.is_cancelled() {
             return Ok(());
         }

@@ -25,19 +25,15 @@ impl Engine {
         self.complete(async move {
             let started = engine.start_one(&container).await;
             // Whoever waits for such a container waits for it to be gone.
-            let ends = container.fixed.config.auto_remove && started.is_err();
-            if ends
-                && container.status() != Status::Running
-                && let Err(fault) = engine.remove_one(&container, true).await
-            {
-                tracing::warn!(id = container.id(), %fault, "cannot remove a container");
+            if started.is_err() {
+                engine.remove_itself(&container).await;
             }
             started
         })
         .await
     }
 
-    async fn start_one(&self, container: &Arc<Container>) -> Result<bool, Fault> {
+    pub(super) async fn start_one(&self, container: &Arc<Container>) -> Result<bool, Fault> {
         let _turn = container.operation.lock().await;
         match container.status() {
             Status::Running => return Ok(false),

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::info::Status;
 use crate::signals;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use types::Fault;
 
@@ -21,12 +22,34 @@ impl Engine {
         grace: Option<Duration>,
     ) -> Result<bool, Fault> {
         let (engine, container) = (self.clone(), self.find(name)?);
-        let signal = match signal.filter(|signal| !signal.is_empty()) {
-            Some(signal) => signals::parse(signal)?,
-            None => container.stop_signal(),
-        };
-        let grace = grace.unwrap_or_else(|| container.fixed.config.spec.grace());
+        let (signal, grace) = how_to_stop(&container, signal, grace)?;
         self.complete(async move { engine.stop_one(&container, signal, grace).await }).await
+    }
+
+    /// Ends a container as [`Self::stop`] does, where it runs, and starts it anew. One that removes
+    /// itself after its end stays.
+    pub async fn restart(
+        &self,
+        name: &str,
+        signal: Option<&str>,
+        grace: Option<Duration>,
+    ) -> Result<(), Fault> {
+        let (engine, container) = (self.clone(), self.find(name)?);
+        let (signal, grace) = how_to_stop(&container, signal, grace)?;
+        self.complete(async move {
+            container.restarting.fetch_add(1, Ordering::SeqCst);
+            let restarted = match engine.stop_one(&container, signal, grace).await {
+                Ok(_) => engine.start_one(&container).await,
+                Err(fault) => Err(fault),
+            };
+            container.restarting.fetch_sub(1, Ordering::SeqCst);
+            match restarted {
+                Ok(_) => container.tell(&engine.inner.events, "restart", &[]),
+                Err(_) => engine.remove_itself(&container).await,
+            }
+            restarted.map(drop)
+        })
+        .await
     }
 
     async fn stop_one(
@@ -72,6 +95,19 @@ impl Engine {
         let container = self.running(name)?;
         self.signal(&container, signal).await
     }
+}
+
+/// The signal and the grace period: what is asked for, else the container's own.
+fn how_to_stop(
+    container: &Container,
+    signal: Option<&str>,
+    grace: Option<Duration>,
+) -> Result<(i32, Duration), Fault> {
+    let signal = match signal.filter(|signal| !signal.is_empty()) {
+        Some(signal) => signals::parse(signal)?,
+        None => container.stop_signal(),
+    };
+    Ok((signal, grace.unwrap_or_else(|| container.fixed.config.spec.grace())))
 }
 
 /// Waits for the end of the run that is going on now; false where it takes too long.

@@ -167,11 +167,7 @@ impl Engine {
 
     fn remove_beside(&self, container: &Arc<Container>) {
         let (engine, container) = (self.clone(), Arc::clone(container));
-        self.inner.tracker.spawn(async move {
-            if let Err(fault) = engine.remove_one(&container, true).await {
-                tracing::warn!(id = container.id(), %fault, "cannot remove a container");
-            }
-        });
+        self.inner.tracker.spawn(async move { engine.remove_itself(&container).await });
     }
 
     /// Processes that clients had started in a container lost them with the old engine.

@@ -2,6 +2,7 @@
 
 use super::{Stage, eventually, soon};
 use crate::*;
+use futures_util::StreamExt;
 use std::time::Duration;
 use types::{Fault, FaultKind, Mount};
 
@@ -164,4 +165,34 @@ async fn a_container_that_removes_itself_is_gone_after_its_end() {
     stage.fake.end(&id, 2);
     assert_eq!(soon(removed).await.unwrap().code, 2);
     assert!(stage.engine.list(true).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_container_that_removes_itself_outlives_restarts_with_its_volumes() {
+    let stage = Stage::new().await;
+    let id = stage.running(|config| config.auto_remove = true).await;
+    let mut events = stage.engine.events(None, None);
+    for starts in 2..5 {
+        soon(stage.engine.restart(&id, None, None)).await.unwrap();
+        let seen = stage.engine.inspect(&id).await.unwrap().state;
+        assert_eq!((seen.status, seen.starts), (Status::Running, starts));
+        assert_eq!(stage.engine.volumes().await.unwrap().len(), 1);
+    }
+    while soon(events.next()).await.unwrap().action != "restart" {}
+    let removed = stage.engine.wait(&id, WaitFor::Removed);
+    stage.engine.stop(&id, None, None).await.unwrap();
+    soon(removed).await.unwrap();
+    assert!(stage.engine.volumes().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_runs_is_removed_by_force_alone() {
+    let stage = Stage::new().await;
+    let id = stage.running(|config| config.auto_remove = true).await;
+    let container = stage.engine.containers().remove(0);
+    stage.engine.remove_itself(&container).await;
+    assert_eq!(stage.engine.remove(&id, false, true).await.unwrap_err().kind, FaultKind::Conflict);
+    assert_eq!(stage.status(&id).await, Status::Running);
+    stage.engine.remove(&id, true, true).await.unwrap();
+    assert!(stage.fake.ids().is_empty());
 }
