@@ -4,18 +4,16 @@ use crate::clock::RandomIds;
 use ca::JoinToken;
 use ipnet::{IpNet, Ipv4Net};
 use raft::Sequencer;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use store::{Changes, Tx, View};
 use types::{
-    Availability, Cluster, ClusterId, ClusterSpec, Fault, IdSource, JoinTokens, Network, NetworkId,
-    NetworkSpec, Node, NodeDescription, NodeId, NodeRole, NodeSpec, NodeState, NodeStatus, RootCa,
-    Subnet, Timestamp, Version,
+    Availability, Cluster, ClusterId, ClusterSpec, DEFAULT_POOL, Fault, IdSource, JoinTokens,
+    Network, NetworkId, NetworkSpec, Node, NodeDescription, NodeId, NodeRole, NodeSpec, NodeState,
+    NodeStatus, RootCa, Subnet, Timestamp, Version,
 };
 
 /// The VXLAN network identifier of the routing mesh.
 const INGRESS_VNI: u32 = 4096;
-/// Where subnets come from if the user does not say.
-const ANYWHERE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
 
 /// What the first node of a cluster decides.
 #[derive(Clone, Debug)]
@@ -73,7 +71,7 @@ fn first_cluster(first: First, tokens: JoinTokens) -> Cluster {
         tokens,
         root_ca: first.root_ca,
         address_pools: if first.address_pools.is_empty() {
-            vec![ANYWHERE.into()]
+            vec![DEFAULT_POOL.into()]
         } else {
             first.address_pools
         },
@@ -118,7 +116,7 @@ fn ingress(id: NetworkId, cluster: &Cluster) -> Network {
         IpNet::V4(pool) => Some(*pool),
         IpNet::V6(_) => None,
     });
-    let net = ingress_subnet(first.unwrap_or(ANYWHERE), cluster.subnet_prefix);
+    let net = ingress_subnet(first.unwrap_or(DEFAULT_POOL), cluster.subnet_prefix);
     let subnets: Vec<Subnet> = Subnet::new(net.into()).into_iter().collect();
     Network {
         id,

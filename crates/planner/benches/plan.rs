@@ -4,27 +4,21 @@
 //! time is that of a processor for the planner alone: neither the rules are checked nor a log is written.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use planner::Planner;
 use std::hint::black_box;
 use std::time::Duration;
 use store::{Tx, View};
+use support::Count;
 use types::{
-    Cluster, DesiredState, IdSource, Network, NetworkAttachment, Node, NodeState, Preference,
-    Service, ServiceId, ServiceMode, Subnet, Task, TaskState, Timestamp, Version,
+    Cluster, DesiredState, Network, NetworkAttachment, Node, NodeState, Preference, Service,
+    ServiceId, ServiceMode, Subnet, Task, TaskState, Timestamp, Version,
 };
 
 /// Tasks of a service, where the cluster is large.
 const OF_SERVICE: usize = 1_000;
-
-struct Count(u128);
-
-impl IdSource for Count {
-    fn next_bits(&mut self) -> u128 {
-        self.0 += 1;
-        // Ids do not come in order.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
-    }
-}
 
 struct World {
     view: View,

@@ -42,7 +42,8 @@ impl Planner {
         Self { index, wakes, rest, turn, is_cut, tasks_max: tasks_max.max(1), fair_from }
     }
 
-    /// Another planner that knows nothing yet, and begins with the same service.
+    /// Another planner that knows nothing yet, and begins with the same service: what it plans is
+    /// what this one plans, which tests hold.
     #[must_use]
     pub fn forgetful(&self) -> Self {
         let (turn, fair_from) = (self.turn.clone(), self.fair_from);

@@ -1,26 +1,19 @@
 //! A mesh and a network of 5,000 nodes: all of them have addresses, and no two the same one.
 
+mod support;
+
 use planner::Planner;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 use store::{Tx, View, rules};
+use support::Count;
 use types::{
-    Addresses, Cluster, IdSource, Network, NetworkAttachment, NetworkId, Node, NodeId, NodeState,
+    Addresses, Cluster, Network, NetworkAttachment, NetworkId, Node, NodeId, NodeState,
     PublishedPort, Service, ServiceMode, Subnet, TaskState, Timestamp, Version,
 };
 
 const NODES: usize = 5_000;
-
-struct Count(u128);
-
-impl IdSource for Count {
-    fn next_bits(&mut self) -> u128 {
-        self.0 += 1;
-        // Ids do not come in order.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
-    }
-}
 
 struct World {
     view: View,

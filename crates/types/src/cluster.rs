@@ -1,10 +1,14 @@
 //! The cluster itself: settings, tokens and the root of trust.
 
 use crate::{ClusterId, Labels, Meta};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
+
+/// Where subnets come from if the user does not say.
+pub const DEFAULT_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

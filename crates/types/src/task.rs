@@ -87,6 +87,11 @@ impl Task {
         !self.status.state.is_terminal()
     }
 
+    /// Says whether it was given addresses.
+    pub fn has_addresses(&self) -> bool {
+        !self.attachments.is_empty() || !self.ingress_addresses.is_empty()
+    }
+
     /// Says whether this task was given to its node and has not ended. (One of a global service
     /// names its node before.)
     pub fn is_placed(&self) -> bool {

@@ -11,7 +11,7 @@
 //! alone, and containers on internal networks alone answer, and begin nothing. These tables are
 //! there without a mesh, too.
 
-use super::{elements, list, replacing, turns};
+use super::{FROM_SENDERS, SENDERS, change_set, elements, list, replacing, sender, turns};
 use crate::ipv4::MeshRules;
 use crate::netlink::{mac_of, mac_text};
 use ipnet::Ipv4Net;
@@ -259,12 +259,11 @@ pub(crate) fn interfaces(mesh: &Mesh<'_>) -> String {
     let ports = port_names(mesh.subnet);
     format!(
         "{}table bridge {TABLE} {{
-	set containers {{ type ifname . ether_addr . ipv4_addr;{} }}
+	set containers {{ {SENDERS};{} }}
 	chain gate {{
 		type filter hook prerouting priority -300; policy accept;
 		iifname != \"{ports}\" accept
-		iifname . ether saddr . ip saddr @containers accept
-		iifname . ether saddr . arp saddr ip @containers accept
+{FROM_SENDERS}
 		drop
 	}}
 	chain between {{
@@ -342,20 +341,13 @@ pub(crate) fn difference(before: &Mesh<'_>, new: &Mesh<'_>) -> Option<String> {
 }
 
 fn change_surroundings(text: &mut String, old: &Surroundings, new: &Surroundings) {
-    let addresses: fn(&Ipv4Addr) -> String = |address| address.to_string();
-    for (set, before, after, element) in [
-        (format!("ip {TABLE} ends"), &old.ends, &new.ends, addresses),
-        (format!("ip {TABLE} inside"), &old.inside, &new.inside, addresses),
-        (format!("bridge {TABLE} containers"), &old.containers, &new.containers, |address| {
-            container(*address)
-        }),
+    let addresses: fn(Ipv4Addr) -> String = |address| address.to_string();
+    for (set, change, element) in [
+        (format!("ip {TABLE} ends"), (&old.ends, &new.ends), addresses),
+        (format!("ip {TABLE} inside"), (&old.inside, &new.inside), addresses),
+        (format!("bridge {TABLE} containers"), (&old.containers, &new.containers), container),
     ] {
-        for gone in before.difference(after) {
-            let _ = writeln!(text, "delete element {set} {{ {} }}", element(gone));
-        }
-        for come in after.difference(before) {
-            let _ = writeln!(text, "add element {set} {{ {} }}", element(come));
-        }
+        change_set(text, &set, change, element);
     }
     if old.vnis != new.vnis {
         let _ = writeln!(text, "flush chain ip {TABLE} tunnels");
@@ -420,9 +412,8 @@ fn task_text((task, protocol, port): (Ipv4Addr, Protocol, u16)) -> String {
     format!("{task} . {} . {port}", protocol.as_str())
 }
 
-/// The port that a container is behind, and the addresses that it may send from there.
 fn container(gateway_address: Ipv4Addr) -> String {
-    format!("{} . {} . {gateway_address}", port_name(gateway_address), mac(gateway_address))
+    sender(&port_name(gateway_address), gateway_address)
 }
 
 /// The name of the node's end of a container's interface on the gateway bridge.

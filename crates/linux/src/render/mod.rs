@@ -9,7 +9,9 @@ pub(crate) mod mesh;
 pub(crate) mod overlay;
 pub(crate) mod sandbox;
 
-use std::fmt::Display;
+use crate::netlink::{mac_of, mac_text};
+use std::collections::BTreeSet;
+use std::fmt::{Display, Write};
 use std::net::Ipv4Addr;
 
 /// Begins a transaction that replaces a table, whether it is there or not: in between there is no
@@ -31,6 +33,29 @@ fn elements<T: Display>(items: impl IntoIterator<Item = T>) -> String {
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// A set of containers by [`sender`]s, and what lets through what they send from their own addresses.
+const SENDERS: &str = "type ifname . ether_addr . ipv4_addr";
+const FROM_SENDERS: &str = "		iifname . ether saddr . ip saddr @containers accept
+		iifname . ether saddr . arp saddr ip @containers accept";
+
+/// The port that a container is behind, and the addresses that it may send from there.
+fn sender(port: &str, container: Ipv4Addr) -> String {
+    format!("{port} . {} . {container}", mac_text(mac_of(container)))
+}
+
+/// Renders what leads a set from `old` to `new`, one command a line.
+fn change_set(
+    text: &mut String,
+    set: &str,
+    (old, new): (&BTreeSet<Ipv4Addr>, &BTreeSet<Ipv4Addr>),
+    element: impl Fn(Ipv4Addr) -> String,
+) {
+    let changes = old.difference(new).map(|gone| ("delete", gone));
+    for (verb, address) in changes.chain(new.difference(old).map(|come| ("add", come))) {
+        let _ = writeln!(text, "{verb} element {set} {{ {} }}", element(*address));
+    }
 }
 
 /// Takes turns over back ends: `numgen inc mod 2 map { 0 : A, 1 : B }`.

@@ -4,10 +4,8 @@
 //! still say by ARP that another one's address is at its own, and read what is meant for that one.
 //! What comes by the tunnel was judged on its own node.
 
-use super::{elements, replacing};
-use crate::netlink::{mac_of, mac_text};
+use super::{FROM_SENDERS, SENDERS, change_set, elements, replacing, sender};
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 /// The tunnel's interface in the overlay's namespace.
@@ -23,12 +21,11 @@ pub(crate) fn port_name(container: Ipv4Addr) -> String {
 pub(crate) fn whole(containers: &BTreeSet<Ipv4Addr>) -> String {
     format!(
         "{}table bridge {TABLE} {{
-	set containers {{ type ifname . ether_addr . ipv4_addr;{} }}
+	set containers {{ {SENDERS};{} }}
 	chain gate {{
 		type filter hook prerouting priority -300; policy drop;
 		iifname \"{TUNNEL}\" accept
-		iifname . ether saddr . ip saddr @containers accept
-		iifname . ether saddr . arp saddr ip @containers accept
+{FROM_SENDERS}
 	}}
 }}
 ",
@@ -40,17 +37,12 @@ pub(crate) fn whole(containers: &BTreeSet<Ipv4Addr>) -> String {
 /// Renders what leads from `old` to `new`, which differ.
 pub(crate) fn difference(old: &BTreeSet<Ipv4Addr>, new: &BTreeSet<Ipv4Addr>) -> String {
     let mut text = String::new();
-    let changes = old.difference(new).map(|gone| ("delete", gone));
-    for (verb, container) in changes.chain(new.difference(old).map(|come| ("add", come))) {
-        let element = element(*container);
-        let _ = writeln!(text, "{verb} element bridge {TABLE} containers {{ {element} }}");
-    }
+    change_set(&mut text, &format!("bridge {TABLE} containers"), (old, new), element);
     text
 }
 
-/// The port that a container is behind, and the addresses that it may send from there.
 fn element(container: Ipv4Addr) -> String {
-    format!("{} . {} . {container}", port_name(container), mac_text(mac_of(container)))
+    sender(&port_name(container), container)
 }
 
 #[cfg(test)]

@@ -2,20 +2,17 @@
 
 use crate::Planning;
 use crate::index::Index;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use store::View;
-use types::{Network, Subnet, overlap};
+use types::{DEFAULT_POOL, Network, Subnet, overlap};
 
 /// 4096 is the ingress network's.
 const FIRST_VNI: u32 = 4097;
 /// A VNI has 24 bits.
 const LAST_VNI: u32 = 0x00ff_ffff;
 
-/// Where subnets come from if the cluster does not say.
-const DEFAULT_POOL: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8));
 const DEFAULT_PREFIX: u8 = 24;
 /// The length of the prefix of every IPv6 subnet.
 const PREFIX_V6: u8 = 64;
@@ -99,7 +96,7 @@ fn free_subnet(view: &View, network: &Network, v4: bool) -> Option<Subnet> {
     let prefix = cluster.map(|it| it.subnet_prefix).filter(|it| *it > 0).unwrap_or(DEFAULT_PREFIX);
     let prefix = if v4 { prefix } else { PREFIX_V6 };
     let pools = cluster.map(|cluster| cluster.address_pools.clone()).unwrap_or_default();
-    let pools = if pools.is_empty() { vec![DEFAULT_POOL] } else { pools };
+    let pools = if pools.is_empty() { vec![DEFAULT_POOL.into()] } else { pools };
     let pools: Vec<IpNet> = pools.into_iter().filter(|pool| is_v4(pool) == v4).collect();
     // A network that is still to get the subnet it asks for will not find it taken.
     let used: Vec<IpNet> = view

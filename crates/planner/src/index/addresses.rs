@@ -80,12 +80,11 @@ impl Addresses {
         view: &View,
         now: Timestamp,
     ) -> bool {
-        let has = |task: &Task| !task.attachments.is_empty() || !task.ingress_addresses.is_empty();
         let both = was.zip(is).filter(|(was, is)| was.occupies() && is.occupies());
         let same = |(was, is): (&Task, &Task)| {
             was.attachments == is.attachments && was.ingress_addresses == is.ingress_addresses
         };
-        if both.is_some_and(same) || ![was, is].into_iter().flatten().any(has) {
+        if both.is_some_and(same) || ![was, is].into_iter().flatten().any(Task::has_addresses) {
             return false;
         }
         if let Some(task) = was {

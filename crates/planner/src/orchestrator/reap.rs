@@ -70,8 +70,7 @@ fn lingers(view: &View, now: Timestamp, task: &Task) -> bool {
 
 /// Until when a task that was given up may still run: the far future while its node is away.
 pub(crate) fn lingers_until(view: &View, task: &Task) -> Option<Timestamp> {
-    let has_addresses = !task.attachments.is_empty() || !task.ingress_addresses.is_empty();
-    let given_up = task.status.state == TaskState::Orphaned && has_addresses;
+    let given_up = task.status.state == TaskState::Orphaned && task.has_addresses();
     let node = task.node.as_ref().filter(|_| given_up).and_then(|node| view.node(node))?;
     if node.has_left() {
         return None;

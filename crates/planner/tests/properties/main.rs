@@ -1,6 +1,8 @@
 //! What holds whatever users, nodes and time do.
 
 mod steps;
+#[path = "../support/mod.rs"]
+mod support;
 
 use planner::{Plan, Planner};
 use proptest::prelude::*;
@@ -9,23 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use steps::{Step, Wish, step};
 use store::{Change, Changes, Tx, View, rules};
+use support::Count;
 use types::{
-    Addresses, Attachment, Availability, Cluster, DesiredState, FailureAction, IdSource, Network,
+    Addresses, Attachment, Availability, Cluster, DesiredState, FailureAction, Network,
     NetworkAttachment, Node, NodeState, Preference, PublishMode, PublishedPort, RestartCondition,
     Service, ServiceMode, Slot, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState,
     Version,
 };
-
-#[derive(Clone)]
-struct Count(u128);
-
-impl IdSource for Count {
-    fn next_bits(&mut self) -> u128 {
-        self.0 += 1;
-        // Ids do not come in order.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
-    }
-}
 
 struct World {
     view: View,
