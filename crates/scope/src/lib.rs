@@ -6,6 +6,7 @@
 //! Invariant: a loop that ends before its token is cancelled has failed, whatever it returns.
 
 use std::future::Future;
+use std::pin::Pin;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +71,15 @@ impl Scope {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
+        self.start(name, Box::pin(async move { run.await.map_err(Into::into) }));
+    }
+
+    /// Behind a pointer: the runtime's code is made anew for each type of future that it runs.
+    fn start(
+        &mut self,
+        name: &'static str,
+        run: Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>,
+    ) {
         let token = self.token.clone();
         // Whoever is first to end takes the others along, also by a panic and while nobody joins.
         let last = self.token.clone().drop_guard();
@@ -81,8 +91,7 @@ impl Scope {
                     tracing::error!(name, "loop ended early");
                     Err(ScopeError::Ended { name })
                 }
-                Err(error) => {
-                    let source: BoxError = error.into();
+                Err(source) => {
                     tracing::error!(name, error = source.as_ref(), "loop failed");
                     Err(ScopeError::Failed { name, source })
                 }
