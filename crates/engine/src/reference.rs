@@ -1,5 +1,7 @@
 //! Names of images: complete, as they are stored, and short, as Docker's users see them.
 
+mod grammar;
+
 use types::Fault;
 
 /// The name of an image, complete: registry, repository, and a tag or a digest.
@@ -26,9 +28,9 @@ impl Reference {
     /// Parses a name. `nginx` is `docker.io/library/nginx:latest`; next to a digest, a tag is
     /// dropped.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        let reference = oci_client::Reference::try_from(text).map_err(|_invalid| {
+        let reference = grammar::parts(text).ok_or_else(|| {
             let name = text.split('@').next().unwrap_or_default();
-            if oci_client::Reference::try_from(name.to_lowercase().as_str()).is_ok() {
+            if grammar::parts(&name.to_lowercase()).is_some() {
                 return Fault::invalid(format!(
                     "invalid reference format: repository name ({name}) must be lowercase"
                 ));
