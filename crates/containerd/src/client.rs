@@ -1,23 +1,20 @@
 //! The connection to containerd: one lazy channel, a time limit on every call, and patience while
 //! containerd restarts.
 
+use crate::calls::{Call, Written};
 use crate::error::Error;
-use containerd_client::services::v1::containers_client::ContainersClient;
+use bytes::Bytes;
 use containerd_client::services::v1::content_client::ContentClient;
-use containerd_client::services::v1::diff_client::DiffClient;
 use containerd_client::services::v1::events_client::EventsClient;
-use containerd_client::services::v1::images_client::ImagesClient;
-use containerd_client::services::v1::introspection_client::IntrospectionClient;
-use containerd_client::services::v1::leases_client::LeasesClient;
-use containerd_client::services::v1::namespaces_client::NamespacesClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
-use containerd_client::services::v1::tasks_client::TasksClient;
-use containerd_client::services::v1::version_client::VersionClient;
 use containerd_client::services::v1::{Namespace, Plugin, PluginsRequest};
+use http::uri::PathAndQuery;
+use prost::Message;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
@@ -79,17 +76,9 @@ impl Client {
         Ok(Self { channel, namespace, lease: None, store: None })
     }
 
-    service!(containers, ContainersClient);
     service!(content, ContentClient);
-    service!(diff, DiffClient);
     service!(events, EventsClient);
-    service!(images, ImagesClient);
-    service!(introspection, IntrospectionClient);
-    service!(leases, LeasesClient);
-    service!(namespaces, NamespacesClient);
     service!(snapshots, SnapshotsClient);
-    service!(tasks, TasksClient);
-    service!(version, VersionClient);
 
     /// The same connection, whose new content and snapshots belong to a lease.
     pub(crate) fn leased(&self, lease: &str) -> Self {
@@ -121,7 +110,46 @@ impl Client {
 
     /// Makes a call with a time limit. While containerd does not listen the call is made again:
     /// it has not been sent then.
-    pub(crate) async fn call<B, T, F>(
+    pub(crate) async fn call<B: Call>(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        body: B,
+    ) -> Result<B::Answer, Error> {
+        let answer = self.carry(call, limit, B::PATH, body.encode_to_vec().into()).await?;
+        read::<B>(answer).map_err(|status| Error::Call { call, status: Box::new(status) })
+    }
+
+    /// Makes a call once, for as long as it takes.
+    pub(crate) async fn call_once<B: Call>(&self, body: B) -> Result<B::Answer, Status> {
+        let body = self.request(body.encode_to_vec().into());
+        read::<B>(self.send(B::PATH, body).await?.into_inner())
+    }
+
+    async fn carry(
+        &self,
+        call: &'static str,
+        limit: Duration,
+        path: &'static str,
+        body: Bytes,
+    ) -> Result<Bytes, Error> {
+        self.stream(call, limit, body, |body| self.send(path, body)).await
+    }
+
+    async fn send(
+        &self,
+        path: &'static str,
+        body: Request<Bytes>,
+    ) -> Result<Response<Bytes>, Status> {
+        let grpc = Grpc::new(self.channel.clone());
+        let mut grpc = grpc.max_decoding_message_size(MESSAGE_MAX);
+        let unready = |error| Status::unknown(format!("not ready: {error}"));
+        grpc.ready().await.map_err(unready)?;
+        grpc.unary(body, PathAndQuery::from_static(path), Written).await
+    }
+
+    /// Makes a call whose answer may be a stream, as [`Self::call`] makes others.
+    pub(crate) async fn stream<B, T, F>(
         &self,
         call: &'static str,
         limit: Duration,
@@ -155,9 +183,7 @@ impl Client {
 
     /// The version of containerd; also a way to ask whether it is there.
     pub(crate) async fn ask_version(&self) -> Result<String, Error> {
-        let answer = self.call("ask containerd for its version", QUICK, (), |request| async {
-            self.version().version(request).await
-        });
+        let answer = self.call("ask containerd for its version", QUICK, ());
         Ok(answer.await?.version)
     }
 
@@ -166,9 +192,7 @@ impl Client {
         let namespace = Namespace { name: self.namespace().to_owned(), ..Default::default() };
         let body =
             containerd_client::services::v1::CreateNamespaceRequest { namespace: Some(namespace) };
-        let answer = self.call("make the containerd namespace", QUICK, body, |request| async {
-            self.namespaces().create(request).await
-        });
+        let answer = self.call("make the containerd namespace", QUICK, body);
         match answer.await {
             Err(error) if !error.is_taken() => Err(error),
             _ => Ok(()),
@@ -200,11 +224,13 @@ impl Client {
 
     async fn plugins(&self, kind: &str) -> Result<Vec<Plugin>, Error> {
         let body = PluginsRequest { filters: vec![format!("type=={kind}")] };
-        let answer = self.call("list containerd's plugins", QUICK, body, |request| async {
-            self.introspection().plugins(request).await
-        });
+        let answer = self.call("list containerd's plugins", QUICK, body);
         Ok(answer.await?.plugins)
     }
+}
+
+fn read<B: Call>(answer: Bytes) -> Result<B::Answer, Status> {
+    B::Answer::decode(answer).map_err(|error| Status::internal(error.to_string()))
 }
 
 /// Says whether a call failed before anything was sent, so that it may be made again whatever it

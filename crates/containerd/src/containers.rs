@@ -94,9 +94,7 @@ impl Containerd {
         };
         let client = self.client();
         let body = CreateContainerRequest { container: Some(container.clone()) };
-        let made = client.call("record a container", QUICK, body, |request| async {
-            client.containers().create(request).await
-        });
+        let made = client.call("record a container", QUICK, body);
         match made.await {
             Err(error) if error.is_taken() => {}
             other => return other.map(|_| ()),
@@ -106,9 +104,7 @@ impl Containerd {
             container: Some(container),
             update_mask: Some(prost_types::FieldMask { paths }),
         };
-        let changed = client.call("record a container", QUICK, body, |request| async {
-            client.containers().update(request).await
-        });
+        let changed = client.call("record a container", QUICK, body);
         changed.await.map(|_| ())
     }
 
@@ -129,9 +125,7 @@ impl Containerd {
         self.remove_task(id).await?;
         let client = self.client();
         let body = DeleteContainerRequest { id: id.to_owned() };
-        let deleted = client.call("remove a container", QUICK, body, |request| async {
-            client.containers().delete(request).await
-        });
+        let deleted = client.call("remove a container", QUICK, body);
         let record = deleted.await.or_gone();
         self.snapshots().remove(id).await?;
         record
@@ -154,7 +148,7 @@ impl Containerd {
             filters: vec![format!("labels.\"{CONTAINER_LABEL}\"")],
         };
         let answer = client
-            .call(call, QUICK, body, |request| async { client.snapshots().list(request).await });
+            .stream(call, QUICK, body, |request| async { client.snapshots().list(request).await });
         let mut stream = answer.await?;
         let mut ids = Vec::new();
         let read = async {

@@ -151,9 +151,7 @@ impl Client {
             Err(Error::Call { status, .. }) if status.code() == Code::FailedPrecondition => {
                 let BlobWriter { reference, digest, .. } = *writer;
                 let body = AbortRequest { r#ref: reference };
-                let aborted = self.call("drop damaged content", QUICK, body, |request| async {
-                    self.content().abort(request).await
-                });
+                let aborted = self.call("drop damaged content", QUICK, body);
                 aborted.await.or_gone()?;
                 Err(Error::Digest { expected: digest, reason: status.message().to_owned() })
             }
@@ -167,7 +165,7 @@ impl Client {
         let call = "read content";
         let failed = |status| Error::Call { call, status: Box::new(status) };
         let answer =
-            self.call(call, QUICK, body, |request| async { self.content().read(request).await });
+            self.stream(call, QUICK, body, |request| async { self.content().read(request).await });
         let mut stream = answer.await?;
         let mut content = Vec::new();
         let read = async {
@@ -206,9 +204,7 @@ impl Client {
         };
         let body =
             UpdateRequest { info: Some(info), update_mask: Some(prost_types::FieldMask { paths }) };
-        let answer = self.call("label content", QUICK, body, |request| async {
-            self.content().update(request).await
-        });
+        let answer = self.call("label content", QUICK, body);
         answer.await.map(|_| ())
     }
 }

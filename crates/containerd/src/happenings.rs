@@ -97,9 +97,7 @@ async fn subscribe(client: &Client) -> Result<Streaming<Envelope>, Status> {
         loop {
             let event = Any { type_url: "skep.Subscribed".to_owned(), value: Vec::new() };
             let body = PublishRequest { topic: MARK.to_owned(), event: Some(event) };
-            let published = client.call("publish an event", QUICK, body, |request| async {
-                client.events().publish(request).await
-            });
+            let published = client.call("publish an event", QUICK, body);
             if let Err(error) = published.await {
                 tracing::debug!(%error, "cannot publish an event");
             }

@@ -62,9 +62,7 @@ impl Containerd {
     async fn record_of(&self, name: &str) -> Result<Option<Record>, Error> {
         let client = self.client();
         let body = GetImageRequest { name: name.to_owned() };
-        let answer = client.call("look up an image", QUICK, body, |request| async {
-            client.images().get(request).await
-        });
+        let answer = client.call("look up an image", QUICK, body);
         match answer.await {
             Ok(answer) => Ok(answer.image),
             Err(error) if error.is_not_found() => Ok(None),
@@ -75,9 +73,7 @@ impl Containerd {
     async fn images_where(&self, filters: Vec<String>) -> Result<Vec<Image>, Error> {
         let client = self.client();
         let body = ListImagesRequest { filters };
-        let answer = client.call("list images", QUICK, body, |request| async {
-            client.images().list(request).await
-        });
+        let answer = client.call("list images", QUICK, body);
         let mut images: BTreeMap<String, Image> = BTreeMap::new();
         for record in answer.await?.images {
             let Some(id) = self.id_of(&record).await? else { continue };
@@ -170,9 +166,7 @@ impl Containerd {
     pub(crate) async fn remove_own_images(&self) -> Result<(), Error> {
         let client = self.client();
         let body = ListImagesRequest { filters: vec![format!("labels.\"{ID_LABEL}\"")] };
-        let answer = client.call("list images", QUICK, body, |request| async {
-            client.images().list(request).await
-        });
+        let answer = client.call("list images", QUICK, body);
         let records = answer.await?.images;
         let last = records.len().saturating_sub(1);
         for (number, record) in records.iter().enumerate() {
@@ -185,9 +179,7 @@ impl Containerd {
     async fn forget(&self, name: &str, collect: bool) -> Result<(), Error> {
         let client = self.client();
         let body = DeleteImageRequest { name: name.to_owned(), sync: collect, target: None };
-        let answer = client.call("remove an image", BULKY, body, |request| async {
-            client.images().delete(request).await
-        });
+        let answer = client.call("remove an image", BULKY, body);
         answer.await.or_gone()
     }
 
@@ -253,9 +245,7 @@ async fn record(
         ..Default::default()
     };
     let body = CreateImageRequest { image: Some(image.clone()), source_date_epoch: None };
-    let made = client.call("record an image", QUICK, body, |request| async {
-        client.images().create(request).await
-    });
+    let made = client.call("record an image", QUICK, body);
     match made.await {
         Err(error) if error.is_taken() => {}
         other => return other.map(|_| ()),
@@ -266,9 +256,7 @@ async fn record(
         update_mask: Some(prost_types::FieldMask { paths }),
         source_date_epoch: None,
     };
-    let moved = client.call("record an image", QUICK, body, |request| async {
-        client.images().update(request).await
-    });
+    let moved = client.call("record an image", QUICK, body);
     moved.await.map(|_| ())
 }
 

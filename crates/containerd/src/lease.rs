@@ -19,9 +19,7 @@ impl Client {
         let id = self.take_lease().await?;
         let outcome = work(self.leased(&id)).await;
         let body = DeleteRequest { id, sync: false };
-        let deleted = self.call("give back a lease", QUICK, body, |request| async {
-            self.leases().delete(request).await
-        });
+        let deleted = self.call("give back a lease", QUICK, body);
         if let Err(error) = deleted.await.or_gone() {
             tracing::warn!(%error, "a lease stays until it expires");
         }
@@ -36,9 +34,7 @@ impl Client {
         let expire = (now + LEASE_MAX).format(&Rfc3339).unwrap_or_default();
         let labels = [("containerd.io/gc.expire".to_owned(), expire)].into_iter().collect();
         let body = CreateRequest { id: id.clone(), labels };
-        let made = self.call("take a lease", QUICK, body, |request| async {
-            self.leases().create(request).await
-        });
+        let made = self.call("take a lease", QUICK, body);
         made.await.map(|_| id)
     }
 }

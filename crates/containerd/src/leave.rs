@@ -40,9 +40,7 @@ pub async fn leave(socket: &Path, namespace: &str, purge: bool) -> Result<(), Er
     containerd.remove_own_images().await?;
     let client = containerd.client();
     let body = DeleteNamespaceRequest { name: namespace.to_owned() };
-    let deleted = client.call("remove the containerd namespace", QUICK, body, |request| async {
-        client.namespaces().delete(request).await
-    });
+    let deleted = client.call("remove the containerd namespace", QUICK, body);
     match deleted.await.or_gone() {
         // Others have something in it.
         Err(error) if error.code() == Some(Code::FailedPrecondition) => Ok(()),

@@ -12,6 +12,7 @@
 //! waits a while for a containerd that restarts.
 
 mod archive;
+mod calls;
 mod client;
 mod containers;
 mod content;

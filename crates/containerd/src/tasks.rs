@@ -55,9 +55,7 @@ impl Containerd {
             ..Default::default()
         };
         let client = self.client();
-        let made = client.call("make a task", SPAWNING, body, |request| async {
-            client.tasks().create(request).await
-        });
+        let made = client.call("make a task", SPAWNING, body);
         let started = async {
             made.await?;
             self.start_process(id, "").await
@@ -76,18 +74,14 @@ impl Containerd {
     async fn start_process(&self, id: &str, exec: &str) -> Result<u32, Error> {
         let client = self.client();
         let body = StartRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-        let started = client.call("start a process", SPAWNING, body, |request| async {
-            client.tasks().start(request).await
-        });
+        let started = client.call("start a process", SPAWNING, body);
         Ok(started.await?.pid)
     }
 
     async fn find_task(&self, id: &str) -> Result<Option<Process>, Error> {
         let client = self.client();
         let body = GetRequest { container_id: id.to_owned(), ..Default::default() };
-        let answer = client.call("look up a task", QUICK, body, |request| async {
-            client.tasks().get(request).await
-        });
+        let answer = client.call("look up a task", QUICK, body);
         match answer.await {
             Ok(answer) => Ok(answer.process),
             Err(error) if error.is_not_found() => Ok(None),
@@ -102,9 +96,7 @@ impl Containerd {
     pub(crate) async fn task_states(&self) -> Result<BTreeMap<String, State>, Error> {
         let client = self.client();
         let body = ListTasksRequest::default();
-        let answer = client.call("list tasks", QUICK, body, |request| async {
-            client.tasks().list(request).await
-        });
+        let answer = client.call("list tasks", QUICK, body);
         let tasks = answer.await?.tasks;
         Ok(tasks.into_iter().map(|task| (task.id.clone(), state_of(&task))).collect())
     }
@@ -122,9 +114,7 @@ impl Containerd {
         let body =
             KillRequest { container_id: id.to_owned(), exec_id: exec.to_owned(), signal, all };
         let client = self.client();
-        let sent = client.call("send a signal", QUICK, body, |request| async {
-            client.tasks().kill(request).await
-        });
+        let sent = client.call("send a signal", QUICK, body);
         match sent.await {
             // "process already finished" and "no such task" have the same code.
             Err(error)
@@ -144,9 +134,7 @@ impl Containerd {
     pub(crate) async fn reap_task(&self, id: &str) -> Result<Option<Exit>, Error> {
         let client = self.client();
         let body = DeleteTaskRequest { container_id: id.to_owned() };
-        let deleted = client.call("remove a task", SPAWNING, body, |request| async {
-            client.tasks().delete(request).await
-        });
+        let deleted = client.call("remove a task", SPAWNING, body);
         match deleted.await {
             Ok(ended) => Ok(Some(exit(ended.exit_status, ended.exited_at))),
             Err(error) if error.is_not_found() => Ok(None),
@@ -167,14 +155,10 @@ impl Containerd {
             ..Default::default()
         };
         let client = self.client();
-        let killed = client.call("kill a task", QUICK, body, |request| async {
-            client.tasks().kill(request).await
-        });
+        let killed = client.call("kill a task", QUICK, body);
         killed.await.or_gone()?;
         let body = WaitRequest { container_id: id.to_owned(), ..Default::default() };
-        let waited = client.call("wait for a killed task", KILL_MAX, body, |request| async {
-            client.tasks().wait(request).await
-        });
+        let waited = client.call("wait for a killed task", KILL_MAX, body);
         waited.await.or_gone()?;
         self.reap_task(id).await.map(|_| ())
     }
@@ -199,9 +183,7 @@ impl Containerd {
             spec: Some(Any { type_url: PROCESS_TYPE.to_owned(), value }),
         };
         let client = self.client();
-        let made = client.call("make a process", SPAWNING, body, |request| async {
-            client.tasks().exec(request).await
-        });
+        let made = client.call("make a process", SPAWNING, body);
         match made.await {
             Err(error) if error.is_not_found() => return Err(Error::NoContainer(id.to_owned())),
             other => other?,
@@ -222,9 +204,7 @@ impl Containerd {
     async fn forget_process(&self, id: &str, exec: &str) -> Result<Exit, Error> {
         let client = self.client();
         let body = DeleteProcessRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-        let deleted = client.call("remove a process", SPAWNING, body, |request| async {
-            client.tasks().delete_process(request).await
-        });
+        let deleted = client.call("remove a process", SPAWNING, body);
         let ended = deleted.await?;
         Ok(exit(ended.exit_status, ended.exited_at))
     }
@@ -234,9 +214,7 @@ impl Containerd {
         let mut pause = BACK_OFF_FIRST;
         loop {
             let body = WaitRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-            let request = self.client().request(body);
-            // Not through `call`: this one may take as long as it takes.
-            match self.client().tasks().wait(request).await {
+            match self.client().call_once(body).await {
                 Ok(_) => break,
                 Err(status) if status.code() == Code::NotFound => {
                     return Err(Error::NoContainer(id.to_owned()));
@@ -258,9 +236,7 @@ impl Containerd {
         let client = self.client();
         let body =
             CloseIoRequest { container_id: id.to_owned(), exec_id: exec.to_owned(), stdin: true };
-        let closed = client.call("close standard input", QUICK, body, |request| async {
-            client.tasks().close_io(request).await
-        });
+        let closed = client.call("close standard input", QUICK, body);
         closed.await
     }
 
@@ -277,27 +253,21 @@ impl Containerd {
             width: size.width.into(),
             height: size.height.into(),
         };
-        let resized = client.call("resize a terminal", QUICK, body, |request| async {
-            client.tasks().resize_pty(request).await
-        });
+        let resized = client.call("resize a terminal", QUICK, body);
         resized.await
     }
 
     pub(crate) async fn process_ids(&self, id: &str) -> Result<Vec<u32>, Error> {
         let client = self.client();
         let body = ListPidsRequest { container_id: id.to_owned() };
-        let answer = client.call("list processes", QUICK, body, |request| async {
-            client.tasks().list_pids(request).await
-        });
+        let answer = client.call("list processes", QUICK, body);
         Ok(answer.await?.processes.into_iter().map(|process| process.pid).collect())
     }
 
     pub(crate) async fn measure(&self, id: &str) -> Result<Usage, Error> {
         let client = self.client();
         let body = MetricsRequest { filters: vec![format!("id=={id}")] };
-        let answer = client.call("measure a container", QUICK, body, |request| async {
-            client.tasks().metrics(request).await
-        });
+        let answer = client.call("measure a container", QUICK, body);
         let metrics = answer.await?.metrics;
         let data = metrics.into_iter().find(|metric| metric.id == id).and_then(|one| one.data);
         usage::read(&data.ok_or_else(|| Error::NoContainer(id.to_owned()))?)

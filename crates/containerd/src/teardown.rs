@@ -72,9 +72,7 @@ async fn end_tasks(directories: &Directories) {
     let ended = async {
         let client = Client::new(&directories.socket(), "default")?;
         let body = ListNamespacesRequest::default();
-        let answer = client.call("list containerd's namespaces", QUICK, body, |request| async {
-            client.namespaces().list(request).await
-        });
+        let answer = client.call("list containerd's namespaces", QUICK, body);
         for namespace in answer.await?.namespaces {
             end_tasks_of(&client.within(&namespace.name)?).await?;
         }
@@ -89,8 +87,7 @@ async fn end_tasks(directories: &Directories) {
 
 async fn end_tasks_of(client: &Client) -> Result<(), Error> {
     let body = ListTasksRequest::default();
-    let answer = client
-        .call("list tasks", QUICK, body, |request| async { client.tasks().list(request).await });
+    let answer = client.call("list tasks", QUICK, body);
     let tasks = answer.await?.tasks;
     join_all(tasks.iter().map(|task| end_task(client, &task.id))).await;
     Ok(())
@@ -103,23 +100,16 @@ async fn end_task(client: &Client, id: &str) {
         all: true,
         ..Default::default()
     };
-    let killed = client
-        .call("kill a task", QUICK, body, |request| async { client.tasks().kill(request).await });
+    let killed = client.call("kill a task", QUICK, body);
     // A task that has ended cannot be killed, but still has to be deleted.
     let _ended = killed.await;
     let body = containerd_client::services::v1::WaitRequest {
         container_id: id.to_owned(),
         ..Default::default()
     };
-    let _exit = client
-        .call("wait for a task", QUICK, body, |request| async {
-            client.tasks().wait(request).await
-        })
-        .await;
+    let _exit = client.call("wait for a task", QUICK, body).await;
     let body = DeleteTaskRequest { container_id: id.to_owned() };
-    let deleted = client.call("delete a task", SPAWNING, body, |request| async {
-        client.tasks().delete(request).await
-    });
+    let deleted = client.call("delete a task", SPAWNING, body);
     if let Err(error) = deleted.await {
         tracing::warn!(id, %error, "cannot delete a task");
     }

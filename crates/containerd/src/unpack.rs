@@ -95,9 +95,7 @@ impl Snapshots {
         }
         let body = ApplyRequest { diff: Some(layer.into()), mounts, ..Default::default() };
         let client = &self.client;
-        let answer = client.call("unpack a layer", BULKY, body, |request| async {
-            client.diff().apply(request).await
-        });
+        let answer = client.call("unpack a layer", BULKY, body);
         // What a layer becomes is not known before: a few bytes can be very many.
         let full = async {
             match &target {
@@ -125,9 +123,7 @@ impl Snapshots {
             key: key.to_owned(),
             ..Default::default()
         };
-        let answer = client.call("keep an unpacked layer", BULKY, body, |request| async {
-            client.snapshots().commit(request).await
-        });
+        let answer = client.call("keep an unpacked layer", BULKY, body);
         answer.await
     }
 
@@ -144,27 +140,21 @@ impl Snapshots {
             parent: parent.to_owned(),
             labels: labels.into_iter().collect(),
         };
-        let answer = client.call("make a snapshot", BULKY, body, |request| async {
-            client.snapshots().prepare(request).await
-        });
+        let answer = client.call("make a snapshot", BULKY, body);
         Ok(answer.await?.mounts)
     }
 
     pub(crate) async fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error> {
         let client = &self.client;
         let body = MountsRequest { snapshotter: self.name.clone(), key: key.to_owned() };
-        let answer = client.call("look up a snapshot's mounts", QUICK, body, |request| async {
-            client.snapshots().mounts(request).await
-        });
+        let answer = client.call("look up a snapshot's mounts", QUICK, body);
         Ok(answer.await?.mounts)
     }
 
     pub(crate) async fn exists(&self, name: &str) -> Result<bool, Error> {
         let client = &self.client;
         let body = StatSnapshotRequest { snapshotter: self.name.clone(), key: name.to_owned() };
-        let answer = client.call("look for a snapshot", QUICK, body, |request| async {
-            client.snapshots().stat(request).await
-        });
+        let answer = client.call("look for a snapshot", QUICK, body);
         match answer.await {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
@@ -176,9 +166,7 @@ impl Snapshots {
     pub(crate) async fn remove(&self, key: &str) -> Result<(), Error> {
         let client = &self.client;
         let body = RemoveSnapshotRequest { snapshotter: self.name.clone(), key: key.to_owned() };
-        let answer = client.call("remove a snapshot", BULKY, body, |request| async {
-            client.snapshots().remove(request).await
-        });
+        let answer = client.call("remove a snapshot", BULKY, body);
         answer.await.or_gone()
     }
 
@@ -195,9 +183,7 @@ impl Snapshots {
     pub(crate) async fn size(&self, key: String) -> Result<u64, Error> {
         let client = &self.client;
         let body = UsageRequest { snapshotter: self.name.clone(), key };
-        let answer = client.call("measure a snapshot", BULKY, body, |request| async {
-            client.snapshots().usage(request).await
-        });
+        let answer = client.call("measure a snapshot", BULKY, body);
         Ok(u64::try_from(answer.await?.size).unwrap_or(0))
     }
 }

@@ -28,7 +28,9 @@ use std::fs::{DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// Runs the daemon until it is told to end; where something fails, it starts again.
 pub(crate) async fn run(options: Options) -> Result<()> {
@@ -169,12 +171,15 @@ pub(crate) fn kernel_config(run: &Path, gateway_subnet: ipnet::Ipv4Net) -> linux
 }
 
 fn log_to_stderr(level: &str) -> Result<()> {
-    let filter = EnvFilter::try_new(level)
+    let levels: Targets = level
+        .parse()
         .with_context(|| format!("invalid log level '{level}': use error, warn, info or debug"))?;
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(Level::TRACE)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        .finish()
+        .with(levels)
         .init();
     Ok(())
 }
