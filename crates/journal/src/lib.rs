@@ -136,9 +136,9 @@ impl Journal {
         blocking(&self.path, move || {
             let rows = file::guarded(&path, || file::rows(&database, table))?.into_iter();
             let read = rows.map(|file::Row { key, value }| {
-                Ok((rmp_serde::from_slice(&key)?, rmp_serde::from_slice(&value)?))
+                Ok((msgpack::decode(&key)?, msgpack::decode(&value)?))
             });
-            let read: Result<_, rmp_serde::decode::Error> = read.collect();
+            let read: Result<_, msgpack::Error> = read.collect();
             read.map_err(|source| Error::Damaged { path, source: source.into() })
         })
         .await
@@ -151,7 +151,7 @@ impl Journal {
         key: &K,
         value: &V,
     ) -> Result<(), Error> {
-        let value = rmp_serde::to_vec_named(value);
+        let value = msgpack::encode(value);
         let value = value.map_err(|error| self.invalid(error))?;
         self.change(kind, key, Some(value))
     }
@@ -216,12 +216,12 @@ impl Journal {
         key: &K,
         value: Option<Vec<u8>>,
     ) -> Result<(), Error> {
-        let key = rmp_serde::to_vec(key).map_err(|error| self.invalid(error))?;
+        let key = msgpack::encode(key).map_err(|error| self.invalid(error))?;
         self.changes.entry(kind.name).or_default().insert(key, value);
         Ok(())
     }
 
-    fn invalid(&self, error: rmp_serde::encode::Error) -> Error {
+    fn invalid(&self, error: msgpack::Error) -> Error {
         self.io(io::Error::new(io::ErrorKind::InvalidData, error))
     }
 

@@ -250,7 +250,7 @@ async fn a_snapshot_takes_no_more_bytes_than_what_it_holds() {
     put.await.unwrap();
     snapshot_every(&sequencer, 1).await;
     let state = store::Snapshot::from(&sequencer.view());
-    let state = rmp_serde::to_vec_named(&state).unwrap().len();
+    let state = msgpack::encode(&state).unwrap().len();
     close(sequencer, scope).await;
     let stored = snapshot_bytes(&directory.path().join("log.redb")).unwrap();
     assert!(stored.abs_diff(state) < 1024, "{stored} bytes hold {state}");

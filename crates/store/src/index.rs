@@ -141,8 +141,8 @@ mod tests {
 
     /// What is written of changes, and read by one who has `view`.
     fn written_and_read(changes: &Changes, specs: &Specs, view: &View) -> Changes {
-        let bytes = rmp_serde::to_vec_named(&(changes.with_specs_by_id(), specs)).unwrap();
-        let (mut changes, specs): (Changes, Specs) = rmp_serde::from_slice(&bytes).unwrap();
+        let bytes = msgpack::encode(&(changes.with_specs_by_id(), specs)).unwrap();
+        let (mut changes, specs): (Changes, Specs) = msgpack::decode(&bytes).unwrap();
         changes.give_specs(&specs, view).unwrap();
         changes
     }
@@ -186,8 +186,8 @@ mod tests {
                 prop_assert_eq!(Snapshot::from(&follower), Snapshot::from(&leader));
                 check_specs(&leader);
                 check_specs(&follower);
-                let whole = rmp_serde::to_vec_named(&Snapshot::from(&leader)).unwrap();
-                let whole: Snapshot = rmp_serde::from_slice(&whole).unwrap();
+                let whole = msgpack::encode(&Snapshot::from(&leader)).unwrap();
+                let whole: Snapshot = msgpack::decode(&whole).unwrap();
                 let restored = View::try_from(whole).unwrap();
                 prop_assert_eq!(Snapshot::from(&restored), Snapshot::from(&leader));
                 prop_assert_eq!(&restored.indexes, &leader.indexes);
@@ -200,8 +200,8 @@ mod tests {
     fn a_spec_that_is_nowhere_is_refused_by_name() {
         let view = View::default();
         let changes = changes(&view, &[(1, 1, true)]);
-        let bytes = rmp_serde::to_vec_named(&changes.with_specs_by_id()).unwrap();
-        let mut read: Changes = rmp_serde::from_slice(&bytes).unwrap();
+        let bytes = msgpack::encode(&changes.with_specs_by_id()).unwrap();
+        let mut read: Changes = msgpack::decode(&bytes).unwrap();
         let error = read.give_specs(&Specs::default(), &view).unwrap_err().to_string();
         assert!(error.starts_with("task id1 is made from the spec "), "{error}");
     }

@@ -81,13 +81,13 @@ fn memory_of_a_view_that_was_read() {
     let file = std::env::temp_dir().join("store-many.snapshot");
     if let Ok(bytes) = std::fs::read(&file) {
         let before = resident_mib();
-        let snapshot: Snapshot = rmp_serde::from_slice(&bytes).unwrap();
+        let snapshot: Snapshot = msgpack::decode(&bytes).unwrap();
         let view = View::try_from(snapshot).unwrap();
         let mib = resident_mib() - before;
         println!("{} tasks read from {} bytes: {mib:.0} MiB", view.tasks().len(), bytes.len());
         std::fs::remove_file(file).unwrap();
     } else {
-        let bytes = rmp_serde::to_vec_named(&Snapshot::from(&view())).unwrap();
+        let bytes = msgpack::encode(&Snapshot::from(&view())).unwrap();
         std::fs::write(file, bytes).unwrap();
         println!("once more");
     }
@@ -102,7 +102,7 @@ fn a_status_in_a_view_of_many_tasks() {
     let mut tx = Tx::new(&view);
     tx.edit_task(&id('t', 4711).into(), |task| task.status.state = TaskState::Running);
     let status = tx.finish();
-    let changed = rmp_serde::to_vec_named(&status).unwrap();
+    let changed = msgpack::encode(&status).unwrap();
     println!("a task's status: {} bytes", changed.len());
     let mut tx = Tx::new(&view);
     let service = view.service(&id('s', 1).into()).unwrap();

@@ -49,11 +49,11 @@ impl Stored {
     where
         T: Serialize + DeserializeOwned + PartialEq + Debug,
     {
-        let bytes = rmp_serde::to_vec_named(&sample).unwrap();
-        assert_eq!(rmp_serde::from_slice::<T>(&bytes).unwrap(), sample);
+        let bytes = msgpack::encode(&sample).unwrap();
+        assert_eq!(msgpack::decode::<T>(&bytes).unwrap(), sample);
         self.present(name, &bytes);
         for (format, bytes) in self.former(name) {
-            let read: T = rmp_serde::from_slice(&bytes)
+            let read: T = msgpack::decode(&bytes)
                 .unwrap_or_else(|error| panic!("{format}/{name} is not read any more: {error}"));
             self.reads(&format, name, &text(&read));
         }
@@ -141,5 +141,5 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// A value as text that a person can read: what MessagePack says of it.
 pub fn text<T: Serialize>(value: &T) -> String {
-    render(&rmp_serde::to_vec_named(value).unwrap()) + "\n"
+    render(&msgpack::encode(value).unwrap()) + "\n"
 }

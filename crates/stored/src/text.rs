@@ -7,7 +7,7 @@ struct Rendered(String);
 
 /// What any message says, in the order of its bytes.
 pub fn render(bytes: &[u8]) -> String {
-    rmp_serde::from_slice::<Rendered>(bytes).unwrap().0
+    msgpack::decode::<Rendered>(bytes).unwrap().0
 }
 
 impl<'de> Deserialize<'de> for Rendered {
@@ -56,7 +56,7 @@ impl<'de> Visitor<'de> for Reader {
     /// Bytes may be a message of their own: one that begins as a map, as no text does.
     fn visit_bytes<E>(self, value: &[u8]) -> Result<String, E> {
         let is_map = value.first().is_some_and(|first| matches!(first, 0x80..=0x8f | 0xde | 0xdf));
-        let inner = rmp_serde::from_slice::<Rendered>(value).ok().filter(|_| is_map);
+        let inner = msgpack::decode::<Rendered>(value).ok().filter(|_| is_map);
         Ok(match inner {
             Some(Rendered(text)) => format!("bytes of {text}"),
             None => format!("b\"{}\"", value.escape_ascii()),

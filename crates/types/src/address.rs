@@ -161,12 +161,12 @@ mod tests {
         for wrong in [r#"["10.0.1.2","10.0.1.3"]"#, "[10,0,1]", "7", r#""web""#] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
-        let bytes = rmp_serde::to_vec_named(&both).unwrap();
-        assert_eq!(rmp_serde::from_slice::<Addresses>(&bytes).unwrap(), both);
-        let former = rmp_serde::to_vec_named(&Some(Ipv4Addr::new(10, 0, 1, 2))).unwrap();
-        assert_eq!(rmp_serde::from_slice(&former).ok(), Some(Addresses::from([10, 0, 1, 2])));
-        let none = rmp_serde::to_vec_named(&None::<Ipv4Addr>).unwrap();
-        assert_eq!(rmp_serde::from_slice(&none).ok(), Some(Addresses::default()));
+        let bytes = msgpack::encode(&both).unwrap();
+        assert_eq!(msgpack::decode::<Addresses>(&bytes).unwrap(), both);
+        let former = msgpack::encode(&Some(Ipv4Addr::new(10, 0, 1, 2))).unwrap();
+        assert_eq!(msgpack::decode(&former).ok(), Some(Addresses::from([10, 0, 1, 2])));
+        let none = msgpack::encode(&None::<Ipv4Addr>).unwrap();
+        assert_eq!(msgpack::decode(&none).ok(), Some(Addresses::default()));
     }
 
     #[test]

@@ -347,8 +347,8 @@ mod tests {
         for (subnet, last_address) in [(Some(given), Some(address)), (None, None)] {
             let aux_addresses = BTreeMap::from([("router".to_owned(), address)]);
             let spec = FormerSpec { subnet, ip_range: subnet.map(|it| it.net), aux_addresses };
-            let bytes = rmp_serde::to_vec_named(&Former { subnet, last_address, spec }).unwrap();
-            let read: Network = rmp_serde::from_slice(&bytes).unwrap();
+            let bytes = msgpack::encode(&Former { subnet, last_address, spec }).unwrap();
+            let read: Network = msgpack::decode(&bytes).unwrap();
             let subnets: Vec<Subnet> =
                 subnet.into_iter().filter_map(|_| Subnet::new(net.into())).collect();
             assert_eq!(read.subnets, subnets);
@@ -356,8 +356,8 @@ mod tests {
             assert_eq!(read.spec.ip_ranges.len(), subnets.len());
             assert_eq!(read.spec.subnets, subnets);
             assert_eq!(read.spec.aux_addresses["router"], address.into());
-            let again = rmp_serde::to_vec_named(&read).unwrap();
-            assert_eq!(rmp_serde::from_slice::<Network>(&again).unwrap(), read);
+            let again = msgpack::encode(&read).unwrap();
+            assert_eq!(msgpack::decode::<Network>(&again).unwrap(), read);
         }
     }
 }

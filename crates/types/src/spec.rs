@@ -242,15 +242,15 @@ mod tests {
     #[test]
     fn a_task_that_is_written_with_the_id_of_its_spec_gets_it_back() {
         let task = Task { id: "t1".into(), spec: spec("a very long name"), ..Task::default() };
-        let bytes = rmp_serde::to_vec_named(&task.with_spec_by_id()).unwrap();
+        let bytes = msgpack::encode(&task.with_spec_by_id()).unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("a very long name"));
-        let mut read: Task = rmp_serde::from_slice(&bytes).unwrap();
+        let mut read: Task = msgpack::decode(&bytes).unwrap();
         assert!(!read.spec.is_known() && read.spec.id() == task.spec.id());
         let error = Specs::default().give(&mut read, |_| None).unwrap_err();
         assert_eq!(error.spec, *task.spec.id());
         let beside: Specs = [&task.spec].into_iter().collect();
-        let beside = rmp_serde::to_vec_named(&beside).unwrap();
-        let beside: Specs = rmp_serde::from_slice(&beside).unwrap();
+        let beside = msgpack::encode(&beside).unwrap();
+        let beside: Specs = msgpack::decode(&beside).unwrap();
         beside.give(&mut read, |_| None).unwrap();
         assert_eq!(read, task);
         assert_eq!(read.spec.container.image, "a very long name");
@@ -259,16 +259,16 @@ mod tests {
     #[test]
     fn a_spec_keeps_the_id_that_it_was_written_with() {
         let written = BTreeMap::from([("another-digest", spec("one"))]);
-        let bytes = rmp_serde::to_vec_named(&written).unwrap();
-        let read: Specs = rmp_serde::from_slice(&bytes).unwrap();
+        let bytes = msgpack::encode(&written).unwrap();
+        let read: Specs = msgpack::decode(&bytes).unwrap();
         assert_eq!(read.get(&"another-digest".into()).unwrap().id().as_str(), "another-digest");
     }
 
     #[test]
     fn a_task_that_is_written_as_it_is_has_its_spec_inside() {
         let task = Task { id: "t1".into(), spec: spec("one"), ..Task::default() };
-        let bytes = rmp_serde::to_vec_named(&task).unwrap();
-        let read: Task = rmp_serde::from_slice(&bytes).unwrap();
+        let bytes = msgpack::encode(&task).unwrap();
+        let read: Task = msgpack::decode(&bytes).unwrap();
         assert!(read.spec.is_known() && read == task);
     }
 }

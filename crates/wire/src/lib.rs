@@ -14,12 +14,13 @@ mod release;
 mod service;
 mod status;
 
-pub use codec::{CodecError, MessagePack, decode, encode};
+pub use codec::MessagePack;
 pub use messages::{
     Acknowledge, Answer, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
     IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Report, RootReply,
     RootRequest, SessionMessage, SessionRequest, Welcome,
 };
+pub use msgpack::{decode, encode};
 pub use parts::Parts;
 pub use release::Release;
 pub use service::{

@@ -78,7 +78,7 @@ async fn folder<K: From<String> + Ord, V: DeserializeOwned>(
 async fn file<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let failed = |source| Error::Former { path: path.to_owned(), source };
     match fs::read(path).await {
-        Ok(bytes) => rmp_serde::from_slice(&bytes).map(Some).map_err(|error| failed(error.into())),
+        Ok(bytes) => msgpack::decode(&bytes).map(Some).map_err(|error| failed(error.into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error.into())),
     }

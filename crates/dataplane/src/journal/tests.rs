@@ -115,7 +115,7 @@ async fn a_damaged_journal_is_told_with_its_path() {
 const FORMER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stored/0.1.0-format1");
 
 fn former<T: serde::de::DeserializeOwned>(name: &str) -> T {
-    rmp_serde::from_slice(&std::fs::read(Path::new(FORMER).join(name)).unwrap()).unwrap()
+    msgpack::decode(&std::fs::read(Path::new(FORMER).join(name)).unwrap()).unwrap()
 }
 
 /// A folder as the former release has left it.

@@ -145,7 +145,7 @@ mod tests {
         let tasks = network.endpoints.changed.keys().map(TaskId::as_str);
         assert_eq!(tasks.collect::<Vec<_>>(), ["t7", "t8"]);
         assert!(network.services.changed.is_empty());
-        let written = rmp_serde::to_vec_named(&Order::Change(change)).unwrap().len();
+        let written = msgpack::encode(&Order::Change(change)).unwrap().len();
         assert!(written < 1000, "{written} bytes");
     }
 }

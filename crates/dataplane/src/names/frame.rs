@@ -30,7 +30,7 @@ pub(super) async fn read<T: DeserializeOwned>(
         stream.read_exact(&mut bytes[start..]).await?;
     }
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    rmp_serde::from_slice(&bytes).map(Some).map_err(invalid)
+    msgpack::decode(&bytes).map(Some).map_err(invalid)
 }
 
 /// Writes one message. Not cancel-safe.
@@ -39,7 +39,7 @@ pub(super) async fn write(
     message: &impl Serialize,
 ) -> io::Result<()> {
     let mut bytes = vec![0; size_of::<u32>()];
-    rmp_serde::encode::write_named(&mut bytes, message).map_err(io::Error::other)?;
+    msgpack::encode_into(&mut bytes, message).map_err(io::Error::other)?;
     let len = bytes.len() - size_of::<u32>();
     if len > FRAME_MAX {
         let text = format!("a message of {len} bytes is longer than {FRAME_MAX}");
