@@ -158,7 +158,7 @@ mod tests {
 
     async fn cluster(scope: &mut Scope, dir: &std::path::Path) -> Sequencer {
         let log = raft::Config { reserve_bytes: 0, ..raft::Config::new(dir.join("raft")) };
-        let sequencer = raft::open(log, scope).await.unwrap();
+        let sequencer = raft::open(log, raft::Alone, scope).await.unwrap();
         let objects = |view: &View, _| {
             let mut tx = Tx::new(view);
             let (good, bad) = (service("good"), service("bad"));

@@ -1,8 +1,8 @@
 //! The cluster's clock: the time that entries of the log carry, and that closures decide by.
 //!
-//! Invariants: it never goes back, also not over a restart, as it goes on from the newest entry; it
-//! never stands still, as it follows the steady clock while the time of day is behind it. So a clock
-//! that is set back neither undoes nor stops a delay.
+//! Invariants: it never goes back, also not over a restart or when another manager leads, as it is
+//! never behind the newest entry; it never stands still, as it follows the steady clock while the
+//! time of day is behind it. So a clock that is set back neither undoes nor stops a delay.
 //!
 //! It does leap forward with the time of day. Whoever judges by how long something took does not
 //! count what was before the last leap: nobody had that time.
@@ -10,6 +10,8 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use store::View;
+use tokio::sync::watch;
 use types::Timestamp;
 
 /// By more than this the time of day runs ahead of the steady clock at once only where it was set,
@@ -19,6 +21,8 @@ const LEAP: Duration = Duration::from_secs(10);
 pub(crate) struct Clock {
     /// Reads the time of day.
     wall: fn() -> Timestamp,
+    /// Knows the time of the newest entry, whoever wrote it.
+    views: watch::Receiver<View>,
     /// What was read last, and when by the steady clock.
     last: Mutex<(Time, Instant)>,
 }
@@ -49,16 +53,17 @@ impl Time {
 }
 
 impl Clock {
-    /// A clock that goes on from `last`.
-    pub(crate) fn new(wall: fn() -> Timestamp, last: Timestamp) -> Self {
-        Self { wall, last: Mutex::new((Time::begin(last, wall()), steady())) }
+    /// A clock that goes on from the newest entry.
+    pub(crate) fn new(wall: fn() -> Timestamp, views: watch::Receiver<View>) -> Self {
+        let time = Time::begin(views.borrow().time(), wall());
+        Self { wall, views, last: Mutex::new((time, steady())) }
     }
 
     pub(crate) fn read(&self) -> Time {
-        let at = steady();
+        let (at, newest) = (steady(), self.views.borrow().time());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = at.saturating_duration_since(last.1);
-        *last = (last.0.after(passed, (self.wall)()), at);
+        *last = (last.0.after(passed, (self.wall)().max(newest)), at);
         last.0
     }
 }
@@ -112,8 +117,17 @@ mod tests {
     fn it_goes_on_from_the_newest_entry() {
         let time = Time::begin(at(9), at(0));
         assert_eq!(later(time, 1, 1).1, 10);
-        let clock = Clock::new(Timestamp::default, at(9));
+        let view = |seconds| {
+            let mut view = View::default();
+            view.apply(&store::Changes::default(), types::Version(1), at(seconds));
+            view
+        };
+        let (views, published) = watch::channel(view(9));
+        let clock = Clock::new(Timestamp::default, published);
         assert!(at(9) <= clock.read().now && clock.read().now < at(9000));
+        // Another manager leads, whose clock is ahead of this one.
+        views.send_replace(view(9000));
+        assert!(at(9000) <= clock.read().now);
     }
 
     #[test]

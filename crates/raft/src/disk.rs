@@ -17,8 +17,11 @@ use store::{Format, View};
 
 /// By index of the log.
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
-/// By name: `vote`, `purged`, `snapshot`, `format`.
+/// By name: `vote`, `purged`, `committed`, `snapshot`, `format`, `member`.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+
+/// The member that makes a cluster.
+const FIRST: u64 = 1;
 
 const FILE: &str = "log.redb";
 /// Most reads are answered from memory: the file is read when a manager starts.
@@ -36,6 +39,8 @@ pub(crate) enum Write {
     Truncate(u64),
     /// Forget the entries up to and with this index; the bytes are its log id.
     Purge(u64, Vec<u8>),
+    /// Most members are known to have the entries up to and with this log id.
+    Committed(Vec<u8>),
     Snapshot(Vec<u8>),
 }
 
@@ -53,9 +58,16 @@ pub(crate) struct Found {
     pub(crate) vote: Option<Vote>,
     pub(crate) purged: Option<LogId>,
     pub(crate) last: Option<LogId>,
+    pub(crate) committed: Option<LogId>,
     pub(crate) snapshot: Option<FoundSnapshot>,
     /// Bytes of the entries that the snapshot does not cover.
     pub(crate) uncovered: u64,
+}
+
+impl Found {
+    fn is_empty(&self) -> bool {
+        self.vote.is_none() && self.last.is_none() && self.snapshot.is_none()
+    }
 }
 
 /// The last snapshot.
@@ -139,10 +151,36 @@ impl Disk {
 
     /// A former release refuses the file from here on.
     pub(crate) fn note_format(&self, format: Format) -> Result<(), redb::Error> {
+        self.note("format", &encode(&format).unwrap_or_default())
+    }
+
+    fn note(&self, name: &str, fact: &[u8]) -> Result<(), redb::Error> {
         let write = self.database.begin_write()?;
-        let format = encode(&format).unwrap_or_default();
-        write.open_table(FACTS)?.insert("format", format.as_slice())?;
+        write.open_table(FACTS)?.insert(name, fact)?;
         Ok(write.commit()?)
+    }
+
+    /// Makes sure that this is the log of `member`: another member's copy would vote in its name.
+    /// Says whether it was made just now.
+    pub(crate) fn claim(&self, path: &Path, member: u64, found: &Found) -> Result<bool, RaftError> {
+        let wrong = |source| RaftError::Open { path: path.to_owned(), source: Box::new(source) };
+        let noted = self.member().map_err(wrong)?.transpose().map_err(RaftError::Read)?;
+        let is_new = noted.is_none() && found.is_empty();
+        // Before several members there was one.
+        let holder = noted.unwrap_or(if is_new { member } else { FIRST });
+        if holder != member {
+            return Err(RaftError::Member { path: path.to_owned(), holder, member });
+        }
+        if noted.is_none() {
+            let member = encode(&member).map_err(RaftError::Read)?;
+            self.note("member", &member).map_err(wrong)?;
+        }
+        Ok(is_new)
+    }
+
+    fn member(&self) -> Result<Option<io::Result<u64>>, redb::Error> {
+        let facts = self.database.begin_read()?.open_table(FACTS)?;
+        Ok(facts.get("member")?.map(|bytes| decode(bytes.value())))
     }
 
     /// Reads what was there before. All that a manager will start from has to be understood: later
@@ -162,7 +200,8 @@ impl Disk {
         let snapshot = stored.map(|stored| read_snapshot(path, stored)).transpose()?;
         let covered = snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
         let vote = fact(&facts, "vote").map_err(RaftError::Read)?;
-        let mut found = Found { vote, purged, last, snapshot, uncovered: 0 };
+        let committed = fact(&facts, "committed").map_err(RaftError::Read)?;
+        let mut found = Found { vote, purged, last, committed, snapshot, uncovered: 0 };
         let uncovered_from = covered.map_or(0, |id| id.index + 1);
         for row in entries.range(uncovered_from..).map_err(|error| failed(path, error))? {
             let (index, entry) = row.map_err(|error| failed(path, error))?;
@@ -172,12 +211,21 @@ impl Disk {
         Ok(found)
     }
 
-    /// The entries from `start` up to, and without, `end`.
-    pub(crate) fn entries(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+    /// The entries from `start` up to, and without, `end`; fewer, but at least one, where they have
+    /// more than `limit` bytes.
+    pub(crate) fn entries(&self, start: u64, end: u64, limit: u64) -> io::Result<Vec<Entry>> {
         let read = self.database.begin_read().map_err(io::Error::other)?;
-        let entries = read.open_table(ENTRIES).map_err(io::Error::other)?;
-        let range = entries.range(start..end).map_err(io::Error::other)?;
-        range.map(|row| decode(row.map_err(io::Error::other)?.1.value())).collect()
+        let rows = read.open_table(ENTRIES).map_err(io::Error::other)?;
+        let (mut entries, mut size) = (Vec::new(), 0_u64);
+        for row in rows.range(start..end).map_err(io::Error::other)? {
+            let row = row.map_err(io::Error::other)?.1;
+            size = size.saturating_add(bytes(row.value()));
+            if limit < size && !entries.is_empty() {
+                break;
+            }
+            entries.push(decode(row.value())?);
+        }
+        Ok(entries)
     }
 
     pub(crate) fn snapshot(&self) -> io::Result<Option<StoredSnapshot>> {
@@ -212,6 +260,9 @@ impl Disk {
                         entries.retain_in::<u64, _>(..=upto, |_, _| false)?;
                         facts.insert("purged", id.as_slice())?;
                     }
+                    Write::Committed(id) => {
+                        facts.insert("committed", id.as_slice())?;
+                    }
                     Write::Snapshot(snapshot) => {
                         facts.insert("snapshot", snapshot.as_slice())?;
                     }
@@ -235,8 +286,8 @@ fn check(path: &Path, what: &str, found: Format) -> Result<(), RaftError> {
 fn read_snapshot(path: &Path, stored: StoredSnapshot) -> Result<FoundSnapshot, RaftError> {
     let StoredSnapshot { meta, data } = stored;
     let what = "the snapshot";
-    let said: Said = decode(&data).map_err(|source| unreadable(path, what, source))?;
-    check(path, what, said.format)?;
+    let format = format_of(&data).map_err(|source| unreadable(path, what, source))?;
+    check(path, what, format)?;
     let view = decode_state(&data).map_err(|source| unreadable(path, what, source))?;
     Ok(FoundSnapshot { meta, view, bytes: bytes(&data) })
 }
@@ -281,6 +332,11 @@ fn fact<T: DeserializeOwned>(
 ) -> io::Result<Option<T>> {
     let bytes = facts.get(name).map_err(io::Error::other)?;
     bytes.map(|bytes| decode(bytes.value())).transpose()
+}
+
+/// The format of the state that these are.
+pub(crate) fn format_of(data: &[u8]) -> io::Result<Format> {
+    decode(data).map(|said: Said| said.format)
 }
 
 /// How many bytes these are.

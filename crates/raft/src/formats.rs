@@ -2,7 +2,7 @@
 
 use crate::consensus::{Entry, LogId, Member, Record, SnapshotMeta, StoredMembership, Vote};
 use crate::disk::{Disk, StoredSnapshot, Write, decode, encode};
-use crate::{Config, open};
+use crate::{Alone, Config, open};
 use expect_test::expect;
 use openraft::{EntryPayload, Membership};
 use scope::Scope;
@@ -145,7 +145,7 @@ async fn refused(rows: &BTreeMap<&str, Vec<u8>>) -> String {
     let directory = tempfile::tempdir().unwrap();
     restore(directory.path(), rows);
     let mut scope = Scope::new();
-    let refused = open(Config::new(directory.path()), &mut scope).await.unwrap_err();
+    let refused = open(Config::new(directory.path()), Alone, &mut scope).await.unwrap_err();
     scope.cancel();
     scope.join().await.unwrap();
     let text = refused.to_string().replace(&directory.path().display().to_string(), "DATA");
@@ -207,7 +207,7 @@ async fn opened(rows: &BTreeMap<&str, Vec<u8>>) -> Snapshot {
     let directory = tempfile::tempdir().unwrap();
     restore(directory.path(), rows);
     let mut scope = Scope::new();
-    let sequencer = open(Config::new(directory.path()), &mut scope).await.unwrap();
+    let sequencer = open(Config::new(directory.path()), Alone, &mut scope).await.unwrap();
     let found = Snapshot::from(&sequencer.view());
     drop(sequencer);
     scope.cancel();

@@ -23,8 +23,17 @@ pub(crate) struct FreeSpace {
 }
 
 impl FreeSpace {
+    /// Says whether there is room for a change and the next snapshot.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        let needed = self.reserve.saturating_add(self.sizes.next_snapshot());
+        self.check_for(self.reserve.saturating_add(self.sizes.next_snapshot()))
+    }
+
+    /// Says whether there is room for what others have decided.
+    pub(crate) fn check_reserve(&self) -> Result<(), Fault> {
+        self.check_for(self.reserve)
+    }
+
+    fn check_for(&self, needed: u64) -> Result<(), Fault> {
         match (self.free)(&self.directory) {
             Ok(free) if free < needed => Err(Fault::unavailable(format!(
                 "this manager's disk is full: {} has {} MiB left and the cluster's log needs {}; \

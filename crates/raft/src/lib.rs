@@ -1,16 +1,19 @@
 //! The replicated log: the one way by which the cluster's state changes.
 //!
-//! [`open`] starts it on a directory; [`Sequencer::sequence`] is the one writer: it takes closures
-//! that decide from a [`store::View`] what shall change, puts them in one order, and answers when
-//! the change is on disk and in the view. It knows nothing of what the changes mean
-//! ([`store::rules`] does) or of how managers reach each other (there is one; the place for the
-//! others is `network`).
+//! [`open`] starts a member's copy on a directory; [`Sequencer::sequence`] is the one writer: on the
+//! manager that leads it takes closures that decide from a [`store::View`] what shall change, puts
+//! them in one order, and answers when the change is on the disks of most managers and in the view.
+//! It knows nothing of what the changes mean ([`store::rules`] does), nor of where managers are:
+//! it knows them by number, and [`Peers`] brings its messages there.
 //!
-//! Start with `sequencer`, then `log` (what is written when) and `disk` (the file).
+//! Start with `sequencer` (the handle) and `writer` (its loop), then `log` (what is written when) and
+//! `disk` (the file). Between members: `network` asks, `receive` answers, `message` is what they say.
+//! `leadership`, `transfer` and `membership` say who leads and who votes.
 //!
-//! Invariants: a change is acknowledged only after it is on disk; a closure sees every change that
-//! comes before its own; a batch of changes is one entry of the log, so all of it is kept or none;
-//! entries' times never go back, also where a clock does.
+//! Invariants: a change is acknowledged only after it is on most disks; a view holds nothing else
+//! than what is; a closure sees every change that comes before its own, also those that another
+//! leader has made; a batch of changes is one entry of the log, so all of it is kept or none;
+//! entries' times never go back, also where a clock does or another manager leads.
 //!
 //! The log holds everything the store holds, the key of the root CA and secrets included, and is
 //! not encrypted: its directory is readable by its owner alone (0700, the file 0600).
@@ -22,15 +25,26 @@ mod disk;
 #[cfg(test)]
 mod formats;
 mod free_space;
+mod leadership;
 mod log;
 mod machine;
+mod membership;
+mod message;
 mod network;
+mod open;
+mod receive;
 mod sequencer;
 mod sizes;
+mod transfer;
+mod writer;
 
 pub use clock::Time;
 pub use decide::{Decide, Decided, Decisions, decide};
-pub use sequencer::{Config, Sequencer, open};
+pub use leadership::Leadership;
+pub use membership::Members;
+pub use network::{Alone, Peers};
+pub use open::{Config, Start, open};
+pub use sequencer::{NOT_LEADING, Sequencer};
 
 use std::io;
 use std::path::PathBuf;
@@ -70,6 +84,14 @@ pub enum RaftError {
         #[source]
         source: io::Error,
     },
+    #[error("the log in {} is that of manager {holder}, not of manager {member}", path.display())]
+    Member { path: PathBuf, holder: u64, member: u64 },
+    #[error(
+        "the log of this manager is missing in {}: remove the manager from the cluster and have the \
+         machine join again",
+        path.display()
+    )]
+    Lost { path: PathBuf },
     #[error("cannot read the log")]
     Read(#[source] io::Error),
     #[error("this node did not become the leader of its own log: {0}")]

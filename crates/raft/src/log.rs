@@ -3,6 +3,10 @@
 //! Entries are readable the moment [`append`](RaftLogStorage::append) returns, before they are on
 //! disk: they wait in memory while one thread takes everything that is queued, writes it in one
 //! transaction and syncs once (group commit). Only then the library hears that they are safe.
+//!
+//! What is committed is written with the next write, and after a pause by itself: a restarted
+//! manager then shows what it has shown before, without hearing of the others first. It costs no
+//! sync of its own while there is something to write.
 
 use crate::consensus::{Consensus, Entry, LogId, Vote};
 use crate::disk::{Disk, Found, Write, bytes, encode};
@@ -24,11 +28,14 @@ const QUEUE: usize = 256;
 const GROUP: usize = 64;
 /// Entries kept in memory after they were written: they are about to be applied.
 const KEPT: u64 = 256;
+/// Bytes of entries that are sent at once; one that is larger is sent alone.
+const SENT_BYTES: u64 = 512 << 10;
 
 /// Who hears how a write went.
 enum Done {
     Flushed(IOFlushed<Consensus>),
     Reply(oneshot::Sender<io::Result<()>>),
+    Nobody,
 }
 
 impl Done {
@@ -41,6 +48,7 @@ impl Done {
             Self::Flushed(flushed) => flushed.io_completed(result),
             // Whoever asked may have gone: then nobody needs to know.
             Self::Reply(reply) => drop(reply.send(result)),
+            Self::Nobody => {}
         }
     }
 }
@@ -76,8 +84,18 @@ struct Known {
     vote: Option<Vote>,
     purged: Option<LogId>,
     last: Option<LogId>,
+    committed: Option<LogId>,
+    /// What the file says is committed.
+    noted: Option<LogId>,
     /// The newest entries, without a gap; those on disk may be missing at its start.
-    tail: BTreeMap<u64, Entry>,
+    tail: BTreeMap<u64, Tail>,
+}
+
+/// An entry in memory, and its bytes on disk.
+#[derive(Debug)]
+struct Tail {
+    entry: Entry,
+    size: u64,
 }
 
 #[derive(Clone)]
@@ -102,12 +120,18 @@ impl Log {
             vote: found.vote,
             purged: found.purged,
             last: found.last,
+            committed: found.committed,
+            noted: found.committed,
             tail: BTreeMap::new(),
         }));
-        let (file, tail) = (Arc::clone(disk), Arc::clone(&known));
+        let file = File {
+            disk: Arc::clone(disk),
+            known: Arc::clone(&known),
+            end: found.last.map_or(0, |last| last.index.saturating_add(1)),
+        };
         let thread = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || {
             let _last = last;
-            run(&file, &tail, queue);
+            file.run(queue);
         })?;
         let log = Self { known, disk: Arc::clone(disk), writer: Writer { jobs }, sizes };
         Ok((log, thread))
@@ -120,6 +144,54 @@ impl Log {
     fn known(&self) -> MutexGuard<'_, Known> {
         lock(&self.known)
     }
+
+    /// The file does not say yet what is known to be committed.
+    pub(crate) fn is_behind(&self) -> bool {
+        let known = self.known();
+        known.noted < known.committed
+    }
+
+    /// Has the file say so.
+    pub(crate) async fn note_committed(&self) -> io::Result<()> {
+        self.writer.queue(Vec::new(), Done::Nobody).await
+    }
+
+    async fn read(&self, start: u64, end: u64, limit: u64) -> io::Result<Vec<Entry>> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let (tail, on_disk) = {
+            let known = self.known();
+            let after_last = known.last.map_or(0, |last| last.index.saturating_add(1));
+            let first = known.tail.range(start..end).next().map(|(index, _)| *index);
+            let on_disk = start..first.unwrap_or(end.min(after_last));
+            // Whoever gets a part only gets its beginning.
+            let wanted = if limit == u64::MAX || on_disk.is_empty() { end } else { start };
+            (first_of(known.tail.range(start..wanted), limit), on_disk)
+        };
+        if on_disk.is_empty() {
+            return Ok(tail);
+        }
+        let disk = Arc::clone(&self.disk);
+        let read =
+            tokio::task::spawn_blocking(move || disk.entries(on_disk.start, on_disk.end, limit));
+        let mut entries = read.await.map_err(io::Error::other)??;
+        entries.extend(tail);
+        Ok(entries)
+    }
+}
+
+/// The first entries of `tail` that have no more than `limit` bytes, but at least one.
+fn first_of<'a>(tail: impl Iterator<Item = (&'a u64, &'a Tail)>, limit: u64) -> Vec<Entry> {
+    let (mut entries, mut bytes) = (Vec::new(), 0_u64);
+    for (_, Tail { entry, size }) in tail {
+        bytes = bytes.saturating_add(*size);
+        if limit < bytes && !entries.is_empty() {
+            break;
+        }
+        entries.push(entry.clone());
+    }
+    entries
 }
 
 fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
@@ -128,22 +200,59 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
 }
 
 /// The thread of the file.
-fn run(disk: &Disk, known: &Mutex<Known>, mut queue: mpsc::Receiver<Job>) {
-    while let Some(job) = queue.blocking_recv() {
-        let mut jobs = vec![job];
-        while jobs.len() < GROUP
-            && let Ok(job) = queue.try_recv()
-        {
-            jobs.push(job);
+struct File {
+    disk: Arc<Disk>,
+    known: Arc<Mutex<Known>>,
+    /// The index after the last entry in the file.
+    end: u64,
+}
+
+impl File {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        while let Some(job) = queue.blocking_recv() {
+            let mut jobs = vec![job];
+            while jobs.len() < GROUP
+                && let Ok(job) = queue.try_recv()
+            {
+                jobs.push(job);
+            }
+            let result = self.write(&jobs);
+            match &result {
+                Ok(()) => forget_written(&self.known, &jobs),
+                Err(error) => tracing::error!(%error, "the log cannot be written"),
+            }
+            for job in jobs {
+                job.done.tell(&result);
+            }
         }
-        let result = disk.commit(jobs.iter().flat_map(|job| &job.writes));
-        match &result {
-            Ok(()) => forget_written(known, &jobs),
-            Err(error) => tracing::error!(%error, "the log cannot be written"),
+        if let Err(error) = self.write(&[]) {
+            tracing::warn!(%error, "cannot note how far the log is committed");
         }
-        for job in jobs {
-            job.done.tell(&result);
+    }
+
+    /// Writes what these jobs say, and what is committed of all that is in the file then.
+    fn write(&mut self, jobs: &[Job]) -> io::Result<()> {
+        for write in jobs.iter().flat_map(|job| &job.writes) {
+            match write {
+                Write::Append { index, .. } => self.end = index.saturating_add(1),
+                Write::Truncate(from) => self.end = self.end.min(*from),
+                Write::Purge(upto, _) => self.end = self.end.max(upto.saturating_add(1)),
+                Write::Vote(_) | Write::Committed(_) | Write::Snapshot(_) => {}
+            }
         }
+        let committed = {
+            let known = lock(&self.known);
+            let is_new = |id: &LogId| known.noted < Some(*id) && id.index < self.end;
+            known.committed.filter(is_new)
+        };
+        let note = committed.map(|id| encode(&id).map(Write::Committed)).transpose()?;
+        if jobs.iter().all(|job| job.writes.is_empty()) && note.is_none() {
+            return Ok(());
+        }
+        self.disk.commit(jobs.iter().flat_map(|job| &job.writes).chain(&note))?;
+        let mut known = lock(&self.known);
+        known.noted = committed.or(known.noted);
+        Ok(())
     }
 }
 
@@ -151,7 +260,11 @@ fn run(disk: &Disk, known: &Mutex<Known>, mut queue: mpsc::Receiver<Job>) {
 fn forget_written(known: &Mutex<Known>, jobs: &[Job]) {
     let written = jobs.iter().flat_map(|job| &job.writes).filter_map(|write| match write {
         Write::Append { index, .. } => Some(*index),
-        Write::Vote(_) | Write::Truncate(_) | Write::Purge(..) | Write::Snapshot(_) => None,
+        Write::Vote(_)
+        | Write::Truncate(_)
+        | Write::Purge(..)
+        | Write::Committed(_)
+        | Write::Snapshot(_) => None,
     });
     if let Some(index) = written.max() {
         let mut known = lock(known);
@@ -174,25 +287,11 @@ impl RaftLogReader<Consensus> for Log {
             Bound::Excluded(end) => *end,
             Bound::Unbounded => u64::MAX,
         };
-        if start >= end {
-            return Ok(Vec::new());
-        }
-        let (tail, on_disk) = {
-            let known = self.known();
-            let tail: Vec<Entry> =
-                known.tail.range(start..end).map(|(_, entry)| entry.clone()).collect();
-            let after_last = known.last.map_or(0, |last| last.index.saturating_add(1));
-            let tail_start = tail.first().map_or(end.min(after_last), |first| first.log_id.index);
-            (tail, start..tail_start)
-        };
-        if on_disk.is_empty() {
-            return Ok(tail);
-        }
-        let disk = Arc::clone(&self.disk);
-        let read = tokio::task::spawn_blocking(move || disk.entries(on_disk.start, on_disk.end));
-        let mut entries = read.await.map_err(io::Error::other)??;
-        entries.extend(tail);
-        Ok(entries)
+        self.read(start, end, u64::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, SENT_BYTES).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -218,6 +317,15 @@ impl RaftLogStorage<Consensus> for Log {
         self.writer.write(write).await
     }
 
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        self.known().committed = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.known().committed)
+    }
+
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Consensus>) -> io::Result<()>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
@@ -227,14 +335,15 @@ impl RaftLogStorage<Consensus> for Log {
         let mut appended = Vec::new();
         for entry in entries {
             let data = encode(&entry)?;
-            self.sizes.append(bytes(&data));
+            let size = bytes(&data);
+            self.sizes.append(size);
             writes.push(Write::Append { index: entry.log_id.index, entry: data });
-            appended.push(entry);
+            appended.push(Tail { entry, size });
         }
         {
             let mut known = self.known();
-            known.last = appended.last().map(|entry| entry.log_id).or(known.last);
-            known.tail.extend(appended.into_iter().map(|entry| (entry.log_id.index, entry)));
+            known.last = appended.last().map(|tail| tail.entry.log_id).or(known.last);
+            known.tail.extend(appended.into_iter().map(|tail| (tail.entry.log_id.index, tail)));
         }
         self.writer.queue(writes, Done::Flushed(callback)).await
     }

@@ -119,9 +119,21 @@ impl RaftStateMachine<Consensus> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Vec<u8>) -> io::Result<()> {
-        self.restore(meta, decode_state(&data)?);
-        let stored = StoredSnapshot { meta: meta.clone(), data };
-        self.writer.write(Write::Snapshot(encode(&stored)?)).await
+        let written = self.sizes.written();
+        let meta = meta.clone();
+        let unpack = tokio::task::spawn_blocking(move || {
+            let view = decode_state(&data)?;
+            let stored = StoredSnapshot { meta, data };
+            Ok::<_, io::Error>((view, encode(&stored)?, stored.meta))
+        });
+        let (view, whole, meta) = unpack.await.map_err(io::Error::other)??;
+        let size = bytes(&whole);
+        // A restart finds what was seen: it is shown once it is on disk. Should it be cut off between
+        // the snapshot and the log before it, the library forgets that log when it starts again.
+        self.writer.write(Write::Snapshot(whole)).await?;
+        self.sizes.measure(size, written);
+        self.restore(&meta, view);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {

@@ -266,7 +266,7 @@ async fn a_small_disk_takes_changes_for_ever() {
     let mut scope = scope::Scope::new();
     let free_bytes = |_: &std::path::Path| Ok(40 * MIB);
     let config = raft::Config { free_bytes, ..raft::Config::new(directory.path()) };
-    let sequencer = raft::open(config, &mut scope).await.unwrap();
+    let sequencer = raft::open(config, raft::Alone, &mut scope).await.unwrap();
     for number in 0..40_u32 {
         put_large(&sequencer, number, 1 << 20).await.unwrap();
     }
@@ -299,7 +299,9 @@ async fn one_directory_has_one_log() {
     let directory = tempfile::tempdir().unwrap();
     let (sequencer, scope) = open(directory.path()).await;
     let mut second = scope::Scope::new();
-    let error = raft::open(raft::Config::new(directory.path()), &mut second).await.unwrap_err();
+    let error = raft::open(raft::Config::new(directory.path()), raft::Alone, &mut second)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("another daemon"), "{error}");
     close(sequencer, scope).await;
 }
@@ -309,7 +311,8 @@ async fn a_file_that_is_no_log_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("log.redb"), [7; 5000]).unwrap();
     let mut scope = scope::Scope::new();
-    let error = raft::open(raft::Config::new(directory.path()), &mut scope).await.unwrap_err();
+    let error =
+        raft::open(raft::Config::new(directory.path()), raft::Alone, &mut scope).await.unwrap_err();
     assert!(error.to_string().starts_with("cannot open the log"), "{error}");
 }
 
@@ -322,7 +325,7 @@ async fn a_full_disk_refuses_changes_and_loses_none() {
 
     let mut scope = scope::Scope::new();
     let config = raft::Config { reserve_bytes: u64::MAX, ..raft::Config::new(directory.path()) };
-    let sequencer = raft::open(config, &mut scope).await.unwrap();
+    let sequencer = raft::open(config, raft::Alone, &mut scope).await.unwrap();
     let fault = put(&sequencer, 2).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Unavailable);
     assert!(fault.message.starts_with("this manager's disk is full"), "{fault}");
@@ -348,7 +351,7 @@ async fn the_time_of_records_never_goes_back_over_a_restart() {
     {
         let mut scope = scope::Scope::new();
         let config = raft::Config { wall, ..raft::Config::new(directory.path()) };
-        let sequencer = raft::open(config, &mut scope).await.unwrap();
+        let sequencer = raft::open(config, raft::Alone, &mut scope).await.unwrap();
         assert!(sequencer.now() >= LATE);
         let name = format!("n{round}");
         let put = name.clone();

@@ -45,7 +45,7 @@ pub(crate) async fn cluster_of(heartbeat: Duration, signed_at: Timestamp) -> Clu
     let dir = tempfile::tempdir().unwrap();
     let mut scope = Scope::new();
     let log = raft::Config { reserve_bytes: 0, ..raft::Config::new(dir.path().join("raft")) };
-    let sequencer = raft::open(log, &mut scope).await.unwrap();
+    let sequencer = raft::open(log, raft::Alone, &mut scope).await.unwrap();
     let root_ca = Authority::create(now()).unwrap();
     let (id, cluster) = (NodeId::from("manager-node"), ClusterId::from("cluster-id"));
     let request = Identity::generate().unwrap();

@@ -1,6 +1,6 @@
 //! Writing numbered objects.
 
-use raft::{Config, Sequencer};
+use raft::{Alone, Config, Sequencer};
 use scope::Scope;
 use std::path::Path;
 use store::{Changes, Tx, View};
@@ -8,7 +8,7 @@ use types::{Cluster, Fault, Network, Node, Version};
 
 pub(crate) async fn open(directory: &Path) -> (Sequencer, Scope) {
     let mut scope = Scope::new();
-    let opened = raft::open(Config::new(directory), &mut scope).await;
+    let opened = raft::open(Config::new(directory), Alone, &mut scope).await;
     (opened.unwrap(), scope)
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use ca::{Authority, Identity, Peer};
 use engine_api::{About, Init};
 use manager::{First, Manager};
-use raft::Sequencer;
+use raft::{Sequencer, Start};
 use scope::{Scope, ScopeError};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -67,7 +67,7 @@ impl Launcher {
         let identity = request.accept(&certificate, &root_ca.certificate)?;
         save(&identity, &self.files.certificates()).await?;
         let mut scope = self.scope();
-        let sequencer = self.open_log(&mut scope).await?;
+        let sequencer = self.open_log(Start::Found, &mut scope).await?;
         let first = First {
             cluster,
             root_ca,
@@ -101,7 +101,10 @@ impl Launcher {
         let identity = Identity::load(&self.files.certificates())?
             .context("the node's certificate is missing: leave the cluster and join again")?;
         let mut scope = self.scope();
-        let sequencer = if state.manager { Some(self.open_log(&mut scope).await?) } else { None };
+        let sequencer = match state.manager {
+            true => Some(self.open_log(Start::Resume, &mut scope).await?),
+            false => None,
+        };
         self.start(state, identity, sequencer, scope).await
     }
 
@@ -119,9 +122,9 @@ impl Launcher {
         Scope::with_token(self.token.child_token())
     }
 
-    async fn open_log(&self, scope: &mut Scope) -> Result<Sequencer> {
-        let config = raft::Config::new(self.files.raft());
-        raft::open(config, scope).await.context("cannot open the cluster's log")
+    async fn open_log(&self, start: Start, scope: &mut Scope) -> Result<Sequencer> {
+        let config = raft::Config { start, ..raft::Config::new(self.files.raft()) };
+        raft::open(config, raft::Alone, scope).await.context("cannot open the cluster's log")
     }
 
     async fn start(

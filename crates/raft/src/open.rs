@@ -1,0 +1,212 @@
+//! How the log of a member begins.
+
+use crate::RaftError;
+use crate::clock::{Clock, time_of_day};
+use crate::consensus::{Consensus, Member};
+use crate::disk::Disk;
+use crate::free_space::{FreeSpace, RESERVE_BYTES, free_bytes};
+use crate::leadership::{self, Leadership, is_alone};
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::membership;
+use crate::network::{Network, Peers};
+use crate::receive::Receiver;
+use crate::sequencer::{Node, Sequencer};
+use crate::sizes::Sizes;
+use crate::writer::{OWN_QUEUE, QUEUE, Queue, Writer};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Raft, RaftMetrics, SnapshotPolicy};
+use scope::Scope;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+use types::Timestamp;
+
+/// How long a single manager may take to become its own leader and to read its log.
+const START_LIMIT: Duration = Duration::from_mins(1);
+/// Entries that stay in the log behind a snapshot, for managers that lag.
+const KEPT_ENTRIES: u64 = 500;
+/// How often a leader is heard of; in milliseconds, as the other times of elections. When it is
+/// killed, another one stands 1.0 to 1.2 s later: after [`ELECTION_MAX`], when nobody is bound to the
+/// last leader any more, and a time by chance between the two, so that they do not stand at once.
+const HEARTBEAT: u64 = 125;
+/// Ten times what a slow disk takes for one write.
+const ELECTION_MIN: u64 = 400;
+const ELECTION_MAX: u64 = 600;
+
+/// How a member comes to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It makes the cluster, alone.
+    Found,
+    /// It has a log from before.
+    Resume,
+    /// It has none, or was interrupted before it had; the leader will send it.
+    Join,
+}
+
+/// Where the log is, and whose.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its directory; made if it is missing.
+    pub directory: PathBuf,
+    /// The member whose log it is. A number is never used for another machine.
+    pub member: u64,
+    pub start: Start,
+    /// Changes are refused while the disk has less room than this and what a snapshot takes.
+    pub reserve_bytes: u64,
+    /// Says what the disk of a directory has free.
+    pub free_bytes: fn(&Path) -> io::Result<u64>,
+    /// Reads the time of day.
+    pub wall: fn() -> Timestamp,
+}
+
+impl Config {
+    /// That of the manager that makes a cluster.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            member: 1,
+            start: Start::Found,
+            reserve_bytes: RESERVE_BYTES,
+            free_bytes,
+            wall: time_of_day,
+        }
+    }
+}
+
+/// Opens the log of a member; the loops in `scope` close it when the scope ends.
+///
+/// Where it is the only one that votes, it leads and everything that was written before is in the
+/// view when this returns. Otherwise the view holds what the member knew to be settled, and the
+/// others decide who leads, once their messages are [received](Sequencer::receive).
+pub async fn open(
+    config: Config,
+    peers: impl Peers,
+    scope: &mut Scope,
+) -> Result<Sequencer, RaftError> {
+    let (directory, member, start) = (config.directory.clone(), config.member, config.start);
+    let opened = tokio::task::spawn_blocking(move || {
+        let (disk, found) = Disk::open(&directory)?;
+        let is_new = disk.claim(&directory, member, &found)?;
+        if is_new && start == Start::Resume {
+            return Err(RaftError::Lost { path: directory });
+        }
+        Ok((disk, found))
+    });
+    let (disk, mut found) = opened.await.map_err(stopped)??;
+    let disk = Arc::new(disk);
+    let snapshot = found.snapshot.take();
+    let snapshot_index =
+        snapshot.as_ref().and_then(|it| it.meta.last_log_id).map_or(0, |id| id.index);
+    let state_bytes = snapshot.as_ref().map_or(0, |it| it.bytes);
+    let sizes = Arc::new(Sizes::new(state_bytes, found.uncovered));
+    let last = scope.token().drop_guard();
+    let (log, thread) =
+        Log::start(&disk, &found, Arc::clone(&sizes), last).map_err(RaftError::Read)?;
+    let (machine, views) = Machine::start(snapshot, (disk, log.writer()), Arc::clone(&sizes));
+    let network = Network::new(peers);
+    let raft = Raft::new(member, library_config()?, network, log.clone(), machine);
+    let raft = raft.await.map_err(stopped)?;
+    begin(&raft, start).await?;
+
+    let free_space = FreeSpace {
+        directory: config.directory,
+        reserve: config.reserve_bytes,
+        free: config.free_bytes,
+        sizes: Arc::clone(&sizes),
+    };
+    let (requests, others) = mpsc::channel(QUEUE);
+    let (own, own_queue) = mpsc::channel(OWN_QUEUE);
+    let (handovers, handover_queue) = mpsc::channel(1);
+    let metrics = raft.metrics();
+    let (published, leadership) = watch::channel(Leadership::of(&metrics.borrow_watched()));
+    let clock = Arc::new(Clock::new(config.wall, views.clone()));
+    let sequencer = Sequencer {
+        requests,
+        own,
+        handovers,
+        views: views.clone(),
+        leadership,
+        metrics: metrics.clone(),
+        clock: Arc::clone(&clock),
+        raft: raft.clone(),
+        receiver: Arc::new(Receiver::new(member, raft.clone(), free_space.clone())),
+        membership: Arc::new(Semaphore::new(1)),
+    };
+    let writer = Writer {
+        raft,
+        log,
+        views,
+        metrics: metrics.clone(),
+        queue: Queue { own: own_queue, others },
+        handovers: handover_queue,
+        free_space,
+        asked: sizes.written().saturating_sub(found.uncovered),
+        sizes,
+        clock,
+        snapshot_index,
+        token: scope.token(),
+    };
+    scope.spawn("leadership", leadership::run(metrics, published, scope.token()));
+    scope.spawn("membership", membership::finish(sequencer.clone(), scope.token()));
+    scope.spawn("raft", writer.run(thread));
+    Ok(sequencer)
+}
+
+pub(crate) fn stopped(error: impl std::fmt::Display) -> RaftError {
+    RaftError::Stopped(error.to_string())
+}
+
+fn library_config() -> Result<Arc<openraft::Config>, RaftError> {
+    let config = openraft::Config {
+        cluster_name: "skep".to_owned(),
+        heartbeat_interval: HEARTBEAT,
+        election_timeout_min: ELECTION_MIN,
+        election_timeout_max: ELECTION_MAX,
+        // Nobody raises the term who would not be elected: neither who was cut off nor who was removed.
+        enable_pre_vote: Some(true),
+        // A leader that hears of too few falls silent now and then: one that can speak but not hear
+        // would otherwise keep the others from electing.
+        quorum_loss_probe_interval: Some(2 * ELECTION_MAX),
+        // Whoever was away for a moment is not left alone for long.
+        backoff: "50ms 100ms 200ms ..500ms".to_owned(),
+        // The cluster's own setting says when: see `Writer::snapshot`.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        purge_batch_size: 256,
+        // A restored leader would not know which entries of its log were committed.
+        enable_leader_restore: Some(false),
+        ..openraft::Config::default()
+    };
+    config.validate().map(Arc::new).map_err(stopped)
+}
+
+/// Makes the log if it is new, and waits until the whole of it is applied where nobody else votes.
+async fn begin(raft: &Node, start: Start) -> Result<(), RaftError> {
+    if raft.is_initialized().await.map_err(stopped)? {
+        if !is_alone(&raft.metrics().borrow_watched()) {
+            return Ok(());
+        }
+        // Nobody else may lead: there is no reason to wait for an election timeout.
+        raft.trigger().elect(false).await.map_err(stopped)?;
+    } else {
+        match start {
+            Start::Found => {
+                let members = BTreeMap::from([(*raft.node_id(), Member::default())]);
+                raft.initialize(members).await.map_err(stopped)?;
+            }
+            Start::Resume | Start::Join => return Ok(()),
+        }
+    }
+    let ready = |metrics: &RaftMetrics<Consensus>| {
+        metrics.state.is_leader()
+            && metrics.last_log_index.is_some()
+            && metrics.last_applied.map(|id| id.index) == metrics.last_log_index
+    };
+    let wait = raft.wait(Some(START_LIMIT)).metrics(ready, "leader").await;
+    wait.map(drop).map_err(|error| RaftError::NoLeader(error.to_string()))
+}
