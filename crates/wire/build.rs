@@ -20,6 +20,7 @@ fn main() {
         .method(method("root", "Root", "RootRequest", "RootReply").build())
         .method(method("issue", "Issue", "IssueRequest", "IssueReply").build())
         .method(method("leave", "Leave", "LeaveRequest", "Done").build())
+        .method(method("enroll", "Enroll", "EnrollRequest", "EnrollReply").build())
         .build();
     let dispatcher = Service::builder()
         .package("skep")
@@ -37,5 +38,14 @@ fn main() {
             method("publish_logs", "PublishLogs", "LogChunk", "Done").client_streaming().build(),
         )
         .build();
-    Builder::new().compile(&[membership, dispatcher]);
+    let managers = Service::builder()
+        .package("skep")
+        .name("Managers")
+        .comment("What managers tell each other.")
+        .method(method("raft", "Raft", "RaftMessage", "RaftMessage").build())
+        .method(method("order", "Order", "OrderRequest", "OrderReply").build())
+        .method(method("barrier", "Barrier", "BarrierRequest", "BarrierReply").build())
+        .method(method("logs", "Logs", "LogsRequest", "LogItem").server_streaming().build())
+        .build();
+    Builder::new().compile(&[membership, dispatcher, managers]);
 }

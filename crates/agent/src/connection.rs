@@ -136,12 +136,14 @@ impl Connection {
                 let holds = (identity.starts_at(), identity.expires_at());
                 let ending = match fault.kind {
                     FaultKind::Incompatible => Ending::Refused,
+                    _ if fault.is_not_leading() => Ending::NotLeading,
                     _ => Ending::Useless,
                 };
                 return Over { ending, reason: explain(holds, time_of_day(), fault.message) };
             }
         };
         let vtep = self.config.data_path_address.unwrap_or(self.config.address);
+        self.lasting.role = self.config.identity.role();
         let mut session = Session::begin(vtep, std::mem::take(&mut self.lasting), self.clock.now());
         let reason = carrier.serve(&mut session, self).await;
         let ending = session.ending();

@@ -17,7 +17,7 @@ use dataplane::{Identity, News};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
-use types::{Fault, FaultKind, SharedSpec, SpecId, TaskId, TaskStatus, Timestamp};
+use types::{Fault, FaultKind, NodeRole, SharedSpec, SpecId, TaskId, TaskStatus, Timestamp};
 use wire::{Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Parts, Report, SessionMessage};
 
 /// For a manager to say how the session begins.
@@ -26,6 +26,8 @@ pub const WELCOME_MAX: Duration = Duration::from_secs(10);
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// After a renewal of the certificate that failed.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
+/// The same where the node is something else now than its certificate says.
+const ROLE_PAUSE: Duration = Duration::from_secs(2);
 /// However far off a renewal is: clocks are set, and machines sleep.
 const RENEWAL_LOOK: Duration = Duration::from_mins(1);
 /// After a report that a manager could not write: doubled from the first to the last, as its disk may
@@ -48,6 +50,8 @@ pub struct Lasting {
     pub renew_at: Timestamp,
     /// But not before this uptime: a renewal has failed.
     pub renew_after: Duration,
+    /// What the node's certificate says it is.
+    pub role: NodeRole,
 }
 
 /// What came of a session, or of an attempt to open one.
@@ -56,6 +60,8 @@ pub enum Ending {
     /// The manager has said what this node should have.
     Useful,
     Useless,
+    /// The manager does not lead: another one may, and is asked at once.
+    NotLeading,
     /// The manager's release and this one do not understand each other: it is of no use to try that
     /// manager again soon.
     Refused,
@@ -113,6 +119,8 @@ pub enum Output {
     Order(Order),
     Call(Call),
     PublishLog(LogRequest),
+    /// Managers are there, `host:port`.
+    Managers(Vec<String>),
     /// Say that a log cannot be sent, and why.
     RefuseLog {
         subscription: String,
@@ -186,6 +194,10 @@ pub struct Session {
     /// What the manager was told of this node itself; `None`: nothing yet.
     told: Option<String>,
     renewal_look_at: Duration,
+    /// What the manager says that this node is, where its certificate says otherwise.
+    new_role: Option<NodeRole>,
+    /// Where managers are, as the manager said last.
+    managers: Vec<String>,
     /// Subscriptions of logs that are being sent.
     logs: BTreeSet<String>,
 }
@@ -214,6 +226,8 @@ impl Session {
             trouble: String::new(),
             told: None,
             renewal_look_at: now.uptime,
+            new_role: None,
+            managers: Vec::new(),
             logs: BTreeSet::new(),
         }
     }
@@ -298,7 +312,7 @@ impl Session {
             Event::Applied(version) => self.applied = version,
             Event::Trouble(trouble) => self.trouble = trouble,
             Event::Statuses(statuses) => self.lasting.statuses.extend(statuses),
-            Event::Answered(answer) => self.answered(answer, now)?,
+            Event::Answered(answer) => self.answered(answer, now, outputs)?,
             Event::LogEnded(subscription) => drop(self.logs.remove(&subscription)),
             Event::Parting => self.is_parting = true,
             Event::Tick => {}
@@ -309,10 +323,20 @@ impl Session {
         Ok(())
     }
 
-    fn answered(&mut self, answer: Answer, now: Now) -> Result<(), String> {
+    fn answered(
+        &mut self,
+        answer: Answer,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), String> {
         match answer {
             Answer::Heartbeat(Ok(reply)) => {
-                self.heartbeat_at = Some(now.uptime + Duration::from_millis(reply.next_millis));
+                let HeartbeatReply { next_millis, managers } = reply;
+                self.heartbeat_at = Some(now.uptime + Duration::from_millis(next_millis));
+                if !managers.is_empty() && managers != self.managers {
+                    self.managers.clone_from(&managers);
+                    outputs.push(Output::Managers(managers));
+                }
             }
             Answer::Report(Ok(())) => {
                 self.report_pause = REPORT_PAUSE;
@@ -329,8 +353,15 @@ impl Session {
             Answer::Renewed(renewed) => {
                 self.under_way.remove(&UnderWay::Renewal);
                 match renewed {
-                    Ok(expires) => self.lasting.renew_at = halfway(now.time, expires),
-                    Err(_) => self.lasting.renew_after = now.uptime + RENEWAL_PAUSE,
+                    Ok(expires) => {
+                        self.lasting.renew_at = halfway(now.time, expires);
+                        self.lasting.role = self.new_role.take().unwrap_or(self.lasting.role);
+                    }
+                    Err(_fault) => {
+                        let is_new = self.new_role.is_some();
+                        let pause = if is_new { ROLE_PAUSE } else { RENEWAL_PAUSE };
+                        self.lasting.renew_after = now.uptime + pause;
+                    }
                 }
             }
             Answer::Heartbeat(Err(fault))

@@ -6,7 +6,10 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 use types::{Availability, Fault, FaultKind};
-use wire::{IssueReply, IssueRequest, Release, RootRequest, fault_of, membership_client};
+use wire::{
+    EnrollReply, EnrollRequest, IssueReply, IssueRequest, Release, RootRequest, fault_of,
+    membership_client,
+};
 
 /// For the manager to answer.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -90,6 +93,25 @@ pub async fn renew(channel: Channel, identity: &Identity) -> Result<(), Fault> {
         Refusal::Unheard(fault) | Refusal::Final(fault) => fault,
     })?;
     Ok(identity.replace_certificate(&reply.certificate)?)
+}
+
+/// Asks the manager that leads for this node's part in the cluster's log, where others will reach it at
+/// `address`; returns its number there. Each of these managers is asked until one leads.
+pub async fn enroll(managers: &[String], identity: &Identity, address: &str) -> Result<u64, Fault> {
+    let mut last = Fault::unavailable("no manager is known");
+    for manager in managers {
+        let request = EnrollRequest { release: Release::own(), address: address.to_owned() };
+        let config = tls::client_config(identity)?;
+        let attempt = async {
+            let channel = connect(manager, config).await.map_err(Refusal::Unheard)?;
+            call(membership_client(channel).enroll(request)).await
+        };
+        match attempt.await {
+            Ok(EnrollReply { raft_id, .. }) => return Ok(raft_id),
+            Err(Refusal::Unheard(fault) | Refusal::Final(fault)) => last = fault,
+        }
+    }
+    Err(last)
 }
 
 async fn issue(channel: Channel, request: IssueRequest) -> Result<IssueReply, Refusal> {

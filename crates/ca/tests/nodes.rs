@@ -15,8 +15,8 @@ use tokio_stream::StreamExt;
 use tonic::{Response, Status};
 use types::{Availability, Fault, FaultKind, NodeRole, RootCa, Timestamp};
 use wire::{
-    Done, IssueReply, IssueRequest, LeaveRequest, Membership, Release, RootReply, RootRequest,
-    fault_of, membership_client, membership_server, status_of,
+    Done, EnrollReply, EnrollRequest, IssueReply, IssueRequest, LeaveRequest, Membership, Release,
+    RootReply, RootRequest, fault_of, membership_client, membership_server, status_of,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -85,6 +85,17 @@ impl Membership for Member {
         let certificate = sign(&self.root, &csr, node.as_str(), role, DAY);
         let root = self.root.certificate.clone();
         Ok(Response::new(IssueReply { node, role, certificate, root }))
+    }
+
+    async fn enroll(
+        &self,
+        request: tonic::Request<EnrollRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err(status_of(Fault::unavailable("another manager leads")));
+        }
+        assert_eq!(request.into_inner().address, "192.168.0.1:2377");
+        Ok(Response::new(EnrollReply { release: Release::own(), raft_id: 7 }))
     }
 
     async fn leave(&self, request: tonic::Request<LeaveRequest>) -> Result<Response<Done>, Status> {
@@ -201,6 +212,16 @@ async fn a_join_is_asked_for_once() {
     assert_eq!(fault, Fault::unavailable("the disk is slow"));
     assert_eq!(manager.requests.load(Ordering::Relaxed), 1);
     ca::join(&managers, &manager.token, Availability::Active).await.unwrap();
+    assert_eq!(manager.requests.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn managers_are_asked_for_a_part_in_the_log_until_one_leads() {
+    let manager = manager().await;
+    let node = identity(&manager.root, "n", NodeRole::Manager, DAY);
+    let address = "192.168.0.1:2377";
+    let managers = [manager.address(), manager.address()];
+    assert_eq!(ca::enroll(&managers, &node, address).await, Ok(7));
     assert_eq!(manager.requests.load(Ordering::Relaxed), 2);
 }
 

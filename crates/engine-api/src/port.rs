@@ -52,7 +52,7 @@ pub enum Membership {
     Pending {
         reason: String,
     },
-    Active(Member),
+    Active(Box<Member>),
 }
 
 /// What a node of a cluster knows.

@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::json;
-use crate::port::{Member, Membership};
+use crate::port::Membership;
 use crate::{
     Api,
     version::{NEWEST, OLDEST},
@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use std::sync::Arc;
 use types::NodeRole;
 
 pub(crate) fn routes() -> Router<Api> {
@@ -26,7 +26,7 @@ async fn ping(State(api): State<Api>) -> impl IntoResponse {
     let swarm = match api.node.membership() {
         Membership::Inactive => "inactive",
         Membership::Pending { .. } => "pending",
-        Membership::Active(Member { manager: Some(_), .. }) => "active/manager",
+        Membership::Active(member) if member.manager.is_some() => "active/manager",
         Membership::Active(_) => "active/worker",
     };
     ([("Swarm", swarm), ("Cache-Control", "no-cache, no-store, must-revalidate")], "OK")
@@ -139,11 +139,12 @@ fn swarm(membership: &Membership) -> Value {
     object["NodeAddr"] = json!(member.address);
     let view = member.manager.as_ref().map(manager::Manager::view);
     let manager_id = |address: &str| {
-        let host = address.parse().map(|address: SocketAddr| address.ip());
-        let found = view.as_ref().and_then(|view| {
-            view.nodes().find(|node| Ok(node.status.address) == host).map(|node| &node.id)
-        });
-        json!({ "NodeID": found.map_or("", |id| id.as_str()), "Addr": address })
+        let is_it = |node: &&Arc<types::Node>| {
+            node.manager.as_ref().is_some_and(|it| it.address == address)
+        };
+        let found =
+            view.as_ref().and_then(|view| view.nodes().find(is_it).map(|node| node.id.clone()));
+        json!({ "NodeID": found.unwrap_or_default(), "Addr": address })
     };
     object["RemoteManagers"] = member.managers.iter().map(|address| manager_id(address)).collect();
     if let Some(view) = &view {

@@ -67,7 +67,7 @@ impl Stage {
     fn new(tasks: u32) -> Self {
         let view = view(tasks);
         let uptime = Duration::from_secs(1000);
-        let dispatcher = Dispatcher::new(Vec::new(), View::default(), at(uptime));
+        let dispatcher = Dispatcher::new(View::default(), at(uptime));
         Self { view, dispatcher, uptime, versions: vec![1; usize::try_from(NODES).unwrap()] }
     }
 

@@ -1,6 +1,7 @@
 //! The first objects of a new cluster.
 
 use crate::clock::RandomIds;
+use crate::membership::FIRST_RAFT_ID;
 use ca::JoinToken;
 use ipnet::{IpNet, Ipv4Net};
 use raft::Sequencer;
@@ -8,8 +9,8 @@ use std::net::IpAddr;
 use store::{Changes, Tx, View};
 use types::{
     Availability, Cluster, ClusterId, ClusterSpec, DEFAULT_POOL, Fault, IdSource, JoinTokens,
-    Network, NetworkId, NetworkSpec, Node, NodeDescription, NodeId, NodeRole, NodeSpec, NodeState,
-    NodeStatus, RootCa, Subnet, Timestamp, Version,
+    ManagerStatus, Network, NetworkId, NetworkSpec, Node, NodeDescription, NodeId, NodeRole,
+    NodeSpec, NodeState, NodeStatus, RootCa, Subnet, Timestamp, Version,
 };
 
 /// The VXLAN network identifier of the routing mesh.
@@ -30,6 +31,8 @@ pub struct First {
     pub node: NodeId,
     pub description: NodeDescription,
     pub address: IpAddr,
+    /// Where managers and nodes reach it, `host:port`.
+    pub manager_address: String,
     /// Its VXLAN end point, where that is another address.
     pub data_path_address: Option<IpAddr>,
     pub availability: Availability,
@@ -90,6 +93,10 @@ fn first_node(first: &First, now: Timestamp) -> Node {
             ..NodeSpec::default()
         },
         role: NodeRole::Manager,
+        manager: Some(ManagerStatus {
+            raft_id: FIRST_RAFT_ID,
+            address: first.manager_address.clone(),
+        }),
         description: first.description.clone(),
         status: NodeStatus {
             state: NodeState::Ready,

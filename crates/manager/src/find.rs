@@ -43,6 +43,12 @@ pub fn node(view: &View, term: &str) -> Result<Arc<Node>, Fault> {
     by_prefix("node", term, view.nodes().map(|it| (it.id.as_str(), it)))
 }
 
+/// Finds the manager with this number in the log's membership.
+pub(crate) fn manager(view: &View, raft_id: u64) -> Option<&Arc<Node>> {
+    let is_it = |node: &&Arc<Node>| node.manager.as_ref().is_some_and(|it| it.raft_id == raft_id);
+    view.nodes().find(is_it)
+}
+
 /// Finds a task; its name is `service.slot.id`, or `service.slot` while only one is wanted there.
 pub fn task(view: &View, term: &str) -> Result<Arc<Task>, Fault> {
     if let Some(found) = view.task(&term.into()) {

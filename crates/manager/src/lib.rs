@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod find;
 pub mod liveness;
 mod logs;
+pub mod managers;
 mod membership;
 mod own;
 mod plan;
@@ -25,28 +26,34 @@ mod withdrawal;
 
 pub use bootstrap::{First, bootstrap};
 pub use clock::Uptime;
-pub use control::Rotate;
-pub use logs::{LogSelector, LogStream};
+pub use logs::LogStream;
+pub use managers::Peers;
+pub use membership::FIRST_RAFT_ID;
+pub use wire::{LogSelector, Rotate};
 
 use ca::Identity;
+use managers::{Orders, Route, Term, roles};
 use raft::Sequencer;
 use scope::Scope;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use store::View;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use types::{
-    ClusterSpec, Fault, NetworkId, NetworkSpec, NodeId, NodeSpec, ServiceId, ServiceSpec, Version,
+    ClusterSpec, Fault, ManagerStatus, NetworkId, NetworkSpec, NodeId, NodeSpec, ServiceId,
+    ServiceSpec, Version,
 };
-use wire::LogOptions;
+use wire::{LogOptions, Order, OrderReply};
 
 /// What a manager must be told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where nodes reach this manager.
+    /// Where nodes and managers reach this manager.
     pub listen: SocketAddr,
-    /// The addresses (`host:port`) that nodes are told to find managers at.
-    pub managers: Vec<String>,
+    /// The address (`host:port`) that they are told.
+    pub address: String,
 }
 
 /// Why a manager cannot start.
@@ -62,20 +69,28 @@ pub enum Error {
     Identity(#[source] ca::Error),
 }
 
+/// The managers of a cluster, as the one that leads sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Managers {
+    pub leader: Option<NodeId>,
+    /// Those that the leader does not hear.
+    pub unreachable: BTreeSet<NodeId>,
+}
+
 /// A running manager, as the API sees it. Clones are the same manager.
 #[derive(Clone, Debug)]
 pub struct Manager {
     sequencer: Sequencer,
-    requests: mpsc::Sender<dispatch::Request>,
+    route: Arc<Route>,
     address: SocketAddr,
 }
 
 impl Manager {
-    /// Starts the loops of a manager in `scope`. The cluster's first objects must be there
-    /// ([`bootstrap()`]).
+    /// Starts the loops of a manager in `scope`, on a log that finds others by `peers`. The cluster's
+    /// first objects must be there ([`bootstrap()`]), or come by the log.
     pub async fn start(
         config: Config,
-        sequencer: Sequencer,
+        (sequencer, peers): (Sequencer, Peers),
         identity: Arc<Identity>,
         scope: &mut Scope,
     ) -> Result<Self, Error> {
@@ -89,11 +104,32 @@ impl Manager {
             // Those with a connection go on meanwhile; it is tried again.
             tracing::error!(%fault, "cannot renew this manager's certificate");
         }
+        peers.follow(sequencer.watch());
         let keep = own::keep(sequencer.clone(), Arc::clone(&identity), scope.token());
         scope.spawn("own certificate", keep);
-        plan::start(sequencer.clone(), scope);
-        let requests = dispatch::start(config, sequencer.clone(), (listener, identity), scope)?;
-        Ok(Self { sequencer, requests, address })
+
+        let (publish, leading) = Term::channel();
+        let admission = membership::Admission::new(sequencer.clone());
+        let orders = Orders::new(sequencer.clone(), admission, address.port());
+        let by_leader = (sequencer.clone(), leading.clone());
+        let route = Route::new(by_leader.clone(), peers, orders.clone());
+        let served = dispatch::Served {
+            sequencer: sequencer.clone(),
+            leading: leading.clone(),
+            membership: membership::Service::new(by_leader, route.clone()),
+            managers: managers::Service {
+                sequencer: sequencer.clone(),
+                identity: Arc::clone(&identity),
+                leading,
+                orders,
+                route: route.clone(),
+            },
+        };
+        let dispatch = dispatch::serve(served, (listener, &identity), scope)?;
+        let status = ManagerStatus { raft_id: sequencer.member(), address: config.address };
+        let own = roles::Own { node: identity.node_id(), status };
+        Term { sequencer: sequencer.clone(), dispatch, own }.start(publish, scope);
+        Ok(Self { sequencer, route: Arc::new(route), address })
     }
 
     /// Where nodes reach this manager; with the port that was given where 0 was asked for.
@@ -101,9 +137,14 @@ impl Manager {
         self.address
     }
 
-    /// Everything that is stored, as of now.
+    /// Everything that is stored, as this manager knows it: it may lag behind the leader.
     pub fn view(&self) -> View {
         self.sequencer.view()
+    }
+
+    /// Everything that is stored: with all that anybody was told is done.
+    pub async fn fresh(&self) -> Result<View, Fault> {
+        Ok(self.route.fresh().await?.0)
     }
 
     /// Tells of every change to what is stored.
@@ -111,10 +152,22 @@ impl Manager {
         self.sequencer.watch()
     }
 
+    /// Who leads, and who is not heard.
+    pub async fn managers(&self) -> Result<Managers, Fault> {
+        let (view, unreachable) = self.route.fresh().await?;
+        let node = |raft_id| find::manager(&view, raft_id).map(|node| node.id.clone());
+        let leader = self.sequencer.leadership().borrow().leader.and_then(node);
+        Ok(Managers { leader, unreachable: unreachable.into_iter().filter_map(node).collect() })
+    }
+
+    async fn order(&self, order: Order) -> Result<OrderReply, Fault> {
+        self.route.order(order).await
+    }
+
     /// Makes a service. Networks in the spec are ids ([`find::network`]).
     pub async fn create_service(&self, spec: ServiceSpec) -> Result<ServiceId, Fault> {
-        control::check_own_port(&spec, self.address.port())?;
-        control::service::create(&self.sequencer, spec).await
+        let reply = self.order(Order::CreateService { spec: Box::new(spec) }).await?;
+        Ok(reply.id.as_str().into())
     }
 
     /// Changes a service that is still at `version`; with `rollback`, back to the spec it had
@@ -126,38 +179,36 @@ impl Manager {
         spec: ServiceSpec,
         rollback: bool,
     ) -> Result<(), Fault> {
-        let spec = if rollback { None } else { Some(spec) };
-        if let Some(spec) = &spec {
-            control::check_own_port(spec, self.address.port())?;
-        }
-        control::service::update(&self.sequencer, id.clone(), version, spec).await
+        let spec = (!rollback).then(|| Box::new(spec));
+        self.order(Order::UpdateService { id: id.clone(), version, spec }).await.map(drop)
     }
 
     pub async fn remove_service(&self, id: &ServiceId) -> Result<(), Fault> {
-        control::service::remove(&self.sequencer, id.clone()).await
+        self.order(Order::RemoveService { id: id.clone() }).await.map(drop)
     }
 
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<NetworkId, Fault> {
-        control::network::create(&self.sequencer, spec).await
+        let reply = self.order(Order::CreateNetwork { spec }).await?;
+        Ok(reply.id.as_str().into())
     }
 
     pub async fn remove_network(&self, id: &NetworkId) -> Result<(), Fault> {
-        control::network::remove(&self.sequencer, id.clone()).await
+        self.order(Order::RemoveNetwork { id: id.clone() }).await.map(drop)
     }
 
-    /// Changes a node's name, labels or availability.
+    /// Changes a node's name, labels, role or availability.
     pub async fn update_node(
         &self,
         id: &NodeId,
         version: Version,
         spec: NodeSpec,
     ) -> Result<(), Fault> {
-        control::node::update(&self.sequencer, id.clone(), version, spec).await
+        self.order(Order::UpdateNode { id: id.clone(), version, spec }).await.map(drop)
     }
 
     /// Forgets a node that is down, or any node but a manager by `force`.
     pub async fn remove_node(&self, id: &NodeId, force: bool) -> Result<(), Fault> {
-        control::node::remove(&self.sequencer, id.clone(), force).await
+        self.order(Order::RemoveNode { id: id.clone(), force }).await.map(drop)
     }
 
     /// Changes the cluster's settings and draws new join tokens where asked to.
@@ -167,7 +218,22 @@ impl Manager {
         spec: ClusterSpec,
         rotate: Rotate,
     ) -> Result<(), Fault> {
-        control::cluster::update(&self.sequencer, version, spec, rotate).await
+        self.order(Order::UpdateCluster { version, spec, rotate }).await.map(drop)
+    }
+
+    /// Makes a worker of this manager's node, and waits until the others count without it.
+    pub async fn resign(&self, node: &NodeId) -> Result<(), Fault> {
+        self.order(Order::Resign { id: node.clone() }).await.map(drop)
+    }
+
+    /// Lets another manager lead before this one stops; where it does not lead, or is the only one,
+    /// there is nothing to do.
+    pub async fn hand_over(&self, limit: Duration) -> Result<(), Fault> {
+        let is_alone = self.sequencer.members().voters.len() < 2;
+        if is_alone || !self.sequencer.leadership().borrow().is_own {
+            return Ok(());
+        }
+        self.sequencer.transfer(limit).await
     }
 
     /// Follows the logs of tasks, wherever they run. Dropping the stream ends it.
@@ -176,6 +242,6 @@ impl Manager {
         selector: LogSelector,
         options: LogOptions,
     ) -> Result<LogStream, Fault> {
-        logs::subscribe(&self.requests, selector, options).await
+        self.route.logs(selector, options).await
     }
 }

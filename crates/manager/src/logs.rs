@@ -4,27 +4,21 @@
 //! only its own nodes' log calls. Who is asked for what is decided in `dispatch`.
 
 use crate::dispatch::{Request, SubscriptionId};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use types::{Fault, NodeId, ServiceId, TaskId};
-use wire::{LogLine, LogOptions};
+use types::{Fault, NodeId, TaskId};
+use wire::{LogLine, LogOptions, LogSelector};
 
 /// Lines that wait for the client. A node is held up when it is full.
 const QUEUE: usize = 256;
 
-/// Whose logs are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogSelector {
-    Task(TaskId),
-    /// All tasks of a service, also those that come later.
-    Service(ServiceId),
-}
-
 /// Lines as they come, in order for each task. A fault says that a node's part is missing; the
 /// stream goes on.
-pub type LogStream = ReceiverStream<Result<LogLine, Fault>>;
+pub type LogStream = BoxStream<'static, Result<LogLine, Fault>>;
 
 /// Where lines go.
 pub(crate) type LogSink = mpsc::Sender<Result<LogLine, Fault>>;
@@ -39,7 +33,7 @@ pub(crate) async fn subscribe(
         .send(Request::Subscribe { selector, options, sink })
         .await
         .map_err(|_closed| Fault::unavailable("this manager is stopping"))?;
-    Ok(ReceiverStream::new(lines))
+    Ok(ReceiverStream::new(lines).boxed())
 }
 
 /// What a node may send under one name, and where it goes.
@@ -82,6 +76,11 @@ impl Sinks {
         self.with(|parts| {
             parts.extract_if(.., |_, part| part.broken).map(|(name, _)| name).collect()
         })
+    }
+
+    /// Nobody is asked for any any more.
+    pub(crate) fn clear(&self) {
+        self.with(BTreeMap::clear);
     }
 
     fn with<R>(&self, run: impl FnOnce(&mut BTreeMap<String, Part>) -> R) -> R {

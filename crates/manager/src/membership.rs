@@ -6,18 +6,19 @@
 use crate::clock::now;
 use crate::dispatch::limits::Callers;
 use crate::dispatch::{Command, Request as Ask, authenticated, report};
+use crate::managers::{Leading, Route};
 use ca::{Authority, JoinToken, Peer};
 use raft::Sequencer;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Tx, View};
-use tokio::sync::mpsc;
+use store::{Changes, Tx, View};
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
-use types::{Cluster, Fault, Node, NodeId, NodeRole, NodeSpec, Timestamp};
+use types::{Cluster, Fault, ManagerStatus, Node, NodeId, NodeRole, NodeSpec, Timestamp};
 use wire::{
-    Done, IssueReply, IssueRequest, LeaveRequest, Membership, Release, RootReply, RootRequest,
-    status_of,
+    Done, EnrollReply, EnrollRequest, IssueReply, IssueRequest, LeaveRequest, Membership, Order,
+    Release, RootReply, RootRequest, status_of,
 };
 
 /// Nodes that may join from one address within [`WINDOW`].
@@ -28,37 +29,40 @@ const WINDOW: Duration = Duration::from_mins(1);
 /// How long the answer to a wrong token takes. An address has few connections with few calls each,
 /// so it cannot try many.
 const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
+/// The number of the manager that made the cluster.
+pub const FIRST_RAFT_ID: u64 = 1;
+/// The longest address that a manager is found at.
+const ADDRESS_MAX: usize = 256;
 /// The longest signing request.
 const REQUEST_MAX: usize = 16 * 1024;
 
+/// Who gets in, on the manager that leads.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    sequencer: Sequencer,
+    joins: Arc<Callers<IpAddr>>,
+}
+
+/// What machines and nodes call.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
     sequencer: Sequencer,
-    requests: mpsc::Sender<Ask>,
-    joins: Arc<Callers<IpAddr>>,
+    leading: Leading,
+    route: Route,
     renewals: Arc<Callers<NodeId>>,
 }
 
-impl Service {
-    pub(crate) fn new(sequencer: Sequencer, requests: mpsc::Sender<Ask>) -> Self {
-        Self { sequencer, requests, joins: Arc::default(), renewals: Arc::default() }
-    }
-
-    /// A node that shows its certificate gets a new one, for what it is now.
-    fn renew(&self, request: &Request<IssueRequest>) -> Result<IssueReply, Status> {
-        let view = self.sequencer.view();
-        let id = authenticated(request, &view)?;
-        if !self.renewals.admit(&id, RENEWALS, WINDOW) {
-            let text = "this node has renewed its certificate often enough: try again in a minute";
-            return Err(status_of(Fault::unavailable(text)));
-        }
-        let role = view.node(&id).map_or(NodeRole::Worker, |node| node.role);
-        let cluster = cluster(&view).map_err(status_of)?;
-        sign(&cluster, &request.get_ref().csr, (&id, role), now()).map_err(status_of)
+impl Admission {
+    pub(crate) fn new(sequencer: Sequencer) -> Self {
+        Self { sequencer, joins: Arc::default() }
     }
 
     /// A machine with a token becomes a node.
-    async fn join(&self, request: IssueRequest, from: Option<IpAddr>) -> Result<IssueReply, Fault> {
+    pub(crate) async fn join(
+        &self,
+        request: IssueRequest,
+        from: Option<IpAddr>,
+    ) -> Result<IssueReply, Fault> {
         let IssueRequest { release, token, csr, availability } = request;
         Release::own().check_node(&release, None)?;
         let cluster = cluster(&self.sequencer.view())?;
@@ -72,14 +76,6 @@ impl Service {
         if from.is_some_and(|from| !self.joins.admit(&from, JOINS, WINDOW)) {
             let text = "too many nodes join from this address: try again in a minute";
             return Err(Fault::unavailable(text));
-        }
-        match role {
-            NodeRole::Worker => {}
-            NodeRole::Manager => {
-                return Err(Fault::not_implemented(
-                    "joining as a manager (this version runs one manager)",
-                ));
-            }
         }
         let node = ca::node_of(&csr);
         let reply = sign(&cluster, &csr, (&node, role), now())?;
@@ -99,9 +95,50 @@ impl Service {
                 Ok(tx.finish())
             })
             .await?;
-        tracing::info!(%node, "a node has joined");
+        tracing::info!(%node, ?role, "a node has joined");
         Ok(reply)
     }
+}
+
+impl Service {
+    pub(crate) fn new((sequencer, leading): (Sequencer, Leading), route: Route) -> Self {
+        Self { sequencer, leading, route, renewals: Arc::default() }
+    }
+
+    /// The node that calls the manager that leads.
+    fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        self.leading.check().map_err(status_of)?;
+        authenticated(request, &self.sequencer.view())
+    }
+
+    /// A node that shows its certificate gets a new one, for what it is now.
+    fn renew(&self, request: &Request<IssueRequest>) -> Result<IssueReply, Status> {
+        let id = self.caller(request)?;
+        let view = self.sequencer.view();
+        if !self.renewals.admit(&id, RENEWALS, WINDOW) {
+            let text = "this node has renewed its certificate often enough: try again in a minute";
+            return Err(status_of(Fault::unavailable(text)));
+        }
+        let role = view.node(&id).map_or(NodeRole::Worker, |node| node.role);
+        let cluster = cluster(&view).map_err(status_of)?;
+        sign(&cluster, &request.get_ref().csr, (&id, role), now()).map_err(status_of)
+    }
+}
+
+/// A node that is to be a manager gets a number in the log's membership, which no other one ever has.
+/// One that asks again has lost what it had, or the answer: it is another member.
+fn enrolled(view: &View, id: &NodeId, address: String) -> Result<(u64, Changes), Fault> {
+    let node = view.node(id);
+    if node.is_none_or(|node| node.spec.role != NodeRole::Manager) {
+        return Err(Fault::forbidden(format!("node {id} is not to be a manager")));
+    }
+    let mut cluster = Cluster::clone(&*cluster(view)?);
+    cluster.last_raft_id = cluster.last_raft_id.max(FIRST_RAFT_ID) + 1;
+    let raft_id = cluster.last_raft_id;
+    let mut tx = Tx::new(view);
+    tx.put_cluster(cluster);
+    tx.edit_node(id, |node| node.manager = Some(ManagerStatus { raft_id, address }));
+    Ok((raft_id, tx.finish()))
 }
 
 pub(crate) fn cluster(view: &View) -> Result<Arc<Cluster>, Fault> {
@@ -157,11 +194,38 @@ impl Membership for Service {
             return self.renew(&request).map(Response::new);
         }
         let from = ca::remote(&request).map(|address| address.ip());
-        self.join(request.into_inner(), from).await.map(Response::new).map_err(status_of)
+        let order = Order::Join { request: request.into_inner(), from };
+        let issued = self.route.order(order).await.map_err(status_of)?.issued;
+        issued.map(Response::new).ok_or_else(|| {
+            status_of(Fault::internal("the leader has let the machine in and sent no certificate"))
+        })
+    }
+
+    async fn enroll(
+        &self,
+        request: Request<EnrollRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        let node = self.caller(&request)?;
+        let EnrollRequest { release, address } = request.into_inner();
+        Release::own().check_node(&release, Some(&node)).map_err(status_of)?;
+        if ADDRESS_MAX < address.len() || !address.contains(':') {
+            return Err(status_of(Fault::invalid("a manager's address is its host:port")));
+        }
+        let (sender, given) = oneshot::channel();
+        let enroll = move |view: &View, _| {
+            let (raft_id, changes) = enrolled(view, &node, address)?;
+            // Whoever asked waits for it.
+            sender.send(raft_id).ok();
+            Ok(changes)
+        };
+        self.sequencer.sequence(enroll).await.map_err(status_of)?;
+        let lost = |_| status_of(Fault::unavailable("this manager is stopping"));
+        let raft_id = given.await.map_err(lost)?;
+        Ok(Response::new(EnrollReply { release: Release::own(), raft_id }))
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
-        let node = authenticated(&request, &self.sequencer.view())?;
+        let node = self.caller(&request)?;
         let (id, tasks_first) = (node.clone(), request.get_ref().tasks_first);
         let leaves = move |view: &View, now| {
             if tasks_first { report::leaves(view, &id) } else { report::left(view, &id, now) }
@@ -171,7 +235,8 @@ impl Membership for Service {
             return Ok(Response::new(Done {}));
         }
         // From here on it opens no session; the one it has ends.
-        if self.requests.send(Ask::Tell(Command::Left { node })).await.is_err() {
+        let requests = self.leading.requests().map_err(status_of)?;
+        if requests.send(Ask::Tell(Command::Left { node })).await.is_err() {
             return Err(status_of(Fault::unavailable("this manager is stopping")));
         }
         Ok(Response::new(Done {}))

@@ -41,7 +41,12 @@ async fn run(sequencer: Sequencer, make: Make, token: CancellationToken) -> Resu
     let mut proposer = Proposer { sequencer, make, planner, refused: Vec::new() };
     loop {
         views.mark_unchanged();
-        let wait = proposer.propose().await.unwrap_or_else(|fault| {
+        let outcome = tokio::select! {
+            biased;
+            () = token.cancelled() => return Ok(()),
+            outcome = proposer.propose() => outcome,
+        };
+        let wait = outcome.unwrap_or_else(|fault| {
             tracing::warn!(%fault, "cannot propose a plan, trying again");
             RETRY
         });

@@ -44,7 +44,7 @@ pub use leadership::Leadership;
 pub use membership::Members;
 pub use network::{Alone, Peers};
 pub use open::{Config, Start, open};
-pub use sequencer::{NOT_LEADING, Sequencer};
+pub use sequencer::Sequencer;
 
 use std::io;
 use std::path::PathBuf;

@@ -53,7 +53,7 @@ impl Members {
     }
 
     /// Whether most of the voters but `gone` answer.
-    fn can_do_without(&self, gone: u64) -> bool {
+    pub fn can_do_without(&self, gone: u64) -> bool {
         let left: BTreeSet<u64> = self.voters.iter().copied().filter(|id| *id != gone).collect();
         left.len() < 2 * left.intersection(&self.reachable).count()
     }

@@ -17,10 +17,6 @@ use store::{Changes, View};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use types::{Fault, Timestamp, Version};
 
-/// What the fault says where a manager that does not lead has done nothing: the caller may ask the
-/// leader.
-pub const NOT_LEADING: &str = "this manager does not lead the cluster";
-
 /// How long callers wait until their change is on the disks of most managers.
 pub(crate) const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -189,7 +185,7 @@ pub(crate) fn refusal(error: &ClientWriteError<Consensus>) -> Fault {
 }
 
 pub(crate) fn not_leading() -> Fault {
-    Fault::unavailable(NOT_LEADING)
+    Fault::not_leading()
 }
 
 pub(crate) fn no_quorum() -> Fault {

@@ -25,6 +25,14 @@ pub struct Cluster {
     pub subnet_prefix: u8,
     /// The UDP port of the overlay.
     pub data_path_port: u16,
+    /// The last number that a manager got in the log's membership; 0: the first one's, which is 1.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub last_raft_id: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

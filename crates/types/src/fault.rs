@@ -32,7 +32,21 @@ pub struct Fault {
     pub message: String,
 }
 
+/// What a manager says that was asked for what only the one that leads does: nothing was done, another
+/// one may be asked at once.
+const NOT_LEADING: &str = "this manager does not lead the cluster";
+
 impl Fault {
+    /// Nothing was done, as this manager does not lead.
+    pub fn not_leading() -> Self {
+        Self::unavailable(NOT_LEADING)
+    }
+
+    /// Says whether nothing was done, as the manager that was asked does not lead.
+    pub fn is_not_leading(&self) -> bool {
+        self.message == NOT_LEADING
+    }
+
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }

@@ -46,8 +46,8 @@ pub use meta::{Meta, Timestamp, Version};
 pub use name::check_name;
 pub use network::{Network, NetworkSpec, Subnet, one_or_more, overlap};
 pub use node::{
-    Availability, EngineInfo, Node, NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus,
-    Platform,
+    Availability, EngineInfo, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeState,
+    NodeStatus, Platform,
 };
 pub use placement::{Constraint, ConstraintError, Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};

@@ -12,8 +12,11 @@ pub struct Node {
     pub id: NodeId,
     pub meta: Meta,
     pub spec: NodeSpec,
-    /// From its certificate.
+    /// What it is: its certificates are signed for it.
     pub role: NodeRole,
+    /// Its part in the cluster's log; `None`: it has none, or not yet. Written by `membership`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manager: Option<ManagerStatus>,
     pub description: NodeDescription,
     pub status: NodeStatus,
     /// Its addresses on the ingress network; written by the allocator. Its MAC, mark and conntrack
@@ -60,6 +63,7 @@ impl Default for Node {
             meta: Meta::default(),
             spec: NodeSpec::default(),
             role: NodeRole::Worker,
+            manager: None,
             description: NodeDescription::default(),
             status: NodeStatus::default(),
             ingress_addresses: Addresses::default(),
@@ -101,6 +105,16 @@ pub enum Availability {
     Pause,
     /// Its tasks move elsewhere.
     Drain,
+}
+
+/// What a manager is besides a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ManagerStatus {
+    /// Its number in the log's membership; no other manager ever gets it.
+    pub raft_id: u64,
+    /// Where managers and nodes reach it, `host:port`.
+    pub address: String,
 }
 
 /// What a node says of itself when it registers.

@@ -1,13 +1,14 @@
 //! What nodes say to each other, and the one codec they say it in.
 //!
 //! Start with [`Dispatcher`] and [`SessionMessage`]: they carry a cluster's life; [`Membership`] is
-//! how a machine gets in. It knows nothing of who calls whom, of TLS or of addresses.
+//! how a machine gets in, [`Managers`] what managers tell each other. It knows nothing of who calls whom, of TLS or of addresses.
 //!
 //! Invariants: messages are MessagePack with field names, so a reader of a neighbouring version
 //! skips what it does not know; an error crosses as a status and comes out as the same
 //! [`types::Fault`] ([`status_of`], [`fault_of`]); no side takes a message over its limit.
 
 mod codec;
+mod managers;
 mod messages;
 mod parts;
 mod release;
@@ -15,17 +16,22 @@ mod service;
 mod status;
 
 pub use codec::MessagePack;
+pub use managers::{
+    BarrierReply, BarrierRequest, LogItem, LogSelector, LogsRequest, Order, OrderReply,
+    OrderRequest, RaftMessage, Rotate,
+};
 pub use messages::{
-    Acknowledge, Answer, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
-    IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Report, RootReply,
-    RootRequest, SessionMessage, SessionRequest, Welcome,
+    Acknowledge, Answer, Assignments, Difference, Done, EnrollReply, EnrollRequest, Heartbeat,
+    HeartbeatReply, IssueReply, IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions,
+    LogRequest, Report, RootReply, RootRequest, SessionMessage, SessionRequest, Welcome,
 };
 pub use msgpack::{decode, encode};
 pub use parts::Parts;
 pub use release::Release;
 pub use service::{
-    Dispatcher, DispatcherClient, DispatcherServer, MEMBERSHIP_LIMIT, MESSAGE_LIMIT, Membership,
-    MembershipClient, MembershipServer, WHOLE_LIMIT, dispatcher_client, dispatcher_server,
-    membership_client, membership_server,
+    Dispatcher, DispatcherClient, DispatcherServer, MANAGERS_LIMIT, MEMBERSHIP_LIMIT,
+    MESSAGE_LIMIT, Managers, ManagersClient, ManagersServer, Membership, MembershipClient,
+    MembershipServer, WHOLE_LIMIT, dispatcher_client, dispatcher_server, managers_client,
+    managers_server, membership_client, membership_server,
 };
 pub use status::{fault_of, status_of};

@@ -105,6 +105,9 @@ pub struct Welcome {
     /// Managers' RPC addresses, `host:port`.
     pub managers: Vec<String>,
     pub data_path_port: u16,
+    /// What the node is now: one whose certificate says otherwise gets a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<NodeRole>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -168,6 +171,9 @@ pub struct Heartbeat {
 #[serde(default)]
 pub struct HeartbeatReply {
     pub next_millis: u64,
+    /// Managers' RPC addresses, `host:port`; empty: as before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub managers: Vec<String>,
 }
 
 /// The node's kernel and names hold this version of its assignments.
@@ -202,6 +208,23 @@ pub struct Done {}
 pub struct LeaveRequest {
     /// The first step.
     pub tasks_first: bool,
+}
+
+/// A node whose certificate is a manager's asks for its part in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnrollRequest {
+    pub release: Release,
+    /// Where managers and nodes will reach it, `host:port`.
+    pub address: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnrollReply {
+    pub release: Release,
+    /// Its number in the log's membership.
+    pub raft_id: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,10 +10,13 @@
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/skep.Membership.rs"));
     include!(concat!(env!("OUT_DIR"), "/skep.Dispatcher.rs"));
+    include!(concat!(env!("OUT_DIR"), "/skep.Managers.rs"));
 }
 
 pub use generated::dispatcher_client::DispatcherClient;
 pub use generated::dispatcher_server::{Dispatcher, DispatcherServer};
+pub use generated::managers_client::ManagersClient;
+pub use generated::managers_server::{Managers, ManagersServer};
 pub use generated::membership_client::MembershipClient;
 pub use generated::membership_server::{Membership, MembershipServer};
 
@@ -23,6 +26,8 @@ use tonic::transport::Channel;
 pub const MESSAGE_LIMIT: usize = 8 << 20;
 /// The longest message of [`Membership`]: a certificate, or the wish for one. Strangers may send it.
 pub const MEMBERSHIP_LIMIT: usize = 64 << 10;
+/// The longest message between managers: a batch of the log's entries.
+pub const MANAGERS_LIMIT: usize = 64 << 20;
 /// The longest message that a node takes from a manager: all that it should have.
 pub const WHOLE_LIMIT: usize = 64 << 20;
 
@@ -36,6 +41,20 @@ pub fn dispatcher_client(channel: Channel) -> DispatcherClient<Channel> {
     DispatcherClient::new(channel)
         .max_decoding_message_size(WHOLE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT)
+}
+
+/// Calls [`Managers`] of a manager.
+pub fn managers_client(channel: Channel) -> ManagersClient<Channel> {
+    ManagersClient::new(channel)
+        .max_decoding_message_size(MANAGERS_LIMIT)
+        .max_encoding_message_size(MANAGERS_LIMIT)
+}
+
+/// Offers `managers` to managers.
+pub fn managers_server<T: Managers>(managers: T) -> ManagersServer<T> {
+    ManagersServer::new(managers)
+        .max_decoding_message_size(MANAGERS_LIMIT)
+        .max_encoding_message_size(MANAGERS_LIMIT)
 }
 
 /// Offers `membership` to nodes and to machines that want to become one.

@@ -157,6 +157,9 @@ impl Carrier {
                 Output::Order(order) => orders.push(order),
                 Output::Call(call) => self.call(call, connection),
                 Output::PublishLog(request) => self.publish(request, connection),
+                Output::Managers(managers) => {
+                    connection.status.send_modify(|status| status.managers = managers);
+                }
                 Output::RefuseLog { subscription, error } => {
                     let publisher = self.publisher(connection);
                     let ended = subscription.clone();

@@ -7,6 +7,8 @@ use std::time::Duration;
 /// within a second after a manager is.
 const MIN: Duration = Duration::from_millis(100);
 const MAX: Duration = Duration::from_millis(600);
+/// Before the next manager is asked, where one does not lead.
+const NEXT: Duration = Duration::from_millis(10);
 /// Where no manager's release and this one understand each other: one of the two programs has to be
 /// updated first.
 const REFUSED: Duration = Duration::from_secs(30);
@@ -17,11 +19,13 @@ pub struct Pauses {
     next: Duration,
     /// Managers in a row that do not understand this node.
     refusals: usize,
+    /// Managers in a row that do not lead.
+    followers: usize,
 }
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self { next: MIN, refusals: 0 }
+        Self { next: MIN, refusals: 0, followers: 0 }
     }
 }
 
@@ -30,9 +34,17 @@ impl Pauses {
     pub fn after(&mut self, ending: Ending, managers: usize) -> Duration {
         match ending {
             Ending::Useful => *self = Self::default(),
-            Ending::Useless => self.refusals = 0,
+            Ending::Useless | Ending::NotLeading => self.refusals = 0,
             Ending::Refused => self.refusals += 1,
         }
+        if ending == Ending::NotLeading {
+            self.followers += 1;
+            if self.followers < managers {
+                return NEXT;
+            }
+        }
+        // Where none leads, one is about to be elected.
+        self.followers = 0;
         if ending == Ending::Refused && managers <= self.refusals {
             // Then each of them is tried again.
             self.refusals = 0;
@@ -51,7 +63,7 @@ pub(super) fn jittered(pause: Duration, by: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Ending::{Refused, Useful, Useless};
+    use Ending::{NotLeading, Refused, Useful, Useless};
 
     fn pauses<const N: usize>(endings: [Ending; N], managers: usize) -> [u128; N] {
         let mut pauses = Pauses::default();
@@ -66,6 +78,13 @@ mod tests {
             assert!(jittered(pause, 1.3) < Duration::from_secs(1), "{pause:?}");
         }
         assert_eq!(pauses([Useless, Useless, Useful, Useless], 3), [100, 200, 100, 200]);
+    }
+
+    #[test]
+    fn the_manager_that_leads_is_found_without_pauses() {
+        assert_eq!(pauses([NotLeading, NotLeading, NotLeading, NotLeading], 3), [10, 10, 100, 10]);
+        assert_eq!(pauses([NotLeading, Useless, NotLeading, NotLeading], 2), [10, 100, 10, 200]);
+        assert_eq!(pauses([NotLeading, NotLeading], 1), [100, 200]);
     }
 
     #[test]

@@ -54,8 +54,8 @@ impl Session {
         if self.id.is_some() {
             return Err("the manager began the session twice".to_owned());
         }
-        let Welcome { release, session, node, heartbeat_millis, managers, data_path_port } =
-            welcome;
+        let Welcome { release, session, node, heartbeat_millis, managers, .. } = welcome;
+        let (data_path_port, role) = (welcome.data_path_port, welcome.role);
         if let Err(fault) = wire::Release::own().check_manager(&release) {
             self.is_refused = true;
             return Err(fault.message);
@@ -63,6 +63,11 @@ impl Session {
         self.id = Some(session);
         self.heartbeat_at = Some(now.uptime + Duration::from_millis(heartbeat_millis));
         self.renewal_look_at = now.uptime;
+        self.new_role = role.filter(|role| *role != self.lasting.role);
+        if self.new_role.is_some() {
+            (self.lasting.renew_at, self.lasting.renew_after) = (now.time, now.uptime);
+        }
+        self.managers.clone_from(&managers);
         outputs.push(Output::Order(Order::Identify(Identity {
             node,
             address: self.address,

@@ -12,9 +12,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use types::{NodeRole, TaskId, TaskState, TaskStatus, Timestamp};
 use wire::{
-    Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, IssueReply, IssueRequest,
-    LeaveRequest, LogChunk, Membership, Release, Report, RootReply, RootRequest, SessionMessage,
-    SessionRequest, Welcome, dispatcher_server, membership_server,
+    Acknowledge, Dispatcher, Done, EnrollReply, EnrollRequest, Heartbeat, HeartbeatReply,
+    IssueReply, IssueRequest, LeaveRequest, LogChunk, Membership, Release, Report, RootReply,
+    RootRequest, SessionMessage, SessionRequest, Welcome, dispatcher_server, membership_server,
 };
 
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -213,6 +213,7 @@ impl Dispatcher for Rpc {
             heartbeat_millis: 50,
             managers: Vec::new(),
             data_path_port: 4789,
+            ..Welcome::default()
         };
         sender.send(Ok(SessionMessage::Welcome(welcome))).await.unwrap();
         let leaving = request.into_inner().leaving;
@@ -225,7 +226,7 @@ impl Dispatcher for Rpc {
         request: Request<Heartbeat>,
     ) -> Result<Response<HeartbeatReply>, Status> {
         self.note(&request, Said::Heartbeat).await;
-        Ok(Response::new(HeartbeatReply { next_millis: 1000 }))
+        Ok(Response::new(HeartbeatReply { next_millis: 1000, ..HeartbeatReply::default() }))
     }
 
     async fn acknowledge(&self, request: Request<Acknowledge>) -> Result<Response<Done>, Status> {
@@ -269,6 +270,13 @@ impl Membership for Door {
     async fn issue(&self, _request: Request<IssueRequest>) -> Result<Response<IssueReply>, Status> {
         self.said.send(Said::Renews).await.ok();
         Err(Status::unimplemented("issue"))
+    }
+
+    async fn enroll(
+        &self,
+        _request: Request<EnrollRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        Err(Status::unimplemented("enroll"))
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {

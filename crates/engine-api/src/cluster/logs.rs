@@ -71,7 +71,7 @@ pub(crate) async fn answer(
     let options = query.options()?;
     let form = LogForm { framed, timestamps: query.timestamps };
     let with_details = query.details;
-    let view = manager.view();
+    let view = manager.fresh().await?;
     let content_type = form.content_type();
     let lines = manager.logs(selector, options).await?;
     let bytes = lines.map(move |line| {

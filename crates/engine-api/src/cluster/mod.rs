@@ -12,6 +12,7 @@ pub(crate) use logs::{LogQuery, unix_time};
 use crate::{Api, port::Member, port::Membership};
 use axum::Router;
 use manager::Manager;
+use store::View;
 use types::Fault;
 
 /// The routes of this part.
@@ -30,10 +31,15 @@ impl Api {
         self.node.membership().manager()
     }
 
+    /// All that the cluster has, with everything that anybody was told is done.
+    pub(crate) async fn view(&self) -> Result<View, Fault> {
+        self.manager()?.fresh().await
+    }
+
     /// This node as a member of its cluster.
     pub(crate) fn member(&self) -> Result<Member, Fault> {
         match self.node.membership() {
-            Membership::Active(member) => Ok(member),
+            Membership::Active(member) => Ok(*member),
             Membership::Inactive | Membership::Pending { .. } => {
                 Err(Fault::unavailable("This node is not part of a swarm"))
             }

@@ -6,7 +6,7 @@ use crate::json::network::{CreateJson, render, render_endpoint, render_local};
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
 use crate::request::{JsonBody, Query};
-use crate::{Api, ListQuery, port::Membership};
+use crate::{Api, ListQuery};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -36,12 +36,11 @@ fn local(api: &Api) -> Vec<Value> {
     ]
 }
 
-/// The cluster's view, where this node is a manager.
-fn view(api: &Api) -> Option<View> {
-    match api.node.membership() {
-        Membership::Active(member) => member.manager.map(|manager| manager.view()),
-        Membership::Inactive | Membership::Pending { .. } => None,
-    }
+/// The cluster's view, where this node is a manager. Where there is no leader, networks are shown as
+/// this manager knows them: those of the node itself are among them.
+async fn view(api: &Api) -> Option<View> {
+    let manager = api.manager().ok()?;
+    Some(manager.fresh().await.unwrap_or_else(|_no_leader| manager.view()))
 }
 
 async fn list(
@@ -51,7 +50,7 @@ async fn list(
     let filters = Filters::parse(query.filters.as_deref(), "GET /networks")?;
     let dangling = filters.flag("dangling")?;
     let mut networks = local(&api);
-    let view = view(&api);
+    let view = view(&api).await;
     if let Some(view) = &view {
         let there = view.networks().filter(|network| !network.removed);
         networks.extend(there.map(|network| render(network, &json!({}))));
@@ -106,7 +105,7 @@ async fn inspect(
     let of = |scope: &str| query.scope.as_ref().is_none_or(|wanted| wanted == scope);
     let mut missing = Fault::not_found(format!("network {id} not found"));
     if of("swarm")
-        && let Some(view) = view(&api)
+        && let Some(view) = view(&api).await
     {
         match find::network(&view, &id) {
             Ok(network) => {

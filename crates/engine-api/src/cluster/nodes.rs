@@ -11,11 +11,10 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use manager::find;
+use manager::{Managers, find};
 use serde::Deserialize;
 use serde_json::Value;
-use std::net::SocketAddr;
-use types::{Node, NodeId, NodeRole, NodeState, Version};
+use types::{Node, NodeId, Version};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -29,19 +28,13 @@ fn own<'a>(here: &'a NodeId, wanted: &'a str) -> &'a str {
     if wanted == "self" { here.as_str() } else { wanted }
 }
 
-/// What a manager is besides a node. This version runs one manager, which leads.
-fn manager_view(node: &Node, managers: &[String]) -> Option<ManagerView> {
-    (node.role == NodeRole::Manager).then(|| {
-        let host = node.status.address;
-        let is_own = |manager: &&String| {
-            manager.parse().is_ok_and(|manager: SocketAddr| manager.ip() == host)
-        };
-        let own = managers.iter().find(is_own).cloned();
-        ManagerView {
-            address: own.unwrap_or_else(|| SocketAddr::new(host, 2377).to_string()),
-            leader: true,
-            reachable: node.status.state == NodeState::Ready,
-        }
+/// What a manager is besides a node.
+fn manager_view(node: &Node, managers: &Managers) -> Option<ManagerView> {
+    let status = node.manager.as_ref()?;
+    Some(ManagerView {
+        address: status.address.clone(),
+        leader: managers.leader.as_ref() == Some(&node.id),
+        reachable: !managers.unreachable.contains(&node.id),
     })
 }
 
@@ -50,8 +43,8 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let filters = Filters::parse(query.filters.as_deref(), "GET /nodes")?;
-    let view = api.manager()?.view();
-    let managers = api.member()?.managers;
+    let manager = api.manager()?;
+    let (managers, view) = (manager.managers().await?, manager.view());
     let shown = view.nodes().filter(|node| matches(node, &filters));
     Ok(Json(shown.map(|node| render(node, manager_view(node, &managers).as_ref())).collect()))
 }
@@ -69,10 +62,10 @@ fn matches(node: &Node, filters: &Filters) -> bool {
 }
 
 async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let view = api.manager()?.view();
-    let member = api.member()?;
-    let node = find::node(&view, own(&member.node, &id))?;
-    Ok(Json(render(&node, manager_view(&node, &member.managers).as_ref())))
+    let manager = api.manager()?;
+    let (managers, view) = (manager.managers().await?, manager.view());
+    let node = find::node(&view, own(&api.member()?.node, &id))?;
+    Ok(Json(render(&node, manager_view(&node, &managers).as_ref())))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,7 +81,7 @@ async fn update(
     JsonBody(spec, _): JsonBody<NodeSpecJson>,
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
-    let node = find::node(&manager.view(), own(&api.member()?.node, &id))?;
+    let node = find::node(&manager.fresh().await?, own(&api.member()?.node, &id))?;
     let version = Version(crate::version(query.version)?);
     manager.update_node(&node.id, version, spec.parse()?).await?;
     Ok(StatusCode::OK)
@@ -106,7 +99,7 @@ async fn remove(
     Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
-    let node = find::node(&manager.view(), own(&api.member()?.node, &id))?;
+    let node = find::node(&manager.fresh().await?, own(&api.member()?.node, &id))?;
     manager.remove_node(&node.id, query.force).await?;
     Ok(StatusCode::OK)
 }

@@ -44,7 +44,7 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let filters = Filters::parse(query.filters.as_deref(), "GET /services")?;
-    let view = api.manager()?.view();
+    let view = api.view().await?;
     let shown = view.services().filter(|service| matches(service, &filters));
     let status = |service: &Service| query.status.then(|| counts(&view, service));
     let network = |id: &NetworkId| view.network(id).map(AsRef::as_ref);
@@ -100,7 +100,7 @@ async fn create(
     let manager = api.manager()?;
     let mut spec = spec.parse()?;
     spec.task.container.pull_credentials = credentials(&headers)?;
-    let view = manager.view();
+    let view = manager.fresh().await?;
     resolve_networks(&view, &mut spec)?;
     if spec.name.is_empty() {
         spec.name = engine::draw_name(|name| view.service_named(name).is_some());
@@ -123,7 +123,7 @@ async fn inspect(
     Path(id): Path<String>,
     Query(InspectQuery {}): Query<InspectQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let view = api.manager()?.view();
+    let view = api.view().await?;
     let service = find::service(&view, &id)?;
     Ok(Json(render(&service, None, |id| view.network(id).map(AsRef::as_ref))))
 }
@@ -163,7 +163,7 @@ async fn update(
     JsonBody(spec, warnings): JsonBody<ServiceSpecJson>,
 ) -> Result<Json<Value>, ApiError> {
     let manager = api.manager()?;
-    let view = manager.view();
+    let view = manager.fresh().await?;
     let service = find::service(&view, &id)?;
     let version = Version(crate::version(query.version)?);
     let rollback = match query.rollback.as_deref() {
@@ -186,7 +186,7 @@ async fn update(
 
 async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
-    let service = find::service(&manager.view(), &id)?;
+    let service = find::service(&manager.fresh().await?, &id)?;
     manager.remove_service(&service.id).await?;
     Ok(StatusCode::OK)
 }
@@ -197,7 +197,7 @@ async fn service_logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, ApiError> {
     let manager = api.manager()?;
-    let service = find::service(&manager.view(), &id)?;
+    let service = find::service(&manager.fresh().await?, &id)?;
     let framed = !service.spec.task.container.tty;
     logs::answer(&manager, manager::LogSelector::Service(service.id.clone()), &query, framed).await
 }

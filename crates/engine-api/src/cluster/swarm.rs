@@ -28,7 +28,7 @@ pub(crate) fn routes() -> Router<Api> {
 }
 
 async fn inspect(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
-    let view = api.manager()?.view();
+    let view = api.view().await?;
     let cluster = view.cluster().ok_or_else(|| Fault::unavailable("the cluster is starting"))?;
     Ok(Json(json::cluster::render(cluster)))
 }

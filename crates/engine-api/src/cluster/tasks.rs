@@ -29,7 +29,7 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let filters = Filters::parse(query.filters.as_deref(), "GET /tasks")?;
-    let view = api.manager()?.view();
+    let view = api.view().await?;
     let here = api.member()?.node;
     let fresh = filters.flag("_up-to-date")?;
     let shown = view.tasks().filter(|task| matches(&view, &here, task, &filters, fresh));
@@ -82,7 +82,7 @@ fn matches(
 }
 
 async fn inspect(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let view = api.manager()?.view();
+    let view = api.view().await?;
     let task = find::task(&view, &id)?;
     Ok(Json(show(&view, &task)))
 }
@@ -93,7 +93,7 @@ async fn task_logs(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, ApiError> {
     let manager = api.manager()?;
-    let task = find::task(&manager.view(), &id)?;
+    let task = find::task(&manager.fresh().await?, &id)?;
     let framed = !task.spec.container.tty;
     logs::answer(&manager, manager::LogSelector::Task(task.id.clone()), &query, framed).await
 }

@@ -1,11 +1,12 @@
 //! The cluster's settings and join tokens.
 
-use super::{Rotate, check_version};
+use super::check_version;
 use ca::JoinToken;
 use raft::Sequencer;
 use std::time::Duration;
 use store::{Tx, View};
 use types::{Cluster, ClusterSpec, Fault, Version};
+use wire::Rotate;
 
 /// swarmkit's shortest life of a certificate.
 const VALIDITY_MIN: Duration = Duration::from_hours(1);

@@ -11,13 +11,6 @@ mod spec;
 
 use types::{Fault, Meta, Protocol, PublishedPort, ServiceSpec, Version};
 
-/// Which join tokens are drawn anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rotate {
-    pub worker: bool,
-    pub manager: bool,
-}
-
 /// A user changes an object as they read it, not as it has become since.
 fn check_version(meta: &Meta, version: Version) -> Result<(), Fault> {
     if meta.version == version {

@@ -32,15 +32,47 @@ pub fn with_updated(
 ) -> Result<Changes, Fault> {
     let mut node = Node::clone(node(view, id)?);
     check_version(&node.meta, version)?;
-    if spec.role != node.spec.role {
-        return Err(Fault::not_implemented(match spec.role {
-            NodeRole::Manager => "promoting a node to manager",
-            NodeRole::Worker => "demoting a manager",
-        }));
-    }
+    check_role(view, &node, spec.role)?;
     node.spec = spec;
+    if node.spec.role == NodeRole::Manager {
+        // It may ask for a manager's certificate now; a worker it is only once it is out of the log.
+        node.role = NodeRole::Manager;
+    }
     let mut tx = Tx::new(view);
     tx.put_node(node);
+    Ok(tx.finish())
+}
+
+/// Somebody has to decide.
+fn check_role(view: &View, node: &Node, role: NodeRole) -> Result<(), Fault> {
+    if (node.spec.role, role) != (NodeRole::Manager, NodeRole::Worker) {
+        return Ok(());
+    }
+    let is_other = |other: &&std::sync::Arc<Node>| {
+        other.id != node.id && other.spec.role == NodeRole::Manager && other.manager.is_some()
+    };
+    if view.nodes().any(|other| is_other(&other)) {
+        return Ok(());
+    }
+    Err(Fault::invalid("attempting to demote the last manager of the swarm"))
+}
+
+/// A node that the user wants to be something else.
+pub fn with_role(view: &View, id: &NodeId, role: NodeRole) -> Result<Changes, Fault> {
+    let node = node(view, id)?;
+    let spec = NodeSpec { role, ..node.spec.clone() };
+    with_updated(view, id, node.meta.version, spec)
+}
+
+/// A manager that is out of the log is a worker.
+pub(crate) fn demoted(view: &View, id: &NodeId) -> Result<Changes, Fault> {
+    let mut tx = Tx::new(view);
+    if node(view, id)?.spec.role == NodeRole::Worker {
+        tx.edit_node(id, |node| {
+            node.role = NodeRole::Worker;
+            node.manager = None;
+        });
+    }
     Ok(tx.finish())
 }
 
@@ -104,7 +136,7 @@ fn node<'a>(view: &'a View, id: &NodeId) -> Result<&'a Node, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{Availability, FaultKind, NodeStatus};
+    use types::{Availability, NodeStatus};
 
     const NOW: Timestamp = Timestamp(2);
 
@@ -148,12 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn availability_can_be_changed_and_the_role_not_yet() {
-        let view = view(NodeState::Ready, NodeRole::Worker);
+    fn availability_and_role_can_be_changed_but_the_last_manager_stays() {
+        let mut view = view(NodeState::Ready, NodeRole::Worker);
         let drain = NodeSpec { availability: Availability::Drain, ..NodeSpec::default() };
         assert!(with_updated(&view, &"n".into(), Version(1), drain).is_ok());
-        let manager = NodeSpec { role: NodeRole::Manager, ..NodeSpec::default() };
-        let fault = with_updated(&view, &"n".into(), Version(1), manager).unwrap_err();
-        assert_eq!(fault.kind, FaultKind::NotImplemented);
+        let promoted = with_role(&view, &"n".into(), NodeRole::Manager).unwrap();
+        view.apply(&promoted, Version(2), NOW);
+        assert_eq!(view.node(&"n".into()).unwrap().role, NodeRole::Manager);
+        let fault = with_role(&view, &"n".into(), NodeRole::Worker).unwrap_err();
+        assert_eq!(fault.message, "attempting to demote the last manager of the swarm");
     }
 }

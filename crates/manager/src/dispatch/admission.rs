@@ -21,7 +21,8 @@ pub(crate) fn known(request: Request<()>) -> Result<Request<()>, Status> {
     }
 }
 
-/// The node that calls: of this cluster, not removed, and still what its certificate says.
+/// The node that calls: of this cluster, and not removed. What its certificate says of its role is for
+/// `managers` alone.
 pub(crate) fn authenticated<T>(request: &Request<T>, view: &View) -> Result<NodeId, Status> {
     let peer = ca::peer(request).ok_or_else(|| status_of(Fault::forbidden(STRANGER)))?;
     check(&peer, view).map_err(status_of)?;
@@ -30,7 +31,10 @@ pub(crate) fn authenticated<T>(request: &Request<T>, view: &View) -> Result<Node
 
 /// Says why a node may not call, though its certificate is good.
 pub fn check(peer: &Peer, view: &View) -> Result<(), Fault> {
-    if view.cluster().is_none_or(|cluster| cluster.id != peer.cluster) {
+    let Some(cluster) = view.cluster() else {
+        return Err(Fault::unavailable("this manager does not know the cluster yet"));
+    };
+    if cluster.id != peer.cluster {
         return Err(Fault::forbidden("the certificate is of another cluster"));
     }
     let id = &peer.node;
@@ -39,11 +43,6 @@ pub fn check(peer: &Peer, view: &View) -> Result<(), Fault> {
     };
     if node.has_left() {
         return Err(report::left_for_good(id));
-    }
-    if node.role < peer.role {
-        return Err(Fault::forbidden(format!(
-            "node {id} is no manager any more: leave the cluster with it and join it again"
-        )));
     }
     Ok(())
 }

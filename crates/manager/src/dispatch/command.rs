@@ -2,13 +2,12 @@
 
 use super::observation::Observation;
 use crate::clock::Uptime;
-use crate::logs::LogSelector;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 use store::View;
 use types::{Fault, NodeId, TaskId, Timestamp};
-use wire::{LogOptions, SessionMessage};
+use wire::{HeartbeatReply, LogOptions, LogSelector, SessionMessage};
 
 /// Names one session of a node: drawn at random when the session opens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,11 +133,11 @@ pub enum Output {
         node: NodeId,
         session: SessionId,
     },
-    /// The answer to a heartbeat: when the next one is due.
+    /// The answer to a heartbeat.
     Beat {
         node: NodeId,
         session: SessionId,
-        next: Result<Duration, Fault>,
+        reply: Result<HeartbeatReply, Fault>,
     },
     /// Write what follows from this on the newest view; then say [`Command::Written`]. There is one
     /// at a time.

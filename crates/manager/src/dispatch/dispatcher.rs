@@ -19,7 +19,7 @@ use crate::liveness::{Liveness, Lost};
 use std::time::Duration;
 use store::View;
 use types::{Fault, NodeId};
-use wire::{Release, Welcome};
+use wire::{HeartbeatReply, Release, Welcome};
 
 /// The least time between two refreshes of all sessions while nothing is being withdrawn: a node
 /// that reports on many tasks is not worth a message to everybody for each of them.
@@ -31,7 +31,7 @@ const ABSENCE: u32 = 2;
 /// The dispatcher of one manager.
 #[derive(Debug)]
 pub struct Dispatcher {
-    /// The addresses that nodes are told to find managers at.
+    /// The addresses that nodes are told to find managers at, as of the last look.
     managers: Vec<String>,
     /// The newest view, which sessions may not have been told of yet.
     view: View,
@@ -53,9 +53,9 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// A dispatcher without sessions. Every node has its full time to open one.
-    pub fn new(managers: Vec<String>, view: View, now: Now) -> Self {
+    pub fn new(view: View, now: Now) -> Self {
         Self {
-            managers,
+            managers: managers(&view),
             liveness: Liveness::new(heartbeat(&view), now.uptime, now.time),
             sessions: Sessions::default(),
             subscriptions: Subscriptions::default(),
@@ -154,19 +154,21 @@ impl Dispatcher {
             heartbeat_millis: millis(session.pause(heartbeat(&self.view))),
             managers: self.managers.clone(),
             data_path_port: self.view.cluster().map_or(0, |cluster| cluster.data_path_port),
+            role: self.view.node(&node).map(|node| node.role),
         };
         self.sessions.open((node, session), welcome, now.uptime, &mut self.outputs);
         self.asks_for_logs = true;
     }
 
     fn heartbeat(&mut self, node: NodeId, session: SessionId, now: Now) {
-        let next = if self.sessions.is_open(&node, &session) {
+        let reply = if self.sessions.is_open(&node, &session) {
             self.liveness.hear(&node, now.uptime);
-            Ok(session.pause(heartbeat(&self.view)))
+            let next_millis = millis(session.pause(heartbeat(&self.view)));
+            Ok(HeartbeatReply { next_millis, managers: self.managers.clone() })
         } else {
             Err(Fault::not_found(format!("session {session} is over: open another")))
         };
-        self.outputs.push(Output::Beat { node, session, next });
+        self.outputs.push(Output::Beat { node, session, reply });
     }
 
     fn tick(&mut self, now: Now) {
@@ -180,6 +182,7 @@ impl Dispatcher {
     /// Looks who is there, and who does not catch up.
     fn look(&mut self, now: Now) {
         self.outputs.push(Output::Part);
+        self.managers = managers(&self.view);
         let absence = self.liveness.period() * ABSENCE;
         self.sessions.catch_up(now.uptime, absence, &mut self.outputs);
         self.asks_for_logs = true;
@@ -195,6 +198,12 @@ impl Dispatcher {
             self.outputs.push(Output::Write(Observation::new(lost, &self.view)));
         }
     }
+}
+
+/// Where managers are.
+fn managers(view: &View) -> Vec<String> {
+    let managers = view.nodes().filter_map(|node| node.manager.as_ref());
+    managers.map(|manager| manager.address.clone()).collect()
 }
 
 fn heartbeat(view: &View) -> Duration {

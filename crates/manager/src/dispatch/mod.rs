@@ -21,32 +21,43 @@ pub(crate) use admission::authenticated;
 pub use command::{Command, LogOutput, Now, Output, SessionId, SubscriptionId};
 pub use dispatcher::Dispatcher;
 pub use observation::Observation;
+pub(crate) use rpc::Served;
 pub(crate) use run::Request;
 
+use crate::Error;
 use crate::logs::Sinks;
-use crate::{Config, Error};
-use ca::Identity;
+use ca::{Connections, Identity};
 use raft::Sequencer;
 use scope::Scope;
-use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// Requests that wait for the loop. Handlers wait when it is full, and nodes with them.
 const REQUESTS: usize = 256;
 
-/// Starts the loop and the server that nodes talk to.
-pub(crate) fn start(
-    config: Config,
-    sequencer: Sequencer,
-    (listener, identity): (TcpListener, Arc<Identity>),
+/// What each term of this manager's is begun with.
+#[derive(Clone, Debug)]
+pub(crate) struct Term {
+    parts: Sinks,
+    connections: Connections,
+}
+
+/// Starts the server that nodes and other managers talk to.
+pub(crate) fn serve(
+    served: Served,
+    (listener, identity): (TcpListener, &Identity),
     scope: &mut Scope,
-) -> Result<mpsc::Sender<Request>, Error> {
-    let (requests, inbox) = mpsc::channel(REQUESTS);
+) -> Result<Term, Error> {
     let parts = Sinks::default();
-    let rpc = rpc::Rpc::new(sequencer.clone(), requests.clone(), parts.clone());
-    let connections = rpc::start(rpc, listener, &identity, scope)?;
-    let dispatch = run::Loop::new(config.managers, sequencer, parts, connections);
+    let connections = rpc::start(served, parts.clone(), (listener, identity), scope)?;
+    Ok(Term { parts, connections })
+}
+
+/// Starts the dispatcher of a term, which begins with no session.
+pub(crate) fn begin(term: Term, sequencer: Sequencer, scope: &mut Scope) -> mpsc::Sender<Request> {
+    let (requests, inbox) = mpsc::channel(REQUESTS);
+    term.parts.clear();
+    let dispatch = run::Loop::new(sequencer, term.parts, term.connections);
     scope.spawn("dispatch", dispatch.run(inbox, scope.token()));
-    Ok(requests)
+    requests
 }

@@ -3,7 +3,6 @@
 //! A node is who its certificate says; what it says of others is not heard.
 
 use super::admission::{authenticated, known};
-use super::dispatcher::millis;
 use super::limits::{Busy, Write};
 use super::quota::{Limited, Quotas};
 use super::stream::{Messages, stream};
@@ -11,6 +10,7 @@ use super::{Command, Request as Ask, SessionId, report};
 use crate::Error;
 use crate::clock::RandomIds;
 use crate::logs::{Reading, Sinks, admitted};
+use crate::managers::{self, Leading, managers_only};
 use crate::membership;
 use ca::{Arrivals, Connections, Identity};
 use raft::Sequencer;
@@ -18,7 +18,7 @@ use scope::Scope;
 use std::time::Duration;
 use store::View;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use types::{Fault, IdSource, NodeId};
 use wire::{
     Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, LogChunk, Release, Report,
-    SessionRequest, dispatcher_server, membership_server, status_of,
+    SessionRequest, dispatcher_server, managers_server, membership_server, status_of,
 };
 
 /// For the loop to take a command and to answer it.
@@ -53,18 +53,25 @@ const VERSION_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc {
     sequencer: Sequencer,
-    requests: mpsc::Sender<Ask>,
+    leading: Leading,
     sinks: Sinks,
     busy: Busy,
 }
 
 impl Rpc {
-    pub(crate) fn new(sequencer: Sequencer, requests: mpsc::Sender<Ask>, sinks: Sinks) -> Self {
-        Self { sequencer, requests, sinks, busy: Busy::default() }
+    pub(crate) fn new(sequencer: Sequencer, leading: Leading, sinks: Sinks) -> Self {
+        Self { sequencer, leading, sinks, busy: Busy::default() }
+    }
+
+    /// The node that calls the manager that leads.
+    fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        self.leading.check().map_err(status_of)?;
+        authenticated(request, &self.sequencer.view())
     }
 
     async fn ask(&self, request: Ask) -> Result<(), Status> {
-        match tokio::time::timeout(ANSWER_MAX, self.requests.send(request)).await {
+        let requests = self.leading.requests().map_err(status_of)?;
+        match tokio::time::timeout(ANSWER_MAX, requests.send(request)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(stopping()),
         }
@@ -74,9 +81,9 @@ impl Rpc {
         self.ask(Ask::Tell(command)).await
     }
 
-    /// A node is heard of in a session; says when its next heartbeat is due. What it says in one that
-    /// is over may be older than what was heard since.
-    async fn hear(&self, node: &NodeId, session: String) -> Result<Duration, Status> {
+    /// A node is heard of in a session. What it says in one that is over may be older than what was
+    /// heard since.
+    async fn hear(&self, node: &NodeId, session: String) -> Result<HeartbeatReply, Status> {
         let (reply, answer) = oneshot::channel();
         let (node, session) = (node.clone(), session.into());
         self.ask(Ask::Heartbeat { node, session, reply }).await?;
@@ -135,16 +142,25 @@ fn stopping() -> Status {
     status_of(Fault::unavailable("this manager is stopping or overloaded"))
 }
 
-/// Starts to serve nodes and strangers in `scope`.
+/// What is served beside the dispatcher.
+pub(crate) struct Served {
+    pub(crate) sequencer: Sequencer,
+    pub(crate) leading: Leading,
+    pub(crate) membership: membership::Service,
+    pub(crate) managers: managers::Service,
+}
+
+/// Starts to serve nodes, managers and strangers in `scope`.
 pub(crate) fn start(
-    rpc: Rpc,
-    listener: TcpListener,
-    identity: &Identity,
+    served: Served,
+    sinks: Sinks,
+    (listener, identity): (TcpListener, &Identity),
     scope: &mut Scope,
 ) -> Result<Connections, Error> {
+    let Served { sequencer, leading, membership, managers } = served;
+    let rpc = Rpc::new(sequencer, leading, sinks);
     let tls = ca::tls::server_config(identity).map_err(Error::Identity)?;
     let (acceptor, accepted) = ca::accept(listener, tls, scope.token());
-    let membership = membership::Service::new(rpc.sequencer.clone(), rpc.requests.clone());
     let strangers = server()
         .max_concurrent_streams(Some(CALLS_OF_STRANGERS))
         .initial_stream_window_size(Some(WINDOW_OF_STRANGERS))
@@ -159,6 +175,7 @@ pub(crate) fn start(
         .initial_stream_window_size(Some(CALL_WINDOW))
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .add_service(membership)
+        .add_service(InterceptedService::new(managers_server(managers), managers_only))
         .add_service(InterceptedService::new(dispatcher, known));
     scope.spawn("acceptor", acceptor);
     scope.spawn("strangers", serve(strangers, accepted.strangers, scope.token()));
@@ -198,7 +215,7 @@ impl Dispatcher for Rpc {
         &self,
         request: Request<SessionRequest>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let node = authenticated(&request, &self.sequencer.view())?;
+        let node = self.caller(&request)?;
         let request = request.into_inner();
         let known = check_release(&request.release, &node);
         if known.is_ok() {
@@ -217,13 +234,12 @@ impl Dispatcher for Rpc {
         &self,
         request: Request<Heartbeat>,
     ) -> Result<Response<HeartbeatReply>, Status> {
-        let node = authenticated(&request, &self.sequencer.view())?;
-        let next = self.hear(&node, request.into_inner().session).await?;
-        Ok(Response::new(HeartbeatReply { next_millis: millis(next) }))
+        let node = self.caller(&request)?;
+        self.hear(&node, request.into_inner().session).await.map(Response::new)
     }
 
     async fn acknowledge(&self, request: Request<Acknowledge>) -> Result<Response<Done>, Status> {
-        let node = authenticated(&request, &self.sequencer.view())?;
+        let node = self.caller(&request)?;
         let Acknowledge { session, version } = request.into_inner();
         let session = session.into();
         self.tell(Command::Acknowledge { node, session, version }).await?;
@@ -231,7 +247,7 @@ impl Dispatcher for Rpc {
     }
 
     async fn report(&self, request: Request<Report>) -> Result<Response<Done>, Status> {
-        let node = authenticated(&request, &self.sequencer.view())?;
+        let node = self.caller(&request)?;
         let _one = self.busy.enter(&node).map_err(status_of)?;
         let report = request.into_inner();
         if report.statuses.len() > STATUSES {
@@ -250,7 +266,7 @@ impl Dispatcher for Rpc {
         &self,
         request: Request<Streaming<LogChunk>>,
     ) -> Result<Response<Done>, Status> {
-        let node = authenticated(&request, &self.sequencer.view())?;
+        let node = self.caller(&request)?;
         let mut chunks = request.into_inner();
         // Where the call breaks off, this goes with it.
         let mut open: Option<Reading> = None;
@@ -309,8 +325,8 @@ mod tests {
             Ok(tx.finish())
         };
         sequencer.sequence(node).await.unwrap();
-        let (requests, _inbox) = mpsc::channel(1);
-        let rpc = Rpc::new(sequencer.clone(), requests, Sinks::default());
+        let (_publish, leading) = managers::Term::channel();
+        let rpc = Rpc::new(sequencer.clone(), leading, Sinks::default());
         let trouble = || sequencer.view().node(&"n".into()).unwrap().trouble.clone();
 
         let (request, known) = refused(&"9".repeat(100_000));

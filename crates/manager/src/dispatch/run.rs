@@ -7,17 +7,16 @@ use super::dispatcher::Dispatcher;
 use super::observation::Observation;
 use super::stream::Sink;
 use crate::clock::{self, Uptime};
-use crate::logs::{Clients, LogSelector, LogSink, Sinks};
+use crate::logs::{Clients, LogSink, Sinks};
 use ca::Connections;
 use raft::Sequencer;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 use store::View;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use types::{Fault, NodeId, Version};
-use wire::{LogOptions, SessionMessage};
+use wire::{HeartbeatReply, LogOptions, LogSelector, SessionMessage};
 
 /// What RPC handlers and the API ask of the loop.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub(crate) enum Request {
     },
 }
 
-type Reply = oneshot::Sender<Result<Duration, Fault>>;
+type Reply = oneshot::Sender<Result<HeartbeatReply, Fault>>;
 
 /// Why the loop ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -69,16 +68,11 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    pub(crate) fn new(
-        managers: Vec<String>,
-        sequencer: Sequencer,
-        parts: Sinks,
-        connections: Connections,
-    ) -> Self {
+    pub(crate) fn new(sequencer: Sequencer, parts: Sinks, connections: Connections) -> Self {
         let mut views = sequencer.watch();
         let view = views.borrow_and_update().clone();
         Self {
-            dispatcher: Dispatcher::new(managers, view, now(&sequencer)),
+            dispatcher: Dispatcher::new(view, now(&sequencer)),
             views,
             sequencer,
             streams: BTreeMap::new(),
@@ -189,10 +183,10 @@ impl Loop {
                     self.streams.remove(&node);
                 }
             }
-            Output::Beat { next, .. } => {
+            Output::Beat { reply: answer, .. } => {
                 if let Some(reply) = self.reply.take() {
                     // The node may have gone meanwhile.
-                    drop(reply.send(next));
+                    drop(reply.send(answer));
                 }
             }
             Output::Write(observation) => self.write(observation),

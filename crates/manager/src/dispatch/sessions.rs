@@ -102,7 +102,9 @@ impl Sessions {
         let step = Step::between(&before, view);
         let touched = self.topology.follow(&step);
         for node in &step.nodes {
-            if view.node(node).is_none() {
+            let role = |view: &View| view.node(node).map(|node| node.role);
+            // What the node is, is said at the beginning of a session.
+            if role(view).is_none() || role(&before) != role(view) {
                 self.close(node, out);
             }
             self.wait_for(node);

@@ -5,11 +5,10 @@
 
 use super::command::{LogOutput, Output, SessionId, SubscriptionId};
 use super::sessions::Sessions;
-use crate::logs::LogSelector;
 use std::collections::{BTreeMap, BTreeSet};
 use store::View;
 use types::{Fault, NodeId, Task, TaskId, Timestamp};
-use wire::{LogOptions, LogRequest, SessionMessage};
+use wire::{LogOptions, LogRequest, LogSelector, SessionMessage};
 
 /// Subscriptions at a time.
 pub(super) const SUBSCRIPTIONS: usize = 512;

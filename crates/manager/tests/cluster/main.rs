@@ -4,6 +4,7 @@
 
 mod liveness;
 mod logs;
+mod managers;
 mod membership;
 mod quota;
 mod stage;

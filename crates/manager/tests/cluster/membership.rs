@@ -4,10 +4,10 @@ use crate::stage::{Cluster, Scripted, cluster, cluster_of, now};
 use ca::Identity;
 use std::time::Duration;
 use tonic::transport::Channel;
-use types::{Availability, Fault, FaultKind, NodeRole, NodeState};
+use types::{Availability, Fault, FaultKind, Node, NodeRole, NodeSpec, NodeState};
 use wire::{
-    IssueRequest, LeaveRequest, Release, Report, RootRequest, SessionRequest, dispatcher_client,
-    fault_of, membership_client,
+    BarrierRequest, IssueRequest, LeaveRequest, RaftMessage, Release, Report, RootRequest,
+    SessionRequest, dispatcher_client, fault_of, managers_client, membership_client,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,10 +23,6 @@ async fn strangers_wrong_tokens_and_removed_nodes_are_refused() {
     let wrong = format!("{start}-{}", "0".repeat(25));
     let refused = ca::join(&[cluster.address()], &wrong, Availability::Active).await.unwrap_err();
     assert_eq!(refused, Fault::forbidden(ca::TOKEN_REFUSED));
-    let manager = cluster.manager.view().cluster().unwrap().tokens.manager.clone();
-    let refused = ca::join(&[cluster.address()], &manager, Availability::Active).await.unwrap_err();
-    assert_eq!(refused.kind, FaultKind::NotImplemented);
-    assert!(refused.message.contains("one manager"), "{refused}");
 
     let digest = ca::JoinToken::parse(&token).unwrap().digest().to_owned();
     let stranger = ca::tls::bootstrap_client_config(&digest).unwrap();
@@ -139,17 +135,53 @@ async fn a_node_that_is_none_any_more_renews_nothing_and_its_connections_end() {
     cluster.manager.remove_node(&removed.node_id(), true).await.unwrap();
     is_out(&cluster, &removed, channel, node).await;
 
-    let demoted = cluster.first.clone();
+    cluster.end().await;
+}
+
+/// Also on a connection that was open before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_is_demoted_is_a_worker_at_once() {
+    let cluster = cluster().await;
+    let demoted = cluster.join_as_manager().await;
+    assert_eq!(demoted.role(), NodeRole::Manager);
     let channel = cluster.connect(&demoted).await;
-    let node = Scripted::connect(&cluster, &demoted, 9).await.unwrap();
+    let mut managers = managers_client(channel.clone());
+    managers.barrier(BarrierRequest::default()).await.unwrap();
+    let mut node = Scripted::connect(&cluster, &demoted, 9).await.unwrap();
+    assert_eq!(node.role, Some(NodeRole::Manager));
+
     let id = demoted.node_id();
-    let demote = cluster.sequencer.sequence(move |view: &store::View, _| {
-        let mut tx = store::Tx::new(view);
-        tx.edit_node(&id, |node| node.role = NodeRole::Worker);
-        Ok(tx.finish())
-    });
-    demote.await.unwrap();
-    is_out(&cluster, &demoted, channel, node).await;
+    let present = Node::clone(cluster.manager.view().node(&id).unwrap());
+    let spec = NodeSpec { role: NodeRole::Worker, ..present.spec.clone() };
+    cluster.manager.update_node(&id, present.meta.version, spec).await.unwrap();
+    cluster.until("a worker", |view| view.node(&id).unwrap().role == NodeRole::Worker).await;
+    let refused = managers.barrier(BarrierRequest::default()).await.unwrap_err();
+    assert_eq!(fault_of(refused).kind, FaultKind::Forbidden);
+    // Its session ends; the next one says what it is now, and it gets a certificate for that.
+    let end = async { while node.read().await {} };
+    tokio::time::timeout(Duration::from_secs(10), end).await.expect("its session ends");
+    let node = Scripted::connect(&cluster, &demoted, 9).await.unwrap();
+    assert_eq!(node.role, Some(NodeRole::Worker));
+    ca::renew(channel, &demoted).await.unwrap();
+    assert_eq!(demoted.role(), NodeRole::Worker);
+    let mut managers = managers_client(cluster.connect(&demoted).await);
+    let refused = managers.raft(RaftMessage::default()).await.unwrap_err();
+    assert_eq!(fault_of(refused).kind, FaultKind::Forbidden);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn managers_are_numbered_and_no_number_is_given_twice() {
+    let cluster = cluster().await;
+    let worker = cluster.join().await;
+    let refused = ca::enroll(&[cluster.address()], &worker, "127.0.0.1:2").await.unwrap_err();
+    assert_eq!(refused.kind, FaultKind::Forbidden, "{refused}");
+    let manager = cluster.join_as_manager().await;
+    assert_eq!(ca::enroll(&[cluster.address()], &manager, "127.0.0.1:2").await, Ok(2));
+    assert_eq!(ca::enroll(&[cluster.address()], &manager, "127.0.0.1:3").await, Ok(3));
+    let view = cluster.manager.view();
+    let status = view.node(&manager.node_id()).unwrap().manager.clone().unwrap();
+    assert_eq!((status.raft_id, status.address.as_str()), (3, "127.0.0.1:3"));
     cluster.end().await;
 }
 

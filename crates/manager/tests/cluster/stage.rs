@@ -1,12 +1,14 @@
 //! A cluster with one manager, and nodes that do what a test says.
 
 use ca::{Authority, Identity, Peer};
-use manager::{Config, First, Manager};
+use manager::{Config, First, Manager, Peers};
 use raft::Sequencer;
 use scope::Scope;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tonic::Streaming;
 use tonic::transport::Channel;
 use types::{
@@ -44,8 +46,8 @@ pub(crate) async fn cluster_with(heartbeat: Duration) -> Cluster {
 pub(crate) async fn cluster_of(heartbeat: Duration, signed_at: Timestamp) -> Cluster {
     let dir = tempfile::tempdir().unwrap();
     let mut scope = Scope::new();
+    let listen = free_address().await;
     let log = raft::Config { reserve_bytes: 0, ..raft::Config::new(dir.path().join("raft")) };
-    let sequencer = raft::open(log, raft::Alone, &mut scope).await.unwrap();
     let root_ca = Authority::create(now()).unwrap();
     let (id, cluster) = (NodeId::from("manager-node"), ClusterId::from("cluster-id"));
     let request = Identity::generate().unwrap();
@@ -54,6 +56,8 @@ pub(crate) async fn cluster_of(heartbeat: Duration, signed_at: Timestamp) -> Clu
     let peer = Peer { node: id.clone(), role: NodeRole::Manager, cluster: cluster.clone() };
     let certificate = authority.sign(request.csr(), &peer, day, signed_at).unwrap();
     let first = request.accept(&certificate, &root_ca.certificate).unwrap();
+    let peers = Peers::new(Arc::new(first.clone()), manager::FIRST_RAFT_ID);
+    let sequencer = raft::open(log, peers.clone(), &mut scope).await.unwrap();
     let spec = ClusterSpec { heartbeat, ..ClusterSpec::default() };
     let objects = First {
         cluster,
@@ -65,16 +69,20 @@ pub(crate) async fn cluster_of(heartbeat: Duration, signed_at: Timestamp) -> Clu
         node: id,
         description: NodeDescription::default(),
         address: [127, 0, 0, 1].into(),
+        manager_address: listen.to_string(),
         data_path_address: None,
         availability: Availability::Drain,
     };
     manager::bootstrap(&sequencer, objects).await.unwrap();
-    let config =
-        Config { listen: ([127, 0, 0, 1], 0).into(), managers: vec!["127.0.0.1:1".to_owned()] };
-    let manager = Manager::start(config, sequencer.clone(), Arc::new(first.clone()), &mut scope)
-        .await
-        .unwrap();
+    let config = Config { listen, address: listen.to_string() };
+    let log = (sequencer.clone(), peers);
+    let manager = Manager::start(config, log, Arc::new(first.clone()), &mut scope).await.unwrap();
     Cluster { manager, sequencer, first, scope, _dir: dir }
+}
+
+/// An address on loopback that nobody listens on.
+pub(crate) async fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates need the time of day")]
@@ -94,6 +102,11 @@ impl Cluster {
 
     pub(crate) async fn join(&self) -> Identity {
         self.join_as(Availability::Active).await
+    }
+
+    pub(crate) async fn join_as_manager(&self) -> Identity {
+        let token = self.manager.view().cluster().unwrap().tokens.manager.clone();
+        ca::join(&[self.address()], &token, Availability::Active).await.unwrap()
     }
 
     pub(crate) async fn join_as(&self, availability: Availability) -> Identity {
@@ -134,6 +147,8 @@ pub(crate) struct Scripted {
     pub(crate) client: DispatcherClient<Channel>,
     pub(crate) messages: Streaming<SessionMessage>,
     pub(crate) session: String,
+    /// What the manager said that it is.
+    pub(crate) role: Option<NodeRole>,
     /// What the manager said this node should have.
     pub(crate) has: Assignments,
     logs: Vec<LogRequest>,
@@ -151,8 +166,17 @@ impl Scripted {
         identity: &Identity,
         last: u8,
     ) -> Result<Self, Fault> {
+        Self::connect_to(&cluster.address(), identity, last).await
+    }
+
+    /// A session with the manager at `address`.
+    pub(crate) async fn connect_to(
+        address: &str,
+        identity: &Identity,
+        last: u8,
+    ) -> Result<Self, Fault> {
         let config = ca::tls::client_config(identity).unwrap();
-        let channel = ca::connect(&cluster.address(), config).await?;
+        let channel = ca::connect(address, config).await?;
         let mut client = dispatcher_client(channel);
         let description =
             NodeDescription { hostname: format!("node-{last}"), ..NodeDescription::default() };
@@ -165,6 +189,7 @@ impl Scripted {
             client,
             messages,
             session: String::new(),
+            role: None,
             has: Assignments::default(),
             logs: Vec::new(),
         };
@@ -178,7 +203,9 @@ impl Scripted {
     pub(crate) async fn read(&mut self) -> bool {
         let message = tokio::time::timeout(PATIENCE, self.messages.message()).await;
         match message.expect("a message in time") {
-            Ok(Some(SessionMessage::Welcome(welcome))) => self.session = welcome.session,
+            Ok(Some(SessionMessage::Welcome(welcome))) => {
+                (self.session, self.role) = (welcome.session, welcome.role);
+            }
             Ok(Some(SessionMessage::Whole(whole))) => self.has = whole,
             Ok(Some(SessionMessage::Difference(difference))) => self.change(difference),
             Ok(Some(SessionMessage::Logs(request))) => self.logs.push(request),

@@ -197,5 +197,5 @@ fn a_heartbeat_is_due_a_little_early_and_not_for_all_at_once() {
     let mut stage = Stage::with_nodes(&["n1", "n2", "n3"]);
     let due = ["n1", "n2", "n3"].map(|node| stage.beat(node).unwrap());
     assert!(due.iter().all(|due| PERIOD.mul_f64(0.8) <= *due && *due <= PERIOD), "{due:?}");
-    assert!(due[0] != due[1] && due[1] != due[2], "{due:?}");
+    assert!(due.iter().any(|other| *other != due[0]), "{due:?}");
 }

@@ -104,7 +104,7 @@ impl Stage {
         };
         let view = View::default();
         let mut stage = Self {
-            dispatcher: Dispatcher::new(vec!["manager:1".to_owned()], view.clone(), now),
+            dispatcher: Dispatcher::new(view.clone(), now),
             view,
             now,
             nodes: BTreeMap::new(),
@@ -137,8 +137,7 @@ impl Stage {
 
     /// The manager starts anew: it forgets everything that is not stored.
     pub(crate) fn restart(&mut self) {
-        self.dispatcher =
-            Dispatcher::new(vec!["manager:1".to_owned()], self.view.clone(), self.now);
+        self.dispatcher = Dispatcher::new(self.view.clone(), self.now);
         self.unwritten.clear();
         for node in self.nodes.values_mut() {
             node.session = None;
@@ -258,7 +257,9 @@ impl Stage {
         let command = Command::Heartbeat { node: id.into(), session: session.clone() };
         let outputs = self.dispatcher.handle(command, self.now);
         match <[Output; 1]>::try_from(outputs).unwrap() {
-            [Output::Beat { next, .. }] => next,
+            [Output::Beat { reply, .. }] => {
+                reply.map(|reply| Duration::from_millis(reply.next_millis))
+            }
             [other] => panic!("no answer: {other:?}"),
         }
     }

@@ -162,7 +162,7 @@ impl Manager {
         let now = Now { uptime: Uptime(Duration::ZERO), time, day: time };
         self.alive = Some(Alive {
             born: ctx.now,
-            dispatcher: Dispatcher::new(vec!["manager".to_owned()], view.clone(), now),
+            dispatcher: Dispatcher::new(view.clone(), now),
             view,
             clock: (clock, ctx.now),
             queue: VecDeque::new(),
@@ -307,7 +307,10 @@ impl Manager {
             match output {
                 Output::Send { session, message, .. } => self.send(&session, message, ctx),
                 Output::Close { session, .. } => self.close(&session, ctx),
-                Output::Beat { session, next, .. } => self.beat(&session, &next, ctx),
+                Output::Beat { session, reply, .. } => {
+                    let next = reply.map(|reply| Duration::from_millis(reply.next_millis));
+                    self.beat(&session, &next, ctx);
+                }
                 // Nobody follows logs here, and who is no node is not heard anyway.
                 Output::Part | Output::Logs(_) => {}
                 Output::Write(observation) => {

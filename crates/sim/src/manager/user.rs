@@ -20,6 +20,7 @@ impl Manager {
     /// The first objects of the cluster, and its first process.
     pub fn found(&mut self, ctx: &mut Context) {
         let first = First {
+            manager_address: "manager:2377".to_owned(),
             cluster: super::CLUSTER.into(),
             root_ca: RootCa::default(),
             spec: ClusterSpec { task_history_limit: 2, ..ClusterSpec::default() },

@@ -173,7 +173,7 @@ impl Node {
             Kind::Heartbeat => Answer::Heartbeat(answer.and_then(|answer| match answer {
                 network::Answer::Heartbeat(next) => {
                     let next_millis = u64::try_from(next.as_millis()).unwrap_or(u64::MAX);
-                    Ok(HeartbeatReply { next_millis })
+                    Ok(HeartbeatReply { next_millis, ..HeartbeatReply::default() })
                 }
                 network::Answer::Done | network::Answer::Opened => {
                     Err(Fault::internal("no answer to a heartbeat"))
@@ -293,7 +293,10 @@ impl Node {
             Output::Call(call) => self.call(connection, call, ctx),
             Output::Close(reason) => self.over(&reason, ctx),
             // Nobody follows logs here.
-            Output::PublishLog(_) | Output::RefuseLog { .. } | Output::StopLog(_) => {}
+            Output::PublishLog(_)
+            | Output::Managers(_)
+            | Output::RefuseLog { .. }
+            | Output::StopLog(_) => {}
         }
     }
 

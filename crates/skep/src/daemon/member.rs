@@ -7,7 +7,7 @@ use agent::Agent;
 use anyhow::{Context, Result};
 use ca::{Authority, Identity, Peer};
 use engine_api::{About, Init};
-use manager::{First, Manager};
+use manager::{First, Manager, Peers};
 use raft::{Sequencer, Start};
 use scope::{Scope, ScopeError};
 use std::convert::Infallible;
@@ -17,10 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use types::{ClusterId, IdSource, NodeId, NodeRole, Timestamp};
+use types::{ClusterId, Fault, IdSource, NodeId, NodeRole, Timestamp};
 
 /// After the certificate could not be written.
 const SAVE_PAUSE: Duration = Duration::from_mins(1);
+
+/// For another manager to lead before this one stops.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 
 /// What a member runs: the agent, and on a manager the cluster half.
 pub(super) struct RunningMember {
@@ -29,6 +32,9 @@ pub(super) struct RunningMember {
     pub(super) manager: Option<Manager>,
     pub(super) identity: Arc<Identity>,
 }
+
+/// The cluster's log, and the way to other managers.
+type Log = (Sequencer, Peers);
 
 /// Starts this node as a member of a cluster.
 #[derive(Clone)]
@@ -66,8 +72,19 @@ impl Launcher {
         let certificate = authority.sign(request.csr(), &peer, validity, now())?;
         let identity = request.accept(&certificate, &root_ca.certificate)?;
         save(&identity, &self.files.certificates()).await?;
+        let identity = Arc::new(identity);
+        let state = State {
+            address,
+            data_path_address,
+            listen,
+            managers: vec![SocketAddr::new(address, port).to_string()],
+            data_path_port: init.data_path_port,
+            manager: true,
+            raft_id: manager::FIRST_RAFT_ID,
+            port,
+        };
         let mut scope = self.scope();
-        let sequencer = self.open_log(Start::Found, &mut scope).await?;
+        let log = self.open_log(&state, (&identity, Start::Found), &mut scope).await?;
         let first = First {
             cluster,
             root_ca,
@@ -78,19 +95,12 @@ impl Launcher {
             node,
             description: facts::description(&self.about, identity.root().to_owned()),
             address,
+            manager_address: state.manager_address(),
             data_path_address,
             availability: init.availability,
         };
-        manager::bootstrap(&sequencer, first).await?;
-        let state = State {
-            address,
-            data_path_address,
-            listen,
-            managers: vec![SocketAddr::new(address, port).to_string()],
-            data_path_port: init.data_path_port,
-            manager: true,
-        };
-        let running = self.start(&state, identity, Some(sequencer), scope).await?;
+        manager::bootstrap(&log.0, first).await?;
+        let running = self.start(&state, identity, Some(log), scope).await?;
         // From here on a restart comes back as this member.
         self.files.save(&state).await?;
         Ok((state, running))
@@ -100,21 +110,38 @@ impl Launcher {
     pub(super) async fn resume(&self, state: &State) -> Result<RunningMember> {
         let identity = Identity::load(&self.files.certificates())?
             .context("the node's certificate is missing: leave the cluster and join again")?;
+        let identity = Arc::new(identity);
         let mut scope = self.scope();
-        let sequencer = match state.manager {
-            true => Some(self.open_log(Start::Resume, &mut scope).await?),
-            false => None,
+        let log = if state.manager {
+            Some(self.open_log(state, (&identity, Start::Resume), &mut scope).await?)
+        } else {
+            // What a manager that was demoted has left.
+            self.files.remove_log().await?;
+            None
         };
-        self.start(state, identity, sequencer, scope).await
+        self.start(state, identity, log, scope).await
     }
 
     /// Starts a member that has just got its certificate.
     pub(super) async fn begin(&self, state: &State, identity: Identity) -> Result<RunningMember> {
         save(&identity, &self.files.certificates()).await?;
         let scope = self.scope();
-        let running = self.start(state, identity, None, scope).await?;
+        let running = self.start(state, Arc::new(identity), None, scope).await?;
         self.files.save(state).await?;
         Ok(running)
+    }
+
+    /// A member becomes a manager as well, with the number that it got in the log's membership: its
+    /// log is filled by the manager that leads.
+    pub(super) async fn promote(&self, state: &State, running: &mut RunningMember) -> Result<()> {
+        // Nothing of a former membership counts.
+        self.files.remove_log().await?;
+        let identity = Arc::clone(&running.identity);
+        let log = self.open_log(state, (&identity, Start::Join), &mut running.scope).await?;
+        // From here on a restart goes on with this log; before, it asks for another number.
+        self.files.save(state).await?;
+        running.manager = Some(manage(state, log, identity, &mut running.scope).await?);
+        Ok(())
     }
 
     /// A scope for one life of the member.
@@ -122,19 +149,26 @@ impl Launcher {
         Scope::with_token(self.token.child_token())
     }
 
-    async fn open_log(&self, start: Start, scope: &mut Scope) -> Result<Sequencer> {
-        let config = raft::Config { start, ..raft::Config::new(self.files.raft()) };
-        raft::open(config, raft::Alone, scope).await.context("cannot open the cluster's log")
+    async fn open_log(
+        &self,
+        state: &State,
+        (identity, start): (&Arc<Identity>, Start),
+        scope: &mut Scope,
+    ) -> Result<Log> {
+        let member = state.raft_id();
+        let config = raft::Config { member, start, ..raft::Config::new(self.files.raft()) };
+        let peers = Peers::new(Arc::clone(identity), member);
+        let log = raft::open(config, peers.clone(), scope).await;
+        Ok((log.context("cannot open the cluster's log")?, peers))
     }
 
     async fn start(
         &self,
         state: &State,
-        identity: Identity,
-        sequencer: Option<Sequencer>,
+        identity: Arc<Identity>,
+        log: Option<Log>,
         mut scope: Scope,
     ) -> Result<RunningMember> {
-        let identity = Arc::new(identity);
         let keep = keep_certificate(
             Arc::clone(&identity),
             self.files.certificates(),
@@ -148,13 +182,8 @@ impl Launcher {
             data_path_port: state.data_path_port,
         };
         self.standalone.dataplane.identify(Some(member)).await?;
-        let manager = match sequencer {
-            Some(sequencer) => {
-                let config =
-                    manager::Config { listen: state.listen, managers: state.managers.clone() };
-                let identity = Arc::clone(&identity);
-                Some(Manager::start(config, sequencer, identity, &mut scope).await?)
-            }
+        let manager = match log {
+            Some(log) => Some(manage(state, log, Arc::clone(&identity), &mut scope).await?),
             None => None,
         };
         let config = agent::Config {
@@ -178,10 +207,31 @@ impl RunningMember {
         self.scope.token().cancelled().await;
     }
 
-    /// Ends them and waits until they have.
+    /// Ends them and waits until they have. Where this manager leads, another one does before.
     pub(super) async fn stop(self) -> Result<(), ScopeError> {
+        if let Some(manager) = &self.manager
+            && let Err(fault) = manager.hand_over(HAND_OVER_MAX).await
+        {
+            tracing::warn!(%fault, "no other manager leads yet: one will be elected");
+        }
         self.scope.cancel();
         self.scope.join().await
+    }
+
+    /// Says whether the cluster has no other manager than this node.
+    pub(super) fn is_last_manager(&self) -> bool {
+        let own = self.identity.node_id();
+        self.manager.as_ref().is_some_and(|manager| {
+            !manager.view().nodes().any(|node| node.id != own && node.manager.is_some())
+        })
+    }
+
+    /// The other managers decide without this one from here on.
+    pub(super) async fn resign(&self) -> Result<(), Fault> {
+        match &self.manager {
+            Some(manager) => manager.resign(&self.identity.node_id()).await,
+            None => Ok(()),
+        }
     }
 
     /// Takes this node's tasks down and says goodbye.
@@ -191,6 +241,17 @@ impl RunningMember {
             .context("the node's tasks did not end in time")??;
         Ok(())
     }
+}
+
+/// Starts the cluster half on its log.
+async fn manage(
+    state: &State,
+    log: Log,
+    identity: Arc<Identity>,
+    scope: &mut Scope,
+) -> Result<Manager, manager::Error> {
+    let config = manager::Config { listen: state.listen, address: state.manager_address() };
+    Manager::start(config, log, identity, scope).await
 }
 
 /// Writes the node's certificate down whenever it was renewed, so that a restart has it. Where that

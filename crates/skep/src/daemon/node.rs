@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use types::{Fault, NodeId, TASK_LABEL, chain};
+use types::{Fault, NodeId, NodeRole, TASK_LABEL, chain};
 
 /// Orders that may wait; a caller waits when it is full.
 const ORDERS: usize = 16;
@@ -26,6 +26,10 @@ const RESTART_MIN: Duration = Duration::from_millis(500);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 /// How long a join may take before the user is told that it goes on in the background.
 const JOIN_MAX: Duration = Duration::from_secs(20);
+/// Before a role that could not be taken on is tried again.
+const ROLE_PAUSE: Duration = Duration::from_secs(1);
+/// For a new manager to hear of the cluster.
+const FOLLOW_MAX: Duration = Duration::from_secs(15);
 /// How long tasks may take to end when a node leaves.
 const LEAVE_MAX: Duration = Duration::from_mins(1);
 
@@ -60,6 +64,7 @@ pub(super) async fn start(
         state,
         running: None,
         status: None,
+        renewals: None,
         publish,
         // A daemon that was killed while it left has not come so far.
         is_clear: false,
@@ -77,6 +82,8 @@ struct MembershipLoop {
     running: Option<RunningMember>,
     /// How the agent gets on; there is one while a member runs.
     status: Option<watch::Receiver<agent::Status>>,
+    /// Tells of every new certificate of its.
+    renewals: Option<watch::Receiver<u64>>,
     publish: watch::Sender<Membership>,
     /// Nothing is left of a membership that is over.
     is_clear: bool,
@@ -89,6 +96,8 @@ enum Event {
     Ended,
     News,
     Due,
+    /// The node's certificate says that it is a manager now, or none any more.
+    Role,
 }
 
 impl MembershipLoop {
@@ -110,7 +119,9 @@ impl MembershipLoop {
                 Some(order) = inbox.recv() => Event::Ordered(order),
                 () = ended(self.running.as_ref()) => Event::Ended,
                 () = news(self.status.as_mut()) => Event::News,
+                () = renewed(self.renewals.as_mut()) => Event::Role,
                 () = tokio::time::sleep(self.restart), if due => Event::Due,
+                () = tokio::time::sleep(ROLE_PAUSE), if !self.has_its_role() => Event::Role,
             };
             match event {
                 Event::Ordered(order) => self.carry_out(order).await,
@@ -132,6 +143,12 @@ impl MembershipLoop {
                     self.tell();
                 }
                 Event::Due => self.catch_up().await,
+                Event::Role => {
+                    if let Err(error) = self.take_role().await {
+                        tracing::warn!("{error:#}; trying again");
+                    }
+                    self.tell();
+                }
             }
         }
     }
@@ -155,8 +172,49 @@ impl MembershipLoop {
 
     fn take(&mut self, running: RunningMember) {
         self.status = Some(running.agent.status());
+        self.renewals = Some(running.identity.renewals());
         self.running = Some(running);
         self.restart = RESTART_MIN;
+    }
+
+    /// Says whether this node runs what its certificate says it is.
+    fn has_its_role(&self) -> bool {
+        let (Some(state), Some(running)) = (&self.state, &self.running) else { return true };
+        state.manager == (running.identity.role() == NodeRole::Manager)
+    }
+
+    /// Becomes what the node's certificate says: a manager, or none any more.
+    async fn take_role(&mut self) -> Result<()> {
+        if self.has_its_role() {
+            return Ok(());
+        }
+        let (Some(state), Some(running)) = (&mut self.state, &mut self.running) else {
+            return Ok(());
+        };
+        if running.identity.role() == NodeRole::Worker {
+            tracing::info!("this node is no manager any more");
+            state.manager = false;
+            self.launcher.files.save(state).await?;
+            return self.begin_again().await;
+        }
+        let managers = running.agent.status().borrow().managers.clone();
+        let address = state.manager_address();
+        let raft_id = ca::enroll(&managers, &running.identity, &address).await?;
+        tracing::info!(raft_id, "this node becomes a manager");
+        let as_manager = State { manager: true, raft_id, ..state.clone() };
+        self.launcher.promote(&as_manager, running).await?;
+        *state = as_manager;
+        Ok(())
+    }
+
+    /// Ends what runs, and starts what is to run now.
+    async fn begin_again(&mut self) -> Result<()> {
+        (self.status, self.renewals) = (None, None);
+        if let Some(running) = self.running.take() {
+            running.stop().await.context("what this node ran for the cluster ended badly")?;
+        }
+        self.catch_up().await;
+        Ok(())
     }
 
     /// Keeps what managers say of the cluster for the next start.
@@ -180,13 +238,13 @@ impl MembershipLoop {
     /// Publishes what is so.
     fn tell(&self) {
         let membership = match (&self.state, &self.running) {
-            (Some(state), Some(running)) => Membership::Active(Member {
+            (Some(state), Some(running)) => Membership::Active(Box::new(Member {
                 node: running.identity.node_id(),
                 address: state.address,
                 managers: state.managers.clone(),
                 manager: running.manager.clone(),
                 error: running.agent.status().borrow().error.clone(),
-            }),
+            })),
             (Some(_), None) => Membership::Pending {
                 reason: "the node's part in the cluster is being started".to_owned(),
             },
@@ -242,7 +300,7 @@ impl MembershipLoop {
         self.begin_anew().await?;
         let interfaces = address::interfaces()?;
         let listen = address::listen(&join.listen, &interfaces)?;
-        let (address, _) = address::advertise(&join.advertise, listen, &interfaces)?;
+        let (address, port) = address::advertise(&join.advertise, listen, &interfaces)?;
         let data_path_address = address::data_path(&join.data_path, address, &interfaces)?;
         let managers = join
             .remotes
@@ -257,14 +315,22 @@ impl MembershipLoop {
             managers,
             data_path_port: 4789,
             manager: false,
+            raft_id: 0,
+            port,
         };
         let running = self.launcher.begin(&state, identity).await.map_err(|error| fault(&error))?;
         let mut status = running.agent.status();
         self.state = Some(state);
         self.take(running);
-        let connected = status.wait_for(|status| status.connected);
-        match tokio::time::timeout(JOIN_MAX, connected).await {
-            Ok(_connected_or_ended) => Ok(()),
+        let joined = async {
+            // It has ended otherwise.
+            drop(status.wait_for(|status| status.connected).await);
+            self.take_role().await.map_err(|error| fault(&error))?;
+            follows(self.running.as_ref()).await;
+            Ok(())
+        };
+        match tokio::time::timeout(JOIN_MAX, joined).await {
+            Ok(joined) => joined,
             Err(_) => Err(Fault::unavailable(
                 "Timeout was reached before node joined. The attempt to join the swarm will \
                  continue in the background. Use the \"docker info\" command to see the current \
@@ -277,15 +343,15 @@ impl MembershipLoop {
         let Some(state) = &self.state else {
             return Err(Fault::unavailable("This node is not part of a swarm"));
         };
+        let is_last = self.running.as_ref().is_none_or(RunningMember::is_last_manager);
         if state.manager && !force {
-            return Err(Fault::unavailable(
-                "You are attempting to leave the swarm on a node that is participating as a \
-                 manager. Removing the last manager erases all current state of the swarm. Use \
-                 `--force` to ignore this message.",
-            ));
+            return Err(Fault::unavailable(if is_last { LAST_MANAGER } else { ONE_MANAGER }));
         }
         self.status = None;
         if let Some(running) = self.running.take() {
+            if !is_last && let Err(fault) = running.resign().await {
+                tracing::warn!(%fault, "the other managers still count this one");
+            }
             // Also where no manager could be told the tasks are down.
             if let Err(error) = running.leave(LEAVE_MAX).await {
                 tracing::warn!(error = format!("{error:#}"), "left without saying goodbye");
@@ -326,6 +392,34 @@ impl MembershipLoop {
         engine.remove(container, true, true).await?;
         Ok(dataplane.detach(container).await?)
     }
+}
+
+/// Docker's words to who would have the only manager leave, and one of several.
+const LAST_MANAGER: &str = "You are attempting to leave the swarm on a node that is participating as a \
+     manager. Removing the last manager erases all current state of the swarm. Use `--force` to \
+     ignore this message.";
+const ONE_MANAGER: &str = "You are attempting to leave the swarm on a node that is participating as a \
+     manager. Doing so may lose the consensus of your cluster. Demote it first (docker node \
+     demote), or use `--force` to ignore this message.";
+
+/// Waits until a new manager knows the cluster.
+async fn follows(running: Option<&RunningMember>) {
+    if let Some(manager) = running.and_then(|running| running.manager.as_ref()) {
+        let mut views = manager.watch();
+        let known = views.wait_for(|view| view.cluster().is_some());
+        // It goes on in the background.
+        drop(tokio::time::timeout(FOLLOW_MAX, known).await);
+    }
+}
+
+/// Waits until the node has another certificate.
+async fn renewed(renewals: Option<&mut watch::Receiver<u64>>) {
+    if let Some(renewals) = renewals
+        && renewals.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 async fn ended(running: Option<&RunningMember>) {

@@ -69,7 +69,7 @@ pub(crate) struct Options {
     #[arg(long = "registry-mirror", value_name = "URL")]
     pub(crate) mirrors: Vec<String>,
     /// What is logged: error, warn, info, debug, or a tracing filter
-    #[arg(long, default_value = "info,openraft=warn", env = "SKEP_LOG", value_name = "LEVEL")]
+    #[arg(long, default_value = "info,openraft=error", env = "SKEP_LOG", value_name = "LEVEL")]
     pub(crate) log: String,
     /// The group that may use the API's sockets
     #[arg(long, default_value = "docker", value_name = "GROUP")]

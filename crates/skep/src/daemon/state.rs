@@ -21,6 +21,16 @@ pub(crate) struct State {
     pub(crate) managers: Vec<String>,
     pub(crate) data_path_port: u16,
     pub(crate) manager: bool,
+    /// A manager's number in the log's membership; 0 where an older release wrote this.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) raft_id: u64,
+    /// The port at which managers and nodes reach a manager; 0: the one it listens on.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) port: u16,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The files of a membership, below the data folder.
@@ -33,6 +43,17 @@ impl State {
     /// This node's VXLAN end point.
     pub(crate) fn vtep(&self) -> IpAddr {
         self.data_path_address.unwrap_or(self.address)
+    }
+
+    /// Where managers and nodes reach this one as a manager, `host:port`.
+    pub(crate) fn manager_address(&self) -> String {
+        let port = if self.port == 0 { self.listen.port() } else { self.port };
+        SocketAddr::new(self.address, port).to_string()
+    }
+
+    /// The number in the log's membership of a manager.
+    pub(crate) fn raft_id(&self) -> u64 {
+        self.raft_id.max(manager::FIRST_RAFT_ID)
     }
 }
 
@@ -88,6 +109,18 @@ impl Files {
         let (path, text) = (self.state(), serde_json::to_vec_pretty(state)?);
         host::replace(&path, text, 0o600)
             .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Forgets the cluster's log.
+    pub(crate) async fn remove_log(&self) -> Result<()> {
+        let folder = self.raft();
+        let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+            }
+            _ => Ok(()),
+        });
+        removed.await?
     }
 
     /// The state goes first: without it nothing else counts.
@@ -151,7 +184,19 @@ pub(crate) mod tests {
             managers: vec!["192.168.100.2:2377".into()],
             data_path_port: 4789,
             manager: true,
+            raft_id: 0,
+            port: 0,
         }
+    }
+
+    #[test]
+    fn a_manager_is_found_where_it_listens_unless_it_says_otherwise() {
+        let mut state = state();
+        state.listen = "0.0.0.0:2400".parse().unwrap();
+        assert_eq!(state.manager_address(), "192.168.100.2:2400");
+        assert_eq!(state.raft_id(), 1, "older releases had one manager");
+        (state.port, state.raft_id) = (2377, 3);
+        assert_eq!((state.manager_address().as_str(), state.raft_id()), ("192.168.100.2:2377", 3));
     }
 
     #[tokio::test]

@@ -42,7 +42,7 @@ enum Verb {
         /// How many nodes
         #[arg(long, default_value_t = 3, value_parser = value_parser!(u8).range(1..=NODES_MAX.into()))]
         nodes: u8,
-        /// How many of them are managers (this version runs one)
+        /// How many of them are managers
         #[arg(long, default_value_t = 1)]
         managers: u8,
         /// The network between the nodes [default: 192.168.100.0/24; for a lab of another name

@@ -19,8 +19,10 @@ const POLL: Duration = Duration::from_millis(100);
 
 #[expect(clippy::print_stdout, reason = "progress for the user")]
 pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<()> {
-    if managers != 1 {
-        bail!("this version runs one manager: use --managers 1");
+    if !(1..=nodes).contains(&managers) {
+        bail!(
+            "{managers} managers of {nodes} nodes: use --managers with a number from 1 to {nodes}"
+        );
     }
     println!("==> underlay");
     fs::create_dir_all(&layout.data).context("cannot make the lab's folder")?;
@@ -43,7 +45,7 @@ pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<(
             .with_context(|| format!("cannot plug {} in", node.name))?;
         node::start(layout, &node).await?;
     }
-    form(layout, nodes.max(known)).await?;
+    form(layout, nodes.max(known), managers).await?;
     // It forwards localhost to node-1.
     start_helper(layout, "forward", &layout.forwarder_pid())?;
     let first = layout.node(1);
@@ -87,8 +89,9 @@ fn subnets(routes: &str) -> Vec<Ipv4Net> {
     routes.lines().skip(1).filter_map(subnet).collect()
 }
 
-/// Makes the first node a manager and lets the others join; waits until all are ready.
-async fn form(layout: &Layout, nodes: u8) -> Result<()> {
+/// Makes the first node a manager and lets the others join, the first of them as managers as well; waits
+/// until all are ready.
+async fn form(layout: &Layout, nodes: u8, managers: u8) -> Result<()> {
     let first = layout.node(1);
     let manager = Client::unix(&first.socket());
     if state(&manager).await? == "inactive" {
@@ -103,11 +106,12 @@ async fn form(layout: &Layout, nodes: u8) -> Result<()> {
         let node = layout.node(number);
         let client = Client::unix(&node.socket());
         if state(&client).await? == "inactive" {
+            let role = if number <= managers { "Manager" } else { "Worker" };
             let request = json!({
                 "ListenAddr": "0.0.0.0:2377",
                 "AdvertiseAddr": node.address.to_string(),
                 "RemoteAddrs": [format!("{}:2377", first.address)],
-                "JoinToken": swarm["JoinTokens"]["Worker"],
+                "JoinToken": swarm["JoinTokens"][role],
             });
             client
                 .order("/swarm/join", &request)

@@ -28,6 +28,7 @@ pub fn cluster() -> Cluster {
         address_pools: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/48".parse().unwrap()],
         subnet_prefix: 24,
         data_path_port: 4790,
+        last_raft_id: 0,
     }
 }
 
@@ -43,6 +44,7 @@ pub fn node() -> Node {
             availability: Availability::Active,
         },
         role: NodeRole::Manager,
+        manager: None,
         description: NodeDescription {
             hostname: "host-1".to_owned(),
             platform: Platform { os: "linux".to_owned(), architecture: "x86_64".to_owned() },

@@ -163,6 +163,7 @@ fn session() {
             heartbeat_millis: 5000,
             managers: vec!["192.168.100.2:2377".into()],
             data_path_port: 4789,
+            ..Welcome::default()
         }),
         expect![[r#"
             {
@@ -195,7 +196,7 @@ fn session() {
         }"#]],
     );
     check(
-        HeartbeatReply { next_millis: 5000 },
+        HeartbeatReply { next_millis: 5000, ..HeartbeatReply::default() },
         expect![[r#"
         {
           "next_millis": 5000,

@@ -71,10 +71,14 @@ fn session(stored: &mut Stored) {
         heartbeat_millis: 5000,
         managers: vec!["192.168.100.2:2377".to_owned()],
         data_path_port: 4790,
+        ..Welcome::default()
     };
     stored.message("welcome.msgpack", SessionMessage::Welcome(welcome));
     stored.message("heartbeat.msgpack", Heartbeat { session: "x".to_owned() });
-    stored.message("heartbeat-reply.msgpack", HeartbeatReply { next_millis: 5000 });
+    stored.message(
+        "heartbeat-reply.msgpack",
+        HeartbeatReply { next_millis: 5000, ..HeartbeatReply::default() },
+    );
     stored.message("acknowledge.msgpack", Acknowledge { session: "x".to_owned(), version: 3 });
 }
 

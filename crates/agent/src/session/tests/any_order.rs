@@ -165,6 +165,7 @@ impl World {
                 Output::Order(_)
                 | Output::Call(Call::Heartbeat(_) | Call::Renew)
                 | Output::PublishLog(_)
+                | Output::Managers(_)
                 | Output::RefuseLog { .. }
                 | Output::StopLog(_) => {}
             }

@@ -38,6 +38,7 @@ impl Story {
                 heartbeat_millis: 5000,
                 managers: vec!["m:1".into()],
                 data_path_port: 4789,
+                ..Welcome::default()
             })),
             "whole" => Event::Message(SessionMessage::Whole(Assignments {
                 version: number(1),
@@ -63,7 +64,8 @@ impl Story {
                 Event::Statuses([(words[1].into(), status)].into())
             }
             "beaten" => {
-                let reply = HeartbeatReply { next_millis: number(1) * 1000 };
+                let reply =
+                    HeartbeatReply { next_millis: number(1) * 1000, ..HeartbeatReply::default() };
                 Event::Answered(Answer::Heartbeat(Ok(reply)))
             }
             "beat-fails" => Event::Answered(Answer::Heartbeat(Err(Fault::unavailable("away")))),
@@ -142,6 +144,7 @@ fn render(output: &Output) -> String {
             Call::Acknowledge(acknowledge) => format!("acknowledge {}", acknowledge.version),
             Call::Renew => "renew".into(),
         },
+        Output::Managers(managers) => format!("managers {}", managers.join(" ")),
         Output::PublishLog(request) => format!("publish {}", request.subscription),
         Output::RefuseLog { subscription, error } => format!("refuse {subscription}: {error}"),
         Output::StopLog(subscription) => format!("stop {subscription}"),

@@ -1,0 +1,99 @@
+//! What users want changed, carried out on the manager that leads.
+
+use super::roles;
+use crate::control;
+use crate::find;
+use crate::membership::Admission;
+use raft::Sequencer;
+use std::time::Duration;
+use store::View;
+use types::{Fault, NodeId, NodeRole};
+use wire::{Order, OrderReply};
+
+/// For another manager to lead.
+const TRANSFER_MAX: Duration = Duration::from_secs(5);
+/// For a manager to be taken out of the log's membership.
+const RESIGN_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Orders {
+    sequencer: Sequencer,
+    admission: Admission,
+    /// Where managers are found: no service may publish it.
+    port: u16,
+}
+
+impl Orders {
+    pub(crate) fn new(sequencer: Sequencer, admission: Admission, port: u16) -> Self {
+        Self { sequencer, admission, port }
+    }
+
+    pub(crate) async fn carry_out(&self, order: Order) -> Result<OrderReply, Fault> {
+        let (log, mut reply) = (&self.sequencer, OrderReply::default());
+        match order {
+            Order::CreateService { spec } => {
+                control::check_own_port(&spec, self.port)?;
+                reply.id = control::service::create(log, *spec).await?.to_string();
+            }
+            Order::UpdateService { id, version, spec } => {
+                if let Some(spec) = &spec {
+                    control::check_own_port(spec, self.port)?;
+                }
+                control::service::update(log, id, version, spec.map(|spec| *spec)).await?;
+            }
+            Order::RemoveService { id } => control::service::remove(log, id).await?,
+            Order::CreateNetwork { spec } => {
+                reply.id = control::network::create(log, spec).await?.to_string();
+            }
+            Order::RemoveNetwork { id } => control::network::remove(log, id).await?,
+            Order::UpdateNode { id, version, spec } => {
+                self.may_lose(&id, spec.role)?;
+                control::node::update(log, id, version, spec).await?;
+            }
+            Order::RemoveNode { id, force } => control::node::remove(log, id, force).await?,
+            Order::Resign { id } => self.resign(id).await?,
+            Order::UpdateCluster { version, spec, rotate } => {
+                control::cluster::update(log, version, spec, rotate).await?;
+            }
+            Order::Join { request, from } => {
+                reply.issued = Some(self.admission.join(request, from).await?);
+            }
+        }
+        reply.version = log.view().version();
+        Ok(reply)
+    }
+
+    /// A manager is demoted only where the others can still decide without it.
+    fn may_lose(&self, id: &NodeId, role: NodeRole) -> Result<(), Fault> {
+        let view = self.sequencer.view();
+        let raft_id = view.node(id).and_then(|node| Some(node.manager.as_ref()?.raft_id));
+        match (role, raft_id) {
+            (NodeRole::Worker, Some(raft_id)) => {
+                roles::may_lose(&self.sequencer.members(), raft_id)
+            }
+            (NodeRole::Manager, _) | (NodeRole::Worker, None) => Ok(()),
+        }
+    }
+
+    /// Demotes a manager that leaves, and waits until the others count without it. Where it is the one
+    /// that leads, another one does first, and is to be asked.
+    async fn resign(&self, id: NodeId) -> Result<(), Fault> {
+        self.may_lose(&id, NodeRole::Worker)?;
+        let own = find::manager(&self.sequencer.view(), self.sequencer.member()).cloned();
+        if own.is_some_and(|own| own.id == id) {
+            self.sequencer.transfer(TRANSFER_MAX).await?;
+            return Err(Fault::not_leading());
+        }
+        let node = id.clone();
+        let demoted = move |view: &View, _| control::node::with_role(view, &node, NodeRole::Worker);
+        self.sequencer.sequence(demoted).await?;
+        let mut views = self.sequencer.watch();
+        let is_out = |view: &View| view.node(&id).is_none_or(|node| node.manager.is_none());
+        match tokio::time::timeout(RESIGN_MAX, views.wait_for(is_out)).await {
+            Ok(Ok(_view)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                Err(Fault::unavailable("the other managers did not take note in time"))
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Makes the log's membership what the store says: who has a copy of the log, and who has a vote.
+//!
+//! Level, not edge: the next step is computed from what is so, one at a time, so that a leader that
+//! dies in between leaves nothing half done. A manager first follows as a learner, and votes once it
+//! has everything. One that is demoted is out of the log before it is a worker.
+
+use crate::control;
+use raft::{Members, Sequencer};
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::time::Duration;
+use store::{Changes, Tx, View};
+use tokio_util::sync::CancellationToken;
+use types::{Fault, ManagerStatus, NodeId, NodeRole};
+
+/// Between two looks at learners, which say nothing when they have caught up.
+const LOOK: Duration = Duration::from_millis(200);
+/// After a step that failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// For another manager to take over.
+const TRANSFER_MAX: Duration = Duration::from_secs(5);
+
+/// What this manager is in the log.
+#[derive(Clone, Debug)]
+pub struct Own {
+    pub node: NodeId,
+    pub status: ManagerStatus,
+}
+
+/// The next thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The store does not say where the leader is.
+    Introduce,
+    AddLearner(u64),
+    Promote(u64),
+    Remove(u64),
+    /// The leader itself is to go: another one has to lead first.
+    HandOver,
+    /// It is out of the log: now it is a worker.
+    Demote(NodeId),
+}
+
+/// Decides the next step; `None` where all is as the store says.
+pub fn next(view: &View, members: &Members, own: &Own) -> Option<Step> {
+    let managers = || view.nodes().filter(|node| node.spec.role == NodeRole::Manager);
+    let here = view.node(&own.node)?;
+    if here.spec.role == NodeRole::Manager && here.manager.as_ref() != Some(&own.status) {
+        return Some(Step::Introduce);
+    }
+    let wanted: BTreeSet<u64> =
+        managers().filter_map(|node| Some(node.manager.as_ref()?.raft_id)).collect();
+    let mut all = members.voters.union(&members.learners);
+    if let Some(gone) = all.find(|id| !wanted.contains(id)) {
+        let is_own = *gone == own.status.raft_id;
+        return Some(if is_own { Step::HandOver } else { Step::Remove(*gone) });
+    }
+    let is_member = |id: &u64| members.voters.contains(id) || members.learners.contains(id);
+    let mut outside = view
+        .nodes()
+        .filter(|node| node.spec.role == NodeRole::Worker && node.role == NodeRole::Manager);
+    if let Some(node) = outside.next() {
+        return Some(Step::Demote(node.id.clone()));
+    }
+    if let Some(id) = wanted.iter().find(|id| !is_member(id)) {
+        return Some(Step::AddLearner(*id));
+    }
+    members.caught_up.first().map(|id| Step::Promote(*id))
+}
+
+/// Says why the others could not decide any more without this manager.
+pub(crate) fn may_lose(members: &Members, raft_id: u64) -> Result<(), Fault> {
+    if !members.voters.contains(&raft_id) {
+        return Ok(());
+    }
+    if members.voters.len() < 2 {
+        return Err(Fault::invalid("attempting to demote the last manager of the swarm"));
+    }
+    if members.can_do_without(raft_id) {
+        return Ok(());
+    }
+    Err(Fault::unavailable(
+        "can't remove member from the raft: this would result in a loss of quorum: too few of the \
+         other managers answer; start those that are down, or demote them first",
+    ))
+}
+
+/// Takes one step after the other until the token is cancelled.
+pub(crate) async fn run(
+    sequencer: Sequencer,
+    own: Own,
+    token: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut views = sequencer.watch();
+    loop {
+        views.mark_unchanged();
+        let members = sequencer.members();
+        let step = next(&sequencer.view(), &members, &own);
+        let waits = !members.learners.is_empty();
+        if let Some(step) = step {
+            let done = tokio::select! {
+                biased;
+                () = token.cancelled() => return Ok(()),
+                done = take(&sequencer, &own, step.clone()) => done,
+            };
+            let Err(fault) = done else { continue };
+            if !fault.is_not_leading() {
+                tracing::warn!(?step, %fault, "cannot change which managers have the log yet");
+            }
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                () = tokio::time::sleep(RETRY) => {}
+            }
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = token.cancelled() => return Ok(()),
+            changed = views.changed() => if changed.is_err() {
+                token.cancelled().await;
+                return Ok(());
+            },
+            () = tokio::time::sleep(LOOK), if waits => {}
+        }
+    }
+}
+
+async fn take(sequencer: &Sequencer, own: &Own, step: Step) -> Result<(), Fault> {
+    match step {
+        Step::Introduce => {
+            let own = own.clone();
+            sequencer.sequence(move |view: &View, _| Ok(introduced(view, own))).await?;
+        }
+        Step::AddLearner(id) => sequencer.add_learner(id).await?,
+        Step::Promote(id) => {
+            sequencer.promote(id).await?;
+            tracing::info!(id, "a manager has a vote");
+        }
+        Step::Remove(id) => {
+            sequencer.remove(id).await?;
+            tracing::info!(id, "a manager is out of the log");
+        }
+        Step::HandOver => sequencer.transfer(TRANSFER_MAX).await?,
+        Step::Demote(id) => {
+            sequencer.sequence(move |view: &View, _| control::node::demoted(view, &id)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn introduced(view: &View, own: Own) -> Changes {
+    let mut tx = Tx::new(view);
+    tx.edit_node(&own.node, |node| node.manager = Some(own.status));
+    tx.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{Node, NodeSpec, Timestamp, Version};
+
+    fn own() -> Own {
+        let status = ManagerStatus { raft_id: 1, address: "m1:2377".to_owned() };
+        Own { node: "m1".into(), status }
+    }
+
+    /// Managers by their numbers, each with what the user wants it to be.
+    fn view(nodes: &[(u64, NodeRole, NodeRole)]) -> View {
+        let mut tx = Tx::new(&View::default());
+        for (raft_id, wanted, role) in nodes {
+            let id: NodeId = format!("m{raft_id}").as_str().into();
+            let address = format!("m{raft_id}:2377");
+            let manager =
+                (*role == Manager).then_some(ManagerStatus { raft_id: *raft_id, address });
+            let spec = NodeSpec { role: *wanted, ..NodeSpec::default() };
+            tx.put_node(Node { id, role: *role, spec, manager, ..Node::default() });
+        }
+        let mut view = View::default();
+        view.apply(&tx.finish(), Version(1), Timestamp(1));
+        view
+    }
+
+    fn members(voters: &[u64], learners: &[u64], ready: &[u64]) -> Members {
+        let set = |ids: &[u64]| ids.iter().copied().collect();
+        Members {
+            voters: set(voters),
+            learners: set(learners),
+            reachable: set(voters),
+            caught_up: set(ready),
+        }
+    }
+
+    use NodeRole::{Manager, Worker};
+
+    #[test]
+    fn a_manager_follows_before_it_votes() {
+        let both = view(&[(1, Manager, Manager), (2, Manager, Manager)]);
+        assert_eq!(next(&both, &members(&[1], &[], &[]), &own()), Some(Step::AddLearner(2)));
+        assert_eq!(next(&both, &members(&[1], &[2], &[]), &own()), None);
+        assert_eq!(next(&both, &members(&[1], &[2], &[2]), &own()), Some(Step::Promote(2)));
+        assert_eq!(next(&both, &members(&[1, 2], &[], &[]), &own()), None);
+    }
+
+    #[test]
+    fn one_that_is_demoted_is_out_of_the_log_before_it_is_a_worker() {
+        let demoted = view(&[(1, Manager, Manager), (2, Worker, Manager)]);
+        assert_eq!(next(&demoted, &members(&[1, 2], &[], &[]), &own()), Some(Step::Remove(2)));
+        let step = next(&demoted, &members(&[1], &[], &[]), &own());
+        assert_eq!(step, Some(Step::Demote("m2".into())));
+    }
+
+    #[test]
+    fn a_leader_that_is_demoted_hands_over() {
+        let demoted = view(&[(1, Worker, Manager), (2, Manager, Manager)]);
+        assert_eq!(next(&demoted, &members(&[1, 2], &[], &[]), &own()), Some(Step::HandOver));
+    }
+
+    #[test]
+    fn numbers_that_nobody_has_any_more_go() {
+        let one = view(&[(1, Manager, Manager)]);
+        assert_eq!(next(&one, &members(&[1, 2], &[], &[]), &own()), Some(Step::Remove(2)));
+        assert_eq!(next(&one, &members(&[1], &[3], &[3]), &own()), Some(Step::Remove(3)));
+    }
+
+    #[test]
+    fn a_leader_says_where_it_is() {
+        let mut elsewhere = own();
+        elsewhere.status.address = "new:2377".to_owned();
+        let one = view(&[(1, Manager, Manager)]);
+        assert_eq!(next(&one, &members(&[1], &[], &[]), &elsewhere), Some(Step::Introduce));
+    }
+
+    #[test]
+    fn the_others_must_be_able_to_decide() {
+        let last = may_lose(&members(&[1], &[], &[]), 1).unwrap_err();
+        assert!(last.message.contains("the last manager"), "{last}");
+        let mut three = members(&[1, 2, 3], &[], &[]);
+        assert_eq!(may_lose(&three, 3), Ok(()));
+        three.reachable.remove(&2);
+        let fault = may_lose(&three, 3).unwrap_err();
+        assert!(fault.message.contains("loss of quorum"), "{fault}");
+        assert_eq!(may_lose(&three, 2), Ok(()), "the one that is down may go");
+        assert_eq!(may_lose(&members(&[1], &[2], &[]), 2), Ok(()), "a learner has no vote");
+    }
+}
