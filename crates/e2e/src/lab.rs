@@ -62,6 +62,14 @@ impl Lab {
     /// # Panics
     /// When that fails.
     pub fn up(nodes: u8, images: &[&str]) -> Self {
+        Self::with_managers(nodes, 1, images)
+    }
+
+    /// The same, where the first `managers` nodes are managers.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn with_managers(nodes: u8, managers: u8, images: &[&str]) -> Self {
         let name = own_name();
         let folder = std::env::temp_dir().join(format!("skep-e2e-{name}"));
         std::fs::create_dir_all(&folder).expect("a folder for the lab");
@@ -69,7 +77,8 @@ impl Lab {
         let mut lab = Self { skep, name, folder, machine: Ipv4Addr::UNSPECIFIED, docker };
         // A process of the same number that was aborted may have left one behind.
         lab.lab(&["down"]).good();
-        lab.lab(&["up", "--nodes", &nodes.to_string()]).good();
+        let (nodes, managers) = (nodes.to_string(), managers.to_string());
+        lab.lab(&["up", "--nodes", &nodes, "--managers", &managers]).good();
         lab.machine = lab.noted_machine();
         for image in images {
             let tar = self::images().join(format!("{image}.tar"));
