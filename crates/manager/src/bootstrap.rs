@@ -1,7 +1,6 @@
 //! The first objects of a new cluster.
 
 use crate::clock::RandomIds;
-use crate::membership::FIRST_RAFT_ID;
 use ca::JoinToken;
 use ipnet::{IpNet, Ipv4Net};
 use raft::Sequencer;
@@ -94,7 +93,7 @@ fn first_node(first: &First, now: Timestamp) -> Node {
         },
         role: NodeRole::Manager,
         manager: Some(ManagerStatus {
-            raft_id: FIRST_RAFT_ID,
+            raft_id: raft::FIRST_MEMBER,
             address: first.manager_address.clone(),
         }),
         description: first.description.clone(),

@@ -28,7 +28,6 @@ pub use bootstrap::{First, bootstrap};
 pub use clock::Uptime;
 pub use logs::LogStream;
 pub use managers::Peers;
-pub use membership::FIRST_RAFT_ID;
 pub use wire::{LogSelector, Rotate};
 
 use ca::Identity;
@@ -112,24 +111,21 @@ impl Manager {
         let admission = membership::Admission::new(sequencer.clone());
         let orders = Orders::new(sequencer.clone(), admission, address.port());
         let by_leader = (sequencer.clone(), leading.clone());
-        let route = Route::new(by_leader.clone(), peers, orders.clone());
+        let route = Arc::new(Route::new(by_leader.clone(), peers, orders));
         let served = dispatch::Served {
             sequencer: sequencer.clone(),
-            leading: leading.clone(),
-            membership: membership::Service::new(by_leader, route.clone()),
+            leading,
+            membership: membership::Service::new(by_leader, Arc::clone(&route)),
             managers: managers::Service {
-                sequencer: sequencer.clone(),
                 identity: Arc::clone(&identity),
-                leading,
-                orders,
-                route: route.clone(),
+                route: Arc::clone(&route),
             },
         };
         let dispatch = dispatch::serve(served, (listener, &identity), scope)?;
         let status = ManagerStatus { raft_id: sequencer.member(), address: config.address };
         let own = roles::Own { node: identity.node_id(), status };
         Term { sequencer: sequencer.clone(), dispatch, own }.start(publish, scope);
-        Ok(Self { sequencer, route: Arc::new(route), address })
+        Ok(Self { sequencer, route, address })
     }
 
     /// Where nodes reach this manager; with the port that was given where 0 was asked for.

@@ -5,7 +5,7 @@
 
 use crate::clock::now;
 use crate::dispatch::limits::Callers;
-use crate::dispatch::{Command, Request as Ask, authenticated, report};
+use crate::dispatch::{Command, Request as Ask, caller, report};
 use crate::managers::{Leading, Route};
 use ca::{Authority, JoinToken, Peer};
 use raft::Sequencer;
@@ -29,8 +29,6 @@ const WINDOW: Duration = Duration::from_mins(1);
 /// How long the answer to a wrong token takes. An address has few connections with few calls each,
 /// so it cannot try many.
 const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
-/// The number of the manager that made the cluster.
-pub const FIRST_RAFT_ID: u64 = 1;
 /// The longest address that a manager is found at.
 const ADDRESS_MAX: usize = 256;
 /// The longest signing request.
@@ -48,7 +46,7 @@ pub(crate) struct Admission {
 pub(crate) struct Service {
     sequencer: Sequencer,
     leading: Leading,
-    route: Route,
+    route: Arc<Route>,
     renewals: Arc<Callers<NodeId>>,
 }
 
@@ -101,14 +99,12 @@ impl Admission {
 }
 
 impl Service {
-    pub(crate) fn new((sequencer, leading): (Sequencer, Leading), route: Route) -> Self {
+    pub(crate) fn new((sequencer, leading): (Sequencer, Leading), route: Arc<Route>) -> Self {
         Self { sequencer, leading, route, renewals: Arc::default() }
     }
 
-    /// The node that calls the manager that leads.
     fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
-        self.leading.check().map_err(status_of)?;
-        authenticated(request, &self.sequencer.view())
+        caller(request, (&self.sequencer, &self.leading))
     }
 
     /// A node that shows its certificate gets a new one, for what it is now.
@@ -133,7 +129,7 @@ fn enrolled(view: &View, id: &NodeId, address: String) -> Result<(u64, Changes),
         return Err(Fault::forbidden(format!("node {id} is not to be a manager")));
     }
     let mut cluster = Cluster::clone(&*cluster(view)?);
-    cluster.last_raft_id = cluster.last_raft_id.max(FIRST_RAFT_ID) + 1;
+    cluster.last_raft_id = cluster.last_raft_id.max(raft::FIRST_MEMBER) + 1;
     let raft_id = cluster.last_raft_id;
     let mut tx = Tx::new(view);
     tx.put_cluster(cluster);

@@ -2,9 +2,9 @@
 //!
 //! Everything here blocks; `log` says on which thread it runs.
 
-use crate::RaftError;
 use crate::consensus::{Entry, LogId, SnapshotMeta, Vote};
 use crate::machine::decode_state;
+use crate::{FIRST_MEMBER, RaftError};
 use openraft::EntryPayload;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -19,9 +19,6 @@ use store::{Format, View};
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
 /// By name: `vote`, `purged`, `committed`, `snapshot`, `format`, `member`.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
-
-/// The member that makes a cluster.
-const FIRST: u64 = 1;
 
 const FILE: &str = "log.redb";
 /// Most reads are answered from memory: the file is read when a manager starts.
@@ -167,7 +164,7 @@ impl Disk {
         let noted = self.member().map_err(wrong)?.transpose().map_err(RaftError::Read)?;
         let is_new = noted.is_none() && found.is_empty();
         // Before several members there was one.
-        let holder = noted.unwrap_or(if is_new { member } else { FIRST });
+        let holder = noted.unwrap_or(if is_new { member } else { FIRST_MEMBER });
         if holder != member {
             return Err(RaftError::Member { path: path.to_owned(), holder, member });
         }

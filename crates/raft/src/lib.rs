@@ -50,6 +50,9 @@ use std::io;
 use std::path::PathBuf;
 use store::Format;
 
+/// The number of the member that makes a cluster.
+pub const FIRST_MEMBER: u64 = 1;
+
 /// Why the log cannot be opened, or why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RaftError {

@@ -2,7 +2,7 @@
 
 use crate::consensus::{Consensus, Member};
 use crate::leadership::Leadership;
-use crate::sequencer::{Sequencer, broken, not_leading, refusal, replaced};
+use crate::sequencer::{Sequencer, broken, refusal, replaced};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError as Refusal};
 use openraft::{ChangeMembers, Instant, LogIdOptionExt, RaftMetrics};
@@ -140,7 +140,7 @@ impl Sequencer {
                 (Leadership::of(&metrics), Members::of(&metrics))
             };
             if !leadership.is_own {
-                return Err(not_leading());
+                return Err(Fault::not_leading());
             }
             match decide(&members)? {
                 Some(change) => self.commit(change).await,

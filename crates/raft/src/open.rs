@@ -1,6 +1,5 @@
 //! How the log of a member begins.
 
-use crate::RaftError;
 use crate::clock::{Clock, time_of_day};
 use crate::consensus::{Consensus, Member};
 use crate::disk::Disk;
@@ -14,6 +13,7 @@ use crate::receive::Receiver;
 use crate::sequencer::{Node, Sequencer};
 use crate::sizes::Sizes;
 use crate::writer::{OWN_QUEUE, QUEUE, Queue, Writer};
+use crate::{FIRST_MEMBER, RaftError};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Raft, RaftMetrics, SnapshotPolicy};
 use scope::Scope;
@@ -69,7 +69,7 @@ impl Config {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
-            member: 1,
+            member: FIRST_MEMBER,
             start: Start::Found,
             reserve_bytes: RESERVE_BYTES,
             free_bytes,

@@ -160,7 +160,9 @@ pub(crate) async fn confirm(raft: &Node, limit: Duration) -> Result<LogId, Fault
     let confirmed = raft.ensure_linearizable(ReadPolicy::ReadIndex);
     match tokio::time::timeout(limit, confirmed).await {
         Ok(Ok(read)) => Ok(*read.log_id()),
-        Ok(Err(Refusal::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(not_leading()),
+        Ok(Err(Refusal::APIError(LinearizableReadError::ForwardToLeader(_)))) => {
+            Err(Fault::not_leading())
+        }
         Ok(Err(Refusal::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => {
             Err(no_quorum())
         }
@@ -173,19 +175,15 @@ pub(crate) fn refusal(error: &ClientWriteError<Consensus>) -> Fault {
     use openraft::errors::ForwardReason;
     match error {
         ClientWriteError::ForwardToLeader(forward) => match forward.reason {
-            ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => not_leading(),
+            ForwardReason::NotLeader | ForwardReason::LeadershipTransfer => Fault::not_leading(),
             ForwardReason::LeaseExpired => no_quorum(),
         },
-        ClientWriteError::PreconditionFailed(_) => not_leading(),
+        ClientWriteError::PreconditionFailed(_) => Fault::not_leading(),
         ClientWriteError::LogEntryDiscarded(_) => replaced(),
         ClientWriteError::ChangeMembershipError(error) => {
             Fault::unavailable(format!("cannot change the managers now: {error}"))
         }
     }
-}
-
-pub(crate) fn not_leading() -> Fault {
-    Fault::not_leading()
 }
 
 pub(crate) fn no_quorum() -> Fault {

@@ -5,7 +5,7 @@
 
 use crate::consensus::Consensus;
 use crate::leadership::Leadership;
-use crate::sequencer::{Metrics, Node, Sequencer, broken, not_leading, stopping};
+use crate::sequencer::{Metrics, Node, Sequencer, broken, stopping};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant, LogIdOptionExt, RaftMetrics};
 use std::time::Duration;
@@ -47,7 +47,7 @@ async fn hand_over(raft: &Node, metrics: &mut Metrics) -> Result<(), Fault> {
         {
             let metrics = metrics.borrow_and_update();
             if !Leadership::of(&metrics).is_own || metrics.current_term != term {
-                return Err(not_leading());
+                return Err(Fault::not_leading());
             }
             if let Some(successor) = successor(&metrics) {
                 break successor;

@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::machine::encode_state;
 use crate::open::stopped;
 use crate::sequencer::{
-    Metrics, Node, Outcome, Request, WRITE_LIMIT, broken, confirm, not_leading, refusal, replaced,
+    Metrics, Node, Outcome, Request, WRITE_LIMIT, broken, confirm, refusal, replaced,
 };
 use crate::sizes::Sizes;
 use crate::transfer::Handover;
@@ -164,7 +164,7 @@ impl Writer {
         let leadership = self.look()?;
         if !leadership.is_own {
             let replies = requests.into_iter().map(|request| request.reply);
-            answer(replies, &Err(not_leading()));
+            answer(replies, &Err(Fault::not_leading()));
             return Ok(());
         }
         let view = self.views.borrow().clone();
@@ -235,7 +235,7 @@ impl Writer {
                     leads = present.is_own && present.term == term;
                     if !leads {
                         answer(waiting.drain(..), &Err(replaced()));
-                        refuse(answers.drain(..), not_leading());
+                        refuse(answers.drain(..), Fault::not_leading());
                     }
                 }
                 request = self.queue.others.recv(), if waiting.is_empty() => match request {
@@ -245,7 +245,7 @@ impl Writer {
                 // The manager's own wait while it leads: what they would lose is worth more than an
                 // early answer.
                 Some(request) = self.queue.own.recv(), if !leads => {
-                    answer([request.reply], &Err(not_leading()));
+                    answer([request.reply], &Err(Fault::not_leading()));
                 }
             }
         };
@@ -334,7 +334,7 @@ fn slow() -> Fault {
 
 fn busy(leads: bool) -> Fault {
     if !leads {
-        return not_leading();
+        return Fault::not_leading();
     }
     Fault::unavailable("this manager waits for the managers' disks: try again")
 }

@@ -54,7 +54,12 @@ fn check_role(view: &View, node: &Node, role: NodeRole) -> Result<(), Fault> {
     if view.nodes().any(|other| is_other(&other)) {
         return Ok(());
     }
-    Err(Fault::invalid("attempting to demote the last manager of the swarm"))
+    Err(last_manager())
+}
+
+/// Docker's words.
+pub(crate) fn last_manager() -> Fault {
+    Fault::invalid("attempting to demote the last manager of the swarm")
 }
 
 /// A node that the user wants to be something else.

@@ -1,7 +1,9 @@
 //! Who may call, and whose connections stay.
 
 use super::report;
+use crate::managers::Leading;
 use ca::Peer;
+use raft::Sequencer;
 use std::time::Duration;
 use store::View;
 use tonic::{Request, Status};
@@ -23,10 +25,19 @@ pub(crate) fn known(request: Request<()>) -> Result<Request<()>, Status> {
 
 /// The node that calls: of this cluster, and not removed. What its certificate says of its role is for
 /// `managers` alone.
-pub(crate) fn authenticated<T>(request: &Request<T>, view: &View) -> Result<NodeId, Status> {
+fn authenticated<T>(request: &Request<T>, view: &View) -> Result<NodeId, Status> {
     let peer = ca::peer(request).ok_or_else(|| status_of(Fault::forbidden(STRANGER)))?;
     check(&peer, view).map_err(status_of)?;
     Ok(peer.node)
+}
+
+/// The node that calls the manager that leads; another manager is to be asked otherwise.
+pub(crate) fn caller<T>(
+    request: &Request<T>,
+    (sequencer, leading): (&Sequencer, &Leading),
+) -> Result<NodeId, Status> {
+    leading.check().map_err(status_of)?;
+    authenticated(request, &sequencer.view())
 }
 
 /// Says why a node may not call, though its certificate is good.

@@ -17,7 +17,7 @@ mod sessions;
 mod stream;
 mod subscriptions;
 
-pub(crate) use admission::authenticated;
+pub(crate) use admission::caller;
 pub use command::{Command, LogOutput, Now, Output, SessionId, SubscriptionId};
 pub use dispatcher::Dispatcher;
 pub use observation::Observation;

@@ -2,7 +2,7 @@
 //!
 //! A node is who its certificate says; what it says of others is not heard.
 
-use super::admission::{authenticated, known};
+use super::admission::{caller, known};
 use super::limits::{Busy, Write};
 use super::quota::{Limited, Quotas};
 use super::stream::{Messages, stream};
@@ -63,10 +63,8 @@ impl Rpc {
         Self { sequencer, leading, sinks, busy: Busy::default() }
     }
 
-    /// The node that calls the manager that leads.
     fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
-        self.leading.check().map_err(status_of)?;
-        authenticated(request, &self.sequencer.view())
+        caller(request, (&self.sequencer, &self.leading))
     }
 
     async fn ask(&self, request: Ask) -> Result<(), Status> {

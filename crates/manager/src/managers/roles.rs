@@ -74,7 +74,7 @@ pub(crate) fn may_lose(members: &Members, raft_id: u64) -> Result<(), Fault> {
         return Ok(());
     }
     if members.voters.len() < 2 {
-        return Err(Fault::invalid("attempting to demote the last manager of the swarm"));
+        return Err(control::node::last_manager());
     }
     if members.can_do_without(raft_id) {
         return Ok(());

@@ -26,12 +26,12 @@ const REACH_MAX: Duration = Duration::from_secs(5);
 /// Before the next try, where nothing says that there is another leader yet.
 const PAUSE: Duration = Duration::from_millis(50);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Route {
-    sequencer: Sequencer,
-    leading: Leading,
+    pub(super) sequencer: Sequencer,
+    pub(super) leading: Leading,
     peers: Peers,
-    orders: Orders,
+    pub(super) orders: Orders,
 }
 
 /// Why an attempt failed.

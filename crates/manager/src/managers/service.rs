@@ -3,13 +3,12 @@
 //! Only managers are heard: by their certificate before anything they send is read, and by the store,
 //! which knows who is none any more.
 
-use super::{Leading, Orders, Route};
+use super::Route;
 use crate::find;
 use crate::logs::LogStream;
 use ca::{Identity, Peer};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use raft::Sequencer;
 use std::sync::Arc;
 use store::View;
 use tonic::{Request, Response, Status};
@@ -23,11 +22,8 @@ const WORKER: &str = "this call needs a manager's certificate";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
-    pub(crate) sequencer: Sequencer,
     pub(crate) identity: Arc<Identity>,
-    pub(crate) leading: Leading,
-    pub(crate) orders: Orders,
-    pub(crate) route: Route,
+    pub(crate) route: Arc<Route>,
 }
 
 /// Turns away whoever has no manager's certificate before anything that they send is read.
@@ -74,9 +70,9 @@ fn check_cluster(peer: &Peer, cluster: &ClusterId) -> Result<(), Fault> {
 
 impl Service {
     fn caller<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        self.leading.check().map_err(status_of)?;
+        self.route.leading.check().map_err(status_of)?;
         let peer = ca::peer(request).ok_or_else(|| status_of(Fault::forbidden(WORKER)))?;
-        check(&peer, &self.sequencer.view(), &self.identity.cluster()).map_err(status_of)
+        check(&peer, &self.route.sequencer.view(), &self.identity.cluster()).map_err(status_of)
     }
 }
 
@@ -85,16 +81,17 @@ impl Managers for Service {
     async fn raft(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         let peer = ca::peer(&request).ok_or_else(|| status_of(Fault::forbidden(WORKER)))?;
         let RaftMessage { from, body } = request.into_inner();
-        let (view, cluster) = (self.sequencer.view(), self.identity.cluster());
+        let sequencer = &self.route.sequencer;
+        let (view, cluster) = (sequencer.view(), self.identity.cluster());
         check_member(&peer, from, &view, &cluster).map_err(status_of)?;
-        let body = self.sequencer.receive(from, &body).await.map_err(status_of)?;
-        Ok(Response::new(RaftMessage { from: self.sequencer.member(), body }))
+        let body = sequencer.receive(from, &body).await.map_err(status_of)?;
+        Ok(Response::new(RaftMessage { from: sequencer.member(), body }))
     }
 
     async fn order(&self, request: Request<OrderRequest>) -> Result<Response<OrderReply>, Status> {
         self.caller(&request)?;
         let order = request.into_inner().order;
-        self.orders.carry_out(order).await.map(Response::new).map_err(status_of)
+        self.route.orders.carry_out(order).await.map(Response::new).map_err(status_of)
     }
 
     async fn barrier(

@@ -56,7 +56,7 @@ pub(crate) async fn cluster_of(heartbeat: Duration, signed_at: Timestamp) -> Clu
     let peer = Peer { node: id.clone(), role: NodeRole::Manager, cluster: cluster.clone() };
     let certificate = authority.sign(request.csr(), &peer, day, signed_at).unwrap();
     let first = request.accept(&certificate, &root_ca.certificate).unwrap();
-    let peers = Peers::new(Arc::new(first.clone()), manager::FIRST_RAFT_ID);
+    let peers = Peers::new(Arc::new(first.clone()), raft::FIRST_MEMBER);
     let sequencer = raft::open(log, peers.clone(), &mut scope).await.unwrap();
     let spec = ClusterSpec { heartbeat, ..ClusterSpec::default() };
     let objects = First {

@@ -80,7 +80,7 @@ impl Launcher {
             managers: vec![SocketAddr::new(address, port).to_string()],
             data_path_port: init.data_path_port,
             manager: true,
-            raft_id: manager::FIRST_RAFT_ID,
+            raft_id: raft::FIRST_MEMBER,
             port,
         };
         let mut scope = self.scope();

@@ -53,7 +53,7 @@ impl State {
 
     /// The number in the log's membership of a manager.
     pub(crate) fn raft_id(&self) -> u64 {
-        self.raft_id.max(manager::FIRST_RAFT_ID)
+        self.raft_id.max(raft::FIRST_MEMBER)
     }
 }
 
@@ -114,27 +114,27 @@ impl Files {
     /// Forgets the cluster's log.
     pub(crate) async fn remove_log(&self) -> Result<()> {
         let folder = self.raft();
-        let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-            }
-            _ => Ok(()),
-        });
-        removed.await?
+        tokio::task::spawn_blocking(move || remove_folder(&folder)).await?
     }
 
     /// The state goes first: without it nothing else counts.
     fn delete(&self) -> Result<()> {
-        let gone = |result: std::io::Result<()>| match result {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
         gone(fs::remove_file(self.state())).context("cannot forget the cluster")?;
-        for folder in [self.certificates(), self.raft(), self.agent()] {
-            gone(fs::remove_dir_all(&folder))
-                .with_context(|| format!("cannot remove {}", folder.display()))?;
-        }
-        Ok(())
+        [self.certificates(), self.raft(), self.agent()]
+            .iter()
+            .try_for_each(|folder| remove_folder(folder))
+    }
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    gone(fs::remove_dir_all(folder)).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// What was not there is gone.
+fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
