@@ -35,6 +35,8 @@ mod open;
 mod receive;
 mod sequencer;
 mod sizes;
+#[cfg(test)]
+mod suite;
 mod transfer;
 mod writer;
 

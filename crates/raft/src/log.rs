@@ -353,7 +353,7 @@ impl RaftLogStorage<Consensus> for Log {
         {
             let mut known = self.known();
             known.tail.split_off(&from);
-            known.last = last;
+            known.last = known.last.min(last).max(known.purged);
         }
         self.writer.write(Write::Truncate(from)).await
     }

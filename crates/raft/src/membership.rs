@@ -69,7 +69,7 @@ type Change = ChangeMembers<u64, Member>;
 impl Sequencer {
     /// Who holds the log, as far as this member knows.
     pub fn members(&self) -> Members {
-        Members::of(&self.metrics.borrow_watched())
+        Members::of(&self.shared.metrics.borrow_watched())
     }
 
     /// On the leader: has a new member follow the log. Nothing happens where it does.
@@ -127,16 +127,16 @@ impl Sequencer {
     where
         F: FnOnce(&Members) -> Result<Option<Change>, Fault>,
     {
-        let Ok(_only) = self.membership.try_acquire() else {
+        let Ok(_only) = self.shared.membership.try_acquire() else {
             let text = "another change of the managers is under way: try again";
             return Err(Fault::unavailable(text));
         };
         let change = async {
-            if is_joint(&self.metrics.borrow_watched()) {
+            if is_joint(&self.shared.metrics.borrow_watched()) {
                 self.commit(ChangeMembers::AddVoterIds(BTreeSet::new())).await?;
             }
             let (leadership, members) = {
-                let metrics = self.metrics.borrow_watched();
+                let metrics = self.shared.metrics.borrow_watched();
                 (Leadership::of(&metrics), Members::of(&metrics))
             };
             if !leadership.is_own {
@@ -154,11 +154,11 @@ impl Sequencer {
     }
 
     async fn commit(&self, change: Change) -> Result<(), Fault> {
-        match self.raft.change_membership(change, false).await {
+        match self.shared.raft.change_membership(change, false).await {
             Ok(_changed) => Ok(()),
             Err(Refusal::APIError(error @ ClientWriteError::ForwardToLeader(_))) => {
                 // It may have been the second of two steps.
-                let is_joint = is_joint(&self.metrics.borrow_watched());
+                let is_joint = is_joint(&self.shared.metrics.borrow_watched());
                 Err(if is_joint { replaced() } else { refusal(&error) })
             }
             Err(Refusal::APIError(error)) => Err(refusal(&error)),
@@ -176,7 +176,7 @@ pub(crate) async fn finish(
     let mut leadership = sequencer.leadership();
     loop {
         let is_own = leadership.borrow_and_update().is_own;
-        let is_half_way = is_own && is_joint(&sequencer.metrics.borrow_watched());
+        let is_half_way = is_own && is_joint(&sequencer.shared.metrics.borrow_watched());
         if is_half_way && let Err(fault) = sequencer.change(|_| Ok(None)).await {
             tracing::info!(%fault, "a change of the managers stays half-way");
         }

@@ -16,8 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use types::Fault;
 
-/// How long a manager may take to write entries to its disk, or to take a piece of a message.
-const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// How long a manager may take to write entries to its disk. While it is cut off, the next ones
+/// reach it so much later.
+const WRITE_LIMIT: Duration = Duration::from_millis(1500);
+/// How long it may take over a piece of a message.
+const PIECE_LIMIT: Duration = Duration::from_secs(5);
 /// How long it may take over the last piece of a large message: it writes the whole.
 const WHOLE_LIMIT: Duration = Duration::from_mins(1);
 
@@ -93,7 +96,7 @@ impl<P: Peers> Link<P> {
         let mut answer = Vec::new();
         let mut left = pieces(transfer, body).peekable();
         while let Some(piece) = left.next() {
-            let limit = if left.peek().is_some() { WRITE_LIMIT } else { WHOLE_LIMIT };
+            let limit = if left.peek().is_some() { PIECE_LIMIT } else { WHOLE_LIMIT };
             let body = Message::encode(self.to, Call::Piece(piece)).map_err(unreachable)?;
             answer = self.send(body, limit).await?;
         }

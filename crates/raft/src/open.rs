@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::membership;
 use crate::network::{Network, Peers};
 use crate::receive::Receiver;
-use crate::sequencer::{Node, Sequencer};
+use crate::sequencer::{Node, Sequencer, Shared};
 use crate::sizes::Sizes;
 use crate::writer::{OWN_QUEUE, QUEUE, Queue, Writer};
 use crate::{FIRST_MEMBER, RaftError};
@@ -125,7 +125,7 @@ pub async fn open(
     let metrics = raft.metrics();
     let (published, leadership) = watch::channel(Leadership::of(&metrics.borrow_watched()));
     let clock = Arc::new(Clock::new(config.wall, views.clone()));
-    let sequencer = Sequencer {
+    let shared = Shared {
         requests,
         own,
         handovers,
@@ -134,9 +134,10 @@ pub async fn open(
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
         raft: raft.clone(),
-        receiver: Arc::new(Receiver::new(member, raft.clone(), free_space.clone())),
-        membership: Arc::new(Semaphore::new(1)),
+        receiver: Receiver::new(member, raft.clone(), free_space.clone()),
+        membership: Semaphore::new(1),
     };
+    let sequencer = Sequencer { shared: Arc::new(shared) };
     let writer = Writer {
         raft,
         log,
@@ -170,8 +171,8 @@ fn library_config() -> Result<Arc<openraft::Config>, RaftError> {
         // Nobody raises the term who would not be elected: neither who was cut off nor who was removed.
         enable_pre_vote: Some(true),
         // A leader that hears of too few falls silent now and then: one that can speak but not hear
-        // would otherwise keep the others from electing.
-        quorum_loss_probe_interval: Some(2 * ELECTION_MAX),
+        // would otherwise keep the others from electing. They need twice that time, and some more.
+        quorum_loss_probe_interval: Some(3 * ELECTION_MAX),
         // Whoever was away for a moment is not left alone for long.
         backoff: "50ms 100ms 200ms ..500ms".to_owned(),
         // The cluster's own setting says when: see `Writer::snapshot`.

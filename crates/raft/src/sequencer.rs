@@ -32,6 +32,10 @@ pub(crate) struct Request {
 /// A handle to the log: reads the newest view and writes changes.
 #[derive(Clone)]
 pub struct Sequencer {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) own: mpsc::Sender<Request>,
     pub(crate) handovers: mpsc::Sender<Handover>,
@@ -40,9 +44,9 @@ pub struct Sequencer {
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<Clock>,
     pub(crate) raft: Node,
-    pub(crate) receiver: Arc<Receiver>,
+    pub(crate) receiver: Receiver,
     /// Held by the change of the members that is under way.
-    pub(crate) membership: Arc<Semaphore>,
+    pub(crate) membership: Semaphore,
 }
 
 impl std::fmt::Debug for Sequencer {
@@ -69,14 +73,14 @@ impl Sequencer {
     {
         let (reply, outcome) = oneshot::channel();
         let request = Request { decide: Box::new(decide), reply };
-        self.requests.send_timeout(request, WRITE_LIMIT).await.map_err(
-            |refused| match refused {
+        self.shared.requests.send_timeout(request, WRITE_LIMIT).await.map_err(|refused| {
+            match refused {
                 mpsc::error::SendTimeoutError::Timeout(_) => {
                     Fault::unavailable("too many changes wait for this manager: try again")
                 }
                 mpsc::error::SendTimeoutError::Closed(_) => stopping(),
-            },
-        )?;
+            }
+        })?;
         outcome.await.map_err(|_gone| stopping())?
     }
 
@@ -89,61 +93,61 @@ impl Sequencer {
     {
         let (reply, outcome) = oneshot::channel();
         let request = Request { decide: Box::new(decide), reply };
-        self.own.send(request).await.map_err(|_closed| stopping())?;
+        self.shared.own.send(request).await.map_err(|_closed| stopping())?;
         outcome.await.map_err(|_gone| stopping())?
     }
 
     /// The newest view.
     pub fn view(&self) -> View {
-        self.views.borrow().clone()
+        self.shared.views.borrow().clone()
     }
 
     /// The cluster's time, by which changes are decided. It never goes back; certificates, which
     /// other machines check by their own clocks, do not go by it.
     pub fn now(&self) -> Timestamp {
-        self.clock.read().now
+        self.shared.clock.read().now
     }
 
     /// Since when the cluster's time has gone on evenly: since the log was opened, or the clock was
     /// set forward. What took long by the clock before that may have had no time at all.
     pub fn fair_from(&self) -> Timestamp {
-        self.clock.read().fair_from
+        self.shared.clock.read().fair_from
     }
 
     /// Follows the views. Steps in between may be skipped, the newest never is.
     pub fn watch(&self) -> watch::Receiver<View> {
-        self.views.clone()
+        self.shared.views.clone()
     }
 
     /// This member's own number.
     pub fn member(&self) -> u64 {
-        *self.raft.node_id()
+        *self.shared.raft.node_id()
     }
 
     /// Answers a message of the member `from`. The caller knows that it is that member.
     pub async fn receive(&self, from: u64, body: &[u8]) -> Result<Vec<u8>, Fault> {
-        self.receiver.receive(from, body).await
+        self.shared.receiver.receive(from, body).await
     }
 
     /// Follows who leads. Steps in between may be skipped, the newest never is.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.leadership.clone()
+        self.shared.leadership.clone()
     }
 
     pub fn is_leader(&self) -> bool {
-        Leadership::of(&self.metrics.borrow_watched()).is_own
+        Leadership::of(&self.shared.metrics.borrow_watched()).is_own
     }
 
     /// On the leader: makes sure with most of the others that it leads, and returns a version that
     /// holds everything that was acknowledged before the call, by whomever. This manager's view has
     /// it; another one's does once it has [reached](Self::reach) it.
     pub async fn barrier(&self, limit: Duration) -> Result<Version, Fault> {
-        confirm(&self.raft, limit).await.map(|id| Version(id.index))
+        confirm(&self.shared.raft, limit).await.map(|id| Version(id.index))
     }
 
     /// Waits until the view has a version.
     pub async fn reach(&self, version: Version, limit: Duration) -> Result<(), Fault> {
-        let mut views = self.views.clone();
+        let mut views = self.shared.views.clone();
         let reached = views.wait_for(|view| version <= view.version());
         match tokio::time::timeout(limit, reached).await {
             Ok(Ok(_)) => Ok(()),

@@ -25,7 +25,7 @@ impl Sequencer {
     pub async fn transfer(&self, limit: Duration) -> Result<(), Fault> {
         let (reply, done) = oneshot::channel();
         let handover = Handover { limit, reply };
-        self.handovers.send(handover).await.map_err(|_closed| stopping())?;
+        self.shared.handovers.send(handover).await.map_err(|_closed| stopping())?;
         done.await.map_err(|_gone| stopping())?
     }
 }
