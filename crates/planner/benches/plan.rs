@@ -9,12 +9,13 @@ mod support;
 
 use planner::Planner;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Tx, View};
 use support::Count;
 use types::{
     Cluster, DesiredState, Network, NetworkAttachment, Node, NodeState, Preference, Service,
-    ServiceId, ServiceMode, Subnet, Task, TaskState, Timestamp, Version,
+    ServiceId, ServiceMode, Subnet, Task, TaskId, TaskState, TaskStatus, Timestamp, Version,
 };
 
 /// Tasks of a service, where the cluster is large.
@@ -74,7 +75,7 @@ impl World {
             }
             let each = OF_SERVICE.min(tasks / 10);
             for index in 0..tasks / each {
-                tx.put_service(service(index, each, ids));
+                tx.put_service(demanding(index, each, ids));
             }
         });
         world
@@ -111,7 +112,7 @@ impl World {
     }
 
     /// All tasks come as far as they are wanted to.
-    fn run(&mut self) {
+    fn run(&mut self) -> Cost {
         let now = self.now;
         self.write(|tx, _| {
             let tasks: Vec<_> = tx.tasks().filter(|task| task.occupies()).cloned().collect();
@@ -125,17 +126,97 @@ impl World {
                 });
             }
         });
+        self.plan()
+    }
+
+    /// A task reports.
+    fn report(&mut self, task: &TaskId, report: impl FnOnce(&mut TaskStatus)) -> Cost {
+        self.write(|tx, _| tx.edit_task(task, |task| report(&mut task.status)));
+        self.plan()
+    }
+
+    fn small_changes(&mut self) -> Vec<(&'static str, Cost)> {
+        let first = Task::clone(self.view.tasks().next().expect("a task"));
+        let node = first.node.expect("a node");
+        let status = self.report(&first.id, |status| status.message.push_str("news"));
+        let failed = self.report(&first.id, |status| status.state = TaskState::Failed);
+        self.write(|tx, _| tx.edit_node(&node, |node| node.status.state = NodeState::Down));
+        let down = self.plan();
+        vec![
+            ("one task says something new", status),
+            ("one task fails", failed),
+            ("one node goes down", down),
+        ]
+    }
+
+    /// A service of many tasks, of which one reports; it is updated, and goes.
+    fn large_service(&mut self, replicas: usize) -> Vec<(&'static str, Cost)> {
+        let service = service("large", replicas, &mut self.ids);
+        let id = service.id.clone();
+        self.write(|tx, _| tx.put_service(service));
+        self.plan();
+        self.run();
+        let tasks =
+            |view: &View| -> Vec<Arc<Task>> { view.tasks_of_service(&id).cloned().collect() };
+        let one = tasks(&self.view).swap_remove(0);
+        let status = self.report(&one.id, |status| status.message.push_str("news"));
+        let before = self.view.clone();
+        self.write(|tx, _| {
+            tx.edit_service(&id, |it| "two".clone_into(&mut it.spec.task.container.image));
+        });
+        let begun = self.plan();
+        let is_new = |task: &&Arc<Task>| before.task(&task.id).is_none();
+        let new = tasks(&self.view).iter().find(is_new).cloned().expect("a task");
+        let is_old = |task: &&Arc<Task>| !task.is_wanted();
+        let old = tasks(&self.view).iter().find(is_old).cloned().expect("a task");
+        let report = self.report(&new.id, |status| status.state = TaskState::Preparing);
+        self.report(&old.id, |status| status.state = TaskState::Shutdown);
+        let next = self.report(&new.id, |status| status.state = TaskState::Running);
+        assert_eq!(next.changes, 3, "the next task is replaced, with another address");
+        self.write(|tx, _| {
+            tx.edit_service(&id, |it| it.spec.mode = ServiceMode::Replicated { replicas: 0 });
+        });
+        let gone = self.plan();
+        vec![
+            ("one task of a large service", status),
+            ("an update of it begins", begun),
+            ("a new task of it reports", report),
+            ("a new task of it runs", next),
+            ("a large service goes", gone),
+        ]
+    }
+
+    /// A global service that fits on no node, and a task that leaves its place beside it.
+    fn unplaceable_service(&mut self) -> Vec<(&'static str, Cost)> {
+        let mut service = service("everywhere", 0, &mut self.ids);
+        service.spec.mode = ServiceMode::Global;
+        service.spec.task.resources.reserve_memory = 1 << 41;
+        self.write(|tx, _| tx.put_service(service));
+        let none = self.plan();
+        let reserves = |task: &&Arc<Task>| {
+            task.spec.resources.reserve_memory > 0 && task.status.state == TaskState::Running
+        };
+        let task = self.view.tasks().find(reserves).expect("a task").id.clone();
+        let failed = self.report(&task, |status| status.state = TaskState::Failed);
+        vec![("a global service fits nowhere", none), ("one task fails beside it", failed)]
     }
 }
 
-fn service(index: usize, replicas: usize, ids: &mut Count) -> Service {
+/// A service on a network.
+fn service(name: &str, replicas: usize, ids: &mut Count) -> Service {
     let mut service = Service { id: ServiceId::draw(ids), ..Service::default() };
-    service.spec.name = format!("s{index}");
+    name.clone_into(&mut service.spec.name);
     let replicas = u64::try_from(replicas).expect("few");
     service.spec.mode = ServiceMode::Replicated { replicas };
-    let task = &mut service.spec.task;
-    task.networks =
+    service.spec.task.networks =
         vec![NetworkAttachment { target: "front".into(), ..NetworkAttachment::default() }];
+    service
+}
+
+/// One that asks for something of its nodes, or not.
+fn demanding(index: usize, replicas: usize, ids: &mut Count) -> Service {
+    let mut service = service(&format!("s{index}"), replicas, ids);
+    let task = &mut service.spec.task;
     match index % 3 {
         0 => {}
         1 => task.placement.constraints = vec!["node.labels.zone!=c".to_owned()],
@@ -154,51 +235,17 @@ fn measure(nodes: usize, tasks: usize) -> Vec<(&'static str, f64)> {
     let placed = world.plan();
     let count = world.view.tasks().filter(|it| it.status.state == TaskState::Assigned).count();
     assert_eq!(count, tasks, "all tasks are placed");
-    world.run();
-    let settled = world.plan();
-    let first: Task = Task::clone(world.view.tasks().next().expect("a task"));
-    let node = first.node.clone().expect("a node");
-    world.write(|tx, _| tx.edit_task(&first.id, |task| task.status.message.push_str("news")));
-    let status = world.plan();
-    world.write(|tx, _| tx.edit_task(&first.id, |task| task.status.state = TaskState::Failed));
-    let failed = world.plan();
-    world.write(|tx, _| tx.edit_node(&node, |node| node.status.state = NodeState::Down));
-    let down = world.plan();
-    // A service of a fifth of all tasks, and 20,000 at most, that goes.
-    let (large, mut ids) = (tasks / 5, Count(1 << 100));
-    let service = service(0, large, &mut ids);
-    let id = service.id.clone();
-    world.write(|tx, _| {
-        tx.put_service(Service {
-            spec: types::ServiceSpec { name: "large".to_owned(), ..service.spec },
-            ..service
-        });
-    });
-    world.plan();
-    world.run();
-    world.plan();
-    let one = Task::clone(world.view.tasks_of_service(&id).next().expect("a task"));
-    world.write(|tx, _| tx.edit_task(&one.id, |task| task.status.message.push_str("news")));
-    let of_large = world.plan();
-    world.write(|tx, _| {
-        tx.edit_service(&id, |it| it.spec.mode = ServiceMode::Replicated { replicas: 0 });
-    });
-    let gone = world.plan();
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let rate = f64::from(u32::try_from(tasks).expect("few")) / placed.whole.as_secs_f64();
-    let lines = [
-        ("all tasks placed, from nothing", placed),
-        ("all tasks run now", settled),
-        ("one task says something new", status),
-        ("one task fails", failed),
-        ("one node goes down", down),
-        ("one task of a large service", of_large),
-        ("a large service goes", gone),
-    ];
+    let settled = world.run();
+    let mut lines =
+        vec![("all tasks placed, from nothing", placed), ("all tasks run now", settled)];
+    lines.extend(world.small_changes());
+    lines.extend(world.large_service(tasks / 5));
+    lines.extend(world.unplaceable_service());
     println!("{nodes} nodes, {tasks} tasks: {rate:.0} tasks placed per second");
-    for (what, cost) in lines {
-        let Cost { whole, longest, plans, changes } = cost;
-        let (whole, longest) = (micros(whole) / 1e3, micros(longest) / 1e3);
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    for (what, Cost { whole, longest, plans, changes }) in &lines {
+        let (whole, longest) = (micros(*whole) / 1e3, micros(*longest) / 1e3);
         println!(
             "  {what:32} {whole:9.2} ms in {plans:3} plans, longest {longest:8.2} ms, {changes} changes"
         );

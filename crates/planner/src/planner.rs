@@ -124,10 +124,9 @@ impl Planner {
     ) {
         let index = &mut self.index;
         news.add(&index.follow(&planning.tx, planning.now));
-        if news.nodes || services.iter().any(|it| Index::is_in(&index.pending, it)) {
-            services.extend(Index::services(&index.pending));
-            scheduler::schedule(planning, index);
-        }
+        let may_be_placed =
+            news.nodes || services.iter().any(|it| Index::is_in(&index.pending, it));
+        services.extend(scheduler::schedule(planning, index, may_be_placed));
     }
 }
 

@@ -1,7 +1,23 @@
 //! What nodes carry.
 
-use std::collections::BTreeMap;
-use types::{NodeId, Protocol, PublishedPort, ServiceId, Task};
+use super::keep;
+use crate::orchestrator::slot::takes_tasks;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
+use store::View;
+use types::{Node, NodeId, Protocol, PublishedPort, ServiceId, Task};
+
+/// What all nodes carry.
+#[derive(Debug, Default)]
+pub(crate) struct Loads {
+    /// One that carries nothing is not here.
+    of_node: BTreeMap<NodeId, Load>,
+    /// The wanted tasks of each service on each node.
+    of_service: BTreeMap<(ServiceId, NodeId), usize>,
+    /// Nodes that may get new tasks: first those with the fewest tasks that are wanted.
+    idlest: BTreeSet<(usize, NodeId)>,
+}
 
 /// What a node carries: tasks that were placed there and have not ended.
 #[derive(Debug, Default, PartialEq)]
@@ -13,9 +29,15 @@ pub(crate) struct Load {
     pub(crate) memory: i128,
     /// Ports of the host that belong to one of them.
     host_ports: BTreeMap<(Protocol, u16), usize>,
-    /// Those that are wanted, in all and of each service.
+    /// Those that are wanted.
     pub(crate) tasks: usize,
-    of_service: BTreeMap<ServiceId, usize>,
+}
+
+/// What a node carries, and how many of it are wanted tasks of a certain service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carried<'a> {
+    pub(crate) load: &'a Load,
+    pub(crate) count: usize,
 }
 
 /// The ports of its host that a task asks for.
@@ -24,22 +46,98 @@ pub(crate) fn host_ports(task: &Task) -> impl Iterator<Item = (Protocol, u16)> {
     task.ports.iter().filter(host).map(|port| (port.protocol, port.published))
 }
 
-impl Load {
-    /// Carries nothing.
-    pub(crate) const NONE: Self = Self {
-        placed: 0,
-        nano_cpus: 0,
-        memory: 0,
-        host_ports: BTreeMap::new(),
-        tasks: 0,
-        of_service: BTreeMap::new(),
-    };
+static IDLE: Load =
+    Load { placed: 0, nano_cpus: 0, memory: 0, host_ports: BTreeMap::new(), tasks: 0 };
 
-    /// The wanted tasks of a service.
-    pub(crate) fn count(&self, service: &ServiceId) -> usize {
-        self.of_service.get(service).copied().unwrap_or(0)
+impl Loads {
+    /// What a node carries.
+    pub(crate) fn on(&self, node: &NodeId, service: &ServiceId) -> Carried<'_> {
+        let load = self.of_node.get(node).unwrap_or(&IDLE);
+        let count = self.of_service.get(&(service.clone(), node.clone()));
+        Carried { load, count: count.copied().unwrap_or(0) }
     }
 
+    /// All nodes with what they carry.
+    pub(crate) fn on_all<'a, 'v>(
+        &'a self,
+        view: &'v View,
+        service: &'a ServiceId,
+    ) -> impl Iterator<Item = (&'v Node, Carried<'a>)> {
+        // All three are in the order of ids.
+        let first = (service.clone(), NodeId::default());
+        let counts = self.of_service.range(first..).take_while(move |(it, _)| it.0 == *service);
+        let mut counts = counts.map(|((_, node), count)| (node, count)).peekable();
+        let mut loads = self.of_node.iter().peekable();
+        view.nodes().map(move |node| {
+            let load = next_of(&mut loads, &node.id).unwrap_or(&IDLE);
+            let count = next_of(&mut counts, &node.id).copied().unwrap_or(0);
+            (&**node, Carried { load, count })
+        })
+    }
+
+    /// Nodes that may get new tasks: first those with the fewest tasks that are wanted.
+    pub(crate) fn idlest(&self) -> impl Iterator<Item = &NodeId> {
+        self.idlest.iter().map(|(_, node)| node)
+    }
+
+    /// Follows a node.
+    pub(super) fn of_node(&mut self, id: &NodeId, node: Option<&Node>) {
+        let tasks = self.tasks_on(id);
+        keep(&mut self.idlest, &(tasks, id.clone()), node.is_some_and(takes_tasks));
+    }
+
+    /// Follows a task; says whether its node has more or less to give to others than before.
+    pub(super) fn of_task(&mut self, (was, is): (Option<&Task>, Option<&Task>)) -> bool {
+        let node = |task: Option<&Task>| task.and_then(carrier).cloned();
+        let wanted = |task: Option<&Task>| task.is_some_and(Task::is_wanted);
+        let moves = node(was) != node(is);
+        let same = |(was, is): (&Task, &Task)| {
+            was.spec.resources == is.spec.resources && was.ports == is.ports
+        };
+        let asks_the_same = !moves && was.zip(is).is_none_or(same);
+        if asks_the_same && wanted(was) == wanted(is) {
+            return false;
+        }
+        if let Some((task, node)) = was.and_then(|task| Some((task, carrier(task)?))) {
+            self.change(node, |load| load.take(task));
+            if task.is_wanted() {
+                decrease(&mut self.of_service, &(task.service.clone(), node.clone()));
+            }
+        }
+        if let Some((task, node)) = is.and_then(|task| Some((task, carrier(task)?))) {
+            self.change(node, |load| load.add(task));
+            if task.is_wanted() {
+                *self.of_service.entry((task.service.clone(), node.clone())).or_default() += 1;
+            }
+        }
+        let reserves = |task: &Task| {
+            let resources = &task.spec.resources;
+            resources.reserve_nano_cpus > 0
+                || resources.reserve_memory > 0
+                || host_ports(task).next().is_some()
+        };
+        !asks_the_same && [was, is].into_iter().flatten().any(reserves)
+    }
+
+    fn change(&mut self, node: &NodeId, change: impl FnOnce(&mut Load)) {
+        let before = (self.tasks_on(node), node.clone());
+        let load = self.of_node.entry(node.clone()).or_default();
+        change(load);
+        if load.placed == 0 {
+            self.of_node.remove(node);
+        }
+        if self.idlest.remove(&before) {
+            self.idlest.insert((self.tasks_on(node), before.1));
+        }
+    }
+
+    /// How many tasks a node carries that are wanted.
+    fn tasks_on(&self, node: &NodeId) -> usize {
+        self.of_node.get(node).map_or(0, |load| load.tasks)
+    }
+}
+
+impl Load {
     pub(crate) fn has_port(&self, port: (Protocol, u16)) -> bool {
         self.host_ports.contains_key(&port)
     }
@@ -51,10 +149,7 @@ impl Load {
         for port in host_ports(task) {
             *self.host_ports.entry(port).or_default() += 1;
         }
-        if task.is_wanted() {
-            self.tasks += 1;
-            *self.of_service.entry(task.service.clone()).or_default() += 1;
-        }
+        self.tasks += usize::from(task.is_wanted());
     }
 
     fn take(&mut self, task: &Task) {
@@ -64,10 +159,7 @@ impl Load {
         for port in host_ports(task) {
             decrease(&mut self.host_ports, &port);
         }
-        if task.is_wanted() {
-            self.tasks -= 1;
-            decrease(&mut self.of_service, &task.service);
-        }
+        self.tasks -= usize::from(task.is_wanted());
     }
 }
 
@@ -80,42 +172,21 @@ fn decrease<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
     }
 }
 
+/// What `rows`, which are in order, have for a node; leaves out those of nodes before it.
+fn next_of<'a, T>(
+    rows: &mut Peekable<impl Iterator<Item = (&'a NodeId, &'a T)>>,
+    node: &NodeId,
+) -> Option<&'a T> {
+    loop {
+        match rows.peek()?.0.cmp(node) {
+            Ordering::Less => rows.next(),
+            Ordering::Equal => return rows.next().map(|(_, row)| row),
+            Ordering::Greater => return None,
+        };
+    }
+}
+
 /// The node that carries a task. (One of a global service names its node before it is placed.)
 fn carrier(task: &Task) -> Option<&NodeId> {
     task.node.as_ref().filter(|_| task.is_placed())
-}
-
-/// Follows a task; says whether its node has more or less to give to others than before.
-pub(super) fn change(
-    loads: &mut BTreeMap<NodeId, Load>,
-    (was, is): (Option<&Task>, Option<&Task>),
-) -> bool {
-    let node = |task: Option<&Task>| task.and_then(carrier).cloned();
-    let wanted = |task: Option<&Task>| task.is_some_and(Task::is_wanted);
-    let moves = node(was) != node(is);
-    let same = |(was, is): (&Task, &Task)| {
-        was.spec.resources == is.spec.resources && was.ports == is.ports
-    };
-    let asks_the_same = !moves && was.zip(is).is_none_or(same);
-    if asks_the_same && wanted(was) == wanted(is) {
-        return false;
-    }
-    if let Some((task, node)) = was.and_then(|task| Some((task, carrier(task)?)))
-        && let Some(load) = loads.get_mut(node)
-    {
-        load.take(task);
-        if load.placed == 0 {
-            loads.remove(node);
-        }
-    }
-    if let Some((task, node)) = is.and_then(|task| Some((task, carrier(task)?))) {
-        loads.entry(node.clone()).or_default().add(task);
-    }
-    let reserves = |task: &Task| {
-        let resources = &task.spec.resources;
-        resources.reserve_nano_cpus > 0
-            || resources.reserve_memory > 0
-            || host_ports(task).next().is_some()
-    };
-    !asks_the_same && [was, is].into_iter().flatten().any(reserves)
 }

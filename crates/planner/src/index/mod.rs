@@ -13,7 +13,7 @@ mod runs;
 mod slots;
 
 pub(crate) use addresses::{Addresses, address_of, number_of};
-pub(crate) use loads::{Load, host_ports};
+pub(crate) use loads::{Carried, Loads, host_ports};
 pub(crate) use news::News;
 pub(crate) use runs::Runs;
 pub(crate) use slots::{AllSlots, Look, ServiceSlots};
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{Key, View};
 use types::{Network, NetworkId, Node, NodeId, ServiceId, ServiceMode, Task, TaskId, TaskState};
-use types::{Service, Timestamp};
+use types::{Service, Slot, Timestamp};
 
 /// Tasks that wait for something, in the order in which they get it.
 pub(crate) type Waiting = BTreeSet<(ServiceId, u64, TaskId)>;
@@ -37,12 +37,13 @@ pub(crate) struct Index {
     failed: BTreeSet<(ServiceId, TaskId)>,
     /// Wanted tasks that wait for their addresses.
     pub(crate) new: Waiting,
-    /// Wanted tasks that wait for a node.
+    /// Wanted tasks that wait for a node, whichever it is.
     pub(crate) pending: Waiting,
-    /// Nodes by what they carry; one that carries nothing is not here.
-    pub(crate) loads: BTreeMap<NodeId, Load>,
-    /// All nodes: first those with the fewest tasks that are wanted.
-    pub(crate) idlest: BTreeSet<(usize, NodeId)>,
+    /// Wanted tasks that wait for a node of theirs, as those of global services do.
+    bound: BTreeMap<NodeId, Waiting>,
+    /// Those of them whose node or which changed since the scheduler looked at them.
+    pub(crate) stirred: Waiting,
+    pub(crate) loads: Loads,
     pub(crate) addresses: Addresses,
     /// Nodes that have no address in the routing mesh and should.
     pub(crate) without_address: BTreeSet<NodeId>,
@@ -84,8 +85,8 @@ impl Index {
     /// Follows a single task that the scheduler places: the next one goes by what its node carries
     /// then. All of them are seen once the scheduler is done.
     pub(crate) fn place(&mut self, was: &Arc<Task>, is: &Arc<Task>) {
-        self.carry((Some(was), Some(is)));
-        wait(&mut self.pending, TaskState::Pending, (Some(was), Some(is)));
+        self.loads.of_task((Some(was), Some(is)));
+        self.pend((Some(was), Some(is)));
         self.slots.change((Some(was), Some(is)));
     }
 
@@ -144,9 +145,9 @@ impl Index {
         if !news.node((before, view), id) {
             return;
         }
-        news.look_at_all(self.global.iter().cloned());
-        let tasks = self.tasks_on(id);
-        keep(&mut self.idlest, &(tasks, id.clone()), is.is_some());
+        news.look_at_slots(&self.global, &Slot::Node(id.clone()));
+        self.loads.of_node(id, is.map(AsRef::as_ref));
+        self.stir(id);
         let of = |node: Option<&Arc<Node>>| node.map(|it| it.ingress_addresses).unwrap_or_default();
         let addresses = [was, is].map(of);
         self.addresses.of_node(addresses);
@@ -215,28 +216,30 @@ impl Index {
             let key = (task.service.clone(), task.id.clone());
             keep(&mut self.failed, &key, is.is_some_and(|it| it.status.state.is_failure()));
         }
-        wait(&mut self.new, TaskState::New, (was, is));
-        wait(&mut self.pending, TaskState::Pending, (was, is));
+        wait(&mut self.new, |task| task.status.state == TaskState::New, (was, is));
+        self.pend((was, is));
         news.addresses |= self.addresses.of_task((was, is), view, now);
-        news.nodes |= self.carry((was, is));
+        news.nodes |= self.loads.of_task((was, is));
     }
 
-    /// Follows what the node of a task carries; says whether it has more or less to give to others
-    /// than before.
-    fn carry(&mut self, (was, is): (Option<&Task>, Option<&Task>)) -> bool {
-        let node = |task: Option<&Task>| task.and_then(|task| task.node.clone());
-        let Some(node) = node(is).or_else(|| node(was)) else { return false };
-        let before = (self.tasks_on(&node), node);
-        let gives = loads::change(&mut self.loads, (was, is));
-        if self.idlest.remove(&before) {
-            self.idlest.insert((self.tasks_on(&before.1), before.1));
+    /// Follows what a task waits for. Whatever happens on a node may be what others wait for there.
+    fn pend(&mut self, (was, is): (Option<&Task>, Option<&Task>)) {
+        let pends = |task: &Task| task.status.state == TaskState::Pending;
+        wait(&mut self.pending, |task| pends(task) && task.node.is_none(), (was, is));
+        for node in [was, is].into_iter().flatten().filter_map(|task| task.node.as_ref()) {
+            let here = |task: &Task| pends(task) && task.node.as_ref() == Some(node);
+            let bound = self.bound.entry(node.clone()).or_default();
+            wait(bound, here, (was, is));
+            if bound.is_empty() {
+                self.bound.remove(node);
+            }
+            wait(&mut self.stirred, here, (was, is));
+            self.stir(node);
         }
-        gives
     }
 
-    /// How many tasks a node carries that are wanted.
-    fn tasks_on(&self, node: &NodeId) -> usize {
-        self.loads.get(node).map_or(0, |load| load.tasks)
+    fn stir(&mut self, node: &NodeId) {
+        self.stirred.extend(self.bound.get(node).into_iter().flatten().cloned());
     }
 }
 
@@ -280,9 +283,13 @@ fn keep<I: Ord + Clone>(set: &mut BTreeSet<I>, id: &I, has: bool) {
     }
 }
 
-/// Keeps the wanted tasks of one state.
-fn wait(waiting: &mut Waiting, state: TaskState, (was, is): (Option<&Task>, Option<&Task>)) {
-    let waits = |task: &&Task| task.status.state == state && task.is_wanted();
+/// Keeps the wanted tasks that wait for something.
+fn wait(
+    waiting: &mut Waiting,
+    waits: impl Fn(&Task) -> bool,
+    (was, is): (Option<&Task>, Option<&Task>),
+) {
+    let waits = |task: &&Task| task.is_wanted() && waits(task);
     let key = |task: &Task| (task.service.clone(), task.slot, task.id.clone());
     if let Some(task) = was.filter(waits) {
         waiting.remove(&key(task));

@@ -5,7 +5,8 @@ use crate::orchestrator::slot::slot_of;
 use std::collections::BTreeMap;
 use store::View;
 use types::{
-    Addresses, Meta, Network, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, Task,
+    Addresses, Meta, Network, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, Slot,
+    Task,
 };
 
 /// What changed since a planner looked last.
@@ -44,6 +45,17 @@ impl News {
     pub(crate) fn look_at_busy(&mut self, services: impl IntoIterator<Item = ServiceId>) {
         for service in services {
             self.looks.entry(service).or_default();
+        }
+    }
+
+    /// A slot of each of these services is to be looked at.
+    pub(super) fn look_at_slots<'a>(
+        &mut self,
+        services: impl IntoIterator<Item = &'a ServiceId>,
+        slot: &Slot,
+    ) {
+        for service in services {
+            self.looks.entry(service.clone()).or_default().at(slot.clone());
         }
     }
 

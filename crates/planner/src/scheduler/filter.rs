@@ -1,6 +1,6 @@
 //! Which nodes can run a task.
 
-use crate::index::{Load, host_ports};
+use crate::index::{Carried, host_ports};
 use crate::orchestrator::slot::takes_tasks;
 use types::{Constraint, Node, Placement, Protocol, ServiceId, Task};
 
@@ -20,7 +20,7 @@ pub(super) enum Misfit {
 /// What a task asks of its node. Tasks of one service that ask the same can run on the same nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Requirements {
-    service: ServiceId,
+    pub(super) service: ServiceId,
     pub(super) placement: Placement,
     /// `None`: one of them cannot be read, so no node fulfils them.
     constraints: Option<Vec<Constraint>>,
@@ -58,7 +58,8 @@ impl Requirements {
 }
 
 /// Says whether a node can run a task, and if not why.
-pub(super) fn fit(node: &Node, load: &Load, asked: &Requirements) -> Result<(), Misfit> {
+pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Result<(), Misfit> {
+    let Carried { load, count } = carried;
     if !takes_tasks(node) {
         return Err(Misfit::Unavailable);
     }
@@ -86,7 +87,7 @@ pub(super) fn fit(node: &Node, load: &Load, asked: &Requirements) -> Result<(), 
         return Err(Misfit::HostPort);
     }
     let max = usize::try_from(asked.placement.max_replicas_per_node).unwrap_or(usize::MAX);
-    if max > 0 && load.count(&asked.service) >= max {
+    if max > 0 && count >= max {
         return Err(Misfit::MaxReplicas);
     }
     Ok(())

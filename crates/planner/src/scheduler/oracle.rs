@@ -3,7 +3,6 @@
 
 use super::explain::explain;
 use super::filter::{Misfit, Requirements, fit};
-use super::place::IDLE;
 use super::schedule;
 use crate::Planning;
 use crate::index::Index;
@@ -24,9 +23,20 @@ fn place_one_by_one(view: &View, now: Timestamp) -> BTreeMap<TaskId, Outcome> {
     let pending = |task: &&Arc<Task>| task.status.state == TaskState::Pending && task.is_wanted();
     let mut tasks: Vec<&Arc<Task>> = view.tasks().filter(pending).collect();
     tasks.sort_by(|a, b| (&a.service, a.slot, &a.id).cmp(&(&b.service, b.slot, &b.id)));
+    // Those that name their node come first, and those of a service that ask for the same together.
+    let (bound, mut tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|it| it.node.is_some());
+    let mut kinds: Vec<Requirements> = Vec::new();
+    tasks.sort_by_cached_key(|task| {
+        let known = kinds.iter().position(|kind| kind.are_of(task));
+        let kind = known.unwrap_or_else(|| {
+            kinds.push(Requirements::of(task));
+            kinds.len() - 1
+        });
+        (task.service.clone(), kind)
+    });
     let (mut view, mut outcomes) = (view.clone(), BTreeMap::new());
     let mut unplaced = Vec::new();
-    let tasks: Vec<Arc<Task>> = tasks.into_iter().cloned().collect();
+    let tasks: Vec<Arc<Task>> = bound.into_iter().chain(tasks).cloned().collect();
     for task in tasks {
         match place(&view, now, &task) {
             Ok(node) => {
@@ -52,10 +62,10 @@ fn place(view: &View, now: Timestamp, task: &Task) -> Result<NodeId, Vec<Misfit>
     // Looks at all there is, and remembers nothing.
     let mut index = Index::default();
     index.follow(view, now);
-    let load = |node: &Node| index.loads.get(&node.id).unwrap_or(&IDLE);
+    let carried = |node: &Node| index.loads.on(&node.id, &task.service);
     let (mut fitting, mut misfits) = (Vec::new(), Vec::new());
     for node in view.nodes().filter(|it| task.node.as_ref().is_none_or(|node| *node == it.id)) {
-        match fit(node, load(node), &Requirements::of(task)) {
+        match fit(node, carried(node), &Requirements::of(task)) {
             Ok(()) => fitting.push(node),
             Err(misfit) => misfits.push(misfit),
         }
@@ -68,7 +78,7 @@ fn place(view: &View, now: Timestamp, task: &Task) -> Result<NodeId, Vec<Misfit>
             groups.entry(value).or_default().push(node);
         }
         let rank = |group: &Vec<&Arc<Node>>| {
-            let tasks: usize = group.iter().map(|node| load(node).count(&task.service)).sum();
+            let tasks: usize = group.iter().map(|node| carried(node).count).sum();
             (tasks, Reverse(group.len()))
         };
         fitting = groups.into_values().min_by_key(rank).unwrap_or_default();
@@ -80,7 +90,7 @@ fn place(view: &View, now: Timestamp, task: &Task) -> Result<NodeId, Vec<Misfit>
     };
     let chosen = fitting.into_iter().min_by_key(|node| {
         let failures = Some(failed(node)).filter(|failures| *failures >= 5).unwrap_or(0);
-        (failures, load(node).count(&task.service), load(node).tasks, &node.id)
+        (failures, carried(node).count, carried(node).load.tasks, &node.id)
     });
     chosen.map(|node| node.id.clone()).ok_or(misfits)
 }
@@ -120,7 +130,7 @@ fn case() -> impl Strategy<Value = String> {
                     (0..2, _) => format!("running {here}"),
                     (2, _) => format!("failed {here} since=9{other} desired=shutdown"),
                     (3, _) => format!("failed {here} since=-300"),
-                    (4, 0) => format!("pending {here}"),
+                    (4, 0) if node < nodes.len() => format!("pending {here}"),
                     (5, 0) => "pending - mesh=10.255.1.1".to_owned(),
                     (6, 0) => "pending - constraint=node.labels.rack==1".to_owned(),
                     _ => "pending -".to_owned(),
@@ -143,7 +153,7 @@ proptest! {
         planning.make_room(usize::MAX);
         let mut index = Index::default();
         index.follow(&view, now);
-        schedule(&mut planning, &mut index);
+        schedule(&mut planning, &mut index, true);
         let expected = place_one_by_one(&view, now);
         let outcome = |id: &TaskId| {
             let task = planning.tx.task(id).expect("it is there");

@@ -4,8 +4,8 @@ use super::explain::explain;
 use super::filter::{Misfit, Requirements, fit};
 use super::spread::{Candidates, Rank};
 use crate::Planning;
-use crate::index::{Index, Load};
-use std::collections::BTreeMap;
+use crate::index::{Carried, Index};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use store::View;
@@ -17,165 +17,197 @@ const FAILURES_WITHIN: Duration = Duration::from_mins(5);
 /// Nodes that are tried before all of them are gathered.
 const TRIED: usize = 32;
 
-/// Carries nothing.
-pub(super) static IDLE: Load = Load::NONE;
+/// Tasks that ask for the same.
+type Kind = (Requirements, Vec<Arc<Task>>);
 
-/// Gives all pending tasks their nodes. A task that fits on none says why.
-pub(crate) fn schedule(planning: &mut Planning<'_>, index: &mut Index) {
+/// Gives pending tasks their nodes; one that fits on none says why. Those that name their node come
+/// first, as they can go nowhere else; they are asked where something changed there. The others are
+/// asked where they `may_be_placed`, or where one of the first was. Returns the services of all that
+/// were asked.
+pub(crate) fn schedule(
+    planning: &mut Planning<'_>,
+    index: &mut Index,
+    may_be_placed: bool,
+) -> BTreeSet<ServiceId> {
     // What is placed changes no node.
     let view = View::clone(&planning.tx);
-    let mut unplaced: Vec<Arc<Task>> = Vec::new();
-    for service in Index::services(&index.pending) {
-        if !planning.admits_any_of(&service) {
-            continue;
-        }
-        let tasks = Index::of_service(&index.pending, &service);
-        let tasks: Vec<Arc<Task>> = tasks.filter_map(|id| view.task(id)).cloned().collect();
-        let mut choice = Choice::new((&view, index), &service, planning.now);
-        for task in tasks {
-            if !planning.admits(&task.id) {
-                continue;
+    let mut asked: BTreeSet<ServiceId> = index.stirred.iter().map(|it| it.0.clone()).collect();
+    let mut unplaced: Vec<Kind> = Vec::new();
+    if place_bound(planning, index, &view) || may_be_placed {
+        for service in Index::services(&index.pending) {
+            if planning.admits_any_of(&service) {
+                for kind in kinds(index, &view, &service) {
+                    let choice = Choice::new((&view, index), &kind.0, planning.now);
+                    let left = choice.place_all(planning, index, kind.1);
+                    unplaced.push((kind.0, left));
+                }
             }
-            match choice.next(index, &task) {
-                Some(node) => choice.place(planning, index, (&task, &node)),
-                None => unplaced.push(task),
-            }
+            asked.insert(service);
         }
     }
     // What one of them lacks may be what another one has just got.
-    let mut told: Option<(Requirements, String)> = None;
-    for task in unplaced {
-        let reason = match &told {
-            Some((requirements, reason)) if requirements.are_of(&task) && task.node.is_none() => {
-                reason.clone()
-            }
-            Some(_) | None => {
-                let requirements = Requirements::of(&task);
-                let reason = explain(&misfits((&view, &index.loads), &task, &requirements));
-                told = task.node.is_none().then(|| (requirements, reason.clone()));
-                reason
-            }
-        };
-        planning.excuse(&task.id, &reason);
-        if let Some(excused) = planning.tx.task(&task.id) {
-            index.excuse(&task, excused);
+    asked.extend(index.stirred.iter().map(|it| it.0.clone()));
+    excuse_bound(planning, index, &view);
+    for (requirements, tasks) in unplaced.iter().filter(|(_, tasks)| !tasks.is_empty()) {
+        let all = index.loads.on_all(&view, &requirements.service);
+        let misfits = all.filter_map(|(node, carried)| fit(node, carried, requirements).err());
+        let reason = explain(&misfits.collect::<Vec<Misfit>>());
+        for task in tasks {
+            excuse(planning, index, (task, &reason));
         }
     }
     index.have_placed(&planning.tx);
+    if !planning.is_cut() {
+        index.stirred.clear();
+    }
+    asked
 }
 
-/// The choice of nodes for the pending tasks of one service.
+/// The pending tasks of a service that may go to any node, each kind in order.
+fn kinds(index: &Index, view: &View, service: &ServiceId) -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = Vec::new();
+    for task in Index::of_service(&index.pending, service).filter_map(|id| view.task(id)) {
+        match kinds.iter_mut().find(|(requirements, _)| requirements.are_of(task)) {
+            Some((_, tasks)) => tasks.push(Arc::clone(task)),
+            None => kinds.push((Requirements::of(task), vec![Arc::clone(task)])),
+        }
+    }
+    kinds
+}
+
+/// Places tasks that name their node; says whether there was one.
+fn place_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) -> bool {
+    let mut any = false;
+    for (task, node) in stirred(index, view) {
+        if fits(index, (&task, &node)).is_ok() && planning.admits(&task.id) {
+            place(planning, index, (&task, &node));
+            any = true;
+        }
+    }
+    any
+}
+
+fn excuse_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) {
+    for (task, node) in stirred(index, view) {
+        if let Err(misfit) = fits(index, (&task, &node)) {
+            excuse(planning, index, (&task, &explain(&[misfit])));
+        }
+    }
+}
+
+/// The pending tasks that name their node, where something changed there.
+fn stirred(index: &Index, view: &View) -> Vec<(Arc<Task>, Arc<Node>)> {
+    let tasks = index.stirred.iter().filter_map(|(_, _, id)| view.task(id));
+    let with_node = |task: &Arc<Task>| {
+        let node = view.node(task.node.as_ref()?)?;
+        Some((Arc::clone(task), Arc::clone(node)))
+    };
+    tasks.filter_map(with_node).collect()
+}
+
+fn fits(index: &Index, (task, node): (&Task, &Node)) -> Result<(), Misfit> {
+    fit(node, index.loads.on(&node.id, &task.service), &Requirements::of(task))
+}
+
+fn place(planning: &mut Planning<'_>, index: &mut Index, (task, node): (&Arc<Task>, &Node)) {
+    let assigned = (TaskState::Assigned, "scheduler assigned task to node");
+    planning.enter(&task.id, assigned, |task| task.node = Some(node.id.clone()));
+    if let Some(placed) = planning.tx.task(&task.id) {
+        index.place(task, placed);
+    }
+}
+
+fn excuse(planning: &mut Planning<'_>, index: &mut Index, (task, reason): (&Arc<Task>, &str)) {
+    planning.excuse(&task.id, reason);
+    if let Some(excused) = planning.tx.task(&task.id) {
+        index.excuse(task, excused);
+    }
+}
+
+/// The choice of nodes for one kind of tasks.
 struct Choice<'a> {
     view: &'a View,
-    service: &'a ServiceId,
+    requirements: &'a Requirements,
     /// Tasks of the service that failed lately, on each node.
     failures: BTreeMap<&'a NodeId, usize>,
-    /// One for each kind of requirements: most often there is one.
-    candidates: Vec<Candidates>,
 }
 
 impl<'a> Choice<'a> {
-    fn new((view, index): (&'a View, &Index), service: &'a ServiceId, now: Timestamp) -> Self {
+    fn new(
+        (view, index): (&'a View, &Index),
+        requirements: &'a Requirements,
+        now: Timestamp,
+    ) -> Self {
         let mut failures = BTreeMap::new();
-        for task in index.failed(service).filter_map(|task| view.task(task)) {
+        for task in index.failed(&requirements.service).filter_map(|task| view.task(task)) {
             if let Some(node) = &task.node
                 && now.since(task.status.since) < FAILURES_WITHIN
             {
                 *failures.entry(node).or_default() += 1;
             }
         }
-        Self { view, service, failures, candidates: Vec::new() }
+        Self { view, requirements, failures }
     }
 
-    /// The node a task goes to.
-    fn next(&mut self, index: &Index, task: &Task) -> Option<Arc<Node>> {
-        let loads = &index.loads;
-        // A task of a global service has its node already.
-        if let Some(node) = &task.node {
-            let (node, load) = (self.view.node(node)?, loads.get(node).unwrap_or(&IDLE));
-            let fits = fit(node, load, &Requirements::of(task)).is_ok();
-            return fits.then(|| Arc::clone(node));
-        }
-        let known = self.candidates.iter().position(|it| it.requirements.are_of(task));
-        let at = known.unwrap_or_else(|| {
-            self.candidates.push(Candidates::new(Requirements::of(task)));
-            self.candidates.len() - 1
-        });
-        if !self.candidates[at].are_gathered() {
-            let idle = self.idlest(index, &self.candidates[at].requirements);
-            if idle.is_some() {
-                return idle;
+    /// Gives tasks their nodes; returns those that fit on none.
+    fn place_all(
+        &self,
+        planning: &mut Planning<'_>,
+        index: &mut Index,
+        tasks: Vec<Arc<Task>>,
+    ) -> Vec<Arc<Task>> {
+        let (mut candidates, mut unplaced) = (None, Vec::new());
+        for task in tasks {
+            if !planning.admits(&task.id) {
+                continue;
             }
-            let nodes = nodes(self.view, loads);
-            let nodes = nodes.map(|(node, load)| (&**node, load, self.rank(node, load)));
-            let nodes: Vec<_> = nodes.collect();
-            self.candidates[at].gather(nodes);
+            let idlest = if candidates.is_none() { self.idlest(index) } else { None };
+            let first = || candidates.get_or_insert_with(|| self.gather(index)).first();
+            let first = idlest.or_else(first);
+            let Some((rank, node)) = first.and_then(|it| Some((it, self.view.node(it.node)?)))
+            else {
+                unplaced.push(task);
+                continue;
+            };
+            place(planning, index, (&task, node));
+            if let Some(candidates) = &mut candidates {
+                let carried = index.loads.on(&node.id, &self.requirements.service);
+                let fits = fit(node, carried, self.requirements).is_ok();
+                candidates.replace_first(fits.then(|| rank.with(carried)));
+            }
         }
-        self.candidates[at].first().and_then(|node| self.view.node(node)).cloned()
+        unplaced
     }
 
     /// The node with the least to do, where it has no task of the service: none comes before it.
     /// Looks at a few, so that most often nobody has to look at all.
-    fn idlest(&self, index: &Index, asked: &Requirements) -> Option<Arc<Node>> {
-        if !asked.placement.preferences.is_empty() {
+    fn idlest(&self, index: &Index) -> Option<Rank<'a>> {
+        if !self.requirements.placement.preferences.is_empty() {
             return None;
         }
-        let mut nodes = index.idlest.iter().take(TRIED).filter_map(|(_, id)| self.view.node(id));
-        let is_best = |node: &&Arc<Node>| {
-            let load = index.loads.get(&node.id).unwrap_or(&IDLE);
-            self.rank(node, load).is_unburdened() && fit(node, load, asked).is_ok()
-        };
-        nodes.find(is_best).cloned()
+        let nodes = index.loads.idlest().take(TRIED).filter_map(|id| self.view.node(id));
+        let mut ranks = nodes.enumerate().filter_map(|(at, node)| {
+            self.rank((at, node), index.loads.on(&node.id, &self.requirements.service))
+        });
+        ranks.find(Rank::is_unburdened)
     }
 
-    fn place(
-        &mut self,
-        planning: &mut Planning<'_>,
-        index: &mut Index,
-        (task, node): (&Arc<Task>, &Node),
-    ) {
-        let was = self.rank(node, index.loads.get(&node.id).unwrap_or(&IDLE));
-        let assigned = (TaskState::Assigned, "scheduler assigned task to node");
-        planning.enter(&task.id, assigned, |task| task.node = Some(node.id.clone()));
-        if let Some(placed) = planning.tx.task(&task.id) {
-            index.place(task, placed);
+    fn gather(&self, index: &Index) -> Candidates<'a> {
+        let preferences = &self.requirements.placement.preferences;
+        let mut candidates = Candidates::new(preferences);
+        let nodes = index.loads.on_all(self.view, &self.requirements.service);
+        for (at, (node, carried)) in nodes.enumerate() {
+            if let Some(rank) = self.rank((at, node), carried) {
+                candidates.insert(preferences, node, rank);
+            }
         }
-        let load = index.loads.get(&node.id).unwrap_or(&IDLE);
-        let is = self.rank(node, load);
-        for candidates in &mut self.candidates {
-            candidates.follow(node, &was, (load, is.clone()));
-        }
+        candidates
     }
 
-    fn rank(&self, node: &Node, load: &Load) -> Rank {
+    /// The rank of a node that can run one more task.
+    fn rank(&self, (at, node): (usize, &'a Node), carried: Carried<'_>) -> Option<Rank<'a>> {
+        fit(node, carried, self.requirements).ok()?;
         let failures = self.failures.get(&node.id).copied().unwrap_or(0);
-        Rank::of(node, load, self.service, failures)
+        Some(Rank::of((at, &node.id), carried, failures))
     }
-}
-
-/// All nodes with what they carry.
-fn nodes<'a>(
-    view: &'a View,
-    loads: &'a BTreeMap<NodeId, Load>,
-) -> impl Iterator<Item = (&'a Arc<Node>, &'a Load)> {
-    // Both are in the order of ids.
-    let mut loads = loads.iter().peekable();
-    view.nodes().map(move |node| {
-        while loads.next_if(|(id, _)| **id < node.id).is_some() {}
-        let load = loads.next_if(|(id, _)| **id == node.id);
-        (node, load.map_or(&IDLE, |(_, load)| load))
-    })
-}
-
-/// Why a task fits on no node.
-fn misfits(
-    (view, loads): (&View, &BTreeMap<NodeId, Load>),
-    task: &Task,
-    requirements: &Requirements,
-) -> Vec<Misfit> {
-    let fixed = task.node.as_ref();
-    nodes(view, loads)
-        .filter(|(node, _)| fixed.is_none_or(|fixed| *fixed == node.id))
-        .filter_map(|(node, load)| fit(node, load, requirements).err())
-        .collect()
 }

@@ -1,30 +1,39 @@
 //! Which of the nodes that can run a task gets it.
 
-use super::filter::{Requirements, fit};
-use crate::index::Load;
+use crate::index::Carried;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-use types::{Node, NodeId, Preference, ServiceId};
+use std::collections::{BTreeMap, BinaryHeap};
+use types::{Node, NodeId, Preference};
 
 /// From so many failures on, a node comes after all others.
 const FAILURES_MAX: usize = 5;
 
 /// The place of a node among those that can run a task of a service: the one with the fewest of the
 /// service's tasks comes first, then the one with the fewest in all.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank<'a> {
     /// Of the service's tasks here, lately; a few do not count.
     failures: usize,
     count: usize,
     tasks: usize,
-    node: NodeId,
+    /// Its place among all nodes by their ids, which take longer to compare.
+    at: usize,
+    pub(super) node: &'a NodeId,
 }
 
-impl Rank {
-    pub(super) fn of(node: &Node, load: &Load, service: &ServiceId, failures: usize) -> Self {
+impl<'a> Rank<'a> {
+    pub(super) fn of(
+        (at, node): (usize, &'a NodeId),
+        carried: Carried<'_>,
+        failures: usize,
+    ) -> Self {
         let failures = if failures < FAILURES_MAX { 0 } else { failures };
-        let (count, tasks) = (load.count(service), load.tasks);
-        Self { failures, count, tasks, node: node.id.clone() }
+        Self { failures, count: carried.count, tasks: carried.load.tasks, at, node }
+    }
+
+    /// The rank of the same node where it carries this.
+    pub(super) fn with(self, carried: Carried<'_>) -> Self {
+        Self { count: carried.count, tasks: carried.load.tasks, ..self }
     }
 
     /// Says whether nothing of the service speaks against the node: only what it has to do in all.
@@ -33,127 +42,83 @@ impl Rank {
     }
 }
 
-/// The nodes that can run tasks of one service with the same requirements, in the order in which
-/// they get them. It is made once, and follows what a task that is placed makes of its node.
+/// Nodes that can run tasks with the same requirements, in the order in which they get them: by
+/// their ranks, and before that in groups by a label where the tasks prefer to be spread over its
+/// values. It is made once, and follows what a task that is placed makes of its node.
 #[derive(Debug)]
-pub(super) struct Candidates {
-    pub(super) requirements: Requirements,
-    /// `None`: nobody has looked at all nodes yet.
-    crowd: Option<Crowd>,
-}
-
-/// Nodes that can run a task, by their ranks, or in groups by a label where the task prefers to be
-/// spread over its values.
-#[derive(Debug)]
-enum Crowd {
-    Nodes(BTreeSet<Rank>),
-    Groups(BTreeMap<String, Group>),
+pub(super) enum Candidates<'a> {
+    Nodes(BinaryHeap<Reverse<Rank<'a>>>),
+    Groups(BTreeMap<&'a str, Group<'a>>),
 }
 
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group<'a> {
     /// How many tasks of the service its nodes have.
     tasks: usize,
     nodes: usize,
-    crowd: Crowd,
+    candidates: Candidates<'a>,
 }
 
-impl Candidates {
-    pub(super) fn new(requirements: Requirements) -> Self {
-        Self { requirements, crowd: None }
-    }
-
-    pub(super) fn are_gathered(&self) -> bool {
-        self.crowd.is_some()
-    }
-
-    /// Takes in those of all nodes that fit.
-    pub(super) fn gather(&mut self, nodes: Vec<(&Node, &Load, Rank)>) {
-        let asked = &self.requirements;
-        let preferences = &asked.placement.preferences;
-        let fitting = nodes.into_iter().filter(|(node, load, _)| fit(node, load, asked).is_ok());
-        self.crowd = Some(if preferences.is_empty() {
-            Crowd::Nodes(fitting.map(|(_, _, rank)| rank).collect())
-        } else {
-            let mut crowd = Crowd::new(preferences);
-            fitting.for_each(|(node, _, rank)| crowd.insert(preferences, node, rank));
-            crowd
-        });
-    }
-
-    /// The node that gets the next task.
-    pub(super) fn first(&self) -> Option<&NodeId> {
-        self.crowd.as_ref()?.first()
-    }
-
-    /// Follows what became of a node that had the rank `was`.
-    pub(super) fn follow(&mut self, node: &Node, was: &Rank, (load, is): (&Load, Rank)) {
-        let preferences = &self.requirements.placement.preferences;
-        let Some(crowd) = &mut self.crowd else { return };
-        if crowd.remove(preferences, node, was) && fit(node, load, &self.requirements).is_ok() {
-            crowd.insert(preferences, node, is);
-        }
-    }
-}
-
-impl Crowd {
-    fn new(preferences: &[Preference]) -> Self {
+impl<'a> Candidates<'a> {
+    pub(super) fn new(preferences: &[Preference]) -> Self {
         if preferences.is_empty() {
-            Self::Nodes(BTreeSet::new())
+            Self::Nodes(BinaryHeap::new())
         } else {
             Self::Groups(BTreeMap::new())
         }
     }
 
-    fn insert(&mut self, preferences: &[Preference], node: &Node, rank: Rank) {
+    pub(super) fn insert(&mut self, preferences: &[Preference], node: &'a Node, rank: Rank<'a>) {
         match (self, preferences) {
             (Self::Groups(groups), [preference, rest @ ..]) => {
-                let empty = || Group { tasks: 0, nodes: 0, crowd: Self::new(rest) };
-                let value = label(node, &preference.spread).to_owned();
-                let group = groups.entry(value).or_insert_with(empty);
+                let empty = || Group { tasks: 0, nodes: 0, candidates: Self::new(rest) };
+                let group = groups.entry(label(node, &preference.spread)).or_insert_with(empty);
                 group.tasks += rank.count;
                 group.nodes += 1;
-                group.crowd.insert(rest, node, rank);
+                group.candidates.insert(rest, node, rank);
             }
-            (Self::Nodes(nodes), _) => {
-                nodes.insert(rank);
-            }
+            (Self::Nodes(nodes), _) => nodes.push(Reverse(rank)),
             (Self::Groups(_), []) => {}
-        }
-    }
-
-    /// Takes a node out; says whether it was here.
-    fn remove(&mut self, preferences: &[Preference], node: &Node, rank: &Rank) -> bool {
-        match (self, preferences) {
-            (Self::Groups(groups), [preference, rest @ ..]) => {
-                let value = label(node, &preference.spread);
-                let Some(group) = groups.get_mut(value) else { return false };
-                if !group.crowd.remove(rest, node, rank) {
-                    return false;
-                }
-                group.tasks -= rank.count;
-                group.nodes -= 1;
-                if group.nodes == 0 {
-                    groups.remove(value);
-                }
-                true
-            }
-            (Self::Nodes(nodes), _) => nodes.remove(rank),
-            (Self::Groups(_), []) => false,
         }
     }
 
     /// The first node, in the group with the fewest tasks of the service: of two equal groups the
     /// larger one has more room.
-    fn first(&self) -> Option<&NodeId> {
+    pub(super) fn first(&self) -> Option<Rank<'a>> {
         match self {
-            Self::Nodes(nodes) => nodes.first().map(|rank| &rank.node),
+            Self::Nodes(nodes) => nodes.peek().map(|rank| rank.0),
+            Self::Groups(groups) => first_of(groups)?.1.candidates.first(),
+        }
+    }
+
+    /// Gives the first node another rank, or takes it out. Returns how many tasks of the service it
+    /// had.
+    pub(super) fn replace_first(&mut self, rank: Option<Rank<'a>>) -> usize {
+        match self {
+            Self::Nodes(nodes) => {
+                let was = nodes.pop().map_or(0, |was| was.0.count);
+                nodes.extend(rank.map(Reverse));
+                was
+            }
             Self::Groups(groups) => {
-                let group = groups.values().min_by_key(|it| (it.tasks, Reverse(it.nodes)))?;
-                group.crowd.first()
+                let Some(value) = first_of(groups).map(|(value, _)| *value) else { return 0 };
+                let Some(group) = groups.get_mut(value) else { return 0 };
+                let was = group.candidates.replace_first(rank);
+                group.tasks = group.tasks + rank.map_or(0, |rank| rank.count) - was;
+                group.nodes -= usize::from(rank.is_none());
+                if group.nodes == 0 {
+                    groups.remove(value);
+                }
+                was
             }
         }
     }
+}
+
+fn first_of<'a, 'b>(
+    groups: &'b BTreeMap<&'a str, Group<'a>>,
+) -> Option<(&'b &'a str, &'b Group<'a>)> {
+    groups.iter().min_by_key(|(_, group)| (group.tasks, Reverse(group.nodes)))
 }
 
 /// The value of the label that a preference names. Nodes without it are a group of their own.
