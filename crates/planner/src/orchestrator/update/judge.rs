@@ -111,15 +111,13 @@ fn deadline(
     let start = birth(planning, task).max(begun.unwrap_or_default());
     let start = task.not_before.map_or(start, |time| time.max(start)).max(planning.fair_from);
     let old = before(planning, tasks, task);
-    let on_its_way = old.is_some() || task.desired == DesiredState::Running;
     let patience = match old {
         Some(old) => {
             UNPLACED.max(config(service).monitor).saturating_add(old.spec.container.grace())
         }
         None => patience(service, task),
     };
-    let waits = on_its_way && task.status.state < TaskState::Running;
-    waits.then(|| start.after(patience))
+    (task.status.state < TaskState::Running).then(|| start.after(patience))
 }
 
 /// The task that has to stop before a new one may start.
@@ -558,6 +556,22 @@ mod tests {
             ~ web.2 running shutdown n1 one
             wake 170s
         "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_whose_turn_comes_when_its_time_is_over_is_lost_at_once() {
+        check(
+            "
+            node n1 pause
+            service web replicas=1 image=two update=updating began=-900
+            task web.1 shutdown n1 image=one desired=shutdown
+            task web.1 pending - image=two born=29 desired=ready error=no_suitable_node_(1_node_not_available_for_new_tasks)
+            ",
+            &expect![[r#"
+                ~ web update paused lost 1: update paused because task web-1-2 does not come to run: no suitable node (1 node not available for new tasks)
+                ~ web.1 pending running - two error: no suitable node (1 node not available for new tasks)
+            "#]],
         );
     }
 
