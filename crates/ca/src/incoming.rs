@@ -6,6 +6,7 @@
 use crate::Peer;
 use crate::peer::statement;
 use crate::permits::{Limit, Permit, Permits};
+use crate::refusals::Refusals;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rustls::ServerConfig;
 use std::future::Future;
@@ -118,6 +119,8 @@ pub struct Accepted {
     pub nodes: Arrivals,
     pub strangers: Arrivals,
     pub connections: Connections,
+    /// Of connections here; of calls by whoever serves them.
+    pub refusals: Refusals,
 }
 
 /// The open connections of nodes. Clones are the same.
@@ -139,11 +142,12 @@ pub fn accept(
 ) -> (impl Future<Output = io::Result<()>> + Send, Accepted) {
     let (to_nodes, nodes) = mpsc::channel(QUEUE);
     let (to_strangers, strangers) = mpsc::channel(QUEUE);
-    let permits = Permits::new(NODES);
+    let (permits, refusals) = (Permits::new(NODES), Refusals::default());
     let accepted = Accepted {
         nodes: ReceiverStream::new(nodes),
         strangers: ReceiverStream::new(strangers),
         connections: Connections(permits.clone()),
+        refusals: refusals.clone(),
     };
     let acceptor = Acceptor {
         tls: TlsAcceptor::from(config),
@@ -151,6 +155,7 @@ pub fn accept(
         nodes: permits,
         to_nodes,
         to_strangers,
+        refusals,
     };
     (run(listener, acceptor, token), accepted)
 }
@@ -165,15 +170,11 @@ async fn run(
     loop {
         tokio::select! {
             () = token.cancelled() => return Ok(()),
-            Some(ended) = handshakes.next() => {
-                let ended: io::Result<()> = ended;
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection was not taken");
-                }
-            }
+            Some(()) = handshakes.next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
-                    handshakes.push(handshake(acceptor.clone(), stream, permits.take(remote.ip())));
+                    let permit = permits.take(remote.ip());
+                    handshakes.push(handshake(acceptor.clone(), stream, remote, permit));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections of nodes");
@@ -187,13 +188,18 @@ async fn run(
 async fn handshake(
     acceptor: Acceptor,
     stream: TcpStream,
+    remote: SocketAddr,
     permit: Permit<IpAddr>,
-) -> io::Result<()> {
+) {
     let late = |what: &str| Err(io::Error::new(io::ErrorKind::TimedOut, what));
-    tokio::select! {
-        taken = acceptor.take(stream) => taken,
+    let refusals = acceptor.refusals.clone();
+    let taken = tokio::select! {
+        taken = acceptor.take(stream, remote) => taken,
         () = permit.token().cancelled_owned() => late("its address opens too many"),
         () = tokio::time::sleep(HANDSHAKE_LIMIT) => late("the TLS handshake took too long"),
+    };
+    if let Err(error) = taken {
+        refusals.connection(remote, &error);
     }
 }
 
@@ -205,13 +211,13 @@ struct Acceptor {
     nodes: Permits<Peer>,
     to_nodes: mpsc::Sender<io::Result<Incoming>>,
     to_strangers: mpsc::Sender<io::Result<Incoming>>,
+    refusals: Refusals,
 }
 
 impl Acceptor {
-    async fn take(self, stream: TcpStream) -> io::Result<()> {
+    async fn take(self, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
         // Without it every small answer waits for the client's delayed acknowledgement (40 ms).
         stream.set_nodelay(true)?;
-        let remote = stream.peer_addr()?;
         let stream = self.tls.accept(stream).await?;
         let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
             Some(certificate) => Some(statement(certificate).map_err(io::Error::other)?.peer),

@@ -23,6 +23,7 @@ mod incoming;
 mod join;
 mod peer;
 mod permits;
+mod refusals;
 mod roots;
 pub mod tls;
 mod token;
@@ -34,6 +35,7 @@ pub use identity::{Identity, Request};
 pub use incoming::{Accepted, Arrivals, Connection, Connections, Incoming, accept};
 pub use join::{enroll, join, renew};
 pub use peer::{Peer, peer, remote};
+pub use refusals::Refusals;
 pub use token::JoinToken;
 
 use std::io;

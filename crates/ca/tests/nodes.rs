@@ -143,7 +143,7 @@ async fn manager_with(own_role: NodeRole, valid_for: Duration) -> Manager {
     let mut scope = Scope::new();
     let config = tls::server_config(&identity).unwrap();
     let (acceptor, accepted) = ca::accept(listener, config, scope.token());
-    let ca::Accepted { nodes, strangers, connections } = accepted;
+    let ca::Accepted { nodes, strangers, connections, .. } = accepted;
     scope.spawn("acceptor", acceptor);
     scope.spawn("server", async move {
         let server = tonic::transport::Server::builder().add_service(membership_server(membership));

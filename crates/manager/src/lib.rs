@@ -30,7 +30,7 @@ pub use logs::LogStream;
 pub use managers::Peers;
 pub use wire::{LogSelector, Rotate};
 
-use ca::Identity;
+use ca::{Identity, Refusals};
 use managers::{Orders, Route, Term, roles};
 use raft::Sequencer;
 use scope::Scope;
@@ -82,6 +82,7 @@ pub struct Manager {
     sequencer: Sequencer,
     route: Arc<Route>,
     address: SocketAddr,
+    refusals: Refusals,
 }
 
 impl Manager {
@@ -121,16 +122,21 @@ impl Manager {
                 route: Arc::clone(&route),
             },
         };
-        let dispatch = dispatch::serve(served, (listener, &identity), scope)?;
+        let (dispatch, refusals) = dispatch::serve(served, (listener, &identity), scope)?;
         let status = ManagerStatus { raft_id: sequencer.member(), address: config.address };
         let own = roles::Own { node: identity.node_id(), status };
         Term { sequencer: sequencer.clone(), dispatch, own }.start(publish, scope);
-        Ok(Self { sequencer, route, address })
+        Ok(Self { sequencer, route, address, refusals })
     }
 
     /// Where nodes reach this manager; with the port that was given where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What this manager has refused to strangers, nodes and other managers since it started.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Everything that is stored, as this manager knows it: it may lag behind the leader.

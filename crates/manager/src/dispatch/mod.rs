@@ -10,6 +10,7 @@ mod dispatcher;
 pub(crate) mod limits;
 mod observation;
 mod quota;
+mod refused;
 pub mod report;
 mod rpc;
 mod run;
@@ -26,7 +27,7 @@ pub(crate) use run::Request;
 
 use crate::Error;
 use crate::logs::Sinks;
-use ca::{Connections, Identity};
+use ca::{Connections, Identity, Refusals};
 use raft::Sequencer;
 use scope::Scope;
 use tokio::net::TcpListener;
@@ -42,15 +43,15 @@ pub(crate) struct Term {
     connections: Connections,
 }
 
-/// Starts the server that nodes and other managers talk to.
+/// Starts the server that nodes and other managers talk to; it counts what it refuses.
 pub(crate) fn serve(
     served: Served,
     (listener, identity): (TcpListener, &Identity),
     scope: &mut Scope,
-) -> Result<Term, Error> {
+) -> Result<(Term, Refusals), Error> {
     let parts = Sinks::default();
-    let connections = rpc::start(served, parts.clone(), (listener, identity), scope)?;
-    Ok(Term { parts, connections })
+    let (connections, refusals) = rpc::start(served, parts.clone(), (listener, identity), scope)?;
+    Ok((Term { parts, connections }, refusals))
 }
 
 /// Starts the dispatcher of a term, which begins with no session.

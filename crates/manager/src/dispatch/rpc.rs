@@ -5,6 +5,7 @@
 use super::admission::{caller, known};
 use super::limits::{Busy, Write};
 use super::quota::{Limited, Quotas};
+use super::refused::Counted;
 use super::stream::{Messages, stream};
 use super::{Command, Request as Ask, SessionId, report};
 use crate::Error;
@@ -12,7 +13,7 @@ use crate::clock::RandomIds;
 use crate::logs::{Reading, Sinks, admitted};
 use crate::managers::{self, Leading, managers_only};
 use crate::membership;
-use ca::{Arrivals, Connections, Identity};
+use ca::{Arrivals, Connections, Identity, Refusals};
 use raft::Sequencer;
 use scope::Scope;
 use std::time::Duration;
@@ -154,17 +155,21 @@ pub(crate) fn start(
     sinks: Sinks,
     (listener, identity): (TcpListener, &Identity),
     scope: &mut Scope,
-) -> Result<Connections, Error> {
+) -> Result<(Connections, Refusals), Error> {
     let Served { sequencer, leading, membership, managers } = served;
     let rpc = Rpc::new(sequencer, leading, sinks);
     let tls = ca::tls::server_config(identity).map_err(Error::Identity)?;
     let (acceptor, accepted) = ca::accept(listener, tls, scope.token());
+    let refusals = accepted.refusals;
     let strangers = server()
         .max_concurrent_streams(Some(CALLS_OF_STRANGERS))
         .initial_stream_window_size(Some(WINDOW_OF_STRANGERS))
         .initial_connection_window_size(Some(WINDOW_OF_STRANGERS))
-        .add_service(membership_server(membership.clone()))
-        .add_service(InterceptedService::new(dispatcher_server(rpc.clone()), known));
+        .add_service(counted(membership_server(membership.clone()), &refusals))
+        .add_service(counted(
+            InterceptedService::new(dispatcher_server(rpc.clone()), known),
+            &refusals,
+        ));
     let quotas = Quotas::default();
     let membership = Limited { service: membership_server(membership), quotas: quotas.clone() };
     let dispatcher = Limited { service: dispatcher_server(rpc), quotas };
@@ -172,13 +177,20 @@ pub(crate) fn start(
         .max_concurrent_streams(Some(CALLS))
         .initial_stream_window_size(Some(CALL_WINDOW))
         .initial_connection_window_size(Some(CONNECTION_WINDOW))
-        .add_service(membership)
-        .add_service(InterceptedService::new(managers_server(managers), managers_only))
-        .add_service(InterceptedService::new(dispatcher, known));
+        .add_service(counted(membership, &refusals))
+        .add_service(counted(
+            InterceptedService::new(managers_server(managers), managers_only),
+            &refusals,
+        ))
+        .add_service(counted(InterceptedService::new(dispatcher, known), &refusals));
     scope.spawn("acceptor", acceptor);
     scope.spawn("strangers", serve(strangers, accepted.strangers, scope.token()));
     scope.spawn("nodes", serve(nodes, accepted.nodes, scope.token()));
-    Ok(accepted.connections)
+    Ok((accepted.connections, refusals))
+}
+
+fn counted<S>(service: S, refusals: &Refusals) -> Counted<S> {
+    Counted { service, refusals: refusals.clone() }
 }
 
 fn server() -> Server {

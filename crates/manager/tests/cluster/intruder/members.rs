@@ -1,0 +1,65 @@
+//! Who was a member once, or is another one.
+
+use super::{Kit, now};
+use crate::stage::Scripted;
+use types::{Node, NodeRole, NodeSpec};
+use wire::{
+    BarrierRequest, EnrollRequest, RaftMessage, Release, SessionRequest, dispatcher_client,
+    managers_client, membership_client,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_evicted_stays_out_with_whatever_was_kept() {
+    let kit = Kit::new().await;
+    // A copy of a node's and of a manager's files, made before they were removed.
+    let (node, manager) = (kit.cluster.join().await, kit.cluster.join_as_manager().await);
+    let files = tempfile::tempdir().unwrap();
+    node.save(&files.path().join("node")).unwrap();
+    manager.save(&files.path().join("manager")).unwrap();
+    let member = ca::enroll(&[kit.cluster.address()], &manager, "127.0.0.1:1").await.unwrap();
+
+    let demoted = Node::clone(kit.cluster.manager.view().node(&manager.node_id()).unwrap());
+    let spec = NodeSpec { role: NodeRole::Worker, ..demoted.spec };
+    kit.cluster.manager.update_node(&demoted.id, demoted.meta.version, spec).await.unwrap();
+    let id = demoted.id.clone();
+    kit.cluster.until("a worker", |view| view.node(&id).unwrap().role == NodeRole::Worker).await;
+    let open = kit.channel(&manager).await;
+    kit.refuses("demoted", managers_client(open.clone()).barrier(BarrierRequest::default())).await;
+    let raft = RaftMessage { from: member, body: vec![0] };
+    kit.refuses("demoted, in the log", managers_client(open.clone()).raft(raft.clone())).await;
+    let enroll = EnrollRequest { release: Release::own(), address: "127.0.0.1:1".to_owned() };
+    kit.refuses("demoted, anew", membership_client(open).enroll(enroll)).await;
+
+    for id in [node.node_id(), manager.node_id()] {
+        kit.cluster.manager.remove_node(&id, true).await.unwrap();
+    }
+    for name in ["node", "manager"] {
+        let restored = ca::Identity::load(&files.path().join(name)).unwrap().unwrap();
+        let channel = kit.channel(&restored).await;
+        let session = SessionRequest { release: Release::own(), ..SessionRequest::default() };
+        let way = format!("the restored files of an evicted {name}");
+        kit.refuses(&way, dispatcher_client(channel.clone()).session(session)).await;
+        kit.refuses(&way, managers_client(channel.clone()).raft(raft.clone())).await;
+        let renewal = ca::renew(channel, &restored).await;
+        assert!(renewal.is_err(), "{way} renew");
+    }
+    kit.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_speaks_in_the_log_for_itself_alone() {
+    let kit = Kit::new().await;
+    let second = kit.cluster.join_as_manager().await;
+    let number = ca::enroll(&[kit.cluster.address()], &second, "127.0.0.1:1").await.unwrap();
+    let channel = kit.channel(&second).await;
+    let mut managers = managers_client(channel.clone());
+    let says = |from, body: &[u8]| RaftMessage { from, body: body.to_vec() };
+    kit.refuses("another's number", managers.raft(says(1, &[0]))).await;
+    assert!(managers.raft(says(number, &[0xc1; 64])).await.is_err(), "noise");
+    // A manager's certificate, before it has its part in the log.
+    let third = kit.signed("third", NodeRole::Manager, now());
+    kit.refuses("no number", managers_client(kit.channel(&third).await).raft(says(2, &[0]))).await;
+    // It is a node like others, besides.
+    Scripted::connect(&kit.cluster, &second, 3).await.unwrap();
+    kit.end().await;
+}
