@@ -34,7 +34,7 @@ pub use digest::{node_of, root_digest};
 pub use identity::{Identity, Request};
 pub use incoming::{Accepted, Arrivals, Connection, Connections, Incoming, accept};
 pub use join::{enroll, join, renew};
-pub use peer::{Peer, peer, remote};
+pub use peer::{Peer, peer, remote, subject};
 pub use refusals::Refusals;
 pub use token::JoinToken;
 

@@ -23,6 +23,13 @@ pub fn peer<T>(request: &tonic::Request<T>) -> Option<Peer> {
     request.extensions().get::<Connection>()?.peer.clone()
 }
 
+/// The whole name of whom a certificate is for, e.g. `CN=alice, O=ops`.
+pub fn subject(certificate: &CertificateDer<'_>) -> Result<String, Error> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| Error::Certificate(error.to_string()))?;
+    Ok(parsed.subject().to_string())
+}
+
 /// The address that a call comes from.
 pub fn remote<T>(request: &tonic::Request<T>) -> Option<SocketAddr> {
     Some(request.extensions().get::<Connection>()?.remote)

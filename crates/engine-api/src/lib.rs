@@ -11,6 +11,7 @@
 
 #![recursion_limit = "256"]
 
+mod audit;
 mod body;
 mod cluster;
 mod credentials;
@@ -23,14 +24,17 @@ mod spec;
 mod system;
 mod version;
 
+pub use audit::Caller;
 pub use json::network::config_of as render_subnet;
 pub use port::{About, Init, Join, Member, Membership, Node};
 pub use spec::{parse_service_spec, render_service_spec};
 
+use audit::Audit;
+use axum::Extension;
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::middleware::{from_fn, map_response};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
 use engine::Engine;
 use error::ApiError;
@@ -62,12 +66,15 @@ pub fn router(
 + Clone
 + Send
 + 'static {
+    let audit = Audit::new();
     let router = Router::new()
         .merge(system::routes())
         .merge(cluster::routes())
         .merge(local::routes())
         .fallback(unknown.layer(from_fn(body::received)))
         .method_not_allowed_fallback(unknown.layer(from_fn(body::received)))
+        .layer(Extension(audit.clone()))
+        .layer(from_fn_with_state(audit, audit::told))
         .with_state(api);
     // The version is a prefix of the path; stripped before routing, handlers never see it.
     map_response(with_headers).layer(from_fn(version::stripped).layer(router))

@@ -18,6 +18,8 @@ pub enum EventKind {
     Container,
     Image,
     Volume,
+    /// What was asked of the daemon, and by whom.
+    Audit,
 }
 
 impl EventKind {
@@ -27,6 +29,7 @@ impl EventKind {
             Self::Container => "container",
             Self::Image => "image",
             Self::Volume => "volume",
+            Self::Audit => "audit",
         }
     }
 }
@@ -43,21 +46,28 @@ pub struct Event {
     pub time: Timestamp,
 }
 
-/// The events of this engine. Nobody who tells one waits; nobody who listens is waited for.
+/// Events of one source. Nobody who tells one waits; nobody who listens is waited for. The last 256
+/// are remembered. Clones are the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Events {
+pub struct Events {
     kept: Arc<Mutex<VecDeque<Event>>>,
     /// How many there were, ever.
     count: Arc<watch::Sender<u64>>,
 }
 
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Events {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let kept = Arc::new(Mutex::new(VecDeque::with_capacity(KEPT)));
         Self { kept, count: Arc::new(watch::channel(0).0) }
     }
 
-    pub(crate) fn tell(
+    pub fn tell(
         &self,
         kind: EventKind,
         action: impl Into<String>,
@@ -74,7 +84,9 @@ impl Events {
         self.count.send_modify(|count| *count += 1);
     }
 
-    pub(crate) fn listen(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> EventStream {
+    /// Those that come, and before them those since a moment, where one is given; up to a last moment
+    /// where there is one.
+    pub fn listen(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> EventStream {
         let kept = self.kept();
         let count = *self.count.borrow();
         let missed = kept.iter().filter(|event| since.is_some_and(|since| since <= event.time));

@@ -56,7 +56,7 @@ mod volumes;
 pub use by_name::ByName;
 pub use config::{Config, ContainerConfig, HostPort, LogConfig, NetworkMode};
 pub use engine::{Engine, WaitFor, start};
-pub use events::{Event, EventKind, EventStream};
+pub use events::{Event, EventKind, EventStream, Events};
 pub use exec::{AttachOptions, Attached, Chunk, ExecConfig, ExecInfo};
 pub use health::{Health, HealthStatus, Probe};
 pub use images::{PullStream, Removed};

@@ -1,6 +1,7 @@
 //! `/events`: what happens on this node, as it happens.
 
 use crate::Api;
+use crate::audit::Audit;
 use crate::body::json_lines;
 use crate::cluster::unix_time;
 use crate::error::ApiError;
@@ -8,12 +9,13 @@ use crate::request::Query;
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
+use axum::Extension;
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use engine::{Event, EventKind};
-use futures_util::StreamExt;
+use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{Fault, Timestamp};
@@ -37,6 +39,7 @@ fn moment(text: Option<&str>) -> Result<Option<Timestamp>, Fault> {
 
 async fn events(
     State(api): State<Api>,
+    Extension(audit): Extension<Audit>,
     Query(query): Query<EventsQuery>,
 ) -> Result<Response, ApiError> {
     let filters = Filters::parse(query.filters.as_deref(), "GET /events")?;
@@ -48,7 +51,11 @@ async fn events(
         let reason = format!("`since` time ({since}) cannot be after `until` time ({until})");
         return Err(Fault::invalid(reason).into());
     }
-    let events = api.engine.events(since, until);
+    let mut events = api.engine.events(since, until);
+    // Not to those who follow everything: no tool of Docker's expects it.
+    if filters.get("type").is_some_and(|kinds| kinds.is("audit")) {
+        events = stream::select(events, audit.events(since, until)).boxed();
+    }
     let shown = events
         .filter(move |event| std::future::ready(matches(event, &filters)))
         .map(|event| render(&event));
@@ -78,7 +85,7 @@ fn is_of_image(event: &Event, wanted: &str) -> bool {
     let attribute = match event.kind {
         EventKind::Image => "name",
         EventKind::Container => "image",
-        EventKind::Volume => return false,
+        EventKind::Volume | EventKind::Audit => return false,
     };
     let name = event.attributes.get(attribute).map_or("", String::as_str);
     let repository = name.rsplit_once(':').map_or(name, |(repository, _)| repository);

@@ -1,7 +1,12 @@
-use super::read;
+use super::{bytes_of, read};
+use axum::body::{Body, Bytes};
+use futures_util::StreamExt;
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(rename = "Outer", rename_all = "PascalCase", default)]
@@ -34,6 +39,15 @@ fn outer(text: &str) -> Outer {
 
 fn fault(text: &str) -> String {
     read::<Outer>(text.as_bytes()).expect_err(text).message
+}
+
+#[tokio::test]
+async fn a_client_that_never_ends_its_request_is_not_waited_for() {
+    let begun = stream::iter([Ok::<_, Infallible>(Bytes::from("{"))]).chain(stream::pending());
+    let late = bytes_of(Body::from_stream(begun), Duration::from_millis(20)).await.unwrap_err();
+    assert!(late.message.contains("did not come in time"), "{late}");
+    let whole = bytes_of(Body::from("{}"), Duration::from_mins(1)).await.unwrap();
+    assert_eq!(whole, "{}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::options::Options;
 use anyhow::{Context, Result, bail};
 use axum::extract::Request;
 use axum::response::Response;
+use engine_api::Caller;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,11 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-/// Connections served at once; further ones wait in the socket's queue.
+/// Connections of one socket that are served at once; further ones wait in its queue, and take nothing
+/// from other sockets.
 const CONNECTIONS_MAX: usize = 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take until it has said what it asks for, also after an answer. Clients keep
@@ -55,9 +58,8 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     for listener in listeners {
-        scope.spawn("api", run(listener, api.clone(), Arc::clone(&slots), scope.token()));
+        scope.spawn("api", run(listener, api.clone(), scope.token()));
     }
 }
 
@@ -130,17 +132,12 @@ impl ApiListener {
 }
 
 /// Accepts connections, as many at once as there are slots.
-async fn run<S>(
-    listener: ApiListener,
-    api: S,
-    slots: Arc<Semaphore>,
-    token: CancellationToken,
-) -> Result<(), BoxError>
+async fn run<S>(listener: ApiListener, api: S, token: CancellationToken) -> Result<(), BoxError>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let connections = TaskTracker::new();
+    let (connections, slots) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     loop {
         let permit = Arc::clone(&slots).acquire_owned().await?;
         let accepted = tokio::select! {
@@ -171,26 +168,52 @@ where
     S::Future: Send,
 {
     let (stream, acceptor) = match accepted {
-        Accepted::Unix(stream) => return serve(stream, api, IDLE_MAX, token).await,
+        Accepted::Unix(stream) => {
+            let caller = process(&stream);
+            return serve(stream, (api, caller), IDLE_MAX, token).await;
+        }
         Accepted::Tcp(stream, acceptor) => (stream, acceptor),
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => serve(stream, api, IDLE_MAX, token).await,
+        Ok(Ok(stream)) => {
+            let caller = client(&stream);
+            serve(stream, (api, caller), IDLE_MAX, token).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }
 }
 
+/// Who is at the other end of a socket of this machine.
+fn process(stream: &UnixStream) -> Option<Caller> {
+    let peer = stream.peer_cred().ok()?;
+    Some(Caller::Process { uid: peer.uid(), pid: peer.pid() })
+}
+
+/// Whose certificate a client has shown.
+fn client(stream: &TlsStream<TcpStream>) -> Option<Caller> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    Some(Caller::Client { subject: ca::subject(certificate).ok()? })
+}
+
 /// Serves one connection until it or the daemon ends, or the client asks for nothing for so long.
-async fn serve<I, S>(io: I, api: S, idle_max: Duration, token: CancellationToken)
-where
+async fn serve<I, S>(
+    io: I,
+    (api, caller): (S, Option<Caller>),
+    idle_max: Duration,
+    token: CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let service =
         hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            api.clone().call(request.map(axum::body::Body::new))
+            let mut request = request.map(axum::body::Body::new);
+            if let Some(caller) = caller.clone() {
+                request.extensions_mut().insert(caller);
+            }
+            api.clone().call(request)
         });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -227,13 +250,14 @@ mod tests {
         Line::parse_from([name].iter().chain(arguments)).options
     }
 
-    /// A root, and a certificate of it for `localhost`; all as PEM files in `folder`.
+    /// A root, and a certificate of it for `localhost`, of `alice`; all as PEM files in `folder`.
     fn certificates(folder: &Path) -> [PathBuf; 3] {
         let mut root = CertificateParams::new(Vec::new()).unwrap();
         root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        leaf.distinguished_name.push(rcgen::DnType::CommonName, "alice");
         let leaf = leaf.signed_by(&key, &root).unwrap();
         let files = ["ca.pem", "cert.pem", "key.pem"].map(|name| folder.join(name));
         for (file, text) in files.iter().zip([root.pem(), leaf.pem(), key.serialize_pem()]) {
@@ -269,7 +293,8 @@ mod tests {
         };
         let port = listener.local_addr().unwrap().port();
         let mut scope = Scope::new();
-        let api = axum::Router::new().route("/_ping", get(|| async { "OK" }));
+        let who = async |request: Request| format!("{:?}", request.extensions().get::<Caller>());
+        let api = axum::Router::new().route("/_ping", get(who));
         start(listeners, &api, &mut scope);
 
         let mut roots = RootCertStore::empty();
@@ -278,8 +303,30 @@ mod tests {
         let chain = vec![CertificateDer::from_pem_file(&cert).unwrap()];
         let key = PrivateKeyDer::from_pem_file(&key).unwrap();
         let known = client.clone().with_client_auth_cert(chain, key).unwrap();
-        assert!(ask(port, known).await.unwrap().starts_with("HTTP/1.1 200"));
+        let answer = ask(port, known).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("CN=alice"), "{answer}");
         assert_eq!(ask(port, client.with_no_client_auth()).await, None);
+        scope.cancel();
+        scope.join().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn on_a_socket_of_this_machine_it_is_known_who_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        let listener = bind_unix(&path, "no such group").unwrap();
+        let mut scope = Scope::new();
+        let who = async |request: Request| format!("{:?}", request.extensions().get::<Caller>());
+        let api = axum::Router::new().route("/_ping", get(who));
+        start(vec![ApiListener::Unix(listener)], &api, &mut scope);
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        let request = b"GET /_ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (uid, pid) = (nix::unistd::getuid(), std::process::id());
+        let own = format!("Some(Process {{ uid: {uid}, pid: Some({pid}) }})");
+        assert!(answer.ends_with(&own), "{answer}");
         scope.cancel();
         scope.join().await.unwrap();
     }
@@ -309,7 +356,7 @@ mod tests {
             .route("/_ping", get(|| async { "OK" }))
             .route("/events", get(stream));
         let (mut client, server) = tokio::io::duplex(4096);
-        let serving = serve(server, api, IDLE, CancellationToken::new());
+        let serving = serve(server, (api, None), IDLE, CancellationToken::new());
         let asking = async {
             client.write_all(says.as_bytes()).await.unwrap();
             let mut heard = String::new();

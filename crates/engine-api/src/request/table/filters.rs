@@ -87,7 +87,7 @@ const VALUES: &[(&str, &str, &[&str], &[&str])] = &[
     (
         "GET /events",
         "type",
-        &["container", "image", "volume"],
+        &["audit", "container", "image", "volume"],
         &["builder", "config", "daemon", "network", "node", "plugin", "secret", "service"],
     ),
 ];
