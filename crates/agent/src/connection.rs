@@ -2,6 +2,7 @@
 //!
 //! [`crate::session`] decides; here is what it cannot know: streams, calls, clocks.
 
+mod known;
 mod open;
 mod pause;
 
@@ -12,13 +13,14 @@ use crate::worker::Event;
 use crate::{Config, Error, Status};
 use dataplane::Dataplane;
 use engine::Engine;
+pub use known::hear_of;
 pub use pause::Pauses;
 use pause::jittered;
 use rand::RngExt;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use types::{FaultKind, Timestamp};
+use types::Timestamp;
 
 /// What managers say of tasks.
 #[derive(Debug)]
@@ -134,11 +136,7 @@ impl Connection {
             Err(fault) => {
                 let identity = &self.config.identity;
                 let holds = (identity.starts_at(), identity.expires_at());
-                let ending = match fault.kind {
-                    FaultKind::Incompatible => Ending::Refused,
-                    _ if fault.is_not_leading() => Ending::NotLeading,
-                    _ => Ending::Useless,
-                };
+                let ending = Ending::of(&fault);
                 return Over { ending, reason: explain(holds, time_of_day(), fault.message) };
             }
         };

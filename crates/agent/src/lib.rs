@@ -25,7 +25,7 @@ mod work;
 pub mod worker;
 
 pub use clock::Now;
-pub use connection::Pauses;
+pub use connection::{Pauses, hear_of};
 
 use ca::Identity;
 use dataplane::Dataplane;

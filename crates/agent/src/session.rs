@@ -67,6 +67,17 @@ pub enum Ending {
     Refused,
 }
 
+impl Ending {
+    /// What came of an attempt that was refused.
+    pub fn of(fault: &Fault) -> Self {
+        match fault.kind {
+            FaultKind::Incompatible => Self::Refused,
+            _ if fault.is_not_leading() => Self::NotLeading,
+            _ => Self::Useless,
+        }
+    }
+}
+
 /// Everything that can happen.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]

@@ -49,6 +49,12 @@ pub(crate) fn manager(view: &View, raft_id: u64) -> Option<&Arc<Node>> {
     view.nodes().find(is_it)
 }
 
+/// Where managers are, `host:port`.
+pub fn addresses(view: &View) -> Vec<String> {
+    let managers = view.nodes().filter_map(|node| node.manager.as_ref());
+    managers.map(|manager| manager.address.clone()).collect()
+}
+
 /// Finds a task; its name is `service.slot.id`, or `service.slot` while only one is wanted there.
 pub fn task(view: &View, term: &str) -> Result<Arc<Task>, Fault> {
     if let Some(found) = view.task(&term.into()) {

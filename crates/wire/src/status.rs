@@ -23,6 +23,18 @@ pub fn status_of(fault: Fault) -> Status {
     Status::new(code, message)
 }
 
+/// A fault of a manager that does not lead, with where all managers are, `host:port`.
+pub fn elsewhere(managers: &[String]) -> Status {
+    let status = status_of(Fault::not_leading());
+    let details = crate::encode(&managers).unwrap_or_default();
+    Status::with_details(status.code(), status.message(), details.into())
+}
+
+/// Where managers are, if the one that refused has said so.
+pub fn managers_of(status: &Status) -> Vec<String> {
+    crate::decode(status.details()).unwrap_or_default()
+}
+
 /// The fault that a status carries. What the transport itself reports (a peer that is away, a call
 /// that took too long) is `Unavailable`: the same call may succeed later.
 #[expect(clippy::needless_pass_by_value, reason = "reads as `map_err(wire::fault_of)`")]

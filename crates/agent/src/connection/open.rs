@@ -1,6 +1,6 @@
 //! What carries one session: the stream, the calls, the timers.
 
-use super::{Connection, Inbound};
+use super::{Connection, Inbound, hear_of};
 use crate::logs::Publisher;
 use crate::session::{ANSWER_MAX, Answer, Call, Event, Order, Output, Session};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use types::Fault;
 use wire::{
     DispatcherClient, LogRequest, Release, SessionMessage, SessionRequest, dispatcher_client,
-    fault_of,
+    fault_of, managers_of,
 };
 
 /// Something that was begun has ended.
@@ -50,7 +50,16 @@ impl Carrier {
         };
         let call = tokio::time::timeout(ANSWER_MAX, client.session(request)).await;
         let late = |_| Fault::unavailable(format!("the manager {address} does not answer"));
-        let messages = call.map_err(late)?.map_err(fault_of)?.into_inner();
+        let messages = call.map_err(late)?.map_err(|refused| {
+            let told = managers_of(&refused);
+            connection.status.send_if_modified(|status| {
+                let before = status.managers.len();
+                hear_of(&mut status.managers, told);
+                before < status.managers.len()
+            });
+            fault_of(refused)
+        })?;
+        let messages = messages.into_inner();
         if leaving != connection.leaving.is_cancelled() {
             return Err(Fault::unavailable("this node is about to leave: another session says so"));
         }

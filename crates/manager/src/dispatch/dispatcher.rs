@@ -15,6 +15,7 @@ use super::sessions::Sessions;
 use super::subscriptions::Subscriptions;
 use crate::clock::Uptime;
 use crate::control::node::has_tasks;
+use crate::find;
 use crate::liveness::{Liveness, Lost};
 use std::time::Duration;
 use store::View;
@@ -55,7 +56,7 @@ impl Dispatcher {
     /// A dispatcher without sessions. Every node has its full time to open one.
     pub fn new(view: View, now: Now) -> Self {
         Self {
-            managers: managers(&view),
+            managers: find::addresses(&view),
             liveness: Liveness::new(heartbeat(&view), now.uptime, now.time),
             sessions: Sessions::default(),
             subscriptions: Subscriptions::default(),
@@ -182,7 +183,7 @@ impl Dispatcher {
     /// Looks who is there, and who does not catch up.
     fn look(&mut self, now: Now) {
         self.outputs.push(Output::Part);
-        self.managers = managers(&self.view);
+        self.managers = find::addresses(&self.view);
         let absence = self.liveness.period() * ABSENCE;
         self.sessions.catch_up(now.uptime, absence, &mut self.outputs);
         self.asks_for_logs = true;
@@ -198,12 +199,6 @@ impl Dispatcher {
             self.outputs.push(Output::Write(Observation::new(lost, &self.view)));
         }
     }
-}
-
-/// Where managers are.
-fn managers(view: &View) -> Vec<String> {
-    let managers = view.nodes().filter_map(|node| node.manager.as_ref());
-    managers.map(|manager| manager.address.clone()).collect()
 }
 
 fn heartbeat(view: &View) -> Duration {

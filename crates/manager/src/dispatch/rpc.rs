@@ -10,6 +10,7 @@ use super::stream::{Messages, stream};
 use super::{Command, Request as Ask, SessionId, report};
 use crate::Error;
 use crate::clock::RandomIds;
+use crate::find;
 use crate::logs::{Reading, Sinks, admitted};
 use crate::managers::{self, Leading, managers_only};
 use crate::membership;
@@ -28,7 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 use types::{Fault, IdSource, NodeId};
 use wire::{
     Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, LogChunk, Release, Report,
-    SessionRequest, dispatcher_server, managers_server, membership_server, status_of,
+    SessionRequest, dispatcher_server, elsewhere, managers_server, membership_server, status_of,
 };
 
 /// For the loop to take a command and to answer it.
@@ -66,6 +67,15 @@ impl Rpc {
 
     fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         caller(request, (&self.sequencer, &self.leading))
+    }
+
+    /// The node that opens a session. It may know no other manager than this one: where this one does
+    /// not lead, it says where all are.
+    fn opener<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        if self.leading.check().is_err() {
+            return Err(elsewhere(&find::addresses(&self.sequencer.view())));
+        }
+        self.caller(request)
     }
 
     async fn ask(&self, request: Ask) -> Result<(), Status> {
@@ -225,7 +235,7 @@ impl Dispatcher for Rpc {
         &self,
         request: Request<SessionRequest>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let node = self.caller(&request)?;
+        let node = self.opener(&request)?;
         let request = request.into_inner();
         let known = check_release(&request.release, &node);
         if known.is_ok() {
