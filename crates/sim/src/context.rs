@@ -1,5 +1,7 @@
 //! What every part of the world may do: ask for the time, ask to be called later, send, tell.
 
+use crate::ask::{Asked, Ordered};
+use crate::consensus::{self, Consensus, Id};
 use crate::history::History;
 use crate::network::{Network, Packet};
 use std::collections::BTreeMap;
@@ -24,8 +26,21 @@ pub enum Event {
         node: usize,
         cut: u64,
     },
-    /// Of this life of the manager's process.
-    Manager(u64, crate::manager::Due),
+    /// Of the managers' log.
+    Log(consensus::Due),
+    /// A user asks.
+    Asked(Asked),
+    /// An order comes from another manager.
+    Ordered {
+        asked: Asked,
+        order: Ordered,
+    },
+    /// A machine shows a token.
+    Joins {
+        node: usize,
+    },
+    /// Of a manager; of this life of its process, and of its term.
+    Manager(Id, u64, crate::manager::Due),
     /// Of this life of the node's daemon.
     Node(usize, u64, crate::node::Due),
     /// Of the machine, whatever the daemon does; of this life of the machine.
@@ -55,8 +70,8 @@ pub enum Happened {
     Acknowledged { connection: u64, version: u64 },
     /// A plan breaks a rule.
     Refused(Fault),
-    /// The manager is back: what its log holds, and what it held before.
-    Back { before: View },
+    /// The manager on a machine is back: what its log says.
+    Back { manager: usize, read: View },
 }
 
 /// What every part of the world has at hand.
@@ -66,6 +81,7 @@ pub struct Context {
     /// Nothing breaks any more.
     pub calm: bool,
     pub network: Network,
+    pub log: Consensus,
     pub history: History,
     pub happened: Vec<Happened>,
     queue: BTreeMap<(Duration, u64), Event>,
@@ -74,11 +90,12 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(network: Network, history: History) -> Self {
+    pub fn new((network, log): (Network, Consensus), history: History) -> Self {
         Self {
             now: Duration::ZERO,
             calm: false,
             network,
+            log,
             history,
             happened: Vec::new(),
             queue: BTreeMap::new(),
@@ -103,6 +120,19 @@ impl Context {
         let ((time, _), event) = self.queue.pop_first()?;
         self.now = time;
         Some(event)
+    }
+
+    /// Has something done with the managers' log.
+    pub fn log<T>(&mut self, act: impl FnOnce(&mut Consensus, &Network, Duration) -> T) -> T {
+        let before = self.log.newest().clone();
+        let done = act(&mut self.log, &self.network, self.now);
+        for (delay, due) in self.log.due() {
+            self.after(delay, Event::Log(due));
+        }
+        if self.log.newest().version() != before.version() {
+            self.happened.push(Happened::Stored { before });
+        }
+        done
     }
 
     /// A number that nobody else has.
@@ -135,9 +165,9 @@ impl Context {
         self.deliver(due);
     }
 
-    /// All connections of a node end.
-    pub fn sever_node(&mut self, node: usize, within: Duration) {
-        for connection in self.network.of_node(node) {
+    /// All these connections end.
+    pub fn sever_all(&mut self, connections: Vec<u64>, within: Duration) {
+        for connection in connections {
             self.sever(connection, within);
         }
     }

@@ -10,14 +10,16 @@
 //!
 //! The code under test is what managers and nodes run: `planner`, `raft::decide`, `store::rules`,
 //! `manager::{control, dispatch}`, `agent::{session, worker}`, `discovery`. Models of ours are only what is
-//! outside of them: [`network`], machines with containers, kernels and disks ([`node`]), clocks,
-//! [`user`]s and [`fault`]s. It knows nothing of sockets, of threads or of the real time.
+//! outside of them: [`network`], the log of one or more managers ([`consensus`]), machines with
+//! containers, kernels and disks ([`node`]), clocks, [`user`]s and [`fault`]s. It knows nothing of sockets, of threads or of the real time.
 //!
 //! Start with [`world`], then [`invariant`].
 //!
 //! Invariant: all chance comes from [`random`], seeded by the script; nothing else differs from run
 //! to run.
 
+pub mod ask;
+pub mod consensus;
 pub mod context;
 pub mod fault;
 pub mod history;

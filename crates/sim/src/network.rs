@@ -1,4 +1,4 @@
-//! The network between nodes and the manager.
+//! The network between nodes and managers, and among managers.
 //!
 //! It carries connections, as TCP does: a stream's messages come in order, once, and what cannot be
 //! delivered waits, until the connection is found broken by keep-alives. Calls overtake each other
@@ -11,7 +11,7 @@ use crate::script::Noise;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use types::Fault;
-use wire::{Acknowledge, Heartbeat, Report, SessionMessage, SessionRequest};
+use wire::{Acknowledge, Heartbeat, HeartbeatReply, Report, SessionMessage, SessionRequest};
 
 /// After which both ends know that a connection is broken whose packets do not arrive.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -32,9 +32,21 @@ pub enum Way {
 #[derive(Clone, Debug)]
 pub struct Packet {
     pub node: usize,
+    /// The manager's machine.
+    pub manager: usize,
     pub connection: u64,
     pub way: Way,
     pub body: Body,
+}
+
+impl Packet {
+    /// From which machine to which.
+    fn ends(&self) -> (usize, usize) {
+        match self.way {
+            Way::Up => (self.node, self.manager),
+            Way::Down => (self.manager, self.node),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -68,30 +80,74 @@ pub enum Answer {
     Done,
     /// The stream is open: the first that comes out of it.
     Opened,
-    Heartbeat(Duration),
+    Heartbeat(HeartbeatReply),
+    /// This manager does not lead; managers are there.
+    Elsewhere(Vec<String>),
 }
 
 #[derive(Debug, Default)]
 struct Connection {
     node: usize,
+    manager: usize,
     /// When the newest message of the stream arrives.
     last: Duration,
     /// Messages of the stream that the node has not read.
     unread: usize,
 }
 
-/// The way between one node and the manager.
+/// The wire between one machine and all others.
 #[derive(Debug)]
 struct Link {
     random: Random,
-    /// Cuts that last, by way.
+    /// Cuts that last, by way: from the machine, and to it.
     up: u32,
     down: u32,
+    /// Cuts of what managers say to each other, though nodes are not hindered.
+    apart: u32,
     cuts: u64,
-    held: VecDeque<Packet>,
 }
 
-impl Link {
+#[derive(Debug)]
+pub struct Network {
+    noise: Noise,
+    random: Random,
+    links: BTreeMap<usize, Link>,
+    connections: BTreeMap<u64, Connection>,
+    /// What a cut holds up.
+    held: VecDeque<Packet>,
+    /// Calls that their senders gave up while the connection held.
+    reset: BTreeSet<u64>,
+}
+
+impl Network {
+    pub fn new(noise: Noise, random: Random) -> Self {
+        let (links, connections, held, reset) = Default::default();
+        Self { noise, random, links, connections, held, reset }
+    }
+
+    fn link(&mut self, node: usize) -> &mut Link {
+        let random = self.random.fork(node as u64);
+        self.links.entry(node).or_insert_with(|| Link { random, up: 0, down: 0, apart: 0, cuts: 0 })
+    }
+
+    /// Says whether packets pass from one machine to another.
+    pub fn carries(&self, from: usize, to: usize) -> bool {
+        let up = self.links.get(&from).is_none_or(|link| link.up == 0);
+        let down = self.links.get(&to).is_none_or(|link| link.down == 0);
+        from == to || (up && down)
+    }
+
+    /// The same, for what managers say to each other.
+    pub fn carries_log(&self, from: usize, to: usize) -> bool {
+        let is_apart = |machine| self.links.get(&machine).is_some_and(|link| link.apart > 0);
+        from == to || (self.carries(from, to) && !is_apart(from) && !is_apart(to))
+    }
+
+    /// Says whether two managers hear each other.
+    pub fn are_joined(&self, one: usize, other: usize) -> bool {
+        self.carries_log(one, other) && self.carries_log(other, one)
+    }
+
     /// Says whether a packet has to wait. A connection does not come about by one way alone.
     fn holds_up(&self, packet: &Packet) -> bool {
         let begins = match &packet.body {
@@ -103,43 +159,13 @@ impl Link {
             | Body::End
             | Body::Closed => false,
         };
-        match packet.way {
-            Way::Up => self.up > 0 || (begins && self.down > 0),
-            Way::Down => self.down > 0,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub struct Network {
-    noise: Noise,
-    random: Random,
-    links: BTreeMap<usize, Link>,
-    connections: BTreeMap<u64, Connection>,
-    /// Calls that their senders gave up while the connection held.
-    reset: BTreeSet<u64>,
-}
-
-impl Network {
-    pub fn new(noise: Noise, random: Random) -> Self {
-        let (links, connections, reset) = Default::default();
-        Self { noise, random, links, connections, reset }
-    }
-
-    fn link(&mut self, node: usize) -> &mut Link {
-        let random = self.random.fork(node as u64);
-        self.links.entry(node).or_insert_with(|| Link {
-            random,
-            up: 0,
-            down: 0,
-            cuts: 0,
-            held: VecDeque::new(),
-        })
+        let (from, to) = packet.ends();
+        !self.carries(from, to) || (begins && !self.carries(to, from))
     }
 
     /// A node begins a connection.
-    pub fn connect(&mut self, connection: u64, node: usize) {
-        self.connections.insert(connection, Connection { node, ..Connection::default() });
+    pub fn connect(&mut self, connection: u64, (node, manager): (usize, usize)) {
+        self.connections.insert(connection, Connection { node, manager, ..Connection::default() });
     }
 
     /// Says whether a connection holds.
@@ -162,8 +188,8 @@ impl Network {
     }
 
     /// Says whether packets pass both ways.
-    pub fn passes(&self, node: usize) -> bool {
-        self.links.get(&node).is_none_or(|link| link.up == 0 && link.down == 0)
+    pub fn passes(&self, one: usize, other: usize) -> bool {
+        self.carries(one, other) && self.carries(other, one)
     }
 
     /// Takes a packet; says when it arrives, if it is under way.
@@ -173,15 +199,17 @@ impl Network {
             return Vec::new();
         }
         let is_stream = matches!(packet.body, Body::Stream(_));
-        let link = self.link(packet.node);
-        let is_cut = link.holds_up(&packet);
-        let lost = link.random.chance(noise.lost);
+        let is_cut = self.holds_up(&packet);
         if is_cut {
-            link.held.push_back(packet.clone());
+            self.held.push_back(packet.clone());
         }
-        let mut delay = match packet.node {
-            0 => link.random.between(Duration::from_micros(10), Duration::from_micros(300)),
-            _ => link.random.between(Duration::from_micros(100), Duration::from_millis(4)),
+        let is_local = packet.node == packet.manager;
+        let link = self.link(packet.node);
+        let lost = link.random.chance(noise.lost);
+        let mut delay = if is_local {
+            link.random.between(Duration::from_micros(10), Duration::from_micros(300))
+        } else {
+            link.random.between(Duration::from_micros(100), Duration::from_millis(4))
         };
         if link.random.chance(noise.late) {
             delay += link.random.millis(100, LATE_MAX);
@@ -196,8 +224,7 @@ impl Network {
         if is_cut {
             return Vec::new();
         }
-        // Node 0 is on the manager's machine.
-        if lost && packet.node != 0 {
+        if lost && !is_local {
             return self.sever(now, packet.connection, Duration::from_secs(2));
         }
         let mut time = now + delay;
@@ -235,12 +262,12 @@ impl Network {
         connection: u64,
         within: Duration,
     ) -> Vec<(Duration, Packet)> {
-        let Some(Connection { node, .. }) = self.connections.remove(&connection) else {
+        let Some(Connection { node, manager, .. }) = self.connections.remove(&connection) else {
             return Vec::new();
         };
+        self.held.retain(|packet| packet.connection != connection);
         let link = self.link(node);
-        link.held.retain(|packet| packet.connection != connection);
-        let closed = |way| Packet { node, connection, way, body: Body::Closed };
+        let closed = |way| Packet { node, manager, connection, way, body: Body::Closed };
         [Way::Up, Way::Down]
             .map(|way| (now + link.random.between(Duration::from_micros(100), within), closed(way)))
             .into()
@@ -248,42 +275,57 @@ impl Network {
 
     /// All connections of a node.
     pub fn of_node(&self, node: usize) -> Vec<u64> {
-        let of = self.connections.iter().filter(|(_, connection)| connection.node == node);
-        of.map(|(id, _)| *id).collect()
+        self.those(|connection| connection.node == node)
     }
 
-    pub fn all(&self) -> Vec<u64> {
-        self.connections.keys().copied().collect()
+    /// All connections of the manager on a machine.
+    pub fn of_manager(&self, machine: usize) -> Vec<u64> {
+        self.those(|connection| connection.manager == machine)
+    }
+
+    /// All connections from and to a machine.
+    pub fn of_machine(&self, machine: usize) -> Vec<u64> {
+        self.those(|it| it.node != it.manager && (it.node == machine || it.manager == machine))
+    }
+
+    fn those(&self, which: impl Fn(&Connection) -> bool) -> Vec<u64> {
+        self.connections.iter().filter(|(_, it)| which(it)).map(|(id, _)| *id).collect()
     }
 
     /// Nothing passes any more on these ways; says the number of the cut.
-    pub fn cut(&mut self, node: usize, (up, down): (bool, bool)) -> u64 {
-        let link = self.link(node);
+    pub fn cut(&mut self, machine: usize, (up, down): (bool, bool)) -> u64 {
+        let link = self.link(machine);
         link.up += u32::from(up);
         link.down += u32::from(down);
         link.cuts += 1;
         link.cuts
     }
 
+    /// A manager and the others do not hear each other any more, or do again.
+    pub fn part(&mut self, machine: usize, begins: bool) {
+        let link = self.link(machine);
+        link.apart = if begins { link.apart + 1 } else { link.apart.saturating_sub(1) };
+    }
+
     /// A cut is over; says what arrives of what has waited.
     pub fn mend(
         &mut self,
         now: Duration,
-        node: usize,
+        machine: usize,
         ways: (bool, bool),
     ) -> Vec<(Duration, Packet)> {
-        let link = self.link(node);
+        let link = self.link(machine);
         link.up -= u32::from(ways.0);
         link.down -= u32::from(ways.1);
         let mut due = Vec::new();
-        let held = std::mem::take(&mut link.held);
         // In order, as what waits of a connection is sent again in order.
         let mut time = now;
-        for packet in held {
-            if link.holds_up(&packet) {
-                link.held.push_back(packet);
+        for packet in std::mem::take(&mut self.held) {
+            if self.holds_up(&packet) {
+                self.held.push_back(packet);
                 continue;
             }
+            let link = self.link(machine);
             time += link.random.between(Duration::from_micros(10), Duration::from_millis(2));
             due.push((time, packet));
         }
@@ -295,11 +337,11 @@ impl Network {
         due
     }
 
-    /// All cuts of a node are over.
-    pub fn heal(&mut self, now: Duration, node: usize) -> Vec<(Duration, Packet)> {
-        let link = self.link(node);
-        (link.up, link.down) = (0, 0);
-        self.mend(now, node, (false, false))
+    /// All cuts of a machine are over.
+    pub fn heal(&mut self, now: Duration, machine: usize) -> Vec<(Duration, Packet)> {
+        let link = self.link(machine);
+        (link.up, link.down, link.apart) = (0, 0, 0);
+        self.mend(now, machine, (false, false))
     }
 
     /// Says whether this cut of a link is the newest one and lasts.

@@ -12,8 +12,9 @@ const STORM: (u64, u64) = (40, 200);
 #[derive(Clone, Debug)]
 pub struct Script {
     pub seed: u64,
-    /// Nodes that are there from the start; the first one has the manager.
+    /// Nodes that are there from the start; the first ones are managers.
     pub nodes: usize,
+    pub managers: usize,
     /// After this nothing breaks any more, and what is broken is mended.
     pub storm: Duration,
     pub noise: Noise,
@@ -30,7 +31,11 @@ pub struct Item {
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    User(Operation),
+    User {
+        operation: Operation,
+        /// The machine whose manager is asked.
+        asked: usize,
+    },
     Fault(Fault),
 }
 
@@ -56,6 +61,9 @@ impl Script {
             _ => 2 + random.below(4),
         })
         .unwrap_or(2);
+        // Half of the runs have one manager.
+        let managers = root.fork(4).pick(&[1, 1, 1, 3, 3, 5]);
+        let nodes = nodes.max(managers);
         let storm = random.seconds(STORM.0, STORM.1);
         let noise = match random.below(3) {
             0 => Noise::default(),
@@ -65,8 +73,13 @@ impl Script {
         let mut items = Vec::new();
         let at = |at, step| Item { at, step };
         let (mut users, mut faults) = (root.fork(2), root.fork(3));
+        let mut asked = root.fork(5);
+        let mut asks = |operation| {
+            let asked = usize::try_from(asked.below(managers as u64)).unwrap_or(0);
+            Step::User { operation, asked }
+        };
         for operation in Operation::first(&mut users) {
-            items.push(at(users.millis(500, 4_000), Step::User(operation)));
+            items.push(at(users.millis(500, 4_000), asks(operation)));
         }
         let (busy, bad) = (random.seconds(1, 9), random.seconds(2, 16));
         let mut time = Duration::from_secs(4);
@@ -75,18 +88,18 @@ impl Script {
             let operation = Operation::draw(&mut users, nodes);
             if users.chance(noise.doubled) {
                 let again = time + users.millis(1, 4_000);
-                items.push(at(again, Step::User(operation.clone())));
+                items.push(at(again, asks(operation.clone())));
             }
-            items.push(at(time, Step::User(operation)));
+            items.push(at(time, asks(operation)));
         }
         // One run in eight has no faults: what fails there is easy to understand.
         time = Duration::from_secs(5);
         while time < storm && !seed.is_multiple_of(8) {
             time += faults.between(bad / 4, bad * 2);
-            items.push(at(time, Step::Fault(Fault::draw(&mut faults, nodes))));
+            items.push(at(time, Step::Fault(Fault::draw(&mut faults, nodes, managers))));
         }
         items.retain(|item| item.at < storm);
         items.sort_by_key(|item| item.at);
-        Self { seed, nodes, storm, noise, items }
+        Self { seed, nodes, managers, storm, noise, items }
     }
 }

@@ -1,17 +1,18 @@
 //! The world of one run: what happens next, and to whom.
 
+use crate::consensus::{Consensus, Disk};
 use crate::context::{Context, Event, Happened};
-use crate::fault::Fault;
 use crate::history::{Detail, History};
 use crate::invariant::{self, Invariant};
-use crate::manager::Manager;
-use crate::network::{KEEP_ALIVE, Network, Way};
+use crate::manager::{self, Manager, SessionState};
+use crate::network::{Network, Way};
 use crate::node::{Ills, Node};
 use crate::random::Random;
 use crate::script::{Script, Step};
 use crate::user;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+use store::View;
 
 /// After the storm: machines come back, and users mend what they broke.
 const MENDED: Duration = Duration::from_secs(20);
@@ -45,7 +46,8 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct World {
     pub ctx: Context,
-    pub manager: Manager,
+    /// By their machines, which are the first nodes.
+    pub managers: Vec<Manager>,
     pub nodes: Vec<Node>,
     script: Script,
     random: Random,
@@ -80,9 +82,12 @@ impl World {
     fn new(script: Script, detail: Detail) -> Self {
         let random = Random::new(script.seed ^ 0x00c0_ffee);
         let network = Network::new(script.noise, random.fork(1));
+        let log = Consensus::new(random.fork(3));
+        let managers = (0..script.managers).zip(raft::FIRST_MEMBER..);
+        let manager = |(machine, id)| Manager::new(id, machine, random.fork(10 + id));
         Self {
-            ctx: Context::new(network, History::new(detail)),
-            manager: Manager::new(random.fork(2)),
+            ctx: Context::new((network, log), History::new(detail)),
+            managers: managers.map(manager).collect(),
             nodes: Vec::new(),
             random,
             script,
@@ -93,6 +98,29 @@ impl World {
 
     pub fn node_of(&self, id: &types::NodeId) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == *id)
+    }
+
+    /// What is committed.
+    pub fn view(&self) -> &View {
+        self.ctx.log.newest()
+    }
+
+    /// The manager that leads in the newest term, once it does.
+    pub fn leader(&self) -> Option<&Manager> {
+        let machine = self.ctx.log.machine(self.ctx.log.leader()?);
+        self.managers.get(machine).filter(|manager| manager.leads().is_some())
+    }
+
+    /// How a node's session with the leader is, if it has one.
+    pub fn session_of(&self, node: usize) -> Option<SessionState> {
+        self.leader()?.session_of(node)
+    }
+
+    fn has_led(&mut self, then: impl FnOnce(&mut Manager, &mut Context)) {
+        let machine = self.leader().map(|leader| leader.machine);
+        if let Some(machine) = machine {
+            then(&mut self.managers[machine], &mut self.ctx);
+        }
     }
 
     fn play(&mut self, invariants: &mut [Box<dyn Invariant>]) -> Option<Failure> {
@@ -128,7 +156,12 @@ impl World {
     }
 
     fn begin(&mut self) {
-        self.manager.found(&mut self.ctx);
+        let members: Vec<_> = self.managers.iter().map(|it| (it.id, it.machine)).collect();
+        let first = manager::first(members.len(), 0);
+        self.ctx.log(|log, _, _| log.found(&members, &first));
+        for manager in &mut self.managers {
+            manager.start(&mut self.ctx);
+        }
         for number in 0..self.script.nodes {
             self.add_node(number);
         }
@@ -137,9 +170,11 @@ impl World {
 
     fn add_node(&mut self, number: usize) {
         let random = self.random.fork(100 + number as u64);
-        let mut node = Node::new(number, random);
-        if number > 0 {
-            self.manager.join(number, &mut self.ctx);
+        // Whichever manager it was that a machine was told.
+        let joined_by = if number < self.managers.len() { 0 } else { number % self.managers.len() };
+        let mut node = Node::new(number, joined_by, random);
+        if number >= self.managers.len() {
+            self.ctx.at(self.ctx.now, Event::Joins { node: number });
         }
         node.start(&mut self.ctx);
         self.nodes.push(node);
@@ -157,8 +192,10 @@ impl World {
             Event::Calm => self.calm(),
             Event::Look => {}
             Event::Deliver(packet) => match packet.way {
-                Way::Up if self.manager.is_up() => self.manager.receive(packet, ctx),
-                Way::Up => ctx.sever(packet.connection, Duration::from_millis(2)),
+                Way::Up => match self.managers.get_mut(packet.manager).filter(|it| it.is_up()) {
+                    Some(manager) => manager.receive(packet, ctx),
+                    None => ctx.sever(packet.connection, Duration::from_millis(2)),
+                },
                 Way::Down => {
                     if let Some(node) = self.nodes.get_mut(packet.node) {
                         node.receive(packet, ctx);
@@ -167,10 +204,20 @@ impl World {
             },
             Event::Broken { node, cut } => {
                 if ctx.network.is_cut(node, cut) {
-                    ctx.sever_node(node, Duration::from_secs(1));
+                    ctx.sever_all(ctx.network.of_machine(node), Duration::from_secs(1));
                 }
             }
-            Event::Manager(life, due) => self.manager.handle(life, due, ctx),
+            Event::Log(due) => {
+                ctx.log(|log, wires, now| log.handle(due, wires, now));
+                self.look_at_log();
+            }
+            Event::Asked(asked) => self.ask(asked),
+            Event::Ordered { asked, order } => self.take_order(asked, order),
+            Event::Joins { node } => self.join(node),
+            Event::Manager(id, life, due) => {
+                let machine = ctx.log.machine(id);
+                self.managers[machine].handle(life, due, ctx);
+            }
             Event::Node(node, life, due) => self.nodes[node].handle(life, due, ctx),
             Event::Machine(node, life, due) => self.nodes[node].machine(life, due, ctx),
         }
@@ -179,7 +226,7 @@ impl World {
     fn step(&mut self, index: usize) {
         let step = self.script.items[index].step.clone();
         match step {
-            Step::User(operation) => self.user(operation),
+            Step::User { operation, asked } => self.user(operation, asked),
             Step::Fault(fault) => {
                 self.ctx.tell(|| format!("fault: {fault:?}"));
                 self.fault(&fault, true);
@@ -197,107 +244,41 @@ impl World {
         }
     }
 
-    /// Begins or ends a fault.
-    fn fault(&mut self, fault: &Fault, begins: bool) {
-        match *fault {
-            Fault::DaemonDies { node, .. } => self.daemon_dies(node, begins),
-            Fault::PowerFails { node, .. } => {
-                if begins {
-                    self.nodes[node].lose_power(&mut self.ctx);
-                }
-                self.daemon_dies(node, begins);
-            }
-            // The manager and its own node are one machine.
-            Fault::Cut { node: 0, .. } => {}
-            Fault::Cut { node, up, down, .. } => self.cut(node, (up, down), begins),
-            Fault::Reset { node } => self.ctx.sever_node(node, Duration::from_millis(200)),
-            Fault::Clock { node, seconds } => {
-                let skew = match node {
-                    Some(node) => &mut self.nodes[node].skew,
-                    None => &mut self.manager.skew,
-                };
-                *skew += seconds * 1_000_000_000;
-            }
-            Fault::Exit { node, which, code } => {
-                if let Some(id) = self.nodes[node].running(which) {
-                    self.nodes[node].exit(&id, code, &mut self.ctx);
-                }
-            }
-            Fault::Sickens { node, which } => {
-                if let Some(id) = self.nodes[node].running(which) {
-                    self.nodes[node].sicken(&id, &mut self.ctx);
-                }
-            }
-            Fault::DiskFull { node: None, .. } => count(&mut self.manager.disk.full, begins),
-            Fault::DiskSlow { node: None, write, .. } => {
-                keep(&mut self.manager.disk.slow, write, begins);
-            }
-            Fault::DiskFull { node: Some(node), .. } => {
-                count(&mut self.nodes[node].ills.disk_full, begins);
-            }
-            Fault::DiskSlow { node: Some(node), write, .. } => {
-                keep(&mut self.nodes[node].ills.disk_slow, write, begins);
-            }
-            Fault::KernelFails { node, .. } => {
-                count(&mut self.nodes[node].ills.kernel_fails, begins);
-            }
-            Fault::KernelSlow { node, apply, .. } => {
-                keep(&mut self.nodes[node].ills.kernel_slow, apply, begins);
-            }
-            Fault::EngineHangs { node, .. } => {
-                count(&mut self.nodes[node].ills.engine_hangs, begins);
-            }
+    /// The log may have gone on, or say something else of who leads.
+    pub(crate) fn look_at_log(&mut self) {
+        for manager in &mut self.managers {
+            manager.look(&mut self.ctx);
         }
     }
 
-    /// The daemon of node 0 is the manager's, too.
-    fn daemon_dies(&mut self, number: usize, begins: bool) {
-        let node = &mut self.nodes[number];
-        if begins {
-            node.ills.away += 1;
-            if number == 0 {
-                self.manager.die(&mut self.ctx);
-            }
-            node.die(&mut self.ctx);
-        } else {
-            node.ills.away -= 1;
-            if number == 0 && node.ills.away == 0 && !self.manager.is_up() {
-                self.manager.start(&mut self.ctx);
-            }
-            node.start(&mut self.ctx);
-        }
-    }
-
-    fn cut(&mut self, node: usize, ways: (bool, bool), begins: bool) {
-        let ctx = &mut self.ctx;
-        if begins {
-            let cut = ctx.network.cut(node, ways);
-            ctx.after(KEEP_ALIVE, Event::Broken { node, cut });
-        } else {
-            let due = ctx.network.mend(ctx.now, node, ways);
-            ctx.deliver(due);
-        }
-    }
-
-    fn user(&mut self, operation: user::Operation) {
+    fn user(&mut self, operation: user::Operation, asked: usize) {
         match operation {
             user::Operation::Join => {
-                if self.manager.is_up() && self.nodes.len() < 60 {
+                if self.leader().is_some() && self.nodes.len() < 60 {
                     let number = self.nodes.len();
                     self.ctx.tell(|| format!("user: node {number} joins"));
                     self.add_node(number);
                 }
             }
             user::Operation::Leave(node) => {
-                // The manager's own node stays.
-                if let Some(node) = self.nodes.get_mut(node).filter(|node| node.number > 0) {
+                // Managers stay.
+                let managers = self.managers.len();
+                if let Some(node) = self.nodes.get_mut(node).filter(|it| it.number >= managers) {
                     let number = node.number;
                     self.ctx.tell(|| format!("user: node {number} leaves"));
                     node.leave(&mut self.ctx);
                 }
             }
-            other => self.manager.user(other, &mut self.ctx),
+            other => self.begin_to_ask(other, asked),
         }
+    }
+
+    /// A machine shows a token; it does so until a manager leads.
+    fn join(&mut self, node: usize) {
+        if self.leader().is_none() {
+            return self.ctx.after(Duration::from_millis(200), Event::Joins { node });
+        }
+        self.has_led(|leader, ctx| leader.join(node, ctx));
     }
 
     /// Nothing breaks any more.
@@ -305,15 +286,16 @@ impl World {
         self.ctx.tell(|| "calm".to_owned());
         self.ctx.calm = true;
         self.calm_at = Some(self.ctx.now);
-        self.manager.disk.full = 0;
-        self.manager.disk.slow.clear();
+        for id in self.managers.iter().map(|manager| manager.id) {
+            *self.ctx.log.disk(id) = Disk::default();
+        }
         for node in 0..self.nodes.len() {
             let due = self.ctx.network.heal(self.ctx.now, node);
             self.ctx.deliver(due);
             self.nodes[node].ills = Ills::default();
         }
-        if !self.manager.is_up() {
-            self.manager.start(&mut self.ctx);
+        for manager in &mut self.managers {
+            manager.start(&mut self.ctx);
         }
         for node in &mut self.nodes {
             node.start(&mut self.ctx);
@@ -332,14 +314,15 @@ impl World {
         if now < mended {
             return Ok(false);
         }
-        self.manager.mend(&mut self.ctx);
+        self.has_led(Manager::mend);
         // Of a node that could tell nobody, managers are told by hand.
-        for node in self.nodes.iter().filter(|node| node.is_gone) {
-            let is_known = |node: &std::sync::Arc<types::Node>| !node.has_left();
-            if self.manager.view().node(&node.id).is_some_and(is_known) {
-                let operation = user::Operation::RemoveNode(node.number, true);
-                self.manager.user(operation, &mut self.ctx);
-            }
+        let is_known = |node: &std::sync::Arc<types::Node>| !node.has_left();
+        let untold = self
+            .nodes
+            .iter()
+            .filter(|node| node.is_gone && self.view().node(&node.id).is_some_and(is_known));
+        for number in untold.map(|node| node.number).collect::<Vec<_>>() {
+            self.begin_to_ask(user::Operation::RemoveNode(number, true), 0);
         }
         if now < mended + LOOK {
             for node in &mut self.nodes {
@@ -381,9 +364,9 @@ impl World {
     }
 
     /// Tells people what has changed in the store.
-    fn tell_changes(&mut self, before: &store::View) {
+    fn tell_changes(&mut self, before: &View) {
         if self.ctx.history.is_told() {
-            for line in invariant::changes(before, self.manager.view()) {
+            for line in invariant::changes(before, self.ctx.log.newest()) {
                 self.ctx.tell(|| line);
             }
         }
@@ -391,15 +374,3 @@ impl World {
 }
 
 type Broken = (&'static str, String);
-
-fn count(ills: &mut u32, begins: bool) {
-    if begins { *ills += 1 } else { *ills = ills.saturating_sub(1) }
-}
-
-fn keep(ills: &mut Vec<Duration>, ill: Duration, begins: bool) {
-    if begins {
-        ills.push(ill);
-    } else if let Some(index) = ills.iter().position(|it| *it == ill) {
-        ills.remove(index);
-    }
-}

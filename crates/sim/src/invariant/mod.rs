@@ -16,6 +16,7 @@ mod versions_rise;
 mod withdrawn_first;
 
 use crate::context::Happened;
+use crate::manager::Manager;
 use crate::node::Node;
 use crate::world::World;
 use std::sync::Arc;
@@ -66,9 +67,10 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
     ]
 }
 
-/// Says whether a node hears the manager and is heard.
+/// Says whether a node hears the manager that leads and is heard.
 fn is_connected(world: &World, node: &Node) -> bool {
-    world.manager.session_of(node.number).is_some() && world.ctx.network.passes(node.number)
+    let leads = |leader: &Manager| world.ctx.network.passes(node.number, leader.machine);
+    world.session_of(node.number).is_some() && world.leader().is_some_and(leads)
 }
 
 /// Says whether a task's node fulfils what the task asks for.

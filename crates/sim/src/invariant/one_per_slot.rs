@@ -52,7 +52,7 @@ impl Invariant for OnePerSlot {
     }
 
     fn happened(&mut self, world: &World, what: &Happened) -> Verdict {
-        let view = world.manager.view();
+        let view = world.view();
         let task = match what {
             Happened::Stored { .. } => {
                 self.note(view);

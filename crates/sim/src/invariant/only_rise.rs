@@ -23,7 +23,7 @@ impl Invariant for OnlyRise {
     fn happened(&mut self, world: &World, what: &Happened) -> Verdict {
         match what {
             Happened::Stored { before } => {
-                let after = world.manager.view();
+                let after = world.view();
                 for was in before.tasks() {
                     let Some(is) = after.task(&was.id).filter(|is| !Arc::ptr_eq(is, was)) else {
                         continue;

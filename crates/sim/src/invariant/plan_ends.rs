@@ -26,7 +26,7 @@ impl Invariant for PlanEnds {
         if !self.looks.is_multiple_of(EVERY) {
             return Ok(());
         }
-        let mut view = world.manager.view().clone();
+        let mut view = world.view().clone();
         let mut ids = Random::new(self.looks);
         let now = view.time().max(Timestamp(1));
         for _ in 0..PLANS_MAX {

@@ -1,11 +1,10 @@
-//! A manager that comes back holds exactly what it held: what it acknowledged is in its log and its
-//! snapshot, and nothing is lost or made up on the way through bytes.
+//! A manager that comes back holds exactly what was committed at that version: what it acknowledged
+//! is in its log and its snapshot, and nothing is lost or made up on the way through bytes.
 
 use super::{Invariant, Verdict};
 use crate::context::Happened;
 use crate::world::World;
 use store::Snapshot;
-use types::Version;
 
 #[derive(Debug)]
 pub(super) struct Replay;
@@ -16,12 +15,12 @@ impl Invariant for Replay {
     }
 
     fn happened(&mut self, world: &World, what: &Happened) -> Verdict {
-        let Happened::Back { before } = what else { return Ok(()) };
-        let after = world.manager.view();
-        if before.version() == Version(0) || Snapshot::from(before) == Snapshot::from(after) {
+        let Happened::Back { manager, read } = what else { return Ok(()) };
+        let Some(held) = world.managers[*manager].view() else { return Ok(()) };
+        let (held, read) = (Snapshot::from(held), Snapshot::from(read));
+        if held == read {
             return Ok(());
         }
-        let (before, after) = (Snapshot::from(before), Snapshot::from(after));
-        Err(format!("it held {before:?}\nand came back with {after:?}"))
+        Err(format!("it held {held:?}\nand came back with {read:?}"))
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{Invariant, Verdict, is_connected};
 use crate::context::Happened;
+use crate::manager::Manager;
 use crate::node::Node;
 use crate::user::service_name;
 use crate::world::World;
@@ -27,6 +28,8 @@ pub(super) struct Serves {
     names: BTreeMap<String, BTreeSet<ServiceId>>,
     /// Since when a node is well and connected, and all that it depends on.
     well: BTreeMap<usize, Duration>,
+    /// In which term, and since when that is led.
+    term: Option<(u64, Duration)>,
 }
 
 impl Serves {
@@ -146,7 +149,7 @@ impl Invariant for Serves {
 
     fn happened(&mut self, world: &World, what: &Happened) -> Verdict {
         match what {
-            Happened::Stored { before } => self.note(before, world.manager.view()),
+            Happened::Stored { before } => self.note(before, world.view()),
             Happened::Ended { task, .. } => {
                 self.ran.insert(task.clone(), world.ctx.now);
             }
@@ -157,7 +160,12 @@ impl Invariant for Serves {
 
     fn look(&mut self, world: &World) -> Verdict {
         let now = world.ctx.now;
-        let can_write = world.manager.disk.is_well();
+        let can_write = world.ctx.log.are_disks_well();
+        // A new leader gives every node its time anew.
+        let term = world.leader().and_then(Manager::leads);
+        if std::mem::replace(&mut self.term, term) != term {
+            self.well.clear();
+        }
         for node in &world.nodes {
             if !(can_write && is_connected(world, node) && node.ills.is_well()) {
                 self.well.remove(&node.number);

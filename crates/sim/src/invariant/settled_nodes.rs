@@ -18,7 +18,7 @@ impl Invariant for SettledNodes {
     }
 
     fn settled(&mut self, world: &World) -> Verdict {
-        let view = world.manager.view();
+        let view = world.view();
         let topology = Topology::of(view);
         for node in &world.nodes {
             let checked = check(world, (view, &topology), node);
@@ -45,7 +45,7 @@ fn check(world: &World, (view, topology): (&View, &Topology), node: &Node) -> Ve
     if !stored.trouble.is_empty() {
         return Err(format!("says {:?}", stored.trouble));
     }
-    let session = world.manager.session_of(node.number);
+    let session = world.session_of(node.number);
     if session.is_none_or(|it| it.acknowledged != it.sent) {
         return Err(format!("its session: {session:?}"));
     }

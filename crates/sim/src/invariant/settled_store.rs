@@ -2,6 +2,7 @@
 //! that was removed is left, every network and service has what it needs.
 
 use super::{Invariant, Verdict};
+use crate::manager::Manager;
 use crate::random::Random;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +21,13 @@ impl Invariant for SettledStore {
     }
 
     fn settled(&mut self, world: &World) -> Verdict {
-        let view = world.manager.view();
-        if !world.manager.is_idle() {
-            return Err("the manager has something to write".to_owned());
+        let view = world.view();
+        if !world.leader().is_some_and(Manager::is_idle) {
+            return Err("nobody leads, or there is something to write".to_owned());
+        }
+        if world.managers.iter().any(|it| it.view().is_none_or(|it| it.version() < view.version()))
+        {
+            return Err("a manager is behind".to_owned());
         }
         let plan = planner::plan(view, view.time(), &mut Random::new(1));
         if !plan.changes.is_empty() {

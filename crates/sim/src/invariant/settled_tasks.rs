@@ -17,7 +17,7 @@ impl Invariant for SettledTasks {
     }
 
     fn settled(&mut self, world: &World) -> Verdict {
-        let view = world.manager.view();
+        let view = world.view();
         for service in view.services().filter(|it| it.allocation_error.is_empty()) {
             check(view, service).map_err(|why| format!("{}: {why}", service.spec.name))?;
         }

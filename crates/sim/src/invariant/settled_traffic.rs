@@ -27,7 +27,7 @@ impl Invariant for SettledTraffic {
     }
 
     fn settled(&mut self, world: &World) -> Verdict {
-        let view = world.manager.view();
+        let view = world.view();
         let serving: Vec<Serving<'_>> =
             view.tasks().filter_map(|it| Serving::of(view, it)).collect();
         for node in &world.nodes {
@@ -79,8 +79,11 @@ fn check(node: &Node, here: &Here, serving: &[Serving<'_>]) -> Verdict {
 }
 
 impl Serving<'_> {
-    /// The task's addresses on a network, if it is on that.
+    /// The task's addresses on a network, if its service is on that: a task may stay from before, where
+    /// its node takes no tasks at present.
     fn on(&self, network: &NetworkId) -> Option<Addresses> {
+        let mut networks = self.service.spec.task.networks.iter();
+        networks.find(|it| it.target == *network)?;
         let mut attachments = self.task.attachments.iter();
         attachments.find(|it| it.network == *network).map(|it| it.addresses)
     }

@@ -15,7 +15,7 @@ use types::{Task, TaskId};
 pub(super) struct Unique;
 
 fn counts(world: &World, node: &Node) -> bool {
-    world.manager.view().node(&node.id).is_some_and(|node| !node.has_left())
+    world.view().node(&node.id).is_some_and(|node| !node.has_left())
 }
 
 impl Invariant for Unique {
@@ -29,7 +29,7 @@ impl Invariant for Unique {
                 addresses(world, *node, task)
             }
             Happened::Stored { before } => {
-                let view = world.manager.view();
+                let view = world.view();
                 let is_new = view.networks().any(|network| {
                     network.vni != before.network(&network.id).map_or(0, |was| was.vni)
                 });
@@ -82,7 +82,7 @@ fn addresses(world: &World, node: usize, id: &TaskId) -> Verdict {
             return Err(format!("{id} begins with {address}, which {} has", other.id));
         }
     }
-    for service in world.manager.view().services() {
+    for service in world.view().services() {
         for vip in &service.vips {
             let has = |it: &types::Attachment| {
                 it.network == vip.network && it.addresses.overlap(vip.addresses)
@@ -109,7 +109,7 @@ fn shared(one: &Task, other: &Task) -> Option<String> {
 }
 
 fn identifiers(world: &World) -> Verdict {
-    let view = world.manager.view();
+    let view = world.view();
     let stored = view.networks().filter(|network| network.vni != 0);
     let stored: BTreeMap<u32, _> = stored.map(|network| (network.vni, &network.id)).collect();
     for node in world.nodes.iter().filter(|node| counts(world, node)) {

@@ -66,12 +66,11 @@ fn check(world: &World, task: &Task, since: Duration) -> Verdict {
 
 /// One that is there, and was there when the task ceased to serve.
 fn is_waited_for(world: &World, node: &Node, since: Duration) -> bool {
-    let is_ready =
-        world.manager.view().node(&node.id).is_some_and(|node| match node.status.state {
-            NodeState::Ready => true,
-            NodeState::Unknown | NodeState::Down | NodeState::Disconnected => false,
-        });
-    let session = world.manager.session_of(node.number);
+    let is_ready = world.view().node(&node.id).is_some_and(|node| match node.status.state {
+        NodeState::Ready => true,
+        NodeState::Unknown | NodeState::Down | NodeState::Disconnected => false,
+    });
+    let session = world.session_of(node.number);
     let was_there = session.is_some_and(|it| it.acknowledged > 0 && it.since <= since);
     is_ready && was_there && is_connected(world, node)
 }

@@ -1,33 +1,29 @@
-//! The manager: its log, its one writer, its planner and its dispatcher, as a daemon has them.
+//! A manager: its part in the log, and while it leads the one writer, a planner and a dispatcher, as
+//! a daemon has them.
 //!
 //! The decisions are the real ones (`raft::decide`, `planner`, `manager::dispatch`,
-//! `manager::control`); here is what carries them: the disk, which takes its time, the queue of
-//! the writer, and the calls of nodes.
+//! `manager::control`); here is what carries them: the queue of the writer, and the calls of nodes.
+//! How the log comes about is [`crate::consensus`].
 
-mod log;
 mod plan;
 mod rpc;
+mod term;
 mod user;
 
+use crate::consensus::{Fate, Id};
 use crate::context::{Context, Event, Happened};
 use crate::random::Random;
-use log::Log;
 use manager::Uptime;
-use manager::dispatch::{Command, Dispatcher, Now, Output};
-use plan::Planning;
-use raft::{Decide, Decided, Decisions, Time};
-use rpc::Calls;
-pub use rpc::node_id;
-use std::collections::VecDeque;
+use manager::dispatch::{Command, Now};
+use raft::{Decide, Time};
+pub use rpc::{SessionState, node_id};
 use std::time::Duration;
-use store::{Changes, View};
+use store::View;
+use term::{Term, Writing};
 use types::{Fault, Timestamp, Version};
+pub(crate) use user::Order;
+pub use user::{address, first, machine_at};
 
-/// Changes of others that may wait to be decided. The real queue is longer, and whoever finds it full
-/// waits for a place before they are refused; here it is full in every storm.
-const QUEUE: usize = 2;
-/// Closures that become one entry at most.
-const BATCH: usize = 256;
 /// The id of the cluster.
 const CLUSTER: &str = "cluster";
 /// The time of day when a run begins.
@@ -38,8 +34,8 @@ const EPOCH: i64 = 1_700_000_000_000_000_000;
 pub enum Due {
     /// The writer takes what waits.
     Take,
-    /// An entry is on disk.
-    Written,
+    /// This entry has been on its way for too long.
+    Late(u64),
     /// The dispatcher wants to be called; of so many calls.
     Tick(u64),
     /// The planner wants to be called; of so many calls.
@@ -77,25 +73,17 @@ impl std::fmt::Debug for Request {
     }
 }
 
-/// An entry that is being written.
-#[derive(Debug)]
-struct Writing {
-    changes: Changes,
-    time: Timestamp,
-    waiting: Vec<Reply>,
-}
-
 #[derive(Debug)]
 pub struct Manager {
-    pub disk: Log,
+    /// Its number in the log, and its machine's.
+    pub id: Id,
+    pub machine: usize,
     /// How far its time of day is off.
     pub skew: i64,
-    /// Counts its processes.
-    pub life: u64,
+    /// Counts its processes and its terms.
+    life: u64,
     alive: Option<Alive>,
     random: Random,
-    /// What it held last, to compare with what it finds when it comes back.
-    held: View,
 }
 
 /// What a process has in memory.
@@ -105,36 +93,45 @@ struct Alive {
     view: View,
     /// What the cluster's clock said last, and when.
     clock: (Time, Duration),
-    queue: VecDeque<Request>,
+    /// What it has written and does not know the fate of.
     writing: Option<Writing>,
-    planning: Planning,
-    dispatcher: Dispatcher,
-    calls: Calls,
-    ticks: u64,
+    term: Option<Term>,
 }
 
 impl Manager {
-    pub fn new(random: Random) -> Self {
-        Self { disk: Log::default(), skew: 0, life: 0, alive: None, random, held: View::default() }
+    pub fn new(id: Id, machine: usize, random: Random) -> Self {
+        Self { id, machine, skew: 0, life: 0, alive: None, random }
     }
 
     pub fn is_up(&self) -> bool {
         self.alive.is_some()
     }
 
-    /// The newest view; what it held last, while it is away.
-    pub fn view(&self) -> &View {
-        self.alive.as_ref().map_or(&self.held, |alive| &alive.view)
+    /// The newest view that it has, while it is there.
+    pub fn view(&self) -> Option<&View> {
+        self.alive.as_ref().map(|alive| &alive.view)
+    }
+
+    /// The term that it leads in, and since when.
+    pub fn leads(&self) -> Option<(u64, Duration)> {
+        self.alive.as_ref()?.term.as_ref().map(|term| (term.number, term.since))
+    }
+
+    fn term(&mut self) -> Option<&mut Term> {
+        self.alive.as_mut()?.term.as_mut()
     }
 
     /// Says whether there is nothing that waits to be written.
     pub fn is_idle(&self) -> bool {
-        self.alive.as_ref().is_some_and(|alive| alive.queue.is_empty() && alive.writing.is_none())
+        self.alive.as_ref().is_some_and(|alive| {
+            let waits = alive.term.as_ref().is_some_and(|term| !term.queue.is_empty());
+            !waits && alive.writing.is_none()
+        })
     }
 
     /// How a node's session is, if it has one.
-    pub fn session_of(&self, node: usize) -> Option<rpc::SessionState> {
-        self.alive.as_ref()?.calls.session_of(node)
+    pub fn session_of(&self, node: usize) -> Option<SessionState> {
+        self.alive.as_ref()?.term.as_ref()?.calls.session_of(node)
     }
 
     /// The cluster's time.
@@ -142,7 +139,8 @@ impl Manager {
         let wall = wall(now, self.skew);
         let Some(alive) = &mut self.alive else { return wall };
         let (last, at) = alive.clock;
-        alive.clock = (last.after(now.saturating_sub(at), wall), now);
+        let newest = wall.max(alive.view.time());
+        alive.clock = (last.after(now.saturating_sub(at), newest), now);
         alive.clock.0.now
     }
 
@@ -154,44 +152,32 @@ impl Manager {
 
     /// The process starts: everything is what the disk says.
     pub fn start(&mut self, ctx: &mut Context) {
+        if self.alive.is_some() {
+            return;
+        }
         self.life += 1;
-        let view = self.disk.replay();
-        let before = std::mem::take(&mut self.held);
+        let id = self.id;
+        ctx.log(|log, _, now| log.start(id, now));
+        let view = ctx.log.view(id).clone();
+        if let Some(read) = ctx.log.replay(id) {
+            ctx.happened.push(Happened::Back { manager: self.machine, read });
+        }
         let clock = Time::begin(view.time(), wall(ctx.now, self.skew));
-        let time = clock.now;
-        let now = Now { uptime: Uptime(Duration::ZERO), time, day: time };
-        self.alive = Some(Alive {
-            born: ctx.now,
-            dispatcher: Dispatcher::new(view.clone(), now),
-            view,
-            clock: (clock, ctx.now),
-            queue: VecDeque::new(),
-            writing: None,
-            planning: Planning::default(),
-            calls: Calls::default(),
-            ticks: 0,
-        });
-        ctx.tell(|| "manager starts".to_owned());
-        ctx.happened.push(Happened::Back { before });
-        self.command(Command::Tick, ctx);
-        self.plan(ctx);
+        let (clock, writing, term) = ((clock, ctx.now), None, None);
+        self.alive = Some(Alive { born: ctx.now, view, clock, writing, term });
+        ctx.tell(|| format!("manager {id} starts"));
+        self.look(ctx);
     }
 
     /// The process dies: what was being written may be on disk or not.
     pub fn die(&mut self, ctx: &mut Context) {
-        let Some(alive) = self.alive.take() else { return };
-        self.held = alive.view;
-        if let Some(writing) = alive.writing
-            && self.random.chance(500)
-        {
-            let index = Version(self.held.version().0 + 1);
-            self.disk.append(&self.held, &writing.changes, (index, writing.time));
-            self.held.apply(&writing.changes, index, writing.time);
+        if self.alive.take().is_none() {
+            return;
         }
-        ctx.tell(|| "manager dies".to_owned());
-        for connection in ctx.network.all() {
-            ctx.sever(connection, Duration::from_millis(50));
-        }
+        let (id, machine) = (self.id, self.machine);
+        ctx.log(|log, _, _| log.die(id));
+        ctx.tell(|| format!("manager {id} dies"));
+        ctx.sever_all(ctx.network.of_manager(machine), Duration::from_millis(50));
     }
 
     pub fn handle(&mut self, life: u64, due: Due, ctx: &mut Context) {
@@ -200,90 +186,61 @@ impl Manager {
         }
         match due {
             Due::Take => self.take(ctx),
-            Due::Written => self.written(ctx),
+            Due::Late(entry) => self.late(entry, ctx),
             Due::Tick(count) => {
-                if self.alive.as_ref().is_some_and(|alive| alive.ticks == count) {
+                if self.term().is_some_and(|term| term.ticks == count) {
                     self.command(Command::Tick, ctx);
                 }
             }
             Due::Plan(count) => {
-                if self.alive.as_mut().is_some_and(|alive| alive.planning.is_due(count)) {
+                if self.term().is_some_and(|term| term.planning.is_due(count)) {
                     self.plan(ctx);
                 }
             }
         }
     }
 
-    pub(crate) fn sequence(&mut self, request: Request, ctx: &mut Context) {
+    /// Looks how far the log is, and who leads by it.
+    pub fn look(&mut self, ctx: &mut Context) {
         let Some(alive) = &mut self.alive else { return };
-        if request.is_own() {
-            alive.queue.push_front(request);
-        } else if alive.queue.iter().filter(|it| !it.is_own()).count() < QUEUE {
-            alive.queue.push_back(request);
-        } else {
-            let fault = Fault::unavailable("too many changes wait for this manager: try again");
-            return self.answer(request.reply, Err(fault), ctx);
+        let leadership = ctx.log.leadership(self.id, ctx.now);
+        let goes_on = |term: &Term| leadership.is_own && leadership.term == term.number;
+        if alive.term.as_ref().is_some_and(|term| !goes_on(term)) {
+            self.end_term(ctx);
         }
-        if alive.writing.is_none() {
-            ctx.after(Duration::from_micros(20), Event::Manager(self.life, Due::Take));
-        }
-    }
-
-    fn take(&mut self, ctx: &mut Context) {
-        let time = self.time(ctx.now);
         let Some(alive) = &mut self.alive else { return };
-        if alive.writing.is_some() || alive.queue.is_empty() {
-            return;
-        }
-        let count = alive.queue.len().min(BATCH);
-        let (closures, replies): (Vec<Decide>, Vec<Reply>) =
-            alive.queue.drain(..count).map(|it| (it.decide, it.reply)).unzip();
-        let present = alive.view.version();
-        let Decisions { changes, decided } = raft::decide(closures, alive.view.clone(), time);
-        let mut waiting = Vec::new();
-        let mut answers = Vec::new();
-        for (decided, reply) in decided.into_iter().zip(replies) {
-            match decided {
-                Decided::AsItIs => answers.push((reply, Ok(present))),
-                Decided::Changes => waiting.push(reply),
-                Decided::Refused(fault) => answers.push((reply, Err(fault))),
+        let view = ctx.log.view(self.id);
+        let is_news = view.version() != alive.view.version();
+        if is_news {
+            alive.view = view.clone();
+            if alive.term.is_some() {
+                let view = view.clone();
+                self.command(Command::View(view), ctx);
             }
         }
-        if !changes.is_empty() && self.disk.full > 0 {
-            let full = || Err(Fault::unavailable("no space left on the manager's disk"));
-            answers.extend(waiting.drain(..).map(|reply| (reply, full())));
-        } else if !changes.is_empty() {
-            alive.writing = Some(Writing { changes, time, waiting });
-            let slow = self.disk.slow.iter().max().copied().unwrap_or_default();
-            let write = self.random.between(Duration::from_micros(200), Duration::from_millis(4));
-            ctx.after(write + slow, Event::Manager(self.life, Due::Written));
-        }
-        for (reply, outcome) in answers {
-            self.answer(reply, outcome, ctx);
-        }
-        let rest =
-            self.alive.as_ref().is_some_and(|it| it.writing.is_none() && !it.queue.is_empty());
-        if rest {
-            ctx.after(Duration::from_micros(20), Event::Manager(self.life, Due::Take));
+        self.written(ctx);
+        let Some(alive) = &mut self.alive else { return };
+        if leadership.is_own && alive.term.is_none() {
+            self.begin_term(leadership.term, ctx);
+        } else if is_news && alive.term.is_some() {
+            self.plan(ctx);
         }
     }
 
+    /// Looks what became of what was written.
     fn written(&mut self, ctx: &mut Context) {
         let Some(alive) = &mut self.alive else { return };
-        let Some(Writing { changes, time, waiting }) = alive.writing.take() else { return };
-        let before = alive.view.clone();
-        let index = Version(before.version().0 + 1);
-        self.disk.append(&before, &changes, (index, time));
-        alive.view.apply(&changes, index, time);
-        self.disk.compact(&alive.view);
-        let view = alive.view.clone();
-        ctx.happened.push(Happened::Stored { before });
-        self.command(Command::View(view), ctx);
-        for reply in waiting {
-            self.answer(reply, Ok(index), ctx);
+        let Some(entry) = alive.writing.as_ref().map(|it| it.entry) else { return };
+        let outcome = match ctx.log.fate(self.id, entry) {
+            Fate::Waits => return,
+            Fate::At(version) => Ok(version),
+            Fate::Lost => Err(replaced()),
+        };
+        let waiting = alive.writing.take().map(|it| it.waiting);
+        for reply in waiting.into_iter().flatten() {
+            self.answer(reply, outcome.clone(), ctx);
         }
-        self.plan(ctx);
-        ctx.after(Duration::from_micros(20), Event::Manager(self.life, Due::Take));
+        ctx.after(Duration::from_micros(20), Event::Manager(self.id, self.life, Due::Take));
     }
 
     fn answer(&mut self, reply: Reply, outcome: Result<Version, Fault>, ctx: &mut Context) {
@@ -297,34 +254,13 @@ impl Manager {
             }),
         }
     }
+}
 
-    /// Tells the dispatcher, and does what it wants.
-    pub(crate) fn command(&mut self, command: Command, ctx: &mut Context) {
-        let now = self.now(ctx.now);
-        let Some(alive) = &mut self.alive else { return };
-        let outputs = alive.dispatcher.handle(command, now);
-        for output in outputs {
-            match output {
-                Output::Send { session, message, .. } => self.send(&session, message, ctx),
-                Output::Close { session, .. } => self.close(&session, ctx),
-                Output::Beat { session, reply, .. } => {
-                    let next = reply.map(|reply| Duration::from_millis(reply.next_millis));
-                    self.beat(&session, &next, ctx);
-                }
-                // Nobody follows logs here, and who is no node is not heard anyway.
-                Output::Part | Output::Logs(_) => {}
-                Output::Write(observation) => {
-                    let decide: Decide =
-                        Box::new(move |view: &View, now| Ok(observation.changes(view, now)));
-                    self.sequence(Request { decide, reply: Reply::Observed }, ctx);
-                }
-            }
-        }
-        let Some(alive) = &mut self.alive else { return };
-        alive.ticks += 1;
-        let at = alive.born + alive.dispatcher.wake().0;
-        ctx.at(at, Event::Manager(self.life, Due::Tick(alive.ticks)));
-    }
+/// As `raft` says it.
+fn replaced() -> Fault {
+    Fault::unavailable(
+        "this manager stopped leading the cluster on the way; the change may have been made",
+    )
 }
 
 /// The time of day on a machine whose clock is off by `skew`.

@@ -1,5 +1,6 @@
 //! The planning loop of a manager, as `manager::plan` has it.
 
+use super::term::Term;
 use super::{Due, Manager, Reply, Request};
 use crate::context::{Context, Event, Happened};
 use planner::Planner;
@@ -39,13 +40,14 @@ impl Manager {
     /// Plans on the newest view, if it does not already.
     pub(super) fn plan(&mut self, ctx: &mut Context) {
         let Some(alive) = &mut self.alive else { return };
-        if alive.planning.proposed.is_some() || alive.planning.rests {
+        let Some(term) = &mut alive.term else { return };
+        if term.planning.proposed.is_some() || term.planning.rests {
             return;
         }
         let (sender, receiver) = channel();
-        alive.planning.proposed = Some(receiver);
-        alive.planning.calls += 1;
-        let mut planner = std::mem::take(&mut alive.planning.planner);
+        term.planning.proposed = Some(receiver);
+        term.planning.calls += 1;
+        let mut planner = std::mem::take(&mut term.planning.planner);
         planner.judge_from(alive.clock.0.fair_from);
         let mut ids = self.random.fork(ctx.draw());
         let decide: Decide = Box::new(move |view: &View, now| {
@@ -58,14 +60,15 @@ impl Manager {
 
     pub(super) fn planned(&mut self, outcome: Result<Version, Fault>, ctx: &mut Context) {
         let time = self.time(ctx.now);
-        let Some(alive) = &mut self.alive else { return };
-        let said = alive.planning.proposed.take().and_then(|said| said.try_recv().ok());
+        let (id, life) = (self.id, self.life);
+        let Some(Term { planning, .. }) = self.term() else { return };
+        let said = planning.proposed.take().and_then(|said| said.try_recv().ok());
         let (planner, wake) = said.unwrap_or_default();
-        alive.planning.planner = planner;
+        planning.planner = planner;
         let wait = match outcome {
             Ok(_) => until(wake, time),
             Err(fault) => {
-                alive.planning.rests = true;
+                planning.rests = true;
                 // What is left of such a plan matters no more: a rule of this world is broken.
                 if fault.kind != FaultKind::Unavailable {
                     ctx.happened.push(Happened::Refused(fault));
@@ -73,8 +76,8 @@ impl Manager {
                 RETRY
             }
         };
-        alive.planning.calls += 1;
-        ctx.after(wait, Event::Manager(self.life, Due::Plan(alive.planning.calls)));
+        planning.calls += 1;
+        ctx.after(wait, Event::Manager(id, life, Due::Plan(planning.calls)));
     }
 }
 

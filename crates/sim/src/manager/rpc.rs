@@ -5,12 +5,13 @@ use crate::context::{Context, Happened};
 use crate::network::{Answer, Body, Call, Packet, Way};
 use ca::Peer;
 use manager::dispatch::{Command, SessionId, admission, report};
+use manager::find;
 use raft::Decide;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use store::View;
 use types::{Fault, IdSource, NodeId, NodeRole, Version};
-use wire::{Acknowledge, Heartbeat, Report, SessionMessage, SessionRequest};
+use wire::{Acknowledge, Heartbeat, HeartbeatReply, Report, SessionMessage, SessionRequest};
 
 /// A call that waits for the disk.
 #[derive(Clone, Debug)]
@@ -75,22 +76,26 @@ pub fn node_id(node: usize) -> NodeId {
 impl Manager {
     /// A packet of a node has arrived.
     pub fn receive(&mut self, packet: Packet, ctx: &mut Context) {
-        let Packet { node, connection, body, .. } = packet;
+        let Packet { node, manager, connection, way, body } = packet;
         if self.alive.is_none() {
             return;
         }
         match body {
             Body::Call { id, .. } if ctx.network.was_reset(id) => {}
+            Body::Call { id, call: Call::Session(_) } if self.leads().is_none() => {
+                let managers = self.view().map(find::addresses).unwrap_or_default();
+                self.say((node, connection, id), Ok(Answer::Elsewhere(managers)), ctx);
+            }
             Body::Call { id, call } => {
                 if let Err(fault) = self.authenticated(node) {
-                    return answer((node, connection, id), Err(fault), ctx);
+                    return self.say((node, connection, id), Err(fault), ctx);
                 }
                 self.call((node, connection, id), call, ctx);
             }
             Body::Again { id, call } => {
                 if !ctx.network.holds(connection) {
                     let body = Body::Call { id, call };
-                    self.receive(Packet { node, connection, way: Way::Up, body }, ctx);
+                    self.receive(Packet { node, manager, connection, way, body }, ctx);
                 }
             }
             Body::Closed => self.gone(connection, ctx),
@@ -98,11 +103,11 @@ impl Manager {
         }
     }
 
-    /// A node is who its certificate says.
+    /// A node is who its certificate says, and asks the manager that leads.
     fn authenticated(&self, node: usize) -> Result<(), Fault> {
-        let role = if node == 0 { NodeRole::Manager } else { NodeRole::Worker };
-        let peer = Peer { node: node_id(node), role, cluster: CLUSTER.into() };
-        admission::check(&peer, self.view())
+        let view = self.view().filter(|_| self.leads().is_some()).ok_or_else(Fault::not_leading)?;
+        let (role, cluster) = (NodeRole::Worker, CLUSTER.into());
+        admission::check(&Peer { node: node_id(node), role, cluster }, view)
     }
 
     fn call(&mut self, (node, connection, id): (usize, u64, u64), call: Call, ctx: &mut Context) {
@@ -118,17 +123,17 @@ impl Manager {
             }
             Call::Acknowledge(Acknowledge { session, version }) => {
                 let session = SessionId::from(session);
-                let Some(alive) = &mut self.alive else { return };
-                if let Some(stream) = alive.calls.streams.get_mut(&session) {
+                let Some(term) = self.term() else { return };
+                if let Some(stream) = term.calls.streams.get_mut(&session) {
                     stream.state.acknowledged = stream.state.acknowledged.max(version);
                     let connection = stream.connection;
                     ctx.happened.push(Happened::Acknowledged { connection, version });
                 }
                 self.command(Command::Acknowledge { node: name, session, version }, ctx);
-                answer((node, connection, id), Ok(Answer::Done), ctx);
+                self.say((node, connection, id), Ok(Answer::Done), ctx);
             }
             // Certificates are no part of the simulation.
-            Call::Renew => answer((node, connection, id), Ok(Answer::Done), ctx),
+            Call::Renew => self.say((node, connection, id), Ok(Answer::Done), ctx),
             Call::Report(report) => {
                 let session = report.session.clone();
                 self.heartbeat(session, Beat { node, connection, id, report: Some(report) }, ctx);
@@ -149,15 +154,16 @@ impl Manager {
 
     fn heartbeat(&mut self, session: String, beat: Beat, ctx: &mut Context) {
         let (node, session) = (node_id(beat.node), SessionId::from(session));
-        let Some(alive) = &mut self.alive else { return };
-        alive.calls.beats.entry(session.clone()).or_default().push(beat);
+        let Some(term) = self.term() else { return };
+        term.calls.beats.entry(session.clone()).or_default().push(beat);
         self.command(Command::Heartbeat { node, session }, ctx);
     }
 
     fn register(&mut self, request: SessionRequest, pending: Pending, ctx: &mut Context) {
         let name = node_id(pending.node);
         let time = self.time(ctx.now);
-        match report::registered(self.view(), &name, &request, time) {
+        let Some(view) = self.view() else { return };
+        match report::registered(view, &name, &request, time) {
             Ok(changes) if changes.is_empty() => self.decided(pending, Ok(Version(0)), ctx),
             Ok(_) => {
                 let decide: Decide = Box::new(move |view: &View, now| {
@@ -178,43 +184,43 @@ impl Manager {
     ) {
         let Pending { node, connection, id, then } = pending;
         if let Err(fault) = outcome {
-            return answer((node, connection, id), Err(fault), ctx);
+            return self.say((node, connection, id), Err(fault), ctx);
         }
         let name = node_id(node);
         match then {
             Then::Open => {
                 let session = SessionId::from(format!("{:032x}", self.random.next_bits()));
-                answer((node, connection, id), Ok(Answer::Opened), ctx);
-                let Some(alive) = &mut self.alive else { return };
+                self.say((node, connection, id), Ok(Answer::Opened), ctx);
+                let Some(term) = self.term() else { return };
                 let state = SessionState { connection, since: ctx.now, sent: 0, acknowledged: 0 };
                 let stream = Stream { node, connection, state };
-                alive.calls.streams.insert(session.clone(), stream);
-                alive.calls.newest.insert(node, session.clone());
+                term.calls.streams.insert(session.clone(), stream);
+                term.calls.newest.insert(node, session.clone());
                 self.command(Command::Open { node: name.clone(), session: session.clone() }, ctx);
                 if !ctx.network.holds(connection) {
                     self.gone(connection, ctx);
                 }
             }
-            Then::Done => answer((node, connection, id), Ok(Answer::Done), ctx),
+            Then::Done => self.say((node, connection, id), Ok(Answer::Done), ctx),
             Then::Left => {
                 self.command(Command::Left { node: name }, ctx);
-                answer((node, connection, id), Ok(Answer::Done), ctx);
+                self.say((node, connection, id), Ok(Answer::Done), ctx);
             }
         }
     }
 
     /// A connection is found to be gone.
     fn gone(&mut self, connection: u64, ctx: &mut Context) {
-        let Some(alive) = &mut self.alive else { return };
-        let mut of = alive.calls.streams.iter().filter(|(_, it)| it.connection == connection);
+        let Some(term) = self.term() else { return };
+        let mut of = term.calls.streams.iter().filter(|(_, it)| it.connection == connection);
         let Some((session, node)) = of.next().map(|(id, it)| (id.clone(), it.node)) else { return };
-        alive.calls.streams.remove(&session);
+        term.calls.streams.remove(&session);
         self.command(Command::Closed { node: node_id(node), session }, ctx);
     }
 
     pub(super) fn send(&mut self, session: &SessionId, message: SessionMessage, ctx: &mut Context) {
-        let Some(alive) = &mut self.alive else { return };
-        let Some(stream) = alive.calls.streams.get_mut(session) else { return };
+        let Some(term) = self.term() else { return };
+        let Some(stream) = term.calls.streams.get_mut(session) else { return };
         let (node, connection) = (stream.node, stream.connection);
         let sent = match &message {
             SessionMessage::Whole(whole) => Some((None, whole.version)),
@@ -229,7 +235,7 @@ impl Manager {
         }
         if ctx.network.has_room(connection) {
             let body = Body::Stream(Box::new(message));
-            ctx.send(Packet { node, connection, way: Way::Down, body });
+            self.down((node, connection), body, ctx);
         } else {
             // It is too slow, or gone: it is cut off.
             ctx.sever(connection, Duration::from_millis(5));
@@ -237,21 +243,21 @@ impl Manager {
     }
 
     pub(super) fn close(&mut self, session: &SessionId, ctx: &mut Context) {
-        let Some(alive) = &mut self.alive else { return };
-        if let Some(stream) = alive.calls.streams.remove(session) {
+        let Some(term) = self.term() else { return };
+        if let Some(stream) = term.calls.streams.remove(session) {
             let (node, connection) = (stream.node, stream.connection);
-            ctx.send(Packet { node, connection, way: Way::Down, body: Body::End });
+            self.down((node, connection), Body::End, ctx);
         }
     }
 
     pub(super) fn beat(
         &mut self,
         session: &SessionId,
-        next: &Result<Duration, Fault>,
+        next: &Result<HeartbeatReply, Fault>,
         ctx: &mut Context,
     ) {
-        let Some(alive) = &mut self.alive else { return };
-        let beats = alive.calls.beats.remove(session);
+        let Some(term) = self.term() else { return };
+        let beats = term.calls.beats.remove(session);
         for Beat { node, connection, id, report } in beats.into_iter().flatten() {
             match (next, report) {
                 (Ok(_), Some(report)) => {
@@ -263,17 +269,32 @@ impl Manager {
                     self.sequence(Request { decide, reply: Reply::Call(pending) }, ctx);
                 }
                 (next, _) => {
-                    answer((node, connection, id), next.clone().map(Answer::Heartbeat), ctx);
+                    self.say((node, connection, id), next.clone().map(Answer::Heartbeat), ctx);
                 }
             }
         }
     }
-}
 
-fn answer(
-    (node, connection, id): (usize, u64, u64),
-    answer: Result<Answer, Fault>,
-    ctx: &mut Context,
-) {
-    ctx.send(Packet { node, connection, way: Way::Down, body: Body::Answer { id, answer } });
+    fn say(
+        &self,
+        (node, connection, id): (usize, u64, u64),
+        answer: Result<Answer, Fault>,
+        ctx: &mut Context,
+    ) {
+        self.down((node, connection), Body::Answer { id, answer }, ctx);
+    }
+
+    fn down(&self, (node, connection): (usize, u64), body: Body, ctx: &mut Context) {
+        ctx.send(Packet { node, manager: self.machine, connection, way: Way::Down, body });
+    }
+
+    /// All sessions end, and nobody waits for an answer any more.
+    pub(super) fn part(&mut self, calls: Calls, ctx: &mut Context) {
+        for Beat { node, connection, id, .. } in calls.beats.into_values().flatten() {
+            self.say((node, connection, id), Err(Fault::not_leading()), ctx);
+        }
+        for Stream { node, connection, .. } in calls.streams.into_values() {
+            self.down((node, connection), Body::End, ctx);
+        }
+    }
 }

@@ -1,51 +1,83 @@
 //! What users do, by what they see at that time.
 
 use super::rpc::node_id;
-use super::{Manager, Reply, Request};
+use super::{CLUSTER, Manager, Reply, Request};
 use crate::context::Context;
 use crate::user::{Operation, network, network_name, service_name};
 use manager::bootstrap::{First, objects};
 use manager::control;
-use raft::Decide;
+use raft::{Decide, FIRST_MEMBER};
+use std::time::Duration;
 use store::{Changes, Tx, View};
 use types::{
-    Availability, ClusterSpec, Fault, JoinTokens, NetworkId, Node, NodeDescription, NodeSpec,
-    PublishMode, RestartCondition, RootCa, ServiceId, ServiceSpec, Timestamp, Version,
+    Availability, ClusterSpec, Fault, JoinTokens, ManagerStatus, NetworkId, Node, NodeDescription,
+    NodeRole, NodeSpec, PublishMode, RestartCondition, RootCa, ServiceId, ServiceSpec, Timestamp,
+    Version,
 };
 
 /// The image that every service has in the end.
 const MENDED: &str = "good:mended";
 
-impl Manager {
-    /// The first objects of the cluster, and its first process.
-    pub fn found(&mut self, ctx: &mut Context) {
-        let first = First {
-            manager_address: "manager:2377".to_owned(),
-            cluster: super::CLUSTER.into(),
-            root_ca: RootCa::default(),
-            spec: ClusterSpec { task_history_limit: 2, ..ClusterSpec::default() },
-            address_pools: Vec::new(),
-            subnet_prefix: 0,
-            data_path_port: 0,
-            node: node_id(0),
-            description: NodeDescription::default(),
-            address: [192, 168, 0, 1].into(),
-            data_path_address: None,
-            availability: Availability::Active,
-        };
-        let time = super::wall(ctx.now, self.skew);
-        let made = (JoinTokens::default(), NetworkId::from("ingress"));
-        let changes =
-            objects(&View::default(), first, made, time).expect("there is no cluster yet");
-        self.disk.append(&View::default(), &changes, (Version(1), time));
-        self.start(ctx);
+/// What a cluster begins with: the first manager, and what others have joined since.
+pub fn first(managers: usize, skew: i64) -> [(Changes, Timestamp); 2] {
+    let time = super::wall(Duration::ZERO, skew);
+    let first = First {
+        manager_address: address(0),
+        cluster: CLUSTER.into(),
+        root_ca: RootCa::default(),
+        spec: ClusterSpec { task_history_limit: 2, ..ClusterSpec::default() },
+        address_pools: Vec::new(),
+        subnet_prefix: 0,
+        data_path_port: 0,
+        node: node_id(0),
+        description: NodeDescription::default(),
+        address: [192, 168, 0, 1].into(),
+        data_path_address: None,
+        availability: Availability::Active,
+    };
+    let made = (JoinTokens::default(), NetworkId::from("ingress"));
+    let changes = objects(&View::default(), first, made, time).expect("there is no cluster yet");
+    let mut view = View::default();
+    view.apply(&changes, Version(1), time);
+    let mut tx = Tx::new(&view);
+    for (machine, raft_id) in (0..managers).zip(FIRST_MEMBER..).skip(1) {
+        let role = NodeRole::Manager;
+        let name = format!("host{machine}");
+        tx.put_node(Node {
+            id: node_id(machine),
+            spec: NodeSpec { name, role, ..NodeSpec::default() },
+            role,
+            manager: Some(ManagerStatus { raft_id, address: address(machine) }),
+            ..Node::default()
+        });
     }
+    [(changes, time), (tx.finish(), time)]
+}
 
-    fn propose<F>(&mut self, what: String, ctx: &mut Context, decide: F)
-    where
-        F: FnOnce(&View, Timestamp) -> Result<Changes, Fault> + Send + 'static,
-    {
-        let decide: Decide = Box::new(decide);
+/// Where the manager on a machine is found.
+pub fn address(machine: usize) -> String {
+    format!("host{machine}:2377")
+}
+
+/// Which machine is found there.
+pub fn machine_at(address: &str) -> usize {
+    let number = address.strip_prefix("host").and_then(|rest| rest.strip_suffix(":2377"));
+    number.and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)
+}
+
+/// What a user asks for, and what the manager that leads is to decide of it.
+pub(crate) type Order = (String, Decide);
+
+fn order<F>(what: String, decide: F) -> Order
+where
+    F: FnOnce(&View, Timestamp) -> Result<Changes, Fault> + Send + 'static,
+{
+    (what, Box::new(decide))
+}
+
+impl Manager {
+    /// It has an order carried out.
+    pub(crate) fn carry_out(&mut self, (what, decide): Order, ctx: &mut Context) {
         self.sequence(Request { decide, reply: Reply::User(what) }, ctx);
     }
 
@@ -56,115 +88,77 @@ impl Manager {
             spec: NodeSpec { name: format!("host{number}"), ..NodeSpec::default() },
             ..Node::default()
         };
-        self.propose(format!("join of node {number}"), ctx, move |view, _| {
+        let joins = order(format!("join of node {number}"), move |view, _| {
             let mut tx = Tx::new(view);
             if view.node(&node.id).is_none() {
                 tx.put_node(node);
             }
             Ok(tx.finish())
         });
+        self.carry_out(joins, ctx);
     }
 
-    pub fn user(&mut self, operation: Operation, ctx: &mut Context) {
+    /// What a user asks this manager for, by what it shows; `None` where there is nothing to ask.
+    pub(crate) fn order(&mut self, operation: Operation) -> Option<Order> {
         let what = format!("{operation:?}");
-        if !self.is_up() {
-            return ctx.tell(|| format!("user: {what}: no manager answers"));
-        }
-        let view = self.view().clone();
-        match operation {
+        let view = self.view()?.clone();
+        Some(match operation {
             Operation::CreateNetwork(number) => {
                 let id = NetworkId::draw(&mut self.random);
-                self.propose(what, ctx, move |view, _| {
-                    control::network::with_new(view, id, network(number))
-                });
+                order(what, move |view, _| control::network::with_new(view, id, network(number)))
             }
             Operation::RemoveNetwork(number) => {
-                let Some(id) = view.network_named(&network_name(number)).map(|it| it.id.clone())
-                else {
-                    return;
-                };
-                self.propose(what, ctx, move |view, _| control::network::without(view, &id));
+                let id = view.network_named(&network_name(number))?.id.clone();
+                order(what, move |view, _| control::network::without(view, &id))
             }
             Operation::CreateService(number, wish) => {
                 let id = ServiceId::draw(&mut self.random);
                 let spec = wish.spec(service_name(number), |it| network_id(&view, it));
-                self.propose(what, ctx, move |view, _| control::service::with_new(view, id, spec));
+                order(what, move |view, _| control::service::with_new(view, id, spec))
             }
             Operation::UpdateService(number, mut wish) => {
-                let Some(service) = view.service_named(&service_name(number)) else { return };
+                let service = view.service_named(&service_name(number))?;
                 wish.global = service.spec.mode == types::ServiceMode::Global;
                 let spec = wish.spec(service.spec.name.clone(), |it| network_id(&view, it));
-                self.update(what, (service.id.clone(), service.meta.version, Some(spec)), ctx);
+                update(what, (service.id.clone(), service.meta.version, Some(spec)))
             }
             Operation::Scale(number, replicas) => {
-                let Some(service) = view.service_named(&service_name(number)) else { return };
+                let service = view.service_named(&service_name(number))?;
                 let mut spec = service.spec.clone();
                 spec.mode = types::ServiceMode::Replicated { replicas };
-                self.update(what, (service.id.clone(), service.meta.version, Some(spec)), ctx);
+                update(what, (service.id.clone(), service.meta.version, Some(spec)))
             }
             Operation::Rollback(number) => {
-                let Some(service) = view.service_named(&service_name(number)) else { return };
-                self.update(what, (service.id.clone(), service.meta.version, None), ctx);
+                let service = view.service_named(&service_name(number))?;
+                update(what, (service.id.clone(), service.meta.version, None))
             }
             Operation::RemoveService(number) => {
-                let Some(service) = view.service_named(&service_name(number)) else { return };
+                let service = view.service_named(&service_name(number))?;
                 let id = service.id.clone();
-                self.propose(what, ctx, move |view, _| control::service::without(view, &id));
+                order(what, move |view, _| control::service::without(view, &id))
             }
             Operation::Availability(number, availability) => {
-                self.edit_node(what, number, ctx, |spec| spec.availability = availability);
+                edit_node(&view, what, number, |spec| spec.availability = availability)?
             }
-            Operation::Label(number, has) => self.edit_node(what, number, ctx, |spec| {
+            Operation::Label(number, has) => edit_node(&view, what, number, |spec| {
                 spec.labels.clear();
                 if has {
                     spec.labels.insert("disk".to_owned(), "ssd".to_owned());
                 }
-            }),
+            })?,
             Operation::RemoveNode(number, force) => {
                 let id = node_id(number);
-                self.propose(what, ctx, move |view, now| {
-                    control::node::without(view, &id, (force, now))
-                });
+                order(what, move |view, now| control::node::without(view, &id, (force, now)))
             }
             // Not of the manager.
-            Operation::Join | Operation::Leave(_) => {}
-        }
-    }
-
-    fn edit_node(
-        &mut self,
-        what: String,
-        number: usize,
-        ctx: &mut Context,
-        edit: impl FnOnce(&mut NodeSpec),
-    ) {
-        let id = node_id(number);
-        let Some(node) = self.view().node(&id).cloned() else { return };
-        let (mut spec, version) = (node.spec.clone(), node.meta.version);
-        edit(&mut spec);
-        self.propose(what, ctx, move |view, _| {
-            control::node::with_updated(view, &id, version, spec)
-        });
-    }
-
-    fn update(
-        &mut self,
-        what: String,
-        (id, version, spec): (ServiceId, Version, Option<ServiceSpec>),
-        ctx: &mut Context,
-    ) {
-        self.propose(what, ctx, move |view, now| {
-            control::service::with_updated(view, &id, version, (spec, now))
-        });
+            Operation::Join | Operation::Leave(_) => return None,
+        })
     }
 
     /// Users mend what they broke: every service gets an image that works, for as long as it runs.
     pub fn mend(&mut self, ctx: &mut Context) {
         // Whoever wrote to a service meanwhile makes an update fail: it is tried again.
-        let view = self.view().clone();
-        if !self.is_idle() {
-            return;
-        }
+        let Some(view) = self.view().filter(|_| self.is_idle()).cloned() else { return };
         for service in view.services().filter(|it| it.spec.task.container.image != MENDED) {
             let mut spec = service.spec.clone();
             MENDED.clone_into(&mut spec.task.container.image);
@@ -177,19 +171,40 @@ impl Manager {
                 spec.endpoint.ports.clear();
             }
             let what = format!("mends {}", spec.name);
-            self.update(what, (service.id.clone(), service.meta.version, Some(spec)), ctx);
+            let order = update(what, (service.id.clone(), service.meta.version, Some(spec)));
+            self.carry_out(order, ctx);
         }
         // There is always one node for everything.
         let is_for_all = |node: &std::sync::Arc<Node>| {
             node.spec.availability == Availability::Active && !node.spec.labels.is_empty()
         };
         if !view.node(&node_id(0)).is_some_and(is_for_all) {
-            self.edit_node("mends node 0".to_owned(), 0, ctx, |spec| {
+            let order = edit_node(&view, "mends node 0".to_owned(), 0, |spec| {
                 spec.availability = Availability::Active;
                 spec.labels.insert("disk".to_owned(), "ssd".to_owned());
             });
+            if let Some(order) = order {
+                self.carry_out(order, ctx);
+            }
         }
     }
+}
+
+fn edit_node(
+    view: &View,
+    what: String,
+    number: usize,
+    edit: impl FnOnce(&mut NodeSpec),
+) -> Option<Order> {
+    let id = node_id(number);
+    let node = view.node(&id)?;
+    let (mut spec, version) = (node.spec.clone(), node.meta.version);
+    edit(&mut spec);
+    Some(order(what, move |view, _| control::node::with_updated(view, &id, version, spec)))
+}
+
+fn update(what: String, (id, version, spec): (ServiceId, Version, Option<ServiceSpec>)) -> Order {
+    order(what, move |view, now| control::service::with_updated(view, &id, version, (spec, now)))
 }
 
 /// The id that a user finds for a network; one that is not there is not found later either.

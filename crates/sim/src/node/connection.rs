@@ -1,8 +1,9 @@
-//! The connection to the manager, as `agent::connection` has it: one session at a time, opened anew
+//! The connection to a manager, as `agent::connection` has it: one session at a time, opened anew
 //! for as long as the daemon lives. `agent::session` decides; here are streams, calls and timers.
 
 use super::{Due, Node};
 use crate::context::{Context, Happened};
+use crate::manager::machine_at;
 use crate::network::{self, Body, Packet, Way};
 use agent::Pauses;
 use agent::session::{
@@ -11,7 +12,7 @@ use agent::session::{
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use types::{Fault, NodeDescription, Platform, TaskId, TaskStatus};
-use wire::{HeartbeatReply, SessionMessage, SessionRequest};
+use wire::{SessionMessage, SessionRequest};
 
 /// How long certificates hold.
 const VALIDITY: Duration = Duration::from_hours(90 * 24);
@@ -39,6 +40,7 @@ enum Inbound {
 #[derive(Debug)]
 struct Open {
     connection: u64,
+    manager: usize,
     calls: BTreeMap<u64, Kind>,
     /// It says that the node is about to leave.
     leaving: bool,
@@ -62,6 +64,8 @@ pub(super) struct Connection {
     /// What managers are to be told.
     outbox: BTreeMap<TaskId, TaskStatus>,
     attempts: u64,
+    /// Managers are asked in turn.
+    turn: usize,
     pauses: Pauses,
 }
 
@@ -81,9 +85,13 @@ impl Node {
             return;
         }
         let (connection, call) = (ctx.draw(), ctx.draw());
-        ctx.network.connect(connection, self.number);
+        let turn = alive.connection.turn % self.managers.len();
+        alive.connection.turn += 1;
+        let manager = machine_at(&self.managers[turn]);
+        ctx.network.connect(connection, (self.number, manager));
         alive.connection.open = Some(Open {
             connection,
+            manager,
             calls: [(call, Kind::Session)].into(),
             leaving,
             session: None,
@@ -108,7 +116,9 @@ impl Node {
 
     fn send(&mut self, (connection, id): (u64, u64), call: network::Call, ctx: &mut Context) {
         let node = self.number;
-        ctx.send(Packet { node, connection, way: Way::Up, body: Body::Call { id, call } });
+        let Some(manager) = self.open_of(connection).map(|open| open.manager) else { return };
+        let body = Body::Call { id, call };
+        ctx.send(Packet { node, manager, connection, way: Way::Up, body });
         self.due(ANSWER_MAX, Due::Late { connection, call: id }, ctx);
     }
 
@@ -169,13 +179,16 @@ impl Node {
         let expires = self.time(ctx).after(VALIDITY);
         let done = answer.clone().map(drop);
         let answer = match kind {
-            Kind::Session => return self.opened(done, ctx),
-            Kind::Heartbeat => Answer::Heartbeat(answer.and_then(|answer| match answer {
-                network::Answer::Heartbeat(next) => {
-                    let next_millis = u64::try_from(next.as_millis()).unwrap_or(u64::MAX);
-                    Ok(HeartbeatReply { next_millis, ..HeartbeatReply::default() })
+            Kind::Session => {
+                if let Ok(network::Answer::Elsewhere(managers)) = answer {
+                    agent::hear_of(&mut self.managers, managers);
+                    return self.opened(Err(Fault::not_leading()), ctx);
                 }
-                network::Answer::Done | network::Answer::Opened => {
+                return self.opened(done, ctx);
+            }
+            Kind::Heartbeat => Answer::Heartbeat(answer.and_then(|answer| match answer {
+                network::Answer::Heartbeat(reply) => Ok(reply),
+                network::Answer::Done | network::Answer::Opened | network::Answer::Elsewhere(_) => {
                     Err(Fault::internal("no answer to a heartbeat"))
                 }
             })),
@@ -189,7 +202,7 @@ impl Node {
     /// The stream is open, or cannot be opened.
     fn opened(&mut self, done: Result<(), Fault>, ctx: &mut Context) {
         if let Err(fault) = done {
-            return self.over(&fault.message, ctx);
+            return self.over_as(Ending::of(&fault), &fault.message, ctx);
         }
         let (address, now) = (self.address, self.clock(ctx));
         let Some(alive) = &mut self.alive else { return };
@@ -293,10 +306,8 @@ impl Node {
             Output::Call(call) => self.call(connection, call, ctx),
             Output::Close(reason) => self.over(&reason, ctx),
             // Nobody follows logs here.
-            Output::PublishLog(_)
-            | Output::Managers(_)
-            | Output::RefuseLog { .. }
-            | Output::StopLog(_) => {}
+            Output::PublishLog(_) | Output::RefuseLog { .. } | Output::StopLog(_) => {}
+            Output::Managers(managers) => self.managers = managers,
         }
     }
 
@@ -320,6 +331,7 @@ impl Node {
                 }
             }
             Some(Order::Work(event)) => self.due(ORDER, Due::Assigned(event), ctx),
+            Some(Order::Begun { managers, .. }) if !managers.is_empty() => self.managers = managers,
             Some(Order::Begun { .. } | Order::Connected) | None => {}
         }
         if is_for_dataplane {
@@ -370,10 +382,15 @@ impl Node {
 
     /// The session is over, or could not be opened; another one is tried.
     fn over(&mut self, reason: &str, ctx: &mut Context) {
+        self.over_as(Ending::Useless, reason, ctx);
+    }
+
+    fn over_as(&mut self, refused: Ending, reason: &str, ctx: &mut Context) {
+        let managers = self.managers.len();
         let Some(alive) = &mut self.alive else { return };
         let it = &mut alive.connection;
         let Some(Open { session, connection, .. }) = it.open.take() else { return };
-        let mut ending = Ending::Useless;
+        let mut ending = refused;
         if let Some(session) = session {
             ending = session.ending();
             it.lasting = session.end();
@@ -381,7 +398,11 @@ impl Node {
                 it.outbox.entry(task).or_insert(status);
             }
         }
-        let pause = it.pauses.after(ending, 1);
+        if ending == Ending::Useful {
+            // The same manager is asked first again.
+            it.turn -= 1;
+        }
+        let pause = it.pauses.after(ending, managers);
         let number = self.number;
         ctx.trace(|| format!("node {number}: session over: {reason}"));
         ctx.sever(connection, Duration::from_millis(20));

@@ -11,7 +11,7 @@ mod execute;
 mod work;
 
 use crate::context::{Context, Event, Happened};
-use crate::manager::{node_id, wall};
+use crate::manager::{address, node_id, wall};
 use crate::random::Random;
 use agent::leaving::Leaving;
 use agent::worker::{Entry, Outcome, Worker};
@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 use types::{NodeId, Task, TaskId, Timestamp};
+use work::LastCall;
 
 /// Something that is due to the daemon.
 #[derive(Debug)]
@@ -103,6 +104,8 @@ pub struct Node {
     pub wants_to_leave: bool,
     /// It leaves, and could tell nobody.
     pub leaves_untold: bool,
+    /// Where managers are, as it has heard last.
+    managers: Vec<String>,
     /// Counts what was power on.
     machine: u64,
     /// Counts its daemons.
@@ -123,8 +126,8 @@ struct Alive {
     operations: BTreeMap<TaskId, execute::Running>,
     watched: BTreeSet<String>,
     leaving: Option<Leaving>,
-    /// The connection of the call that says so to a manager.
-    last_call: Option<u64>,
+    /// The call that says so to a manager.
+    last_call: Option<LastCall>,
     swept: bool,
     wakes: u64,
     /// The loop waits for its journal until then.
@@ -132,7 +135,8 @@ struct Alive {
 }
 
 impl Node {
-    pub fn new(number: usize, random: Random) -> Self {
+    /// A machine that has joined by the manager on another one.
+    pub fn new(number: usize, joined_by: usize, random: Random) -> Self {
         let last = u8::try_from(number + 1).unwrap_or(u8::MAX);
         Self {
             number,
@@ -145,6 +149,7 @@ impl Node {
             is_gone: false,
             wants_to_leave: false,
             leaves_untold: false,
+            managers: vec![address(joined_by)],
             machine: 0,
             life: 0,
             random,
@@ -233,7 +238,7 @@ impl Node {
         }
         let number = self.number;
         ctx.tell(|| format!("node {number}: daemon dies"));
-        ctx.sever_node(number, Duration::from_millis(50));
+        ctx.sever_all(ctx.network.of_node(number), Duration::from_millis(50));
     }
 
     /// The machine loses power: nothing but the disk stays.
@@ -249,7 +254,7 @@ impl Node {
         }
         self.kernel = Kernel::default();
         // Nobody says so to the manager.
-        ctx.sever_node(number, crate::network::KEEP_ALIVE);
+        ctx.sever_all(ctx.network.of_node(number), crate::network::KEEP_ALIVE);
     }
 
     pub fn handle(&mut self, life: u64, due: Due, ctx: &mut Context) {

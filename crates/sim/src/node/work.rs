@@ -2,6 +2,7 @@
 
 use super::{Due, Node, State};
 use crate::context::{Context, Happened};
+use crate::manager::machine_at;
 use crate::network::{self, Body, Packet, Way};
 use agent::leaving::{ANSWER_MAX, Leaving};
 use agent::worker::{Effect, Entry, Event, Exit, Observed, Operation, Outcome, Worker};
@@ -10,6 +11,15 @@ use std::time::Duration;
 use types::{TaskId, TaskState};
 
 const IDLE: Duration = Duration::from_mins(1);
+
+/// A call of a node that leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastCall {
+    connection: u64,
+    tasks_first: bool,
+    /// Of the manager that is asked, among those that are known.
+    place: usize,
+}
 
 impl Node {
     /// Compares the journal with what is there.
@@ -238,18 +248,20 @@ impl Node {
             return;
         };
         alive.leaving = Some(Leaving::default());
-        self.say(true, ctx);
+        self.say(true, 0, ctx);
         self.work(Event::Tick, ctx);
     }
 
-    fn say(&mut self, tasks_first: bool, ctx: &mut Context) {
+    /// Says so to the manager of this place among those that it knows.
+    fn say(&mut self, tasks_first: bool, place: usize, ctx: &mut Context) {
         let (connection, id, node) = (ctx.draw(), ctx.draw(), self.number);
+        let manager = self.managers.get(place).map_or(usize::MAX, |address| machine_at(address));
         if let Some(alive) = &mut self.alive {
-            alive.last_call = Some(connection);
+            alive.last_call = Some(LastCall { connection, tasks_first, place });
         }
-        ctx.network.connect(connection, node);
+        ctx.network.connect(connection, (node, manager));
         let body = Body::Call { id, call: network::Call::Leave { tasks_first } };
-        ctx.send(Packet { node, connection, way: Way::Up, body });
+        ctx.send(Packet { node, manager, connection, way: Way::Up, body });
         self.due(ANSWER_MAX, Due::LeaveLate(connection), ctx);
     }
 
@@ -257,7 +269,7 @@ impl Node {
         if let Some(alive) = &mut self.alive {
             alive.leaving = Some(Leaving::Farewell);
         }
-        self.say(false, ctx);
+        self.say(false, 0, ctx);
     }
 
     /// Says whether a packet is about the last calls, and takes it.
@@ -268,7 +280,7 @@ impl Node {
         ctx: &mut Context,
     ) -> bool {
         let Some(alive) = &mut self.alive else { return false };
-        if alive.last_call != Some(connection) {
+        if alive.last_call.is_none_or(|call| call.connection != connection) {
             return false;
         }
         match body {
@@ -284,8 +296,14 @@ impl Node {
     }
 
     fn told(&mut self, is_told: bool, ctx: &mut Context) {
-        let now = self.clock(ctx);
+        let (now, managers) = (self.clock(ctx), self.managers.len());
         let Some(alive) = &mut self.alive else { return };
+        if let Some(LastCall { tasks_first, place, .. }) = alive.last_call
+            && !is_told
+            && place + 1 < managers
+        {
+            return self.say(tasks_first, place + 1, ctx);
+        }
         let Some(leaving) = alive.leaving.map(|it| it.answered(is_told, now)) else { return };
         (alive.leaving, alive.last_call) = (Some(leaving), None);
         match leaving {
