@@ -2,7 +2,9 @@
 
 use discovery::SandboxAttachment;
 use engine::{ContainerConfig, LogConfig, NetworkMode};
-use types::{Labels, NodeDescription, NodeId, Protocol, PublishMode, TASK_LABEL, Task, template};
+use types::{
+    Labels, LogDriver, NodeDescription, NodeId, Protocol, PublishMode, TASK_LABEL, Task, template,
+};
 
 /// What the engine is asked to make. Says which template is wrong otherwise.
 pub(crate) fn config(
@@ -14,16 +16,14 @@ pub(crate) fn config(
     // For pulling only: the engine writes down what it makes, and shows it.
     spec.pull_credentials = None;
     spec.labels.extend(labels(task, node));
+    let LogDriver { name: driver, options } = task.log();
     Ok(ContainerConfig {
         id,
         name: task.name(),
         spec,
         resources: task.spec.resources,
         network: NetworkMode::Attached,
-        log: LogConfig {
-            driver: task.spec.log_driver.clone(),
-            options: task.spec.log_options.clone(),
-        },
+        log: LogConfig { driver, options },
         ..ContainerConfig::default()
     })
 }

@@ -42,17 +42,23 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Asks a daemon at its socket; `None` where the answer has not ended within `limit`.
+/// Asks a daemon at its socket, with JSON where there is some; `None` where the answer has not ended
+/// within `limit`.
 pub(crate) fn ask(
     socket: &Path,
-    method: &str,
-    target: &str,
+    (method, target): (&str, &str),
+    json: &str,
     limit: Duration,
 ) -> io::Result<Option<Answer>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(limit))?;
     // Of the older version, so that the end of the connection is the end of the answer.
-    write!(stream, "{method} {target} HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+    write!(stream, "{method} {target} HTTP/1.0\r\nHost: docker\r\n")?;
+    if !json.is_empty() {
+        let length = json.len();
+        write!(stream, "Content-Type: application/json\r\nContent-Length: {length}\r\n")?;
+    }
+    write!(stream, "\r\n{json}")?;
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),

@@ -217,8 +217,20 @@ impl Lab {
     /// # Panics
     /// When the daemon is not there.
     pub fn ask_for(&self, node: u8, method: &str, target: &str, limit: Duration) -> Option<Answer> {
-        let answer = http::ask(&self.socket(node), method, target, limit);
+        let answer = http::ask(&self.socket(node), (method, target), "", limit);
         answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+    }
+
+    /// Sends JSON to a node's API; waits for the end of the answer.
+    ///
+    /// # Panics
+    /// When it does not come within a minute.
+    pub fn send(&self, node: u8, (method, target): (&str, &str), json: &str) -> Answer {
+        let limit = Duration::from_mins(1);
+        let answer = http::ask(&self.socket(node), (method, target), json, limit);
+        answer
+            .unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+            .unwrap_or_else(|| panic!("{method} {target}: no end of the answer"))
     }
 
     /// Runs the docker CLI against the manager.

@@ -1,6 +1,6 @@
 //! The cluster itself: settings, tokens and the root of trust.
 
-use crate::{ClusterId, Labels, Meta};
+use crate::{ClusterId, Labels, LogDriver, Meta};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -45,6 +45,9 @@ pub struct ClusterSpec {
     pub heartbeat: Duration,
     pub certificate_validity: Duration,
     pub snapshot_interval: u64,
+    /// Where the output of tasks goes whose service says nothing of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_driver: Option<LogDriver>,
 }
 
 impl Default for ClusterSpec {
@@ -56,6 +59,7 @@ impl Default for ClusterSpec {
             heartbeat: Duration::from_secs(5),
             certificate_validity: Duration::from_hours(90 * 24),
             snapshot_interval: 10_000,
+            log_driver: None,
         }
     }
 }

@@ -53,7 +53,7 @@ pub use placement::{Constraint, ConstraintError, Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};
 pub use quantity::{parse_duration, parse_size};
 pub use service::{
-    EndpointMode, EndpointSpec, FailureAction, NetworkAttachment, STACK_LABEL, Service,
+    EndpointMode, EndpointSpec, FailureAction, LogDriver, NetworkAttachment, STACK_LABEL, Service,
     ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
     Vip,
 };

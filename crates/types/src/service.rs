@@ -58,6 +58,13 @@ pub struct TaskSpec {
 }
 
 impl TaskSpec {
+    /// Where its output is to go; `None`: it says nothing of it.
+    pub fn own_log(&self) -> Option<LogDriver> {
+        let Self { log_driver: name, log_options: options, .. } = self;
+        let is_said = !name.is_empty() || !options.is_empty();
+        is_said.then(|| LogDriver { name: name.clone(), options: options.clone() })
+    }
+
     /// Says whether both make the same task: what one spells out may be what the other has anyway.
     /// Credentials for a registry are only for pulling: other ones make no other task.
     pub fn makes_same(&self, other: &Self) -> bool {
@@ -67,9 +74,6 @@ impl TaskSpec {
     /// The same task with every default written out, and without credentials.
     fn spelled_out(&self) -> Self {
         let mut spec = self.clone();
-        if spec.log_driver.is_empty() {
-            "json-file".clone_into(&mut spec.log_driver);
-        }
         let container = &mut spec.container;
         container.pull_credentials = None;
         container.stop_grace_period = Some(container.grace());
@@ -82,6 +86,15 @@ impl TaskSpec {
         }
         spec
     }
+}
+
+/// Where the output of a process goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogDriver {
+    /// Empty: the node's default.
+    pub name: String,
+    pub options: Labels,
 }
 
 /// A wish to be on a network.
@@ -270,13 +283,13 @@ mod tests {
         new.container.init = Some(false);
         new.container.health = Some(HealthCheck::default());
         new.container.mounts = vec![tmpfs(0o1777)];
-        new.log_driver = "json-file".into();
         assert!(old != new && old.makes_same(&new) && new.makes_same(&old));
         for edit in [
             |it: &mut TaskSpec| it.container.stop_grace_period = Some(Duration::from_secs(9)),
             |it: &mut TaskSpec| it.container.init = Some(true),
             |it: &mut TaskSpec| it.container.mounts[0].tmpfs_mode = 0o700,
-            |it: &mut TaskSpec| it.log_driver = "local".into(),
+            // Without one it is the cluster's.
+            |it: &mut TaskSpec| it.log_driver = "json-file".into(),
         ] {
             let mut other = new.clone();
             edit(&mut other);

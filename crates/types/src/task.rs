@@ -1,8 +1,8 @@
 //! Tasks: units of work on a node.
 
 use crate::{
-    Addresses, DesiredState, Labels, Meta, NetworkId, NodeId, PublishedPort, ServiceId, SharedSpec,
-    TaskId, TaskState, Timestamp,
+    Addresses, DesiredState, Labels, LogDriver, Meta, NetworkId, NodeId, PublishedPort, ServiceId,
+    SharedSpec, TaskId, TaskState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -48,6 +48,9 @@ pub struct Task {
     pub ingress_addresses: Addresses,
     /// Ports of the service when the task was allocated.
     pub ports: Vec<PublishedPort>,
+    /// The cluster's default when the task was made, where its spec says nothing of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_log: Option<LogDriver>,
 }
 
 impl Task {
@@ -58,6 +61,11 @@ impl Task {
             (0, Some(node)) => format!("{}.{node}.{}", self.service_name, self.id),
             (slot, _) => format!("{}.{slot}.{}", self.service_name, self.id),
         }
+    }
+
+    /// Where its output goes.
+    pub fn log(&self) -> LogDriver {
+        self.spec.own_log().or_else(|| self.default_log.clone()).unwrap_or_default()
     }
 
     /// The same, to be written where its spec stands beside: with the spec's id alone.

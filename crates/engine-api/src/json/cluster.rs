@@ -1,9 +1,10 @@
 //! The cluster: `SwarmSpec`, `GET /swarm` and the cluster part of `GET /info`.
 
+use super::task_template::LogDriverJson;
 use super::{duration, nanos, with_meta};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use types::{Cluster, ClusterSpec, Fault, Labels};
+use types::{Cluster, ClusterSpec, Fault, Labels, LogDriver};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "SwarmSpec", rename_all = "PascalCase", default)]
@@ -16,6 +17,7 @@ pub(crate) struct ClusterSpecJson {
     #[serde(rename = "CAConfig")]
     ca: CaJson,
     encryption_config: EncryptionJson,
+    task_defaults: TaskDefaultsJson,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +42,13 @@ struct DispatcherJson {
 #[serde(rename = "CAConfig", rename_all = "PascalCase", default)]
 struct CaJson {
     node_cert_expiry: i64,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename = "TaskDefaults", rename_all = "PascalCase", default)]
+struct TaskDefaultsJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_driver: Option<LogDriverJson>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,11 +77,15 @@ impl ClusterSpecJson {
                 0 => normal.snapshot_interval,
                 interval => interval,
             },
+            // One without a name and options says nothing.
+            log_driver: (self.task_defaults.log_driver.map(LogDriverJson::parse).transpose()?)
+                .filter(|log| *log != LogDriver::default()),
         })
     }
 }
 
 fn render_spec(spec: &ClusterSpec) -> Value {
+    let log_driver = spec.log_driver.clone().map(LogDriverJson::render);
     json!({
         "Name": spec.name,
         "Labels": spec.labels,
@@ -86,7 +99,7 @@ fn render_spec(spec: &ClusterSpec) -> Value {
         },
         "Dispatcher": { "HeartbeatPeriod": nanos(spec.heartbeat) },
         "CAConfig": { "NodeCertExpiry": nanos(spec.certificate_validity) },
-        "TaskDefaults": {},
+        "TaskDefaults": TaskDefaultsJson { log_driver },
         "EncryptionConfig": { "AutoLockManagers": false },
     })
 }

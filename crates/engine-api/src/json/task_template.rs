@@ -4,8 +4,8 @@ use super::container_spec::ContainerSpecJson;
 use super::{duration, memory, nanos};
 use serde::{Deserialize, Serialize};
 use types::{
-    Fault, Labels, NetworkAttachment, Placement, Platform, Preference, Resources, RestartCondition,
-    RestartPolicy, TaskSpec,
+    Fault, Labels, LogDriver, NetworkAttachment, Placement, Platform, Preference, Resources,
+    RestartCondition, RestartPolicy, TaskSpec,
 };
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -27,7 +27,7 @@ pub(crate) struct TaskTemplateJson {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename = "LogDriver", rename_all = "PascalCase", default)]
-struct LogDriverJson {
+pub(super) struct LogDriverJson {
     name: String,
     #[serde(skip_serializing_if = "Labels::is_empty")]
     options: Labels,
@@ -130,9 +130,7 @@ impl TaskTemplateJson {
         let Some(container) = self.container_spec else {
             return Err(Fault::invalid("TaskSpec: missing container spec"));
         };
-        let log = self.log_driver.unwrap_or_default();
-        // Else it is every task that is refused, one node after another.
-        engine::LogConfig { driver: log.name.clone(), options: log.options.clone() }.check()?;
+        let log = self.log_driver.unwrap_or_default().parse()?;
         Ok(TaskSpec {
             container: container.parse()?,
             resources: self.resources.parse()?,
@@ -148,20 +146,29 @@ impl TaskTemplateJson {
     }
 
     pub(crate) fn render(spec: &TaskSpec) -> Self {
-        let has_log = !spec.log_driver.is_empty() || !spec.log_options.is_empty();
         Self {
             container_spec: Some(ContainerSpecJson::render(&spec.container)),
             resources: ResourcesJson::render(&spec.resources),
             restart_policy: Some(RestartJson::render(&spec.restart)),
             placement: PlacementJson::render(&spec.placement),
             networks: spec.networks.iter().map(AttachmentJson::render).collect(),
-            log_driver: has_log.then(|| LogDriverJson {
-                name: spec.log_driver.clone(),
-                options: spec.log_options.clone(),
-            }),
+            log_driver: spec.own_log().map(LogDriverJson::render),
             force_update: spec.force_update,
             runtime: "container",
         }
+    }
+}
+
+impl LogDriverJson {
+    pub(super) fn parse(self) -> Result<LogDriver, Fault> {
+        let Self { name, options } = self;
+        // Else it is every task that is refused, one node after another.
+        engine::LogConfig { driver: name.clone(), options: options.clone() }.check()?;
+        Ok(LogDriver { name, options })
+    }
+
+    pub(super) fn render(LogDriver { name, options }: LogDriver) -> Self {
+        Self { name, options }
     }
 }
 

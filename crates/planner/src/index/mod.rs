@@ -263,6 +263,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         attachments,
         ingress_addresses,
         ports,
+        default_log,
     } = was;
     (id, service, service_name, service_labels)
         == (&is.id, &is.service, &is.service_name, &is.service_labels)
@@ -270,8 +271,8 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
             == (&is.slot, &is.node, &is.spec, &is.desired, &is.status)
         && (running_since, not_before, trial, restarts)
             == (&is.running_since, &is.not_before, &is.trial, &is.restarts)
-        && (attachments, ingress_addresses, ports)
-            == (&is.attachments, &is.ingress_addresses, &is.ports)
+        && (attachments, ingress_addresses, ports, default_log)
+            == (&is.attachments, &is.ingress_addresses, &is.ports, &is.default_log)
 }
 
 /// Makes a set have `id` or not.

@@ -116,6 +116,9 @@ fn create(
         message: "created".to_owned(),
         ..TaskStatus::default()
     };
+    let says_log = service.spec.task.own_log().is_some();
+    let cluster = planning.tx.cluster().filter(|_| !says_log);
+    let default_log = cluster.and_then(|cluster| cluster.spec.log_driver.clone());
     let id = TaskId::draw(planning.ids);
     planning.put_task(Task {
         id: id.clone(),
@@ -130,9 +133,47 @@ fn create(
         not_before: start.not_before,
         trial: start.trial,
         restarts: start.restarts,
+        default_log,
         ..Task::default()
     });
     if let Some(task) = planning.tx.task(&id) {
         tasks.insert(Arc::clone(task));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan;
+    use crate::testing::Count;
+    use store::{Tx, View};
+    use types::{Cluster, LogDriver, Service, ServiceId, ServiceMode, Task, Timestamp, Version};
+
+    fn log(name: &str) -> LogDriver {
+        LogDriver { name: name.to_owned(), ..LogDriver::default() }
+    }
+
+    /// Where the output of a new task goes, and what its service says of it.
+    fn log_of(cluster: Option<LogDriver>, service: &str) -> LogDriver {
+        let mut view = View::default();
+        let mut tx = Tx::new(&view);
+        let mut whole = Cluster::default();
+        whole.spec.log_driver = cluster;
+        tx.put_cluster(whole);
+        let mut web = Service { id: ServiceId::from("web"), ..Service::default() };
+        web.spec.mode = ServiceMode::Replicated { replicas: 1 };
+        service.clone_into(&mut web.spec.task.log_driver);
+        tx.put_service(web);
+        view.apply(&tx.finish(), Version(1), Timestamp(1));
+        view.apply(&plan(&view, Timestamp(2), &mut Count(0)).changes, Version(2), Timestamp(2));
+        let tasks: Vec<_> = view.tasks_of_service(&"web".into()).collect();
+        assert_eq!(tasks.len(), 1);
+        Task::log(tasks[0])
+    }
+
+    #[test]
+    fn a_task_whose_service_says_nothing_of_its_log_gets_the_clusters_default() {
+        assert_eq!(log_of(None, ""), log(""));
+        assert_eq!(log_of(Some(log("local")), ""), log("local"));
+        assert_eq!(log_of(Some(log("local")), "json-file"), log("json-file"));
     }
 }

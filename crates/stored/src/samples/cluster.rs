@@ -19,6 +19,7 @@ pub fn cluster() -> Cluster {
             heartbeat: seconds(4),
             certificate_validity: seconds(7200),
             snapshot_interval: 9000,
+            log_driver: None,
         },
         tokens: JoinTokens {
             worker: "SWMTKN-1-a-b".to_owned(),

@@ -228,6 +228,7 @@ pub fn task() -> Task {
         }],
         ingress_addresses: [10, 255, 0, 4].into(),
         ports: ports(),
+        default_log: None,
     }
 }
 

@@ -5,7 +5,6 @@ use super::{Row, idle, refused};
 const ROOT: &str = "the root certificate cannot be rotated yet";
 
 pub(super) const ROWS: &[Row] = &[
-    refused("SwarmSpec", "TaskDefaults", "name the log driver in each service"),
     refused("RaftConfig", "KeepOldSnapshots", "the newest snapshot alone is kept"),
     refused("RaftConfig", "LogEntriesForSlowFollowers", "it is fixed").but(&["500"]),
     refused("RaftConfig", "ElectionTick", "it is fixed").but(&["10"]),
