@@ -217,7 +217,7 @@ impl Lab {
     /// # Panics
     /// When the daemon is not there.
     pub fn ask_for(&self, node: u8, method: &str, target: &str, limit: Duration) -> Option<Answer> {
-        let answer = http::ask(&self.socket(node), (method, target), "", limit);
+        let answer = self.try_to_ask(node, (method, target), "", limit);
         answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }
 
@@ -227,10 +227,30 @@ impl Lab {
     /// When it does not come within a minute.
     pub fn send(&self, node: u8, (method, target): (&str, &str), json: &str) -> Answer {
         let limit = Duration::from_mins(1);
-        let answer = http::ask(&self.socket(node), (method, target), json, limit);
+        let answer = self.try_to_ask(node, (method, target), json, limit);
         answer
             .unwrap_or_else(|error| panic!("{method} {target}: {error}"))
             .unwrap_or_else(|| panic!("{method} {target}: no end of the answer"))
+    }
+
+    /// Asks a daemon that may be away, with a body or an empty one.
+    ///
+    /// # Errors
+    /// Where it is, or goes away on the way.
+    pub fn try_to_ask(
+        &self,
+        node: u8,
+        what: (&str, &str),
+        body: &str,
+        limit: Duration,
+    ) -> std::io::Result<Option<Answer>> {
+        http::ask(&self.socket(node), what, body, limit)
+    }
+
+    /// The process of a node's daemon, as the lab has noted it.
+    pub fn pid(&self, node: u8) -> Option<i32> {
+        let noted = self.folder.join(format!("run/node-{node}/daemon.pid"));
+        std::fs::read_to_string(noted).ok()?.trim().parse().ok()
     }
 
     /// Runs the docker CLI against the manager.

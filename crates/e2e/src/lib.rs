@@ -5,6 +5,7 @@
 //! people on one machine do not meet.
 
 mod client;
+pub mod history;
 mod http;
 mod lab;
 
