@@ -12,6 +12,7 @@ fn managers_are_lost_promoted_demoted_and_leave() {
     let lab = Lab::with_managers(4, 3, &["nginx"]);
     lab.docker(&["swarm", "update", "--dispatcher-heartbeat", "1s"]).good();
     every_manager_answers_as_the_leader(&lab);
+    operators_look_after_the_log(&lab);
     a_leader_that_is_killed_is_replaced_and_comes_back(&lab);
     nodes_are_promoted_and_demoted(&lab);
     without_most_managers_what_runs_goes_on(&lab);
@@ -77,6 +78,24 @@ fn every_manager_answers_as_the_leader(lab: &Lab) {
         lab.docker_at(3, &["network", "rm", &name]).good();
         lab.docker_at(1, &["network", "inspect", &name]).bad();
     }
+}
+
+/// By skep's own CLI: docker's has nothing like it.
+fn operators_look_after_the_log(lab: &Lab) {
+    let status = lab.skep(&["raft", "status"]).good();
+    assert!(status.contains(", index ") && status.contains("node-2"), "{status}");
+    for to in ["node-3", "node-1", "node-1"] {
+        let said = lab.skep(&["raft", "transfer", to]).good();
+        assert_eq!(said.trim(), format!("{to} leads"));
+        assert_eq!(format!("node-{}", leader(lab, 2)), to);
+    }
+    let worker = lab.skep(&["raft", "transfer", "node-4"]).bad();
+    assert!(worker.contains("is no manager"), "{worker}");
+    lab.docker(&["network", "create", "--driver", "overlay", "logged"]).good();
+    lab.docker(&["network", "rm", "logged"]).good();
+    let log = lab.skep(&["raft", "log", "--tail", "100"]).good();
+    assert!(log.contains("+ network ") && log.contains("- network "), "{log}");
+    assert!(log.contains("voters [1,2,3]"), "{log}");
 }
 
 fn a_leader_that_is_killed_is_replaced_and_comes_back(lab: &Lab) {

@@ -28,6 +28,7 @@ pub use bootstrap::{First, bootstrap};
 pub use clock::Uptime;
 pub use logs::LogStream;
 pub use managers::Peers;
+pub use raft::{LogContent, LogEntry};
 pub use wire::{LogSelector, Rotate};
 
 use ca::{Identity, Refusals};
@@ -74,6 +75,32 @@ pub struct Managers {
     pub leader: Option<NodeId>,
     /// Those that the leader does not hear.
     pub unreachable: BTreeSet<NodeId>,
+}
+
+/// The log, as one manager sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogStatus {
+    /// This manager's number.
+    pub member: u64,
+    /// The term of the last election.
+    pub term: u64,
+    /// The last entry that this manager's view has.
+    pub version: Version,
+    pub members: Vec<LogMember>,
+}
+
+/// One of those who hold the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogMember {
+    pub number: u64,
+    /// `None`: the store does not know it, as it is about to leave or has just come.
+    pub node: Option<NodeId>,
+    pub address: Option<String>,
+    /// It does not while it catches up.
+    pub votes: bool,
+    pub is_leader: bool,
+    /// Whether the leader hears it; `None` where another manager leads.
+    pub is_reachable: Option<bool>,
 }
 
 /// A running manager, as the API sees it. Clones are the same manager.
@@ -228,6 +255,40 @@ impl Manager {
         self.order(Order::Resign { id: node.clone() }).await.map(drop)
     }
 
+    /// Lets another manager lead, the one that is named or whichever is best prepared.
+    pub async fn transfer(&self, to: Option<NodeId>) -> Result<(), Fault> {
+        self.order(Order::Transfer { to }).await.map(drop)
+    }
+
+    /// What this manager itself knows of the log and of who holds it, also where nobody leads.
+    pub fn log_status(&self) -> LogStatus {
+        let view = self.sequencer.view();
+        let members = self.sequencer.members();
+        let leadership = *self.sequencer.leadership().borrow();
+        let of = |number: &u64| {
+            let node = find::manager(&view, *number);
+            LogMember {
+                number: *number,
+                node: node.map(|node| node.id.clone()),
+                address: node.and_then(|node| Some(node.manager.as_ref()?.address.clone())),
+                votes: members.voters.contains(number),
+                is_leader: leadership.leader == Some(*number),
+                is_reachable: leadership.is_own.then(|| members.reachable.contains(number)),
+            }
+        };
+        LogStatus {
+            member: self.sequencer.member(),
+            term: leadership.term,
+            version: view.version(),
+            members: members.voters.union(&members.learners).map(of).collect(),
+        }
+    }
+
+    /// The newest entries of this manager's log, the oldest first.
+    pub async fn log_tail(&self, count: u64) -> Result<Vec<LogEntry>, Fault> {
+        self.sequencer.tail(count).await
+    }
+
     /// Lets another manager lead before this one stops; where it does not lead, or is the only one,
     /// there is nothing to do.
     pub async fn hand_over(&self, limit: Duration) -> Result<(), Fault> {
@@ -235,7 +296,7 @@ impl Manager {
         if is_alone || !self.sequencer.leadership().borrow().is_own {
             return Ok(());
         }
-        self.sequencer.transfer(limit).await
+        self.sequencer.transfer(None, limit).await
     }
 
     /// Follows the logs of tasks, wherever they run. Dropping the stream ends it.

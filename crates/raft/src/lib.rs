@@ -37,6 +37,7 @@ mod sequencer;
 mod sizes;
 #[cfg(test)]
 mod suite;
+mod tail;
 mod transfer;
 mod writer;
 
@@ -47,6 +48,7 @@ pub use membership::Members;
 pub use network::{Alone, Peers};
 pub use open::{Config, Start, open};
 pub use sequencer::Sequencer;
+pub use tail::{LogContent, LogEntry};
 
 use std::io;
 use std::path::PathBuf;

@@ -105,12 +105,12 @@ pub async fn open(
     let state_bytes = snapshot.as_ref().map_or(0, |it| it.bytes);
     let sizes = Arc::new(Sizes::new(state_bytes, found.uncovered));
     let last = scope.token().drop_guard();
-    let (log, thread) =
-        Log::start(&disk, &found, Arc::clone(&sizes), last).map_err(RaftError::Read)?;
-    let (machine, views) = Machine::start(snapshot, (disk, log.writer()), Arc::clone(&sizes));
-    let network = Network::new(peers);
-    let raft = Raft::new(member, library_config()?, network, log.clone(), machine);
-    let raft = raft.await.map_err(stopped)?;
+    let started = Log::start(&disk, &found, Arc::clone(&sizes), last);
+    let (log, thread) = started.map_err(RaftError::Read)?;
+    let (machine, views) =
+        Machine::start(snapshot, (Arc::clone(&disk), log.writer()), Arc::clone(&sizes));
+    let (network, settings) = (Network::new(peers), library_config()?);
+    let raft = Raft::new(member, settings, network, log.clone(), machine).await.map_err(stopped)?;
     begin(&raft, start).await?;
 
     let free_space = FreeSpace {
@@ -134,6 +134,7 @@ pub async fn open(
         metrics: metrics.clone(),
         clock: Arc::clone(&clock),
         raft: raft.clone(),
+        disk: Arc::downgrade(&disk),
         receiver: Receiver::new(member, raft.clone(), free_space.clone()),
         membership: Semaphore::new(1),
     };

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::consensus::{Consensus, LogId};
 use crate::decide::Decide;
+use crate::disk::Disk;
 use crate::leadership::Leadership;
 use crate::machine::Machine;
 use crate::receive::Receiver;
@@ -11,7 +12,7 @@ use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError as Refusal};
 use openraft::{Raft, RaftMetrics, ReadPolicy};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use store::{Changes, View};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<Clock>,
     pub(crate) raft: Node,
     pub(crate) receiver: Receiver,
+    /// It is closed when the log ends, whoever holds this.
+    pub(crate) disk: Weak<Disk>,
     /// Held by the change of the members that is under way.
     pub(crate) membership: Semaphore,
 }

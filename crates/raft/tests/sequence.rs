@@ -5,7 +5,7 @@
 mod numbered;
 
 use numbered::{close, holds, node, open, pair, put, snapshot_every};
-use raft::Sequencer;
+use raft::{LogContent, LogEntry, Sequencer};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -24,6 +24,27 @@ async fn a_change_is_in_the_view_when_it_is_acknowledged() {
     let meta = view.node(&"n1".into()).unwrap().meta;
     assert_eq!(meta.version, version);
     assert!(meta.created_at.0 > 0);
+    close(sequencer, scope).await;
+}
+
+#[tokio::test]
+async fn the_newest_entries_are_shown_by_what_they_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    put(&sequencer, 1).await.unwrap();
+    let last = put(&sequencer, 2).await.unwrap();
+    let all = sequencer.tail(100).await.unwrap();
+    assert!(matches!(all[0].content, LogContent::Members { .. }), "{all:?}");
+    assert!(all.iter().any(|entry| entry.content == LogContent::Term), "{all:?}");
+    let newest = sequencer.tail(1).await.unwrap();
+    assert_eq!(newest.last(), all.last());
+    let [LogEntry { index, term: 1.., content: LogContent::Changes { written, removed, .. } }] =
+        &newest[..]
+    else {
+        panic!("one entry of changes: {newest:?}")
+    };
+    assert_eq!((*index, removed.len()), (last.0, 0));
+    assert_eq!(written.iter().map(store::Key::name).collect::<Vec<_>>(), ["node n2", "network n2"]);
     close(sequencer, scope).await;
 }
 

@@ -40,8 +40,8 @@ macro_rules! tables {
         }
 
         impl Key {
-            /// What an error calls the object: its kind and its id.
-            pub(crate) fn name(&self) -> String {
+            /// What people read of the object: its kind and its id.
+            pub fn name(&self) -> String {
                 match self {
                     $(Self::$kind(id) => format!(concat!($word, " {}"), id),)*
                 }

@@ -62,6 +62,10 @@ pub enum Order {
     Resign {
         id: NodeId,
     },
+    /// Another manager is to lead: the one that is named, or whichever is best prepared.
+    Transfer {
+        to: Option<NodeId>,
+    },
     UpdateCluster {
         version: Version,
         spec: ClusterSpec,

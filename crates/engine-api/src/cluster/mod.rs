@@ -3,6 +3,7 @@
 mod logs;
 mod networks;
 mod nodes;
+mod raft;
 mod services;
 mod swarm;
 mod tasks;
@@ -23,6 +24,7 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(services::routes())
         .merge(tasks::routes())
         .merge(networks::routes())
+        .merge(raft::routes())
 }
 
 impl Api {

@@ -52,6 +52,7 @@ impl Orders {
             }
             Order::RemoveNode { id, force } => control::node::remove(log, id, force).await?,
             Order::Resign { id } => self.resign(id).await?,
+            Order::Transfer { to } => self.transfer(to).await?,
             Order::UpdateCluster { version, spec, rotate } => {
                 control::cluster::update(log, version, spec, rotate).await?;
             }
@@ -75,13 +76,40 @@ impl Orders {
         }
     }
 
+    /// Another manager leads afterwards; nothing happens where the one that is named does.
+    async fn transfer(&self, to: Option<NodeId>) -> Result<(), Fault> {
+        let number = match &to {
+            None => None,
+            Some(id) => {
+                let view = self.sequencer.view();
+                let manager = view.node(id).and_then(|node| node.manager.as_ref());
+                let is_none = || Fault::invalid(format!("node {id} is no manager"));
+                Some(manager.ok_or_else(is_none)?.raft_id)
+            }
+        };
+        if number == Some(self.sequencer.member()) {
+            return Ok(());
+        }
+        let members = self.sequencer.members();
+        match number {
+            None if members.voters.len() < 2 => {
+                Err(Fault::unavailable("there is no other manager that could lead the cluster"))
+            }
+            Some(number) if !members.voters.contains(&number) => {
+                let text = "that manager has not caught up with the others yet: try again";
+                Err(Fault::unavailable(text))
+            }
+            _ => self.sequencer.transfer(number, TRANSFER_MAX).await,
+        }
+    }
+
     /// Demotes a manager that leaves, and waits until the others count without it. Where it is the one
     /// that leads, another one does first, and is to be asked.
     async fn resign(&self, id: NodeId) -> Result<(), Fault> {
         self.may_lose(&id, NodeRole::Worker)?;
         let own = find::manager(&self.sequencer.view(), self.sequencer.member()).cloned();
         if own.is_some_and(|own| own.id == id) {
-            self.sequencer.transfer(TRANSFER_MAX).await?;
+            self.sequencer.transfer(None, TRANSFER_MAX).await?;
             return Err(Fault::not_leading());
         }
         let node = id.clone();

@@ -140,7 +140,7 @@ async fn take(sequencer: &Sequencer, own: &Own, step: Step) -> Result<(), Fault>
             sequencer.remove(id).await?;
             tracing::info!(id, "a manager is out of the log");
         }
-        Step::HandOver => sequencer.transfer(TRANSFER_MAX).await?,
+        Step::HandOver => sequencer.transfer(None, TRANSFER_MAX).await?,
         Step::Demote(id) => {
             sequencer.sequence(move |view: &View, _| control::node::demoted(view, &id)).await?;
         }

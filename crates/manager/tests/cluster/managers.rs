@@ -194,6 +194,31 @@ async fn managers_are_demoted_and_resign_and_the_last_one_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_manager_that_is_named_leads() {
+    let (cluster, second, third) = three().await;
+    for to in [&third, &second, &second] {
+        third.manager.transfer(Some(to.id())).await.unwrap();
+        let leads =
+            async || second.manager.managers().await.is_ok_and(|it| it.leader == Some(to.id()));
+        until("it leads", leads).await;
+        let status = to.manager.log_status();
+        assert!(status.members.iter().all(|it| it.votes && it.is_reachable == Some(true)));
+        assert_eq!(status.members.iter().filter(|it| it.is_leader).count(), 1);
+    }
+    let worker = cluster.join().await;
+    let refused = second.manager.transfer(Some(worker.node_id())).await.unwrap_err();
+    assert!(refused.message.contains("is no manager"), "{refused}");
+    // Who handed over may do so again, to whoever is best prepared.
+    second.manager.transfer(None).await.unwrap();
+    let another =
+        async || third.manager.managers().await.is_ok_and(|it| it.leader != Some(second.id()));
+    until("another one leads", another).await;
+    second.stop().await;
+    third.stop().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_planned_handover_fails_nobody() {
     let (cluster, second, third) = three().await;
     let writing = async {

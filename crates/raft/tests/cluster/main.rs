@@ -180,7 +180,7 @@ async fn a_learner_has_all_from_a_snapshot_then_votes_and_is_removed() {
     cluster.start(2, Start::Resume).await;
     assert!(cluster.member(2).view().node(&"large".into()).is_some());
     cluster.put(LAST).await;
-    cluster.leader().await.transfer(PATIENCE).await.unwrap();
+    cluster.leader().await.transfer(None, PATIENCE).await.unwrap();
     let leader = cluster.leader().await;
     let other = 3 - leader.member();
     until(|| leader.members().reachable.contains(&other)).await;
@@ -279,7 +279,7 @@ async fn a_leader_hands_over_and_no_change_is_in_doubt() {
             writes.spawn(async move { (own, put(&leader, own).await) });
             number += 1;
         }
-        leader.transfer(PATIENCE).await.unwrap();
+        leader.transfer(None, PATIENCE).await.unwrap();
         let mut taken = BTreeSet::new();
         while let Some(written) = writes.join_next().await {
             match written.unwrap() {
@@ -369,7 +369,7 @@ async fn time_goes_on_where_the_clock_of_the_next_leader_is_behind() {
     cluster.join(2).await;
     cluster.put(1).await;
     let first = cluster.leader().await;
-    first.transfer(PATIENCE).await.unwrap();
+    first.transfer(None, PATIENCE).await.unwrap();
     let version = cluster.put(2).await;
     let view = cluster.member(2).view();
     assert!(view.version() >= version && view.time() >= AHEAD);

@@ -11,6 +11,7 @@ mod network;
 mod node;
 mod progress;
 mod query;
+mod raft;
 mod registry;
 mod service;
 mod show;
@@ -49,6 +50,8 @@ pub(crate) enum Verb {
     Swarm(Group<swarm::Verb>),
     /// Manage nodes
     Node(Group<node::Verb>),
+    /// Look after the managers' log
+    Raft(Group<raft::Verb>),
     /// Manage services
     Service(Group<service::Verb>),
     /// Manage stacks
@@ -104,6 +107,7 @@ pub(crate) async fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Swarm(group) => done(swarm::run(&group.host.client()?, group.verb).await),
         Verb::Node(group) => done(node::run(&group.host.client()?, group.verb).await),
+        Verb::Raft(group) => done(raft::run(&group.host.client()?, group.verb).await),
         Verb::Service(group) => done(service::run(&group.host.client()?, group.verb).await),
         Verb::Stack(group) => done(stack::run(&group.host.client()?, group.verb).await),
         Verb::Network(group) => done(network::run(&group.host.client()?, group.verb).await),
