@@ -18,7 +18,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 use types::{Fault, FaultKind, NodeRole, SharedSpec, SpecId, TaskId, TaskStatus, Timestamp};
-use wire::{Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Parts, Report, SessionMessage};
+use wire::{
+    Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Parts, Report, SessionMessage, Trust,
+};
 
 /// For a manager to say how the session begins.
 pub const WELCOME_MAX: Duration = Duration::from_secs(10);
@@ -26,8 +28,12 @@ pub const WELCOME_MAX: Duration = Duration::from_secs(10);
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// After a renewal of the certificate that failed.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
-/// The same where the node is something else now than its certificate says.
-const ROLE_PAUSE: Duration = Duration::from_secs(2);
+/// The same where the node is something else now than its certificate says, or managers ask for it.
+const URGENT_PAUSE: Duration = Duration::from_secs(2);
+/// What managers and users are told where it failed.
+const LATE: &str = "the node's certificate, or what it trusts, could not be renewed yet";
+/// Why a session ends after one: the next begins with what is so now.
+const RENEWED: &str = "the node's certificate, or what it trusts, is new";
 /// However far off a renewal is: clocks are set, and machines sleep.
 const RENEWAL_LOOK: Duration = Duration::from_mins(1);
 /// After a report that a manager could not write: doubled from the first to the last, as its disk may
@@ -52,6 +58,8 @@ pub struct Lasting {
     pub renew_after: Duration,
     /// What the node's certificate says it is.
     pub role: NodeRole,
+    /// Why the certificate is not renewed though it is time; empty where it is.
+    pub late: String,
 }
 
 /// What came of a session, or of an attempt to open one.
@@ -80,7 +88,6 @@ impl Ending {
 
 /// Everything that can happen.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Event {
     /// The manager says something; in order, and only while [`Session::takes_messages`].
     Message(SessionMessage),
@@ -111,6 +118,8 @@ pub enum Call {
     Acknowledge(Acknowledge),
     /// Renew the node's certificate.
     Renew,
+    /// Trust other roots; and renew the certificate, where it is by nobody that is wanted.
+    Trust(Trust),
 }
 
 /// What came of a call.
@@ -119,7 +128,7 @@ pub enum Answer {
     Heartbeat(Result<HeartbeatReply, Fault>),
     Report(Result<(), Fault>),
     Acknowledge(Result<(), Fault>),
-    /// The new certificate expires then.
+    /// To [`Call::Renew`] and [`Call::Trust`]: it is done, and the certificate expires then.
     Renewed(Result<Timestamp, Fault>),
 }
 
@@ -207,6 +216,8 @@ pub struct Session {
     renewal_look_at: Duration,
     /// What the manager says that this node is, where its certificate says otherwise.
     new_role: Option<NodeRole>,
+    /// After a renewal that fails.
+    renewal_pause: Duration,
     /// Where managers are, as the manager said last.
     managers: Vec<String>,
     /// Subscriptions of logs that are being sent.
@@ -238,6 +249,7 @@ impl Session {
             told: None,
             renewal_look_at: now.uptime,
             new_role: None,
+            renewal_pause: RENEWAL_PAUSE,
             managers: Vec::new(),
             logs: BTreeSet::new(),
         }
@@ -342,11 +354,16 @@ impl Session {
     ) -> Result<(), String> {
         match answer {
             Answer::Heartbeat(Ok(reply)) => {
-                let HeartbeatReply { next_millis, managers } = reply;
+                let HeartbeatReply { next_millis, managers, trust } = reply;
                 self.heartbeat_at = Some(now.uptime + Duration::from_millis(next_millis));
                 if !managers.is_empty() && managers != self.managers {
                     self.managers.clone_from(&managers);
                     outputs.push(Output::Managers(managers));
+                }
+                if let Some(trust) = trust.filter(|_| self.may_renew(now)) {
+                    self.under_way.insert(UnderWay::Renewal);
+                    self.renewal_pause = URGENT_PAUSE;
+                    outputs.push(Output::Call(Call::Trust(trust)));
                 }
             }
             Answer::Report(Ok(())) => {
@@ -367,11 +384,12 @@ impl Session {
                     Ok(expires) => {
                         self.lasting.renew_at = halfway(now.time, expires);
                         self.lasting.role = self.new_role.take().unwrap_or(self.lasting.role);
+                        self.lasting.late.clear();
+                        return Err(RENEWED.to_owned());
                     }
-                    Err(_fault) => {
-                        let is_new = self.new_role.is_some();
-                        let pause = if is_new { ROLE_PAUSE } else { RENEWAL_PAUSE };
-                        self.lasting.renew_after = now.uptime + pause;
+                    Err(fault) => {
+                        self.lasting.renew_after = now.uptime + self.renewal_pause;
+                        self.lasting.late = format!("{LATE}: {fault}");
                     }
                 }
             }
@@ -401,6 +419,17 @@ impl Session {
         }
     }
 
+    /// Says whether nothing is under way, and no pause to be kept.
+    fn may_renew(&self, now: Now) -> bool {
+        !self.under_way.contains(&UnderWay::Renewal) && self.lasting.renew_after <= now.uptime
+    }
+
+    /// What of this node does not work.
+    fn whole_trouble(&self) -> String {
+        let all = [&self.trouble, &self.lasting.late].into_iter().filter(|it| !it.is_empty());
+        all.map(String::as_str).collect::<Vec<_>>().join("; ")
+    }
+
     fn report(&mut self, id: &str, now: Now, outputs: &mut Vec<Output>) {
         // Before the whole set has come, managers' older word could still be on its way.
         if self.reporting.is_some() || self.version.is_none() {
@@ -410,11 +439,11 @@ impl Session {
             return;
         }
         self.report_again_at = None;
-        let trouble = Some(&self.trouble).filter(|trouble| self.told.as_ref() != Some(trouble));
+        let trouble = Some(self.whole_trouble());
+        let trouble = trouble.filter(|trouble| self.told.as_ref() != Some(trouble));
         if self.lasting.statuses.is_empty() && trouble.is_none() {
             return;
         }
-        let trouble = trouble.cloned();
         let rest = self.lasting.statuses.keys().nth(REPORT).cloned();
         let rest = rest.map(|first| self.lasting.statuses.split_off(&first)).unwrap_or_default();
         let statuses = std::mem::replace(&mut self.lasting.statuses, rest);

@@ -8,16 +8,18 @@ use rcgen::{
 };
 use std::time::Duration;
 use time::OffsetDateTime;
-use types::{NodeRole, RootCa, Timestamp};
+use types::{Cluster, NodeRole, RootCa, RootRotation, Timestamp};
 
 /// Certificates hold from a little before they are made: nodes' clocks differ.
 const BACKDATED: Duration = Duration::from_hours(1);
-const ROOT_VALIDITY: Duration = Duration::from_hours(20 * 365 * 24);
+pub(crate) const ROOT_VALIDITY: Duration = Duration::from_hours(20 * 365 * 24);
 const ROOT_NAME: &str = "swarm-ca";
 
 /// Signs nodes' certificates.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// PEM of what stands between its certificates and the cluster's root.
+    between: String,
 }
 
 impl std::fmt::Debug for Authority {
@@ -40,14 +42,30 @@ impl Authority {
         Ok(RootCa { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
+    /// The cluster's: that of the next root, where there is one.
+    pub fn of(cluster: &Cluster) -> Result<Self, Error> {
+        cluster.root_rotation.as_ref().map_or_else(|| Self::load(&cluster.root_ca), Self::next)
+    }
+
     pub fn load(root: &RootCa) -> Result<Self, Error> {
-        let key = KeyPair::from_pem(&root.key)?;
-        let issuer = Issuer::from_ca_cert_pem(&root.certificate, key)?;
-        Ok(Self { issuer })
+        Self::new(&root.certificate, &root.key, String::new())
+    }
+
+    pub(crate) fn next(root: &RootRotation) -> Result<Self, Error> {
+        Self::new(&root.certificate, &root.key, root.cross_signed.clone())
+    }
+
+    fn new(certificate: &str, key: &str, between: String) -> Result<Self, Error> {
+        let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key)?)?;
+        Ok(Self { issuer, between })
+    }
+
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
     }
 
     /// Signs a node's request (PEM in and out). Whatever name the request bears, the certificate
-    /// says what is given here.
+    /// says what is given here. What stands between it and a root follows it.
     pub fn sign(
         &self,
         request: &str,
@@ -76,7 +94,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         (params.not_before, params.not_after) = validity(now, valid_for)?;
         request.params = params;
-        Ok(request.signed_by(&self.issuer)?.pem())
+        Ok([request.signed_by(&self.issuer)?.pem(), self.between.clone()].concat())
     }
 }
 
@@ -88,7 +106,7 @@ pub(crate) fn unit_of(role: NodeRole) -> &'static str {
     }
 }
 
-fn validity(
+pub(crate) fn validity(
     now: Timestamp,
     valid_for: Duration,
 ) -> Result<(OffsetDateTime, OffsetDateTime), Error> {

@@ -1,5 +1,7 @@
 //! Connections to a manager.
 
+use crate::bounded::{Bounded, expired};
+use crate::peer::statement;
 use hyper_util::rt::TokioIo;
 use rustls::{CertificateError, ClientConfig};
 use rustls_pki_types::ServerName;
@@ -34,7 +36,8 @@ pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Channel
     endpoint.connect_with_connector(connector).await.map_err(|error| fault(address, &error))
 }
 
-async fn open(address: &str, tls: TlsConnector) -> io::Result<TlsStream<TcpStream>> {
+/// A connection that ends with the manager's certificate.
+async fn open(address: &str, tls: TlsConnector) -> io::Result<Bounded<TlsStream<TcpStream>, ()>> {
     let connect = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -43,7 +46,11 @@ async fn open(address: &str, tls: TlsConnector) -> io::Result<TlsStream<TcpStrea
         tls.connect(name, stream).await
     };
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-    tokio::time::timeout(CONNECT_LIMIT, connect).await.map_err(late)?
+    let stream = tokio::time::timeout(CONNECT_LIMIT, connect).await.map_err(late)??;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let shown = shown.ok_or_else(|| io::Error::other("the manager shows no certificate"))?;
+    let expires_at = statement(shown).map_err(io::Error::other)?.expires_at;
+    Ok(Bounded::new(stream, (), Box::pin(expired(expires_at))))
 }
 
 /// Finds what is at the bottom of tonic's "transport error".

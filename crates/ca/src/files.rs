@@ -12,9 +12,12 @@ const ROOT: &str = "root.crt";
 
 /// All PEM.
 pub(crate) struct Files {
+    /// The certificate with what stands between it and a root.
     pub(crate) certificate: String,
-    pub(crate) key: String,
-    pub(crate) root: String,
+    /// One of them is the certificate's: a renewal writes its key beside the one before, then the
+    /// certificate, and then the key alone. A crash in between leaves one that fits.
+    pub(crate) keys: Vec<String>,
+    pub(crate) roots: String,
 }
 
 impl Files {
@@ -37,7 +40,7 @@ impl Files {
                 source: io::Error::new(io::ErrorKind::NotFound, "it is missing"),
             })
         };
-        Ok(Some(Self { certificate, key: needed(KEY)?, root: needed(ROOT)? }))
+        Ok(Some(Self { certificate, keys: keys(&needed(KEY)?), roots: needed(ROOT)? }))
     }
 
     pub(crate) fn write(&self, folder: &Path) -> Result<(), Error> {
@@ -47,18 +50,21 @@ impl Files {
     fn try_write(&self, folder: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-        let same_key = std::fs::read_to_string(folder.join(KEY)).is_ok_and(|key| key == self.key);
-        if !same_key {
-            // An old certificate beside a new key would be worse than none.
-            match std::fs::remove_file(folder.join(CERTIFICATE)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+        let put = |name: &str, text: &str| host::replace(&folder.join(name), text, 0o600);
+        let key = self.keys.concat();
+        let before = std::fs::read_to_string(folder.join(KEY)).unwrap_or_default();
+        put(ROOT, &self.roots)?;
+        if before != key {
+            put(KEY, &[key.as_str(), &before].concat())?;
         }
-        for (name, text) in [(ROOT, &self.root), (KEY, &self.key), (CERTIFICATE, &self.certificate)]
-        {
-            host::replace(&folder.join(name), text, 0o600)?;
-        }
-        Ok(())
+        put(CERTIFICATE, &self.certificate)?;
+        if before.is_empty() || before == key { Ok(()) } else { put(KEY, &key) }
     }
+}
+
+/// The keys of a text, one after the other.
+fn keys(text: &str) -> Vec<String> {
+    let end = "-----END PRIVATE KEY-----";
+    let keys = text.split_inclusive(end).filter(|key| key.contains(end));
+    keys.map(|key| format!("{}\n", key.trim())).collect()
 }

@@ -1,21 +1,22 @@
-//! What a node is: its key and its certificate.
+//! What a node is: its key and its certificate, and what it trusts.
 
 use crate::files::Files;
 use crate::peer::{Statement, statement};
-use crate::roots::{provider, store};
+use crate::root::issuer_of;
+use crate::roots::{Roots, provider};
+use crate::text::certificates;
 use crate::{Error, Peer};
 use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::server::ParsedCertificate;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
-use types::{ClusterId, NodeId, NodeRole, Timestamp};
+use types::{ClusterId, Issuer, NodeId, NodeRole, Timestamp};
 
 /// A key that waits for its certificate.
 pub struct Request {
@@ -35,22 +36,23 @@ impl Request {
         &self.csr
     }
 
-    /// Makes an identity of what the manager answered (both PEM).
-    pub fn accept(self, certificate: &str, root: &str) -> Result<Identity, Error> {
-        Identity::new(self.key, certificate.to_owned(), root.to_owned())
+    /// Makes an identity of what the manager answered: the certificate with what stands between it
+    /// and a root, and the roots (all PEM).
+    pub fn accept(self, certificate: &str, roots: &str) -> Result<Identity, Error> {
+        Identity::new(self.key, certificate, roots)
     }
 }
 
-/// What a node shows others. Clones are one and the same: what is renewed for one is for all.
+/// What a node shows others, and whom it trusts. Clones are one and the same: what changes for one
+/// does for all.
 #[derive(Clone, Debug)]
 pub struct Identity {
     current: Arc<ArcSwap<Current>>,
-    root: Arc<str>,
-    key: Arc<Secret>,
-    renewals: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
 }
 
 /// A private key in PEM.
+#[derive(Clone)]
 struct Secret(String);
 
 impl std::fmt::Debug for Secret {
@@ -59,11 +61,16 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The certificate of the moment.
+/// Key, certificate and roots of the moment: they belong together.
 #[derive(Debug)]
 pub(crate) struct Current {
     pub(crate) certified: Arc<CertifiedKey>,
+    pub(crate) roots: Roots,
+    /// Takes clients by the roots.
+    pub(crate) clients: Arc<dyn ClientCertVerifier>,
+    key: Secret,
     certificate: String,
+    issuer: Issuer,
     peer: Peer,
     starts_at: Timestamp,
     expires_at: Timestamp,
@@ -73,57 +80,89 @@ impl Identity {
     /// Makes a key and asks for a certificate.
     pub fn generate() -> Result<Request, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        Ok(Request { csr: csr(&key)?, key: key.serialize_pem() })
+        let mut params = CertificateParams::default();
+        // The manager decides on the names.
+        params.distinguished_name = DistinguishedName::new();
+        let csr = params.serialize_request(&key)?.pem()?;
+        Ok(Request { csr, key: key.serialize_pem() })
     }
 
-    fn new(key: String, certificate: String, root: String) -> Result<Self, Error> {
-        let current = current(&key, certificate, &root)?;
-        Ok(Self {
-            current: Arc::new(ArcSwap::from_pointee(current)),
-            root: root.into(),
-            key: Arc::new(Secret(key)),
-            renewals: watch::Sender::new(0),
-        })
+    fn new(key: String, certificate: &str, roots: &str) -> Result<Self, Error> {
+        let current = Current::new(Secret(key), certificate, roots)?;
+        let current = Arc::new(ArcSwap::from_pointee(current));
+        Ok(Self { current, changes: watch::Sender::new(0) })
     }
 
     /// Reads the identity that was saved in `folder`; `None`: there is none.
     pub fn load(folder: &Path) -> Result<Option<Self>, Error> {
-        let Some(files) = Files::read(folder)? else {
+        let Some(Files { keys, certificate, roots }) = Files::read(folder)? else {
             return Ok(None);
         };
-        Self::new(files.key, files.certificate, files.root).map(Some)
+        // Where a crash came between the two there is the key before as well.
+        let mut last = Error::Certificate("its key is missing".to_owned());
+        for key in keys {
+            match Self::new(key, &certificate, &roots) {
+                Ok(identity) => return Ok(Some(identity)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// Writes it to `folder`, for the owner's eyes only. It blocks.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
-        let files = Files {
-            certificate: self.certificate(),
-            key: self.key.0.clone(),
-            root: self.root.to_string(),
-        };
-        files.write(folder)
+        let now = self.current.load();
+        let (certificate, roots) = (now.certificate.clone(), now.roots.text.clone());
+        Files { keys: vec![now.key.0.clone()], certificate, roots }.write(folder)
     }
 
-    /// PEM of a request for a new certificate for the same key.
-    pub fn renewal_request(&self) -> Result<String, Error> {
-        csr(&KeyPair::from_pem(&self.key.0)?)
+    /// Takes a new key with its certificate, and the roots that came with it: new connections show
+    /// it. [`save`](Self::save) it then.
+    pub fn renew(&self, request: Request, certificate: &str, roots: &str) -> Result<(), Error> {
+        self.change(|old| {
+            let new = Current::new(Secret(request.key), certificate, roots)?;
+            if new.peer.node != old.peer.node || new.peer.cluster != old.peer.cluster {
+                return Err(Error::Certificate("it is for another node".to_owned()));
+            }
+            Ok(Some(new))
+        })
+        .map(drop)
     }
 
-    /// Takes a new certificate (PEM): new connections show it. [`save`](Self::save) it then.
-    pub fn replace_certificate(&self, certificate: &str) -> Result<(), Error> {
-        let new = current(&self.key.0, certificate.to_owned(), &self.root)?;
-        let old = self.current.load();
-        if new.peer.node != old.peer.node || new.peer.cluster != old.peer.cluster {
-            return Err(Error::Certificate("it is for another node".to_owned()));
-        }
-        self.current.store(Arc::new(new));
-        self.renewals.send_modify(|count| *count += 1);
-        Ok(())
+    /// Trusts these roots (PEM) from here on, and no others; says whether that is new. Roots that do
+    /// not cover the node's own certificate are refused: nobody who trusts them would know it.
+    pub fn trust(&self, roots: &str) -> Result<bool, Error> {
+        self.change(|old| {
+            if old.roots.text == roots {
+                return Ok(None);
+            }
+            Current::new(old.key.clone(), &old.certificate, roots).map(Some)
+        })
     }
 
-    /// Counts renewals, and tells of every one.
-    pub fn renewals(&self) -> watch::Receiver<u64> {
-        self.renewals.subscribe()
+    /// One change after the other.
+    fn change(
+        &self,
+        change: impl FnOnce(&Current) -> Result<Option<Current>, Error>,
+    ) -> Result<bool, Error> {
+        let mut done = Ok(false);
+        self.changes.send_if_modified(|count| {
+            done = change(&self.current.load()).map(|new| match new {
+                Some(new) => {
+                    self.current.store(Arc::new(new));
+                    *count += 1;
+                    true
+                }
+                None => false,
+            });
+            matches!(done, Ok(true))
+        });
+        done
+    }
+
+    /// Counts new certificates and new roots, and tells of every one.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     pub fn node_id(&self) -> NodeId {
@@ -148,55 +187,59 @@ impl Identity {
         self.current.load().expires_at
     }
 
-    /// PEM of the certificate.
+    /// PEM of the certificate, with what stands between it and a root.
     pub fn certificate(&self) -> String {
         self.current.load().certificate.clone()
     }
 
-    /// PEM of the root certificate.
-    pub fn root(&self) -> &str {
-        &self.root
+    /// Who signed the certificate.
+    pub fn issuer(&self) -> Issuer {
+        self.current.load().issuer.clone()
+    }
+
+    /// PEM of the roots that are trusted.
+    pub fn roots(&self) -> String {
+        self.current.load().roots.text.clone()
+    }
+
+    /// Says whether a peer that has shown these certificates is trusted at `time`.
+    pub(crate) fn trusts(&self, chain: &[CertificateDer<'_>], time: Timestamp) -> bool {
+        self.current.load().roots.check(chain, time).is_ok()
     }
 
     pub(crate) fn current(&self) -> Arc<ArcSwap<Current>> {
         Arc::clone(&self.current)
     }
+}
 
-    pub(crate) fn root_der(&self) -> Result<CertificateDer<'static>, Error> {
-        der(&self.root)
+impl Current {
+    /// Checks that key, certificate and roots belong together. An expired certificate passes: it may
+    /// still be renewed.
+    fn new(key: Secret, certificate: &str, roots: &str) -> Result<Self, Error> {
+        let (mut chain, roots) = (certificates(certificate)?, Roots::parse(roots)?);
+        let Statement { peer, starts_at, expires_at } = statement(&chain[0])?;
+        roots.check(&chain, Timestamp(expires_at.0.saturating_sub(1_000_000_000)))?;
+        let issuer = issuer_of(&chain, &roots.certificates)?;
+        // The roots go along: a joining machine knows only the digest of one.
+        chain.extend(roots.certificates.iter().cloned());
+        let secret = PrivateKeyDer::from_pem_slice(key.0.as_bytes())
+            .map_err(|_unreadable| Error::Certificate("its key cannot be read".to_owned()))?;
+        let certified = CertifiedKey::from_der(chain, secret, &provider())?;
+        let store = Arc::clone(&roots.store);
+        let clients = WebPkiClientVerifier::builder_with_provider(store, provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| Error::Certificate(error.to_string()))?;
+        Ok(Self {
+            certified: Arc::new(certified),
+            roots,
+            clients,
+            key,
+            certificate: certificate.to_owned(),
+            issuer,
+            peer,
+            starts_at,
+            expires_at,
+        })
     }
-}
-
-fn csr(key: &KeyPair) -> Result<String, Error> {
-    let mut params = CertificateParams::default();
-    // The manager decides on the names.
-    params.distinguished_name = DistinguishedName::new();
-    Ok(params.serialize_request(key)?.pem()?)
-}
-
-fn der(pem: &str) -> Result<CertificateDer<'static>, Error> {
-    CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| Error::Certificate(format!("it cannot be read: {error:?}")))
-}
-
-/// Checks that key, certificate and root belong together. An expired certificate passes: it may
-/// still be renewed.
-fn current(key: &str, certificate: String, root: &str) -> Result<Current, Error> {
-    let (own, root) = (der(&certificate)?, der(root)?);
-    let Statement { peer, starts_at, expires_at } = statement(&own)?;
-    let provider = provider();
-    let before_the_end = expires_at.0.saturating_sub(1_000_000_000) / 1_000_000_000;
-    let then = Duration::from_secs(u64::try_from(before_the_end).unwrap_or_default());
-    verify_server_cert_signed_by_trust_anchor(
-        &ParsedCertificate::try_from(&own)?,
-        &store(&root)?,
-        &[],
-        UnixTime::since_unix_epoch(then),
-        provider.signature_verification_algorithms.all,
-    )?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|_unreadable| Error::Certificate("its key cannot be read".to_owned()))?;
-    // The root goes along: a joining machine knows only its digest.
-    let certified = CertifiedKey::from_der(vec![own, root], key, &provider)?;
-    Ok(Current { certified: Arc::new(certified), certificate, peer, starts_at, expires_at })
 }

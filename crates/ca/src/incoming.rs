@@ -3,27 +3,24 @@
 //! Strangers are kept apart from nodes: they come by a stream of their own, which is served with
 //! a smaller quota. Whoever opens many connections takes permits from nobody else (`permits`).
 
-use crate::Peer;
+use crate::bounded::{Bounded, expired};
 use crate::peer::statement;
 use crate::permits::{Limit, Permit, Permits};
 use crate::refusals::Refusals;
+use crate::{Error, Identity, Peer, clock, tls};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
+use types::Timestamp;
 
 /// Handshakes at once, from one address and from all.
 const HANDSHAKES: Limit = Limit { each: 64, all: 1024 };
@@ -49,66 +46,7 @@ pub struct Connection {
 }
 
 /// A connection after its handshake.
-pub struct Incoming {
-    stream: TlsStream<TcpStream>,
-    connection: Connection,
-    /// When the connection ends, whatever is going on; `None`: it has.
-    end: Option<End>,
-}
-
-type End = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl Connected for Incoming {
-    type ConnectInfo = Connection;
-
-    fn connect_info(&self) -> Connection {
-        self.connection.clone()
-    }
-}
-
-impl AsyncRead for Incoming {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.end.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_ready()) {
-            self.end = None;
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Incoming {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
+pub type Incoming = Bounded<TlsStream<TcpStream>, Connection>;
 
 /// Connections after their handshakes: for tonic's `serve_with_incoming`. What goes wrong with one
 /// client is that client's alone.
@@ -134,12 +72,12 @@ impl Connections {
     }
 }
 
-/// Accepts connections on `listener` until `token` is cancelled.
+/// Accepts connections on `listener`, as `identity`, until `token` is cancelled.
 pub fn accept(
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    identity: &Identity,
     token: CancellationToken,
-) -> (impl Future<Output = io::Result<()>> + Send, Accepted) {
+) -> Result<(impl Future<Output = io::Result<()>> + Send + use<>, Accepted), Error> {
     let (to_nodes, nodes) = mpsc::channel(QUEUE);
     let (to_strangers, strangers) = mpsc::channel(QUEUE);
     let (permits, refusals) = (Permits::new(NODES), Refusals::default());
@@ -150,14 +88,15 @@ pub fn accept(
         refusals: refusals.clone(),
     };
     let acceptor = Acceptor {
-        tls: TlsAcceptor::from(config),
+        tls: TlsAcceptor::from(tls::server_config(identity)?),
+        identity: identity.clone(),
         strangers: Permits::new(STRANGERS),
         nodes: permits,
         to_nodes,
         to_strangers,
         refusals,
     };
-    (run(listener, acceptor, token), accepted)
+    Ok((run(listener, acceptor, token), accepted))
 }
 
 async fn run(
@@ -207,6 +146,7 @@ async fn handshake(
 #[derive(Clone)]
 struct Acceptor {
     tls: TlsAcceptor,
+    identity: Identity,
     strangers: Permits<IpAddr>,
     nodes: Permits<Peer>,
     to_nodes: mpsc::Sender<io::Result<Incoming>>,
@@ -219,32 +159,46 @@ impl Acceptor {
         // Without it every small answer waits for the client's delayed acknowledgement (40 ms).
         stream.set_nodelay(true)?;
         let stream = self.tls.accept(stream).await?;
-        let peer = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-            Some(certificate) => Some(statement(certificate).map_err(io::Error::other)?.peer),
-            None => None,
-        };
-        let connection = Connection { peer: peer.clone(), remote };
-        let (to, end) = if let Some(peer) = peer {
-            (self.to_nodes, end(self.nodes.take(peer), None))
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let chain: Vec<_> = chain.iter().map(|it| it.clone().into_owned()).collect();
+        let (to, bounded) = if let Some(own) = chain.first() {
+            let said = statement(own).map_err(io::Error::other)?;
+            let permit = self.nodes.take(said.peer.clone());
+            let end = end(permit, trusted(self.identity, chain, said.expires_at));
+            let connection = Connection { peer: Some(said.peer), remote };
+            (self.to_nodes, Bounded::new(stream, connection, Box::pin(end)))
         } else {
             let permit = self.strangers.take(remote.ip());
-            (self.to_strangers, end(permit, Some(STRANGER_LIMIT)))
+            let end = end(permit, tokio::time::sleep(STRANGER_LIMIT));
+            let connection = Connection { peer: None, remote };
+            (self.to_strangers, Bounded::new(stream, connection, Box::pin(end)))
         };
-        let sent = to.send(Ok(Incoming { stream, connection, end: Some(end) })).await;
-        sent.map_err(|_closed| io::Error::other("the server has ended"))
+        to.send(Ok(bounded)).await.map_err(|_closed| io::Error::other("the server has ended"))
     }
 }
 
-/// Ends when the permit has to be given up, or the time is over; dropped, it frees the permit.
-fn end<K>(permit: Permit<K>, limit: Option<Duration>) -> End
-where
-    K: Ord + Send + 'static,
-{
-    Box::pin(async move {
-        let token = permit.token();
-        match limit {
-            Some(limit) => drop(tokio::time::timeout(limit, token.cancelled()).await),
-            None => token.cancelled().await,
+/// Ends when the permit has to be given up, or with what limits it; dropped, it frees the permit.
+async fn end<K: Ord>(permit: Permit<K>, limit: impl Future<Output = ()>) {
+    let token = permit.token();
+    tokio::select! {
+        () = token.cancelled() => {}
+        () = limit => {}
+    }
+}
+
+/// Waits until the certificates that a node has shown count no more: its own has expired, or its root
+/// is trusted no more.
+async fn trusted(identity: Identity, chain: Vec<CertificateDer<'static>>, expires_at: Timestamp) {
+    let mut changes = identity.changes();
+    let withdrawn = async {
+        while identity.trusts(&chain, clock::now()) {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
-    })
+    };
+    tokio::select! {
+        () = withdrawn => {}
+        () = expired(expires_at) => {}
+    }
 }

@@ -1,6 +1,8 @@
 //! How a machine gets a certificate, and a new one before it ends.
 
-use crate::{Error, Identity, JoinToken, connect, root_digest, tls};
+use crate::digest::digest;
+use crate::text::certificates;
+use crate::{Error, Identity, JoinToken, connect, tls};
 use std::error::Error as _;
 use std::time::Duration;
 use tonic::transport::Channel;
@@ -38,10 +40,15 @@ pub async fn join(
     let (release, csr) = (Release::own(), key.csr().to_owned());
     let request = IssueRequest { release, token: token.render(), csr, availability };
     let reply = ask_one(managers, &token, &request).await?;
-    if root_digest(&reply.root)? != token.digest() {
+    if !knows(&reply.root, &token)? {
         return Err(Error::Fingerprint { expected: token.digest().to_owned() }.into());
     }
     Ok(key.accept(&reply.certificate, &reply.root)?)
+}
+
+/// Says whether one of these roots (PEM) is the token's.
+fn knows(roots: &str, token: &JoinToken) -> Result<bool, Error> {
+    Ok(certificates(roots)?.iter().any(|root| digest(root) == token.digest()))
 }
 
 async fn ask_one(
@@ -85,14 +92,16 @@ async fn ask(
     issue(channel, request).await
 }
 
-/// Asks a manager for a new certificate for `identity`, which takes it; it is not saved.
+/// Asks a manager for a certificate for a new key for `identity`, which takes both; they are not
+/// saved.
 pub async fn renew(channel: Channel, identity: &Identity) -> Result<(), Fault> {
-    let (release, csr) = (Release::own(), identity.renewal_request()?);
+    let key = Identity::generate()?;
+    let (release, csr) = (Release::own(), key.csr().to_owned());
     let request = IssueRequest { release, csr, ..IssueRequest::default() };
     let reply = issue(channel, request).await.map_err(|refusal| match refusal {
         Refusal::Unheard(fault) | Refusal::Final(fault) => fault,
     })?;
-    Ok(identity.replace_certificate(&reply.certificate)?)
+    Ok(identity.renew(key, &reply.certificate, &reply.root)?)
 }
 
 /// Asks the manager that leads for this node's part in the cluster's log, where others will reach it at

@@ -10,11 +10,15 @@
 //! (the two ends of a connection). This crate knows nothing of which tokens are valid or which
 //! nodes exist: a manager does.
 //!
+//! The root may be rotated: [`rotate`] makes what both roots' nodes trust meanwhile.
+//!
 //! Invariants: private keys are written to files of mode 0600 only, and never logged; nobody but a
 //! manager's certificate is taken for a server; sessions are not resumed, so a connection always
-//! shows the certificate that is current when it is made.
+//! shows the certificate that is current when it is made, and ends with it.
 
 mod authority;
+mod bounded;
+mod clock;
 mod connect;
 mod digest;
 mod files;
@@ -24,11 +28,14 @@ mod join;
 mod peer;
 mod permits;
 mod refusals;
+mod root;
 mod roots;
+mod text;
 pub mod tls;
 mod token;
 
 pub use authority::Authority;
+pub use bounded::Bounded;
 pub use connect::connect;
 pub use digest::{node_of, root_digest};
 pub use identity::{Identity, Request};
@@ -36,6 +43,7 @@ pub use incoming::{Accepted, Arrivals, Connection, Connections, Incoming, accept
 pub use join::{enroll, join, renew};
 pub use peer::{Peer, peer, remote, subject};
 pub use refusals::Refusals;
+pub use root::{given, issuer, rotate};
 pub use token::JoinToken;
 
 use std::io;
@@ -54,6 +62,9 @@ pub enum Error {
     Fingerprint { expected: String },
     #[error("the certificate is not as expected: {0}")]
     Certificate(String),
+    /// A root that a user gives.
+    #[error("{0}")]
+    Root(String),
     #[error("the certificate signing request is not as expected: {0}")]
     Request(String),
     #[error("cannot make a certificate")]
@@ -73,7 +84,9 @@ pub enum Error {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Token | Error::Fingerprint { .. } | Error::Request(_) => FaultKind::Invalid,
+            Error::Token | Error::Fingerprint { .. } | Error::Root(_) | Error::Request(_) => {
+                FaultKind::Invalid
+            }
             Error::Certificate(_)
             | Error::Making(_)
             | Error::Tls(_)

@@ -1,8 +1,15 @@
 //! Which certificates are trusted.
+//!
+//! While the cluster's root is rotated there are two roots: a certificate by either is known. Who
+//! trusts one of them alone knows what the next one signs by the certificate between, which every
+//! node shows with its own.
 
 use crate::Error;
 use crate::digest::digest;
+use crate::identity::Current;
 use crate::peer::statement;
+use crate::text::certificates;
+use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -10,23 +17,68 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
-use types::NodeRole;
+use std::time::Duration;
+use types::{NodeRole, Timestamp};
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-pub(crate) fn store(root: &CertificateDer<'_>) -> Result<RootCertStore, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(root.clone().into_owned())?;
-    Ok(roots)
+/// The roots that a node trusts.
+#[derive(Clone, Debug)]
+pub(crate) struct Roots {
+    /// As they were given.
+    pub(crate) text: String,
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    pub(crate) store: Arc<RootCertStore>,
+}
+
+impl Roots {
+    /// Reads them (PEM, one after the other).
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+        let certificates = certificates(text)?;
+        let store = Arc::new(store(&certificates)?);
+        Ok(Self { text: text.to_owned(), certificates, store })
+    }
+
+    /// Says why a certificate, with what stands between it and a root, is not trusted at `time`.
+    pub(crate) fn check(
+        &self,
+        chain: &[CertificateDer<'_>],
+        time: Timestamp,
+    ) -> Result<(), rustls::Error> {
+        let seconds = u64::try_from(time.0 / 1_000_000_000).unwrap_or_default();
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        match chain.split_first() {
+            Some((own, between)) => check(&self.store, (own, between), time),
+            None => Err(rustls::Error::NoCertificatesPresented),
+        }
+    }
+}
+
+fn store(roots: &[CertificateDer<'_>]) -> Result<RootCertStore, rustls::Error> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone().into_owned())?;
+    }
+    Ok(store)
+}
+
+fn check(
+    roots: &RootCertStore,
+    (own, between): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+    time: UnixTime,
+) -> Result<(), rustls::Error> {
+    let algorithms = provider().signature_verification_algorithms.all;
+    let own = ParsedCertificate::try_from(own)?;
+    verify_server_cert_signed_by_trust_anchor(&own, roots, between, time, algorithms)
 }
 
 /// What a client knows of the cluster it calls.
 #[derive(Debug)]
 pub(crate) enum Trust {
-    /// Its root.
-    Root(RootCertStore),
+    /// The roots that this node trusts at the moment.
+    Own(Arc<ArcSwap<Current>>),
     /// The digest of its root; servers send the root itself.
     Digest(String),
 }
@@ -58,20 +110,16 @@ impl ServerCertVerifier for Managers {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let found;
         let roots = match &self.trust {
-            Trust::Root(roots) => roots,
+            Trust::Own(current) => Arc::clone(&current.load().roots.store),
             Trust::Digest(expected) => {
                 let Some(root) = chain.iter().find(|root| digest(root) == *expected) else {
                     return Err(refusal(Error::Fingerprint { expected: expected.clone() }));
                 };
-                found = store(root)?;
-                &found
+                Arc::new(store(std::slice::from_ref(root))?)
             }
         };
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, roots, &[], now, algorithms)?;
+        check(&roots, (end_entity, chain), now)?;
         match statement(end_entity).map_err(refusal)?.peer.role {
             NodeRole::Manager => Ok(ServerCertVerified::assertion()),
             NodeRole::Worker => {

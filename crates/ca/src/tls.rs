@@ -1,19 +1,22 @@
 //! TLS between nodes: version 1.3, HTTP/2 inside.
 //!
 //! A configuration that is made from an [`Identity`] follows it: after a renewal, new connections
-//! show the new certificate.
+//! show the new certificate, and whoever comes is judged by the roots of the moment.
 
 use crate::Error;
 use crate::identity::{Current, Identity};
-use crate::roots::{Managers, Trust, provider, store};
+use crate::roots::{Managers, Trust, provider};
 use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::{ResolvesClientCert, Resumption};
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
-};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use std::sync::Arc;
 
 const PROTOCOL: &[u8] = b"h2";
@@ -38,13 +41,56 @@ impl ResolvesClientCert for Shown {
     }
 }
 
+/// Takes clients by the roots that are current.
+#[derive(Debug)]
+struct Clients(Arc<ArcSwap<Current>>);
+
+impl ClientCertVerifier for Clients {
+    /// Machines that join show none.
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// Nodes have one certificate each: they need no hint which one to show.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.0.load().clients.verify_client_cert(end_entity, between, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.load().clients.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.load().clients.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.load().clients.supported_verify_schemes()
+    }
+}
+
 /// For a manager: clients show a certificate of the cluster, or none.
 pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, Error> {
-    let roots = Arc::new(store(&identity.root_der()?)?);
-    let clients = WebPkiClientVerifier::builder_with_provider(roots, provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| Error::Certificate(error.to_string()))?;
+    let clients = Arc::new(Clients(identity.current()));
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(clients)
@@ -58,7 +104,7 @@ pub fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, Error> {
 
 /// For a node that calls a manager of its cluster.
 pub fn client_config(identity: &Identity) -> Result<Arc<ClientConfig>, Error> {
-    let trust = Trust::Root(store(&identity.root_der()?)?);
+    let trust = Trust::Own(identity.current());
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()

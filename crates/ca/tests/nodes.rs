@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_stream::StreamExt;
 use tonic::{Response, Status};
-use types::{Availability, Fault, FaultKind, NodeRole, RootCa, Timestamp};
+use types::{Availability, Cluster, Fault, FaultKind, NodeRole, RootCa, Timestamp};
 use wire::{
     Done, EnrollReply, EnrollRequest, IssueReply, IssueRequest, LeaveRequest, Membership, Release,
     RootReply, RootRequest, fault_of, membership_client, membership_server, status_of,
@@ -141,8 +141,7 @@ async fn manager_with(own_role: NodeRole, valid_for: Duration) -> Manager {
         release: Arc::clone(&release),
     };
     let mut scope = Scope::new();
-    let config = tls::server_config(&identity).unwrap();
-    let (acceptor, accepted) = ca::accept(listener, config, scope.token());
+    let (acceptor, accepted) = ca::accept(listener, &identity, scope.token()).unwrap();
     let ca::Accepted { nodes, strangers, connections, .. } = accepted;
     scope.spawn("acceptor", acceptor);
     scope.spawn("server", async move {
@@ -263,7 +262,7 @@ async fn certificates_of_another_cluster_are_not_taken_on_either_side() {
     let certificate = sign(&other, request.csr(), "evil", NodeRole::Manager, DAY);
     let error = request.accept(&certificate, &manager.root.certificate).unwrap_err();
     assert!(matches!(error, ca::Error::Tls(_)), "{error}");
-    assert!(own.replace_certificate(&certificate).is_err());
+    assert!(own.renew(Identity::generate().unwrap(), &certificate, &own.roots()).is_err());
     assert_eq!(manager.sees(&own).await.unwrap(), r#"Some((NodeId("worker1"), Worker))"#);
 }
 
@@ -300,9 +299,13 @@ async fn a_renewed_certificate_is_shown_by_configurations_that_exist() {
     let channel = ca::connect(&manager.address(), Arc::clone(&config)).await.unwrap();
     let mut client = membership_client(channel.clone());
     *manager.role.lock().unwrap() = NodeRole::Manager;
-    let before = node.certificate();
+    let key = |node: &Identity| {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(node.certificate().as_bytes()).unwrap();
+        pem.parse_x509().unwrap().public_key().raw.to_vec()
+    };
+    let before = key(&node);
     ca::renew(channel, &node).await.unwrap();
-    assert_ne!(node.certificate(), before);
+    assert_ne!(key(&node), before);
     assert_eq!(node.role(), NodeRole::Manager);
 
     // The open connection is still what it was.
@@ -329,6 +332,18 @@ async fn an_identity_is_read_as_it_was_saved() {
     assert_eq!(loaded.certificate(), manager.identity.certificate());
     assert_eq!(loaded.role(), NodeRole::Manager);
     assert!(manager.sees(&loaded).await.unwrap().contains("manager1"));
+
+    // A renewal that was killed between key and certificate.
+    let other = identity(&manager.root, "manager1", NodeRole::Manager, DAY);
+    let own_key = std::fs::read_to_string(path.join("node.key")).unwrap();
+    other.save(&path).unwrap();
+    let new_key = std::fs::read_to_string(path.join("node.key")).unwrap();
+    assert_eq!(new_key.matches("BEGIN PRIVATE KEY").count(), 1);
+    for certificate in [&manager.identity, &other].map(Identity::certificate) {
+        std::fs::write(path.join("node.key"), [new_key.clone(), own_key.clone()].concat()).unwrap();
+        std::fs::write(path.join("node.crt"), &certificate).unwrap();
+        assert_eq!(Identity::load(&path).unwrap().unwrap().certificate(), certificate);
+    }
 
     // Another node's certificate is not taken for this key.
     let other = identity(&manager.root, "other", NodeRole::Worker, DAY);
@@ -386,12 +401,8 @@ async fn silent_connections_keep_nobody_out() {
 async fn open_connections_of_a_node_can_be_ended() {
     let manager = manager().await;
     let worker = identity(&manager.root, "worker1", NodeRole::Worker, DAY);
-    let connect = async |identity: &Identity| {
-        let stream = TcpStream::connect(manager.address).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(tls::client_config(identity).unwrap());
-        connector.connect("swarm-manager".try_into().unwrap(), stream).await.unwrap()
-    };
-    let (mut parts, mut stays) = (connect(&worker).await, connect(&manager.identity).await);
+    let (mut parts, mut stays) =
+        (connection(&manager, &worker).await, connection(&manager, &manager.identity).await);
     let mut answer = [0; 256];
     let mut is_open = async |stream: &mut TlsStream<TcpStream>| {
         let read = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut answer)).await;
@@ -405,6 +416,81 @@ async fn open_connections_of_a_node_can_be_ended() {
     };
     tokio::time::timeout(Duration::from_secs(10), over).await.expect("it ends");
     assert!(is_open(&mut stays).await);
+}
+
+/// Says whether a connection is closed within the time.
+async fn ends(stream: &mut TlsStream<TcpStream>, limit: Duration) -> bool {
+    let mut answer = [0; 256];
+    let end = async { while !matches!(stream.read(&mut answer).await, Ok(0) | Err(_)) {} };
+    tokio::time::timeout(limit, end).await.is_ok()
+}
+
+async fn connection(manager: &Manager, identity: &Identity) -> TlsStream<TcpStream> {
+    let stream = TcpStream::connect(manager.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(tls::client_config(identity).unwrap());
+    connector.connect("swarm-manager".try_into().unwrap(), stream).await.unwrap()
+}
+
+/// They were signed ten seconds ago.
+#[tokio::test]
+async fn a_connection_ends_with_the_certificate_of_either_side() {
+    let (soon, long) = (Duration::from_secs(12), Duration::from_secs(10));
+    let of = async |manager: &Manager, identity: &Identity| {
+        let config = tls::client_config(identity).unwrap();
+        membership_client(ca::connect(&manager.address(), config).await.unwrap())
+    };
+    // The node's: the manager closes.
+    let lasting = manager().await;
+    let node = identity(&lasting.root, "soon", NodeRole::Worker, soon);
+    let mut stays = connection(&lasting, &lasting.identity).await;
+    assert!(ends(&mut connection(&lasting, &node).await, long).await);
+    assert!(node.expires_at() <= now());
+    assert!(!ends(&mut stays, Duration::from_millis(50)).await);
+    // The manager's: the node does, and a call finds no other one.
+    let ending = manager_with(NodeRole::Manager, soon).await;
+    let mut client = of(&ending, &identity(&ending.root, "n", NodeRole::Worker, DAY)).await;
+    client.root(RootRequest::default()).await.unwrap();
+    let over = async { while client.root(RootRequest::default()).await.is_ok() {} };
+    tokio::time::timeout(long, over).await.expect("no call goes through any more");
+    assert!(ending.identity.expires_at() <= now());
+}
+
+/// The root is rotated below a manager that serves, and its nodes.
+#[tokio::test]
+async fn roots_are_followed_and_one_that_is_withdrawn_ends_what_it_has_signed() {
+    let manager = manager().await;
+    let (old, new) = (manager.root.clone(), Authority::create(now()).unwrap());
+    let next = ca::rotate(&old, new.clone(), now()).unwrap();
+    let mut cluster = Cluster { root_ca: old.clone(), ..Cluster::default() };
+    cluster.root_rotation = Some(next);
+    let (late, early) = (
+        identity(&old, "late", NodeRole::Worker, DAY),
+        identity(&new, "early", NodeRole::Worker, DAY),
+    );
+    assert!(manager.sees(&early).await.is_err(), "of another root, as far as is known");
+    manager.identity.trust(&cluster.roots()).unwrap();
+    assert!(manager.sees(&late).await.unwrap().contains("late"));
+    let mut open = connection(&manager, &late).await;
+
+    let request = Identity::generate().unwrap();
+    let authority = Authority::of(&cluster).unwrap();
+    let peer =
+        Peer { node: "manager1".into(), role: NodeRole::Manager, cluster: "cluster1".into() };
+    let signed = authority.sign(request.csr(), &peer, DAY, now()).unwrap();
+    manager.identity.renew(request, &signed, &cluster.roots()).unwrap();
+    for node in [&late, &early] {
+        manager.sees(node).await.expect("it shows what each of them trusts");
+    }
+    // The token is still that of the old root.
+    ca::join(&[manager.address()], &manager.token, Availability::Active).await.unwrap();
+
+    assert!(!ends(&mut open, Duration::from_millis(50)).await);
+    manager.identity.trust(&new.certificate).unwrap();
+    assert!(ends(&mut open, Duration::from_secs(10)).await);
+    assert!(manager.sees(&late).await.is_err());
+    manager.sees(&early).await.unwrap();
+    let token = JoinToken::draw(&new).unwrap().digest().to_owned();
+    ca::connect(&manager.address(), tls::bootstrap_client_config(&token).unwrap()).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What would do harm by being forgotten: filters of a prune, a link to remove, a rotation.
+//! What would do harm by being forgotten: filters of a prune, a link to remove, an authority.
 
 use e2e::Lab;
 use serde_json::Value;
@@ -11,8 +11,9 @@ fn nothing_that_is_asked_for_is_forgotten() {
     stats_are_of_now(&lab);
     a_cluster_has_what_no_flag_sets(&lab);
     it_is_told_who_did_what(&lab);
-    let rotate = lab.docker(&["swarm", "ca", "--rotate", "--detach"]).bad();
-    assert!(rotate.contains("CAConfig.ForceRotate=1"), "{rotate}");
+    let external = ["swarm", "update", "--external-ca", "protocol=cfssl,url=https://ca:8888"];
+    let external = lab.docker(&external).bad();
+    assert!(external.contains("CAConfig.ExternalCAs"), "{external}");
     let left = lab.down();
     assert!(left.is_empty(), "{left:#?}");
 }

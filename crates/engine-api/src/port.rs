@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use manager::Manager;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use types::{Availability, ClusterSpec, Fault, NodeId};
+use types::{Availability, ClusterSpec, Fault, NodeId, RootCa};
 
 /// The node, as far as the API needs it besides its containers.
 pub trait Node: Send + Sync + 'static {
@@ -80,6 +80,8 @@ pub struct Init {
     pub subnet_prefix: u8,
     pub force_new_cluster: bool,
     pub spec: ClusterSpec,
+    /// The root that the user gives; without one the cluster makes its own.
+    pub root: Option<RootCa>,
     pub availability: Availability,
 }
 

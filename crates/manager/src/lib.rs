@@ -240,7 +240,8 @@ impl Manager {
         self.order(Order::RemoveNode { id: id.clone(), force }).await.map(drop)
     }
 
-    /// Changes the cluster's settings and draws new join tokens where asked to.
+    /// Changes the cluster's settings, draws new join tokens and begins with another root of trust
+    /// where asked to.
     pub async fn update_cluster(
         &self,
         version: Version,

@@ -163,7 +163,7 @@ pub(crate) fn sign(
     if csr.len() > REQUEST_MAX {
         return Err(Fault::invalid("the certificate signing request is too long"));
     }
-    let authority = Authority::load(&cluster.root_ca).map_err(|error| {
+    let authority = Authority::of(cluster).map_err(|error| {
         tracing::error!(%error, "cannot load the cluster's root CA");
         Fault::internal("cannot load the cluster's root CA")
     })?;
@@ -172,7 +172,7 @@ pub(crate) fn sign(
     let certificate = authority
         .sign(csr, &peer, validity, now)
         .map_err(|error| Fault::invalid(format!("cannot sign the certificate: {error}")))?;
-    Ok(IssueReply { node: peer.node, role, certificate, root: cluster.root_ca.certificate.clone() })
+    Ok(IssueReply { node: peer.node, role, certificate, root: cluster.roots() })
 }
 
 #[tonic::async_trait]

@@ -29,8 +29,10 @@ pub(crate) fn renew(view: &View, identity: &Identity, now: Timestamp) -> Result<
     let Some(node) = view.node(&id) else {
         return Err(Fault::not_found(format!("node {id} not found")));
     };
-    let reply = sign(&*cluster(view)?, &identity.renewal_request()?, (&id, node.role), now)?;
-    identity.replace_certificate(&reply.certificate)?;
+    let key = Identity::generate()?;
+    let reply = sign(&*cluster(view)?, key.csr(), (&id, node.role), now)?;
+    // A log that lags behind knows older roots: what others trust is not learned from it.
+    identity.renew(key, &reply.certificate, &identity.roots())?;
     tracing::info!("this manager has signed itself a new certificate: the old one did not hold");
     Ok(())
 }

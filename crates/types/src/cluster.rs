@@ -18,6 +18,9 @@ pub struct Cluster {
     pub spec: ClusterSpec,
     pub tokens: JoinTokens,
     pub root_ca: RootCa,
+    /// The root that takes its place, while nodes still get their certificates from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_rotation: Option<RootRotation>,
     /// Where subnets of networks come from.
     #[serde(with = "crate::plain")]
     pub address_pools: Vec<IpNet>,
@@ -28,6 +31,20 @@ pub struct Cluster {
     /// The last number that a manager got in the log's membership; 0: the first one's, which is 1.
     #[serde(skip_serializing_if = "is_zero")]
     pub last_raft_id: u64,
+}
+
+impl Cluster {
+    /// The roots that nodes trust, one after the other in PEM: the cluster's own first.
+    pub fn roots(&self) -> String {
+        let next = self.root_rotation.as_ref().map(|next| next.certificate.as_str());
+        [&self.root_ca.certificate, next.unwrap_or_default()].concat()
+    }
+
+    /// The root that certificates are to be by.
+    pub fn wanted_root(&self) -> &str {
+        let next = self.root_rotation.as_ref().map(|next| &next.certificate);
+        next.unwrap_or(&self.root_ca.certificate)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
@@ -48,6 +65,9 @@ pub struct ClusterSpec {
     /// Where the output of tasks goes whose service says nothing of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_driver: Option<LogDriver>,
+    /// Another number than before asks for another root of the cluster.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub force_rotate: u64,
 }
 
 impl Default for ClusterSpec {
@@ -60,6 +80,7 @@ impl Default for ClusterSpec {
             certificate_validity: Duration::from_hours(90 * 24),
             snapshot_interval: 10_000,
             log_driver: None,
+            force_rotate: 0,
         }
     }
 }
@@ -80,6 +101,36 @@ pub struct RootCa {
     pub key: String,
 }
 
+/// A root on its way to be the cluster's. Whoever knows the old root alone trusts what it signs, by
+/// way of `cross_signed`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RootRotation {
+    /// PEM, as all here.
+    pub certificate: String,
+    pub key: String,
+    /// Its name and key in a certificate that the old root has signed.
+    pub cross_signed: String,
+}
+
+/// Who signed a certificate, in DER: its subject and its public key. A root has one and the same in
+/// its own certificate and in one that is cross-signed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Issuer {
+    #[serde(with = "crate::octets")]
+    pub subject: Vec<u8>,
+    #[serde(with = "crate::octets")]
+    pub public_key: Vec<u8>,
+}
+
+impl Issuer {
+    /// Says whether nobody knows it: releases before this one do not say.
+    pub fn is_unknown(&self) -> bool {
+        self.public_key.is_empty()
+    }
+}
+
 // Neither tokens nor keys may reach a log.
 impl fmt::Debug for JoinTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,5 +141,11 @@ impl fmt::Debug for JoinTokens {
 impl fmt::Debug for RootCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RootCa(…)")
+    }
+}
+
+impl fmt::Debug for RootRotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RootRotation(…)")
     }
 }

@@ -33,7 +33,7 @@ mod text;
 
 pub use address::{Addresses, mac_of};
 pub use causes::{causes, chain};
-pub use cluster::{Cluster, ClusterSpec, DEFAULT_POOL, JoinTokens, RootCa};
+pub use cluster::{Cluster, ClusterSpec, DEFAULT_POOL, Issuer, JoinTokens, RootCa, RootRotation};
 pub use container::{
     AppArmor, ContainerSpec, DnsConfig, HealthCheck, HostEntry, Mount, MountKind, Propagation,
     PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp, Security, Ulimit,

@@ -1,7 +1,7 @@
 //! Nodes: the machines of the cluster.
 
 use crate::task::{TEXT_MAX, cut};
-use crate::{Addresses, Labels, Meta, NodeId, Timestamp};
+use crate::{Addresses, Issuer, Labels, Meta, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -126,8 +126,11 @@ pub struct NodeDescription {
     pub nano_cpus: i64,
     pub memory_bytes: i64,
     pub engine: EngineInfo,
-    /// PEM of the root certificate this node trusts, and its certificate's issuer: for `TLSInfo`.
+    /// PEM of the root certificates that this node trusts, the cluster's first.
     pub trust_root: String,
+    /// Who signed its certificate.
+    #[serde(skip_serializing_if = "Issuer::is_unknown")]
+    pub issuer: Issuer,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use types::{
-    ClusterSpec, Fault, NetworkId, NetworkSpec, NodeId, NodeSpec, ServiceId, ServiceSpec, TaskId,
-    Version,
+    ClusterSpec, Fault, NetworkId, NetworkSpec, NodeId, NodeSpec, RootCa, ServiceId, ServiceSpec,
+    TaskId, Version,
 };
 
 /// A message of the log, and its answer. The log alone knows what is in it.
@@ -20,12 +20,15 @@ pub struct RaftMessage {
     pub body: Vec<u8>,
 }
 
-/// Which join tokens are drawn anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which join tokens are drawn anew, and which root takes the place of the cluster's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rotate {
     pub worker: bool,
     pub manager: bool,
+    /// As the user gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootCa>,
 }
 
 /// What a user wants changed.

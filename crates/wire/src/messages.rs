@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use types::{
-    Availability, Fault, NodeDescription, NodeId, NodeRole, SharedSpec, SpecId, Task, TaskId,
-    TaskStatus, Timestamp,
+    Availability, Fault, Issuer, NodeDescription, NodeId, NodeRole, SharedSpec, SpecId, Task,
+    TaskId, TaskStatus, Timestamp,
 };
 
 /// A machine asks to become a node. The only calls that need no client certificate.
@@ -31,9 +31,9 @@ pub struct IssueRequest {
 pub struct IssueReply {
     pub node: NodeId,
     pub role: NodeRole,
-    /// PEM: the node's certificate.
+    /// PEM: the node's certificate, and what stands between it and a root.
     pub certificate: String,
-    /// PEM: the root certificate.
+    /// PEM: the root certificates that are trusted, the cluster's first.
     pub root: String,
 }
 
@@ -174,6 +174,19 @@ pub struct HeartbeatReply {
     /// Managers' RPC addresses, `host:port`; empty: as before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub managers: Vec<String>,
+    /// Where the node does not have it yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
+}
+
+/// What a node is to trust, and by whom its own certificate is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trust {
+    /// PEM: the roots, the cluster's first.
+    pub roots: String,
+    /// A node whose certificate somebody else has signed renews it now. `None`: it has time.
+    pub issuer: Option<Issuer>,
 }
 
 /// The node's kernel and names hold this version of its assignments.

@@ -3,6 +3,7 @@
 use super::{Connection, Inbound, hear_of};
 use crate::logs::Publisher;
 use crate::session::{ANSWER_MAX, Answer, Call, Event, Order, Output, Session};
+use ca::Identity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,10 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tonic::Streaming;
 use tonic::transport::Channel;
-use types::Fault;
+use types::{Fault, NodeDescription, Timestamp};
 use wire::{
-    DispatcherClient, LogRequest, Release, SessionMessage, SessionRequest, dispatcher_client,
-    fault_of, managers_of,
+    DispatcherClient, LogRequest, Release, SessionMessage, SessionRequest, Trust,
+    dispatcher_client, fault_of, managers_of,
 };
 
 /// Something that was begun has ended.
@@ -41,9 +42,14 @@ impl Carrier {
         let channel = ca::connect(address, ca::tls::client_config(&config.identity)?).await?;
         let mut client = dispatcher_client(channel.clone());
         let leaving = connection.leaving.is_cancelled();
+        let description = NodeDescription {
+            trust_root: config.identity.roots(),
+            issuer: config.identity.issuer(),
+            ..config.description.clone()
+        };
         let request = SessionRequest {
             release: Release::own(),
-            description: config.description.clone(),
+            description,
             address: config.address,
             data_path_address: config.data_path_address,
             leaving,
@@ -208,16 +214,8 @@ impl Carrier {
                 Call::Acknowledge(version) => {
                     Answer::Acknowledge(within(client.acknowledge(version)).await.map(drop))
                 }
-                Call::Renew => {
-                    let renewed = ca::renew(channel, &identity).await;
-                    match &renewed {
-                        Ok(()) => tracing::info!("the node's certificate is renewed"),
-                        Err(fault) => {
-                            tracing::warn!(%fault, "cannot renew the node's certificate yet");
-                        }
-                    }
-                    Answer::Renewed(renewed.map(|()| identity.expires_at()))
-                }
+                Call::Renew => Answer::Renewed(renew(channel, &identity).await),
+                Call::Trust(trust) => Answer::Renewed(take(trust, channel, &identity).await),
             })
         });
     }
@@ -284,6 +282,28 @@ impl Connection {
             Ok(())
         }
     }
+}
+
+/// Gets another certificate; says when it expires.
+async fn renew(channel: Channel, identity: &Identity) -> Result<Timestamp, Fault> {
+    let renewed = ca::renew(channel, identity).await;
+    match &renewed {
+        Ok(()) => tracing::info!("the node's certificate is renewed"),
+        Err(fault) => tracing::warn!(%fault, "cannot renew the node's certificate yet"),
+    }
+    renewed.map(|()| identity.expires_at())
+}
+
+/// Trusts what a manager says, which was trusted before.
+async fn take(trust: Trust, channel: Channel, identity: &Identity) -> Result<Timestamp, Fault> {
+    if trust.issuer.is_some_and(|wanted| wanted != identity.issuer()) {
+        // The roots come with it.
+        return renew(channel, identity).await;
+    }
+    if identity.trust(&trust.roots)? {
+        tracing::info!("this node trusts other root certificates");
+    }
+    Ok(identity.expires_at())
 }
 
 async fn within<T>(

@@ -1,6 +1,6 @@
 //! What managers say.
 
-use super::{LOGS, Order, Output, Session, Unacknowledged};
+use super::{LOGS, Order, Output, Session, URGENT_PAUSE, Unacknowledged};
 use crate::Now;
 use crate::worker::{Assigned, Event};
 use dataplane::{Identity, News};
@@ -65,6 +65,7 @@ impl Session {
         self.renewal_look_at = now.uptime;
         self.new_role = role.filter(|role| *role != self.lasting.role);
         if self.new_role.is_some() {
+            self.renewal_pause = URGENT_PAUSE;
             (self.lasting.renew_at, self.lasting.renew_after) = (now.time, now.uptime);
         }
         self.managers.clone_from(&managers);

@@ -92,7 +92,6 @@ impl Desk {
         let manager = identity("manager-node", NodeRole::Manager, DAY);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let tls = ca::tls::server_config(&manager).unwrap();
         let (opened_sender, opened) = mpsc::channel(ROOM);
         let (said_sender, said) = mpsc::channel(ROOM);
         let hears_farewells = Arc::new(AtomicU8::new(0));
@@ -105,7 +104,7 @@ impl Desk {
             .add_service(membership_server(door))
             .add_service(dispatcher_server(rpc));
         let mut scope = Scope::new();
-        let (acceptor, accepted) = ca::accept(listener, tls, scope.token());
+        let (acceptor, accepted) = ca::accept(listener, &manager, scope.token()).unwrap();
         scope.spawn("acceptor", acceptor);
         scope.spawn("desk", server.serve_with_incoming(accepted.nodes));
         let worker = identity(NODE, NodeRole::Worker, valid_for);

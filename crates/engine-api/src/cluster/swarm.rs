@@ -74,6 +74,7 @@ impl InitJson {
                 return Err(Fault::invalid(text));
             }
         };
+        let (spec, root) = self.spec.parse()?;
         Ok(Init {
             listen: self.listen_addr,
             advertise: self.advertise_addr,
@@ -82,7 +83,8 @@ impl InitJson {
             address_pools: self.default_addr_pool.iter().map(pool).collect::<Result<_, Fault>>()?,
             subnet_prefix,
             force_new_cluster: self.force_new_cluster,
-            spec: self.spec.parse()?,
+            spec,
+            root,
             availability: json::node::availability(&self.availability)?,
         })
     }
@@ -160,9 +162,10 @@ async fn update(
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
     let version = crate::version(query.version)?;
-    let rotate =
-        manager::Rotate { worker: query.rotate_worker_token, manager: query.rotate_manager_token };
-    manager.update_cluster(Version(version), spec.parse()?, rotate).await?;
+    let (spec, root) = spec.parse()?;
+    let (worker, manager_too) = (query.rotate_worker_token, query.rotate_manager_token);
+    let rotate = manager::Rotate { worker, manager: manager_too, root };
+    manager.update_cluster(Version(version), spec, rotate).await?;
     Ok(StatusCode::OK)
 }
 
@@ -184,8 +187,14 @@ async fn unlock(JsonBody(UnlockJson {}, _): JsonBody<UnlockJson>) -> Result<Stat
 pub(super) fn served() -> Vec<Served> {
     vec![
         Served::new("GET /swarm"),
-        Served::new("POST /swarm/init")
-            .body(include_str!("../request/coverage/init.json"), InitJson::parse),
+        Served::new("POST /swarm/init").body(
+            include_str!("../request/coverage/init.json"),
+            |init: InitJson| {
+                let init = init.parse()?;
+                let root = init.root.clone().map(|root| (root.certificate, root.key));
+                Ok((init, root))
+            },
+        ),
         Served::new("POST /swarm/join").body(
             r#"{"ListenAddr":"a","AdvertiseAddr":"b","DataPathAddr":"c","RemoteAddrs":["d"],
                 "JoinToken":"e","Availability":"drain"}"#,
@@ -194,7 +203,11 @@ pub(super) fn served() -> Vec<Served> {
         Served::new("POST /swarm/leave").query::<LeaveQuery>(),
         Served::new("POST /swarm/update").query::<UpdateQuery>().body(
             include_str!("../request/coverage/cluster.json"),
-            json::cluster::ClusterSpecJson::parse,
+            |spec: json::cluster::ClusterSpecJson| {
+                let (spec, root) = spec.parse()?;
+                // A key prints as nothing.
+                Ok((spec, root.map(|root| (root.certificate, root.key))))
+            },
         ),
         Served::new("GET /swarm/unlockkey"),
         Served::new("POST /swarm/unlock").body("{}", |it: UnlockJson| Ok(it)),

@@ -2,9 +2,11 @@
 
 use super::task_template::LogDriverJson;
 use super::{duration, nanos, with_meta};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use types::{Cluster, ClusterSpec, Fault, Labels, LogDriver};
+use types::{Cluster, ClusterSpec, Fault, Issuer, Labels, LogDriver, RootCa};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "SwarmSpec", rename_all = "PascalCase", default)]
@@ -42,6 +44,11 @@ struct DispatcherJson {
 #[serde(rename = "CAConfig", rename_all = "PascalCase", default)]
 struct CaJson {
     node_cert_expiry: i64,
+    force_rotate: u64,
+    #[serde(rename = "SigningCACert")]
+    signing_cert: String,
+    #[serde(rename = "SigningCAKey")]
+    signing_key: String,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -56,8 +63,9 @@ struct TaskDefaultsJson {
 struct EncryptionJson {}
 
 impl ClusterSpecJson {
-    /// Reads a spec; zeroes and what is missing mean Docker's defaults.
-    pub(crate) fn parse(self) -> Result<ClusterSpec, Fault> {
+    /// Reads a spec, and the root that the user gives; zeroes and what is missing mean Docker's
+    /// defaults.
+    pub(crate) fn parse(self) -> Result<(ClusterSpec, Option<RootCa>), Fault> {
         let EncryptionJson {} = self.encryption_config;
         let normal = ClusterSpec::default();
         let or = |nanos: i64, default| if nanos == 0 { default } else { duration(nanos) };
@@ -67,7 +75,8 @@ impl ClusterSpecJson {
             })?,
             None => normal.task_history_limit,
         };
-        Ok(ClusterSpec {
+        let root = RootCa { certificate: self.ca.signing_cert, key: self.ca.signing_key };
+        let spec = ClusterSpec {
             name: if self.name.is_empty() { normal.name } else { self.name },
             labels: self.labels,
             task_history_limit: history,
@@ -80,7 +89,9 @@ impl ClusterSpecJson {
             // One without a name and options says nothing.
             log_driver: (self.task_defaults.log_driver.map(LogDriverJson::parse).transpose()?)
                 .filter(|log| *log != LogDriver::default()),
-        })
+            force_rotate: self.ca.force_rotate,
+        };
+        Ok((spec, Some(root).filter(|root| *root != RootCa::default())))
     }
 }
 
@@ -98,9 +109,25 @@ fn render_spec(spec: &ClusterSpec) -> Value {
             "HeartbeatTick": 1,
         },
         "Dispatcher": { "HeartbeatPeriod": nanos(spec.heartbeat) },
-        "CAConfig": { "NodeCertExpiry": nanos(spec.certificate_validity) },
+        "CAConfig": {
+            "NodeCertExpiry": nanos(spec.certificate_validity),
+            "ForceRotate": spec.force_rotate,
+        },
         "TaskDefaults": TaskDefaultsJson { log_driver },
         "EncryptionConfig": { "AutoLockManagers": false },
+    })
+}
+
+/// The root that is trusted, and who signs certificates: Docker's clients compare what the cluster
+/// has with what a node says. A node trusts more than one root in a rotation; the first is the
+/// cluster's.
+pub(crate) fn tls_info(roots: &str, issuer: &Issuer) -> Value {
+    let end = "-----END CERTIFICATE-----\n";
+    let first = roots.split_inclusive(end).next().unwrap_or_default();
+    json!({
+        "TrustRoot": first,
+        "CertIssuerSubject": STANDARD.encode(&issuer.subject),
+        "CertIssuerPublicKey": STANDARD.encode(&issuer.public_key),
     })
 }
 
@@ -110,8 +137,11 @@ pub(crate) fn render_info(cluster: &Cluster) -> Value {
         json!({
             "ID": cluster.id,
             "Spec": render_spec(&cluster.spec),
-            "TLSInfo": { "TrustRoot": cluster.root_ca.certificate },
-            "RootRotationInProgress": false,
+            "TLSInfo": tls_info(
+                &cluster.root_ca.certificate,
+                &ca::issuer(cluster.wanted_root()).unwrap_or_default(),
+            ),
+            "RootRotationInProgress": cluster.root_rotation.is_some(),
             "DataPathPort": cluster.data_path_port,
             "DefaultAddrPool": cluster.address_pools,
             "SubnetSize": cluster.subnet_prefix,

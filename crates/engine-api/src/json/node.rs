@@ -1,5 +1,6 @@
 //! Nodes: `NodeSpec` both ways, `Node` on the way out.
 
+use super::cluster::tls_info;
 use super::with_meta;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -102,7 +103,7 @@ pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
                             { "Type": "Log", "Name": "json-file" },
                             { "Type": "Volume", "Name": "local" }],
             },
-            "TLSInfo": { "TrustRoot": description.trust_root },
+            "TLSInfo": tls_info(&description.trust_root, &description.issuer),
         },
         "Status": status,
     });

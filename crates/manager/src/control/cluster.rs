@@ -1,6 +1,7 @@
-//! The cluster's settings and join tokens.
+//! The cluster's settings, join tokens and root of trust.
 
-use super::check_version;
+use super::{check_version, root};
+use crate::clock;
 use ca::JoinToken;
 use raft::Sequencer;
 use std::time::Duration;
@@ -27,7 +28,12 @@ pub(crate) async fn update(
             if spec.name != cluster.spec.name {
                 return Err(Fault::invalid("modification of cluster name is not allowed"));
             }
-            cluster.spec = spec;
+            let roots = root::wanted(&cluster, &spec, rotate.root.as_ref(), clock::now())?;
+            if let Some((root_ca, rotation)) = roots {
+                (cluster.root_ca, cluster.root_rotation) = (root_ca, rotation);
+            }
+            let force_rotate = spec.force_rotate.max(cluster.spec.force_rotate);
+            cluster.spec = ClusterSpec { force_rotate, ..spec };
             if rotate.worker {
                 cluster.tokens.worker = JoinToken::draw(&cluster.root_ca)?.render();
             }

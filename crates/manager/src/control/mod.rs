@@ -6,6 +6,7 @@
 pub(crate) mod cluster;
 pub mod network;
 pub mod node;
+mod root;
 pub mod service;
 mod spec;
 

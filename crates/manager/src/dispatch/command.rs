@@ -119,7 +119,6 @@ pub enum Command {
 }
 
 /// Everything that the dispatcher wants done, in this order.
-#[expect(clippy::large_enum_variant, reason = "most of them are messages")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Put a message into the session's stream.

@@ -17,6 +17,7 @@ use crate::clock::Uptime;
 use crate::control::node::has_tasks;
 use crate::find;
 use crate::liveness::{Liveness, Lost};
+use crate::managers::rotation::Wanted;
 use std::time::Duration;
 use store::View;
 use types::{Fault, NodeId};
@@ -34,6 +35,8 @@ const ABSENCE: u32 = 2;
 pub struct Dispatcher {
     /// The addresses that nodes are told to find managers at, as of the last look.
     managers: Vec<String>,
+    /// What they are to trust, as of the last look.
+    wanted: Wanted,
     /// The newest view, which sessions may not have been told of yet.
     view: View,
     liveness: Liveness,
@@ -57,6 +60,7 @@ impl Dispatcher {
     pub fn new(view: View, now: Now) -> Self {
         Self {
             managers: find::addresses(&view),
+            wanted: Wanted::of(&view),
             liveness: Liveness::new(heartbeat(&view), now.uptime, now.time),
             sessions: Sessions::default(),
             subscriptions: Subscriptions::default(),
@@ -165,7 +169,8 @@ impl Dispatcher {
         let reply = if self.sessions.is_open(&node, &session) {
             self.liveness.hear(&node, now.uptime);
             let next_millis = millis(session.pause(heartbeat(&self.view)));
-            Ok(HeartbeatReply { next_millis, managers: self.managers.clone() })
+            let trust = self.view.node(&node).and_then(|node| self.wanted.tell(node));
+            Ok(HeartbeatReply { next_millis, managers: self.managers.clone(), trust })
         } else {
             Err(Fault::not_found(format!("session {session} is over: open another")))
         };
@@ -184,6 +189,7 @@ impl Dispatcher {
     fn look(&mut self, now: Now) {
         self.outputs.push(Output::Part);
         self.managers = find::addresses(&self.view);
+        self.wanted = Wanted::of(&self.view);
         let absence = self.liveness.period() * ABSENCE;
         self.sessions.catch_up(now.uptime, absence, &mut self.outputs);
         self.asks_for_logs = true;

@@ -168,8 +168,8 @@ pub(crate) fn start(
 ) -> Result<(Connections, Refusals), Error> {
     let Served { sequencer, leading, membership, managers } = served;
     let rpc = Rpc::new(sequencer, leading, sinks);
-    let tls = ca::tls::server_config(identity).map_err(Error::Identity)?;
-    let (acceptor, accepted) = ca::accept(listener, tls, scope.token());
+    let accepting = ca::accept(listener, identity, scope.token());
+    let (acceptor, accepted) = accepting.map_err(Error::Identity)?;
     let refusals = accepted.refusals;
     let strangers = server()
         .max_concurrent_streams(Some(CALLS_OF_STRANGERS))

@@ -1,7 +1,7 @@
 //! What runs on the manager that leads, while it does.
 
 use crate::dispatch::{self, Request};
-use crate::managers::roles;
+use crate::managers::{roles, rotation};
 use crate::plan;
 use raft::{Leadership, Sequencer};
 use scope::{Scope, ScopeError};
@@ -49,6 +49,7 @@ impl Term {
         let requests = dispatch::begin(self.dispatch.clone(), self.sequencer.clone(), &mut scope);
         let roles = roles::run(self.sequencer.clone(), self.own.clone(), scope.token());
         scope.spawn("roles", roles);
+        scope.spawn("rotation", rotation::run(self.sequencer.clone(), scope.token()));
         publish.send_replace(Some(requests));
         scope
     }

@@ -3,12 +3,13 @@
 //! Users and nodes may ask any manager; one of them leads, and decides. [`Route`] is the one place
 //! where a manager that does not lead passes on what it was asked; [`Peers`] carries it, and the
 //! log's own messages; `service` answers on the other side. [`Leading`] is what runs on the one that
-//! leads, while it does; `roles` makes the log's membership what the store says.
+//! leads, while it does; `roles` makes the log's membership what the store says, `rotation` nodes' certificates.
 
 mod leading;
 mod orders;
 mod peers;
 pub mod roles;
+pub mod rotation;
 mod route;
 mod service;
 

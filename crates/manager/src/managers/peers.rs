@@ -27,18 +27,27 @@ struct Inner {
     users: Pool,
 }
 
-/// An open connection to each manager, with its address.
+/// An open connection to each manager.
 #[derive(Debug, Default)]
-struct Pool(Mutex<BTreeMap<u64, (String, Channel)>>);
+struct Pool(Mutex<BTreeMap<u64, Open>>);
+
+#[derive(Debug)]
+struct Open {
+    /// Where it leads, and which of this manager's certificates it shows.
+    with: (String, u64),
+    channel: Channel,
+}
 
 impl Pool {
-    fn get(&self, to: u64, address: &str) -> Option<Channel> {
+    fn get(&self, to: u64, with: &(String, u64)) -> Option<Channel> {
         let pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.get(&to).filter(|(known, _)| known == address).map(|(_, channel)| channel.clone())
+        pool.get(&to).filter(|open| open.with == *with).map(|open| open.channel.clone())
     }
 
-    fn put(&self, to: u64, address: String, channel: Channel) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(to, (address, channel));
+    /// What is under way on the one before ends there.
+    fn put(&self, to: u64, with: (String, u64), channel: Channel) {
+        let open = Open { with, channel };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(to, open);
     }
 
     /// The next call opens a new one: on one that hangs, calls would hang with it.
@@ -68,13 +77,13 @@ impl Peers {
     }
 
     async fn client(&self, pool: &Pool, to: u64) -> Result<ManagersClient<Channel>, Fault> {
-        let address = self.address(to)?;
-        if let Some(channel) = pool.get(to, &address) {
+        let with = (self.address(to)?, *self.0.identity.changes().borrow());
+        if let Some(channel) = pool.get(to, &with) {
             return Ok(managers_client(channel));
         }
         let config = ca::tls::client_config(&self.0.identity)?;
-        let channel = ca::connect(&address, config).await?;
-        pool.put(to, address, channel.clone());
+        let channel = ca::connect(&with.0, config).await?;
+        pool.put(to, with, channel.clone());
         Ok(managers_client(channel))
     }
 

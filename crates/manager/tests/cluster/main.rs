@@ -8,5 +8,6 @@ mod logs;
 mod managers;
 mod membership;
 mod quota;
+mod rotation;
 mod stage;
 mod tasks;

@@ -13,10 +13,10 @@ use types::{Node, NodeId, NodeRole, NodeSpec, ServiceId, ServiceMode, ServiceSpe
 use wire::{LogChunk, LogLine, LogOptions};
 
 /// A manager besides the first one.
-struct Another {
-    manager: Manager,
-    identity: Identity,
-    address: String,
+pub(crate) struct Another {
+    pub(crate) manager: Manager,
+    pub(crate) identity: Identity,
+    pub(crate) address: String,
     scope: Scope,
     dir: tempfile::TempDir,
     member: u64,
@@ -32,18 +32,18 @@ impl Another {
         Self { manager, identity, address, scope, dir, member }
     }
 
-    fn id(&self) -> NodeId {
+    pub(crate) fn id(&self) -> NodeId {
         self.identity.node_id()
     }
 
     /// It ends, as if it was killed: nobody is told.
-    async fn stop(self) -> (Identity, String, tempfile::TempDir, u64) {
+    pub(crate) async fn stop(self) -> (Identity, String, tempfile::TempDir, u64) {
         self.scope.cancel();
         tokio::time::timeout(PATIENCE, self.scope.join()).await.unwrap().unwrap();
         (self.identity, self.address, self.dir, self.member)
     }
 
-    async fn again(
+    pub(crate) async fn again(
         (identity, address, dir, member): (Identity, String, tempfile::TempDir, u64),
     ) -> Self {
         let (manager, scope) = start((&identity, member, Start::Resume), &address, &dir).await;
@@ -73,7 +73,7 @@ async fn start(
 }
 
 /// Waits until it is so.
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     let waiting = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -83,7 +83,7 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
 }
 
 /// Three managers that all vote.
-async fn three() -> (Cluster, Another, Another) {
+pub(crate) async fn three() -> (Cluster, Another, Another) {
     let cluster = cluster().await;
     let second = Another::join(&cluster).await;
     let third = Another::join(&cluster).await;
@@ -91,7 +91,7 @@ async fn three() -> (Cluster, Another, Another) {
     (cluster, second, third)
 }
 
-fn spec(name: &str) -> ServiceSpec {
+pub(crate) fn spec(name: &str) -> ServiceSpec {
     let mut spec = ServiceSpec { name: name.to_owned(), ..ServiceSpec::default() };
     spec.mode = ServiceMode::Replicated { replicas: 1 };
     spec.task.container.image = "image".into();

@@ -17,8 +17,8 @@ use types::{
     ServiceSpec, Task, TaskId, TaskState, TaskStatus, Timestamp,
 };
 use wire::{
-    Acknowledge, Assignments, Difference, DispatcherClient, Heartbeat, LogRequest, Release, Report,
-    SessionMessage, SessionRequest, dispatcher_client, fault_of,
+    Acknowledge, Assignments, Difference, DispatcherClient, Heartbeat, HeartbeatReply, LogRequest,
+    Release, Report, SessionMessage, SessionRequest, dispatcher_client, fault_of,
 };
 
 /// Everything here is quick; this is for a machine that is busy.
@@ -178,8 +178,12 @@ impl Scripted {
         let config = ca::tls::client_config(identity).unwrap();
         let channel = ca::connect(address, config).await?;
         let mut client = dispatcher_client(channel);
-        let description =
-            NodeDescription { hostname: format!("node-{last}"), ..NodeDescription::default() };
+        let description = NodeDescription {
+            hostname: format!("node-{last}"),
+            trust_root: identity.roots(),
+            issuer: identity.issuer(),
+            ..NodeDescription::default()
+        };
         let address = [192, 168, 0, last].into();
         let release = Release::own();
         let request = SessionRequest { release, description, address, ..SessionRequest::default() };
@@ -257,9 +261,13 @@ impl Scripted {
     }
 
     pub(crate) async fn beat(&mut self) -> Result<Duration, Fault> {
+        Ok(Duration::from_millis(self.heartbeat().await?.next_millis))
+    }
+
+    pub(crate) async fn heartbeat(&mut self) -> Result<HeartbeatReply, Fault> {
         let session = self.session.clone();
         let reply = self.client.heartbeat(Heartbeat { session }).await.map_err(fault_of)?;
-        Ok(Duration::from_millis(reply.into_inner().next_millis))
+        Ok(reply.into_inner())
     }
 
     pub(crate) fn mesh_serving(&self) -> usize {

@@ -366,7 +366,8 @@ impl Node {
         let (kind, call) = match call {
             Call::Heartbeat(beat) => (Kind::Heartbeat, network::Call::Heartbeat(beat)),
             Call::Acknowledge(it) => (Kind::Acknowledge, network::Call::Acknowledge(it)),
-            Call::Renew => (Kind::Renew, network::Call::Renew),
+            // Certificates are no part of the simulation.
+            Call::Renew | Call::Trust(_) => (Kind::Renew, network::Call::Renew),
             Call::Report(report) => {
                 for (task, status) in &report.statuses {
                     let (node, task, state) = (self.number, task.clone(), status.state);

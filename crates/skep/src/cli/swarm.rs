@@ -1,5 +1,7 @@
 //! `skep swarm`: create, join, leave and change the cluster.
 
+mod ca;
+
 use super::query::text;
 use super::say;
 use crate::client::Client;
@@ -20,6 +22,8 @@ pub(crate) enum Verb {
     JoinToken(JoinToken),
     /// Change settings of the cluster
     Update(Update),
+    /// Show the cluster's root certificate, or put another one in its place
+    Ca(ca::Ca),
 }
 
 #[derive(Args, Debug)]
@@ -99,7 +103,7 @@ pub(crate) struct Update {
 }
 
 /// Settings of the cluster.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct Settings {
     /// How often nodes say that they are there
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -180,6 +184,7 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
             say("Node left the swarm.");
             Ok(())
         }
+        Verb::Ca(verb) => ca::run(client, &verb).await,
         Verb::JoinToken(verb) => join_token(client, &verb).await,
         Verb::Update(verb) => {
             let swarm: Value = client.get("/swarm").await?;

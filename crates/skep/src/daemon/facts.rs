@@ -29,14 +29,14 @@ pub(crate) fn observe(options: &Options) -> Result<About> {
 }
 
 /// What a node says of itself to managers.
-pub(crate) fn description(about: &About, trust_root: String) -> NodeDescription {
+pub(crate) fn description(about: &About) -> NodeDescription {
     NodeDescription {
         hostname: about.hostname.clone(),
         platform: Platform { os: "linux".into(), architecture: about.architecture.clone() },
         nano_cpus: about.cpus * 1_000_000_000,
         memory_bytes: about.memory_bytes,
         engine: EngineInfo { version: about.version.clone(), ..EngineInfo::default() },
-        trust_root,
+        ..NodeDescription::default()
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use types::{ClusterId, Fault, IdSource, NodeId, NodeRole, Timestamp};
+use types::{ClusterId, Fault, IdSource, NodeDescription, NodeId, NodeRole, Timestamp};
 
 /// After the certificate could not be written.
 const SAVE_PAUSE: Duration = Duration::from_mins(1);
@@ -64,7 +64,10 @@ impl Launcher {
         listen: SocketAddr,
     ) -> Result<(State, RunningMember)> {
         let (cluster, node) = (ClusterId::draw(&mut Random), NodeId::draw(&mut Random));
-        let root_ca = Authority::create(now())?;
+        let root_ca = match &init.root {
+            Some(root) => ca::given(&root.certificate, &root.key, now())?,
+            None => Authority::create(now())?,
+        };
         let request = Identity::generate()?;
         let peer = Peer { node: node.clone(), role: NodeRole::Manager, cluster: cluster.clone() };
         let authority = Authority::load(&root_ca)?;
@@ -93,7 +96,11 @@ impl Launcher {
             subnet_prefix: init.subnet_prefix,
             data_path_port: init.data_path_port,
             node,
-            description: facts::description(&self.about, identity.root().to_owned()),
+            description: NodeDescription {
+                trust_root: identity.roots(),
+                issuer: identity.issuer(),
+                ..facts::description(&self.about)
+            },
             address,
             manager_address: state.manager_address(),
             data_path_address,
@@ -172,7 +179,7 @@ impl Launcher {
         let keep = keep_certificate(
             Arc::clone(&identity),
             self.files.certificates(),
-            identity.renewals(),
+            identity.changes(),
             scope.token(),
         );
         scope.spawn("certificate", keep);
@@ -192,7 +199,7 @@ impl Launcher {
             managers: state.managers.clone(),
             address: state.address,
             data_path_address: state.data_path_address,
-            description: facts::description(&self.about, identity.root().to_owned()),
+            description: facts::description(&self.about),
         };
         let (engine, dataplane) =
             (self.standalone.engine.clone(), self.standalone.dataplane.clone());
@@ -254,12 +261,12 @@ async fn manage(
     Manager::start(config, log, identity, scope).await
 }
 
-/// Writes the node's certificate down whenever it was renewed, so that a restart has it. Where that
+/// Writes the node's certificate and roots down whenever they are new, so that a restart has it. Where that
 /// fails (a full disk), the node goes on with the one it has in memory, and it is tried again.
 async fn keep_certificate(
     identity: Arc<Identity>,
     folder: PathBuf,
-    mut renewals: watch::Receiver<u64>,
+    mut changes: watch::Receiver<u64>,
     token: CancellationToken,
 ) -> Result<(), Infallible> {
     let mut is_kept = true;
@@ -267,7 +274,7 @@ async fn keep_certificate(
         tokio::select! {
             () = token.cancelled() => return Ok(()),
             // The identity here keeps the sender.
-            _ = renewals.changed() => {}
+            _ = changes.changed() => {}
             () = tokio::time::sleep(SAVE_PAUSE), if !is_kept => {}
         }
         let saved = save(&identity, &folder).await;
@@ -313,17 +320,22 @@ mod tests {
         let identity = Arc::new(request.accept(&certificate, &root.certificate).unwrap());
         identity.save(&path).unwrap();
         let mut scope = Scope::new();
-        let renewals = identity.renewals();
-        let keep = keep_certificate(Arc::clone(&identity), path.clone(), renewals, scope.token());
+        let changes = identity.changes();
+        let keep = keep_certificate(Arc::clone(&identity), path.clone(), changes, scope.token());
         scope.spawn("certificate", keep);
 
+        let renew = || {
+            let request = Identity::generate().unwrap();
+            let certificate = sign(&root, request.csr());
+            identity.renew(request, &certificate, &root.certificate).unwrap();
+        };
         let file = path.join("node.crt.new");
         let disk = HungDisk::at(&file);
-        identity.replace_certificate(&sign(&root, &identity.renewal_request().unwrap())).unwrap();
+        renew();
         disk.release().await;
         // It could not be written; the next one is.
         std::fs::remove_file(&file).unwrap();
-        identity.replace_certificate(&sign(&root, &identity.renewal_request().unwrap())).unwrap();
+        renew();
         let kept = async {
             let saved = || Identity::load(&path).unwrap().map(|saved| saved.certificate());
             while saved() != Some(identity.certificate()) {

@@ -172,7 +172,7 @@ impl MembershipLoop {
 
     fn take(&mut self, running: RunningMember) {
         self.status = Some(running.agent.status());
-        self.renewals = Some(running.identity.renewals());
+        self.renewals = Some(running.identity.changes());
         self.running = Some(running);
         self.restart = RESTART_MIN;
     }

@@ -20,6 +20,7 @@ pub fn cluster() -> Cluster {
             certificate_validity: seconds(7200),
             snapshot_interval: 9000,
             log_driver: None,
+            force_rotate: 0,
         },
         tokens: JoinTokens {
             worker: "SWMTKN-1-a-b".to_owned(),
@@ -30,6 +31,7 @@ pub fn cluster() -> Cluster {
         subnet_prefix: 24,
         data_path_port: 4790,
         last_raft_id: 0,
+        root_rotation: None,
     }
 }
 
@@ -53,6 +55,7 @@ pub fn node() -> Node {
             memory_bytes: 4 << 30,
             engine: EngineInfo { version: "0.1.0".to_owned(), labels: labels("engine") },
             trust_root: "PEM 1".to_owned(),
+            issuer: types::Issuer::default(),
         },
         status: NodeStatus {
             state: NodeState::Ready,

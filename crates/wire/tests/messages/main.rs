@@ -20,7 +20,7 @@ use types::{
 use wire::{
     Acknowledge, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
     IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Release, Report,
-    RootReply, RootRequest, SessionMessage, SessionRequest, Welcome,
+    RootReply, RootRequest, SessionMessage, SessionRequest, Trust, Welcome,
 };
 
 /// Holds a message to its rendering, and checks that it is read as it was written.
@@ -201,6 +201,28 @@ fn session() {
         {
           "next_millis": 5000,
         }"#]],
+    );
+    check(
+        HeartbeatReply {
+            next_millis: 5000,
+            managers: vec!["m:1".into()],
+            trust: Some(Trust {
+                roots: "PEM".into(),
+                issuer: Some(types::Issuer { subject: vec![1], public_key: vec![2] }),
+            }),
+        },
+        expect![[r#"
+            {
+              "next_millis": 5000,
+              "managers": ["m:1"],
+              "trust": {
+                "roots": "PEM",
+                "issuer": {
+                  "subject": b"\x01",
+                  "public_key": b"\x02",
+                },
+              },
+            }"#]],
     );
     check(
         Acknowledge { session: "x".into(), version: 3 },

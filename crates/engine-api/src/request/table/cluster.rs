@@ -2,17 +2,12 @@
 
 use super::{Row, idle, refused};
 
-const ROOT: &str = "the root certificate cannot be rotated yet";
-
 pub(super) const ROWS: &[Row] = &[
     refused("RaftConfig", "KeepOldSnapshots", "the newest snapshot alone is kept"),
     refused("RaftConfig", "LogEntriesForSlowFollowers", "it is fixed").but(&["500"]),
     refused("RaftConfig", "ElectionTick", "it is fixed").but(&["10"]),
     refused("RaftConfig", "HeartbeatTick", "it is fixed").but(&["1"]),
     refused("CAConfig", "ExternalCAs", "the cluster has a root certificate of its own"),
-    refused("CAConfig", "SigningCACert", ROOT),
-    refused("CAConfig", "SigningCAKey", ROOT),
-    refused("CAConfig", "ForceRotate", ROOT),
     refused("EncryptionConfig", "AutoLockManagers", "autolock"),
     refused("InitRequest", "AutoLockManagers", "autolock"),
     idle("UnlockRequest", "UnlockKey", "no cluster is locked").quiet(),

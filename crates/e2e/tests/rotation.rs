@@ -1,0 +1,140 @@
+//! The root of trust is rotated below a cluster that is used all the while.
+
+use e2e::{Client, Lab, until};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+#[test]
+fn the_root_is_rotated_while_nobody_notices() {
+    let lab = Lab::with_managers(4, 3, &["nginx"]);
+    lab.docker(&["swarm", "update", "--dispatcher-heartbeat", "1s"]).good();
+    let create = ["service", "create", "--detach=false", "--quiet", "--name", "web"];
+    let more = ["--replicas", "4", "--publish", "8090:80", "--no-resolve-image", "nginx:latest"];
+    lab.docker(&[&create[..], &more].concat()).good();
+    let old = Tokens::of(&lab);
+    let client = Client::start(&lab.at(4, 8090), "/", 200);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        let (lab, is_over) = (&lab, &is_over);
+        let users = [2, 3].map(|node| threads.spawn(move || asks(lab, node, is_over)));
+        rotates_and_waits(lab);
+        a_node_that_is_down_is_waited_for_and_a_leader_is_lost_meanwhile(lab);
+        is_over.store(true, Ordering::Relaxed);
+        let asked: usize = users.into_iter().map(|user| user.join().expect("none fails")).sum();
+        assert!(asked > 20, "{asked} calls");
+    });
+    let seen = client.stop();
+    assert!(seen.requests > 100 && seen.failures.is_empty(), "{seen:#?}");
+    machines_join_with_new_tokens(&lab, &old);
+    let left = lab.down();
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+/// Asks a manager's API all the while; says how often.
+fn asks(lab: &Lab, node: u8, is_over: &AtomicBool) -> usize {
+    let mut asked = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let name = format!("net-{node}-{asked}");
+        lab.docker_at(node, &["network", "create", "--driver", "overlay", &name]).good();
+        lab.docker_at(node, &["network", "rm", &name]).good();
+        asked += 1;
+    }
+    asked
+}
+
+fn root(lab: &Lab) -> String {
+    lab.docker(&["swarm", "ca"]).good()
+}
+
+/// Node, status and TLS status, in order.
+fn nodes(lab: &Lab) -> Vec<String> {
+    let table =
+        lab.docker(&["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.TLSStatus}}"]).good();
+    let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn is_rotating(lab: &Lab) -> bool {
+    let format = "{{.Swarm.Cluster.RootRotationInProgress}}";
+    lab.docker(&["info", "--format", format]).good().trim() == "true"
+}
+
+fn all_have_it(lab: &Lab) {
+    let wanted = [1, 2, 3, 4].map(|node| format!("node-{node} Ready Ready"));
+    until("every node has a certificate by the new root", secs(60), || {
+        let (nodes, rotates) = (nodes(lab), is_rotating(lab));
+        if nodes == wanted && !rotates { Ok(()) } else { Err(format!("{nodes:#?} {rotates}")) }
+    });
+}
+
+/// The CLI waits until every node has it, and shows the new root.
+fn rotates_and_waits(lab: &Lab) {
+    let before = root(lab);
+    let shown = lab.docker(&["swarm", "ca", "--rotate", "--quiet"]).good();
+    let after = root(lab);
+    assert!(after.contains("BEGIN CERTIFICATE") && after != before);
+    assert!(shown.trim().is_empty() || shown.contains(after.trim()), "{shown}");
+    all_have_it(lab);
+}
+
+fn a_node_that_is_down_is_waited_for_and_a_leader_is_lost_meanwhile(lab: &Lab) {
+    let before = root(lab);
+    lab.lab(&["kill", "node-4"]).good();
+    until("node-4 is down", secs(30), || {
+        let nodes = nodes(lab);
+        if nodes[3].starts_with("node-4 Down") { Ok(()) } else { Err(format!("{nodes:#?}")) }
+    });
+    lab.docker(&["swarm", "ca", "--rotate", "--detach"]).good();
+    lab.docker(&["swarm", "ca", "--rotate", "--detach"]).good();
+    let format = "{{.Hostname}} {{.ManagerStatus}}";
+    let managers = lab.docker_at(2, &["node", "ls", "--format", format]).good();
+    let leader = managers.lines().find_map(|line| line.trim().strip_suffix(" Leader"));
+    let leader = leader.expect("there is a leader").to_owned();
+    // Users ask the other two, which wait for the next leader.
+    if leader == "node-1" {
+        lab.lab(&["kill", &leader]).good();
+        lab.lab(&["start", &leader]).good();
+    }
+    let wanted = [
+        "node-1 Ready Ready",
+        "node-2 Ready Ready",
+        "node-3 Ready Ready",
+        "node-4 Down Needs Rotation",
+    ];
+    until("all but the one that is down have it", secs(60), || {
+        let nodes = nodes(lab);
+        if nodes == wanted { Ok(()) } else { Err(format!("{nodes:#?}")) }
+    });
+    assert!(is_rotating(lab) && root(lab) == before);
+    let waiting = lab.ask(1, "GET", "/swarm").body;
+    assert!(waiting.contains("\"RootRotationInProgress\":true"), "{waiting}");
+    lab.lab(&["start", "node-4"]).good();
+    all_have_it(lab);
+    assert_ne!(root(lab), before);
+}
+
+/// The worker's token, and the manager's.
+struct Tokens([String; 2]);
+
+impl Tokens {
+    fn of(lab: &Lab) -> Self {
+        let token = |role| lab.docker(&["swarm", "join-token", "--quiet", role]).good();
+        Self(["worker", "manager"].map(|role| token(role).trim().to_owned()))
+    }
+}
+
+fn machines_join_with_new_tokens(lab: &Lab, old: &Tokens) {
+    lab.docker_at(4, &["swarm", "leave"]).good();
+    let remote = lab.at(1, 2377);
+    for token in &old.0 {
+        let refused = lab.docker_at(4, &["swarm", "join", "--token", token, &remote]).bad();
+        assert!(refused.contains("remote CA does not match fingerprint"), "{refused}");
+    }
+    let [worker, _] = Tokens::of(lab).0;
+    lab.docker_at(4, &["swarm", "join", "--token", &worker, &remote]).good();
+}
