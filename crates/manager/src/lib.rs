@@ -28,6 +28,7 @@ pub use bootstrap::{First, bootstrap};
 pub use clock::Uptime;
 pub use logs::LogStream;
 pub use managers::Peers;
+pub use membership::enrolled;
 pub use raft::{LogContent, LogEntry};
 pub use wire::{LogSelector, Rotate};
 

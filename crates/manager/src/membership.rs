@@ -123,7 +123,7 @@ impl Service {
 
 /// A node that is to be a manager gets a number in the log's membership, which no other one ever has.
 /// One that asks again has lost what it had, or the answer: it is another member.
-fn enrolled(view: &View, id: &NodeId, address: String) -> Result<(u64, Changes), Fault> {
+pub fn enrolled(view: &View, id: &NodeId, address: String) -> Result<(u64, Changes), Fault> {
     let node = view.node(id);
     if node.is_none_or(|node| node.spec.role != NodeRole::Manager) {
         return Err(Fault::forbidden(format!("node {id} is not to be a manager")));

@@ -36,13 +36,14 @@ pub struct Ordered {
 
 impl fmt::Debug for Ordered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of machine {} to manager {}", self.order.0, self.from, self.to)
+        write!(f, "{} of machine {} to manager {}", self.order.what, self.from, self.to)
     }
 }
 
 impl World {
-    /// A user asks the manager on a machine.
-    pub(crate) fn begin_to_ask(&mut self, operation: Operation, manager: usize) {
+    /// A user asks one of the managers.
+    pub(crate) fn begin_to_ask(&mut self, operation: Operation, which: usize) {
+        let Some(manager) = self.manager_of(which) else { return };
         let until = self.ctx.now + LEADER_MAX;
         self.ask(Asked { operation, manager, until });
     }
@@ -50,7 +51,7 @@ impl World {
     pub(crate) fn ask(&mut self, asked: Asked) {
         let (now, machine) = (self.ctx.now, asked.manager);
         let what = &asked.operation;
-        let Some(manager) = self.managers.get_mut(machine).filter(|it| it.is_up()) else {
+        let Some(manager) = self.managers.get_mut(&machine).filter(|it| it.is_up()) else {
             return self.ctx.tell(|| format!("user: {what:?}: manager {machine} does not answer"));
         };
         let (id, known) = (manager.id, self.ctx.log.leadership(manager.id, now).leader);
@@ -62,15 +63,17 @@ impl World {
         }
         let is_as_far = |leader: &Id| {
             let at = self.ctx.log.machine(*leader);
-            let version = |machine: usize| Some(self.managers.get(machine)?.view()?.version());
-            let leads = self.managers.get(at).is_some_and(|it| it.leads().is_some());
+            let version = |machine: usize| Some(self.managers.get(&machine)?.view()?.version());
+            let leads =
+                self.managers.get(&at).is_some_and(|it| it.id == *leader && it.leads().is_some());
             let is_heard = self.ctx.network.are_joined(machine, at);
             *leader != id && leads && is_heard && version(machine) == version(at)
         };
-        match known.filter(is_as_far) {
+        let leader = known.filter(is_as_far);
+        let Some(manager) = self.managers.get_mut(&machine) else { return };
+        match leader {
             Some(to) => {
-                let ordered = self.managers[machine].order(asked.operation.clone());
-                if let Some(order) = ordered {
+                if let Some(order) = manager.order(asked.operation.clone()) {
                     let order = Ordered { from: machine, to, order };
                     self.ctx.after(Duration::from_millis(1), Event::Ordered { asked, order });
                 }
@@ -91,12 +94,13 @@ impl World {
     pub(crate) fn take_order(&mut self, asked: Asked, ordered: Ordered) {
         let Ordered { from, to, order } = ordered;
         let at = self.ctx.log.machine(to);
-        if !self.ctx.network.are_joined(from, at) || !self.managers[at].is_up() {
-            return self.ctx.tell(|| format!("user: {}: it may have been done", order.0));
-        }
-        if self.managers[at].leads().is_none() {
+        let is_heard = self.ctx.network.are_joined(from, at);
+        let Some(leader) = self.managers.get_mut(&at).filter(|it| is_heard && it.is_up()) else {
+            return self.ctx.tell(|| format!("user: {}: it may have been done", order.what));
+        };
+        if leader.id != to || leader.leads().is_none() {
             return self.ask_again(asked);
         }
-        self.managers[at].carry_out(order, &mut self.ctx);
+        leader.carry_out(order, &mut self.ctx);
     }
 }

@@ -39,6 +39,11 @@ pub enum Event {
     Joins {
         node: usize,
     },
+    /// A node has got its number in the log: it is a manager from now on; `None`: no more.
+    Role {
+        node: usize,
+        manager: Option<Id>,
+    },
     /// Of a manager; of this life of its process, and of its term.
     Manager(Id, u64, crate::manager::Due),
     /// Of this life of the node's daemon.

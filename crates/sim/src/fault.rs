@@ -178,7 +178,10 @@ impl World {
             Fault::Clock { of, seconds } => {
                 let skew = match of {
                     Of::Node(node) => &mut self.nodes[node].skew,
-                    Of::Manager(machine) => &mut self.managers[machine].skew,
+                    Of::Manager(machine) => match self.managers.get_mut(&machine) {
+                        Some(manager) => &mut manager.skew,
+                        None => return,
+                    },
                 };
                 *skew += seconds * 1_000_000_000;
             }
@@ -193,12 +196,10 @@ impl World {
                 }
             }
             Fault::DiskFull { of: Of::Manager(machine), .. } => {
-                let id = self.managers[machine].id;
-                count(&mut self.ctx.log.disk(id).full, begins);
+                count(&mut self.ctx.log.disk(machine).full, begins);
             }
             Fault::DiskSlow { of: Of::Manager(machine), write, .. } => {
-                let id = self.managers[machine].id;
-                keep(&mut self.ctx.log.disk(id).slow, write, begins);
+                keep(&mut self.ctx.log.disk(machine).slow, write, begins);
             }
             Fault::DiskFull { of: Of::Node(node), .. } => {
                 count(&mut self.nodes[node].ills.disk_full, begins);
@@ -223,13 +224,13 @@ impl World {
         let node = &mut self.nodes[number];
         if begins {
             node.ills.away += 1;
-            if let Some(manager) = self.managers.get_mut(number) {
+            if let Some(manager) = self.managers.get_mut(&number) {
                 manager.die(&mut self.ctx);
             }
             node.die(&mut self.ctx);
         } else {
             node.ills.away -= 1;
-            let manager = self.managers.get_mut(number).filter(|_| node.ills.away == 0);
+            let manager = self.managers.get_mut(&number).filter(|_| node.ills.away == 0);
             if let Some(manager) = manager {
                 manager.start(&mut self.ctx);
             }

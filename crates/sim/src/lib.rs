@@ -9,9 +9,10 @@
 //! needed for that, until a person can read the rest.
 //!
 //! The code under test is what managers and nodes run: `planner`, `raft::decide`, `store::rules`,
-//! `manager::{control, dispatch}`, `agent::{session, worker}`, `discovery`. Models of ours are only what is
-//! outside of them: [`network`], the log of one or more managers ([`consensus`]), machines with
-//! containers, kernels and disks ([`node`]), clocks, [`user`]s and [`fault`]s. It knows nothing of sockets, of threads or of the real time.
+//! `manager::{control, dispatch, managers::roles}`, `agent::{session, worker}`, `discovery`. Models
+//! of ours are only what is outside of them: [`network`], the log of one or more managers
+//! ([`consensus`]), machines with containers, kernels and disks ([`node`]), clocks, [`user`]s and
+//! [`fault`]s. It knows nothing of sockets, of threads or of the real time.
 //!
 //! Start with [`world`], then [`invariant`].
 //!

@@ -10,7 +10,7 @@ use crate::random::Random;
 use crate::script::Noise;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use types::Fault;
+use types::{Fault, NodeRole};
 use wire::{Acknowledge, Heartbeat, HeartbeatReply, Report, SessionMessage, SessionRequest};
 
 /// After which both ends know that a connection is broken whose packets do not arrive.
@@ -72,7 +72,11 @@ pub enum Call {
     Acknowledge(Acknowledge),
     Report(Report),
     Renew,
-    Leave { tasks_first: bool },
+    /// It is to be a manager, and asks for its number in the log.
+    Enroll,
+    Leave {
+        tasks_first: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +85,9 @@ pub enum Answer {
     /// The stream is open: the first that comes out of it.
     Opened,
     Heartbeat(HeartbeatReply),
+    /// The certificate says so.
+    Renewed(NodeRole),
+    Enrolled(u64),
     /// This manager does not lead; managers are there.
     Elsewhere(Vec<String>),
 }
@@ -151,7 +158,7 @@ impl Network {
     /// Says whether a packet has to wait. A connection does not come about by one way alone.
     fn holds_up(&self, packet: &Packet) -> bool {
         let begins = match &packet.body {
-            Body::Call { call: Call::Session(_) | Call::Leave { .. }, .. } => true,
+            Body::Call { call: Call::Session(_) | Call::Leave { .. } | Call::Enroll, .. } => true,
             Body::Call { .. }
             | Body::Again { .. }
             | Body::Answer { .. }

@@ -33,7 +33,7 @@ pub struct Item {
 pub enum Step {
     User {
         operation: Operation,
-        /// The machine whose manager is asked.
+        /// Which manager is asked, of those that are there.
         asked: usize,
     },
     Fault(Fault),
@@ -91,6 +91,12 @@ impl Script {
                 items.push(at(again, asks(operation.clone())));
             }
             items.push(at(time, asks(operation)));
+        }
+        let mut roles = root.fork(6);
+        time = Duration::from_secs(8);
+        while time < storm && managers > 1 {
+            time += roles.millis(2_000, 40_000);
+            items.push(at(time, asks(Operation::draw_role(&mut roles, nodes))));
         }
         // One run in eight has no faults: what fails there is easy to understand.
         time = Duration::from_secs(5);

@@ -4,7 +4,7 @@ use crate::random::Random;
 use std::time::Duration;
 use types::{
     Availability, EndpointMode, FailureAction, HealthCheck, NetworkAttachment, NetworkId,
-    NetworkSpec, PublishMode, PublishedPort, RestartCondition, STACK_LABEL, ServiceMode,
+    NetworkSpec, NodeRole, PublishMode, PublishedPort, RestartCondition, STACK_LABEL, ServiceMode,
     ServiceSpec, UpdateConfig, UpdateOrder,
 };
 
@@ -25,6 +25,8 @@ pub enum Operation {
     Availability(usize, Availability),
     /// Whether it has the label that some services ask for.
     Label(usize, bool),
+    /// It is to be a manager, or none any more.
+    Role(usize, NodeRole),
     /// Another machine joins.
     Join,
     /// On the node itself.
@@ -216,6 +218,12 @@ impl Operation {
             all.push(Self::CreateService(service, Box::new(Wish::draw(random))));
         }
         all
+    }
+
+    /// What only clusters of several managers are asked for.
+    pub fn draw_role(random: &mut Random, nodes: usize) -> Self {
+        let node = usize::try_from(random.below(nodes as u64)).unwrap_or(0);
+        Self::Role(node, random.pick(&[NodeRole::Manager, NodeRole::Worker]))
     }
 
     pub fn draw(random: &mut Random, nodes: usize) -> Self {

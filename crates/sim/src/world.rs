@@ -1,6 +1,6 @@
 //! The world of one run: what happens next, and to whom.
 
-use crate::consensus::{Consensus, Disk};
+use crate::consensus::{Consensus, Id};
 use crate::context::{Context, Event, Happened};
 use crate::history::{Detail, History};
 use crate::invariant::{self, Invariant};
@@ -10,9 +10,11 @@ use crate::node::{Ills, Node};
 use crate::random::Random;
 use crate::script::{Script, Step};
 use crate::user;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use store::View;
+use types::NodeRole;
 
 /// After the storm: machines come back, and users mend what they broke.
 const MENDED: Duration = Duration::from_secs(20);
@@ -46,8 +48,8 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct World {
     pub ctx: Context,
-    /// By their machines, which are the first nodes.
-    pub managers: Vec<Manager>,
+    /// By their machines.
+    pub managers: BTreeMap<usize, Manager>,
     pub nodes: Vec<Node>,
     script: Script,
     random: Random,
@@ -84,7 +86,7 @@ impl World {
         let network = Network::new(script.noise, random.fork(1));
         let log = Consensus::new(random.fork(3));
         let managers = (0..script.managers).zip(raft::FIRST_MEMBER..);
-        let manager = |(machine, id)| Manager::new(id, machine, random.fork(10 + id));
+        let manager = |(machine, id)| (machine, Manager::new(id, machine, random.fork(10 + id)));
         Self {
             ctx: Context::new((network, log), History::new(detail)),
             managers: managers.map(manager).collect(),
@@ -107,8 +109,14 @@ impl World {
 
     /// The manager that leads in the newest term, once it does.
     pub fn leader(&self) -> Option<&Manager> {
-        let machine = self.ctx.log.machine(self.ctx.log.leader()?);
-        self.managers.get(machine).filter(|manager| manager.leads().is_some())
+        let id = self.ctx.log.leader()?;
+        let manager = self.managers.get(&self.ctx.log.machine(id));
+        manager.filter(|manager| manager.id == id && manager.leads().is_some())
+    }
+
+    /// The machine of one of the managers.
+    pub fn manager_of(&self, which: usize) -> Option<usize> {
+        self.managers.keys().nth(which.checked_rem(self.managers.len())?).copied()
     }
 
     /// How a node's session with the leader is, if it has one.
@@ -118,8 +126,8 @@ impl World {
 
     fn has_led(&mut self, then: impl FnOnce(&mut Manager, &mut Context)) {
         let machine = self.leader().map(|leader| leader.machine);
-        if let Some(machine) = machine {
-            then(&mut self.managers[machine], &mut self.ctx);
+        if let Some(leader) = machine.and_then(|machine| self.managers.get_mut(&machine)) {
+            then(leader, &mut self.ctx);
         }
     }
 
@@ -156,10 +164,10 @@ impl World {
     }
 
     fn begin(&mut self) {
-        let members: Vec<_> = self.managers.iter().map(|it| (it.id, it.machine)).collect();
+        let members: Vec<_> = self.managers.values().map(|it| (it.id, it.machine)).collect();
         let first = manager::first(members.len(), 0);
         self.ctx.log(|log, _, _| log.found(&members, &first));
-        for manager in &mut self.managers {
+        for manager in self.managers.values_mut() {
             manager.start(&mut self.ctx);
         }
         for number in 0..self.script.nodes {
@@ -171,9 +179,10 @@ impl World {
     fn add_node(&mut self, number: usize) {
         let random = self.random.fork(100 + number as u64);
         // Whichever manager it was that a machine was told.
-        let joined_by = if number < self.managers.len() { 0 } else { number % self.managers.len() };
-        let mut node = Node::new(number, joined_by, random);
-        if number >= self.managers.len() {
+        let own = self.managers.get(&number).map(|manager| manager.id);
+        let joined_by = own.map_or(self.manager_of(number), |_| Some(0)).unwrap_or(0);
+        let mut node = Node::new(number, (joined_by, own), random);
+        if own.is_none() {
             self.ctx.at(self.ctx.now, Event::Joins { node: number });
         }
         node.start(&mut self.ctx);
@@ -192,7 +201,7 @@ impl World {
             Event::Calm => self.calm(),
             Event::Look => {}
             Event::Deliver(packet) => match packet.way {
-                Way::Up => match self.managers.get_mut(packet.manager).filter(|it| it.is_up()) {
+                Way::Up => match self.managers.get_mut(&packet.manager).filter(|it| it.is_up()) {
                     Some(manager) => manager.receive(packet, ctx),
                     None => ctx.sever(packet.connection, Duration::from_millis(2)),
                 },
@@ -214,9 +223,12 @@ impl World {
             Event::Asked(asked) => self.ask(asked),
             Event::Ordered { asked, order } => self.take_order(asked, order),
             Event::Joins { node } => self.join(node),
+            Event::Role { node, manager } => self.take_role(node, manager),
             Event::Manager(id, life, due) => {
-                let machine = ctx.log.machine(id);
-                self.managers[machine].handle(life, due, ctx);
+                let manager = self.managers.get_mut(&ctx.log.machine(id));
+                if let Some(manager) = manager.filter(|it| it.id == id) {
+                    manager.handle(life, due, ctx);
+                }
             }
             Event::Node(node, life, due) => self.nodes[node].handle(life, due, ctx),
             Event::Machine(node, life, due) => self.nodes[node].machine(life, due, ctx),
@@ -246,7 +258,7 @@ impl World {
 
     /// The log may have gone on, or say something else of who leads.
     pub(crate) fn look_at_log(&mut self) {
-        for manager in &mut self.managers {
+        for manager in self.managers.values_mut() {
             manager.look(&mut self.ctx);
         }
     }
@@ -261,16 +273,38 @@ impl World {
                 }
             }
             user::Operation::Leave(node) => {
-                // Managers stay.
-                let managers = self.managers.len();
-                if let Some(node) = self.nodes.get_mut(node).filter(|it| it.number >= managers) {
+                // Managers stay, and who is to be one; and node 0, which takes everything in the end.
+                let view = self.ctx.log.newest();
+                let is_worker = |it: &&mut Node| {
+                    let stored = view.node(&it.id);
+                    it.number > 0
+                        && !it.is_manager()
+                        && stored.is_none_or(|it| it.role == NodeRole::Worker)
+                };
+                if let Some(node) = self.nodes.get_mut(node).filter(is_worker) {
                     let number = node.number;
                     self.ctx.tell(|| format!("user: node {number} leaves"));
                     node.leave(&mut self.ctx);
                 }
             }
+            user::Operation::RemoveNode(0, _) => {}
             other => self.begin_to_ask(other, asked),
         }
+    }
+
+    /// A node has a manager's certificate and a number, or a worker's certificate.
+    fn take_role(&mut self, node: usize, id: Option<Id>) {
+        if let Some(mut old) = self.managers.remove(&node) {
+            old.die(&mut self.ctx);
+            self.ctx.log.forget(old.id);
+        }
+        let Some(id) = id else { return };
+        self.ctx.log.join(id, node);
+        let mut manager = Manager::new(id, node, self.random.fork(10 + id));
+        if self.nodes[node].is_up() {
+            manager.start(&mut self.ctx);
+        }
+        self.managers.insert(node, manager);
     }
 
     /// A machine shows a token; it does so until a manager leads.
@@ -286,15 +320,13 @@ impl World {
         self.ctx.tell(|| "calm".to_owned());
         self.ctx.calm = true;
         self.calm_at = Some(self.ctx.now);
-        for id in self.managers.iter().map(|manager| manager.id) {
-            *self.ctx.log.disk(id) = Disk::default();
-        }
+        self.ctx.log.mend_disks();
         for node in 0..self.nodes.len() {
             let due = self.ctx.network.heal(self.ctx.now, node);
             self.ctx.deliver(due);
             self.nodes[node].ills = Ills::default();
         }
-        for manager in &mut self.managers {
+        for manager in self.managers.values_mut() {
             manager.start(&mut self.ctx);
         }
         for node in &mut self.nodes {

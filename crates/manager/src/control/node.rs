@@ -70,7 +70,7 @@ pub fn with_role(view: &View, id: &NodeId, role: NodeRole) -> Result<Changes, Fa
 }
 
 /// A manager that is out of the log is a worker.
-pub(crate) fn demoted(view: &View, id: &NodeId) -> Result<Changes, Fault> {
+pub fn demoted(view: &View, id: &NodeId) -> Result<Changes, Fault> {
     let mut tx = Tx::new(view);
     if node(view, id)?.spec.role == NodeRole::Worker {
         tx.edit_node(id, |node| {

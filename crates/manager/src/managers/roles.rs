@@ -69,7 +69,7 @@ pub fn next(view: &View, members: &Members, own: &Own) -> Option<Step> {
 }
 
 /// Says why the others could not decide any more without this manager.
-pub(crate) fn may_lose(members: &Members, raft_id: u64) -> Result<(), Fault> {
+pub fn may_lose(members: &Members, raft_id: u64) -> Result<(), Fault> {
     if !members.voters.contains(&raft_id) {
         return Ok(());
     }
@@ -148,7 +148,8 @@ async fn take(sequencer: &Sequencer, own: &Own, step: Step) -> Result<(), Fault>
     Ok(())
 }
 
-fn introduced(view: &View, own: Own) -> Changes {
+/// The leader says where it is.
+pub fn introduced(view: &View, own: Own) -> Changes {
     let mut tx = Tx::new(view);
     tx.edit_node(&own.node, |node| node.manager = Some(own.status));
     tx.finish()

@@ -12,6 +12,7 @@
 //! Invariant: whoever is elected has everything that is committed.
 
 mod log;
+mod members;
 mod vote;
 
 use crate::network::Network;
@@ -84,7 +85,6 @@ pub struct Leadership {
 
 #[derive(Debug, Default)]
 struct Member {
-    machine: usize,
     is_up: bool,
     life: u64,
     term: u64,
@@ -99,13 +99,16 @@ struct Member {
     others: BTreeMap<Id, u64>,
     /// When most of the others were heard of last.
     heard: Duration,
-    disk: Disk,
 }
 
 #[derive(Debug)]
 pub struct Consensus {
     members: BTreeMap<Id, Member>,
     voters: BTreeSet<Id>,
+    learners: BTreeSet<Id>,
+    /// Where each number is or was, and the disks of the machines.
+    machines: BTreeMap<Id, usize>,
+    disks: BTreeMap<usize, Disk>,
     /// The one order, and its views as far as somebody may still ask for them.
     log: Log,
     views: BTreeMap<u64, View>,
@@ -127,6 +130,9 @@ impl Consensus {
         Self {
             members: BTreeMap::new(),
             voters: BTreeSet::new(),
+            learners: BTreeSet::new(),
+            machines: BTreeMap::new(),
+            disks: BTreeMap::new(),
             log: Log::default(),
             views: [(0, View::default())].into(),
             terms: Vec::new(),
@@ -148,13 +154,27 @@ impl Consensus {
         }
         let has = self.len();
         for (id, machine) in members {
-            let member = Member { machine: *machine, has, knows: has, ..Member::default() };
-            self.members.insert(*id, member);
+            self.machines.insert(*id, *machine);
+            self.members.insert(*id, Member { has, knows: has, ..Member::default() });
             self.voters.insert(*id);
         }
         if members.len() > 1 {
             self.due.push((PULSE, Due::Pulse));
         }
+    }
+
+    /// A machine is to have a copy of the log; it has nothing yet.
+    pub fn join(&mut self, id: Id, machine: usize) {
+        if self.machines.len() == 1 {
+            self.due.push((PULSE, Due::Pulse));
+        }
+        self.machines.insert(id, machine);
+        self.members.insert(id, Member::default());
+    }
+
+    /// The copy of a machine is removed.
+    pub fn forget(&mut self, id: Id) {
+        self.members.remove(&id);
     }
 
     /// What is due, since it was asked the last time.
@@ -168,8 +188,8 @@ impl Consensus {
     }
 
     /// What a member shows.
-    pub fn view(&self, id: Id) -> &View {
-        &self.views[&self.members[&id].knows]
+    pub fn view(&self, id: Id) -> View {
+        self.views.get(&self.members[&id].knows).cloned().unwrap_or_default()
     }
 
     /// What a member's disk has of that, read anew; not of one that is far behind.
@@ -178,7 +198,7 @@ impl Consensus {
     }
 
     pub fn leadership(&self, id: Id, now: Duration) -> Leadership {
-        let member = &self.members[&id];
+        let Some(member) = self.members.get(&id) else { return Leadership::default() };
         let has_begun = self.term_at(member.knows) == member.term;
         let hears_most = self.voters.len() == 1 || now < member.heard + QUORUM_LIMIT;
         let leads = member.is_up && member.leader == Some(id);
@@ -191,16 +211,27 @@ impl Consensus {
         self.leader
     }
 
+    /// Where a member is; nowhere, where nobody has taken the number.
     pub fn machine(&self, id: Id) -> usize {
-        self.members[&id].machine
+        self.machines.get(&id).copied().unwrap_or(usize::MAX)
     }
 
-    pub fn disk(&mut self, id: Id) -> &mut Disk {
-        &mut self.members.entry(id).or_default().disk
+    /// The disk of the log on a machine.
+    pub fn disk(&mut self, machine: usize) -> &mut Disk {
+        self.disks.entry(machine).or_default()
     }
 
     pub fn are_disks_well(&self) -> bool {
-        self.members.values().all(|member| member.disk.is_well())
+        self.disks.values().all(Disk::is_well)
+    }
+
+    pub fn mend_disks(&mut self) {
+        self.disks.clear();
+    }
+
+    fn write(&mut self, id: Id) -> Duration {
+        let machine = self.machine(id);
+        self.disks.entry(machine).or_default().write(&mut self.random)
     }
 
     fn len(&self) -> u64 {
@@ -210,6 +241,10 @@ impl Consensus {
     fn term_at(&self, index: u64) -> u64 {
         let at = usize::try_from(index).ok().and_then(|index| index.checked_sub(1));
         at.and_then(|at| self.terms.get(at)).copied().unwrap_or(0)
+    }
+
+    fn is_up(&self, id: Id) -> bool {
+        self.members.get(&id).is_some_and(|member| member.is_up)
     }
 
     fn member(&mut self, id: Id) -> &mut Member {
@@ -275,28 +310,29 @@ impl Consensus {
         match due {
             Due::Pulse => self.pulse(wires, now),
             Due::Stored { member: id, life, entry } => {
-                let member = self.member(id);
-                let is_last = member.tail.last().is_some_and(|it| it.id == entry);
-                if member.life == life && is_last {
+                let member = self.members.get_mut(&id).filter(|it| it.life == life);
+                let is_last = |it: &&mut Member| it.tail.last().is_some_and(|it| it.id == entry);
+                if let Some(member) = member.filter(is_last) {
                     member.is_stored = true;
                     self.tell_others(id);
                     self.commit_of(id);
                 }
             }
             Due::Reaches { from, to, term } => {
-                let leader = &self.members[&from];
-                let says = leader.is_up && leader.leader == Some(from) && leader.term == term;
-                if says && self.members[&to].is_up && self.passes(wires, from, to) {
+                let leader = self.members.get(&from).filter(|it| it.leader == Some(from));
+                let says = leader.is_some_and(|it| it.is_up && it.term == term);
+                if says && self.is_up(to) && self.passes(wires, from, to) {
                     self.reaches(from, to, wires);
                 }
             }
             Due::Heard { from, of, term, entry } => {
-                if self.passes(wires, of, from) {
-                    let leader = self.member(from);
-                    if leader.is_up && leader.leader == Some(from) && leader.term == term {
-                        leader.others.insert(of, entry);
-                        self.commit_of(from);
-                    }
+                let passes = self.passes(wires, of, from);
+                let leads =
+                    |it: &&mut Member| it.is_up && it.leader == Some(from) && it.term == term;
+                let leader = self.members.get_mut(&from).filter(leads);
+                if let Some(leader) = leader.filter(|_| passes) {
+                    leader.others.insert(of, entry);
+                    self.commit_of(from);
                 }
             }
         }
@@ -304,7 +340,7 @@ impl Consensus {
 
     fn add(&mut self, id: Id, entry: Arc<Entry>) {
         let number = entry.id;
-        let write = self.members[&id].disk.write(&mut self.random.fork(number));
+        let write = self.write(id);
         let member = self.member(id);
         member.tail.push(entry);
         member.is_stored = false;
@@ -328,15 +364,16 @@ impl Consensus {
     /// The leader sends what it has to all others.
     fn tell_others(&mut self, id: Id) {
         let term = self.members[&id].term;
-        let others = self.members.iter().filter(|(to, member)| **to != id && member.is_up);
-        for (to, member) in others {
+        let all = self.voters.union(&self.learners);
+        let others = all.filter(|to| **to != id && self.is_up(**to)).copied();
+        for to in others.collect::<Vec<_>>() {
             let mut delay =
                 self.random.between(Duration::from_micros(100), Duration::from_millis(4));
             // What is said all the time only tells how far the log is.
             if !self.members[&id].tail.is_empty() {
-                delay += member.disk.write(&mut self.random);
+                delay += self.write(to);
             }
-            self.due.push((delay, Due::Reaches { from: id, to: *to, term }));
+            self.due.push((delay, Due::Reaches { from: id, to, term }));
         }
     }
 
@@ -401,8 +438,9 @@ impl Consensus {
         self.terms.push(entry.term);
         self.places.insert(entry.id, index);
         self.views.insert(index.0, view);
-        let all = self.members.values();
-        let least = all.map(|member| member.knows).min().unwrap_or(0).saturating_sub(KEPT);
+        // Who knows nothing gets a snapshot.
+        let all = self.members.values().map(|member| member.knows);
+        let least = all.filter(|knows| *knows > 0).min().unwrap_or(0).saturating_sub(KEPT);
         while self.views.first_key_value().is_some_and(|(at, _)| *at < least) {
             self.views.pop_first();
         }

@@ -19,7 +19,7 @@ impl Consensus {
     /// Voters that are there and that a member hears and reaches; itself too.
     fn around(&self, wires: &Network, id: Id) -> Vec<Id> {
         let is_there = |other: &&Id| {
-            self.members[other].is_up && wires.are_joined(self.machine(id), self.machine(**other))
+            self.is_up(**other) && wires.are_joined(self.machine(id), self.machine(**other))
         };
         self.voters.iter().filter(is_there).copied().collect()
     }
@@ -70,7 +70,7 @@ impl Consensus {
     }
 
     pub(super) fn is_electable(&self, id: Id) -> bool {
-        self.voters.contains(&id) && self.members[&id].is_up
+        self.voters.contains(&id) && self.is_up(id)
     }
 
     /// Those who can be elected by most are, one of them by chance.

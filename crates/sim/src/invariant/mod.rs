@@ -1,6 +1,7 @@
 //! What holds in every run, one rule a file.
 
 mod leaving;
+mod managers;
 mod one_per_slot;
 mod only_rise;
 mod plan_ends;
@@ -55,6 +56,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(plan_keeps_rules::PlanKeepsRules),
         Box::new(replay::Replay),
         Box::new(leaving::Leaving),
+        Box::new(managers::Managers),
         Box::new(one_per_slot::OnePerSlot::default()),
         Box::new(unique::Unique),
         Box::new(withdrawn_first::WithdrawnFirst::default()),

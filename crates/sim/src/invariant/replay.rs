@@ -3,6 +3,7 @@
 
 use super::{Invariant, Verdict};
 use crate::context::Happened;
+use crate::manager::Manager;
 use crate::world::World;
 use store::Snapshot;
 
@@ -16,7 +17,8 @@ impl Invariant for Replay {
 
     fn happened(&mut self, world: &World, what: &Happened) -> Verdict {
         let Happened::Back { manager, read } = what else { return Ok(()) };
-        let Some(held) = world.managers[*manager].view() else { return Ok(()) };
+        let manager = world.managers.get(manager).and_then(Manager::view);
+        let Some(held) = manager else { return Ok(()) };
         let (held, read) = (Snapshot::from(held), Snapshot::from(read));
         if held == read {
             return Ok(());

@@ -25,7 +25,10 @@ impl Invariant for SettledStore {
         if !world.leader().is_some_and(Manager::is_idle) {
             return Err("nobody leads, or there is something to write".to_owned());
         }
-        if world.managers.iter().any(|it| it.view().is_none_or(|it| it.version() < view.version()))
+        if world
+            .managers
+            .values()
+            .any(|it| it.view().is_none_or(|it| it.version() < view.version()))
         {
             return Err("a manager is behind".to_owned());
         }

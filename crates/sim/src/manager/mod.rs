@@ -6,6 +6,7 @@
 //! How the log comes about is [`crate::consensus`].
 
 mod plan;
+mod roles;
 mod rpc;
 mod term;
 mod user;
@@ -40,6 +41,8 @@ pub enum Due {
     Tick(u64),
     /// The planner wants to be called; of so many calls.
     Plan(u64),
+    /// It is seen whether the log's members are those that the store names.
+    Roles,
 }
 
 /// Who waits for the outcome of a closure.
@@ -49,6 +52,7 @@ pub(crate) enum Reply {
     /// A node's call.
     Call(rpc::Pending),
     Observed,
+    Roles,
     User(String),
 }
 
@@ -62,7 +66,7 @@ impl Request {
     fn is_own(&self) -> bool {
         match self.reply {
             Reply::Planned | Reply::Observed => true,
-            Reply::Call(_) | Reply::User(_) => false,
+            Reply::Call(_) | Reply::Roles | Reply::User(_) => false,
         }
     }
 }
@@ -158,7 +162,7 @@ impl Manager {
         self.life += 1;
         let id = self.id;
         ctx.log(|log, _, now| log.start(id, now));
-        let view = ctx.log.view(id).clone();
+        let view = ctx.log.view(id);
         if let Some(read) = ctx.log.replay(id) {
             ctx.happened.push(Happened::Back { manager: self.machine, read });
         }
@@ -192,6 +196,7 @@ impl Manager {
                     self.command(Command::Tick, ctx);
                 }
             }
+            Due::Roles => self.roles(ctx),
             Due::Plan(count) => {
                 if self.term().is_some_and(|term| term.planning.is_due(count)) {
                     self.plan(ctx);
@@ -214,7 +219,6 @@ impl Manager {
         if is_news {
             alive.view = view.clone();
             if alive.term.is_some() {
-                let view = view.clone();
                 self.command(Command::View(view), ctx);
             }
         }
@@ -248,6 +252,7 @@ impl Manager {
             Reply::Planned => self.planned(outcome, ctx),
             Reply::Call(pending) => self.decided(pending, outcome, ctx),
             Reply::Observed => self.command(Command::Written, ctx),
+            Reply::Roles => self.roles_after(outcome.is_ok(), ctx),
             Reply::User(what) => ctx.tell(|| match outcome {
                 Ok(version) => format!("user: {what}: done, version {}", version.0),
                 Err(fault) => format!("user: {what}: {fault}"),

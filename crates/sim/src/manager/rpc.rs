@@ -1,20 +1,22 @@
 //! What nodes call, and the streams of their sessions.
 
-use super::{CLUSTER, Manager, Reply, Request};
+use super::{CLUSTER, Manager, Reply, Request, address};
+use crate::consensus::Id;
 use crate::context::{Context, Happened};
 use crate::network::{Answer, Body, Call, Packet, Way};
 use ca::Peer;
 use manager::dispatch::{Command, SessionId, admission, report};
-use manager::find;
+use manager::{enrolled, find};
 use raft::Decide;
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use store::View;
 use types::{Fault, IdSource, NodeId, NodeRole, Version};
 use wire::{Acknowledge, Heartbeat, HeartbeatReply, Report, SessionMessage, SessionRequest};
 
 /// A call that waits for the disk.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Pending {
     node: usize,
     connection: u64,
@@ -22,9 +24,11 @@ pub(crate) struct Pending {
     then: Then,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Then {
     Open,
+    /// With the number in the log.
+    Enrolled(Receiver<Id>),
     Done,
     Left,
 }
@@ -132,8 +136,22 @@ impl Manager {
                 self.command(Command::Acknowledge { node: name, session, version }, ctx);
                 self.say((node, connection, id), Ok(Answer::Done), ctx);
             }
-            // Certificates are no part of the simulation.
-            Call::Renew => self.say((node, connection, id), Ok(Answer::Done), ctx),
+            // Of certificates nothing but the role is simulated.
+            Call::Renew => {
+                let role = self.view().and_then(|view| view.node(&name)).map(|node| node.role);
+                let role = role.unwrap_or(NodeRole::Worker);
+                self.say((node, connection, id), Ok(Answer::Renewed(role)), ctx);
+            }
+            Call::Enroll => {
+                let (sender, given) = channel();
+                let decide: Decide = Box::new(move |view: &View, _| {
+                    let (raft_id, changes) = enrolled(view, &name, address(node))?;
+                    sender.send(raft_id).ok();
+                    Ok(changes)
+                });
+                let pending = pending(Then::Enrolled(given));
+                self.sequence(Request { decide, reply: Reply::Call(pending) }, ctx);
+            }
             Call::Report(report) => {
                 let session = report.session.clone();
                 self.heartbeat(session, Beat { node, connection, id, report: Some(report) }, ctx);
@@ -200,6 +218,11 @@ impl Manager {
                 if !ctx.network.holds(connection) {
                     self.gone(connection, ctx);
                 }
+            }
+            Then::Enrolled(given) => {
+                let lost = |_| Fault::internal("no number was given");
+                let answer = given.try_recv().map(Answer::Enrolled).map_err(lost);
+                self.say((node, connection, id), answer, ctx);
             }
             Then::Done => self.say((node, connection, id), Ok(Answer::Done), ctx),
             Then::Left => {

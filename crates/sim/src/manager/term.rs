@@ -58,6 +58,7 @@ impl Manager {
         ctx.tell(|| format!("manager {id} leads in term {number}"));
         self.command(Command::Tick, ctx);
         self.plan(ctx);
+        self.roles(ctx);
     }
 
     /// It leads no more: sessions end, and whoever waits hears so. What became of what is being
@@ -96,7 +97,7 @@ impl Manager {
 
     pub(super) fn take(&mut self, ctx: &mut Context) {
         let time = self.time(ctx.now);
-        let (id, life) = (self.id, self.life);
+        let (id, machine, life) = (self.id, self.machine, self.life);
         let Some(alive) = &mut self.alive else { return };
         let Some(term) = &mut alive.term else { return };
         if alive.writing.is_some() || term.queue.is_empty() {
@@ -116,7 +117,7 @@ impl Manager {
                 Decided::Refused(fault) => answers.push((reply, Err(fault))),
             }
         }
-        if !changes.is_empty() && ctx.log.disk(id).full > 0 {
+        if !changes.is_empty() && ctx.log.disk(machine).full > 0 {
             let full = || Err(Fault::unavailable("no space left on the manager's disk"));
             answers.extend(waiting.drain(..).map(|reply| (reply, full())));
         } else if !changes.is_empty() {

@@ -6,13 +6,14 @@ use crate::context::Context;
 use crate::user::{Operation, network, network_name, service_name};
 use manager::bootstrap::{First, objects};
 use manager::control;
+use manager::managers::roles;
 use raft::{Decide, FIRST_MEMBER};
 use std::time::Duration;
 use store::{Changes, Tx, View};
 use types::{
-    Availability, ClusterSpec, Fault, JoinTokens, ManagerStatus, NetworkId, Node, NodeDescription,
-    NodeRole, NodeSpec, PublishMode, RestartCondition, RootCa, ServiceId, ServiceSpec, Timestamp,
-    Version,
+    Availability, Cluster, ClusterSpec, Fault, JoinTokens, ManagerStatus, NetworkId, Node,
+    NodeDescription, NodeId, NodeRole, NodeSpec, PublishMode, RestartCondition, RootCa, ServiceId,
+    ServiceSpec, Timestamp, Version,
 };
 
 /// The image that every service has in the end.
@@ -40,6 +41,10 @@ pub fn first(managers: usize, skew: i64) -> [(Changes, Timestamp); 2] {
     let mut view = View::default();
     view.apply(&changes, Version(1), time);
     let mut tx = Tx::new(&view);
+    if let Some(cluster) = view.cluster() {
+        let last_raft_id = managers as u64;
+        tx.put_cluster(Cluster { last_raft_id, ..Cluster::clone(cluster) });
+    }
     for (machine, raft_id) in (0..managers).zip(FIRST_MEMBER..).skip(1) {
         let role = NodeRole::Manager;
         let name = format!("host{machine}");
@@ -66,18 +71,31 @@ pub fn machine_at(address: &str) -> usize {
 }
 
 /// What a user asks for, and what the manager that leads is to decide of it.
-pub(crate) type Order = (String, Decide);
+pub(crate) struct Order {
+    pub(crate) what: String,
+    /// It is to be a manager no more.
+    demotes: Option<NodeId>,
+    decide: Decide,
+}
 
 fn order<F>(what: String, decide: F) -> Order
 where
     F: FnOnce(&View, Timestamp) -> Result<Changes, Fault> + Send + 'static,
 {
-    (what, Box::new(decide))
+    Order { what, demotes: None, decide: Box::new(decide) }
 }
 
 impl Manager {
-    /// It has an order carried out.
-    pub(crate) fn carry_out(&mut self, (what, decide): Order, ctx: &mut Context) {
+    /// It has an order carried out. A manager is demoted only where the others can still decide.
+    pub(crate) fn carry_out(&mut self, order: Order, ctx: &mut Context) {
+        let Order { what, demotes, decide } = order;
+        let node = demotes.and_then(|id| self.view()?.node(&id).cloned());
+        if let Some(manager) = node.and_then(|node| node.manager.clone()) {
+            let members = ctx.log.members(self.id, &ctx.network);
+            if let Err(fault) = roles::may_lose(&members, manager.raft_id) {
+                return ctx.tell(|| format!("user: {what}: {fault}"));
+            }
+        }
         self.sequence(Request { decide, reply: Reply::User(what) }, ctx);
     }
 
@@ -149,6 +167,12 @@ impl Manager {
             Operation::RemoveNode(number, force) => {
                 let id = node_id(number);
                 order(what, move |view, now| control::node::without(view, &id, (force, now)))
+            }
+            Operation::Role(number, role) => {
+                let id = node_id(number);
+                let demotes = (role == NodeRole::Worker).then(|| id.clone());
+                let with_role = move |view: &View, _| control::node::with_role(view, &id, role);
+                Order { demotes, ..order(what, with_role) }
             }
             // Not of the manager.
             Operation::Join | Operation::Leave(_) => return None,

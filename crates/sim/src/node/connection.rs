@@ -139,7 +139,9 @@ impl Node {
     /// A packet has arrived.
     pub fn receive(&mut self, packet: Packet, ctx: &mut Context) {
         let Packet { connection, body, .. } = packet;
-        if self.leave_receives(connection, &body, ctx) {
+        if self.leave_receives(connection, &body, ctx)
+            || self.enroll_receives(connection, &body, ctx)
+        {
             return;
         }
         let Some(open) = self.open_of(connection) else { return };
@@ -188,13 +190,20 @@ impl Node {
             }
             Kind::Heartbeat => Answer::Heartbeat(answer.and_then(|answer| match answer {
                 network::Answer::Heartbeat(reply) => Ok(reply),
-                network::Answer::Done | network::Answer::Opened | network::Answer::Elsewhere(_) => {
-                    Err(Fault::internal("no answer to a heartbeat"))
-                }
+                network::Answer::Done
+                | network::Answer::Opened
+                | network::Answer::Renewed(_)
+                | network::Answer::Enrolled(_)
+                | network::Answer::Elsewhere(_) => Err(Fault::internal("no answer to a heartbeat")),
             })),
             Kind::Report => Answer::Report(done),
             Kind::Acknowledge => Answer::Acknowledge(done),
-            Kind::Renew => Answer::Renewed(done.map(|()| expires)),
+            Kind::Renew => {
+                if let Ok(network::Answer::Renewed(role)) = answer {
+                    self.role = role;
+                }
+                Answer::Renewed(done.map(|()| expires))
+            }
         };
         self.tell_session(Event::Answered(answer), ctx);
     }
@@ -210,7 +219,8 @@ impl Node {
         if open.leaving != alive.leaving.is_some() {
             return self.over("it is about to leave: another session says so", ctx);
         }
-        let lasting = std::mem::take(&mut alive.connection.lasting);
+        let mut lasting = std::mem::take(&mut alive.connection.lasting);
+        lasting.role = self.role;
         open.session = Some(Session::begin(address, lasting, now));
         self.tell_applied(ctx);
         self.report(BTreeMap::new(), ctx);

@@ -8,8 +8,10 @@ mod connection;
 mod container;
 mod dataplane;
 mod execute;
+mod role;
 mod work;
 
+use crate::consensus::Id;
 use crate::context::{Context, Event, Happened};
 use crate::manager::{address, node_id, wall};
 use crate::random::Random;
@@ -24,7 +26,7 @@ use discovery::{Here, Knowledge};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
-use types::{NodeId, Task, TaskId, Timestamp};
+use types::{NodeId, NodeRole, Task, TaskId, Timestamp};
 use work::LastCall;
 
 /// Something that is due to the daemon.
@@ -58,6 +60,10 @@ pub enum Due {
     Settle,
     /// The last calls of a node are not answered.
     LeaveLate(u64),
+    /// It is seen whether the node is what its certificate says.
+    Role,
+    /// It is not told its number.
+    EnrollLate(u64),
 }
 
 /// Something that is due on the machine.
@@ -106,6 +112,9 @@ pub struct Node {
     pub leaves_untold: bool,
     /// Where managers are, as it has heard last.
     managers: Vec<String>,
+    /// What its certificate says that it is, and its number in the log where it has a copy of it.
+    role: NodeRole,
+    own: Option<Id>,
     /// Counts what was power on.
     machine: u64,
     /// Counts its daemons.
@@ -128,6 +137,8 @@ struct Alive {
     leaving: Option<Leaving>,
     /// The call that says so to a manager.
     last_call: Option<LastCall>,
+    /// It asks for its number in the log: by this connection, of the manager in this place.
+    enrolls: Option<(u64, usize)>,
     swept: bool,
     wakes: u64,
     /// The loop waits for its journal until then.
@@ -135,8 +146,9 @@ struct Alive {
 }
 
 impl Node {
-    /// A machine that has joined by the manager on another one.
-    pub fn new(number: usize, joined_by: usize, random: Random) -> Self {
+    /// A machine that has joined by the manager on another one; its own number in the log, if it has
+    /// one.
+    pub fn new(number: usize, (joined_by, own): (usize, Option<Id>), random: Random) -> Self {
         let last = u8::try_from(number + 1).unwrap_or(u8::MAX);
         Self {
             number,
@@ -150,6 +162,8 @@ impl Node {
             wants_to_leave: false,
             leaves_untold: false,
             managers: vec![address(joined_by)],
+            role: if own.is_some() { NodeRole::Manager } else { NodeRole::Worker },
+            own,
             machine: 0,
             life: 0,
             random,
@@ -220,6 +234,7 @@ impl Node {
             watched: BTreeSet::new(),
             leaving: None,
             last_call: None,
+            enrolls: None,
             swept: false,
             wakes: 0,
             busy_until: ctx.now,
@@ -229,6 +244,7 @@ impl Node {
         self.take_over(ctx);
         self.settle(ctx);
         self.attempt_after(Duration::from_millis(1), ctx);
+        self.take_role(ctx);
     }
 
     /// The daemon dies. Containers, kernel and name server stay.
@@ -276,7 +292,9 @@ impl Node {
             | Due::Engine { .. }
             | Due::AttachLate { .. }
             | Due::Settled
-            | Due::Settle => false,
+            | Due::Settle
+            | Due::Role
+            | Due::EnrollLate(_) => false,
         };
         if is_work && ctx.now < alive.busy_until {
             return ctx.at(alive.busy_until, Event::Node(self.number, life, due));
@@ -298,6 +316,8 @@ impl Node {
             Due::Settled => self.settled(ctx),
             Due::Settle => self.settle(ctx),
             Due::LeaveLate(connection) => self.leave_late(connection, ctx),
+            Due::Role => self.take_role(ctx),
+            Due::EnrollLate(connection) => self.enroll_late(connection, ctx),
         }
     }
 
