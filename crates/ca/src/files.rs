@@ -1,10 +1,12 @@
 //! A node's identity on disk: `node.crt`, `node.key`, `root.crt`.
 
-use crate::Error;
+use crate::{Error, Secrets};
+use seal::UnlockKey;
 use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+use zeroize::Zeroizing;
 
 const CERTIFICATE: &str = "node.crt";
 const KEY: &str = "node.key";
@@ -22,7 +24,10 @@ pub(crate) struct Files {
 
 impl Files {
     /// The certificate is written last: without it there is no identity.
-    pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Error> {
+    pub(crate) fn read(
+        folder: &Path,
+        unlock: Option<&UnlockKey>,
+    ) -> Result<Option<(Self, Secrets)>, Error> {
         let read = |name: &str| {
             let path = folder.join(name);
             match std::fs::read_to_string(&path) {
@@ -40,25 +45,31 @@ impl Files {
                 source: io::Error::new(io::ErrorKind::NotFound, "it is missing"),
             })
         };
-        Ok(Some(Self { certificate, keys: keys(&needed(KEY)?), roots: needed(ROOT)? }))
+        let (own, secrets) = Secrets::parse(&Zeroizing::new(needed(KEY)?), unlock)?;
+        Ok(Some((Self { certificate, keys: keys(&own), roots: needed(ROOT)? }, secrets)))
     }
 
-    pub(crate) fn write(&self, folder: &Path) -> Result<(), Error> {
-        self.try_write(folder).map_err(|source| Error::File { path: folder.to_owned(), source })
+    /// Writes all, in the place of what was written with the `old` secrets.
+    pub(crate) fn write(&self, folder: &Path, old: &Secrets, new: &Secrets) -> Result<(), Error> {
+        let written = self.try_write(folder, old, new);
+        written.map_err(|source| Error::File { path: folder.to_owned(), source })
     }
 
-    fn try_write(&self, folder: &Path) -> io::Result<()> {
+    fn try_write(&self, folder: &Path, old: &Secrets, new: &Secrets) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         let put = |name: &str, text: &str| host::replace(&folder.join(name), text, 0o600);
-        let key = self.keys.concat();
-        let before = std::fs::read_to_string(folder.join(KEY)).unwrap_or_default();
-        put(ROOT, &self.roots)?;
-        if before != key {
-            put(KEY, &[key.as_str(), &before].concat())?;
+        let key = Zeroizing::new(self.keys.concat());
+        let text = Zeroizing::new(std::fs::read_to_string(folder.join(KEY)).unwrap_or_default());
+        let before = Secrets::parse(&text, old.lock.as_ref());
+        let mut before = before.map(|(own, _)| own).unwrap_or_default();
+        if before == key {
+            before.clear();
         }
+        put(ROOT, &self.roots)?;
+        put(KEY, &new.render(&[key.as_str(), before.as_str()].concat()))?;
         put(CERTIFICATE, &self.certificate)?;
-        if before.is_empty() || before == key { Ok(()) } else { put(KEY, &key) }
+        if before.is_empty() { Ok(()) } else { put(KEY, &new.render(&key)) }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::peer::{Statement, statement};
 use crate::root::issuer_of;
 use crate::roots::{Roots, provider};
 use crate::text::certificates;
-use crate::{Error, Peer};
+use crate::{Error, Peer, Secrets};
 use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::server::WebPkiClientVerifier;
@@ -13,14 +13,16 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use seal::UnlockKey;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::watch;
 use types::{ClusterId, Issuer, NodeId, NodeRole, Timestamp};
+use zeroize::Zeroizing;
 
 /// A key that waits for its certificate.
 pub struct Request {
-    key: String,
+    key: Zeroizing<String>,
     csr: String,
 }
 
@@ -53,7 +55,7 @@ pub struct Identity {
 
 /// A private key in PEM.
 #[derive(Clone)]
-struct Secret(String);
+struct Secret(Zeroizing<String>);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,36 +86,42 @@ impl Identity {
         // The manager decides on the names.
         params.distinguished_name = DistinguishedName::new();
         let csr = params.serialize_request(&key)?.pem()?;
-        Ok(Request { csr, key: key.serialize_pem() })
+        Ok(Request { csr, key: Zeroizing::new(key.serialize_pem()) })
     }
 
-    fn new(key: String, certificate: &str, roots: &str) -> Result<Self, Error> {
+    fn new(key: Zeroizing<String>, certificate: &str, roots: &str) -> Result<Self, Error> {
         let current = Current::new(Secret(key), certificate, roots)?;
         let current = Arc::new(ArcSwap::from_pointee(current));
         Ok(Self { current, changes: watch::Sender::new(0) })
     }
 
-    /// Reads the identity that was saved in `folder`; `None`: there is none.
-    pub fn load(folder: &Path) -> Result<Option<Self>, Error> {
-        let Some(Files { keys, certificate, roots }) = Files::read(folder)? else {
+    /// Reads the identity and the secrets that were saved in `folder`; `None`: there is none. Where
+    /// they are locked it takes the unlock key.
+    pub fn load(
+        folder: &Path,
+        unlock: Option<&UnlockKey>,
+    ) -> Result<Option<(Self, Secrets)>, Error> {
+        let Some((files, secrets)) = Files::read(folder, unlock)? else {
             return Ok(None);
         };
+        let Files { keys, certificate, roots } = files;
         // Where a crash came between the two there is the key before as well.
         let mut last = Error::Certificate("its key is missing".to_owned());
         for key in keys {
-            match Self::new(key, &certificate, &roots) {
-                Ok(identity) => return Ok(Some(identity)),
+            match Self::new(Zeroizing::new(key), &certificate, &roots) {
+                Ok(identity) => return Ok(Some((identity, secrets))),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    /// Writes it to `folder`, for the owner's eyes only. It blocks.
-    pub fn save(&self, folder: &Path) -> Result<(), Error> {
+    /// Writes it to `folder`, for the owner's eyes only, with these secrets in the place of those that
+    /// are there. It blocks.
+    pub fn save(&self, folder: &Path, old: &Secrets, new: &Secrets) -> Result<(), Error> {
         let now = self.current.load();
         let (certificate, roots) = (now.certificate.clone(), now.roots.text.clone());
-        Files { keys: vec![now.key.0.clone()], certificate, roots }.write(folder)
+        Files { keys: vec![now.key.0.to_string()], certificate, roots }.write(folder, old, new)
     }
 
     /// Takes a new key with its certificate, and the roots that came with it: new connections show

@@ -12,7 +12,7 @@
 //!
 //! The root may be rotated: [`rotate`] makes what both roots' nodes trust meanwhile.
 //!
-//! Invariants: private keys are written to files of mode 0600 only, and never logged; nobody but a
+//! Invariants: private keys are written to one file of mode 0600 only ([`Secrets`]), and never logged; nobody but a
 //! manager's certificate is taken for a server; sessions are not resumed, so a connection always
 //! shows the certificate that is current when it is made, and ends with it.
 
@@ -30,6 +30,7 @@ mod permits;
 mod refusals;
 mod root;
 mod roots;
+mod secrets;
 mod text;
 pub mod tls;
 mod token;
@@ -44,6 +45,8 @@ pub use join::{enroll, join, renew};
 pub use peer::{Peer, peer, remote, subject};
 pub use refusals::Refusals;
 pub use root::{given, issuer, rotate};
+pub use seal::{Key, UnlockKey};
+pub use secrets::Secrets;
 pub use token::JoinToken;
 
 use std::io;
@@ -71,6 +74,10 @@ pub enum Error {
     Making(#[from] rcgen::Error),
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
+    #[error("the node's keys are locked: an unlock key opens them")]
+    Locked,
+    #[error("the node's keys are locked by another unlock key")]
+    UnlockKey,
     #[error("no randomness")]
     Randomness,
     #[error("cannot use {}", path.display())]
@@ -87,6 +94,8 @@ impl From<Error> for Fault {
             Error::Token | Error::Fingerprint { .. } | Error::Root(_) | Error::Request(_) => {
                 FaultKind::Invalid
             }
+            Error::Locked => FaultKind::Unavailable,
+            Error::UnlockKey => FaultKind::Forbidden,
             Error::Certificate(_)
             | Error::Making(_)
             | Error::Tls(_)

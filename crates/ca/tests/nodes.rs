@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use ca::{Authority, Identity, JoinToken, Peer, tls};
+use ca::{Authority, Identity, JoinToken, Peer, Secrets, tls};
 use scope::{BoxError, Scope};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -323,12 +323,13 @@ async fn an_identity_is_read_as_it_was_saved() {
     let manager = manager().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("certificates");
-    assert!(Identity::load(&path).unwrap().is_none());
-    manager.identity.save(&path).unwrap();
+    assert!(Identity::load(&path, None).unwrap().is_none());
+    let none = Secrets::default();
+    manager.identity.save(&path, &none, &none).unwrap();
     let mode =
         |name: &str| std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(""), mode("node.key"), mode("node.crt")), (0o700, 0o600, 0o600));
-    let loaded = Identity::load(&path).unwrap().unwrap();
+    let (loaded, _) = Identity::load(&path, None).unwrap().unwrap();
     assert_eq!(loaded.certificate(), manager.identity.certificate());
     assert_eq!(loaded.role(), NodeRole::Manager);
     assert!(manager.sees(&loaded).await.unwrap().contains("manager1"));
@@ -336,21 +337,21 @@ async fn an_identity_is_read_as_it_was_saved() {
     // A renewal that was killed between key and certificate.
     let other = identity(&manager.root, "manager1", NodeRole::Manager, DAY);
     let own_key = std::fs::read_to_string(path.join("node.key")).unwrap();
-    other.save(&path).unwrap();
+    other.save(&path, &none, &none).unwrap();
     let new_key = std::fs::read_to_string(path.join("node.key")).unwrap();
     assert_eq!(new_key.matches("BEGIN PRIVATE KEY").count(), 1);
     for certificate in [&manager.identity, &other].map(Identity::certificate) {
         std::fs::write(path.join("node.key"), [new_key.clone(), own_key.clone()].concat()).unwrap();
         std::fs::write(path.join("node.crt"), &certificate).unwrap();
-        assert_eq!(Identity::load(&path).unwrap().unwrap().certificate(), certificate);
+        assert_eq!(Identity::load(&path, None).unwrap().unwrap().0.certificate(), certificate);
     }
 
     // Another node's certificate is not taken for this key.
     let other = identity(&manager.root, "other", NodeRole::Worker, DAY);
     std::fs::write(path.join("node.crt"), other.certificate()).unwrap();
-    assert!(Identity::load(&path).is_err());
+    assert!(Identity::load(&path, None).is_err());
     std::fs::remove_file(path.join("node.key")).unwrap();
-    let error = Fault::from(Identity::load(&path).unwrap_err());
+    let error = Fault::from(Identity::load(&path, None).unwrap_err());
     assert!(error.message.contains("node.key: it is missing"), "{error}");
 }
 

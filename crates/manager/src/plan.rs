@@ -162,7 +162,10 @@ mod tests {
     }
 
     async fn cluster(scope: &mut Scope, dir: &std::path::Path) -> Sequencer {
-        let log = raft::Config { reserve_bytes: 0, ..raft::Config::new(dir.join("raft")) };
+        let log = raft::Config {
+            reserve_bytes: 0,
+            ..raft::Config::new(dir.join("raft"), raft::Key::draw())
+        };
         let sequencer = raft::open(log, raft::Alone, scope).await.unwrap();
         let objects = |view: &View, _| {
             let mut tx = Tx::new(view);

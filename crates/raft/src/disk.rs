@@ -1,28 +1,25 @@
-//! The file of the log: entries, the vote and the last snapshot, in one redb database.
+//! The file of the log: entries, the vote and the last snapshot, in one redb database. How they are
+//! written there, `sealed` says.
 //!
 //! Everything here blocks; `log` says on which thread it runs.
 
 use crate::consensus::{Entry, LogId, SnapshotMeta, Vote};
 use crate::machine::decode_state;
+use crate::sealed::{self, Cover, Rows, Tables};
 use crate::{FIRST_MEMBER, RaftError};
 use openraft::EntryPayload;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::Database;
+use seal::{Key, Seal};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use store::{Format, View};
 
-/// By index of the log.
-const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
-/// By name: `vote`, `purged`, `committed`, `snapshot`, `format`, `member`.
-const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
-
 const FILE: &str = "log.redb";
-/// Most reads are answered from memory: the file is read when a manager starts.
-const CACHE_BYTES: usize = 16 << 20;
 
 /// One step of a write. Doing a step again changes nothing.
 #[derive(Clone, Debug)]
@@ -101,67 +98,96 @@ enum Payload {
     Membership(IgnoredAny),
 }
 
+/// The keys by which a log is sealed.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    pub present: Key,
+    /// The one before, while it is not sure that all is sealed by the present one.
+    pub former: Option<Key>,
+}
+
+impl From<Key> for Keys {
+    fn from(present: Key) -> Self {
+        Self { present, former: None }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Disk {
     database: Database,
+    /// Held while rows are read or written: it changes with all of them.
+    seal: RwLock<Seal>,
 }
 
 impl Disk {
     /// Opens the log in `directory`, or makes a new one, and says what is in it. What a newer
     /// release has written is refused, and stays as it is.
-    pub(crate) fn open(directory: &Path) -> Result<(Self, Found), RaftError> {
-        let prepared = prepare(directory)
+    pub(crate) fn open(directory: &Path, keys: &Keys) -> Result<(Self, Found), RaftError> {
+        let path = prepare(directory)
             .map_err(|source| RaftError::Directory { path: directory.to_owned(), source })?;
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(&prepared)
-            .map_err(|error| failed(&prepared, error))?;
-        let disk = Self { database };
-        let wrong = |source| RaftError::Open { path: prepared.clone(), source: Box::new(source) };
-        let format = disk.format().map_err(wrong)?;
-        if let Some(format) = format {
-            let format = format.map_err(|source| unreadable(&prepared, "the format", source))?;
-            check(&prepared, "the file", format)?;
+        let wrong = |source| RaftError::Open { path: path.clone(), source };
+        let mut database = sealed::open(&path).map_err(wrong)?;
+        let (seal, present) = (Seal::new(&keys.present), Format::PRESENT);
+        let format = sealed::format(&database).map_err(wrong)?;
+        if format.is_none() {
+            sealed::make(&database, &seal).map_err(wrong)?;
+        } else if let Some(format) = format.as_ref().filter(|format| !format.is_empty()) {
+            let format = decode(format).map_err(|it| unreadable(&path, "the format", it))?;
+            check(&path, "the file", format)?;
         }
-        disk.prepare().map_err(wrong)?;
-        let found = disk.find(&prepared)?;
-        disk.note_format(Format::PRESENT).map_err(wrong)?;
+        let cover = sealed::cover(&database, keys).map_err(wrong)?;
+        let former = match &cover {
+            Cover::None => None,
+            Cover::Present => Some(&seal),
+            Cover::Former(seal) => Some(seal),
+            Cover::Other => return Err(RaftError::Sealed { path }),
+        };
+        let rows = Rows::begin(&database, former).map_err(wrong)?;
+        let found = find(&rows, &path)?;
+        drop(rows);
+        let replaced = |source| RaftError::Replace { path: path.clone(), source };
+        if !matches!(cover, Cover::Present) {
+            database = sealed::replace((database, former), &path, &seal).map_err(replaced)?;
+        }
+        let disk = Self { database, seal: RwLock::new(seal) };
+        disk.note_format(present).map_err(wrong)?;
         Ok((disk, found))
     }
 
-    /// What the file says of its format; `None`: it is new.
-    pub(crate) fn format(&self) -> Result<Option<io::Result<Format>>, redb::Error> {
-        let facts = match self.database.begin_read()?.open_table(FACTS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            facts => facts?,
-        };
-        Ok(facts.get("format")?.map(|bytes| decode(bytes.value())))
+    fn seal(&self) -> RwLockReadGuard<'_, Seal> {
+        // Nothing panics while it changes it.
+        self.seal.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the tables of a new file.
-    fn prepare(&self) -> Result<(), redb::Error> {
-        let write = self.database.begin_write()?;
-        write.open_table(ENTRIES)?;
-        write.open_table(FACTS)?;
-        Ok(write.commit()?)
+    /// Seals everything by another key. It blocks, and whoever reads or writes meanwhile waits.
+    pub(crate) fn reseal(&self, key: &Key) -> io::Result<()> {
+        let mut seal = self.seal.write().unwrap_or_else(PoisonError::into_inner);
+        let new = Seal::new(key);
+        sealed::reseal(&self.database, &seal, &new)?;
+        *seal = new;
+        Ok(())
+    }
+
+    /// Reads the file.
+    fn read<T>(&self, read: impl FnOnce(&Rows<'_>) -> io::Result<T>) -> io::Result<T> {
+        let seal = self.seal();
+        read(&Rows::begin(&self.database, Some(&seal))?)
     }
 
     /// A former release refuses the file from here on.
-    pub(crate) fn note_format(&self, format: Format) -> Result<(), redb::Error> {
-        self.note("format", &encode(&format).unwrap_or_default())
-    }
-
-    fn note(&self, name: &str, fact: &[u8]) -> Result<(), redb::Error> {
-        let write = self.database.begin_write()?;
-        write.open_table(FACTS)?.insert(name, fact)?;
-        Ok(write.commit()?)
+    pub(crate) fn note_format(&self, format: Format) -> io::Result<()> {
+        let format = encode(&format).unwrap_or_default();
+        if sealed::format(&self.database)?.as_ref() == Some(&format) {
+            return Ok(());
+        }
+        self.write(|tables| tables.put_format(&format))
     }
 
     /// Makes sure that this is the log of `member`: another member's copy would vote in its name.
     /// Says whether it was made just now.
     pub(crate) fn claim(&self, path: &Path, member: u64, found: &Found) -> Result<bool, RaftError> {
-        let wrong = |source| RaftError::Open { path: path.to_owned(), source: Box::new(source) };
-        let noted = self.member().map_err(wrong)?.transpose().map_err(RaftError::Read)?;
+        let wrong = |source| RaftError::Open { path: path.to_owned(), source };
+        let noted = self.read(|rows| fact(rows, "member")).map_err(RaftError::Read)?;
         let is_new = noted.is_none() && found.is_empty();
         // Before several members there was one.
         let holder = noted.unwrap_or(if is_new { member } else { FIRST_MEMBER });
@@ -170,105 +196,79 @@ impl Disk {
         }
         if noted.is_none() {
             let member = encode(&member).map_err(RaftError::Read)?;
-            self.note("member", &member).map_err(wrong)?;
+            self.write(|tables| tables.put_fact("member", &member)).map_err(wrong)?;
         }
         Ok(is_new)
-    }
-
-    fn member(&self) -> Result<Option<io::Result<u64>>, redb::Error> {
-        let facts = self.database.begin_read()?.open_table(FACTS)?;
-        Ok(facts.get("member")?.map(|bytes| decode(bytes.value())))
-    }
-
-    /// Reads what was there before. All that a manager will start from has to be understood: later
-    /// it would stop half-way.
-    fn find(&self, path: &Path) -> Result<Found, RaftError> {
-        let read = self.database.begin_read().map_err(|error| failed(path, error))?;
-        let facts = read.open_table(FACTS).map_err(|error| failed(path, error))?;
-        let entries = read.open_table(ENTRIES).map_err(|error| failed(path, error))?;
-        let purged = fact(&facts, "purged").map_err(RaftError::Read)?;
-        let last = match entries.last().map_err(|error| failed(path, error))? {
-            Some((_, bytes)) => {
-                Some(decode::<Placed>(bytes.value()).map_err(RaftError::Read)?.log_id)
-            }
-            None => purged,
-        };
-        let stored = fact(&facts, "snapshot").map_err(RaftError::Read)?;
-        let snapshot = stored.map(|stored| read_snapshot(path, stored)).transpose()?;
-        let covered = snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
-        let vote = fact(&facts, "vote").map_err(RaftError::Read)?;
-        let committed = fact(&facts, "committed").map_err(RaftError::Read)?;
-        let mut found = Found { vote, purged, last, committed, snapshot, uncovered: 0 };
-        let uncovered_from = covered.map_or(0, |id| id.index + 1);
-        for row in entries.range(uncovered_from..).map_err(|error| failed(path, error))? {
-            let (index, entry) = row.map_err(|error| failed(path, error))?;
-            check_entry(path, &format!("entry {}", index.value()), entry.value())?;
-            found.uncovered += bytes(entry.value());
-        }
-        Ok(found)
     }
 
     /// The entries from `start` up to, and without, `end`; fewer, but at least one, where they have
     /// more than `limit` bytes.
     pub(crate) fn entries(&self, start: u64, end: u64, limit: u64) -> io::Result<Vec<Entry>> {
-        let read = self.database.begin_read().map_err(io::Error::other)?;
-        let rows = read.open_table(ENTRIES).map_err(io::Error::other)?;
-        let (mut entries, mut size) = (Vec::new(), 0_u64);
-        for row in rows.range(start..end).map_err(io::Error::other)? {
-            let row = row.map_err(io::Error::other)?.1;
-            size = size.saturating_add(bytes(row.value()));
-            if limit < size && !entries.is_empty() {
-                break;
+        self.read(|rows| {
+            let (mut entries, mut size) = (Vec::new(), 0_u64);
+            for row in rows.entries(start..end)? {
+                let (_, row) = row?;
+                size = size.saturating_add(bytes(&row));
+                if limit < size && !entries.is_empty() {
+                    break;
+                }
+                entries.push(decode(&row)?);
             }
-            entries.push(decode(row.value())?);
-        }
-        Ok(entries)
+            Ok(entries)
+        })
     }
 
     pub(crate) fn snapshot(&self) -> io::Result<Option<StoredSnapshot>> {
-        let read = self.database.begin_read().map_err(io::Error::other)?;
-        fact(&read.open_table(FACTS).map_err(io::Error::other)?, "snapshot")
+        self.read(|rows| fact(rows, "snapshot"))
     }
 
     /// Makes `writes` so, all or none; they are on disk when this returns.
     pub(crate) fn commit<'a>(&self, writes: impl Iterator<Item = &'a Write>) -> io::Result<()> {
-        self.try_commit(writes).map_err(|error| match error {
-            redb::Error::Io(error) => error,
-            error => io::Error::other(error),
+        self.write(|tables| {
+            for write in writes {
+                match write {
+                    Write::Append { index, entry } => tables.put_entry(*index, entry)?,
+                    Write::Vote(vote) => tables.put_fact("vote", vote)?,
+                    Write::Truncate(from) => tables.forget(from..)?,
+                    Write::Purge(upto, id) => {
+                        tables.forget(..=upto)?;
+                        tables.put_fact("purged", id)?;
+                    }
+                    Write::Committed(id) => tables.put_fact("committed", id)?,
+                    Write::Snapshot(snapshot) => tables.put_fact("snapshot", snapshot)?,
+                }
+            }
+            Ok(())
         })
     }
 
-    fn try_commit<'a>(&self, writes: impl Iterator<Item = &'a Write>) -> Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        {
-            let mut entries = transaction.open_table(ENTRIES)?;
-            let mut facts = transaction.open_table(FACTS)?;
-            for write in writes {
-                match write {
-                    Write::Append { index, entry } => {
-                        entries.insert(index, entry.as_slice())?;
-                    }
-                    Write::Vote(vote) => {
-                        facts.insert("vote", vote.as_slice())?;
-                    }
-                    Write::Truncate(from) => entries.retain_in::<u64, _>(from.., |_, _| false)?,
-                    Write::Purge(upto, id) => {
-                        entries.retain_in::<u64, _>(..=upto, |_, _| false)?;
-                        facts.insert("purged", id.as_slice())?;
-                    }
-                    Write::Committed(id) => {
-                        facts.insert("committed", id.as_slice())?;
-                    }
-                    Write::Snapshot(snapshot) => {
-                        facts.insert("snapshot", snapshot.as_slice())?;
-                    }
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
+    fn write(&self, write: impl FnOnce(&mut Tables<'_>) -> io::Result<()>) -> io::Result<()> {
+        let seal = self.seal();
+        sealed::write(&self.database, &seal, write)
     }
+}
+
+/// Reads what was there before. All that a manager will start from has to be understood: later it
+/// would stop half-way.
+fn find(rows: &Rows<'_>, path: &Path) -> Result<Found, RaftError> {
+    let read = RaftError::Read;
+    let purged = fact(rows, "purged").map_err(read)?;
+    let last = match rows.entries(..).map_err(read)?.next_back() {
+        Some(row) => Some(decode::<Placed>(&row.map_err(read)?.1).map_err(read)?.log_id),
+        None => purged,
+    };
+    let stored = fact(rows, "snapshot").map_err(read)?;
+    let snapshot = stored.map(|stored| read_snapshot(path, stored)).transpose()?;
+    let covered = snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
+    let (vote, committed) =
+        (fact(rows, "vote").map_err(read)?, fact(rows, "committed").map_err(read)?);
+    let mut found = Found { vote, purged, last, committed, snapshot, uncovered: 0 };
+    for row in rows.entries(covered.map_or(0, |id| id.index + 1)..).map_err(read)? {
+        let (index, entry) = row.map_err(read)?;
+        check_entry(path, &format!("entry {index}"), &entry)?;
+        found.uncovered += bytes(&entry);
+    }
+    Ok(found)
 }
 
 fn check(path: &Path, what: &str, found: Format) -> Result<(), RaftError> {
@@ -308,27 +308,23 @@ fn unreadable(path: &Path, what: &str, source: io::Error) -> RaftError {
     RaftError::Unreadable { path: path.to_owned(), what: what.to_owned(), source }
 }
 
-fn failed(path: &Path, error: impl Into<redb::Error>) -> RaftError {
-    RaftError::Open { path: path.to_owned(), source: Box::new(error.into()) }
-}
-
 /// Makes directory and file for the owner's eyes only.
 fn prepare(directory: &Path) -> io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     std::fs::set_permissions(directory, Permissions::from_mode(0o700))?;
     let path = directory.join(FILE);
-    let file =
-        OpenOptions::new().create(true).truncate(false).append(true).mode(0o600).open(&path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
+    make_file(&path)?;
     Ok(path)
 }
 
-fn fact<T: DeserializeOwned>(
-    facts: &impl ReadableTable<&'static str, &'static [u8]>,
-    name: &str,
-) -> io::Result<Option<T>> {
-    let bytes = facts.get(name).map_err(io::Error::other)?;
-    bytes.map(|bytes| decode(bytes.value())).transpose()
+pub(crate) fn make_file(path: &Path) -> io::Result<()> {
+    let file =
+        OpenOptions::new().create(true).truncate(false).append(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
+fn fact<T: DeserializeOwned>(rows: &Rows<'_>, name: &str) -> io::Result<Option<T>> {
+    rows.fact(name)?.map(|fact| decode(&fact)).transpose()
 }
 
 /// The format of the state that these are.
@@ -371,14 +367,16 @@ mod tests {
     #[test]
     fn a_file_whose_snapshot_cannot_be_read_stays_as_a_former_release_left_it() {
         let directory = tempfile::tempdir().unwrap();
-        let (disk, _) = Disk::open(directory.path()).unwrap();
+        let keys = Keys::from(Key::draw());
+        let (disk, _) = Disk::open(directory.path(), &keys).unwrap();
         let snapshot = Write::Snapshot(encode(&unreadable_snapshot()).unwrap());
         disk.commit([&snapshot].into_iter()).unwrap();
         disk.note_format(Format::default()).unwrap();
         drop(disk);
-        let refused = Disk::open(directory.path()).unwrap_err().to_string();
+        let refused = Disk::open(directory.path(), &keys).unwrap_err().to_string();
         assert!(refused.starts_with("cannot read the snapshot of the log"), "{refused}");
-        let disk = Disk { database: Database::open(directory.path().join(FILE)).unwrap() };
-        assert_eq!(disk.format().unwrap().unwrap().unwrap(), Format::default());
+        let file = sealed::open(&directory.path().join(FILE)).unwrap();
+        let format = sealed::format(&file).unwrap().unwrap();
+        assert_eq!(decode::<Format>(&format).unwrap(), Format::default());
     }
 }

@@ -7,7 +7,7 @@
 //! it knows them by number, and [`Peers`] brings its messages there.
 //!
 //! Start with `sequencer` (the handle) and `writer` (its loop), then `log` (what is written when) and
-//! `disk` (the file). Between members: `network` asks, `receive` answers, `message` is what they say.
+//! `disk` and `sealed` (the file). Between members: `network` asks, `receive` answers, `message` is what they say.
 //! `leadership`, `transfer` and `membership` say who leads and who votes.
 //!
 //! Invariants: a change is acknowledged only after it is on most disks; a view holds nothing else
@@ -15,8 +15,9 @@
 //! leader has made; a batch of changes is one entry of the log, so all of it is kept or none;
 //! entries' times never go back, also where a clock does or another manager leads.
 //!
-//! The log holds everything the store holds, the key of the root CA and secrets included, and is
-//! not encrypted: its directory is readable by its owner alone (0700, the file 0600).
+//! The log holds everything the store holds, the key of the root CA and secrets included. All of it
+//! is sealed by a key that whoever opens it has (`sealed`), and its directory is readable by its owner
+//! alone (0700, the file 0600).
 
 mod clock;
 mod consensus;
@@ -33,6 +34,7 @@ mod message;
 mod network;
 mod open;
 mod receive;
+mod sealed;
 mod sequencer;
 mod sizes;
 #[cfg(test)]
@@ -43,10 +45,12 @@ mod writer;
 
 pub use clock::Time;
 pub use decide::{Decide, Decided, Decisions, decide};
+pub use disk::Keys;
 pub use leadership::Leadership;
 pub use membership::Members;
 pub use network::{Alone, Peers};
 pub use open::{Config, Start, open};
+pub use seal::Key;
 pub use sequencer::Sequencer;
 pub use tail::{LogContent, LogEntry};
 
@@ -73,7 +77,19 @@ pub enum RaftError {
     Open {
         path: PathBuf,
         #[source]
-        source: Box<redb::Error>,
+        source: io::Error,
+    },
+    #[error(
+        "the log {} is sealed by another key than this node has: was it or the key brought from \
+         elsewhere?",
+        path.display()
+    )]
+    Sealed { path: PathBuf },
+    #[error("cannot seal the log {} by the node's key: is the disk full?", path.display())]
+    Replace {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
     },
     #[error(
         "{what} of the log {} has format {found}, and this release reads formats up to {known}: it \

@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, time_of_day};
 use crate::consensus::{Consensus, Member};
-use crate::disk::Disk;
+use crate::disk::{Disk, Found, Keys};
 use crate::free_space::{FreeSpace, RESERVE_BYTES, free_bytes};
 use crate::leadership::{self, Leadership, is_alone};
 use crate::log::Log;
@@ -56,6 +56,8 @@ pub struct Config {
     /// The member whose log it is. A number is never used for another machine.
     pub member: u64,
     pub start: Start,
+    /// By which it is sealed on the disk.
+    pub keys: Keys,
     /// Changes are refused while the disk has less room than this and what a snapshot takes.
     pub reserve_bytes: u64,
     /// Says what the disk of a directory has free.
@@ -66,11 +68,12 @@ pub struct Config {
 
 impl Config {
     /// That of the manager that makes a cluster.
-    pub fn new(directory: impl Into<PathBuf>) -> Self {
+    pub fn new(directory: impl Into<PathBuf>, keys: impl Into<Keys>) -> Self {
         Self {
             directory: directory.into(),
             member: FIRST_MEMBER,
             start: Start::Found,
+            keys: keys.into(),
             reserve_bytes: RESERVE_BYTES,
             free_bytes,
             wall: time_of_day,
@@ -88,16 +91,8 @@ pub async fn open(
     peers: impl Peers,
     scope: &mut Scope,
 ) -> Result<Sequencer, RaftError> {
-    let (directory, member, start) = (config.directory.clone(), config.member, config.start);
-    let opened = tokio::task::spawn_blocking(move || {
-        let (disk, found) = Disk::open(&directory)?;
-        let is_new = disk.claim(&directory, member, &found)?;
-        if is_new && start == Start::Resume {
-            return Err(RaftError::Lost { path: directory });
-        }
-        Ok((disk, found))
-    });
-    let (disk, mut found) = opened.await.map_err(stopped)??;
+    let (member, start) = (config.member, config.start);
+    let (disk, mut found) = open_file(&config).await?;
     let disk = Arc::new(disk);
     let snapshot = found.snapshot.take();
     let snapshot_index =
@@ -157,6 +152,20 @@ pub async fn open(
     scope.spawn("membership", membership::finish(sequencer.clone(), scope.token()));
     scope.spawn("raft", writer.run(thread));
     Ok(sequencer)
+}
+
+async fn open_file(config: &Config) -> Result<(Disk, Found), RaftError> {
+    let (directory, member, start) = (config.directory.clone(), config.member, config.start);
+    let keys = config.keys.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let (disk, found) = Disk::open(&directory, &keys)?;
+        let is_new = disk.claim(&directory, member, &found)?;
+        if is_new && start == Start::Resume {
+            return Err(RaftError::Lost { path: directory });
+        }
+        Ok((disk, found))
+    });
+    opened.await.map_err(stopped)?
 }
 
 pub(crate) fn stopped(error: impl std::fmt::Display) -> RaftError {

@@ -12,6 +12,7 @@ use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError as Refusal};
 use openraft::{Raft, RaftMetrics, ReadPolicy};
+use seal::Key;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use store::{Changes, View};
@@ -120,6 +121,14 @@ impl Sequencer {
     /// Follows the views. Steps in between may be skipped, the newest never is.
     pub fn watch(&self) -> watch::Receiver<View> {
         self.shared.views.clone()
+    }
+
+    /// Seals the log on this member's disk by another key. It is [opened](crate::open) by that one
+    /// from then on; until this returns, by either.
+    pub async fn reseal(&self, key: Key) -> Result<(), Fault> {
+        let disk = self.shared.disk.upgrade().ok_or_else(stopping)?;
+        let sealed = tokio::task::spawn_blocking(move || disk.reseal(&key)).await;
+        sealed.map_err(broken)?.map_err(broken)
     }
 
     /// This member's own number.

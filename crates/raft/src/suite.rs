@@ -7,6 +7,7 @@ use crate::machine::Machine;
 use crate::sizes::Sizes;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
+use seal::Key;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ struct Builder;
 impl StoreBuilder<Consensus, Log, Machine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, Log, Machine), StorageError<Consensus>> {
         let directory = tempfile::tempdir().unwrap();
-        let (disk, mut found) = Disk::open(directory.path()).unwrap();
+        let (disk, mut found) = Disk::open(directory.path(), &Key::draw().into()).unwrap();
         let (disk, sizes) = (Arc::new(disk), Arc::new(Sizes::default()));
         let last = CancellationToken::new().drop_guard();
         let (log, _thread) = Log::start(&disk, &found, Arc::clone(&sizes), last).unwrap();

@@ -4,7 +4,7 @@
 
 mod numbered;
 
-use numbered::{close, holds, node, open, pair, put, snapshot_every};
+use numbered::{close, config, holds, node, open, pair, put, snapshot_every};
 use raft::{LogContent, LogEntry, Sequencer};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -286,7 +286,7 @@ async fn a_small_disk_takes_changes_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let mut scope = scope::Scope::new();
     let free_bytes = |_: &std::path::Path| Ok(40 * MIB);
-    let config = raft::Config { free_bytes, ..raft::Config::new(directory.path()) };
+    let config = raft::Config { free_bytes, ..config(directory.path()) };
     let sequencer = raft::open(config, raft::Alone, &mut scope).await.unwrap();
     for number in 0..40_u32 {
         put_large(&sequencer, number, 1 << 20).await.unwrap();
@@ -320,9 +320,7 @@ async fn one_directory_has_one_log() {
     let directory = tempfile::tempdir().unwrap();
     let (sequencer, scope) = open(directory.path()).await;
     let mut second = scope::Scope::new();
-    let error = raft::open(raft::Config::new(directory.path()), raft::Alone, &mut second)
-        .await
-        .unwrap_err();
+    let error = raft::open(config(directory.path()), raft::Alone, &mut second).await.unwrap_err();
     assert!(error.to_string().contains("another daemon"), "{error}");
     close(sequencer, scope).await;
 }
@@ -332,8 +330,7 @@ async fn a_file_that_is_no_log_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("log.redb"), [7; 5000]).unwrap();
     let mut scope = scope::Scope::new();
-    let error =
-        raft::open(raft::Config::new(directory.path()), raft::Alone, &mut scope).await.unwrap_err();
+    let error = raft::open(config(directory.path()), raft::Alone, &mut scope).await.unwrap_err();
     assert!(error.to_string().starts_with("cannot open the log"), "{error}");
 }
 
@@ -345,7 +342,7 @@ async fn a_full_disk_refuses_changes_and_loses_none() {
     close(sequencer, scope).await;
 
     let mut scope = scope::Scope::new();
-    let config = raft::Config { reserve_bytes: u64::MAX, ..raft::Config::new(directory.path()) };
+    let config = raft::Config { reserve_bytes: u64::MAX, ..config(directory.path()) };
     let sequencer = raft::open(config, raft::Alone, &mut scope).await.unwrap();
     let fault = put(&sequencer, 2).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Unavailable);
@@ -371,7 +368,7 @@ async fn the_time_of_records_never_goes_back_over_a_restart() {
         [(|| LATE) as fn() -> Timestamp, || Timestamp(1_000)].into_iter().enumerate()
     {
         let mut scope = scope::Scope::new();
-        let config = raft::Config { wall, ..raft::Config::new(directory.path()) };
+        let config = raft::Config { wall, ..config(directory.path()) };
         let sequencer = raft::open(config, raft::Alone, &mut scope).await.unwrap();
         assert!(sequencer.now() >= LATE);
         let name = format!("n{round}");
@@ -392,42 +389,5 @@ async fn the_time_of_records_never_goes_back_over_a_restart() {
             snapshot_every(&sequencer, 1).await;
         }
         close(sequencer, scope).await;
-    }
-}
-
-/// What a hundred tasks are made from is written once, in entries and in snapshots, and a restart
-/// finds it by either.
-#[tokio::test]
-async fn a_restart_finds_what_tasks_are_made_from() {
-    const IMAGE: &str = "registry.example.com/an/image/of/a/certain/length";
-    for snapshot in [false, true] {
-        let directory = tempfile::tempdir().unwrap();
-        let (sequencer, scope) = open(directory.path()).await;
-        for round in 0..2 {
-            let put = sequencer.sequence(move |view, _| {
-                let mut tx = Tx::new(view);
-                for number in 0..50 {
-                    let id = format!("t{round}{number}").into();
-                    let mut task = types::Task { id, ..types::Task::default() };
-                    IMAGE.clone_into(&mut task.spec.container.image);
-                    tx.put(task);
-                }
-                Ok(tx.finish())
-            });
-            put.await.unwrap();
-        }
-        if snapshot {
-            snapshot_every(&sequencer, 1).await;
-        }
-        close(sequencer, scope).await;
-        let (sequencer, scope) = open(directory.path()).await;
-        let view = sequencer.view();
-        assert_eq!(view.tasks().len(), 100);
-        assert!(view.tasks().all(|task| task.spec.container.image == IMAGE));
-        close(sequencer, scope).await;
-        let file = std::fs::read(directory.path().join("log.redb")).unwrap();
-        let found = file.windows(IMAGE.len()).filter(|it| *it == IMAGE.as_bytes()).count();
-        // The entry, the snapshot, and what the file has not overwritten yet of either.
-        assert!((1..=4).contains(&found), "written {found} times");
     }
 }

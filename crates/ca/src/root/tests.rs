@@ -144,8 +144,9 @@ proptest! {
                 Step::Learn(node) => drop(nodes[node].trust(&cluster.roots()).unwrap()),
                 Step::Renew(node) => renew(&cluster, &nodes[node], node),
                 Step::Restart(node) => {
-                    nodes[node].save(disk.path()).unwrap();
-                    nodes[node] = Identity::load(disk.path()).unwrap().unwrap();
+                    let none = crate::Secrets::default();
+                    nodes[node].save(disk.path(), &none, &none).unwrap();
+                    nodes[node] = Identity::load(disk.path(), None).unwrap().unwrap().0;
                 }
             }
             let wanted = issuer(cluster.wanted_root()).unwrap();

@@ -337,7 +337,10 @@ mod tests {
     #[tokio::test]
     async fn what_a_node_writes_by_being_refused_is_limited() {
         let (mut scope, dir) = (Scope::new(), tempfile::tempdir().unwrap());
-        let log = raft::Config { reserve_bytes: 0, ..raft::Config::new(dir.path().join("raft")) };
+        let log = raft::Config {
+            reserve_bytes: 0,
+            ..raft::Config::new(dir.path().join("raft"), raft::Key::draw())
+        };
         let sequencer = raft::open(log, raft::Alone, &mut scope).await.unwrap();
         let node = |view: &View, _| {
             let mut tx = Tx::new(view);

@@ -61,7 +61,7 @@ async fn start(
         reserve_bytes: 0,
         member,
         start,
-        ..raft::Config::new(dir.path().join("raft"))
+        ..raft::Config::new(dir.path().join("raft"), raft::Key::from([7; 32]))
     };
     let peers = Peers::new(Arc::new(identity.clone()), member);
     let sequencer = raft::open(log, peers.clone(), &mut scope).await.unwrap();

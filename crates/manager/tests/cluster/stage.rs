@@ -47,7 +47,10 @@ pub(crate) async fn cluster_of(heartbeat: Duration, signed_at: Timestamp) -> Clu
     let dir = tempfile::tempdir().unwrap();
     let mut scope = Scope::new();
     let listen = free_address().await;
-    let log = raft::Config { reserve_bytes: 0, ..raft::Config::new(dir.path().join("raft")) };
+    let log = raft::Config {
+        reserve_bytes: 0,
+        ..raft::Config::new(dir.path().join("raft"), raft::Key::from([7; 32]))
+    };
     let root_ca = Authority::create(now()).unwrap();
     let (id, cluster) = (NodeId::from("manager-node"), ClusterId::from("cluster-id"));
     let request = Identity::generate().unwrap();

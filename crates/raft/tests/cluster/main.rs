@@ -8,7 +8,7 @@ mod history;
 mod numbered;
 mod stage;
 
-use numbered::{holds, node, put, snapshot_every};
+use numbered::{config, holds, node, put, snapshot_every};
 use raft::Start;
 use stage::{Cluster, PATIENCE, until};
 use std::collections::BTreeSet;
@@ -315,7 +315,7 @@ async fn only_the_member_that_is_meant_answers_and_only_for_itself() {
 
     let directory = tempfile::tempdir().unwrap();
     let (mut scope, ear) = (scope::Scope::new(), Ear::default());
-    let config = raft::Config::new(directory.path());
+    let config = config(directory.path());
     let speaker = raft::open(config, ear.clone(), &mut scope).await.unwrap();
     speaker.add_learner(2).await.unwrap();
     until(|| !ear.0.lock().unwrap().is_empty()).await;
@@ -343,7 +343,7 @@ async fn only_the_member_that_is_meant_answers_and_only_for_itself() {
 async fn a_log_that_is_lost_or_of_another_member_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let open = |member, start| {
-        let config = raft::Config { member, start, ..raft::Config::new(directory.path()) };
+        let config = raft::Config { member, start, ..config(directory.path()) };
         async move {
             let mut scope = scope::Scope::new();
             let opened = raft::open(config, raft::Alone, &mut scope).await.map(drop);

@@ -1,6 +1,6 @@
 //! Several members in one process, and the wires between them.
 
-use crate::numbered::{holds, put};
+use crate::numbered::{config, holds, put};
 use raft::{Config, Peers, Sequencer, Start};
 use scope::Scope;
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,14 +113,14 @@ impl Cluster {
     }
 
     pub(crate) async fn start(&mut self, member: u64, start: Start) {
-        let wall = Config::new("").wall;
+        let wall = config("".as_ref()).wall;
         self.start_with(member, start, wall).await;
     }
 
     pub(crate) async fn start_with(&mut self, member: u64, start: Start, wall: fn() -> Timestamp) {
         let directory =
             self.directories.entry(member).or_insert_with(|| tempfile::tempdir().unwrap());
-        let config = Config { member, start, wall, ..Config::new(directory.path()) };
+        let config = Config { member, start, wall, ..config(directory.path()) };
         let port = Port { own: member, wires: self.wires.clone() };
         let mut scope = Scope::new();
         let sequencer = raft::open(config, port, &mut scope).await.unwrap();

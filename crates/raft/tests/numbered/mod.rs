@@ -1,14 +1,18 @@
 //! Writing numbered objects.
 
-use raft::{Alone, Config, Sequencer};
+use raft::{Alone, Config, Key, Sequencer};
 use scope::Scope;
 use std::path::Path;
 use store::{Changes, Tx, View};
 use types::{Cluster, Fault, Network, Node, Version};
 
+pub(crate) fn config(directory: &Path) -> Config {
+    Config::new(directory, Key::from([7; 32]))
+}
+
 pub(crate) async fn open(directory: &Path) -> (Sequencer, Scope) {
     let mut scope = Scope::new();
-    let opened = raft::open(Config::new(directory), Alone, &mut scope).await;
+    let opened = raft::open(config(directory), Alone, &mut scope).await;
     (opened.unwrap(), scope)
 }
 

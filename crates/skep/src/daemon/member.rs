@@ -3,6 +3,7 @@
 use super::Standalone;
 use super::facts;
 use super::state::{Files, State};
+use super::vault::Vault;
 use agent::Agent;
 use anyhow::{Context, Result};
 use ca::{Authority, Identity, Peer};
@@ -12,7 +13,6 @@ use raft::{Sequencer, Start};
 use scope::{Scope, ScopeError};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -40,6 +40,7 @@ type Log = (Sequencer, Peers);
 #[derive(Clone)]
 pub(super) struct Launcher {
     pub(super) files: Files,
+    pub(super) vault: Vault,
     pub(super) about: About,
     pub(super) standalone: Standalone,
     /// Cancelled when the daemon ends.
@@ -74,7 +75,7 @@ impl Launcher {
         let validity = init.spec.certificate_validity;
         let certificate = authority.sign(request.csr(), &peer, validity, now())?;
         let identity = request.accept(&certificate, &root_ca.certificate)?;
-        save(&identity, &self.files.certificates()).await?;
+        self.vault.begin(&identity).await?;
         let identity = Arc::new(identity);
         let state = State {
             address,
@@ -115,15 +116,16 @@ impl Launcher {
 
     /// Starts a member that was one before.
     pub(super) async fn resume(&self, state: &State) -> Result<RunningMember> {
-        let identity = Identity::load(&self.files.certificates())?
-            .context("the node's certificate is missing: leave the cluster and join again")?;
-        let identity = Arc::new(identity);
+        let identity = self.vault.load().await?;
+        let missing = "the node's certificate is missing: leave the cluster and join again";
+        let identity = Arc::new(identity.context(missing)?);
         let mut scope = self.scope();
         let log = if state.manager {
             Some(self.open_log(state, (&identity, Start::Resume), &mut scope).await?)
         } else {
             // What a manager that was demoted has left.
             self.files.remove_log().await?;
+            self.vault.forget_log(&identity).await?;
             None
         };
         self.start(state, identity, log, scope).await
@@ -131,7 +133,7 @@ impl Launcher {
 
     /// Starts a member that has just got its certificate.
     pub(super) async fn begin(&self, state: &State, identity: Identity) -> Result<RunningMember> {
-        save(&identity, &self.files.certificates()).await?;
+        self.vault.begin(&identity).await?;
         let scope = self.scope();
         let running = self.start(state, Arc::new(identity), None, scope).await?;
         self.files.save(state).await?;
@@ -142,8 +144,9 @@ impl Launcher {
     /// log is filled by the manager that leads.
     pub(super) async fn promote(&self, state: &State, running: &mut RunningMember) -> Result<()> {
         // Nothing of a former membership counts.
-        self.files.remove_log().await?;
         let identity = Arc::clone(&running.identity);
+        self.files.remove_log().await?;
+        self.vault.forget_log(&identity).await?;
         let log = self.open_log(state, (&identity, Start::Join), &mut running.scope).await?;
         // From here on a restart goes on with this log; before, it asks for another number.
         self.files.save(state).await?;
@@ -163,10 +166,13 @@ impl Launcher {
         scope: &mut Scope,
     ) -> Result<Log> {
         let member = state.raft_id();
-        let config = raft::Config { member, start, ..raft::Config::new(self.files.raft()) };
+        let keys = self.vault.log_keys(identity).await?;
+        let config = raft::Config { member, start, ..raft::Config::new(self.files.raft(), keys) };
         let peers = Peers::new(Arc::clone(identity), member);
         let log = raft::open(config, peers.clone(), scope).await;
-        Ok((log.context("cannot open the cluster's log")?, peers))
+        let log = log.context("cannot open the cluster's log")?;
+        self.vault.forget_former_log_key(identity).await?;
+        Ok((log, peers))
     }
 
     async fn start(
@@ -178,7 +184,7 @@ impl Launcher {
     ) -> Result<RunningMember> {
         let keep = keep_certificate(
             Arc::clone(&identity),
-            self.files.certificates(),
+            self.vault.clone(),
             identity.changes(),
             scope.token(),
         );
@@ -265,7 +271,7 @@ async fn manage(
 /// fails (a full disk), the node goes on with the one it has in memory, and it is tried again.
 async fn keep_certificate(
     identity: Arc<Identity>,
-    folder: PathBuf,
+    vault: Vault,
     mut changes: watch::Receiver<u64>,
     token: CancellationToken,
 ) -> Result<(), Infallible> {
@@ -277,17 +283,12 @@ async fn keep_certificate(
             _ = changes.changed() => {}
             () = tokio::time::sleep(SAVE_PAUSE), if !is_kept => {}
         }
-        let saved = save(&identity, &folder).await;
+        let saved = vault.save(&identity).await;
         is_kept = saved.is_ok();
         if let Err(error) = saved {
             tracing::error!(error = format!("{error:#}"), "cannot keep the node's certificate yet");
         }
     }
-}
-
-async fn save(identity: &Identity, folder: &Path) -> Result<()> {
-    let (identity, folder) = (identity.clone(), folder.to_owned());
-    Ok(tokio::task::spawn_blocking(move || identity.save(&folder)).await??)
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates begin now")]
@@ -318,10 +319,11 @@ mod tests {
         let request = Identity::generate().unwrap();
         let certificate = sign(&root, request.csr());
         let identity = Arc::new(request.accept(&certificate, &root.certificate).unwrap());
-        identity.save(&path).unwrap();
+        let vault = Vault::new(path.clone());
+        vault.begin(&identity).await.unwrap();
         let mut scope = Scope::new();
         let changes = identity.changes();
-        let keep = keep_certificate(Arc::clone(&identity), path.clone(), changes, scope.token());
+        let keep = keep_certificate(Arc::clone(&identity), vault, changes, scope.token());
         scope.spawn("certificate", keep);
 
         let renew = || {
@@ -337,7 +339,7 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         renew();
         let kept = async {
-            let saved = || Identity::load(&path).unwrap().map(|saved| saved.certificate());
+            let saved = || Identity::load(&path, None).unwrap().map(|it| it.0.certificate());
             while saved() != Some(identity.certificate()) {
                 tokio::task::yield_now().await;
             }

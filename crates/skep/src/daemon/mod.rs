@@ -14,6 +14,7 @@ pub(crate) mod resolver;
 mod restart;
 mod serve;
 mod state;
+mod vault;
 
 pub(crate) use options::Options;
 

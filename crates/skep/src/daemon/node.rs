@@ -7,6 +7,7 @@ use super::Standalone;
 use super::address;
 use super::member::{Launcher, RunningMember};
 use super::state::{Files, State};
+use super::vault::Vault;
 use anyhow::{Context, Result};
 use engine_api::{About, Init, Join, Member, Membership, Node};
 use futures_util::FutureExt;
@@ -56,7 +57,9 @@ pub(super) async fn start(
 ) -> Result<HostNode> {
     let files = Files::new(data);
     let state = files.load()?;
-    let launcher = Launcher { files, about: about.clone(), standalone, token: scope.token() };
+    let vault = Vault::new(files.certificates());
+    let (about_node, token) = (about.clone(), scope.token());
+    let launcher = Launcher { files, vault, about: about_node, standalone, token };
     let (publish, membership) = watch::channel(Membership::Inactive);
     let (orders, inbox) = mpsc::channel(ORDERS);
     let mut owner = MembershipLoop {

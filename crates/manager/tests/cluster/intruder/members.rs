@@ -14,8 +14,9 @@ async fn who_was_evicted_stays_out_with_whatever_was_kept() {
     // A copy of a node's and of a manager's files, made before they were removed.
     let (node, manager) = (kit.cluster.join().await, kit.cluster.join_as_manager().await);
     let files = tempfile::tempdir().unwrap();
-    node.save(&files.path().join("node")).unwrap();
-    manager.save(&files.path().join("manager")).unwrap();
+    let none = ca::Secrets::default();
+    node.save(&files.path().join("node"), &none, &none).unwrap();
+    manager.save(&files.path().join("manager"), &none, &none).unwrap();
     let member = ca::enroll(&[kit.cluster.address()], &manager, "127.0.0.1:1").await.unwrap();
 
     let demoted = Node::clone(kit.cluster.manager.view().node(&manager.node_id()).unwrap());
@@ -34,7 +35,7 @@ async fn who_was_evicted_stays_out_with_whatever_was_kept() {
         kit.cluster.manager.remove_node(&id, true).await.unwrap();
     }
     for name in ["node", "manager"] {
-        let restored = ca::Identity::load(&files.path().join(name)).unwrap().unwrap();
+        let restored = ca::Identity::load(&files.path().join(name), None).unwrap().unwrap().0;
         let channel = kit.channel(&restored).await;
         let session = SessionRequest { release: Release::own(), ..SessionRequest::default() };
         let way = format!("the restored files of an evicted {name}");
