@@ -472,7 +472,10 @@ impl Session {
 /// may pass.
 fn ends_session(kind: FaultKind) -> bool {
     match kind {
-        FaultKind::Forbidden | FaultKind::NotFound | FaultKind::Incompatible => true,
+        FaultKind::Unauthorized
+        | FaultKind::Forbidden
+        | FaultKind::NotFound
+        | FaultKind::Incompatible => true,
         FaultKind::Invalid
         | FaultKind::Conflict
         | FaultKind::Unavailable

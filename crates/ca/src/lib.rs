@@ -95,7 +95,7 @@ impl From<Error> for Fault {
                 FaultKind::Invalid
             }
             Error::Locked => FaultKind::Unavailable,
-            Error::UnlockKey => FaultKind::Forbidden,
+            Error::UnlockKey => FaultKind::Unauthorized,
             Error::Certificate(_)
             | Error::Making(_)
             | Error::Tls(_)

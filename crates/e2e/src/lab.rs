@@ -2,9 +2,10 @@
 
 use crate::http::{self, Answer, page};
 use crate::until;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -16,6 +17,16 @@ pub struct Lab {
     /// The machine's address on the underlay; the nodes have the next ones.
     machine: Ipv4Addr,
     docker: PathBuf,
+}
+
+fn told(command: &mut Command, input: &str) -> Shown {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("a client starts");
+    let mut keyboard = child.stdin.take().expect("it has an input");
+    // One that has ended does not want to hear it.
+    drop(keyboard.write_all(input.as_bytes()));
+    drop(keyboard);
+    child.wait_with_output().expect("a client ends").into()
 }
 
 /// What a command printed.
@@ -181,6 +192,24 @@ impl Lab {
     pub fn docker_at(&self, node: u8, arguments: &[&str]) -> Shown {
         let mut docker = self.clients_program(node, &self.docker);
         docker.args(arguments).output().expect("the docker CLI starts").into()
+    }
+
+    /// The same, with something at its standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn docker_told(&self, node: u8, arguments: &[&str], input: &str) -> Shown {
+        let mut docker = self.clients_program(node, &self.docker);
+        told(docker.args(arguments), input)
+    }
+
+    /// Runs skep's own CLI against a node, with something at its standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn skep_told(&self, node: u8, arguments: &[&str], input: &str) -> Shown {
+        let mut skep = self.clients_program(node, &self.skep);
+        told(skep.args(arguments), input)
     }
 
     /// A program that finds a node by Docker's variables, to be started.

@@ -22,6 +22,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Leaves the cluster; a manager only with `force`.
     fn leave(&self, force: bool) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Opens the keys of a manager that is locked.
+    fn unlock(&self, key: String) -> BoxFuture<'_, Result<(), Fault>>;
 }
 
 /// A node's own facts.
@@ -52,6 +55,8 @@ pub enum Membership {
     Pending {
         reason: String,
     },
+    /// A manager that waits for the unlock key.
+    Locked,
     Active(Box<Member>),
 }
 
@@ -102,6 +107,10 @@ pub struct Join {
 pub(crate) const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm \
      init\" or \"docker swarm join\" to connect this node to swarm and try again.";
 
+/// What users of a locked manager read, in Docker's words.
+pub(crate) const LOCKED: &str = "Swarm is encrypted and needs to be unlocked before it can be used. \
+     Please use \"docker swarm unlock\" to unlock it.";
+
 /// What users of a worker read, in Docker's words.
 pub(crate) const A_WORKER: &str = "This node is not a swarm manager. Worker nodes can't be used \
      to view or modify cluster state. Please run this command on a manager node or promote the \
@@ -112,6 +121,7 @@ impl Membership {
     pub(crate) fn manager(self) -> Result<Manager, Fault> {
         match self {
             Self::Inactive | Self::Pending { .. } => Err(Fault::unavailable(NOT_A_MANAGER)),
+            Self::Locked => Err(Fault::unavailable(LOCKED)),
             Self::Active(member) => member.manager.ok_or_else(|| Fault::unavailable(A_WORKER)),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::json;
-use crate::port::Membership;
+use crate::port::{LOCKED, Membership};
 use crate::{
     Api,
     version::{NEWEST, OLDEST},
@@ -26,6 +26,7 @@ async fn ping(State(api): State<Api>) -> impl IntoResponse {
     let swarm = match api.node.membership() {
         Membership::Inactive => "inactive",
         Membership::Pending { .. } => "pending",
+        Membership::Locked => "locked",
         Membership::Active(member) if member.manager.is_some() => "active/manager",
         Membership::Active(_) => "active/worker",
     };
@@ -132,6 +133,7 @@ fn swarm(membership: &Membership) -> Value {
     let member = match membership {
         Membership::Inactive => return state("inactive", ""),
         Membership::Pending { reason } => return state("pending", reason),
+        Membership::Locked => return state("locked", LOCKED),
         Membership::Active(member) => member,
     };
     let mut object = state("active", &member.error);

@@ -1,6 +1,7 @@
 //! The first objects of a new cluster.
 
 use crate::clock::RandomIds;
+use crate::control::cluster::keep_unlock_key;
 use ca::JoinToken;
 use ipnet::{IpNet, Ipv4Net};
 use raft::Sequencer;
@@ -67,7 +68,7 @@ pub fn objects(
 }
 
 fn first_cluster(first: First, tokens: JoinTokens) -> Cluster {
-    Cluster {
+    let mut cluster = Cluster {
         id: first.cluster,
         spec: first.spec,
         tokens,
@@ -80,7 +81,9 @@ fn first_cluster(first: First, tokens: JoinTokens) -> Cluster {
         subnet_prefix: if first.subnet_prefix == 0 { 24 } else { first.subnet_prefix },
         data_path_port: if first.data_path_port == 0 { 4789 } else { first.data_path_port },
         ..Cluster::default()
-    }
+    };
+    keep_unlock_key(&mut cluster, false);
+    cluster
 }
 
 fn first_node(first: &First, now: Timestamp) -> Node {

@@ -21,6 +21,9 @@ pub struct Cluster {
     /// The root that takes its place, while nodes still get their certificates from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_rotation: Option<RootRotation>,
+    /// What opens the keys of managers; empty where they are not locked.
+    #[serde(skip_serializing_if = "Secret::is_empty")]
+    pub unlock_key: Secret,
     /// Where subnets of networks come from.
     #[serde(with = "crate::plain")]
     pub address_pools: Vec<IpNet>,
@@ -52,6 +55,11 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterSpec {
@@ -68,6 +76,9 @@ pub struct ClusterSpec {
     /// Another number than before asks for another root of the cluster.
     #[serde(skip_serializing_if = "is_zero")]
     pub force_rotate: u64,
+    /// Managers that start wait for the unlock key.
+    #[serde(skip_serializing_if = "is_false")]
+    pub autolock: bool,
 }
 
 impl Default for ClusterSpec {
@@ -81,6 +92,7 @@ impl Default for ClusterSpec {
             snapshot_interval: 10_000,
             log_driver: None,
             force_rotate: 0,
+            autolock: false,
         }
     }
 }
@@ -131,7 +143,24 @@ impl Issuer {
     }
 }
 
+/// A text that is secret.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl Secret {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 // Neither tokens nor keys may reach a log.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
 impl fmt::Debug for JoinTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JoinTokens(…)")

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub enum FaultKind {
     /// The request is wrong: 400.
     Invalid,
+    /// Who asks has not given what proves that he may: 401.
+    Unauthorized,
     /// The user may not do this: 403.
     Forbidden,
     /// There is no such thing: 404.

@@ -33,7 +33,9 @@ mod text;
 
 pub use address::{Addresses, mac_of};
 pub use causes::{causes, chain};
-pub use cluster::{Cluster, ClusterSpec, DEFAULT_POOL, Issuer, JoinTokens, RootCa, RootRotation};
+pub use cluster::{
+    Cluster, ClusterSpec, DEFAULT_POOL, Issuer, JoinTokens, RootCa, RootRotation, Secret,
+};
 pub use container::{
     AppArmor, ContainerSpec, DnsConfig, HealthCheck, HostEntry, Mount, MountKind, Propagation,
     PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp, Security, Ulimit,

@@ -20,7 +20,7 @@ pub struct RaftMessage {
     pub body: Vec<u8>,
 }
 
-/// Which join tokens are drawn anew, and which root takes the place of the cluster's.
+/// Which join tokens, and whether the unlock key, are drawn anew, and which root takes the place of the cluster's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rotate {
@@ -29,6 +29,13 @@ pub struct Rotate {
     /// As the user gives it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<RootCa>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub unlock_key: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a user wants changed.

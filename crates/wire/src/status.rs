@@ -10,6 +10,7 @@ const MESSAGE_LIMIT: usize = 4096;
 pub fn status_of(fault: Fault) -> Status {
     let code = match fault.kind {
         FaultKind::Invalid => Code::InvalidArgument,
+        FaultKind::Unauthorized => Code::Unauthenticated,
         FaultKind::Forbidden => Code::PermissionDenied,
         FaultKind::NotFound => Code::NotFound,
         FaultKind::Conflict => Code::AlreadyExists,
@@ -41,7 +42,8 @@ pub fn managers_of(status: &Status) -> Vec<String> {
 pub fn fault_of(status: Status) -> Fault {
     let kind = match status.code() {
         Code::InvalidArgument | Code::OutOfRange => FaultKind::Invalid,
-        Code::PermissionDenied | Code::Unauthenticated => FaultKind::Forbidden,
+        Code::Unauthenticated => FaultKind::Unauthorized,
+        Code::PermissionDenied => FaultKind::Forbidden,
         Code::NotFound => FaultKind::NotFound,
         Code::AlreadyExists | Code::Aborted => FaultKind::Conflict,
         Code::FailedPrecondition => FaultKind::Incompatible,
@@ -69,6 +71,7 @@ mod tests {
     fn a_fault_crosses_whole() {
         for kind in [
             FaultKind::Invalid,
+            FaultKind::Unauthorized,
             FaultKind::Forbidden,
             FaultKind::NotFound,
             FaultKind::Conflict,

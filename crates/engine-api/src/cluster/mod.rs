@@ -10,7 +10,7 @@ mod tasks;
 
 pub(crate) use logs::{LogQuery, unix_time};
 
-use crate::{Api, port::Member, port::Membership};
+use crate::{Api, port::LOCKED, port::Member, port::Membership};
 use axum::Router;
 use manager::Manager;
 use store::View;
@@ -42,6 +42,7 @@ impl Api {
     pub(crate) fn member(&self) -> Result<Member, Fault> {
         match self.node.membership() {
             Membership::Active(member) => Ok(*member),
+            Membership::Locked => Err(Fault::unavailable(LOCKED)),
             Membership::Inactive | Membership::Pending { .. } => {
                 Err(Fault::unavailable("This node is not part of a swarm"))
             }

@@ -153,6 +153,7 @@ struct UpdateQuery {
     version: Option<u64>,
     rotate_worker_token: bool,
     rotate_manager_token: bool,
+    rotate_manager_unlock_key: bool,
 }
 
 async fn update(
@@ -163,23 +164,34 @@ async fn update(
     let manager = api.manager()?;
     let version = crate::version(query.version)?;
     let (spec, root) = spec.parse()?;
-    let (worker, manager_too) = (query.rotate_worker_token, query.rotate_manager_token);
-    let rotate = manager::Rotate { worker, manager: manager_too, root };
+    let rotate = manager::Rotate {
+        worker: query.rotate_worker_token,
+        manager: query.rotate_manager_token,
+        unlock_key: query.rotate_manager_unlock_key,
+        root,
+    };
     manager.update_cluster(Version(version), spec, rotate).await?;
     Ok(StatusCode::OK)
 }
 
 async fn unlock_key(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
-    api.manager()?;
-    Ok(Json(serde_json::json!({ "UnlockKey": "" })))
+    let view = api.view().await?;
+    let key = view.cluster().map(|cluster| cluster.unlock_key.0.as_str());
+    Ok(Json(serde_json::json!({ "UnlockKey": key.unwrap_or_default() })))
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "UnlockRequest", rename_all = "PascalCase", default)]
-struct UnlockJson {}
+struct UnlockJson {
+    unlock_key: String,
+}
 
-async fn unlock(JsonBody(UnlockJson {}, _): JsonBody<UnlockJson>) -> Result<StatusCode, ApiError> {
-    Err(Fault::conflict("swarm is not locked").into())
+async fn unlock(
+    State(api): State<Api>,
+    JsonBody(request, _): JsonBody<UnlockJson>,
+) -> Result<StatusCode, ApiError> {
+    api.node.unlock(request.unlock_key).await?;
+    Ok(StatusCode::OK)
 }
 
 /// What the operations here read.
@@ -210,6 +222,6 @@ pub(super) fn served() -> Vec<Served> {
             },
         ),
         Served::new("GET /swarm/unlockkey"),
-        Served::new("POST /swarm/unlock").body("{}", |it: UnlockJson| Ok(it)),
+        Served::new("POST /swarm/unlock").body(r#"{"UnlockKey":"a"}"#, |it: UnlockJson| Ok(it)),
     ]
 }

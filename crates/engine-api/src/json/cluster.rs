@@ -60,13 +60,14 @@ struct TaskDefaultsJson {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "EncryptionConfig", rename_all = "PascalCase", default)]
-struct EncryptionJson {}
+struct EncryptionJson {
+    auto_lock_managers: bool,
+}
 
 impl ClusterSpecJson {
     /// Reads a spec, and the root that the user gives; zeroes and what is missing mean Docker's
     /// defaults.
     pub(crate) fn parse(self) -> Result<(ClusterSpec, Option<RootCa>), Fault> {
-        let EncryptionJson {} = self.encryption_config;
         let normal = ClusterSpec::default();
         let or = |nanos: i64, default| if nanos == 0 { default } else { duration(nanos) };
         let history = match self.orchestration.task_history_retention_limit {
@@ -89,6 +90,7 @@ impl ClusterSpecJson {
             // One without a name and options says nothing.
             log_driver: (self.task_defaults.log_driver.map(LogDriverJson::parse).transpose()?)
                 .filter(|log| *log != LogDriver::default()),
+            autolock: self.encryption_config.auto_lock_managers,
             force_rotate: self.ca.force_rotate,
         };
         Ok((spec, Some(root).filter(|root| *root != RootCa::default())))
@@ -114,7 +116,7 @@ fn render_spec(spec: &ClusterSpec) -> Value {
             "ForceRotate": spec.force_rotate,
         },
         "TaskDefaults": TaskDefaultsJson { log_driver },
-        "EncryptionConfig": { "AutoLockManagers": false },
+        "EncryptionConfig": { "AutoLockManagers": spec.autolock },
     })
 }
 

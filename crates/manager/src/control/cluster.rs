@@ -2,11 +2,11 @@
 
 use super::{check_version, root};
 use crate::clock;
-use ca::JoinToken;
+use ca::{JoinToken, UnlockKey};
 use raft::Sequencer;
 use std::time::Duration;
 use store::{Tx, View};
-use types::{Cluster, ClusterSpec, Fault, Version};
+use types::{Cluster, ClusterSpec, Fault, Secret, Version};
 use wire::Rotate;
 
 /// swarmkit's shortest life of a certificate.
@@ -34,6 +34,7 @@ pub(crate) async fn update(
             }
             let force_rotate = spec.force_rotate.max(cluster.spec.force_rotate);
             cluster.spec = ClusterSpec { force_rotate, ..spec };
+            keep_unlock_key(&mut cluster, rotate.unlock_key);
             if rotate.worker {
                 cluster.tokens.worker = JoinToken::draw(&cluster.root_ca)?.render();
             }
@@ -48,6 +49,15 @@ pub(crate) async fn update(
     Ok(())
 }
 
+/// There is an unlock key while managers are to be locked, and then alone.
+pub(crate) fn keep_unlock_key(cluster: &mut Cluster, rotate: bool) {
+    if !cluster.spec.autolock {
+        cluster.unlock_key = Secret::default();
+    } else if cluster.unlock_key.is_empty() || rotate {
+        cluster.unlock_key = Secret(UnlockKey::draw().render());
+    }
+}
+
 fn check(spec: &ClusterSpec) -> Result<(), Fault> {
     if spec.certificate_validity < VALIDITY_MIN {
         return Err(Fault::invalid("minimum certificate expiry time is: 1h0m0s"));
@@ -59,4 +69,28 @@ fn check(spec: &ClusterSpec) -> Result<(), Fault> {
         return Err(Fault::invalid("the snapshot interval must be at least 1"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_an_unlock_key_while_managers_are_locked_and_it_changes_when_it_is_rotated() {
+        let mut cluster = Cluster::default();
+        keep_unlock_key(&mut cluster, true);
+        assert!(cluster.unlock_key.is_empty(), "nothing is locked");
+        cluster.spec.autolock = true;
+        keep_unlock_key(&mut cluster, false);
+        let first = cluster.unlock_key.clone();
+        assert!(UnlockKey::parse(&first.0).is_some());
+        keep_unlock_key(&mut cluster, false);
+        assert_eq!(cluster.unlock_key, first);
+        keep_unlock_key(&mut cluster, true);
+        assert_ne!(cluster.unlock_key, first);
+        cluster.spec.autolock = false;
+        keep_unlock_key(&mut cluster, false);
+        assert!(cluster.unlock_key.is_empty());
+        assert!(!format!("{:?}", Secret(first.0.clone())).contains(&first.0));
+    }
 }

@@ -1,6 +1,7 @@
 //! `skep swarm`: create, join, leave and change the cluster.
 
 mod ca;
+mod lock;
 
 use super::query::text;
 use super::say;
@@ -24,6 +25,10 @@ pub(crate) enum Verb {
     Update(Update),
     /// Show the cluster's root certificate, or put another one in its place
     Ca(ca::Ca),
+    /// Unlock a manager that was started again
+    Unlock(lock::Unlock),
+    /// Show or rotate the key that unlocks managers
+    UnlockKey(lock::UnlockKey),
 }
 
 #[derive(Args, Debug)]
@@ -52,6 +57,9 @@ pub(crate) struct Init {
     /// Make this node a manager of a cluster of its own, with the state that it has
     #[arg(long)]
     force_new_cluster: bool,
+    /// Lock managers: after a start they wait for an unlock key
+    #[arg(long)]
+    autolock: bool,
     #[command(flatten)]
     settings: Settings,
 }
@@ -98,6 +106,9 @@ pub(crate) struct JoinToken {
 
 #[derive(Args, Debug)]
 pub(crate) struct Update {
+    /// Lock managers: after a start they wait for an unlock key
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    autolock: Option<bool>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -185,15 +196,20 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
             Ok(())
         }
         Verb::Ca(verb) => ca::run(client, &verb).await,
+        Verb::Unlock(_) => lock::unlock(client).await,
+        Verb::UnlockKey(verb) => lock::unlock_key(client, &verb).await,
         Verb::JoinToken(verb) => join_token(client, &verb).await,
         Verb::Update(verb) => {
             let swarm: Value = client.get("/swarm").await?;
             let mut spec = swarm["Spec"].clone();
             verb.settings.write(&mut spec);
+            if let Some(autolock) = verb.autolock {
+                spec["EncryptionConfig"]["AutoLockManagers"] = autolock.into();
+            }
             let version = &swarm["Version"]["Index"];
             client.order(&format!("/swarm/update?version={version}"), &spec).await?;
             say("Swarm updated.");
-            Ok(())
+            if verb.autolock == Some(true) { lock::tell_key(client).await } else { Ok(()) }
         }
     }
 }
@@ -201,6 +217,7 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
 async fn init(client: &Client, verb: Init) -> Result<()> {
     let mut spec = json!({});
     verb.settings.write(&mut spec);
+    spec["EncryptionConfig"]["AutoLockManagers"] = verb.autolock.into();
     let request = json!({
         "ListenAddr": verb.listen_addr,
         "AdvertiseAddr": verb.advertise_addr,
@@ -218,7 +235,7 @@ async fn init(client: &Client, verb: Init) -> Result<()> {
     say(
         "To add a manager to this swarm, run 'skep swarm join-token manager' and follow the instructions.\n",
     );
-    Ok(())
+    if verb.autolock { lock::tell_key(client).await } else { Ok(()) }
 }
 
 async fn join(client: &Client, verb: Join) -> Result<()> {

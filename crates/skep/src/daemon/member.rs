@@ -2,11 +2,12 @@
 
 use super::Standalone;
 use super::facts;
+use super::lock;
 use super::state::{Files, State};
 use super::vault::Vault;
 use agent::Agent;
 use anyhow::{Context, Result};
-use ca::{Authority, Identity, Peer};
+use ca::{Authority, Identity, Peer, UnlockKey};
 use engine_api::{About, Init};
 use manager::{First, Manager, Peers};
 use raft::{Sequencer, Start};
@@ -108,6 +109,9 @@ impl Launcher {
             availability: init.availability,
         };
         manager::bootstrap(&log.0, first).await?;
+        // Whoever is told the unlock key finds it to be needed.
+        let key = log.0.view().cluster().and_then(|it| UnlockKey::parse(&it.unlock_key.0));
+        self.vault.lock_by(key, &identity, &log.0).await?;
         let running = self.start(&state, identity, Some(log), scope).await?;
         // From here on a restart comes back as this member.
         self.files.save(&state).await?;
@@ -150,7 +154,7 @@ impl Launcher {
         let log = self.open_log(state, (&identity, Start::Join), &mut running.scope).await?;
         // From here on a restart goes on with this log; before, it asks for another number.
         self.files.save(state).await?;
-        running.manager = Some(manage(state, log, identity, &mut running.scope).await?);
+        running.manager = Some(self.manage(state, log, identity, &mut running.scope).await?);
         Ok(())
     }
 
@@ -196,7 +200,7 @@ impl Launcher {
         };
         self.standalone.dataplane.identify(Some(member)).await?;
         let manager = match log {
-            Some(log) => Some(manage(state, log, Arc::clone(&identity), &mut scope).await?),
+            Some(log) => Some(self.manage(state, log, Arc::clone(&identity), &mut scope).await?),
             None => None,
         };
         let config = agent::Config {
@@ -211,6 +215,20 @@ impl Launcher {
             (self.standalone.engine.clone(), self.standalone.dataplane.clone());
         let agent = Agent::start(config, engine, dataplane, &mut scope).await?;
         Ok(RunningMember { scope, agent, manager, identity })
+    }
+
+    /// Starts the cluster half on its log.
+    async fn manage(
+        &self,
+        state: &State,
+        log: Log,
+        identity: Arc<Identity>,
+        scope: &mut Scope,
+    ) -> Result<Manager, manager::Error> {
+        let (vault, own, token) = (self.vault.clone(), Arc::clone(&identity), scope.token());
+        scope.spawn("lock", lock::follow(vault, own, log.0.clone(), token));
+        let config = manager::Config { listen: state.listen, address: state.manager_address() };
+        Manager::start(config, log, identity, scope).await
     }
 }
 
@@ -254,17 +272,6 @@ impl RunningMember {
             .context("the node's tasks did not end in time")??;
         Ok(())
     }
-}
-
-/// Starts the cluster half on its log.
-async fn manage(
-    state: &State,
-    log: Log,
-    identity: Arc<Identity>,
-    scope: &mut Scope,
-) -> Result<Manager, manager::Error> {
-    let config = manager::Config { listen: state.listen, address: state.manager_address() };
-    Manager::start(config, log, identity, scope).await
 }
 
 /// Writes the node's certificate and roots down whenever they are new, so that a restart has it. Where that

@@ -9,6 +9,7 @@ use super::member::{Launcher, RunningMember};
 use super::state::{Files, State};
 use super::vault::Vault;
 use anyhow::{Context, Result};
+use ca::UnlockKey;
 use engine_api::{About, Init, Join, Member, Membership, Node};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use types::{Fault, NodeId, NodeRole, TASK_LABEL, chain};
+use types::{Fault, FaultKind, NodeId, NodeRole, TASK_LABEL, chain};
 
 /// Orders that may wait; a caller waits when it is full.
 const ORDERS: usize = 16;
@@ -39,6 +40,7 @@ enum Order {
     Init(Box<Init>, oneshot::Sender<Result<NodeId, Fault>>),
     Join(Box<Join>, oneshot::Sender<Result<(), Fault>>),
     Leave(bool, oneshot::Sender<Result<(), Fault>>),
+    Unlock(String, oneshot::Sender<Result<(), Fault>>),
 }
 
 /// This node, as the API sees it.
@@ -71,6 +73,7 @@ pub(super) async fn start(
         publish,
         // A daemon that was killed while it left has not come so far.
         is_clear: false,
+        is_locked: false,
         restart: RESTART_MIN,
     };
     owner.catch_up().await;
@@ -90,6 +93,8 @@ struct MembershipLoop {
     publish: watch::Sender<Membership>,
     /// Nothing is left of a membership that is over.
     is_clear: bool,
+    /// The node's keys wait for the unlock key.
+    is_locked: bool,
     /// The next pause after a failure.
     restart: Duration,
 }
@@ -110,7 +115,10 @@ impl MembershipLoop {
         shutdown: CancellationToken,
     ) -> Result<(), BoxError> {
         loop {
-            let due = if self.state.is_some() { self.running.is_none() } else { !self.is_clear };
+            let due = match &self.state {
+                Some(_) => self.running.is_none() && !self.is_locked,
+                None => !self.is_clear,
+            };
             let event = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
@@ -161,6 +169,11 @@ impl MembershipLoop {
         let done = match &self.state {
             Some(state) => {
                 let resumed = self.launcher.resume(state).await;
+                self.is_locked = resumed.as_ref().err().is_some_and(Vault::is_locked);
+                if self.is_locked {
+                    tracing::warn!("this manager is locked: it waits for the unlock key");
+                    return self.tell();
+                }
                 let taken = resumed.map(|running| self.take(running));
                 taken.context("cannot take part in the cluster")
             }
@@ -248,6 +261,7 @@ impl MembershipLoop {
                 manager: running.manager.clone(),
                 error: running.agent.status().borrow().error.clone(),
             })),
+            (Some(_), None) if self.is_locked => Membership::Locked,
             (Some(_), None) => Membership::Pending {
                 reason: "the node's part in the cluster is being started".to_owned(),
             },
@@ -262,6 +276,7 @@ impl MembershipLoop {
             Order::Init(init, reply) => drop(reply.send(self.init(*init).await)),
             Order::Join(join, reply) => drop(reply.send(self.join(*join).await)),
             Order::Leave(force, reply) => drop(reply.send(self.leave(force).await)),
+            Order::Unlock(key, reply) => drop(reply.send(self.unlock(&key).await)),
         }
         self.tell();
     }
@@ -342,10 +357,35 @@ impl MembershipLoop {
         }
     }
 
+    async fn unlock(&mut self, key: &str) -> Result<(), Fault> {
+        if self.state.is_none() {
+            return Err(Fault::unavailable(NOT_A_MEMBER));
+        }
+        if !self.is_locked {
+            return Err(Fault::conflict("swarm is not locked"));
+        }
+        let key = UnlockKey::parse(key).ok_or_else(|| Fault::invalid("invalid key string"))?;
+        self.launcher.vault.unlock(key).await.map_err(|error| match error {
+            ca::Error::UnlockKey => Fault::new(FaultKind::Unauthorized, WRONG_KEY),
+            error => error.into(),
+        })?;
+        self.restart = RESTART_MIN;
+        self.catch_up().await;
+        match &self.running {
+            Some(_) => Ok(()),
+            None => Err(Fault::unavailable(
+                "swarm component could not be started: the daemon's log says why",
+            )),
+        }
+    }
+
     async fn leave(&mut self, force: bool) -> Result<(), Fault> {
         let Some(state) = &self.state else {
-            return Err(Fault::unavailable("This node is not part of a swarm"));
+            return Err(Fault::unavailable(NOT_A_MEMBER));
         };
+        if self.is_locked && !force {
+            return Err(Fault::unavailable(LOCKED));
+        }
         let is_last = self.running.as_ref().is_none_or(RunningMember::is_last_manager);
         if state.manager && !force {
             return Err(Fault::unavailable(if is_last { LAST_MANAGER } else { ONE_MANAGER }));
@@ -367,6 +407,7 @@ impl MembershipLoop {
             }
         }
         (self.state, self.is_clear, self.restart) = (None, false, RESTART_MIN);
+        self.is_locked = false;
         // With them, the next daemon would be a member again.
         self.launcher.files.remove().await.map_err(|error| fault(&error))?;
         self.catch_up().await;
@@ -397,6 +438,11 @@ impl MembershipLoop {
     }
 }
 
+/// Docker's words to who is in no cluster, to who would leave a locked one, and to who has a wrong key.
+const NOT_A_MEMBER: &str = "This node is not part of a swarm";
+const LOCKED: &str = "Swarm is encrypted and locked. Please unlock it first or use `--force` to \
+     ignore this message.";
+const WRONG_KEY: &str = "swarm could not be unlocked: invalid key provided";
 /// Docker's words to who would have the only manager leave, and one of several.
 const LAST_MANAGER: &str = "You are attempting to leave the swarm on a node that is participating as a \
      manager. Removing the last manager erases all current state of the swarm. Use `--force` to \
@@ -479,6 +525,10 @@ impl Node for HostNode {
 
     fn leave(&self, force: bool) -> BoxFuture<'_, Result<(), Fault>> {
         self.order(move |reply| Order::Leave(force, reply)).boxed()
+    }
+
+    fn unlock(&self, key: String) -> BoxFuture<'_, Result<(), Fault>> {
+        self.order(move |reply| Order::Unlock(key, reply)).boxed()
     }
 }
 

@@ -1,7 +1,8 @@
 //! A node's identity and keys on its disk.
 
-use anyhow::Result;
-use ca::{Identity, Key, Secrets};
+use anyhow::{Context, Result};
+use ca::{Error, Identity, Key, Secrets, UnlockKey};
+use raft::Sequencer;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +34,20 @@ impl Vault {
         };
         *self.secrets() = secrets;
         Ok(Some(identity))
+    }
+
+    /// Says whether reading failed for want of the unlock key.
+    pub(super) fn is_locked(error: &anyhow::Error) -> bool {
+        matches!(error.downcast_ref(), Some(Error::Locked | Error::UnlockKey))
+    }
+
+    /// Takes an unlock key if it opens what is on the disk. Otherwise nothing changes.
+    pub(super) async fn unlock(&self, key: UnlockKey) -> Result<(), Error> {
+        let (folder, given) = (self.folder.clone(), key.clone());
+        let read = tokio::task::spawn_blocking(move || Identity::load(&folder, Some(&given)));
+        read.await.map_err(|_ended| Error::UnlockKey)??;
+        self.secrets().lock = Some(key);
+        Ok(())
     }
 
     /// Writes a new identity. The keys of a former one are forgotten.
@@ -67,6 +82,39 @@ impl Vault {
         let mut keys = self.secrets().log.clone().into_iter();
         let present = keys.next().unwrap_or_else(Key::draw);
         Ok(raft::Keys { present, former: keys.next() })
+    }
+
+    /// Locks this manager's secrets by an unlock key, or by none. Who had seen them in the clear reads
+    /// nothing of the log from then on: it gets another key with the lock.
+    pub(super) async fn lock_by(
+        &self,
+        lock: Option<UnlockKey>,
+        identity: &Identity,
+        log: &Sequencer,
+    ) -> Result<()> {
+        self.finish(identity, log).await?;
+        if self.secrets().lock == lock {
+            return Ok(());
+        }
+        let set = |secrets: &mut Secrets| {
+            if secrets.lock.is_none() {
+                secrets.log.insert(0, Key::draw());
+            }
+            secrets.lock = lock;
+        };
+        self.change(identity, set).await?;
+        self.finish(identity, log).await
+    }
+
+    /// Seals the log by the newest key, where it is not known that it is.
+    async fn finish(&self, identity: &Identity, log: &Sequencer) -> Result<()> {
+        let newest = {
+            let secrets = self.secrets();
+            secrets.log.first().filter(|_| 1 < secrets.log.len()).cloned()
+        };
+        let Some(newest) = newest else { return Ok(()) };
+        log.reseal(newest).await.context("cannot seal the log by another key")?;
+        self.forget_former_log_key(identity).await
     }
 
     /// The log is sealed by the newest key alone.

@@ -4,8 +4,8 @@ use super::{SECOND, both, labels, meta, seconds, subnets, time, underlay};
 use std::collections::BTreeMap;
 use types::{
     Addresses, Availability, Cluster, ClusterSpec, EngineInfo, JoinTokens, Network, NetworkSpec,
-    Node, NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus, Platform, RootCa, Subnet,
-    Timestamp,
+    Node, NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus, Platform, RootCa, Secret,
+    Subnet, Timestamp,
 };
 
 pub fn cluster() -> Cluster {
@@ -21,12 +21,14 @@ pub fn cluster() -> Cluster {
             snapshot_interval: 9000,
             log_driver: None,
             force_rotate: 0,
+            autolock: true,
         },
         tokens: JoinTokens {
             worker: "SWMTKN-1-a-b".to_owned(),
             manager: "SWMTKN-1-a-c".to_owned(),
         },
         root_ca: RootCa { certificate: "PEM 1".to_owned(), key: "PEM 2".to_owned() },
+        unlock_key: Secret("SWMKEY-1-d".to_owned()),
         address_pools: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/48".parse().unwrap()],
         subnet_prefix: 24,
         data_path_port: 4790,

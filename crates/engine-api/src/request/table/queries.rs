@@ -19,5 +19,4 @@ pub(super) const ROWS: &[Row] = &[
     idle("POST /images/load", "quiet", "there are no lines of progress"),
     refused("GET /networks/{id}", "verbose", ""),
     idle("GET /services/{id}", "insertDefaults", "defaults are always in the answer"),
-    refused("POST /swarm/update", "rotateManagerUnlockKey", "autolock"),
 ];

@@ -105,7 +105,7 @@ async fn strangers_may_ask_to_join_and_nothing_else() {
 
     // Whoever has had a token, before it was drawn anew.
     let cluster = Cluster::clone(kit.cluster.manager.view().cluster().unwrap());
-    let rotate = Rotate { worker: true, manager: true, root: None };
+    let rotate = Rotate { worker: true, manager: true, unlock_key: true, root: None };
     let (version, spec) = (cluster.meta.version, cluster.spec.clone());
     kit.cluster.manager.update_cluster(version, spec, rotate).await.unwrap();
     for token in [&cluster.tokens.worker, &cluster.tokens.manager] {

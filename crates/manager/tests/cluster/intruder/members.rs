@@ -14,9 +14,9 @@ async fn who_was_evicted_stays_out_with_whatever_was_kept() {
     // A copy of a node's and of a manager's files, made before they were removed.
     let (node, manager) = (kit.cluster.join().await, kit.cluster.join_as_manager().await);
     let files = tempfile::tempdir().unwrap();
-    let none = ca::Secrets::default();
-    node.save(&files.path().join("node"), &none, &none).unwrap();
-    manager.save(&files.path().join("manager"), &none, &none).unwrap();
+    let empty = ca::Secrets::default();
+    node.save(&files.path().join("node"), &empty, &empty).unwrap();
+    manager.save(&files.path().join("manager"), &empty, &empty).unwrap();
     let member = ca::enroll(&[kit.cluster.address()], &manager, "127.0.0.1:1").await.unwrap();
 
     let demoted = Node::clone(kit.cluster.manager.view().node(&manager.node_id()).unwrap());

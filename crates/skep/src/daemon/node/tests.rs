@@ -48,6 +48,13 @@ impl Stage {
     }
 
     async fn start(&mut self) -> Result<HostNode> {
+        let mut scope = std::mem::take(&mut self.scope);
+        let started = self.start_in(&mut scope).await;
+        self.scope = scope;
+        started
+    }
+
+    async fn start_in(&self, scope: &mut Scope) -> Result<HostNode> {
         let about = About {
             id: String::new(),
             hostname: "node-1".to_owned(),
@@ -61,7 +68,7 @@ impl Stage {
             cgroup_version: "2",
             gateway_subnet: String::new(),
         };
-        start(self.data.path(), about, self.standalone.clone(), &mut self.scope).await
+        start(self.data.path(), about, self.standalone.clone(), scope).await
     }
 
     /// A container of a task, whose membership is over.
@@ -121,4 +128,66 @@ async fn who_joins_brings_no_files_of_a_cluster_before() {
     };
     node.join(join).await.unwrap_err();
     assert!(!folders.iter().any(|folder| folder.exists()));
+}
+
+/// A new cluster.
+fn init(autolock: bool) -> Init {
+    Init {
+        listen: "127.0.0.1:0".to_owned(),
+        advertise: "127.0.0.1".to_owned(),
+        data_path: String::new(),
+        data_path_port: 4789,
+        address_pools: Vec::new(),
+        subnet_prefix: 24,
+        force_new_cluster: false,
+        root: None,
+        spec: types::ClusterSpec { autolock, ..types::ClusterSpec::default() },
+        availability: Availability::Active,
+    }
+}
+
+fn unlock_key(node: &HostNode) -> String {
+    let Membership::Active(member) = node.membership() else { panic!("it is a member") };
+    let view = member.manager.expect("it is a manager").view();
+    view.cluster().unwrap().unlock_key.0.clone()
+}
+
+async fn end(scope: Scope) {
+    scope.cancel();
+    scope.join().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_manager_that_is_locked_waits_for_its_key_and_leaves_by_force_alone() {
+    let stage = Stage::new().await;
+    let mut scope = Scope::new();
+    let node = stage.start_in(&mut scope).await.unwrap();
+    let id = node.init(init(true)).await.unwrap();
+    let key = unlock_key(&node);
+    assert_eq!(node.unlock(key.clone()).await.unwrap_err().kind, FaultKind::Conflict);
+    end(scope).await;
+
+    let mut scope = Scope::new();
+    let node = stage.start_in(&mut scope).await.unwrap();
+    assert!(matches!(node.membership(), Membership::Locked));
+    assert_eq!(node.unlock("x".to_owned()).await.unwrap_err().message, "invalid key string");
+    let wrong = UnlockKey::draw().render();
+    assert_eq!(node.unlock(wrong).await.unwrap_err().kind, FaultKind::Unauthorized);
+    assert!(node.leave(false).await.unwrap_err().message.contains("encrypted and locked"));
+    assert!(matches!(node.membership(), Membership::Locked), "nothing has changed");
+    node.unlock(key.clone()).await.unwrap();
+    assert!(matches!(node.membership(), Membership::Active(member) if member.node == id));
+    assert_eq!(unlock_key(&node), key);
+    end(scope).await;
+
+    let mut scope = Scope::new();
+    let node = stage.start_in(&mut scope).await.unwrap();
+    node.leave(true).await.unwrap();
+    assert!(matches!(node.membership(), Membership::Inactive));
+    node.init(init(false)).await.unwrap();
+    end(scope).await;
+    let mut scope = Scope::new();
+    let node = stage.start_in(&mut scope).await.unwrap();
+    assert!(matches!(node.membership(), Membership::Active(_)), "this cluster does not lock");
+    end(scope).await;
 }
