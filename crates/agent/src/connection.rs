@@ -145,7 +145,7 @@ impl Connection {
         let mut session = Session::begin(vtep, std::mem::take(&mut self.lasting), self.clock.now());
         let reason = carrier.serve(&mut session, self).await;
         let ending = session.ending();
-        if ending == Ending::Useful {
+        if ending == Ending::Useful && !session.is_silent() {
             // The same manager is asked first again.
             self.attempts -= 1;
         }

@@ -26,6 +26,8 @@ use wire::{
 pub const WELCOME_MAX: Duration = Duration::from_secs(10);
 /// For a manager to answer a call.
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// For it to answer a heartbeat, where they follow each other faster than this.
+const BEAT_ANSWER_MIN: Duration = Duration::from_secs(1);
 /// After a renewal of the certificate that failed.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(5);
 /// The same where the node is something else now than its certificate says, or managers ask for it.
@@ -113,7 +115,11 @@ pub enum Event {
 /// A call of the manager. Each is answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
-    Heartbeat(Heartbeat),
+    Heartbeat {
+        beat: Heartbeat,
+        /// For the answer.
+        limit: Duration,
+    },
     Report(Report),
     Acknowledge(Acknowledge),
     /// Renew the node's certificate.
@@ -183,6 +189,15 @@ enum UnderWay {
     Renewal,
 }
 
+/// What is wrong with a manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Useless {
+    /// Its release.
+    Refused,
+    /// A heartbeat was not answered.
+    Silent,
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
@@ -192,7 +207,8 @@ pub struct Session {
     id: Option<String>,
     welcome_by: Duration,
     is_closed: bool,
-    is_refused: bool,
+    /// Why this manager is of no use now.
+    useless: Option<Useless>,
     is_parting: bool,
     /// `None` before the whole set has come.
     version: Option<u64>,
@@ -204,6 +220,8 @@ pub struct Session {
     applied: u64,
     /// When the next heartbeat is due; `None` while one is under way.
     heartbeat_at: Option<Duration>,
+    /// Between two heartbeats, as the manager said last.
+    period: Duration,
     lasting: Lasting,
     /// The report that is under way.
     reporting: Option<Report>,
@@ -233,7 +251,7 @@ impl Session {
             id: None,
             welcome_by: now.uptime + WELCOME_MAX,
             is_closed: false,
-            is_refused: false,
+            useless: None,
             is_parting: false,
             version: None,
             specs: Parts::default(),
@@ -241,6 +259,7 @@ impl Session {
             under_way: BTreeSet::new(),
             applied: 0,
             heartbeat_at: None,
+            period: ANSWER_MAX,
             lasting,
             reporting: None,
             report_again_at: None,
@@ -297,11 +316,16 @@ impl Session {
     pub fn ending(&self) -> Ending {
         if self.version.is_some() {
             Ending::Useful
-        } else if self.is_refused {
+        } else if self.useless == Some(Useless::Refused) {
             Ending::Refused
         } else {
             Ending::Useless
         }
+    }
+
+    /// Says whether the manager fell silent, so that another one is to be asked first.
+    pub fn is_silent(&self) -> bool {
+        self.useless == Some(Useless::Silent)
     }
 
     /// What the next session goes on with.
@@ -355,7 +379,7 @@ impl Session {
         match answer {
             Answer::Heartbeat(Ok(reply)) => {
                 let HeartbeatReply { next_millis, managers, trust } = reply;
-                self.heartbeat_at = Some(now.uptime + Duration::from_millis(next_millis));
+                self.beat_after(next_millis, now);
                 if !managers.is_empty() && managers != self.managers {
                     self.managers.clone_from(&managers);
                     outputs.push(Output::Managers(managers));
@@ -393,18 +417,31 @@ impl Session {
                     }
                 }
             }
-            Answer::Heartbeat(Err(fault))
-            | Answer::Report(Err(fault))
-            | Answer::Acknowledge(Err(fault)) => return Err(fault.message),
+            Answer::Heartbeat(Err(fault)) => {
+                let is_silent = fault.kind == FaultKind::Unavailable;
+                self.useless = is_silent.then_some(Useless::Silent);
+                return Err(fault.message);
+            }
+            Answer::Report(Err(fault)) | Answer::Acknowledge(Err(fault)) => {
+                return Err(fault.message);
+            }
         }
         Ok(())
+    }
+
+    fn beat_after(&mut self, millis: u64, now: Now) {
+        self.period = Duration::from_millis(millis);
+        self.heartbeat_at = Some(now.uptime + self.period);
     }
 
     /// Makes the calls that are due and not under way.
     fn call(&mut self, now: Now, outputs: &mut Vec<Output>) {
         let Some(id) = self.id.clone() else { return };
         if self.heartbeat_at.take_if(|at| *at <= now.uptime).is_some() {
-            outputs.push(Output::Call(Call::Heartbeat(Heartbeat { session: id.clone() })));
+            let beat = Heartbeat { session: id.clone() };
+            // A manager that says nothing for longer is not worth the time that another one gives.
+            let limit = self.period.clamp(BEAT_ANSWER_MIN, ANSWER_MAX);
+            outputs.push(Output::Call(Call::Heartbeat { beat, limit }));
         }
         self.report(&id, now, outputs);
         self.acknowledge(id, outputs);

@@ -203,7 +203,9 @@ impl Carrier {
         let (channel, identity) = (self.channel.clone(), Arc::clone(&connection.config.identity));
         self.running.spawn(async move {
             Ended::Call(match call {
-                Call::Heartbeat(beat) => Answer::Heartbeat(within(client.heartbeat(beat)).await),
+                Call::Heartbeat { beat, limit } => {
+                    Answer::Heartbeat(within_limit(limit, client.heartbeat(beat)).await)
+                }
                 Call::Report(report) => {
                     let reported = within(client.report(report)).await.map(drop);
                     if let Err(fault) = &reported {
@@ -309,7 +311,14 @@ async fn take(trust: Trust, channel: Channel, identity: &Identity) -> Result<Tim
 async fn within<T>(
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T, Fault> {
-    match tokio::time::timeout(ANSWER_MAX, call).await {
+    within_limit(ANSWER_MAX, call).await
+}
+
+async fn within_limit<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(limit, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(fault_of(status)),
         Err(_late) => Err(Fault::unavailable("the manager did not answer in time")),

@@ -1,11 +1,10 @@
 //! What managers say.
 
-use super::{LOGS, Order, Output, Session, URGENT_PAUSE, Unacknowledged};
+use super::{LOGS, Order, Output, Session, URGENT_PAUSE, Unacknowledged, Useless};
 use crate::Now;
 use crate::worker::{Assigned, Event};
 use dataplane::{Identity, News};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 use types::{SharedSpec, SpecId, Task, TaskId};
 use wire::{Assignments, Difference, LogRequest, Parts, SessionMessage, Welcome};
 
@@ -57,11 +56,11 @@ impl Session {
         let Welcome { release, session, node, heartbeat_millis, managers, .. } = welcome;
         let (data_path_port, role) = (welcome.data_path_port, welcome.role);
         if let Err(fault) = wire::Release::own().check_manager(&release) {
-            self.is_refused = true;
+            self.useless = Some(Useless::Refused);
             return Err(fault.message);
         }
         self.id = Some(session);
-        self.heartbeat_at = Some(now.uptime + Duration::from_millis(heartbeat_millis));
+        self.beat_after(heartbeat_millis, now);
         self.renewal_look_at = now.uptime;
         self.new_role = role.filter(|role| *role != self.lasting.role);
         if self.new_role.is_some() {

@@ -374,7 +374,7 @@ impl Node {
     fn call(&mut self, connection: u64, call: Call, ctx: &mut Context) {
         let id = ctx.draw();
         let (kind, call) = match call {
-            Call::Heartbeat(beat) => (Kind::Heartbeat, network::Call::Heartbeat(beat)),
+            Call::Heartbeat { beat, .. } => (Kind::Heartbeat, network::Call::Heartbeat(beat)),
             Call::Acknowledge(it) => (Kind::Acknowledge, network::Call::Acknowledge(it)),
             // Certificates are no part of the simulation.
             Call::Renew | Call::Trust(_) => (Kind::Renew, network::Call::Renew),
@@ -402,14 +402,16 @@ impl Node {
         let it = &mut alive.connection;
         let Some(Open { session, connection, .. }) = it.open.take() else { return };
         let mut ending = refused;
+        let mut is_silent = false;
         if let Some(session) = session {
             ending = session.ending();
+            is_silent = session.is_silent();
             it.lasting = session.end();
             for (task, status) in std::mem::take(&mut it.lasting.statuses) {
                 it.outbox.entry(task).or_insert(status);
             }
         }
-        if ending == Ending::Useful {
+        if ending == Ending::Useful && !is_silent {
             // The same manager is asked first again.
             it.turn -= 1;
         }

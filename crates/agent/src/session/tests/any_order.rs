@@ -163,7 +163,7 @@ impl World {
                 }
                 Output::Close(reason) => panic!("closed: {reason}"),
                 Output::Order(_)
-                | Output::Call(Call::Heartbeat(_) | Call::Renew | Call::Trust(_))
+                | Output::Call(Call::Heartbeat { .. } | Call::Renew | Call::Trust(_))
                 | Output::PublishLog(_)
                 | Output::Managers(_)
                 | Output::RefuseLog { .. }

@@ -141,7 +141,7 @@ fn render(output: &Output) -> String {
             Order::Work(_) => "work change".into(),
         },
         Output::Call(call) => match call {
-            Call::Heartbeat(_) => "heartbeat".into(),
+            Call::Heartbeat { .. } => "heartbeat".into(),
             Call::Report(Report { statuses, trouble, .. }) => {
                 let trouble = trouble.as_ref().map(|trouble| format!(" trouble {trouble:?}"));
                 format!("report [{}]{}", states(statuses), trouble.unwrap_or_default())
@@ -663,4 +663,22 @@ fn logs_are_counted() {
          logs c
          logs-done b",
     ));
+}
+
+#[test]
+fn a_manager_that_falls_silent_has_one_period_and_is_not_asked_first_again() {
+    let mut story = Story::new();
+    story.tell("welcome\ndone 0\nwhole 1\ndone 0\nbeaten 2");
+    let mut take = |line: &str| {
+        let event = story.event(line);
+        let outputs = story.session.handle(event, story.now);
+        let limit = outputs.iter().find_map(|output| match output {
+            Output::Call(Call::Heartbeat { limit, .. }) => Some(*limit),
+            _ => None,
+        });
+        (limit, story.session.ending(), story.session.is_silent())
+    };
+    let beat = take("wait 2");
+    assert_eq!(beat, (Some(Duration::from_secs(2)), Ending::Useful, false));
+    assert_eq!(take("beat-fails"), (None, Ending::Useful, true));
 }
