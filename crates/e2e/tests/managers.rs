@@ -1,6 +1,9 @@
 //! Several managers: any of them is asked, one is lost, they change.
 
 use e2e::{Lab, page, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
 use std::time::Duration;
 
 fn secs(secs: u64) -> Duration {
@@ -13,6 +16,7 @@ fn managers_are_lost_promoted_demoted_and_leave() {
     lab.docker(&["swarm", "update", "--dispatcher-heartbeat", "1s"]).good();
     every_manager_answers_as_the_leader(&lab);
     operators_look_after_the_log(&lab);
+    a_leader_that_is_stopped_hands_over_first(&lab);
     a_leader_that_is_killed_is_replaced_and_comes_back(&lab);
     nodes_are_promoted_and_demoted(&lab);
     without_most_managers_what_runs_goes_on(&lab);
@@ -96,6 +100,28 @@ fn operators_look_after_the_log(lab: &Lab) {
     let log = lab.skep(&["raft", "log", "--tail", "100"]).good();
     assert!(log.contains("+ network ") && log.contains("- network "), "{log}");
     assert!(log.contains("voters [1,2,3]"), "{log}");
+}
+
+/// As a service manager stops it: an election would take a second from its end on.
+fn a_leader_that_is_stopped_hands_over_first(lab: &Lab) {
+    let stopped = leader(lab, 2);
+    let asked = if stopped == 2 { 3 } else { 2 };
+    let pid = lab.pid(stopped).expect("the daemon has a pid");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
+    let process = format!("/proc/{pid}/cmdline");
+    until("it has ended", secs(20), || match std::fs::read(&process) {
+        Ok(line) if !line.is_empty() => Err("it runs".to_owned()),
+        Ok(_) | Err(_) => Ok(()),
+    });
+    let status: Value =
+        serde_json::from_str(&lab.ask(asked, "GET", "/skep/raft").body).expect("JSON");
+    let members = status["Members"].as_array().expect("a list");
+    let leads = members.iter().find(|member| member["Role"] == "leader");
+    let leads = leads.unwrap_or_else(|| panic!("nobody leads when it has ended: {status}"));
+    let name = format!("node-{stopped}");
+    assert_ne!(leads["Hostname"], name.as_str(), "{status}");
+    lab.lab(&["start", &name]).good();
+    sees(lab, asked, &[&format!("{name} Ready Reachable")]);
 }
 
 fn a_leader_that_is_killed_is_replaced_and_comes_back(lab: &Lab) {

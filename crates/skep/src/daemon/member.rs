@@ -29,6 +29,8 @@ const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// What a member runs: the agent, and on a manager the cluster half.
 pub(super) struct RunningMember {
     scope: Scope,
+    /// What a manager runs besides. It outlives the daemon's token, until another manager leads.
+    log: Scope,
     pub(super) agent: Agent,
     pub(super) manager: Option<Manager>,
     pub(super) identity: Arc<Identity>,
@@ -88,7 +90,7 @@ impl Launcher {
             raft_id: raft::FIRST_MEMBER,
             port,
         };
-        let mut scope = self.scope();
+        let mut scope = Scope::new();
         let log = self.open_log(&state, (&identity, Start::Found), &mut scope).await?;
         let first = First {
             cluster,
@@ -123,7 +125,7 @@ impl Launcher {
         let identity = self.vault.load().await?;
         let missing = "the node's certificate is missing: leave the cluster and join again";
         let identity = Arc::new(identity.context(missing)?);
-        let mut scope = self.scope();
+        let mut scope = Scope::new();
         let log = if state.manager {
             Some(self.open_log(state, (&identity, Start::Resume), &mut scope).await?)
         } else {
@@ -138,8 +140,7 @@ impl Launcher {
     /// Starts a member that has just got its certificate.
     pub(super) async fn begin(&self, state: &State, identity: Identity) -> Result<RunningMember> {
         self.vault.begin(&identity).await?;
-        let scope = self.scope();
-        let running = self.start(state, Arc::new(identity), None, scope).await?;
+        let running = self.start(state, Arc::new(identity), None, Scope::new()).await?;
         self.files.save(state).await?;
         Ok(running)
     }
@@ -151,11 +152,32 @@ impl Launcher {
         let identity = Arc::clone(&running.identity);
         self.files.remove_log().await?;
         self.vault.forget_log(&identity).await?;
-        let log = self.open_log(state, (&identity, Start::Join), &mut running.scope).await?;
+        let mut scope = Scope::new();
+        match self.join_managers(state, identity, &mut scope).await {
+            Ok(manager) => {
+                (running.manager, running.log) = (Some(manager), scope);
+                Ok(())
+            }
+            Err(error) => {
+                // Nothing of it is left for the next try.
+                scope.cancel();
+                scope.join().await.ok();
+                Err(error)
+            }
+        }
+    }
+
+    async fn join_managers(
+        &self,
+        state: &State,
+        identity: Arc<Identity>,
+        scope: &mut Scope,
+    ) -> Result<Manager> {
+        let log = self.open_log(state, (&identity, Start::Join), scope).await?;
+        let manager = self.manage(state, log, identity, scope).await?;
         // From here on a restart goes on with this log; before, it asks for another number.
         self.files.save(state).await?;
-        running.manager = Some(self.manage(state, log, identity, &mut running.scope).await?);
-        Ok(())
+        Ok(manager)
     }
 
     /// A scope for one life of the member.
@@ -184,8 +206,9 @@ impl Launcher {
         state: &State,
         identity: Arc<Identity>,
         log: Option<Log>,
-        mut scope: Scope,
+        mut log_scope: Scope,
     ) -> Result<RunningMember> {
+        let mut scope = self.scope();
         let keep = keep_certificate(
             Arc::clone(&identity),
             self.vault.clone(),
@@ -200,7 +223,9 @@ impl Launcher {
         };
         self.standalone.dataplane.identify(Some(member)).await?;
         let manager = match log {
-            Some(log) => Some(self.manage(state, log, Arc::clone(&identity), &mut scope).await?),
+            Some(log) => {
+                Some(self.manage(state, log, Arc::clone(&identity), &mut log_scope).await?)
+            }
             None => None,
         };
         let config = agent::Config {
@@ -214,7 +239,7 @@ impl Launcher {
         let (engine, dataplane) =
             (self.standalone.engine.clone(), self.standalone.dataplane.clone());
         let agent = Agent::start(config, engine, dataplane, &mut scope).await?;
-        Ok(RunningMember { scope, agent, manager, identity })
+        Ok(RunningMember { scope, log: log_scope, agent, manager, identity })
     }
 
     /// Starts the cluster half on its log.
@@ -235,18 +260,24 @@ impl Launcher {
 impl RunningMember {
     /// Waits until they end by themselves, which they do only on a failure.
     pub(super) async fn ended(&self) {
-        self.scope.token().cancelled().await;
+        let (agent, log) = (self.scope.token(), self.log.token());
+        tokio::select! {
+            () = agent.cancelled() => {}
+            () = log.cancelled() => {}
+        }
     }
 
     /// Ends them and waits until they have. Where this manager leads, another one does before.
     pub(super) async fn stop(self) -> Result<(), ScopeError> {
+        self.scope.cancel();
         if let Some(manager) = &self.manager
             && let Err(fault) = manager.hand_over(HAND_OVER_MAX).await
         {
             tracing::warn!(%fault, "no other manager leads yet: one will be elected");
         }
-        self.scope.cancel();
-        self.scope.join().await
+        self.log.cancel();
+        let (agent, log) = tokio::join!(self.scope.join(), self.log.join());
+        agent.and(log)
     }
 
     /// Says whether the cluster has no other manager than this node.

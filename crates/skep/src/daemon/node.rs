@@ -209,10 +209,16 @@ impl MembershipLoop {
         };
         if running.identity.role() == NodeRole::Worker {
             tracing::info!("this node is no manager any more");
-            state.manager = false;
-            self.launcher.files.save(state).await?;
+            let as_worker = State { manager: false, ..state.clone() };
+            self.launcher.files.save(&as_worker).await?;
+            *state = as_worker;
             return self.begin_again().await;
         }
+        // Where somebody else has the port it would get a number for nothing, again and again.
+        let listens = tokio::net::TcpListener::bind(state.listen).await;
+        drop(listens.with_context(|| {
+            format!("this node cannot be a manager: it cannot listen on {}", state.listen)
+        })?);
         let managers = running.agent.status().borrow().managers.clone();
         let address = state.manager_address();
         let raft_id = ca::enroll(&managers, &running.identity, &address).await?;
