@@ -9,6 +9,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+/// How many managers a lab has whose test does not say: where it is more than one, the test asks one
+/// that does not lead, and is to see no difference.
+const MANAGERS: &str = "SKEP_E2E_MANAGERS";
+
 /// A lab of real daemons, under a name and in folders of its own. Dropped, it is taken down.
 pub struct Lab {
     skep: PathBuf,
@@ -73,7 +77,13 @@ impl Lab {
     /// # Panics
     /// When that fails.
     pub fn up(nodes: u8, images: &[&str]) -> Self {
-        Self::with_managers(nodes, 1, images)
+        let managers = std::env::var(MANAGERS).ok().and_then(|count| count.parse().ok());
+        let managers = managers.unwrap_or(1).min(nodes);
+        let lab = Self::with_managers(nodes, managers, images);
+        if 1 < managers {
+            lab.skep(&["raft", "transfer", "node-2"]).good();
+        }
+        lab
     }
 
     /// The same, where the first `managers` nodes are managers.

@@ -47,12 +47,25 @@ pub(crate) struct Service {
     sequencer: Sequencer,
     leading: Leading,
     route: Arc<Route>,
+    admission: Admission,
     renewals: Arc<Callers<NodeId>>,
 }
 
 impl Admission {
     pub(crate) fn new(sequencer: Sequencer) -> Self {
         Self { sequencer, joins: Arc::default() }
+    }
+
+    /// The role that a token is for. A wrong one takes a while, and is looked at once more then: a new
+    /// one may just not have been known here.
+    async fn role_of(&self, token: &str) -> Result<NodeRole, Fault> {
+        let known = cluster(&self.sequencer.view())?;
+        if let Ok(role) = role_of(&known, token) {
+            return Ok(role);
+        }
+        tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+        let known = cluster(&self.sequencer.view())?;
+        role_of(&known, token)
     }
 
     /// A machine with a token becomes a node.
@@ -64,13 +77,7 @@ impl Admission {
         let IssueRequest { release, token, csr, availability } = request;
         Release::own().check_node(&release, None)?;
         let cluster = cluster(&self.sequencer.view())?;
-        let role = match role_of(&cluster, &token) {
-            Ok(role) => role,
-            Err(fault) => {
-                tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
-                return Err(fault);
-            }
-        };
+        let role = self.role_of(&token).await?;
         if from.is_some_and(|from| !self.joins.admit(&from, JOINS, WINDOW)) {
             let text = "too many nodes join from this address: try again in a minute";
             return Err(Fault::unavailable(text));
@@ -100,7 +107,8 @@ impl Admission {
 
 impl Service {
     pub(crate) fn new((sequencer, leading): (Sequencer, Leading), route: Arc<Route>) -> Self {
-        Self { sequencer, leading, route, renewals: Arc::default() }
+        let admission = Admission::new(sequencer.clone());
+        Self { sequencer, leading, route, admission, renewals: Arc::default() }
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
@@ -189,6 +197,8 @@ impl Membership for Service {
         if request.get_ref().token.is_empty() {
             return self.renew(&request).map(Response::new);
         }
+        // The leader does as well; but it need not hear of those who guess.
+        self.admission.role_of(&request.get_ref().token).await.map_err(status_of)?;
         let from = ca::remote(&request).map(|address| address.ip());
         let order = Order::Join { request: request.into_inner(), from };
         let issued = self.route.order(order).await.map_err(status_of)?.issued;

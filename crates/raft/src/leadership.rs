@@ -42,9 +42,9 @@ fn hears_most(metrics: &RaftMetrics<Consensus>) -> bool {
     is_alone(metrics) || metrics.last_quorum_acked.is_none_or(|at| at.elapsed() < QUORUM_LIMIT)
 }
 
-/// No other member votes.
+/// This member votes, and no other one. One that has not got the log yet knows of no votes at all.
 pub(crate) fn is_alone(metrics: &RaftMetrics<Consensus>) -> bool {
-    metrics.membership_config.voter_ids().all(|id| id == metrics.id)
+    metrics.membership_config.voter_ids().eq([metrics.id])
 }
 
 /// Publishes who leads, until the token ends.

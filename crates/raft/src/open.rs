@@ -221,3 +221,40 @@ async fn begin(raft: &Node, start: Start) -> Result<(), RaftError> {
     let wait = raft.wait(Some(START_LIMIT)).metrics(ready, "leader").await;
     wait.map(drop).map_err(|error| RaftError::NoLeader(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::Vote;
+    use crate::disk::{Write, encode};
+    use crate::{Alone, Key};
+
+    /// It has heard of an election, and of no entry.
+    #[tokio::test]
+    async fn a_member_that_was_interrupted_before_it_had_the_log_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = |start| Config {
+            member: 2,
+            start,
+            reserve_bytes: 0,
+            ..Config::new(dir.path().join("raft"), Key::from([7; 32]))
+        };
+        let mut scope = Scope::new();
+        drop(open(config(Start::Join), Alone, &mut scope).await.unwrap());
+        scope.cancel();
+        scope.join().await.unwrap();
+        let (disk, _) =
+            Disk::open(&config(Start::Join).directory, &Key::from([7; 32]).into()).unwrap();
+        let vote = Write::Vote(encode(&Vote::new(7, 1)).unwrap());
+        disk.commit([vote].iter()).unwrap();
+        drop(disk);
+
+        let mut scope = Scope::new();
+        let opened = open(config(Start::Resume), Alone, &mut scope);
+        let opened = tokio::time::timeout(Duration::from_secs(20), opened).await;
+        let sequencer = opened.expect("it does not wait for itself to lead").unwrap();
+        assert!(!sequencer.is_leader());
+        scope.cancel();
+        scope.join().await.unwrap();
+    }
+}

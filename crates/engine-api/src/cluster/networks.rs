@@ -175,7 +175,7 @@ async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<Status
         return Err(Fault::forbidden(text).into());
     }
     let manager = api.manager()?;
-    let network = find::network(&manager.view(), &id)?;
+    let network = find::network(&manager.fresh().await?, &id)?;
     manager.remove_network(&network.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -11,6 +11,9 @@ use tonic::codegen::Service;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 
+/// Bytes of a call's name that are told: strangers may call it what they like.
+const PATH_MAX: usize = 128;
+
 /// A service whose refusals are counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Counted<S> {
@@ -38,7 +41,8 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let refusals = self.refusals.clone();
         let connection = request.extensions().get::<Connection>().cloned();
-        let path = request.uri().path().to_owned();
+        let path = request.uri().path();
+        let path = path[..path.floor_char_boundary(PATH_MAX)].to_owned();
         let answer = self.service.call(request);
         Box::pin(async move {
             let answer = answer.await?;

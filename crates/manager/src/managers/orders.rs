@@ -1,17 +1,21 @@
 //! What users want changed, carried out on the manager that leads.
 
 use super::roles;
+use crate::clock::Uptime;
 use crate::control;
 use crate::find;
 use crate::membership::Admission;
 use raft::Sequencer;
 use std::time::Duration;
 use store::View;
-use types::{Fault, NodeId, NodeRole};
+use types::{Fault, FaultKind, NodeId, NodeRole};
 use wire::{Order, OrderReply};
 
 /// For another manager to lead.
 const TRANSFER_MAX: Duration = Duration::from_secs(5);
+/// For the others to be heard of, and between two looks.
+const HEARD_MAX: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
 /// For a manager to be taken out of the log's membership.
 const RESIGN_MAX: Duration = Duration::from_secs(10);
 
@@ -47,7 +51,7 @@ impl Orders {
             }
             Order::RemoveNetwork { id } => control::network::remove(log, id).await?,
             Order::UpdateNode { id, version, spec } => {
-                self.may_lose(&id, spec.role)?;
+                self.may_lose(&id, spec.role).await?;
                 control::node::update(log, id, version, spec).await?;
             }
             Order::RemoveNode { id, force } => control::node::remove(log, id, force).await?,
@@ -64,15 +68,22 @@ impl Orders {
         Ok(reply)
     }
 
-    /// A manager is demoted only where the others can still decide without it.
-    fn may_lose(&self, id: &NodeId, role: NodeRole) -> Result<(), Fault> {
-        let view = self.sequencer.view();
-        let raft_id = view.node(id).and_then(|node| Some(node.manager.as_ref()?.raft_id));
-        match (role, raft_id) {
-            (NodeRole::Worker, Some(raft_id)) => {
-                roles::may_lose(&self.sequencer.members(), raft_id)
+    /// A manager is demoted only where the others can still decide without it. One that leads since
+    /// just now has not heard of all of them yet.
+    async fn may_lose(&self, id: &NodeId, role: NodeRole) -> Result<(), Fault> {
+        let patience = Uptime::now().after(HEARD_MAX);
+        loop {
+            let view = self.sequencer.view();
+            let raft_id = view.node(id).and_then(|node| Some(node.manager.as_ref()?.raft_id));
+            let (NodeRole::Worker, Some(raft_id)) = (role, raft_id) else { return Ok(()) };
+            let lost = roles::may_lose(&view, &self.sequencer.members(), raft_id);
+            let is_over = patience <= Uptime::now();
+            match lost {
+                Err(fault) if fault.kind == FaultKind::Unavailable && !is_over => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                decided => return decided,
             }
-            (NodeRole::Manager, _) | (NodeRole::Worker, None) => Ok(()),
         }
     }
 
@@ -106,7 +117,7 @@ impl Orders {
     /// Demotes a manager that leaves, and waits until the others count without it. Where it is the one
     /// that leads, another one does first, and is to be asked.
     async fn resign(&self, id: NodeId) -> Result<(), Fault> {
-        self.may_lose(&id, NodeRole::Worker)?;
+        self.may_lose(&id, NodeRole::Worker).await?;
         let own = find::manager(&self.sequencer.view(), self.sequencer.member()).cloned();
         if own.is_some_and(|own| own.id == id) {
             self.sequencer.transfer(None, TRANSFER_MAX).await?;

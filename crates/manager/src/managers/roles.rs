@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 use store::{Changes, Tx, View};
 use tokio_util::sync::CancellationToken;
-use types::{Fault, ManagerStatus, NodeId, NodeRole};
+use types::{Fault, ManagerStatus, Node, NodeId, NodeRole};
 
 /// Between two looks at learners, which say nothing when they have caught up.
 const LOOK: Duration = Duration::from_millis(200);
@@ -43,40 +43,57 @@ pub enum Step {
 
 /// Decides the next step; `None` where all is as the store says.
 pub fn next(view: &View, members: &Members, own: &Own) -> Option<Step> {
-    let managers = || view.nodes().filter(|node| node.spec.role == NodeRole::Manager);
     let here = view.node(&own.node)?;
     if here.spec.role == NodeRole::Manager && here.manager.as_ref() != Some(&own.status) {
         return Some(Step::Introduce);
     }
-    let wanted: BTreeSet<u64> =
-        managers().filter_map(|node| Some(node.manager.as_ref()?.raft_id)).collect();
-    let mut all = members.voters.union(&members.learners);
-    if let Some(gone) = all.find(|id| !wanted.contains(id)) {
-        let is_own = *gone == own.status.raft_id;
-        return Some(if is_own { Step::HandOver } else { Step::Remove(*gone) });
-    }
+    let wanted = wanted(view);
     let is_member = |id: &u64| members.voters.contains(id) || members.learners.contains(id);
-    let mut outside = view
-        .nodes()
-        .filter(|node| node.spec.role == NodeRole::Worker && node.role == NodeRole::Manager);
-    if let Some(node) = outside.next() {
-        return Some(Step::Demote(node.id.clone()));
+    // Those who come may be needed for those who go.
+    if let Some(id) = members.caught_up.iter().find(|id| wanted.contains(id)) {
+        return Some(Step::Promote(*id));
     }
     if let Some(id) = wanted.iter().find(|id| !is_member(id)) {
         return Some(Step::AddLearner(*id));
     }
-    members.caught_up.first().map(|id| Step::Promote(*id))
+    let is_out = |node: &Node| node.manager.as_ref().is_none_or(|it| !is_member(&it.raft_id));
+    let mut outside = view.nodes().filter(|node| {
+        node.spec.role == NodeRole::Worker && node.role == NodeRole::Manager && is_out(node)
+    });
+    if let Some(node) = outside.next() {
+        return Some(Step::Demote(node.id.clone()));
+    }
+    let own = own.status.raft_id;
+    let gone = |id: &&u64| !wanted.contains(id);
+    if let Some(other) = members.voters.union(&members.learners).filter(gone).find(|id| **id != own)
+    {
+        return Some(Step::Remove(*other));
+    }
+    // Whoever is to take over has to be there: until then this one goes on.
+    let is_heir = |id: &u64| *id != own && members.reachable.contains(id);
+    let has_heir = members.voters.iter().any(is_heir);
+    (has_heir && members.voters.contains(&own) && !wanted.contains(&own)).then_some(Step::HandOver)
+}
+
+/// The numbers of those who are to have the log.
+fn wanted(view: &View) -> BTreeSet<u64> {
+    let managers = view.nodes().filter(|node| node.spec.role == NodeRole::Manager);
+    managers.filter_map(|node| Some(node.manager.as_ref()?.raft_id)).collect()
 }
 
 /// Says why the others could not decide any more without this manager.
-pub fn may_lose(members: &Members, raft_id: u64) -> Result<(), Fault> {
+pub fn may_lose(view: &View, members: &Members, raft_id: u64) -> Result<(), Fault> {
     if !members.voters.contains(&raft_id) {
         return Ok(());
     }
-    if members.voters.len() < 2 {
+    // Others may be on their way out already.
+    let wanted = wanted(view);
+    let voters = members.voters.intersection(&wanted).copied().collect();
+    let staying = Members { voters, ..members.clone() };
+    if staying.voters.iter().all(|id| *id == raft_id) {
         return Err(control::node::last_manager());
     }
-    if members.can_do_without(raft_id) {
+    if staying.can_do_without(raft_id) {
         return Ok(());
     }
     Err(Fault::unavailable(
@@ -232,15 +249,43 @@ mod tests {
     }
 
     #[test]
+    fn whoever_comes_is_not_held_up_by_who_goes() {
+        let (all, learner) = ([1, 2], [3]);
+        let changed = view(&[(1, Worker, Manager), (2, Worker, Manager), (3, Manager, Manager)]);
+        let step = |members: &Members| next(&changed, members, &own());
+        assert_eq!(step(&members(&all, &[], &[])), Some(Step::AddLearner(3)));
+        assert_eq!(step(&members(&all, &learner, &learner)), Some(Step::Promote(3)));
+        assert_eq!(step(&members(&all, &learner, &[])), Some(Step::Remove(2)));
+        // The last voter waits for somebody who can take over, and takes changes meanwhile.
+        let last = members(&[1], &learner, &[]);
+        assert_eq!(step(&last), Some(Step::Demote("m2".into())));
+        let gone = view(&[(1, Worker, Manager), (3, Manager, Manager)]);
+        assert_eq!(next(&gone, &last, &own()), None);
+        let ready = members(&[1], &learner, &learner);
+        assert_eq!(next(&gone, &ready, &own()), Some(Step::Promote(3)));
+        let mut silent = members(&[1, 3], &[], &[]);
+        silent.reachable.remove(&3);
+        assert_eq!(next(&gone, &silent, &own()), None);
+    }
+
+    #[test]
     fn the_others_must_be_able_to_decide() {
-        let last = may_lose(&members(&[1], &[], &[]), 1).unwrap_err();
+        let managers = |numbers: &[u64]| {
+            let all: Vec<_> = numbers.iter().map(|number| (*number, Manager, Manager)).collect();
+            view(&all)
+        };
+        let last = may_lose(&managers(&[1]), &members(&[1], &[], &[]), 1).unwrap_err();
         assert!(last.message.contains("the last manager"), "{last}");
         let mut three = members(&[1, 2, 3], &[], &[]);
-        assert_eq!(may_lose(&three, 3), Ok(()));
+        assert_eq!(may_lose(&managers(&[1, 2, 3]), &three, 3), Ok(()));
+        let two_go = view(&[(1, Worker, Manager), (2, Worker, Manager), (3, Manager, Manager)]);
+        let last = may_lose(&two_go, &three, 3).unwrap_err();
+        assert!(last.message.contains("the last manager"), "{last}");
         three.reachable.remove(&2);
-        let fault = may_lose(&three, 3).unwrap_err();
+        let fault = may_lose(&managers(&[1, 2, 3]), &three, 3).unwrap_err();
         assert!(fault.message.contains("loss of quorum"), "{fault}");
-        assert_eq!(may_lose(&three, 2), Ok(()), "the one that is down may go");
-        assert_eq!(may_lose(&members(&[1], &[2], &[]), 2), Ok(()), "a learner has no vote");
+        assert_eq!(may_lose(&managers(&[1, 2, 3]), &three, 2), Ok(()), "one that is down may go");
+        let learner = members(&[1], &[2], &[]);
+        assert_eq!(may_lose(&managers(&[1, 2]), &learner, 2), Ok(()), "a learner has no vote");
     }
 }

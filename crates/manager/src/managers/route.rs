@@ -21,6 +21,8 @@ use wire::{
 const LEADER_MAX: Duration = Duration::from_secs(5);
 /// For the leader to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// For a leader that was replaced to answer what it was asked before.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// For this manager's view to have what the leader has said.
 const REACH_MAX: Duration = Duration::from_secs(5);
 /// Before the next try, where nothing says that there is another leader yet.
@@ -72,18 +74,22 @@ impl Route {
     }
 
     async fn pass_on(&self, leader: u64, order: Order) -> Result<OrderReply, Refusal> {
-        let mut client = self.peers.leader(leader).await.map_err(Refusal::NotAsked)?;
+        let connecting = self.unless_replaced(leader, Duration::ZERO, self.peers.leader(leader));
+        let mut client = connecting.await.map_err(Refusal::NotAsked)?;
         let request = OrderRequest { release: Release::own(), order };
-        match tokio::time::timeout(ANSWER_MAX, client.order(request)).await {
-            Ok(Ok(reply)) => Ok(reply.into_inner()),
-            Ok(Err(status)) => {
+        // One that hands over still answers.
+        let answer = async { Ok(client.order(request).await) };
+        let answer = self.unless_replaced(leader, FAREWELL_MAX, answer);
+        match tokio::time::timeout(ANSWER_MAX, answer).await.map(Result::ok).unwrap_or_default() {
+            Some(Ok(reply)) => Ok(reply.into_inner()),
+            Some(Err(status)) => {
                 let (is_sent, fault) = (is_sent(&status), fault_of(status));
                 if fault.kind == FaultKind::Unavailable {
                     self.peers.lost(leader);
                 }
                 Err(if is_sent { refusal(fault) } else { Refusal::NotAsked(fault) })
             }
-            Err(_late) => {
+            None => {
                 self.peers.lost(leader);
                 let text = "the leader did not answer in time; the change may have been made";
                 Err(Refusal::Final(Fault::unavailable(text)))
@@ -98,7 +104,9 @@ impl Route {
         let BarrierReply { version, unreachable } = loop {
             let attempt = match attempts.next().await? {
                 Leader::This => self.barrier().await,
-                Leader::Other(id) => self.barrier_of(id).await,
+                Leader::Other(id) => {
+                    self.unless_replaced(id, Duration::ZERO, self.barrier_of(id)).await
+                }
             };
             match attempt {
                 Ok(reply) => break reply,
@@ -117,6 +125,31 @@ impl Route {
         let all = members.voters.union(&members.learners);
         let unreachable = all.filter(|id| !members.reachable.contains(id)).copied().collect();
         Ok(BarrierReply { version, unreachable })
+    }
+
+    /// What a leader says, unless another one leads for so long: it may never answer.
+    async fn unless_replaced<T>(
+        &self,
+        leader: u64,
+        grace: Duration,
+        answer: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let mut leadership = self.sequencer.leadership();
+        let replaced = async {
+            let is_other = |now: &Leadership| now.leader.is_some_and(|id| id != leader);
+            if leadership.wait_for(is_other).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = replaced => {
+                self.peers.lost(leader);
+                Err(Fault::unavailable("another manager leads the cluster"))
+            }
+        }
     }
 
     async fn barrier_of(&self, leader: u64) -> Result<BarrierReply, Fault> {
@@ -141,7 +174,10 @@ impl Route {
             let (selector, options) = (selector.clone(), options.clone());
             let attempt = match attempts.next().await? {
                 Leader::This => self.own_logs(selector, options).await,
-                Leader::Other(id) => self.logs_of(id, selector, options).await,
+                Leader::Other(id) => {
+                    let lines = self.logs_of(id, selector, options);
+                    self.unless_replaced(id, Duration::ZERO, lines).await
+                }
             };
             match attempt {
                 Ok(lines) => return Ok(lines),

@@ -193,6 +193,28 @@ async fn managers_are_demoted_and_resign_and_the_last_one_stays() {
     cluster.end().await;
 }
 
+/// They have no certificate; whoever is asked by them alone has the trouble.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_guesses_tokens_at_one_manager_is_refused_there() {
+    let (cluster, second, third) = three().await;
+    let token = cluster.worker_token();
+    let (start, _) = token.rsplit_once('-').unwrap();
+    let guess = format!("{start}-{}", "0".repeat(25));
+    let addresses = [second.address.clone()];
+    let refused = ca::join(&addresses, &guess, types::Availability::Active).await.unwrap_err();
+    assert_eq!(refused, types::Fault::forbidden(ca::TOKEN_REFUSED));
+    let refusals = [&second.manager, &cluster.manager].map(|it| it.refusals().calls());
+    assert_eq!(refusals, [1, 0], "the leader has not heard of it");
+    // A token that was drawn anew just now holds everywhere.
+    let known = types::Cluster::clone(cluster.manager.view().cluster().unwrap());
+    let rotate = wire::Rotate { worker: true, ..wire::Rotate::default() };
+    cluster.manager.update_cluster(known.meta.version, known.spec, rotate).await.unwrap();
+    ca::join(&addresses, &cluster.worker_token(), types::Availability::Active).await.unwrap();
+    second.stop().await;
+    third.stop().await;
+    cluster.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_manager_that_is_named_leads() {
     let (cluster, second, third) = three().await;

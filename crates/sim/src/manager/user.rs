@@ -89,10 +89,11 @@ impl Manager {
     /// It has an order carried out. A manager is demoted only where the others can still decide.
     pub(crate) fn carry_out(&mut self, order: Order, ctx: &mut Context) {
         let Order { what, demotes, decide } = order;
-        let node = demotes.and_then(|id| self.view()?.node(&id).cloned());
+        let view = self.view().cloned().unwrap_or_default();
+        let node = demotes.and_then(|id| view.node(&id).cloned());
         if let Some(manager) = node.and_then(|node| node.manager.clone()) {
             let members = ctx.log.members(self.id, &ctx.network);
-            if let Err(fault) = roles::may_lose(&members, manager.raft_id) {
+            if let Err(fault) = roles::may_lose(&view, &members, manager.raft_id) {
                 return ctx.tell(|| format!("user: {what}: {fault}"));
             }
         }
