@@ -17,16 +17,8 @@ fn the_root_is_rotated_while_nobody_notices() {
     lab.docker(&[&create[..], &more].concat()).good();
     let old = Tokens::of(&lab);
     let client = Client::start(&lab.at(4, 8090), "/", 200);
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|threads| {
-        let (lab, is_over) = (&lab, &is_over);
-        let users = [2, 3].map(|node| threads.spawn(move || asks(lab, node, is_over)));
-        rotates_and_waits(lab);
-        a_node_that_is_down_is_waited_for_and_a_leader_is_lost_meanwhile(lab);
-        is_over.store(true, Ordering::Relaxed);
-        let asked: usize = users.into_iter().map(|user| user.join().expect("none fails")).sum();
-        assert!(asked > 20, "{asked} calls");
-    });
+    while_users(&lab, changes, rotates_and_waits);
+    while_users(&lab, looks, a_node_that_is_down_is_waited_for_and_a_leader_is_lost_meanwhile);
     let seen = client.stop();
     assert!(seen.requests > 100 && seen.failures.is_empty(), "{seen:#?}");
     machines_join_with_new_tokens(&lab, &old);
@@ -34,16 +26,42 @@ fn the_root_is_rotated_while_nobody_notices() {
     assert!(left.is_empty(), "{left:#?}");
 }
 
-/// Asks a manager's API all the while; says how often.
-fn asks(lab: &Lab, node: u8, is_over: &AtomicBool) -> usize {
-    let mut asked = 0;
-    while !is_over.load(Ordering::Relaxed) {
-        let name = format!("net-{node}-{asked}");
-        lab.docker_at(node, &["network", "create", "--driver", "overlay", &name]).good();
-        lab.docker_at(node, &["network", "rm", &name]).good();
-        asked += 1;
+/// Does something while users ask two managers, and no call of theirs fails.
+fn while_users(lab: &Lab, ask: fn(&Lab, u8, usize), act: impl FnOnce(&Lab)) {
+    let is_over = &AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        let users = [2, 3].map(|node| {
+            threads.spawn(move || {
+                let asks = (0..).take_while(|_| !is_over.load(Ordering::Relaxed));
+                asks.map(|number| ask(lab, node, number)).count()
+            })
+        });
+        let stop = Stop(is_over);
+        act(lab);
+        drop(stop);
+        let asked: usize = users.into_iter().map(|user| user.join().expect("none fails")).sum();
+        assert!(asked > 5, "{asked} times");
+    });
+}
+
+/// Users stop also where the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
-    asked
+}
+
+fn changes(lab: &Lab, node: u8, number: usize) {
+    let name = format!("net-{node}-{number}");
+    lab.docker_at(node, &["network", "create", "--driver", "overlay", &name]).good();
+    lab.docker_at(node, &["network", "rm", &name]).good();
+}
+
+/// What a leader is asked for while it is lost is asked of the next one, where that changes nothing.
+fn looks(lab: &Lab, node: u8, _number: usize) {
+    assert_eq!(lab.docker_at(node, &["service", "ls", "--quiet"]).good().lines().count(), 1);
 }
 
 fn root(lab: &Lab) -> String {
