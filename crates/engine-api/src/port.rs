@@ -108,11 +108,11 @@ pub(crate) const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"
      init\" or \"docker swarm join\" to connect this node to swarm and try again.";
 
 /// What users of a locked manager read, in Docker's words.
-pub(crate) const LOCKED: &str = "Swarm is encrypted and needs to be unlocked before it can be used. \
+pub const LOCKED: &str = "Swarm is encrypted and needs to be unlocked before it can be used. \
      Please use \"docker swarm unlock\" to unlock it.";
 
 /// What users of a worker read, in Docker's words.
-pub(crate) const A_WORKER: &str = "This node is not a swarm manager. Worker nodes can't be used \
+pub const A_WORKER: &str = "This node is not a swarm manager. Worker nodes can't be used \
      to view or modify cluster state. Please run this command on a manager node or promote the \
      current node to a manager.";
 

@@ -22,6 +22,7 @@ pub mod managers;
 mod membership;
 mod own;
 mod plan;
+pub mod recovery;
 mod withdrawal;
 
 pub use bootstrap::{First, bootstrap};
@@ -30,6 +31,7 @@ pub use logs::LogStream;
 pub use managers::Peers;
 pub use membership::enrolled;
 pub use raft::{LogContent, LogEntry};
+pub use recovery::{Survivor, go_on_alone};
 pub use wire::{LogSelector, Rotate};
 
 use ca::{Identity, Refusals};

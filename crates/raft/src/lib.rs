@@ -19,6 +19,7 @@
 //! is sealed by a key that whoever opens it has (`sealed`), and its directory is readable by its owner
 //! alone (0700, the file 0600).
 
+mod alone;
 mod clock;
 mod consensus;
 mod decide;

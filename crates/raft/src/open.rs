@@ -1,5 +1,6 @@
 //! How the log of a member begins.
 
+use crate::alone;
 use crate::clock::{Clock, time_of_day};
 use crate::consensus::{Consensus, Member};
 use crate::disk::{Disk, Found, Keys};
@@ -44,6 +45,8 @@ pub enum Start {
     Found,
     /// It has a log from before.
     Resume,
+    /// It has a log from before, and all others that had it are lost: it goes on alone.
+    Alone,
     /// It has none, or was interrupted before it had; the leader will send it.
     Join,
 }
@@ -158,10 +161,14 @@ async fn open_file(config: &Config) -> Result<(Disk, Found), RaftError> {
     let (directory, member, start) = (config.directory.clone(), config.member, config.start);
     let keys = config.keys.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let (disk, found) = Disk::open(&directory, &keys)?;
+        let (disk, mut found) = Disk::open(&directory, &keys)?;
         let is_new = disk.claim(&directory, member, &found)?;
-        if is_new && start == Start::Resume {
-            return Err(RaftError::Lost { path: directory });
+        match start {
+            Start::Resume | Start::Alone if is_new => {
+                return Err(RaftError::Lost { path: directory });
+            }
+            Start::Alone => alone::go_on(&disk, member, &mut found)?,
+            Start::Found | Start::Resume | Start::Join => {}
         }
         Ok((disk, found))
     });
@@ -210,7 +217,7 @@ async fn begin(raft: &Node, start: Start) -> Result<(), RaftError> {
                 let members = BTreeMap::from([(*raft.node_id(), Member::default())]);
                 raft.initialize(members).await.map_err(stopped)?;
             }
-            Start::Resume | Start::Join => return Ok(()),
+            Start::Resume | Start::Alone | Start::Join => return Ok(()),
         }
     }
     let ready = |metrics: &RaftMetrics<Consensus>| {

@@ -14,7 +14,7 @@ use stage::{Cluster, PATIENCE, until};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use store::{Changes, Tx};
-use types::{Fault, FaultKind, Timestamp};
+use types::{Fault, FaultKind, Timestamp, Version};
 
 #[tokio::test]
 async fn members_agree_on_a_leader_and_hold_the_same() {
@@ -336,6 +336,39 @@ async fn only_the_member_that_is_meant_answers_and_only_for_itself() {
     scope.cancel();
     scope.join().await.unwrap();
     others.end().await;
+}
+
+/// Two of three are gone for good. What the last one has goes on, and it never needs them again.
+#[tokio::test]
+async fn a_member_goes_on_alone_with_all_it_has() {
+    let mut cluster = Cluster::of(3).await;
+    let (mut written, mut last) = (0, Version(0));
+    for number in 0..20 {
+        last = cluster.put(number).await;
+        written = number + 1;
+    }
+    let left = cluster.leader().await.member();
+    cluster.member(left).reach(last, PATIENCE).await.unwrap();
+    for member in (1..=3).filter(|member| *member != left) {
+        cluster.kill(member).await;
+    }
+    // Nobody knows what becomes of this one.
+    drop(put(&cluster.member(left), written).await);
+    cluster.kill(left).await;
+    cluster.start(left, Start::Alone).await;
+    let alone = cluster.member(left);
+    assert!(alone.is_leader());
+    assert_eq!(alone.members().voters, BTreeSet::from([left]));
+    let version = cluster.put(written + 1).await;
+    cluster.check(version, (0..written).chain([written + 1])).await;
+    cluster.kill(left).await;
+    cluster.start(left, Start::Resume).await;
+    cluster.check(version, (0..written).chain([written + 1])).await;
+    // Another one joins as ever.
+    cluster.join(4).await;
+    let version = cluster.put(written + 2).await;
+    cluster.check(version, (0..written).chain([written + 1, written + 2])).await;
+    cluster.end().await;
 }
 
 /// A directory that was emptied, or another member's, must not vote.

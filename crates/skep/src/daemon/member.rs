@@ -9,7 +9,7 @@ use agent::Agent;
 use anyhow::{Context, Result};
 use ca::{Authority, Identity, Peer, UnlockKey};
 use engine_api::{About, Init};
-use manager::{First, Manager, Peers};
+use manager::{First, Manager, Peers, Survivor};
 use raft::{Sequencer, Start};
 use scope::{Scope, ScopeError};
 use std::convert::Infallible;
@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use types::{ClusterId, Fault, IdSource, NodeDescription, NodeId, NodeRole, Timestamp};
+use types::{
+    ClusterId, Fault, IdSource, ManagerStatus, NodeDescription, NodeId, NodeRole, Timestamp,
+};
 
 /// After the certificate could not be written.
 const SAVE_PAUSE: Duration = Duration::from_mins(1);
@@ -89,6 +91,7 @@ impl Launcher {
             manager: true,
             raft_id: raft::FIRST_MEMBER,
             port,
+            alone: false,
         };
         let mut scope = Scope::new();
         let log = self.open_log(&state, (&identity, Start::Found), &mut scope).await?;
@@ -121,20 +124,42 @@ impl Launcher {
     }
 
     /// Starts a member that was one before.
-    pub(super) async fn resume(&self, state: &State) -> Result<RunningMember> {
+    pub(super) async fn resume(&self, state: &mut State) -> Result<RunningMember> {
         let identity = self.vault.load().await?;
         let missing = "the node's certificate is missing: leave the cluster and join again";
         let identity = Arc::new(identity.context(missing)?);
         let mut scope = Scope::new();
-        let log = if state.manager {
-            Some(self.open_log(state, (&identity, Start::Resume), &mut scope).await?)
-        } else {
+        let log = if !state.manager {
             // What a manager that was demoted has left.
             self.files.remove_log().await?;
             self.vault.forget_log(&identity).await?;
             None
+        } else if state.alone {
+            let log = self.open_log(state, (&identity, Start::Alone), &mut scope).await?;
+            manager::go_on_alone(&log.0, self.survivor(state, &identity)).await?;
+            // Others may come from here on, and are not to be forgotten at the next start.
+            self.files.save(&State { alone: false, ..state.clone() }).await?;
+            state.alone = false;
+            Some(log)
+        } else {
+            Some(self.open_log(state, (&identity, Start::Resume), &mut scope).await?)
         };
         self.start(state, identity, log, scope).await
+    }
+
+    /// What this node is where it is the only manager.
+    fn survivor(&self, state: &State, identity: &Identity) -> Survivor {
+        Survivor {
+            node: identity.node_id(),
+            manager: ManagerStatus { raft_id: state.raft_id(), address: state.manager_address() },
+            description: NodeDescription {
+                trust_root: identity.roots(),
+                issuer: identity.issuer(),
+                ..facts::description(&self.about)
+            },
+            address: state.address,
+            data_path_address: state.data_path_address,
+        }
     }
 
     /// Starts a member that has just got its certificate.

@@ -166,7 +166,7 @@ impl MembershipLoop {
 
     /// Starts a member that does not run; clears away what is left of one that is none any more.
     async fn catch_up(&mut self) {
-        let done = match &self.state {
+        let done = match &mut self.state {
             Some(state) => {
                 let resumed = self.launcher.resume(state).await;
                 self.is_locked = resumed.as_ref().err().is_some_and(Vault::is_locked);
@@ -301,8 +301,10 @@ impl MembershipLoop {
     }
 
     async fn init(&mut self, init: Init) -> Result<NodeId, Fault> {
-        if init.force_new_cluster {
-            return Err(Fault::not_implemented("--force-new-cluster"));
+        if init.force_new_cluster
+            && let Some(state) = self.state.clone()
+        {
+            return self.go_on_alone(&init, state).await;
         }
         self.begin_anew().await?;
         let interfaces = address::interfaces()?;
@@ -316,6 +318,40 @@ impl MembershipLoop {
             .map_err(|error| fault(&error))?;
         let node = running.identity.node_id();
         self.state = Some(state);
+        self.take(running);
+        Ok(node)
+    }
+
+    /// The same cluster with this node as its only manager. An address that is not given stays.
+    async fn go_on_alone(&mut self, init: &Init, mut state: State) -> Result<NodeId, Fault> {
+        if self.is_locked {
+            return Err(Fault::unavailable(engine_api::LOCKED));
+        }
+        if !state.manager {
+            return Err(Fault::unavailable(engine_api::A_WORKER));
+        }
+        state.alone = true;
+        if !init.advertise.is_empty() {
+            let interfaces = address::interfaces()?;
+            state.listen = address::listen(&init.listen, &interfaces)?;
+            (state.address, state.port) =
+                address::advertise(&init.advertise, state.listen, &interfaces)?;
+            state.data_path_address =
+                address::data_path(&init.data_path, state.address, &interfaces)?;
+        }
+        state.managers = vec![state.manager_address()];
+        // From here on it happens, if not now, then at the next start.
+        self.launcher.files.save(&state).await.map_err(|error| fault(&error))?;
+        (self.status, self.renewals) = (None, None);
+        if let Some(running) = self.running.take()
+            && let Err(error) = running.stop().await
+        {
+            tracing::warn!(error = chain(&error), "what this node ran before ended badly");
+        }
+        let resumed = self.launcher.resume(&mut state).await;
+        self.state = Some(state);
+        let running = resumed.map_err(|error| fault(&error))?;
+        let node = running.identity.node_id();
         self.take(running);
         Ok(node)
     }
@@ -341,6 +377,7 @@ impl MembershipLoop {
             manager: false,
             raft_id: 0,
             port,
+            alone: false,
         };
         let running = self.launcher.begin(&state, identity).await.map_err(|error| fault(&error))?;
         let mut status = running.agent.status();

@@ -27,6 +27,9 @@ pub(crate) struct State {
     /// The port at which managers and nodes reach a manager; 0: the one it listens on.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) port: u16,
+    /// A manager is to go on alone when it starts next: all others are lost.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) alone: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -186,6 +189,7 @@ pub(crate) mod tests {
             manager: true,
             raft_id: 0,
             port: 0,
+            alone: false,
         }
     }
 

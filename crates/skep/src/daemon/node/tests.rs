@@ -191,3 +191,38 @@ async fn a_manager_that_is_locked_waits_for_its_key_and_leaves_by_force_alone() 
     assert!(matches!(node.membership(), Membership::Active(_)), "this cluster does not lock");
     end(scope).await;
 }
+
+#[tokio::test]
+async fn a_manager_goes_on_alone_at_another_address_with_all_it_has() {
+    let stage = Stage::new().await;
+    let mut scope = Scope::new();
+    let node = stage.start_in(&mut scope).await.unwrap();
+    let id = node.init(init(true)).await.unwrap();
+    let key = unlock_key(&node);
+    let force = |advertise: &str| Init {
+        force_new_cluster: true,
+        advertise: advertise.to_owned(),
+        ..init(false)
+    };
+    assert_eq!(node.init(force("127.0.0.2")).await.unwrap(), id);
+    let moved = |node: &HostNode| {
+        let Membership::Active(member) = node.membership() else { panic!("it is a member") };
+        assert_eq!((member.node.clone(), member.address), (id.clone(), [127, 0, 0, 2].into()));
+        let view = member.manager.expect("it is a manager").view();
+        let own = view.node(&id).unwrap();
+        assert!(own.manager.as_ref().unwrap().address.starts_with("127.0.0.2:"));
+    };
+    moved(&node);
+    assert_eq!(unlock_key(&node), key, "settings stay");
+    end(scope).await;
+
+    let mut scope = Scope::new();
+    let node = stage.start_in(&mut scope).await.unwrap();
+    let refused = node.init(force("")).await.unwrap_err();
+    assert!(refused.message.contains("needs to be unlocked"), "{refused}");
+    node.unlock(key).await.unwrap();
+    moved(&node);
+    node.init(force("")).await.unwrap();
+    moved(&node);
+    end(scope).await;
+}
