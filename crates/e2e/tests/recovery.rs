@@ -41,8 +41,40 @@ fn one_of_three_managers_goes_on_alone_and_no_task_is_restarted() {
     });
     lab.docker(&["node", "promote", "node-2"]).good();
     sees(&lab, &["node-1 Ready Leader", "node-2 Ready Reachable"]);
+    a_backup_is_restored_at_another_address(&lab);
     let left = lab.down();
     assert!(left.is_empty(), "{left:#?}");
+}
+
+/// Saved by a manager that does not lead, restored on a machine that has left.
+fn a_backup_is_restored_at_another_address(lab: &Lab) {
+    use std::os::unix::fs::PermissionsExt;
+    lab.docker(&["swarm", "update", "--autolock"]).good();
+    let key = lab.docker(&["swarm", "unlock-key", "-q"]).good();
+    let path = lab.folder().join("backup");
+    let file = path.display().to_string();
+    lab.skep_told(2, &["swarm", "backup", &file], "").good();
+    let mode = std::fs::metadata(&path).expect("a backup").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let refused = lab.skep_told(4, &["swarm", "restore", &file], &key).bad();
+    assert!(refused.contains("already part of a swarm"), "{refused}");
+    lab.lab(&["start", "node-3"]).good();
+    until("node-3 is a worker", secs(30), || {
+        let left = lab.docker_at(3, &["swarm", "leave"]);
+        if left.ok { Ok(()) } else { Err(left.err) }
+    });
+    for lost in ["node-1", "node-2"] {
+        lab.lab(&["kill", lost]).good();
+    }
+    let refused = lab.skep_told(3, &["swarm", "restore", &file], "SWMKEY-1-x\n").bad();
+    assert!(refused.contains("invalid key string"), "{refused}");
+    let restore = ["swarm", "restore", &file, "--advertise-addr", "eth0"];
+    lab.skep_told(3, &restore, &key).good();
+    let services = ["service", "ls", "--format", "{{.Name}}"];
+    assert_eq!(lab.docker_at(3, &services).good().trim(), "web");
+    assert_eq!(lab.docker_at(3, &["swarm", "unlock-key", "-q"]).good(), key);
+    let nodes = lab.docker_at(3, &["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"]);
+    assert!(nodes.good().lines().any(|line| line == "node-3 Leader"));
 }
 
 /// The containers of a node, each with the time at which it was started.

@@ -73,7 +73,7 @@ fn is_told(method: &Method, path: &str) -> bool {
         return true;
     }
     let is_inside = |end: &str| path.starts_with("/containers/") && path.ends_with(end);
-    ["/swarm", "/swarm/unlockkey"].contains(&path)
+    ["/swarm", "/swarm/unlockkey", "/skep/backup"].contains(&path)
         || ["/archive", "/export", "/attach/ws"].into_iter().any(is_inside)
 }
 

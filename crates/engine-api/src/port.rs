@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 use manager::Manager;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use store::View;
 use types::{Availability, ClusterSpec, Fault, NodeId, RootCa};
 
 /// The node, as far as the API needs it besides its containers.
@@ -19,6 +20,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// Joins a cluster.
     fn join(&self, request: Join) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Makes this node the only manager of a cluster that was saved.
+    fn restore(&self, request: Restore) -> BoxFuture<'_, Result<NodeId, Fault>>;
 
     /// Leaves the cluster; a manager only with `force`.
     fn leave(&self, force: bool) -> BoxFuture<'_, Result<(), Fault>>;
@@ -88,6 +92,17 @@ pub struct Init {
     /// The root that the user gives; without one the cluster makes its own.
     pub root: Option<RootCa>,
     pub availability: Availability,
+}
+
+/// `POST /skep/restore`.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    pub listen: String,
+    pub advertise: String,
+    /// An address or interface for the overlays' traffic; empty: the advertised one.
+    pub data_path: String,
+    /// All that the cluster knew.
+    pub view: View,
 }
 
 /// `POST /swarm/join`.

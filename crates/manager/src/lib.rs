@@ -11,6 +11,7 @@
 //! traffic to it has said otherwise.
 
 pub mod assign;
+pub mod backup;
 pub mod bootstrap;
 mod clock;
 pub mod control;

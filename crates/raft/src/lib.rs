@@ -35,6 +35,7 @@ mod message;
 mod network;
 mod open;
 mod receive;
+mod restore;
 mod sealed;
 mod sequencer;
 mod sizes;
@@ -51,6 +52,7 @@ pub use leadership::Leadership;
 pub use membership::Members;
 pub use network::{Alone, Peers};
 pub use open::{Config, Start, open};
+pub use restore::{read_state, restore, write_state};
 pub use seal::Key;
 pub use sequencer::Sequencer;
 pub use tail::{LogContent, LogEntry};
@@ -108,6 +110,8 @@ pub enum RaftError {
         #[source]
         source: io::Error,
     },
+    #[error("there is a log in {} already", path.display())]
+    NotEmpty { path: PathBuf },
     #[error("the log in {} is that of manager {holder}, not of manager {member}", path.display())]
     Member { path: PathBuf, holder: u64, member: u64 },
     #[error(

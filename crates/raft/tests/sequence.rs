@@ -391,3 +391,25 @@ async fn the_time_of_records_never_goes_back_over_a_restart() {
         close(sequencer, scope).await;
     }
 }
+
+#[tokio::test]
+async fn a_new_log_begins_with_a_state_from_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    let mut version = Version(0);
+    for number in 0..10 {
+        version = put(&sequencer, number).await.unwrap();
+    }
+    let state = raft::write_state(&sequencer.view()).unwrap();
+    close(sequencer, scope).await;
+    let other = tempfile::tempdir().unwrap();
+    let there = |start| raft::Config { member: 4, start, ..config(other.path()) };
+    let view = raft::read_state(&state).unwrap();
+    raft::restore(&there(raft::Start::Resume), view.clone()).await.unwrap();
+    assert!(raft::restore(&there(raft::Start::Resume), view).await.is_err(), "it has one now");
+    let mut scope = scope::Scope::new();
+    let resumed = raft::open(there(raft::Start::Resume), raft::Alone, &mut scope).await.unwrap();
+    assert!((0..10).all(|number| holds(&resumed.view(), number)));
+    assert!(version < put(&resumed, 10).await.unwrap(), "versions go on");
+    close(resumed, scope).await;
+}

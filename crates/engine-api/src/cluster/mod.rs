@@ -1,5 +1,6 @@
 //! The cluster's part of the API: what a manager answers.
 
+mod backup;
 mod logs;
 mod networks;
 mod nodes;
@@ -24,6 +25,7 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(services::routes())
         .merge(tasks::routes())
         .merge(networks::routes())
+        .merge(backup::routes())
         .merge(raft::routes())
 }
 

@@ -1,5 +1,6 @@
 //! `skep swarm`: create, join, leave and change the cluster.
 
+mod backup;
 mod ca;
 mod lock;
 
@@ -25,6 +26,10 @@ pub(crate) enum Verb {
     Update(Update),
     /// Show the cluster's root certificate, or put another one in its place
     Ca(ca::Ca),
+    /// Save all that the cluster knows to a file
+    Backup(backup::Backup),
+    /// Make this node the only manager of a cluster that was saved
+    Restore(backup::Restore),
     /// Unlock a manager that was started again
     Unlock(lock::Unlock),
     /// Show or rotate the key that unlocks managers
@@ -196,6 +201,8 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
             Ok(())
         }
         Verb::Ca(verb) => ca::run(client, &verb).await,
+        Verb::Backup(verb) => backup::save(client, &verb).await,
+        Verb::Restore(verb) => backup::restore(client, &verb).await,
         Verb::Unlock(_) => lock::unlock(client).await,
         Verb::UnlockKey(verb) => lock::unlock_key(client, &verb).await,
         Verb::JoinToken(verb) => join_token(client, &verb).await,

@@ -16,10 +16,11 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use store::View;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use types::{
-    ClusterId, Fault, IdSource, ManagerStatus, NodeDescription, NodeId, NodeRole, Timestamp,
+    ClusterId, Fault, IdSource, ManagerStatus, NodeDescription, NodeId, NodeRole, RootCa, Timestamp,
 };
 
 /// After the certificate could not be written.
@@ -74,12 +75,9 @@ impl Launcher {
             Some(root) => ca::given(&root.certificate, &root.key, now())?,
             None => Authority::create(now())?,
         };
-        let request = Identity::generate()?;
         let peer = Peer { node: node.clone(), role: NodeRole::Manager, cluster: cluster.clone() };
-        let authority = Authority::load(&root_ca)?;
-        let validity = init.spec.certificate_validity;
-        let certificate = authority.sign(request.csr(), &peer, validity, now())?;
-        let identity = request.accept(&certificate, &root_ca.certificate)?;
+        let roots = (&root_ca, root_ca.certificate.as_str());
+        let identity = identity(roots, &peer, init.spec.certificate_validity)?;
         self.vault.begin(&identity).await?;
         let identity = Arc::new(identity);
         let state = State {
@@ -120,6 +118,42 @@ impl Launcher {
         let running = self.start(&state, identity, Some(log), scope).await?;
         // From here on a restart comes back as this member.
         self.files.save(&state).await?;
+        Ok((state, running))
+    }
+
+    /// Makes this node the only manager of a cluster that was saved, until it runs.
+    pub(super) async fn restore(
+        &self,
+        view: View,
+        ((address, port), data_path_address): ((IpAddr, u16), Option<IpAddr>),
+        listen: SocketAddr,
+    ) -> Result<(State, RunningMember)> {
+        let cluster = Arc::clone(view.cluster().context("there is no cluster in it")?);
+        let node = NodeId::draw(&mut Random);
+        let peer = Peer { node, role: NodeRole::Manager, cluster: cluster.id.clone() };
+        let roots = cluster.roots();
+        let validity = cluster.spec.certificate_validity;
+        let identity = identity((&cluster.root_ca, &roots), &peer, validity)?;
+        self.vault.begin(&identity).await?;
+        let mut state = State {
+            address,
+            data_path_address,
+            listen,
+            managers: vec![SocketAddr::new(address, port).to_string()],
+            data_path_port: cluster.data_path_port,
+            manager: true,
+            // Another member than all before.
+            raft_id: cluster.last_raft_id.max(raft::FIRST_MEMBER) + 1,
+            port,
+            alone: true,
+        };
+        let keys = self.vault.log_keys(&identity).await?;
+        let member = state.raft_id();
+        let config = raft::Config { member, ..raft::Config::new(self.files.raft(), keys) };
+        raft::restore(&config, view).await.context("cannot write the cluster's log")?;
+        // From here on a restart comes back as this member.
+        self.files.save(&state).await?;
+        let running = self.resume(&mut state).await?;
         Ok((state, running))
     }
 
@@ -330,6 +364,17 @@ impl RunningMember {
     }
 }
 
+/// A manager's, signed by the cluster's root; with all roots that are trusted (PEM).
+fn identity(
+    (root, roots): (&RootCa, &str),
+    peer: &Peer,
+    validity: Duration,
+) -> Result<Identity, ca::Error> {
+    let request = Identity::generate()?;
+    let certificate = Authority::load(root)?.sign(request.csr(), peer, validity, now())?;
+    request.accept(&certificate, roots)
+}
+
 /// Writes the node's certificate and roots down whenever they are new, so that a restart has it. Where that
 /// fails (a full disk), the node goes on with the one it has in memory, and it is tried again.
 async fn keep_certificate(
@@ -366,7 +411,7 @@ mod tests {
     use super::*;
     use crate::daemon::state::tests::HungDisk;
 
-    fn sign(root: &types::RootCa, csr: &str) -> String {
+    fn sign(root: &RootCa, csr: &str) -> String {
         let authority = Authority::load(root).unwrap();
         let day = Duration::from_hours(24);
         let peer = Peer { node: "n1".into(), role: NodeRole::Worker, cluster: "c1".into() };

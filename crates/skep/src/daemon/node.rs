@@ -10,7 +10,7 @@ use super::state::{Files, State};
 use super::vault::Vault;
 use anyhow::{Context, Result};
 use ca::UnlockKey;
-use engine_api::{About, Init, Join, Member, Membership, Node};
+use engine_api::{About, Init, Join, Member, Membership, Node, Restore};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use scope::{BoxError, Scope};
@@ -38,6 +38,7 @@ const LEAVE_MAX: Duration = Duration::from_mins(1);
 /// What users order, with the way to answer.
 enum Order {
     Init(Box<Init>, oneshot::Sender<Result<NodeId, Fault>>),
+    Restore(Box<Restore>, oneshot::Sender<Result<NodeId, Fault>>),
     Join(Box<Join>, oneshot::Sender<Result<(), Fault>>),
     Leave(bool, oneshot::Sender<Result<(), Fault>>),
     Unlock(String, oneshot::Sender<Result<(), Fault>>),
@@ -280,6 +281,7 @@ impl MembershipLoop {
         // Who ordered may have gone; what was done stays done.
         match order {
             Order::Init(init, reply) => drop(reply.send(self.init(*init).await)),
+            Order::Restore(restore, reply) => drop(reply.send(self.restore(*restore).await)),
             Order::Join(join, reply) => drop(reply.send(self.join(*join).await)),
             Order::Leave(force, reply) => drop(reply.send(self.leave(force).await)),
             Order::Unlock(key, reply) => drop(reply.send(self.unlock(&key).await)),
@@ -316,6 +318,20 @@ impl MembershipLoop {
             .found(init, (advertise, data_path), listen)
             .await
             .map_err(|error| fault(&error))?;
+        let node = running.identity.node_id();
+        self.state = Some(state);
+        self.take(running);
+        Ok(node)
+    }
+
+    async fn restore(&mut self, restore: Restore) -> Result<NodeId, Fault> {
+        self.begin_anew().await?;
+        let interfaces = address::interfaces()?;
+        let listen = address::listen(&restore.listen, &interfaces)?;
+        let advertise = address::advertise(&restore.advertise, listen, &interfaces)?;
+        let data_path = address::data_path(&restore.data_path, advertise.0, &interfaces)?;
+        let restored = self.launcher.restore(restore.view, (advertise, data_path), listen).await;
+        let (state, running) = restored.map_err(|error| fault(&error))?;
         let node = running.identity.node_id();
         self.state = Some(state);
         self.take(running);
@@ -560,6 +576,10 @@ impl Node for HostNode {
 
     fn init(&self, request: Init) -> BoxFuture<'_, Result<NodeId, Fault>> {
         self.order(|reply| Order::Init(Box::new(request), reply)).boxed()
+    }
+
+    fn restore(&self, request: Restore) -> BoxFuture<'_, Result<NodeId, Fault>> {
+        self.order(|reply| Order::Restore(Box::new(request), reply)).boxed()
     }
 
     fn join(&self, request: Join) -> BoxFuture<'_, Result<(), Fault>> {

@@ -226,3 +226,42 @@ async fn a_manager_goes_on_alone_at_another_address_with_all_it_has() {
     moved(&node);
     end(scope).await;
 }
+
+#[tokio::test]
+async fn a_cluster_is_restored_on_another_machine() {
+    let (first, second) = (Stage::new().await, Stage::new().await);
+    let mut scope = Scope::new();
+    let node = first.start_in(&mut scope).await.unwrap();
+    node.init(init(false)).await.unwrap();
+    let manager = |node: &HostNode| {
+        let Membership::Active(member) = node.membership() else { panic!("it is a member") };
+        member.manager.expect("it is a manager")
+    };
+    let before = manager(&node).view();
+    let file = manager::backup::write(&before).unwrap();
+    end(scope).await;
+
+    let mut scope = Scope::new();
+    let node = second.start_in(&mut scope).await.unwrap();
+    let restore = || Restore {
+        listen: "127.0.0.1:0".to_owned(),
+        advertise: "127.0.0.3".to_owned(),
+        data_path: String::new(),
+        view: manager::backup::read(&file, "").unwrap(),
+    };
+    let id = node.restore(restore()).await.unwrap();
+    let refused = node.restore(restore()).await.unwrap_err();
+    assert!(refused.message.contains("already part of a swarm"), "{refused}");
+    end(scope).await;
+
+    let mut scope = Scope::new();
+    let node = second.start_in(&mut scope).await.unwrap();
+    let view = manager(&node).view();
+    let (old, new) = (before.cluster().unwrap(), view.cluster().unwrap());
+    assert_eq!((&old.id, &old.tokens, &old.root_ca), (&new.id, &new.tokens, &new.root_ca));
+    assert!(before.version() < view.version());
+    let managers: Vec<_> = view.nodes().filter(|it| it.role == NodeRole::Manager).collect();
+    assert_eq!(managers.iter().map(|it| &it.id).collect::<Vec<_>>(), [&id]);
+    assert_eq!(view.nodes().len(), 2, "the one before is a worker that is gone");
+    end(scope).await;
+}

@@ -1,0 +1,75 @@
+//! All that a cluster knows, saved and restored.
+
+use super::super::say;
+use super::lock::read_key;
+use crate::client::{Client, Refusal, escape};
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+pub(crate) struct Backup {
+    /// Where to write it; root alone can read it
+    file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    /// What `skep swarm backup` has written
+    file: PathBuf,
+    /// The address that other nodes reach this one at
+    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
+    advertise_addr: String,
+    /// The address or interface for the traffic of overlay networks [default: the advertised one]
+    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
+    data_path_addr: String,
+    /// Where to listen for other nodes
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:2377")]
+    listen_addr: String,
+}
+
+pub(super) async fn save(client: &Client, verb: &Backup) -> Result<()> {
+    let answer = client.send(Method::GET, "/skep/backup", Bytes::new()).await?;
+    let bytes = answer.into_body().collect().await?.to_bytes();
+    host::replace(&verb.file, &bytes, 0o600)
+        .with_context(|| format!("cannot write {}", verb.file.display()))?;
+    say(&format!("{}: {} bytes", verb.file.display(), bytes.len()));
+    Ok(())
+}
+
+pub(super) async fn restore(client: &Client, verb: &Restore) -> Result<()> {
+    let file = std::fs::read(&verb.file);
+    let file = Bytes::from(file.with_context(|| format!("cannot read {}", verb.file.display()))?);
+    let answered = send(client, verb, (file.clone(), "")).await;
+    let is_locked = |error: &anyhow::Error| {
+        let refusal = error.downcast_ref::<Refusal>();
+        refusal.is_some_and(|refusal| refusal.status == StatusCode::UNAUTHORIZED)
+    };
+    let node = match answered {
+        Err(error) if is_locked(&error) => send(client, verb, (file, &read_key()?)).await?,
+        answered => answered?,
+    };
+    say(&format!("The cluster is restored: current node ({node}) is now its only manager."));
+    Ok(())
+}
+
+async fn send(client: &Client, verb: &Restore, (file, key): (Bytes, &str)) -> Result<String> {
+    let path = format!(
+        "/skep/restore?listen={}&advertise={}&dataPath={}",
+        escape(&verb.listen_addr),
+        escape(&verb.advertise_addr),
+        escape(&verb.data_path_addr)
+    );
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header("Host", "skep")
+        .header("Content-Type", "application/octet-stream")
+        .header("X-Unlock-Key", key)
+        .body(Full::new(file))?;
+    let answer = client.request(request).await?.into_body().collect().await?.to_bytes();
+    Ok(serde_json::from_slice(&answer)?)
+}
