@@ -130,10 +130,10 @@ async fn who_joins_brings_no_files_of_a_cluster_before() {
     assert!(!folders.iter().any(|folder| folder.exists()));
 }
 
-/// A new cluster.
-fn init(autolock: bool) -> Init {
+/// A new cluster, whose manager listens where nobody else does.
+fn init(listen: &str, autolock: bool) -> Init {
     Init {
-        listen: "127.0.0.1:0".to_owned(),
+        listen: listen.to_owned(),
         advertise: "127.0.0.1".to_owned(),
         data_path: String::new(),
         data_path_port: 4789,
@@ -144,6 +144,12 @@ fn init(autolock: bool) -> Init {
         spec: types::ClusterSpec { autolock, ..types::ClusterSpec::default() },
         availability: Availability::Active,
     }
+}
+
+/// An address on loopback that nobody listens on.
+async fn free_address() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().to_string()
 }
 
 fn unlock_key(node: &HostNode) -> String {
@@ -159,10 +165,10 @@ async fn end(scope: Scope) {
 
 #[tokio::test]
 async fn a_manager_that_is_locked_waits_for_its_key_and_leaves_by_force_alone() {
-    let stage = Stage::new().await;
+    let (stage, listen) = (Stage::new().await, free_address().await);
     let mut scope = Scope::new();
     let node = stage.start_in(&mut scope).await.unwrap();
-    let id = node.init(init(true)).await.unwrap();
+    let id = node.init(init(&listen, true)).await.unwrap();
     let key = unlock_key(&node);
     assert_eq!(node.unlock(key.clone()).await.unwrap_err().kind, FaultKind::Conflict);
     end(scope).await;
@@ -184,7 +190,7 @@ async fn a_manager_that_is_locked_waits_for_its_key_and_leaves_by_force_alone() 
     let node = stage.start_in(&mut scope).await.unwrap();
     node.leave(true).await.unwrap();
     assert!(matches!(node.membership(), Membership::Inactive));
-    node.init(init(false)).await.unwrap();
+    node.init(init(&listen, false)).await.unwrap();
     end(scope).await;
     let mut scope = Scope::new();
     let node = stage.start_in(&mut scope).await.unwrap();
@@ -194,15 +200,15 @@ async fn a_manager_that_is_locked_waits_for_its_key_and_leaves_by_force_alone() 
 
 #[tokio::test]
 async fn a_manager_goes_on_alone_at_another_address_with_all_it_has() {
-    let stage = Stage::new().await;
+    let (stage, listen) = (Stage::new().await, free_address().await);
     let mut scope = Scope::new();
     let node = stage.start_in(&mut scope).await.unwrap();
-    let id = node.init(init(true)).await.unwrap();
+    let id = node.init(init(&listen, true)).await.unwrap();
     let key = unlock_key(&node);
     let force = |advertise: &str| Init {
         force_new_cluster: true,
         advertise: advertise.to_owned(),
-        ..init(false)
+        ..init(&listen, false)
     };
     assert_eq!(node.init(force("127.0.0.2")).await.unwrap(), id);
     let moved = |node: &HostNode| {
@@ -230,9 +236,10 @@ async fn a_manager_goes_on_alone_at_another_address_with_all_it_has() {
 #[tokio::test]
 async fn a_cluster_is_restored_on_another_machine() {
     let (first, second) = (Stage::new().await, Stage::new().await);
+    let listen = free_address().await;
     let mut scope = Scope::new();
     let node = first.start_in(&mut scope).await.unwrap();
-    node.init(init(false)).await.unwrap();
+    node.init(init(&listen, false)).await.unwrap();
     let manager = |node: &HostNode| {
         let Membership::Active(member) = node.membership() else { panic!("it is a member") };
         member.manager.expect("it is a manager")
@@ -244,7 +251,7 @@ async fn a_cluster_is_restored_on_another_machine() {
     let mut scope = Scope::new();
     let node = second.start_in(&mut scope).await.unwrap();
     let restore = || Restore {
-        listen: "127.0.0.1:0".to_owned(),
+        listen: listen.clone(),
         advertise: "127.0.0.3".to_owned(),
         data_path: String::new(),
         view: manager::backup::read(&file, "").unwrap(),
