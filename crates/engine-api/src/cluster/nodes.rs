@@ -24,7 +24,7 @@ pub(crate) fn routes() -> Router<Api> {
 }
 
 /// The id behind what the user typed: `self` is the node that is asked.
-fn own<'a>(here: &'a NodeId, wanted: &'a str) -> &'a str {
+pub(super) fn own<'a>(here: &'a NodeId, wanted: &'a str) -> &'a str {
     if wanted == "self" { here.as_str() } else { wanted }
 }
 

@@ -1,5 +1,6 @@
 //! `/skep/raft`: the managers' log, for operators. Docker's API has nothing like it.
 
+use super::nodes::own;
 use crate::Api;
 use crate::error::ApiError;
 use crate::request::Query;
@@ -111,8 +112,7 @@ async fn transfer(
         None => None,
         Some(wanted) => {
             let here = api.member()?.node;
-            let wanted = if wanted == "self" { here.to_string() } else { wanted };
-            Some(find::node(&api.view().await?, &wanted)?.id.clone())
+            Some(find::node(&api.view().await?, own(&here, &wanted))?.id.clone())
         }
     };
     manager.transfer(to).await?;

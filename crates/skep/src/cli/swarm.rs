@@ -36,17 +36,34 @@ pub(crate) enum Verb {
     UnlockKey(lock::UnlockKey),
 }
 
+/// Where a node of a cluster is.
+#[derive(Args, Debug)]
+pub(crate) struct Addresses {
+    /// The address that other nodes reach this one at
+    #[arg(
+        long = "advertise-addr",
+        value_name = "IP",
+        default_value = "",
+        hide_default_value = true
+    )]
+    advertise: String,
+    /// The address or interface for the traffic of overlay networks [default: the advertised one]
+    #[arg(
+        long = "data-path-addr",
+        value_name = "IP",
+        default_value = "",
+        hide_default_value = true
+    )]
+    data_path: String,
+    /// Where to listen for other nodes
+    #[arg(long = "listen-addr", value_name = "IP:PORT", default_value = "0.0.0.0:2377")]
+    listen: String,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Init {
-    /// The address that other nodes reach this one at
-    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
-    advertise_addr: String,
-    /// The address or interface for the traffic of overlay networks [default: the advertised one]
-    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
-    data_path_addr: String,
-    /// Where to listen for other nodes
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:2377")]
-    listen_addr: String,
+    #[command(flatten)]
+    addresses: Addresses,
     /// The UDP port of overlay networks
     #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
     data_path_port: u32,
@@ -76,15 +93,8 @@ pub(crate) struct Join {
     /// The token that `skep swarm join-token` shows
     #[arg(long)]
     token: String,
-    /// The address that other nodes reach this one at
-    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
-    advertise_addr: String,
-    /// The address or interface for the traffic of overlay networks [default: the advertised one]
-    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
-    data_path_addr: String,
-    /// Where to listen for other nodes
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:2377")]
-    listen_addr: String,
+    #[command(flatten)]
+    addresses: Addresses,
     /// Whether this node takes tasks
     #[arg(long, default_value = "active")]
     availability: Availability,
@@ -226,9 +236,9 @@ async fn init(client: &Client, verb: Init) -> Result<()> {
     verb.settings.write(&mut spec);
     spec["EncryptionConfig"]["AutoLockManagers"] = verb.autolock.into();
     let request = json!({
-        "ListenAddr": verb.listen_addr,
-        "AdvertiseAddr": verb.advertise_addr,
-        "DataPathAddr": verb.data_path_addr,
+        "ListenAddr": verb.addresses.listen,
+        "AdvertiseAddr": verb.addresses.advertise,
+        "DataPathAddr": verb.addresses.data_path,
         "DataPathPort": verb.data_path_port,
         "DefaultAddrPool": verb.default_addr_pool,
         "SubnetSize": verb.default_addr_pool_mask_length,
@@ -247,9 +257,9 @@ async fn init(client: &Client, verb: Init) -> Result<()> {
 
 async fn join(client: &Client, verb: Join) -> Result<()> {
     let request = json!({
-        "ListenAddr": verb.listen_addr,
-        "AdvertiseAddr": verb.advertise_addr,
-        "DataPathAddr": verb.data_path_addr,
+        "ListenAddr": verb.addresses.listen,
+        "AdvertiseAddr": verb.addresses.advertise,
+        "DataPathAddr": verb.addresses.data_path,
         "RemoteAddrs": [verb.remote],
         "JoinToken": verb.token,
         "Availability": verb.availability.as_str(),

@@ -1,6 +1,7 @@
 //! All that a cluster knows, saved and restored.
 
 use super::super::say;
+use super::Addresses;
 use super::lock::read_key;
 use crate::client::{Client, Refusal, escape};
 use anyhow::{Context, Result};
@@ -20,15 +21,8 @@ pub(crate) struct Backup {
 pub(crate) struct Restore {
     /// What `skep swarm backup` has written
     file: PathBuf,
-    /// The address that other nodes reach this one at
-    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
-    advertise_addr: String,
-    /// The address or interface for the traffic of overlay networks [default: the advertised one]
-    #[arg(long, value_name = "IP", default_value = "", hide_default_value = true)]
-    data_path_addr: String,
-    /// Where to listen for other nodes
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:2377")]
-    listen_addr: String,
+    #[command(flatten)]
+    addresses: Addresses,
 }
 
 pub(super) async fn save(client: &Client, verb: &Backup) -> Result<()> {
@@ -59,9 +53,9 @@ pub(super) async fn restore(client: &Client, verb: &Restore) -> Result<()> {
 async fn send(client: &Client, verb: &Restore, (file, key): (Bytes, &str)) -> Result<String> {
     let path = format!(
         "/skep/restore?listen={}&advertise={}&dataPath={}",
-        escape(&verb.listen_addr),
-        escape(&verb.advertise_addr),
-        escape(&verb.data_path_addr)
+        escape(&verb.addresses.listen),
+        escape(&verb.addresses.advertise),
+        escape(&verb.addresses.data_path)
     );
     let request = Request::builder()
         .method(Method::POST)
