@@ -17,6 +17,7 @@ fn small_services_live_a_day() {
     clients_keep_their_address(&lab);
     tasks_restart_as_the_policy_says(&lab);
     constraints_are_honoured_and_explained(&lab);
+    what_a_daemon_is_started_with_is_known_of_its_node(&lab);
     updates_replace_tasks(&lab);
     drained_nodes_are_emptied(&lab);
     mistakes_are_told(&lab);
@@ -228,6 +229,31 @@ fn constraints_are_honoured_and_explained(lab: &Lab) {
     lab.docker(&["node", "update", "--label-add", "disk=ssd", "node-3"]).good();
     lab.converged("picky", "1/1", secs(60));
     assert_eq!(lab.containers(3, "picky")[0].0, 3);
+    lab.docker(&["service", "rm", "picky"]).good();
+}
+
+fn what_a_daemon_is_started_with_is_known_of_its_node(lab: &Lab) {
+    let create = ["service", "create", "--detach", "--name", "picky", "--replicas", "2"];
+    let where_and_what =
+        ["--constraint", "engine.labels.disk==nvme", "busybox:latest", "sleep", "1000000"];
+    lab.docker(&[&create[..], &where_and_what].concat()).good();
+    lab.lab(&["kill", "node-3"]).good();
+    let refused = lab.lab(&["start", "node-3", "--", "--label", "com.docker.x=1"]).bad();
+    assert!(refused.contains("node-3"), "{refused}");
+    lab.lab(&["start", "node-3", "--", "--label", "disk=nvme", "--label", "rack=7"]).good();
+    lab.converged("picky", "2/2", secs(60));
+    assert!(lab.containers(3, "picky").iter().all(|(node, _)| *node == 3));
+    let format = "{{json .Description.Engine.Labels}} {{.Description.Engine.Plugins}}";
+    let shown = lab.docker(&["node", "inspect", "--format", format, "node-3"]).good();
+    let plugins = "{Log json-file} {Log local} {Network bridge} {Network host} {Network null} \
+                   {Network overlay} {Volume local}";
+    assert_eq!(shown.trim(), format!(r#"{{"disk":"nvme","rack":"7"}} [{plugins}]"#));
+    let pretty = lab.docker(&["node", "inspect", "--pretty", "node-3"]).good();
+    assert!(pretty.contains("Engine Labels:\n - disk=nvme\n - rack=7"), "{pretty}");
+    let info = lab.docker_at(3, &["info", "--format", "{{json .Labels}}"]).good();
+    assert_eq!(info.trim(), r#"["disk=nvme","rack=7"]"#);
+    let found = lab.docker(&["node", "ls", "--quiet", "--filter", "label=rack=7"]).good();
+    assert_eq!(found.lines().count(), 1, "{found}");
     lab.docker(&["service", "rm", "picky"]).good();
 }
 

@@ -5,7 +5,7 @@ use manager::Manager;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use store::View;
-use types::{Availability, ClusterSpec, Fault, NodeId, RootCa};
+use types::{Availability, ClusterSpec, Fault, Labels, NodeId, RootCa};
 
 /// The node, as far as the API needs it besides its containers.
 pub trait Node: Send + Sync + 'static {
@@ -36,6 +36,8 @@ pub trait Node: Send + Sync + 'static {
 pub struct About {
     pub id: String,
     pub hostname: String,
+    /// What the daemon was started with.
+    pub labels: Labels,
     pub version: String,
     pub data_dir: PathBuf,
     pub kernel: String,

@@ -13,7 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use types::NodeRole;
+use types::{NodeRole, Plugin};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -66,6 +66,20 @@ pub(crate) fn go_arch(architecture: &str) -> &str {
     }
 }
 
+const LOG_PLUGINS: [&str; 2] = ["json-file", "local"];
+const NETWORK_PLUGINS: [&str; 4] = ["bridge", "host", "null", "overlay"];
+const VOLUME_PLUGINS: [&str; 1] = ["local"];
+
+/// What of Docker's plugins a node has, as it tells managers: in order of kind and name.
+pub fn plugins() -> Vec<Plugin> {
+    let all: [(&str, &[&str]); 3] =
+        [("Log", &LOG_PLUGINS), ("Network", &NETWORK_PLUGINS), ("Volume", &VOLUME_PLUGINS)];
+    let plugin = |kind: &str, name: &str| Plugin { kind: kind.into(), name: name.into() };
+    all.into_iter()
+        .flat_map(|(kind, names)| names.iter().map(move |name| plugin(kind, name)))
+        .collect()
+}
+
 async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let about = api.node.about();
     let containers = api.engine.list(true).await;
@@ -86,10 +100,10 @@ async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
         "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
         "DockerRootDir": about.data_dir,
         "Plugins": {
-            "Volume": ["local"],
-            "Network": ["bridge", "host", "null", "overlay"],
+            "Volume": VOLUME_PLUGINS,
+            "Network": NETWORK_PLUGINS,
             "Authorization": null,
-            "Log": ["json-file", "local"],
+            "Log": LOG_PLUGINS,
         },
         "MemoryLimit": true, "SwapLimit": api.engine.limits_swap(), "CpuCfsPeriod": true, "CpuCfsQuota": true,
         "CPUShares": false, "CPUSet": false, "PidsLimit": true, "OomKillDisable": false,
@@ -115,7 +129,7 @@ async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
         "InitBinary": "docker-init",
         "ContainerdCommit": { "ID": "" }, "RuncCommit": { "ID": "" }, "InitCommit": { "ID": "" },
         "SecurityOptions": api.engine.security_options(),
-        "Labels": [],
+        "Labels": about.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
         "Warnings": null,
     });
     object["Swarm"] = swarm(&api.node.membership());

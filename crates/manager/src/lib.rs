@@ -289,6 +289,11 @@ impl Manager {
         }
     }
 
+    /// The last index of what each snapshot on this manager's disk holds, the newest one last.
+    pub async fn snapshots(&self) -> Result<Vec<u64>, Fault> {
+        self.sequencer.snapshots().await
+    }
+
     /// The newest entries of this manager's log, the oldest first.
     pub async fn log_tail(&self, count: u64) -> Result<Vec<LogEntry>, Fault> {
         self.sequencer.tail(count).await

@@ -32,7 +32,9 @@ pub fn alone(view: &View, survivor: &Survivor, now: Timestamp) -> Result<Changes
     let cluster = view.cluster().ok_or_else(missing)?;
     let mut tx = Tx::new(view);
     let last_raft_id = cluster.last_raft_id.max(survivor.manager.raft_id);
-    tx.put_cluster(Cluster { last_raft_id, ..Cluster::clone(cluster) });
+    // What the others know of numbers that were given later is nothing to this one.
+    let generation = cluster.generation + 1;
+    tx.put_cluster(Cluster { last_raft_id, generation, ..Cluster::clone(cluster) });
     let is_manager = |node: &Node| {
         let roles = [node.role, node.spec.role];
         node.manager.is_some() || roles.contains(&NodeRole::Manager)
@@ -112,7 +114,8 @@ mod tests {
         assert_eq!(own.manager.as_ref().unwrap().address, "new:2377");
         assert_eq!(own.status.address, IpAddr::from([10, 0, 0, 9]));
         assert!(view.nodes().all(|node| node.spec.role == node.role));
-        assert_eq!((view.nodes().len(), view.cluster().unwrap().last_raft_id), (4, 4));
+        let cluster = view.cluster().unwrap();
+        assert_eq!((view.nodes().len(), cluster.last_raft_id, cluster.generation), (4, 4, 1));
     }
 
     #[test]

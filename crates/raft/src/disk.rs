@@ -6,7 +6,7 @@
 use crate::consensus::{Entry, LogId, SnapshotMeta, Vote};
 use crate::machine::decode_state;
 use crate::sealed::{self, Cover, Rows, Tables};
-use crate::{FIRST_MEMBER, RaftError};
+use crate::{FIRST_MEMBER, RaftError, earlier};
 use openraft::EntryPayload;
 use redb::Database;
 use seal::{Key, Seal};
@@ -35,7 +35,11 @@ pub(crate) enum Write {
     Purge(u64, Vec<u8>),
     /// Most members are known to have the entries up to and with this log id.
     Committed(Vec<u8>),
-    Snapshot(Vec<u8>),
+    /// The newest snapshot; so many before it stay.
+    Snapshot {
+        whole: Vec<u8>,
+        keep: u64,
+    },
 }
 
 /// A snapshot as it is stored.
@@ -169,7 +173,7 @@ impl Disk {
     }
 
     /// Reads the file.
-    fn read<T>(&self, read: impl FnOnce(&Rows<'_>) -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Rows<'_>) -> io::Result<T>) -> io::Result<T> {
         let seal = self.seal();
         read(&Rows::begin(&self.database, Some(&seal))?)
     }
@@ -235,7 +239,7 @@ impl Disk {
                         tables.put_fact("purged", id)?;
                     }
                     Write::Committed(id) => tables.put_fact("committed", id)?,
-                    Write::Snapshot(snapshot) => tables.put_fact("snapshot", snapshot)?,
+                    Write::Snapshot { whole, keep } => earlier::put(tables, whole, *keep)?,
                 }
             }
             Ok(())
@@ -369,7 +373,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let keys = Keys::from(Key::draw());
         let (disk, _) = Disk::open(directory.path(), &keys).unwrap();
-        let snapshot = Write::Snapshot(encode(&unreadable_snapshot()).unwrap());
+        let whole = encode(&unreadable_snapshot()).unwrap();
+        let snapshot = Write::Snapshot { whole, keep: 0 };
         disk.commit([&snapshot].into_iter()).unwrap();
         disk.note_format(Format::default()).unwrap();
         drop(disk);

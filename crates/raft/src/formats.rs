@@ -106,7 +106,7 @@ fn restore(directory: &Path, rows: &BTreeMap<&str, Vec<u8>>) {
     let writes = rows.iter().map(|(name, row)| match *name {
         "vote.msgpack" => Write::Vote(row.clone()),
         "purged.msgpack" => Write::Purge(PURGED, row.clone()),
-        "snapshot.msgpack" => Write::Snapshot(row.clone()),
+        "snapshot.msgpack" => Write::Snapshot { whole: row.clone(), keep: 0 },
         entry => {
             let index = entry.trim_matches(|letter: char| !letter.is_ascii_digit());
             Write::Append { index: index.parse().unwrap(), entry: row.clone() }

@@ -24,6 +24,7 @@ mod clock;
 mod consensus;
 mod decide;
 mod disk;
+mod earlier;
 #[cfg(test)]
 mod formats;
 mod free_space;

@@ -237,7 +237,7 @@ impl File {
                 Write::Append { index, .. } => self.end = index.saturating_add(1),
                 Write::Truncate(from) => self.end = self.end.min(*from),
                 Write::Purge(upto, _) => self.end = self.end.max(upto.saturating_add(1)),
-                Write::Vote(_) | Write::Committed(_) | Write::Snapshot(_) => {}
+                Write::Vote(_) | Write::Committed(_) | Write::Snapshot { .. } => {}
             }
         }
         let committed = {
@@ -264,7 +264,7 @@ fn forget_written(known: &Mutex<Known>, jobs: &[Job]) {
         | Write::Truncate(_)
         | Write::Purge(..)
         | Write::Committed(_)
-        | Write::Snapshot(_) => None,
+        | Write::Snapshot { .. } => None,
     });
     if let Some(index) = written.max() {
         let mut known = lock(known);

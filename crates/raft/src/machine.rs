@@ -127,10 +127,10 @@ impl RaftStateMachine<Consensus> for Machine {
             Ok::<_, io::Error>((view, encode(&stored)?, stored.meta))
         });
         let (view, whole, meta) = unpack.await.map_err(io::Error::other)??;
-        let size = bytes(&whole);
+        let (size, keep) = (bytes(&whole), kept(&view));
         // A restart finds what was seen: it is shown once it is on disk. Should it be cut off between
         // the snapshot and the log before it, the library forgets that log when it starts again.
-        self.writer.write(Write::Snapshot(whole)).await?;
+        self.writer.write(Write::Snapshot { whole, keep }).await?;
         self.sizes.measure(size, written);
         self.restore(&meta, view);
         Ok(())
@@ -142,6 +142,11 @@ impl RaftStateMachine<Consensus> for Machine {
         let stored = read.await.map_err(io::Error::other)??;
         Ok(stored.map(|stored| Snapshot { meta: stored.meta, snapshot: stored.data }))
     }
+}
+
+/// How many snapshots before the newest one the cluster wants to keep.
+fn kept(view: &View) -> u64 {
+    view.cluster().map_or(0, |cluster| cluster.spec.kept_snapshots)
 }
 
 /// The whole state, as a snapshot holds it.
@@ -178,6 +183,7 @@ impl RaftSnapshotBuilder<Consensus> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (meta, view) = (self.meta.clone(), self.view.clone());
+        let keep = kept(&view);
         let build = tokio::task::spawn_blocking(move || {
             let data = encode_state(&view)?;
             let stored = StoredSnapshot { meta, data };
@@ -185,7 +191,7 @@ impl RaftSnapshotBuilder<Consensus> for Builder {
         });
         let (whole, stored) = build.await.map_err(io::Error::other)??;
         let size = bytes(&whole);
-        self.writer.write(Write::Snapshot(whole)).await?;
+        self.writer.write(Write::Snapshot { whole, keep }).await?;
         self.sizes.measure(size, self.written);
         Ok(Snapshot { meta: stored.meta, snapshot: stored.data })
     }

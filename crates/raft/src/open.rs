@@ -28,8 +28,6 @@ use types::Timestamp;
 
 /// How long a single manager may take to become its own leader and to read its log.
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// Entries that stay in the log behind a snapshot, for managers that lag.
-const KEPT_ENTRIES: u64 = 500;
 /// How often a leader is heard of; in milliseconds, as the other times of elections. When it is
 /// killed, another one stands 1.0 to 1.2 s later: after [`ELECTION_MAX`], when nobody is bound to the
 /// last leader any more, and a time by chance between the two, so that they do not stand at once.
@@ -149,6 +147,7 @@ pub async fn open(
         sizes,
         clock,
         snapshot_index,
+        purged: found.purged.map_or(0, |id| id.index),
         token: scope.token(),
     };
     scope.spawn("leadership", leadership::run(metrics, published, scope.token()));
@@ -194,7 +193,8 @@ fn library_config() -> Result<Arc<openraft::Config>, RaftError> {
         backoff: "50ms 100ms 200ms ..500ms".to_owned(),
         // The cluster's own setting says when: see `Writer::snapshot`.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        // So does what is kept behind it: see `Writer::purge`.
+        max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 256,
         // A restored leader would not know which entries of its log were committed.
         enable_leader_restore: Some(false),

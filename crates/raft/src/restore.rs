@@ -46,5 +46,8 @@ fn begin(view: &View, member: u64) -> io::Result<[Write; 2]> {
     let last_membership = StoredMembership::new(Some(id), membership);
     let meta = SnapshotMeta { last_log_id: Some(id), last_membership };
     let snapshot = StoredSnapshot { meta, data: encode_state(view)? };
-    Ok([Write::Snapshot(encode(&snapshot)?), Write::Purge(id.index, encode(&id)?)])
+    Ok([
+        Write::Snapshot { whole: encode(&snapshot)?, keep: 0 },
+        Write::Purge(id.index, encode(&id)?),
+    ])
 }

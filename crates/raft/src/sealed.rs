@@ -70,7 +70,7 @@ impl<'s> Rows<'s> {
         }))
     }
 
-    fn names(&self) -> io::Result<Vec<String>> {
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
         let rows = self.facts.iter().map_err(failed)?;
         let names = rows.map(|row| row.map(|(name, _)| name.value().to_owned()));
         let mut names = names.collect::<Result<Vec<_>, _>>().map_err(failed)?;
@@ -102,6 +102,22 @@ impl<'t> Tables<'t> {
         let row = self.facts.insert_reserve(name, fact.len() + OVERHEAD);
         self.seal.write(&fact_at(name), fact, row.map_err(failed)?.as_mut());
         Ok(())
+    }
+
+    pub(crate) fn fact(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let row = self.facts.get(name).map_err(failed)?;
+        let wrong = |refused| io::Error::new(io::ErrorKind::InvalidData, refused);
+        row.map(|row| self.seal.open(&fact_at(name), row.value()).map_err(wrong)).transpose()
+    }
+
+    /// The names of all facts, in order.
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
+        let rows = self.facts.iter().map_err(failed)?;
+        rows.map(|row| Ok(row.map_err(failed)?.0.value().to_owned())).collect()
+    }
+
+    pub(crate) fn remove_fact(&mut self, name: &str) -> io::Result<()> {
+        self.facts.remove(name).map(drop).map_err(failed)
     }
 
     pub(crate) fn put_format(&mut self, format: &[u8]) -> io::Result<()> {

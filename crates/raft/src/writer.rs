@@ -55,6 +55,8 @@ pub(crate) struct Writer {
     pub(crate) asked: u64,
     pub(crate) clock: Arc<Clock>,
     pub(crate) snapshot_index: u64,
+    /// Up to where the log was to be forgotten last.
+    pub(crate) purged: u64,
     pub(crate) token: CancellationToken,
 }
 
@@ -125,6 +127,7 @@ impl Writer {
                     changed.map_err(|_gone| stopped("its library ended"))?;
                     self.look()?;
                     self.snapshot().await?;
+                    self.purge().await?;
                 }
                 Some(handover) = self.handovers.recv() => {
                     tokio::select! {
@@ -272,12 +275,8 @@ impl Writer {
     async fn snapshot(&mut self) -> Result<(), RaftError> {
         let installed = self.metrics.borrow_watched().snapshot.map_or(0, |id| id.index);
         self.snapshot_index = self.snapshot_index.max(installed);
-        let (index, interval) = {
-            let view = self.views.borrow();
-            let default = ClusterSpec::default().snapshot_interval;
-            let interval = view.cluster().map_or(default, |cluster| cluster.spec.snapshot_interval);
-            (view.version().0, interval.max(1))
-        };
+        let index = self.views.borrow().version().0;
+        let interval = self.settings().0.max(1);
         let is_due = index.saturating_sub(self.snapshot_index) >= interval;
         if is_due || self.sizes.is_due(self.asked) {
             self.snapshot_index = index;
@@ -285,6 +284,25 @@ impl Writer {
             self.raft.trigger().snapshot().await.map_err(stopped)?;
         }
         Ok(())
+    }
+
+    /// Forgets what a snapshot covers, but for what is kept for members that lag.
+    async fn purge(&mut self) -> Result<(), RaftError> {
+        let covered = self.metrics.borrow_watched().snapshot.map_or(0, |id| id.index);
+        let upto = covered.saturating_sub(self.settings().1);
+        if self.purged < upto {
+            self.purged = upto;
+            self.raft.trigger().purge_log(upto).await.map_err(stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Entries between two snapshots, and those that stay behind one.
+    fn settings(&self) -> (u64, u64) {
+        let default = ClusterSpec::default();
+        let view = self.views.borrow();
+        let spec = view.cluster().map_or(&default, |cluster| &cluster.spec);
+        (spec.snapshot_interval, spec.kept_entries)
     }
 }
 

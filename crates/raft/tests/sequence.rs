@@ -217,6 +217,41 @@ async fn a_restart_after_a_snapshot_finds_all() {
     close(sequencer, scope).await;
 }
 
+/// What stays for members that lag, and for operators.
+#[tokio::test]
+async fn the_cluster_says_what_stays_behind_a_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sequencer, scope) = open(directory.path()).await;
+    let set = sequencer.sequence(|view, _| {
+        let mut cluster = types::Cluster { id: "c1".into(), ..types::Cluster::default() };
+        cluster.spec.snapshot_interval = 50;
+        cluster.spec.kept_snapshots = 2;
+        cluster.spec.kept_entries = 7;
+        let mut tx = store::Tx::new(view);
+        tx.put_cluster(cluster);
+        Ok(tx.finish())
+    });
+    set.await.unwrap();
+    for number in 0..400 {
+        put(&sequencer, number).await.unwrap();
+    }
+    let snapshots = sequencer.snapshots().await.unwrap();
+    assert_eq!(snapshots.len(), 3, "{snapshots:?}");
+    assert!(snapshots.is_sorted() && snapshots[0] > 50, "{snapshots:?}");
+    close(sequencer, scope).await;
+    let first = first_entry(&directory.path().join("log.redb"));
+    // The last one may still have been on its way.
+    let allowed = snapshots.iter().map(|last| last - 7 + 1).collect::<Vec<_>>();
+    assert!(
+        allowed[1..].iter().any(|it| first <= *it) && allowed[1] <= first,
+        "{first}: {allowed:?}"
+    );
+
+    let (sequencer, scope) = open(directory.path()).await;
+    assert!((0..400).all(|number| holds(&sequencer.view(), number)));
+    close(sequencer, scope).await;
+}
+
 fn first_entry(file: &std::path::Path) -> u64 {
     use redb::{ReadableDatabase, ReadableTable};
     let database = redb::Database::open(file).unwrap();

@@ -1,14 +1,18 @@
 //! The cluster itself: settings, tokens and the root of trust.
 
-use crate::{ClusterId, Labels, LogDriver, Meta};
+use crate::{ClusterId, Labels, LogDriver, Meta, NodeId, Timestamp};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Where subnets come from if the user does not say.
 pub const DEFAULT_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
+
+/// Entries that stay behind a snapshot where the user does not say.
+const KEPT_ENTRIES: u64 = 500;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -34,6 +38,13 @@ pub struct Cluster {
     /// The last number that a manager got in the log's membership; 0: the first one's, which is 1.
     #[serde(skip_serializing_if = "is_zero")]
     pub last_raft_id: u64,
+    /// How often one manager went on alone with all that there is: managers of an earlier generation
+    /// were given up, and are not heard.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub generation: u64,
+    /// Nodes that were removed, until nothing can be valid any more that they can show.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub removed: BTreeMap<NodeId, Timestamp>,
 }
 
 impl Cluster {
@@ -41,6 +52,14 @@ impl Cluster {
     pub fn roots(&self) -> String {
         let next = self.root_rotation.as_ref().map(|next| next.certificate.as_str());
         [&self.root_ca.certificate, next.unwrap_or_default()].concat()
+    }
+
+    /// Notes that a node was removed, and forgets those that can show nothing any more.
+    pub fn note_removed(&mut self, node: NodeId, now: Timestamp) {
+        let validity =
+            self.spec.certificate_validity.max(ClusterSpec::default().certificate_validity);
+        self.removed.retain(|_, until| now < *until);
+        self.removed.insert(node, now.after(validity));
     }
 
     /// The root that certificates are to be by.
@@ -53,6 +72,11 @@ impl Cluster {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+fn is_usual(entries: &u64) -> bool {
+    *entries == KEPT_ENTRIES
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
@@ -70,6 +94,12 @@ pub struct ClusterSpec {
     pub heartbeat: Duration,
     pub certificate_validity: Duration,
     pub snapshot_interval: u64,
+    /// Snapshots that stay on managers' disks before the newest one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub kept_snapshots: u64,
+    /// Entries that stay in the log behind a snapshot, for managers that lag.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub kept_entries: u64,
     /// Where the output of tasks goes whose service says nothing of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_driver: Option<LogDriver>,
@@ -90,6 +120,8 @@ impl Default for ClusterSpec {
             heartbeat: Duration::from_secs(5),
             certificate_validity: Duration::from_hours(90 * 24),
             snapshot_interval: 10_000,
+            kept_snapshots: 0,
+            kept_entries: KEPT_ENTRIES,
             log_driver: None,
             force_rotate: 0,
             autolock: false,

@@ -49,7 +49,7 @@ pub use name::check_name;
 pub use network::{Network, NetworkSpec, Subnet, one_or_more, overlap};
 pub use node::{
     Availability, EngineInfo, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeState,
-    NodeStatus, Platform,
+    NodeStatus, Platform, Plugin,
 };
 pub use placement::{Constraint, ConstraintError, Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};

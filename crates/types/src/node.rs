@@ -146,7 +146,19 @@ pub struct Platform {
 #[serde(default)]
 pub struct EngineInfo {
     pub version: String,
+    /// What its daemon was started with.
     pub labels: Labels,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<Plugin>,
+}
+
+/// Something that a node can do in more than one way, and one of these ways.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plugin {
+    /// Docker's word, e.g. `Volume`.
+    pub kind: String,
+    pub name: String,
 }
 
 /// What managers observe of a node.

@@ -16,6 +16,9 @@ use types::{
 pub struct RaftMessage {
     /// The sender's number in the log's membership.
     pub from: u64,
+    /// The sender's generation of the cluster.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub generation: u64,
     #[serde(with = "types::octets")]
     pub body: Vec<u8>,
 }
@@ -31,6 +34,11 @@ pub struct Rotate {
     pub root: Option<RootCa>,
     #[serde(skip_serializing_if = "is_false")]
     pub unlock_key: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]

@@ -25,10 +25,13 @@ async fn status(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let manager = api.manager()?;
     let (status, refusals) = (manager.log_status(), manager.refusals());
     let refused = json!({ "Connections": refusals.connections(), "Calls": refusals.calls() });
-    Ok(Json(render(&status, &manager.view(), &refused)))
+    let mut object = render(&status, &manager.view());
+    object["Refused"] = refused;
+    object["Snapshots"] = manager.snapshots().await?.into();
+    Ok(Json(object))
 }
 
-fn render(status: &LogStatus, view: &View, refused: &Value) -> Value {
+fn render(status: &LogStatus, view: &View) -> Value {
     let member = |member: &manager::LogMember| {
         let node = member.node.as_ref();
         let hostname = node
@@ -52,7 +55,6 @@ fn render(status: &LogStatus, view: &View, refused: &Value) -> Value {
         "Term": status.term,
         "Index": status.version.0,
         "Members": status.members.iter().map(member).collect::<Vec<_>>(),
-        "Refused": refused,
     })
 }
 

@@ -32,6 +32,8 @@ struct OrchestrationJson {
 #[serde(rename = "RaftConfig", rename_all = "PascalCase", default)]
 struct RaftJson {
     snapshot_interval: u64,
+    keep_old_snapshots: u64,
+    log_entries_for_slow_followers: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -87,6 +89,11 @@ impl ClusterSpecJson {
                 0 => normal.snapshot_interval,
                 interval => interval,
             },
+            kept_snapshots: self.raft.keep_old_snapshots,
+            kept_entries: match self.raft.log_entries_for_slow_followers {
+                0 => normal.kept_entries,
+                entries => entries,
+            },
             // One without a name and options says nothing.
             log_driver: (self.task_defaults.log_driver.map(LogDriverJson::parse).transpose()?)
                 .filter(|log| *log != LogDriver::default()),
@@ -105,8 +112,8 @@ fn render_spec(spec: &ClusterSpec) -> Value {
         "Orchestration": { "TaskHistoryRetentionLimit": spec.task_history_limit },
         "Raft": {
             "SnapshotInterval": spec.snapshot_interval,
-            "KeepOldSnapshots": 0,
-            "LogEntriesForSlowFollowers": 500,
+            "KeepOldSnapshots": spec.kept_snapshots,
+            "LogEntriesForSlowFollowers": spec.kept_entries,
             "ElectionTick": 10,
             "HeartbeatTick": 1,
         },

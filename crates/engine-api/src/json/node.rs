@@ -99,9 +99,9 @@ pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
             "Engine": {
                 "EngineVersion": description.engine.version,
                 "Labels": description.engine.labels,
-                "Plugins": [{ "Type": "Network", "Name": "overlay" },
-                            { "Type": "Log", "Name": "json-file" },
-                            { "Type": "Volume", "Name": "local" }],
+                "Plugins": description.engine.plugins.iter()
+                    .map(|plugin| json!({ "Type": plugin.kind, "Name": plugin.name }))
+                    .collect::<Vec<_>>(),
             },
             "TLSInfo": tls_info(&description.trust_root, &description.issuer),
         },

@@ -4,8 +4,8 @@ use super::check_version;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
 use types::{
-    DesiredState, Fault, Node, NodeId, NodeRole, NodeSpec, NodeState, Task, TaskState, Timestamp,
-    Version, Writer,
+    Cluster, DesiredState, Fault, Node, NodeId, NodeRole, NodeSpec, NodeState, Task, TaskState,
+    Timestamp, Version, Writer,
 };
 
 pub(crate) async fn update(
@@ -108,6 +108,11 @@ pub fn without(
     let mut tx = Tx::new(view);
     give_up_tasks(&mut tx, id, ("node was removed", now));
     tx.remove_node(id);
+    if let Some(cluster) = view.cluster() {
+        let mut cluster = Cluster::clone(cluster);
+        cluster.note_removed(id.clone(), now);
+        tx.put_cluster(cluster);
+    }
     Ok(tx.finish())
 }
 

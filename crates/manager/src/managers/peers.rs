@@ -76,6 +76,11 @@ impl Peers {
         node.manager.as_ref().map(|manager| manager.address.clone()).ok_or_else(unknown)
     }
 
+    fn generation(&self) -> u64 {
+        let of = |view: &View| view.cluster().map_or(0, |cluster| cluster.generation);
+        self.0.views.get().map_or(0, |views| of(&views.borrow()))
+    }
+
     async fn client(&self, pool: &Pool, to: u64) -> Result<ManagersClient<Channel>, Fault> {
         let with = (self.address(to)?, *self.0.identity.changes().borrow());
         if let Some(channel) = pool.get(to, &with) {
@@ -102,7 +107,8 @@ impl raft::Peers for Peers {
     async fn call(&self, to: u64, body: Vec<u8>, limit: Duration) -> Result<Vec<u8>, Fault> {
         let call = async {
             let mut client = self.client(&self.0.log, to).await?;
-            let message = RaftMessage { from: self.0.own, body };
+            let generation = self.generation();
+            let message = RaftMessage { from: self.0.own, generation, body };
             client.raft(message).await.map_err(fault_of)
         };
         let late = |_| Fault::unavailable(format!("manager {to} does not answer"));

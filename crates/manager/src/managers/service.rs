@@ -12,7 +12,7 @@ use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use store::View;
 use tonic::{Request, Response, Status};
-use types::{ClusterId, Fault, NodeRole};
+use types::{Cluster, ClusterId, Fault, NodeRole};
 use wire::{
     BarrierReply, BarrierRequest, LogItem, LogsRequest, Managers, OrderReply, OrderRequest,
     RaftMessage, status_of,
@@ -47,15 +47,29 @@ fn check(peer: &Peer, view: &View, cluster: &ClusterId) -> Result<(), Fault> {
 }
 
 /// Says why this caller is not the member of the log that it says it is. Whoever came later than what
-/// is known here must be heard: it may lead, and only it tells the rest.
-fn check_member(peer: &Peer, from: u64, view: &View, cluster: &ClusterId) -> Result<(), Fault> {
+/// is known here must be heard: it may lead, and only it tells the rest. Nobody comes back who has
+/// left or was removed, nor who was given up with the others when one manager went on alone.
+fn check_member(
+    peer: &Peer,
+    (from, generation): (u64, u64),
+    view: &View,
+    cluster: &ClusterId,
+) -> Result<(), Fault> {
     check_cluster(peer, cluster)?;
-    let given = view.cluster().map_or(0, |cluster| cluster.last_raft_id);
+    let default = Cluster::default();
+    let known = view.cluster().map_or(&default, |cluster| cluster);
+    if generation < known.generation {
+        return Err(Fault::forbidden(format!(
+            "manager {from} was given up when another one went on alone"
+        )));
+    }
+    let has_gone = known.removed.contains_key(&peer.node)
+        || view.node(&peer.node).is_some_and(|node| node.has_left());
     let is_it = match find::manager(view, from) {
-        Some(node) => node.id == peer.node && !node.has_left(),
-        None => given < from,
+        Some(node) => node.id == peer.node,
+        None => known.last_raft_id < from,
     };
-    if is_it {
+    if is_it && !has_gone {
         return Ok(());
     }
     Err(Fault::forbidden(format!("node {} is not manager {from} of the cluster's log", peer.node)))
@@ -80,12 +94,12 @@ impl Service {
 impl Managers for Service {
     async fn raft(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         let peer = ca::peer(&request).ok_or_else(|| status_of(Fault::forbidden(WORKER)))?;
-        let RaftMessage { from, body } = request.into_inner();
+        let RaftMessage { from, generation, body } = request.into_inner();
         let sequencer = &self.route.sequencer;
         let (view, cluster) = (sequencer.view(), self.identity.cluster());
-        check_member(&peer, from, &view, &cluster).map_err(status_of)?;
+        check_member(&peer, (from, generation), &view, &cluster).map_err(status_of)?;
         let body = sequencer.receive(from, &body).await.map_err(status_of)?;
-        Ok(Response::new(RaftMessage { from: sequencer.member(), body }))
+        Ok(Response::new(RaftMessage { from: sequencer.member(), body, ..RaftMessage::default() }))
     }
 
     async fn order(&self, request: Request<OrderRequest>) -> Result<Response<OrderReply>, Status> {
@@ -119,7 +133,7 @@ impl Managers for Service {
 mod tests {
     use super::*;
     use store::Tx;
-    use types::{Cluster, ManagerStatus, Node, NodeSpec, Timestamp, Version};
+    use types::{ManagerStatus, Node, NodeSpec, NodeState, Timestamp, Version};
 
     fn peer(node: &str, role: NodeRole, cluster: &str) -> Peer {
         Peer { node: node.into(), role, cluster: cluster.into() }
@@ -140,22 +154,51 @@ mod tests {
         view
     }
 
+    fn hears(view: &View, node: &str, said: (u64, u64)) -> bool {
+        check_member(&peer(node, NodeRole::Manager, "c"), said, view, &"c".into()).is_ok()
+    }
+
     #[test]
     fn a_member_of_the_log_is_who_it_says_and_one_that_came_later_is_heard() {
-        let hears = |node: &str, from| {
-            check_member(&peer(node, NodeRole::Manager, "c"), from, &view(), &"c".into()).is_ok()
-        };
+        let hears = |node: &str, from| hears(&view(), node, (from, 0));
         assert!(hears("m1", 1) && hears("m3", 3));
         assert!(!hears("m1", 3), "another one's number");
         assert!(!hears("w", 2), "a number that nobody has any more");
         assert!(hears("m4", 4), "it is not known here yet");
+        assert!(hears("w", 4), "a worker that was promoted since may lead");
         let empty = View::default();
         let any = peer("m7", NodeRole::Manager, "c");
-        assert!(check_member(&any, 7, &empty, &"c".into()).is_ok(), "a log that is new here");
+        assert!(check_member(&any, (7, 0), &empty, &"c".into()).is_ok(), "a log that is new here");
         let foreign = peer("m1", NodeRole::Manager, "other");
-        assert!(check_member(&foreign, 1, &view(), &"c".into()).is_err());
+        assert!(check_member(&foreign, (1, 0), &view(), &"c".into()).is_err());
         let worker = peer("m1", NodeRole::Worker, "c");
-        assert!(check_member(&worker, 1, &view(), &"c".into()).is_err());
+        assert!(check_member(&worker, (1, 0), &view(), &"c".into()).is_err());
+    }
+
+    #[test]
+    fn nobody_comes_back_who_has_gone_or_was_given_up_whatever_number_it_says() {
+        let mut view = view();
+        let mut tx = Tx::new(&view);
+        let mut cluster = Cluster::clone(view.cluster().unwrap());
+        cluster.generation = 1;
+        cluster.note_removed("removed".into(), Timestamp(1));
+        tx.put_cluster(cluster);
+        tx.edit_node(&"w".into(), |node| {
+            node.status.enter(NodeState::Down, Node::LEFT, Timestamp(1));
+        });
+        view.apply(&tx.finish(), Version(2), Timestamp(2));
+        for (node, said, is_heard) in [
+            ("m1", (1, 1), true),
+            ("m4", (4, 1), true),
+            ("m1", (1, 2), true),
+            ("removed", (4, 1), false),
+            ("w", (4, 1), false),
+            // When one manager went on alone it did not know of these.
+            ("m4", (4, 0), false),
+            ("m1", (1, 0), false),
+        ] {
+            assert_eq!(hears(&view, node, said), is_heard, "{node} {said:?}");
+        }
     }
 
     #[test]

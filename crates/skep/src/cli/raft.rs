@@ -70,13 +70,20 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
 fn head(status: &Value) -> String {
     let refused = |what| number(status, &format!("/Refused/{what}"));
     format!(
-        "Member {}, term {}, index {}; refused: {} connections, {} calls",
+        "Member {}, term {}, index {}, snapshots {}; refused: {} connections, {} calls",
         number(status, "/Member"),
         number(status, "/Term"),
         number(status, "/Index"),
+        snapshots(status),
         refused("Connections"),
         refused("Calls"),
     )
+}
+
+/// The last entry that each of them holds.
+fn snapshots(status: &Value) -> String {
+    let all: Vec<String> = list(status, "/Snapshots").iter().map(Value::to_string).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
 fn members(status: &Value) -> List {

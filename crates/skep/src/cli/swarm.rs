@@ -143,6 +143,9 @@ pub(crate) struct Settings {
     /// Log entries between two snapshots
     #[arg(long, value_name = "N")]
     snapshot_interval: Option<u64>,
+    /// Snapshots that stay on disk before the newest one
+    #[arg(long, value_name = "N")]
+    max_snapshots: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -197,6 +200,9 @@ impl Settings {
         }
         if let Some(interval) = self.snapshot_interval {
             spec["Raft"]["SnapshotInterval"] = interval.into();
+        }
+        if let Some(count) = self.max_snapshots {
+            spec["Raft"]["KeepOldSnapshots"] = count.into();
         }
     }
 }

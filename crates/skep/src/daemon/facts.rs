@@ -1,5 +1,6 @@
 //! What this machine is.
 
+use super::labels;
 use super::options::Options;
 use anyhow::{Context, Result};
 use engine_api::About;
@@ -15,6 +16,7 @@ pub(crate) fn observe(options: &Options) -> Result<About> {
     Ok(About {
         id: engine_id(&options.data)?,
         hostname,
+        labels: labels::read(&options.labels)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data_dir: options.data.clone(),
         kernel: word(uname.release()),
@@ -35,7 +37,11 @@ pub(crate) fn description(about: &About) -> NodeDescription {
         platform: Platform { os: "linux".into(), architecture: about.architecture.clone() },
         nano_cpus: about.cpus * 1_000_000_000,
         memory_bytes: about.memory_bytes,
-        engine: EngineInfo { version: about.version.clone(), ..EngineInfo::default() },
+        engine: EngineInfo {
+            version: about.version.clone(),
+            labels: about.labels.clone(),
+            plugins: engine_api::plugins(),
+        },
         ..NodeDescription::default()
     }
 }

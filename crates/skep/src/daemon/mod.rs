@@ -6,6 +6,7 @@
 mod address;
 pub(crate) mod docker_socket;
 mod facts;
+mod labels;
 mod lock;
 mod member;
 mod node;

@@ -53,6 +53,10 @@ pub(crate) struct Options {
     /// The node's name [default: the machine's host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
+    /// What is known of this machine: constraints of services may ask for engine.labels.KEY.
+    /// Repeatable
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
     /// The network namespace to live in [default: the one it is started in]
     #[arg(long, value_name = "FILE")]
     pub(crate) netns: Option<PathBuf>,

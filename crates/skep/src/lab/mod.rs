@@ -67,7 +67,12 @@ enum Verb {
     /// End a node's daemon by SIGKILL; its containers go on
     Kill { node: String },
     /// Start a node's daemon again
-    Start { node: String },
+    Start {
+        node: String,
+        /// Further options of `skep daemon`, after `--`
+        #[arg(last = true, value_name = "OPTION")]
+        options: Vec<String>,
+    },
     /// Load images from a tar into every node
     Load {
         #[arg(required = true, value_name = "FILE")]
@@ -105,7 +110,9 @@ pub(crate) async fn run(lab: Lab) -> Result<()> {
         Verb::Cut { node } => node::cut(&layout, &find(&layout, &node)?),
         Verb::Heal { node } => node::heal(&layout, &find(&layout, &node)?),
         Verb::Kill { node } => node::kill(&find(&layout, &node)?).await,
-        Verb::Start { node } => node::start(&layout, &find(&layout, &node)?).await,
+        Verb::Start { node, options } => {
+            node::start(&layout, &find(&layout, &node)?, &options).await
+        }
         Verb::Load { files } => node::load(&nodes(&layout)?, &files).await,
         Verb::Keep => keep::run(&layout).await,
         Verb::Forward => forward::run(&layout).await,

@@ -52,7 +52,7 @@ pub(super) fn daemon(node: &Node) -> Option<Process> {
 }
 
 /// Starts a node's daemon, if it does not run, and waits until its API answers.
-pub(super) async fn start(layout: &Layout, node: &Node) -> Result<()> {
+pub(super) async fn start(layout: &Layout, node: &Node, options: &[String]) -> Result<()> {
     let process = if let Some(process) = daemon(node) {
         process
     } else {
@@ -80,6 +80,7 @@ pub(super) async fn start(layout: &Layout, node: &Node) -> Result<()> {
             "--cgroup-parent".to_owned(),
             node.cgroup_parent.clone(),
         ];
+        let arguments = [&arguments[..], options].concat();
         launch(&arguments, &node.log(), &node.pid_file())?
     };
     let client = Client::unix(&node.socket());

@@ -43,7 +43,7 @@ pub(super) async fn run(mut layout: Layout, nodes: u8, managers: u8) -> Result<(
         underlay
             .add_node(number.into())
             .with_context(|| format!("cannot plug {} in", node.name))?;
-        node::start(layout, &node).await?;
+        node::start(layout, &node, &[]).await?;
     }
     form(layout, nodes.max(known), managers).await?;
     // It forwards localhost to node-1.

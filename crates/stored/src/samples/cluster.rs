@@ -19,6 +19,8 @@ pub fn cluster() -> Cluster {
             heartbeat: seconds(4),
             certificate_validity: seconds(7200),
             snapshot_interval: 9000,
+            kept_snapshots: 0,
+            kept_entries: 500,
             log_driver: None,
             force_rotate: 0,
             autolock: true,
@@ -33,6 +35,8 @@ pub fn cluster() -> Cluster {
         subnet_prefix: 24,
         data_path_port: 4790,
         last_raft_id: 0,
+        generation: 0,
+        removed: std::collections::BTreeMap::new(),
         root_rotation: None,
     }
 }
@@ -55,7 +59,11 @@ pub fn node() -> Node {
             platform: Platform { os: "linux".to_owned(), architecture: "x86_64".to_owned() },
             nano_cpus: 2 * SECOND,
             memory_bytes: 4 << 30,
-            engine: EngineInfo { version: "0.1.0".to_owned(), labels: labels("engine") },
+            engine: EngineInfo {
+                version: "0.1.0".to_owned(),
+                labels: labels("engine"),
+                ..EngineInfo::default()
+            },
             trust_root: "PEM 1".to_owned(),
             issuer: types::Issuer::default(),
         },

@@ -3,8 +3,6 @@
 use super::{Row, idle, refused};
 
 pub(super) const ROWS: &[Row] = &[
-    refused("RaftConfig", "KeepOldSnapshots", "the newest snapshot alone is kept"),
-    refused("RaftConfig", "LogEntriesForSlowFollowers", "it is fixed").but(&["500"]),
     refused("RaftConfig", "ElectionTick", "it is fixed").but(&["10"]),
     refused("RaftConfig", "HeartbeatTick", "it is fixed").but(&["1"]),
     refused("CAConfig", "ExternalCAs", "the cluster has a root certificate of its own"),

@@ -67,7 +67,11 @@ async fn nodes_calls(kit: &Kit, who: &str, channel: &Channel) {
 async fn managers_calls(kit: &Kit, who: &str, channel: &Channel) {
     let mut managers = managers_client(channel.clone());
     let way = |call: &str| format!("{who}: {call}");
-    kit.refuses(&way("log"), managers.raft(RaftMessage { from: 1, body: vec![0] })).await;
+    kit.refuses(
+        &way("log"),
+        managers.raft(RaftMessage { from: 1, body: vec![0], ..RaftMessage::default() }),
+    )
+    .await;
     kit.refuses(&way("barrier"), managers.barrier(BarrierRequest::default())).await;
     let spec = Box::new(ServiceSpec::default());
     kit.refuses(&way("order"), managers.order(order(Order::CreateService { spec }))).await;

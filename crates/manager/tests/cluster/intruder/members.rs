@@ -26,7 +26,7 @@ async fn who_was_evicted_stays_out_with_whatever_was_kept() {
     kit.cluster.until("a worker", |view| view.node(&id).unwrap().role == NodeRole::Worker).await;
     let open = kit.channel(&manager).await;
     kit.refuses("demoted", managers_client(open.clone()).barrier(BarrierRequest::default())).await;
-    let raft = RaftMessage { from: member, body: vec![0] };
+    let raft = RaftMessage { from: member, body: vec![0], ..RaftMessage::default() };
     kit.refuses("demoted, in the log", managers_client(open.clone()).raft(raft.clone())).await;
     let enroll = EnrollRequest { release: Release::own(), address: "127.0.0.1:1".to_owned() };
     kit.refuses("demoted, anew", membership_client(open).enroll(enroll)).await;
@@ -54,7 +54,8 @@ async fn a_manager_speaks_in_the_log_for_itself_alone() {
     let number = ca::enroll(&[kit.cluster.address()], &second, "127.0.0.1:1").await.unwrap();
     let channel = kit.channel(&second).await;
     let mut managers = managers_client(channel.clone());
-    let says = |from, body: &[u8]| RaftMessage { from, body: body.to_vec() };
+    let says =
+        |from, body: &[u8]| RaftMessage { from, body: body.to_vec(), ..RaftMessage::default() };
     kit.refuses("another's number", managers.raft(says(1, &[0]))).await;
     assert!(managers.raft(says(number, &[0xc1; 64])).await.is_err(), "noise");
     // A manager's certificate, before it has its part in the log.

@@ -58,6 +58,7 @@ impl Stage {
         let about = About {
             id: String::new(),
             hostname: "node-1".to_owned(),
+            labels: types::Labels::new(),
             version: "1".to_owned(),
             data_dir: self.data.path().to_owned(),
             kernel: String::new(),
