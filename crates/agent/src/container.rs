@@ -1,7 +1,7 @@
 //! From a task to the container that carries it out. Pure.
 
 use discovery::SandboxAttachment;
-use engine::{ContainerConfig, LogConfig, NetworkMode};
+use engine::{Asked, ContainerConfig, HostPort, LogConfig, NetworkMode};
 use types::{
     Labels, LogDriver, NodeDescription, NodeId, Protocol, PublishMode, TASK_LABEL, Task, template,
 };
@@ -17,12 +17,25 @@ pub(crate) fn config(
     spec.pull_credentials = None;
     spec.labels.extend(labels(task, node));
     let LogDriver { name: driver, options } = task.log();
+    let host_ports: Vec<HostPort> = host_ports(task)
+        .into_iter()
+        .map(|(protocol, published, target)| HostPort { protocol, published, target })
+        .collect();
+    let exposed = host_ports.iter().map(|it| format!("{}/{}", it.target, it.protocol.as_str()));
+    let asked = Asked {
+        exposed_ports: exposed.collect(),
+        host_ports: host_ports.clone(),
+        ..Asked::default()
+    };
     Ok(ContainerConfig {
         id,
         name: task.name(),
         spec,
         resources: task.spec.resources,
         network: NetworkMode::Attached,
+        // The data plane leads to them; here they are for people who look.
+        host_ports,
+        asked,
         log: LogConfig { driver, options },
         ..ContainerConfig::default()
     })
@@ -82,6 +95,7 @@ mod tests {
         assert_eq!(label("own"), Some("label"));
         assert_eq!(label(TASK_LABEL), Some("t"));
         assert_eq!(label("com.docker.swarm.node.id"), Some("n"));
+        assert_eq!(config.host_ports, []);
     }
 
     #[test]
@@ -90,5 +104,12 @@ mod tests {
         let ports = vec![port(PublishMode::Ingress), port(PublishMode::Host)];
         let task = Task { ports, ..Task::default() };
         assert_eq!(host_ports(&task), [(Protocol::Tcp, 8080, 80)]);
+        let config = config("c".into(), &task, (&"n".into(), &NodeDescription::default())).unwrap();
+        let shown = [HostPort { protocol: Protocol::Tcp, published: 8080, target: 80 }];
+        assert_eq!(
+            (&config.host_ports[..], &config.asked.host_ports[..]),
+            (&shown[..], &shown[..])
+        );
+        assert!(config.asked.exposed_ports.contains("80/tcp"));
     }
 }

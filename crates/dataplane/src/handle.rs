@@ -4,7 +4,9 @@ use crate::error::Error;
 use crate::names::Names;
 use crate::port::Namespaces;
 use crate::run::{Pace, Run};
-use discovery::{Kernel, Knowledge, KnowledgeDifference, OrdMap, Sandbox, SandboxAttachment};
+use discovery::{
+    Kernel, Knowledge, KnowledgeDifference, OrdMap, Place, Sandbox, SandboxAttachment,
+};
 use ipnet::Ipv4Net;
 use scope::Scope;
 use std::net::IpAddr;
@@ -71,6 +73,7 @@ pub(crate) enum Command {
     Detach(String, Reply<()>),
     Withdraw(TaskId, Reply<()>),
     Sandboxes(Reply<OrdMap<String, Sandbox>>),
+    Places(String, Reply<Vec<Place>>),
 }
 
 /// The data plane of this node.
@@ -162,6 +165,11 @@ impl Dataplane {
     /// The sandboxes of this node by container id.
     pub async fn sandboxes(&self) -> Result<OrdMap<String, Sandbox>, Error> {
         self.ask(Command::Sandboxes).await
+    }
+
+    /// The cluster's networks that a container is on; none where it is not here.
+    pub async fn places(&self, id: &str) -> Result<Vec<Place>, Error> {
+        self.ask(|reply| Command::Places(id.to_owned(), reply)).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {

@@ -223,6 +223,11 @@ impl<K: Kernel, N: Namespaces> Run<K, N> {
                 self.wait(WaiterReply::Done(reply));
             }
             Command::Sandboxes(reply) => drop(reply.send(Ok(self.here.sandboxes.clone()))),
+            Command::Places(id, reply) => {
+                let sandbox = self.here.sandboxes.get(&id);
+                let places = sandbox.map(|sandbox| discovery::places(&self.known, sandbox));
+                drop(reply.send(Ok(places.unwrap_or_default())));
+            }
         }
         Ok(())
     }

@@ -22,9 +22,9 @@ pub use difference::{
 pub use imbl::{OrdMap, OrdSet};
 pub use model::{
     Depth, Desired, Endpoint, Here, Interface, Kernel, Knowledge, Mesh, MeshNode, MeshPort,
-    MeshRules, MeshTask, NetworkView, Outcome, Overlay, PortRules, Sandbox, SandboxAttachment,
-    SandboxRules, ServiceView, Vips,
+    MeshRules, MeshTask, NetworkView, Outcome, Overlay, Place, PortRules, Sandbox,
+    SandboxAttachment, SandboxRules, ServiceView, Vips,
 };
 pub use names::{Names, Records};
-pub use project::{Projection, desired, in_turn, project, zones};
+pub use project::{Projection, desired, in_turn, places, project, zones};
 pub use zone::{Answer, Kind, Question, TTL, Upstream, Zone, answer};

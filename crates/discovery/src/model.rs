@@ -221,6 +221,21 @@ pub struct SandboxAttachment {
     pub addresses: Addresses,
 }
 
+/// A container's place on a network of the cluster, as people look at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    pub network: NetworkId,
+    /// The network's.
+    pub name: String,
+    pub subnets: Vec<Subnet>,
+    /// No way out to other networks.
+    pub internal: bool,
+    pub addresses: Addresses,
+    /// Names that lead to this container alone: its own first.
+    pub names: Vec<String>,
+}
+
 /// The kernel state of this node, whole. `Kernel::apply` makes it so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {

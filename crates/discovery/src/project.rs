@@ -1,7 +1,7 @@
 //! What follows for this node from what is known.
 
 use crate::model::{
-    Desired, Here, Interface, Knowledge, Mesh, MeshPort, MeshRules, NetworkView, Overlay,
+    Desired, Here, Interface, Knowledge, Mesh, MeshPort, MeshRules, NetworkView, Overlay, Place,
     PortRules, Sandbox, SandboxAttachment, SandboxRules, Vips,
 };
 use crate::names::{Names, Served};
@@ -91,6 +91,25 @@ pub fn zones(known: &Knowledge, here: &Here) -> BTreeMap<String, Zone> {
         }
     };
     here.sandboxes.iter().map(|(id, sandbox)| (id.clone(), zone(sandbox))).collect()
+}
+
+/// Where a sandbox is, as people look at it: its networks that are known here.
+pub fn places(known: &Knowledge, sandbox: &Sandbox) -> Vec<Place> {
+    let place = |to: &SandboxAttachment| {
+        let view = known.networks.get(&to.network)?;
+        let endpoint = sandbox.task.as_ref().and_then(|task| view.endpoints.get(task));
+        let names =
+            endpoint.into_iter().flat_map(|it| std::iter::once(&it.name).chain(&it.aliases));
+        Some(Place {
+            network: to.network.clone(),
+            name: view.name.clone(),
+            subnets: view.subnets.clone(),
+            internal: view.internal,
+            addresses: to.addresses,
+            names: names.cloned().collect(),
+        })
+    };
+    sandbox.attachments.iter().filter_map(place).collect()
 }
 
 type Views<'a> = BTreeMap<&'a NetworkId, &'a NetworkView>;

@@ -232,6 +232,10 @@ fn a_moved_tag_arrives(lab: &Lab) {
     }
     let first = push(lab, &folder, "app", "one");
     let image = format!("{REGISTRY}/app:1");
+    let none = lab.ask(1, "POST", &format!("/images/create?fromImage={REGISTRY}/app&tag=none"));
+    assert!(none.status == 404 && none.body.contains("manifest for"), "{none:?}");
+    let there = lab.ask(1, "POST", &format!("/images/create?fromImage={REGISTRY}/app&tag=1"));
+    assert!(there.status == 200 && there.body.contains("Status: "), "{there:?}");
     let create = |name: &str, more: &[&str]| {
         let front = ["service", "create", "--detach", "--name", name, "--replicas", "2"];
         let back = ["--stop-grace-period", "1s", &image, "sleep", "1000000"];

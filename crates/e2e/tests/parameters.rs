@@ -190,7 +190,9 @@ fn arrange(lab: &Lab) -> Vec<(String, String)> {
     docker("volume create --label mark=1 spare");
     docker("tag busybox:latest second:latest");
     let healthy = "--health-cmd true --health-interval 1s";
-    let seen = format!("run -d --name seen --label mark=1 -v kept:/data {healthy} busybox:latest");
+    let ports = "--expose 9000/udp --publish 9001:80";
+    let seen = format!("run -d --name seen --label mark=1 -v kept:/data {ports} {healthy}");
+    let seen = format!("{seen} busybox:latest");
     let seen = docker(&format!("{seen} sleep 1000"));
     until("it is healthy", PATIENCE, || {
         let shown = docker("inspect --format {{.State.Health.Status}} seen");
@@ -201,6 +203,7 @@ fn arrange(lab: &Lab) -> Vec<(String, String)> {
     let ended = lab.docker(&[&run[..], &["second:latest", "sh", "-c", script]].concat());
     assert!(!ended.ok && ended.out == "one\ntwo\n", "{ended:?}");
     an_import_makes_the_image_that_was_asked_for(lab);
+    docker("create --name imported third:latest");
     docker("node update --label-add mark=1 node-2");
     docker("network create -d overlay --label mark=1 idle");
     let network = docker("network create -d overlay busy");
@@ -265,7 +268,8 @@ fn an_import_makes_the_image_that_was_asked_for(lab: &Lab) {
 fn another_platform_is_refused(lab: &Lab) {
     let tar = images().join("busybox.tar").display().to_string();
     let other = ["--platform", "linux/arm64"];
-    for line in [&["load", "--input", &tar][..], &["create", "busybox:latest"]] {
+    let pull = ["pull", "127.0.0.1:9/none"];
+    for line in [&["load", "--input", &tar][..], &["create", "busybox:latest"], &pull] {
         let shown = lab.docker(&[&line[..1], &other, &line[1..]].concat()).bad();
         assert!(shown.contains("not supported by skep yet: platform="), "{shown}");
     }

@@ -53,6 +53,13 @@ pub struct Api {
     pub node: Arc<dyn Node>,
 }
 
+impl Api {
+    /// The subnet of the gateway bridge; its first address is this node's.
+    pub(crate) fn bridge(&self) -> Option<ipnet::IpNet> {
+        self.node.about().gateway_subnet.parse().ok()
+    }
+}
+
 /// The query of lists.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "ListQuery", default)]

@@ -1,6 +1,7 @@
 //! What the engine must be told: where things are, and what a container should be.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use types::{ContainerSpec, Labels, Protocol, Resources};
 
@@ -46,6 +47,30 @@ pub struct ContainerConfig {
     pub masked_paths: Option<Vec<String>>,
     /// What of /proc and /sys cannot be written; `None`: as Docker does.
     pub readonly_paths: Option<Vec<String>>,
+    /// How it was asked for, where that says more than what is done.
+    pub asked: Asked,
+}
+
+/// What was asked for, as it is shown again. Nothing is done by it: what is to be done stands in
+/// the rest of [`ContainerConfig`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    pub attach_stdin: bool,
+    pub attach_stdout: bool,
+    pub attach_stderr: bool,
+    /// `80/tcp`
+    pub exposed_ports: BTreeSet<String>,
+    /// `SOURCE:TARGET[:OPTIONS]`; [`ContainerSpec::mounts`] has them, too, as the next two.
+    pub binds: Vec<String>,
+    /// Options by target.
+    pub tmpfs: Labels,
+    /// Targets of volumes without a name.
+    pub volumes: BTreeSet<String>,
+    /// `NAME:ADDRESS`
+    pub extra_hosts: Vec<String>,
+    /// [`ContainerConfig::host_ports`] before free ones were found.
+    pub host_ports: Vec<HostPort>,
 }
 
 /// How a container is connected.

@@ -8,7 +8,7 @@ use crate::logs::{LogFile, LoggedContainer, Options};
 use crate::record::{self, Record};
 use crate::runtime::Stdio;
 use crate::signals;
-use crate::spec::{self, ImageConfig};
+use crate::spec::{self, ImageConfig, Merged};
 use crate::taps::Tap;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -76,14 +76,12 @@ impl Container {
         } else {
             let options = Options::parse(&record.config.log)?;
             let spec = &record.config.spec;
-            let mut labels = image.labels.clone();
-            labels.extend(spec.labels.clone());
             let attributes = options.attributes(&LoggedContainer {
                 id: &record.id,
                 name: &record.name,
                 image: &spec.image,
                 image_id: &record.image,
-                labels: &labels,
+                labels: &spec::labels(&spec.labels, &image.labels),
                 env: &spec::merge(image.env.clone(), &spec.env),
             })?;
             let path = folder.join(format!("{}-json.log", record.id));
@@ -170,7 +168,8 @@ impl Container {
 
     /// Tells an event of this container.
     pub(crate) fn tell(&self, events: &Events, action: &str, further: &[(&str, String)]) {
-        let mut attributes: BTreeMap<String, String> = self.fixed.config.spec.labels.clone();
+        let own = &self.fixed.config.spec.labels;
+        let mut attributes: BTreeMap<String, String> = spec::labels(own, &self.image.labels);
         attributes.insert("image".to_owned(), self.fixed.config.spec.image.clone());
         attributes.insert("name".to_owned(), self.fixed.name.clone());
         for (name, value) in further {
@@ -183,9 +182,7 @@ impl Container {
     pub(crate) fn info(&self) -> ContainerInfo {
         let spec = &self.fixed.config.spec;
         let live = self.live();
-        let choose = |own: &str, image: &str| {
-            if own.is_empty() { image.to_owned() } else { own.to_owned() }
-        };
+        let started = 0 < self.state.borrow().starts;
         ContainerInfo {
             id: self.fixed.id.clone(),
             name: self.fixed.name.clone(),
@@ -193,16 +190,16 @@ impl Container {
             image: self.fixed.image.clone(),
             config: self.fixed.config.clone(),
             args: spec::arguments(spec, &self.image).unwrap_or_default(),
-            env: spec::environment(spec, &self.image, &self.hostname()),
-            dir: spec::working_dir(spec, &self.image),
-            user: choose(&spec.user, &self.image.user),
+            merged: Merged::new(&self.fixed.config, &self.image),
             hostname: self.hostname(),
-            stop_signal: choose(&spec.stop_signal, &self.image.stop_signal),
             state: self.state.borrow().clone(),
             mounts: self.fixed.mounts.clone(),
             address: live.address,
             netns: live.netns.clone(),
             log_path: self.log.as_ref().map(|log| log.path().to_owned()).unwrap_or_default(),
+            folder: if started { self.folder.clone() } else { PathBuf::new() },
+            apparmor: String::new(),
+            execs: Vec::new(),
         }
     }
 }

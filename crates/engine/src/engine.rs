@@ -172,7 +172,12 @@ impl Engine {
     /// other calls; `No such container: …` where there is none.
     #[expect(clippy::unused_async, reason = "like the other calls; it may wait one day")]
     pub async fn inspect(&self, name: &str) -> Result<ContainerInfo, Fault> {
-        Ok(self.find(name)?.info())
+        let mut info = self.find(name)?.info();
+        let profile =
+            crate::spec::apparmor(&info.config.spec.security.apparmor, &self.inner.machine);
+        info.apparmor = profile.unwrap_or_default();
+        info.execs = self.running_execs(&info.id);
+        Ok(info)
     }
 
     /// The containers that run, or all; the newest first.

@@ -1,17 +1,18 @@
 //! What every format that was released has written down of containers, volumes and images is read.
 
-use crate::config::{ContainerConfig, HostPort, LogConfig, NetworkMode};
+use crate::config::{Asked, ContainerConfig, HostPort, LogConfig, NetworkMode};
 use crate::health::{Health, HealthStatus, Probe};
 use crate::info::{ContainerState, MountPoint, Status};
 use crate::record::Record;
 use crate::task_images::TaskImages;
 use crate::volumes::Volume;
+use discovery::Place;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use stored::{Stored, samples};
-use types::{Labels, Protocol, Timestamp};
+use types::{Addresses, Labels, Protocol, Timestamp};
 
 /// What was released and is never written again.
 const FORMER: [(&str, &str); 1] = [("0.1.0-format1", "78382181fc27880f")];
@@ -29,6 +30,17 @@ fn record() -> Record {
         shm_size: 1 << 20,
         masked_paths: Some(vec!["/proc/kcore".to_owned()]),
         readonly_paths: Some(vec!["/proc/sys".to_owned()]),
+        asked: Asked {
+            attach_stdin: true,
+            attach_stdout: true,
+            attach_stderr: true,
+            exposed_ports: ["53/udp".to_owned()].into(),
+            binds: vec!["/a:/b:ro".to_owned()],
+            tmpfs: Labels::from([("/t".to_owned(), "size=64k".to_owned())]),
+            volumes: ["/v".to_owned()].into(),
+            extra_hosts: vec!["db:host-gateway".to_owned()],
+            host_ports: vec![HostPort { protocol: Protocol::Udp, published: 0, target: 5353 }],
+        },
         resources: spec.resources,
         spec: spec.container.clone(),
     };
@@ -61,6 +73,14 @@ fn record() -> Record {
                 log: vec![probe],
             }),
             starts: 2,
+            places: vec![Place {
+                network: "net1".into(),
+                name: "shop_default".to_owned(),
+                subnets: samples::network().subnets,
+                internal: true,
+                addresses: Addresses { v4: Some([10, 0, 1, 3].into()), v6: None },
+                names: vec!["shop_web.1.t1".to_owned()],
+            }],
         },
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::config::ContainerConfig;
 use crate::health::Health;
+use crate::spec::Merged;
+use discovery::Place;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -50,10 +52,13 @@ pub struct ContainerState {
     pub health: Option<Health>,
     /// Counts starts.
     pub starts: u64,
+    /// The cluster's networks that it was on when it was last started.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
 }
 
 /// A container as `docker inspect` shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerInfo {
     pub id: String,
     /// Without a slash.
@@ -65,12 +70,8 @@ pub struct ContainerInfo {
     pub config: ContainerConfig,
     /// What is executed: entrypoint and command of the config and the image together.
     pub args: Vec<String>,
-    /// Name, image and the container's own environment together.
-    pub env: Vec<String>,
-    pub dir: String,
-    pub user: String,
+    pub merged: Merged,
     pub hostname: String,
-    pub stop_signal: String,
     pub state: ContainerState,
     /// Where each mount comes from on this machine.
     pub mounts: Vec<MountPoint>,
@@ -78,6 +79,12 @@ pub struct ContainerInfo {
     pub address: Option<Ipv4Addr>,
     pub netns: Option<PathBuf>,
     pub log_path: PathBuf,
+    /// Has its `hosts`, `hostname` and `resolv.conf`; empty before the first start.
+    pub folder: PathBuf,
+    /// The profile that confines it; empty for none. This and the next where one is inspected.
+    pub apparmor: String,
+    /// Processes of clients that run in it.
+    pub execs: Vec<String>,
 }
 
 /// A mount as it was made.

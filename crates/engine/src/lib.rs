@@ -54,7 +54,8 @@ mod users;
 mod volumes;
 
 pub use by_name::ByName;
-pub use config::{Config, ContainerConfig, HostPort, LogConfig, NetworkMode};
+pub use config::{Asked, Config, ContainerConfig, HostPort, LogConfig, NetworkMode};
+pub use discovery::Place;
 pub use engine::{Engine, WaitFor, start};
 pub use events::{Event, EventKind, EventStream, Events};
 pub use exec::{AttachOptions, Attached, Chunk, ExecConfig, ExecInfo};
@@ -69,7 +70,7 @@ pub use runtime::{
     Archive, Credentials, DeviceUse, Distribution, Exit, Happening, Image, Packets, Progress,
     Runtime, RuntimeFuture, Size, State, Stdio, Traffic, Usage,
 };
-pub use spec::check_profile as check_seccomp_profile;
+pub use spec::{MASKED, Merged, READONLY, check_profile as check_seccomp_profile};
 pub use stand_in::stand_in;
 pub use top::Top;
 pub use usage::DiskUse;

@@ -62,6 +62,9 @@ impl fmt::Debug for PullCredentials {
     }
 }
 
+/// A grace period that does not end: a container that was asked to end is never killed.
+pub const FOREVER: Duration = Duration::from_hours(24 * 365 * 100);
+
 impl ContainerSpec {
     /// The time between the stop signal and SIGKILL.
     pub fn grace(&self) -> Duration {

@@ -37,8 +37,9 @@ pub use cluster::{
     Cluster, ClusterSpec, DEFAULT_POOL, Issuer, JoinTokens, RootCa, RootRotation, Secret,
 };
 pub use container::{
-    AppArmor, ContainerSpec, DnsConfig, HealthCheck, HostEntry, Mount, MountKind, Propagation,
-    PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp, Security, Ulimit,
+    AppArmor, ContainerSpec, DnsConfig, FOREVER, HealthCheck, HostEntry, Mount, MountKind,
+    Propagation, PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp, Security,
+    Ulimit,
 };
 pub use fault::{Fault, FaultKind, Retry};
 pub use id::{

@@ -1,7 +1,8 @@
 //! `/networks`: the cluster's networks, and the few that every node has of its own.
 
 use crate::error::ApiError;
-use crate::json::network::{CreateJson, render, render_endpoint, render_local};
+use crate::json::container::{endpoint_id, is_on, mac_text, networks as render_networks};
+use crate::json::network::{CreateJson, EndpointJson, render, render_local};
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
@@ -11,13 +12,15 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use engine::{ContainerInfo, NetworkMode};
+use engine::ContainerInfo;
+use ipnet::IpNet;
 use manager::find;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use store::View;
-use types::{Fault, Labels, Network, Service};
+use types::{Addresses, Fault, Labels, Network, Service, Task};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -28,9 +31,8 @@ pub(crate) fn routes() -> Router<Api> {
 
 /// The networks that a node has of its own.
 fn local(api: &Api) -> Vec<Value> {
-    let subnet = api.node.about().gateway_subnet.clone();
     vec![
-        render_local("bridge", "bridge", Some(&subnet)),
+        render_local("bridge", "bridge", api.bridge()),
         render_local("host", "host", None),
         render_local("none", "null", None),
     ]
@@ -81,8 +83,8 @@ fn matches(network: &Value, filters: &Filters, dangles: impl Fn() -> bool) -> bo
     let labels: Labels = serde_json::from_value(network["Labels"].clone()).unwrap_or_default();
     filters.all(|name, wanted| match name {
         "driver" => wanted.is(word("Driver")),
-        "id" => wanted.any(|id| word("Id").starts_with(id)),
-        "name" => wanted.any(|name| word("Name").contains(name)),
+        "id" => wanted.fits(word("Id")),
+        "name" => wanted.fits(word("Name")),
         "scope" => wanted.is(word("Scope")),
         "type" => wanted.any(|kind| (kind == "custom") == (word("Scope") == "swarm")),
         "label" => wanted.labels(&labels),
@@ -95,6 +97,7 @@ fn matches(network: &Value, filters: &Filters, dangles: impl Fn() -> bool) -> bo
 #[serde(rename = "GET /networks/{id}", default)]
 struct InspectQuery {
     scope: Option<String>,
+    verbose: bool,
 }
 
 async fn inspect(
@@ -110,14 +113,19 @@ async fn inspect(
         match find::network(&view, &id) {
             Ok(network) => {
                 let on_network = attached(&view, &network, &api.engine.list(false).await);
-                return Ok(Json(render(&network, &on_network)));
+                let mut object = render(&network, &on_network);
+                object["Peers"] = peers(&view, &network);
+                if query.verbose {
+                    object["Services"] = services(&view, &network);
+                }
+                return Ok(Json(object));
             }
             Err(fault) => missing = fault,
         }
     }
     let own = find_local(local(&api), &id).filter(|_| of("local"));
     let mut own = own.ok_or(missing)?;
-    own["Containers"] = on_bridge(own["Name"] == "bridge", &api.engine.list(false).await);
+    own["Containers"] = on_own(&own, &api.engine.list(false).await);
     Ok(Json(own))
 }
 
@@ -144,19 +152,97 @@ fn attached(view: &View, network: &Network, containers: &[ContainerInfo]) -> Val
             address.map(|address| network.with_prefix(address)).unwrap_or_default()
         };
         let (v4, v6) = (addresses.v4.map(IpAddr::V4), addresses.v6.map(IpAddr::V6));
-        Some((info.id.clone(), render_endpoint(&info.name, &shown(v4), &shown(v6))))
+        let endpoint = EndpointJson {
+            name: &info.name,
+            id: endpoint_id(&info.id, network.id.as_str()),
+            mac: addresses.mac().map(mac_text).unwrap_or_default(),
+            v4: &shown(v4),
+            v6: &shown(v6),
+        };
+        Some((info.id.clone(), endpoint.render()))
     });
     Value::Object(rendered.collect())
 }
 
-/// The containers on the gateway bridge.
-fn on_bridge(is_bridge: bool, containers: &[ContainerInfo]) -> Value {
-    let plain =
-        containers.iter().filter(|info| is_bridge && info.config.network == NetworkMode::Bridge);
-    let rendered = plain.filter_map(|info| {
-        Some((info.id.clone(), render_endpoint(&info.name, &info.address?.to_string(), "")))
+/// The containers on one of the node's own networks.
+fn on_own(network: &Value, containers: &[ContainerInfo]) -> Value {
+    let word = |key: &str| network[key].as_str().unwrap_or_default();
+    let on = containers.iter().filter(|info| is_on(info, word("Name")));
+    let rendered = on.map(|info| {
+        let shown = render_networks(info, subnet_of(network))[word("Name")].clone();
+        let text = |key: &str| shown[key].as_str().unwrap_or_default().to_owned();
+        let v4 = text("IPAddress");
+        let v4 = if v4.is_empty() { v4 } else { format!("{v4}/{}", shown["IPPrefixLen"]) };
+        let endpoint = EndpointJson {
+            name: &info.name,
+            id: text("EndpointID"),
+            mac: text("MacAddress"),
+            v4: &v4,
+            v6: "",
+        };
+        (info.id.clone(), endpoint.render())
     });
     Value::Object(rendered.collect())
+}
+
+fn subnet_of(network: &Value) -> Option<IpNet> {
+    network["IPAM"]["Config"][0]["Subnet"].as_str()?.parse().ok()
+}
+
+/// The tasks that are on a network, each with its address there.
+fn tasks_on<'a>(
+    view: &'a View,
+    network: &'a Network,
+) -> impl Iterator<Item = (&'a Task, Addresses)> {
+    view.tasks().filter(|task| task.is_placed()).filter_map(|task| {
+        let own = task.attachments.iter().find(|attachment| attachment.network == network.id);
+        let ingress = Some(task.ingress_addresses).filter(|_| network.spec.ingress);
+        let addresses = own.map(|own| own.addresses).or(ingress);
+        addresses.filter(|it| !it.is_empty()).map(|addresses| (task.as_ref(), addresses))
+    })
+}
+
+/// The nodes that carry a network.
+fn peers(view: &View, network: &Network) -> Value {
+    let nodes: BTreeSet<_> =
+        tasks_on(view, network).filter_map(|(task, _)| task.node.as_ref()).collect();
+    let nodes = nodes.into_iter().filter_map(|id| view.node(id));
+    nodes.map(|node| json!({ "Name": node.id, "IP": node.status.address })).collect()
+}
+
+/// The services on a network with their tasks (`?verbose=true`).
+fn services(view: &View, network: &Network) -> Value {
+    let mut all: BTreeMap<&str, Value> = BTreeMap::new();
+    for (task, addresses) in tasks_on(view, network) {
+        let service = view.service(&task.service);
+        let entry = all.entry(&task.service_name).or_insert_with(|| {
+            let vips = service.into_iter().flat_map(|service| &service.vips);
+            let vip = vips.filter(|vip| vip.network == network.id);
+            let vip = vip.filter_map(|vip| vip.addresses.primary()).next();
+            let ports = task.ports.iter().filter(|port| network.spec.ingress && port.in_mesh());
+            let ports =
+                ports.map(|port| format!("Target: {}, Publish: {}", port.target, port.published));
+            json!({
+                "VIP": vip.map(|vip| vip.to_string()).unwrap_or_default(),
+                "Ports": ports.collect::<Vec<_>>(),
+                "LocalLBIndex": 0,
+                "Tasks": [],
+            })
+        });
+        let node = task.node.as_ref().and_then(|id| view.node(id));
+        let address = addresses.primary().map(|address| address.to_string());
+        let container = task.status.container.as_ref().map_or("", |it| it.id.as_str());
+        let shown = json!({
+            "Name": task.name(),
+            "EndpointID": endpoint_id(container, network.id.as_str()),
+            "EndpointIP": address.unwrap_or_default(),
+            "Info": { "Host IP": node.map(|node| node.status.address) },
+        });
+        if let Some(tasks) = entry["Tasks"].as_array_mut() {
+            tasks.push(shown);
+        }
+    }
+    json!(all)
 }
 
 async fn create(

@@ -51,8 +51,8 @@ async fn list(
 
 fn matches(node: &Node, filters: &Filters) -> bool {
     filters.all(|name, wanted| match name {
-        "id" => wanted.any(|id| node.id.as_str().starts_with(id)),
-        "name" => wanted.any(|name| node.description.hostname.starts_with(name)),
+        "id" => wanted.begins(node.id.as_str()),
+        "name" => wanted.begins(&node.description.hostname),
         "role" => wanted.is(role_word(node.role)),
         "membership" => wanted.is("accepted"),
         "node.label" => wanted.labels(&node.spec.labels),

@@ -53,8 +53,8 @@ async fn list(
 
 fn matches(service: &Service, filters: &Filters) -> bool {
     filters.all(|name, wanted| match name {
-        "id" => wanted.any(|id| service.id.as_str().starts_with(id)),
-        "name" => wanted.any(|name| service.spec.name.starts_with(name)),
+        "id" => wanted.begins(service.id.as_str()),
+        "name" => wanted.begins(&service.spec.name),
         "mode" => wanted.is(mode_word(service.spec.mode)),
         "runtime" => wanted.is("container"),
         "label" => wanted.labels(&service.spec.labels),

@@ -1,6 +1,7 @@
 //! `/tasks`: what the cluster made of services.
 
 use super::logs::{self, LogQuery};
+use super::nodes::own;
 use crate::error::ApiError;
 use crate::json::task::render;
 use crate::request::Query;
@@ -14,8 +15,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use manager::find;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use store::View;
-use types::{DesiredState, Labels, NodeId, Task};
+use types::{DesiredState, Fault, Labels, NodeId, ServiceId, Task};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -31,8 +33,8 @@ async fn list(
     let filters = Filters::parse(query.filters.as_deref(), "GET /tasks")?;
     let view = api.view().await?;
     let here = api.member()?.node;
-    let fresh = filters.flag("_up-to-date")?;
-    let shown = view.tasks().filter(|task| matches(&view, &here, task, &filters, fresh));
+    let wanted = Wanted::find(&view, &here, &filters)?;
+    let shown = view.tasks().filter(|task| matches(&view, task, &filters, &wanted));
     Ok(Json(shown.map(|task| show(&view, task)).collect()))
 }
 
@@ -45,21 +47,29 @@ fn up_to_date(view: &View, task: &Task) -> bool {
     view.service(&task.service).is_some_and(|service| service.spec.task.makes_same(&task.spec))
 }
 
-fn matches(
-    view: &View,
-    here: &NodeId,
-    task: &Task,
-    filters: &Filters,
+/// What filters name beside the task itself. A service or a node that is not there is an error, as
+/// with Docker.
+#[derive(Debug, Default)]
+struct Wanted {
+    services: BTreeSet<ServiceId>,
+    nodes: BTreeSet<NodeId>,
     fresh: Option<bool>,
-) -> bool {
-    let service =
-        |wanted: &str| task.service_name == wanted || task.service.as_str().starts_with(wanted);
-    let node = |wanted: &str| {
-        let Some(id) = &task.node else { return false };
-        let wanted = if wanted == "self" { here.as_str() } else { wanted };
-        id.as_str().starts_with(wanted)
-            || view.node(id).is_some_and(|node| node.description.hostname == wanted)
-    };
+}
+
+impl Wanted {
+    fn find(view: &View, here: &NodeId, filters: &Filters) -> Result<Self, Fault> {
+        let values = |name| filters.get(name).into_iter().flat_map(|wanted| wanted.values());
+        let services = values("service").map(|term| Ok(find::service(view, term)?.id.clone()));
+        let nodes = values("node").map(|term| Ok(find::node(view, own(here, term))?.id.clone()));
+        Ok(Self {
+            services: services.collect::<Result<_, Fault>>()?,
+            nodes: nodes.collect::<Result<_, Fault>>()?,
+            fresh: filters.flag("_up-to-date")?,
+        })
+    }
+}
+
+fn matches(view: &View, task: &Task, filters: &Filters, found: &Wanted) -> bool {
     let desired = |wanted: &str| match task.desired {
         DesiredState::Ready => wanted == "ready",
         // Docker's users ask for "running" to see what is wanted, and for "shutdown" and
@@ -69,14 +79,14 @@ fn matches(
     };
     let labels: &Labels = &task.service_labels;
     filters.all(|name, wanted| match name {
-        "id" => wanted.any(|id| task.id.as_str().starts_with(id)),
-        "name" => wanted.any(|name| task.name().starts_with(name)),
-        "service" => wanted.any(service),
-        "node" => wanted.any(node),
+        "id" => wanted.begins(task.id.as_str()),
+        "name" => wanted.begins(&task.name()),
+        "service" => found.services.contains(&task.service),
+        "node" => task.node.as_ref().is_some_and(|node| found.nodes.contains(node)),
         "desired-state" => wanted.any(desired),
         "runtime" => wanted.is("container"),
         "label" => wanted.labels(labels),
-        "_up-to-date" => Some(up_to_date(view, task)) == fresh,
+        "_up-to-date" => Some(up_to_date(view, task)) == found.fresh,
         _ => false,
     })
 }
@@ -106,4 +116,36 @@ pub(super) fn served() -> Vec<Served> {
         Served::new("GET /tasks/{id}"),
         Served::new("GET /tasks/{id}/logs").query::<LogQuery>(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::Tx;
+    use types::{FaultKind, Service, ServiceSpec};
+
+    #[test]
+    fn tasks_are_of_a_service_that_is_there_or_nothing_is_told() {
+        let mut tx = Tx::new(&View::default());
+        for (id, name) in [("abc1", "web"), ("abc2", "web-2")] {
+            let spec = ServiceSpec { name: name.into(), ..ServiceSpec::default() };
+            tx.put_service(Service { id: id.into(), spec, ..Service::default() });
+        }
+        let mut view = View::default();
+        view.apply(&tx.finish(), types::Version(1), types::Timestamp(1));
+        let task = |service: &str| Task { service: service.into(), ..Task::default() };
+        let found = |name: &str, value: &str, task: &Task| {
+            let text = serde_json::json!({ name: [value] }).to_string();
+            let filters = Filters::parse(Some(&text), "GET /tasks")?;
+            let wanted = Wanted::find(&view, &NodeId::default(), &filters)?;
+            Ok::<_, Fault>(matches(&view, task, &filters, &wanted))
+        };
+        assert_eq!(found("service", "web", &task("abc1")), Ok(true));
+        assert_eq!(found("service", "web", &task("abc2")), Ok(false));
+        assert_eq!(found("service", "abc2", &task("abc2")), Ok(true));
+        for (name, message) in [("service", "service w not found"), ("node", "node w not found")] {
+            let fault = found(name, "w", &task("abc1")).unwrap_err();
+            assert_eq!((fault.kind, fault.message.as_str()), (FaultKind::NotFound, message));
+        }
+    }
 }

@@ -32,7 +32,7 @@ struct OrchestrationJson {
 #[serde(rename = "RaftConfig", rename_all = "PascalCase", default)]
 struct RaftJson {
     snapshot_interval: u64,
-    keep_old_snapshots: u64,
+    keep_old_snapshots: Option<u64>,
     log_entries_for_slow_followers: u64,
 }
 
@@ -67,36 +67,53 @@ struct EncryptionJson {
 }
 
 impl ClusterSpecJson {
-    /// Reads a spec, and the root that the user gives; zeroes and what is missing mean Docker's
-    /// defaults.
-    pub(crate) fn parse(self) -> Result<(ClusterSpec, Option<RootCa>), Fault> {
-        let normal = ClusterSpec::default();
-        let or = |nanos: i64, default| if nanos == 0 { default } else { duration(nanos) };
+    /// Reads a spec, and the root that the user gives. As with Docker, what is zero, empty or missing
+    /// stays as it is at `present`, for a new cluster Docker's defaults.
+    pub(crate) fn parse(
+        self,
+        present: &ClusterSpec,
+    ) -> Result<(ClusterSpec, Option<RootCa>), Fault> {
+        let or = |nanos: i64, present, reason: &str| match nanos {
+            0 => Ok(present),
+            1.. => Ok(duration(nanos)),
+            _ => Err(Fault::invalid(reason)),
+        };
         let history = match self.orchestration.task_history_retention_limit {
             Some(limit) => u64::try_from(limit).map_err(|_negative| {
                 Fault::invalid("the task history limit must not be negative")
             })?,
-            None => normal.task_history_limit,
+            None => present.task_history_limit,
+        };
+        let log_driver = match self.task_defaults.log_driver {
+            None => present.log_driver.clone(),
+            // One without a name and options says that there is no default.
+            Some(log) => Some(log.parse()?).filter(|log| *log != LogDriver::default()),
         };
         let root = RootCa { certificate: self.ca.signing_cert, key: self.ca.signing_key };
         let spec = ClusterSpec {
-            name: if self.name.is_empty() { normal.name } else { self.name },
-            labels: self.labels,
+            name: if self.name.is_empty() { present.name.clone() } else { self.name },
+            labels: if self.labels.is_empty() { present.labels.clone() } else { self.labels },
             task_history_limit: history,
-            heartbeat: or(self.dispatcher.heartbeat_period, normal.heartbeat),
-            certificate_validity: or(self.ca.node_cert_expiry, normal.certificate_validity),
+            heartbeat: or(
+                self.dispatcher.heartbeat_period,
+                present.heartbeat,
+                "heartbeat time period cannot be a negative duration",
+            )?,
+            certificate_validity: or(
+                self.ca.node_cert_expiry,
+                present.certificate_validity,
+                "minimum certificate expiry time is: 1h0m0s",
+            )?,
             snapshot_interval: match self.raft.snapshot_interval {
-                0 => normal.snapshot_interval,
+                0 => present.snapshot_interval,
                 interval => interval,
             },
-            kept_snapshots: self.raft.keep_old_snapshots,
+            kept_snapshots: self.raft.keep_old_snapshots.unwrap_or(present.kept_snapshots),
             kept_entries: match self.raft.log_entries_for_slow_followers {
-                0 => normal.kept_entries,
+                0 => present.kept_entries,
                 entries => entries,
             },
-            // One without a name and options says nothing.
-            log_driver: (self.task_defaults.log_driver.map(LogDriverJson::parse).transpose()?)
-                .filter(|log| *log != LogDriver::default()),
+            log_driver,
             autolock: self.encryption_config.auto_lock_managers,
             force_rotate: self.ca.force_rotate,
         };
@@ -165,4 +182,40 @@ pub(crate) fn render(cluster: &Cluster) -> Value {
     object["JoinTokens"] =
         json!({ "Worker": cluster.tokens.worker, "Manager": cluster.tokens.manager });
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_an_update_leaves_out_stays_as_it_is() {
+        let parse = |text: &str, present: &ClusterSpec| {
+            let read = crate::request::read::<ClusterSpecJson>(text.as_bytes())?;
+            Ok::<_, Fault>(read.value.parse(present)?.0)
+        };
+        let present = ClusterSpec {
+            labels: [("site".to_owned(), "north".to_owned())].into(),
+            task_history_limit: 2,
+            heartbeat: Duration::from_secs(3),
+            certificate_validity: Duration::from_hours(9),
+            snapshot_interval: 77,
+            log_driver: Some(LogDriver { name: "local".to_owned(), ..LogDriver::default() }),
+            ..ClusterSpec::default()
+        };
+        assert_eq!(parse("{}", &present).unwrap(), present);
+        let text = r#"{"Raft":{"SnapshotInterval":5},"TaskDefaults":{"LogDriver":{}}}"#;
+        let changed = ClusterSpec { snapshot_interval: 5, log_driver: None, ..present.clone() };
+        assert_eq!(parse(text, &present).unwrap(), changed);
+        for (text, reason) in [
+            (
+                r#"{"Dispatcher":{"HeartbeatPeriod":-1}}"#,
+                "heartbeat time period cannot be a negative duration",
+            ),
+            (r#"{"CAConfig":{"NodeCertExpiry":-1}}"#, "minimum certificate expiry time is: 1h0m0s"),
+        ] {
+            assert_eq!(parse(text, &present).unwrap_err(), Fault::invalid(reason));
+        }
+    }
 }

@@ -1,32 +1,25 @@
 //! Containers: lists and inspections out.
 
-use super::container_spec::{HealthJson, MountJson, render_ulimit};
-use super::memory::memory_swap;
-use super::privileges::render_options;
-use engine::{ContainerConfig, ContainerInfo, HostPort, NetworkMode, Reference, Status};
+mod host_config;
+mod network;
+
+pub(crate) use network::{endpoint_id, is_on, mac_text, networks, port_items};
+
+use super::container_spec::HealthJson;
+use engine::{ContainerInfo, Reference, Status};
+use host_config::host_config;
+use ipnet::IpNet;
+use network::{network_name, network_settings};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use types::{HostEntry, MountKind, Timestamp};
+use std::collections::BTreeSet;
+use types::{FOREVER, MountKind, Timestamp};
 
-/// Bytes of /dev/shm where nothing is said.
-const SHM_SIZE: u64 = 64 << 20;
-
-/// The command line as `docker ps` shows it.
+/// The command line as `docker ps` shows it: arguments with spaces in them are quoted.
 fn command(info: &ContainerInfo) -> String {
-    info.args.join(" ")
-}
-
-/// Ports as `docker ps` shows them.
-fn ports(info: &ContainerInfo) -> Vec<Value> {
-    let port = |port: &HostPort| {
-        json!({
-            "IP": "0.0.0.0",
-            "PrivatePort": port.target,
-            "PublicPort": port.published,
-            "Type": port.protocol.as_str(),
-        })
+    let word = |(index, word): (usize, &String)| {
+        if 0 < index && word.contains(' ') { format!("'{word}'") } else { word.clone() }
     };
-    info.config.host_ports.iter().map(port).collect()
+    info.args.iter().enumerate().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// The state in words, e.g. `Up 3 minutes (healthy)`.
@@ -67,9 +60,20 @@ fn ago(duration: std::time::Duration) -> String {
     }
 }
 
+/// The options of `-v`, where a mount was asked for like that with some.
+fn mode<'a>(info: &'a ContainerInfo, target: &str) -> Option<&'a str> {
+    let options = |bind: &'a String| {
+        let mut parts = bind.splitn(3, ':').skip(1);
+        (parts.next()? == target).then(|| parts.next())?
+    };
+    info.config.asked.binds.iter().find_map(options)
+}
+
+/// What is mounted; a tmpfs of `--tmpfs` is told by the container's `HostConfig` alone.
 fn mounts(info: &ContainerInfo) -> Vec<Value> {
     info.mounts
         .iter()
+        .filter(|point| !info.config.asked.tmpfs.contains_key(&point.mount.target))
         .map(|point| {
             let mount = &point.mount;
             let kind = match mount.kind {
@@ -78,38 +82,26 @@ fn mounts(info: &ContainerInfo) -> Vec<Value> {
                 MountKind::Tmpfs => "tmpfs",
             };
             let volume = mount.kind == MountKind::Volume;
-            json!({
+            let bind = mount.kind == MountKind::Bind;
+            let mut object = json!({
                 "Type": kind,
-                "Name": if volume { mount.source.as_str() } else { "" },
-                "Driver": if volume { "local" } else { "" },
                 "Source": point.source,
                 "Destination": mount.target,
-                "Mode": "",
+                "Mode": mode(info, &mount.target).unwrap_or(if volume { "z" } else { "" }),
                 "RW": !mount.read_only,
-                "Propagation": "",
-            })
+                "Propagation": if bind { mount.propagation.as_str() } else { "" },
+            });
+            if volume {
+                object["Name"] = mount.source.as_str().into();
+                object["Driver"] = "local".into();
+            }
+            object
         })
         .collect()
 }
 
-/// The network of a container.
-pub(crate) fn network_name(network: &NetworkMode) -> &'static str {
-    match network {
-        NetworkMode::Bridge | NetworkMode::Attached => "bridge",
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
-    }
-}
-
-fn networks(info: &ContainerInfo) -> Value {
-    let name = network_name(&info.config.network);
-    let address = info.address.map(|address| address.to_string()).unwrap_or_default();
-    json!({ name: { "IPAddress": address, "NetworkID": "", "EndpointID": "", "Gateway": "",
-                    "IPPrefixLen": 0, "MacAddress": "", "Aliases": null } })
-}
-
 /// Renders an item of `GET /containers/json`.
-pub(crate) fn render_item(info: &ContainerInfo, now: Timestamp) -> Value {
+pub(crate) fn render_item(info: &ContainerInfo, now: Timestamp, bridge: Option<IpNet>) -> Value {
     json!({
         "Id": info.id,
         "Names": [format!("/{}", info.name)],
@@ -117,12 +109,12 @@ pub(crate) fn render_item(info: &ContainerInfo, now: Timestamp) -> Value {
         "ImageID": info.image,
         "Command": command(info),
         "Created": info.created.0 / 1_000_000_000,
-        "Ports": ports(info),
-        "Labels": info.config.spec.labels,
+        "Ports": port_items(info),
+        "Labels": info.merged.labels,
         "State": info.state.status.as_str(),
         "Status": status(info, now),
         "HostConfig": { "NetworkMode": network_name(&info.config.network) },
-        "NetworkSettings": { "Networks": networks(info) },
+        "NetworkSettings": { "Networks": networks(info, bridge) },
         "Mounts": mounts(info),
     })
 }
@@ -170,82 +162,64 @@ fn state(info: &ContainerInfo) -> Value {
     object
 }
 
-fn log_driver(config: &ContainerConfig) -> &str {
-    match config.log.driver.as_str() {
-        "" => "json-file",
-        driver => driver,
+/// Names as the keys of an object, Go's form of a set.
+fn set(names: &BTreeSet<String>) -> Option<Value> {
+    let keys = names.iter().map(|name| (name.clone(), json!({})));
+    (!names.is_empty()).then(|| Value::Object(keys.collect()))
+}
+
+/// Go's form of a list that nobody gave.
+fn some(words: &[String]) -> Option<&[String]> {
+    (!words.is_empty()).then_some(words)
+}
+
+/// Renders `Config`: the image's settings and the user's as one.
+fn config(info: &ContainerInfo) -> Value {
+    let (spec, asked, merged) = (&info.config.spec, &info.config.asked, &info.merged);
+    let mut object = json!({
+        "Hostname": info.hostname,
+        "Domainname": "",
+        "User": merged.user,
+        "AttachStdin": asked.attach_stdin,
+        "AttachStdout": asked.attach_stdout,
+        "AttachStderr": asked.attach_stderr,
+        "Tty": spec.tty,
+        "OpenStdin": spec.open_stdin,
+        "StdinOnce": info.config.stdin_once,
+        "Env": merged.env,
+        "Cmd": some(&merged.command),
+        "Image": Reference::shorten(&spec.image),
+        "Volumes": set(&merged.volumes),
+        "WorkingDir": merged.dir,
+        "Entrypoint": some(&merged.entrypoint),
+        "OnBuild": null,
+        "Labels": merged.labels,
+    });
+    // What Docker leaves out where there is nothing.
+    let optional = [
+        ("ExposedPorts", set(&merged.exposed_ports)),
+        ("StopSignal", Some(json!(merged.stop_signal)).filter(|_| !merged.stop_signal.is_empty())),
+        ("StopTimeout", spec.stop_grace_period.map(|grace| json!(seconds(grace)))),
+        ("Healthcheck", merged.health.as_ref().map(|check| json!(HealthJson::render(check)))),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            object[name] = value;
+        }
     }
+    object
 }
 
-/// Published ports by the container's own: `{"80/tcp": [{"HostIp": …, "HostPort": …}]}`.
-fn bindings(config: &ContainerConfig) -> BTreeMap<String, Vec<Value>> {
-    let mut bindings: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for port in &config.host_ports {
-        let key = format!("{}/{}", port.target, port.protocol.as_str());
-        let binding = json!({ "HostIp": "0.0.0.0", "HostPort": port.published.to_string() });
-        bindings.entry(key).or_default().push(binding);
-    }
-    bindings
+/// A grace period as Docker has it: -1 is for ever.
+fn seconds(grace: std::time::Duration) -> i64 {
+    if grace == FOREVER { -1 } else { i64::try_from(grace.as_secs()).unwrap_or(i64::MAX) }
 }
 
-/// Renders `HostConfig`: a container that is made from it is the same.
-fn host_config(config: &ContainerConfig) -> Value {
-    let (spec, resources) = (&config.spec, &config.resources);
-    let mounts: Vec<_> = spec.mounts.iter().map(MountJson::render).collect();
-    let names = |host: &HostEntry| {
-        let line = |name: &String| format!("{name}:{}", host.address);
-        host.names.iter().map(line).collect::<Vec<_>>()
-    };
-    let ulimits: Vec<_> = spec.ulimits.iter().map(render_ulimit).collect();
-    let shm_size = if config.shm_size == 0 { SHM_SIZE } else { config.shm_size };
-    json!({
-        "Binds": null,
-        "Mounts": mounts,
-        "NetworkMode": network_name(&config.network),
-        "PortBindings": bindings(config),
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
-        "AutoRemove": config.auto_remove,
-        "LogConfig": { "Type": log_driver(config), "Config": config.log.options },
-        "Memory": resources.limit_memory,
-        "MemoryReservation": resources.reserve_memory,
-        "MemorySwap": memory_swap(resources.limit_memory, resources.swap),
-        "MemorySwappiness": resources.swappiness,
-        "NanoCpus": resources.limit_nano_cpus,
-        "PidsLimit": Some(resources.limit_pids).filter(|limit| *limit != 0),
-        "OomScoreAdj": spec.oom_score_adj,
-        "ShmSize": shm_size,
-        "Ulimits": ulimits,
-        "Sysctls": spec.sysctls,
-        "SecurityOpt": render_options(&spec.security),
-        "CapAdd": spec.cap_add,
-        "CapDrop": spec.cap_drop,
-        "Privileged": false,
-        "ReadonlyRootfs": spec.read_only,
-        "MaskedPaths": config.masked_paths,
-        "ReadonlyPaths": config.readonly_paths,
-        "Init": spec.init,
-        "GroupAdd": spec.groups,
-        "ExtraHosts": spec.hosts.iter().flat_map(names).collect::<Vec<_>>(),
-        "Dns": spec.dns.nameservers,
-        "DnsOptions": spec.dns.options,
-        "DnsSearch": spec.dns.search,
-        "IpcMode": "private",
-        "CgroupnsMode": "private",
-        "Runtime": "runc",
-    })
-}
-
-/// Renders `GET /containers/{id}/json`.
-pub(crate) fn render(info: &ContainerInfo) -> Value {
-    let spec = &info.config.spec;
+/// Renders `GET /containers/{id}/json`. `bridge` is the subnet of the gateway bridge.
+pub(crate) fn render(info: &ContainerInfo, bridge: Option<IpNet>) -> Value {
     let (path, args) =
         info.args.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
-    let exposed: BTreeMap<String, Value> = info
-        .config
-        .host_ports
-        .iter()
-        .map(|port| (format!("{}/{}", port.target, port.protocol.as_str()), json!({})))
-        .collect();
+    let file = |name: &str| info.folder.join(name);
     json!({
         "Id": info.id,
         "Created": info.created.rfc3339(),
@@ -253,68 +227,29 @@ pub(crate) fn render(info: &ContainerInfo) -> Value {
         "Args": args,
         "State": state(info),
         "Image": info.image,
-        "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "",
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
         "LogPath": info.log_path,
         "Name": format!("/{}", info.name),
-        "RestartCount": info.state.starts.saturating_sub(1),
+        "RestartCount": 0,
         "Driver": "overlayfs",
         "Platform": "linux",
-        "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
-        "ExecIDs": null,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": info.apparmor,
+        "ExecIDs": some(&info.execs),
         "HostConfig": host_config(&info.config),
+        "GraphDriver": { "Data": null, "Name": "overlayfs" },
         "Mounts": mounts(info),
-        "Config": {
-            "Hostname": info.hostname,
-            "Domainname": "",
-            "User": info.user,
-            "AttachStdin": false, "AttachStdout": true, "AttachStderr": true,
-            "ExposedPorts": exposed,
-            "Tty": spec.tty,
-            "OpenStdin": spec.open_stdin,
-            "StdinOnce": info.config.stdin_once,
-            "Env": info.env,
-            "Cmd": spec.args,
-            "Image": Reference::shorten(&spec.image),
-            "Volumes": null,
-            "WorkingDir": info.dir,
-            "Entrypoint": if spec.command.is_empty() { Value::Null } else { json!(spec.command) },
-            "Labels": spec.labels,
-            "StopSignal": info.stop_signal,
-            "StopTimeout": spec.stop_grace_period.map(|grace| grace.as_secs()),
-            "Healthcheck": spec.health.as_ref().map(HealthJson::render),
-        },
-        "NetworkSettings": {
-            "SandboxKey": info.netns,
-            "Ports": bindings(&info.config),
-            "IPAddress": info.address.map(|address| address.to_string()).unwrap_or_default(),
-            "Networks": networks(info),
-        },
+        "Config": config(info),
+        "NetworkSettings": network_settings(info, bridge),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::container_create::CreateJson;
     use super::*;
-
-    #[test]
-    fn a_container_that_is_made_from_what_is_shown_of_another_is_the_same() {
-        let parse = |text: &str| {
-            let read = crate::request::read::<CreateJson>(text.as_bytes()).unwrap();
-            assert!(read.warnings.is_empty(), "{:?}", read.warnings);
-            read.value.parse(String::new()).unwrap()
-        };
-        let full = include_str!("../request/coverage/container.json");
-        let mut document: Value = serde_json::from_str(full).unwrap();
-        let config = parse(full);
-        document["HostConfig"] = host_config(&config);
-        assert_eq!(parse(&document.to_string()), config);
-        let plain = parse("{}");
-        let shown = json!({ "HostConfig": host_config(&plain) });
-        let config = ContainerConfig { shm_size: SHM_SIZE, ..plain };
-        let log = engine::LogConfig { driver: "json-file".into(), ..config.log };
-        assert_eq!(parse(&shown.to_string()), ContainerConfig { log, ..config });
-    }
 
     #[test]
     fn durations_are_told_as_docker_does() {

@@ -3,21 +3,30 @@
 use super::container_spec::{HealthJson, MountJson, UlimitJson};
 use super::memory;
 use super::privileges::security_options;
-use super::{Words, duration};
-use engine::{ContainerConfig, HostPort, LogConfig, NetworkMode};
+use super::{Words, grace};
+use engine::{Asked, ContainerConfig, HostPort, LogConfig, NetworkMode};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use types::{
     ContainerSpec, DnsConfig, Fault, HostEntry, Labels, MountKind, Propagation, Protocol,
     Resources, Ulimit,
 };
 
+/// In Go's nanoseconds.
+const SECOND: i64 = 1_000_000_000;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "ContainerCreate", rename_all = "PascalCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's object has them")]
 pub(crate) struct CreateJson {
     hostname: String,
     user: String,
+    attach_stdin: bool,
+    attach_stdout: bool,
+    attach_stderr: bool,
+    exposed_ports: BTreeMap<String, Value>,
     tty: bool,
     open_stdin: bool,
     stdin_once: bool,
@@ -61,7 +70,7 @@ struct HostConfigJson {
     init: Option<bool>,
     cap_add: Vec<String>,
     cap_drop: Vec<String>,
-    dns: Vec<std::net::IpAddr>,
+    dns: Vec<IpAddr>,
     dns_options: Vec<String>,
     dns_search: Vec<String>,
     extra_hosts: Vec<String>,
@@ -119,18 +128,38 @@ impl CreateJson {
     }
 
     /// Reads a container; refuses what Skep does not have.
-    pub(crate) fn parse(self, name: String) -> Result<ContainerConfig, Fault> {
+    /// `gateway` is this node's address as containers see it.
+    pub(crate) fn parse(
+        self,
+        name: String,
+        gateway: Option<IpAddr>,
+    ) -> Result<ContainerConfig, Fault> {
         let host = &self.host_config;
         self.check()?;
         let RestartJson {} = host.restart_policy;
         let network = network_mode(host, &self.networking_config)?;
         let mut mounts = plain_mounts(host)?;
-        let hosts =
-            host.extra_hosts.iter().map(|entry| extra_host(entry)).collect::<Result<_, _>>()?;
+        let hosts = host.extra_hosts.iter().map(|entry| extra_host(entry, gateway));
+        let hosts = hosts.collect::<Result<_, _>>()?;
         let host_ports = host_ports(&host.port_bindings)?;
+        let asked = Asked {
+            attach_stdin: self.attach_stdin,
+            attach_stdout: self.attach_stdout,
+            attach_stderr: self.attach_stderr,
+            exposed_ports: self
+                .exposed_ports
+                .keys()
+                .map(|port| exposed(port))
+                .collect::<Result<_, _>>()?,
+            binds: host.binds.clone(),
+            tmpfs: host.tmpfs.clone(),
+            volumes: self.volumes.keys().cloned().collect(),
+            extra_hosts: host.extra_hosts.clone(),
+            host_ports: host_ports.clone(),
+        };
         let host = self.host_config;
-        let asked = host.mounts.into_iter().map(MountJson::parse);
-        mounts.extend(asked.collect::<Result<Vec<_>, _>>()?);
+        let further = host.mounts.into_iter().map(MountJson::parse);
+        mounts.extend(further.collect::<Result<Vec<_>, _>>()?);
         add_volumes(&mut mounts, &self.volumes);
         let limit =
             |limit: UlimitJson| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard };
@@ -149,9 +178,7 @@ impl CreateJson {
             read_only: host.readonly_rootfs,
             init: host.init,
             stop_signal: self.stop_signal,
-            stop_grace_period: self
-                .stop_timeout
-                .map(|secs| duration(secs.saturating_mul(1_000_000_000))),
+            stop_grace_period: self.stop_timeout.map(|secs| grace(secs.saturating_mul(SECOND))),
             health: self.healthcheck.map(HealthJson::parse).transpose()?,
             hosts,
             dns: DnsConfig {
@@ -189,6 +216,7 @@ impl CreateJson {
             auto_remove: host.auto_remove,
             stdin_once: self.stdin_once,
             shm_size: u64::try_from(host.shm_size).unwrap_or(0),
+            asked,
         })
     }
 }
@@ -343,12 +371,38 @@ fn bytes(text: &str) -> Option<u64> {
     text[..text.len() - unit.len()].parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// Reads `NAME:IP`.
-fn extra_host(entry: &str) -> Result<HostEntry, Fault> {
+/// The word for this node, as containers see it.
+const HOST_GATEWAY: &str = "host-gateway";
+
+/// Reads `NAME:IP` or `NAME=IP`; the address may be in brackets, or [`HOST_GATEWAY`].
+fn extra_host(entry: &str, gateway: Option<IpAddr>) -> Result<HostEntry, Fault> {
     let wrong = || Fault::invalid(format!("bad format for add-host: \"{entry}\""));
-    let (name, address) = entry.split_once(':').ok_or_else(wrong)?;
-    let address = address.parse().map_err(|_invalid| wrong())?;
+    let (name, address) = entry.split_once(['=', ':']).ok_or_else(wrong)?;
+    if name.is_empty() {
+        return Err(wrong());
+    }
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = match bare.unwrap_or(address) {
+        HOST_GATEWAY => gateway.ok_or_else(|| {
+            Fault::invalid(
+                "unable to derive the IP value for host-gateway: this node has no gateway bridge",
+            )
+        })?,
+        address => address.parse().map_err(|_invalid| {
+            Fault::invalid(format!("invalid IP address in add-host: \"{address}\""))
+        })?,
+    };
     Ok(HostEntry { address, names: vec![name.to_owned()] })
+}
+
+/// Reads `PORT[/PROTOCOL]`.
+fn exposed(text: &str) -> Result<String, Fault> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let is_port = number.split('-').all(|number| number.parse::<u16>().is_ok());
+    if !is_port || !matches!(protocol, "tcp" | "udp" | "sctp") {
+        return Err(Fault::invalid(format!("invalid port specification: \"{text}\"")));
+    }
+    Ok(format!("{number}/{protocol}"))
 }
 
 fn host_ports(
@@ -380,7 +434,9 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ContainerConfig, Fault> {
-        crate::request::read::<CreateJson>(text.as_bytes())?.value.parse("c".into())
+        crate::request::read::<CreateJson>(text.as_bytes())?
+            .value
+            .parse("c".into(), "172.31.0.1".parse().ok())
     }
 
     #[test]
@@ -418,6 +474,29 @@ mod tests {
         let mounts = parse(text).unwrap().spec.mounts;
         let targets: Vec<_> = mounts.iter().map(|mount| mount.target.as_str()).collect();
         assert_eq!(targets, ["/b/", "/t", "/m", "/own"]);
+    }
+
+    #[test]
+    fn a_name_may_lead_to_the_node_itself() {
+        let hosts = |entry: &str| {
+            let text = format!(r#"{{"HostConfig":{{"ExtraHosts":["{entry}"]}}}}"#);
+            Ok::<_, Fault>(parse(&text)?.spec.hosts[0].address.to_string())
+        };
+        assert_eq!(hosts("node:host-gateway").unwrap(), "172.31.0.1");
+        assert_eq!(hosts("db=10.0.0.9").unwrap(), "10.0.0.9");
+        assert_eq!(hosts("six:[::1]").unwrap(), "::1");
+        let odd = hosts("db:nowhere").unwrap_err().message;
+        assert_eq!(odd, "invalid IP address in add-host: \"nowhere\"");
+        assert!(hosts("db").is_err() && hosts(":1.2.3.4").is_err());
+        assert!(extra_host("node:host-gateway", None).is_err());
+    }
+
+    #[test]
+    fn after_a_stop_timeout_below_zero_nobody_kills() {
+        let grace =
+            |secs: i64| parse(&format!(r#"{{"StopTimeout":{secs}}}"#)).unwrap().spec.grace();
+        assert_eq!((grace(-1), grace(i64::MIN)), (types::FOREVER, types::FOREVER));
+        assert_eq!((grace(0), grace(3).as_secs()), (std::time::Duration::ZERO, 3));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `ContainerSpec`: what runs in a task's container.
 
 use super::privileges::PrivilegesJson;
-use super::{duration, nanos};
+use super::{duration, grace, grace_nanos, nanos};
 use serde::{Deserialize, Serialize};
 use types::{
     ContainerSpec, DnsConfig, Fault, HealthCheck, HostEntry, Labels, Mount, MountKind, Propagation,
@@ -195,7 +195,7 @@ impl ContainerSpecJson {
             read_only: self.read_only,
             init: self.init,
             stop_signal: self.stop_signal,
-            stop_grace_period: self.stop_grace_period.map(duration),
+            stop_grace_period: self.stop_grace_period.map(grace),
             health: self.healthcheck.map(HealthJson::parse).transpose()?,
             hosts,
             dns: DnsConfig {
@@ -236,7 +236,7 @@ impl ContainerSpecJson {
             read_only: spec.read_only,
             init: spec.init,
             stop_signal: spec.stop_signal.clone(),
-            stop_grace_period: spec.stop_grace_period.map(nanos),
+            stop_grace_period: spec.stop_grace_period.map(grace_nanos),
             healthcheck: spec.health.as_ref().map(HealthJson::render),
             hosts: spec.hosts.iter().map(render_host).collect(),
             dns: has_dns.then(|| DnsJson {

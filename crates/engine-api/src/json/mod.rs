@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::fmt;
 use std::time::Duration;
-use types::Meta;
+use types::{FOREVER, Fault, Meta};
 
 /// A command as Docker reads it: a list of words, or one word alone.
 #[derive(Debug, Default)]
@@ -71,6 +71,23 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 /// A duration from Go's nanoseconds; negative ones are zero.
 pub(crate) fn duration(nanos: i64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}
+
+/// A duration that must not be negative, refused in Docker's words otherwise.
+pub(crate) fn not_negative(what: &str, nanos: i64) -> Result<Duration, Fault> {
+    let negative = |_| Fault::invalid(format!("{what} cannot be negative"));
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(negative)
+}
+
+/// How long a container that was asked to end is waited for, in Go's nanoseconds; for a negative
+/// time: for ever.
+pub(crate) fn grace(nanos: i64) -> Duration {
+    u64::try_from(nanos).map_or(FOREVER, Duration::from_nanos)
+}
+
+/// The same as Go has it.
+pub(crate) fn grace_nanos(grace: Duration) -> i64 {
+    if grace == FOREVER { -1_000_000_000 } else { nanos(grace) }
 }
 
 /// A duration as Go's nanoseconds.

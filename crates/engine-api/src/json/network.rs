@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::Digest;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use types::{Addresses, Fault, Labels, Network, NetworkSpec, Subnet};
@@ -168,8 +169,13 @@ pub(crate) fn render(network: &Network, containers: &Value) -> Value {
     })
 }
 
-/// An id of the usual length for what has none.
-fn local_id(name: &str) -> String {
+/// An id of the usual length for what is known by something else.
+pub(crate) fn derived_id(of: &str) -> String {
+    sha2::Sha256::digest(of).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An id of the usual length for a network of the node's own.
+pub(crate) fn local_id(name: &str) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
     let id: String = name.bytes().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
     format!("{id:0<64}")
@@ -181,21 +187,31 @@ pub(crate) fn with_prefix(address: IpAddr, network: Option<&Network>) -> String 
     network.map_or_else(whole, |network| network.with_prefix(address))
 }
 
-/// Renders a container's place on a network; the addresses have their prefixes' lengths behind them,
-/// where they are known.
-pub(crate) fn render_endpoint(name: &str, v4: &str, v6: &str) -> Value {
-    json!({
-        "Name": name,
-        "EndpointID": "",
-        "MacAddress": "",
-        "IPv4Address": v4,
-        "IPv6Address": v6,
-    })
+/// A container's place on a network; the addresses have their prefixes' lengths behind them, where
+/// they are known.
+pub(crate) struct EndpointJson<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) id: String,
+    pub(crate) mac: String,
+    pub(crate) v4: &'a str,
+    pub(crate) v6: &'a str,
+}
+
+impl EndpointJson<'_> {
+    pub(crate) fn render(&self) -> Value {
+        json!({
+            "Name": self.name,
+            "EndpointID": self.id,
+            "MacAddress": self.mac,
+            "IPv4Address": self.v4,
+            "IPv6Address": self.v6,
+        })
+    }
 }
 
 /// Renders a network of a node's own (`bridge`, `host`, `none`).
-pub(crate) fn render_local(name: &str, driver: &str, subnet: Option<&str>) -> Value {
-    let config: Vec<Value> = subnet.iter().map(|subnet| json!({ "Subnet": subnet })).collect();
+pub(crate) fn render_local(name: &str, driver: &str, subnet: Option<IpNet>) -> Value {
+    let config = subnet.map(|net| json!([{ "Subnet": net, "Gateway": net.hosts().next() }]));
     json!({
         "Name": name,
         "Id": local_id(name),

@@ -20,9 +20,12 @@ impl NodeSpecJson {
         let role = match self.role.as_str() {
             "worker" => NodeRole::Worker,
             "manager" => NodeRole::Manager,
-            other => return Err(Fault::invalid(format!("invalid role '{other}'"))),
+            other => return Err(Fault::invalid(format!("invalid Role: {other:?}"))),
         };
-        let availability = availability(&self.availability)?;
+        // A node is not activated because nothing is said of it.
+        let said = Some(self.availability.as_str()).filter(|word| !word.is_empty());
+        let wrong = || Fault::invalid(format!("invalid Availability: {:?}", self.availability));
+        let availability = said.and_then(|word| availability(word).ok()).ok_or_else(wrong)?;
         Ok(NodeSpec { name: self.name, labels: self.labels, role, availability })
     }
 }
@@ -115,4 +118,25 @@ pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
         }
     }
     with_meta(object, &node.meta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_says_role_and_availability_or_is_refused() {
+        let parse = |text: &str| {
+            crate::request::read::<NodeSpecJson>(text.as_bytes()).unwrap().value.parse()
+        };
+        let spec = parse(r#"{"Role":"worker","Availability":"drain"}"#).unwrap();
+        assert_eq!((spec.role, spec.availability), (NodeRole::Worker, Availability::Drain));
+        for (text, reason) in [
+            (r#"{"Role":"worker"}"#, "invalid Availability: \"\""),
+            (r#"{"Role":"worker","Availability":"off"}"#, "invalid Availability: \"off\""),
+            (r#"{"Availability":"active"}"#, "invalid Role: \"\""),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), Fault::invalid(reason));
+        }
+    }
 }

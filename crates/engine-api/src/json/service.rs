@@ -2,7 +2,7 @@
 
 use super::network::with_prefix;
 use super::task_template::{AttachmentJson, TaskTemplateJson};
-use super::{duration, nanos, with_meta};
+use super::{nanos, not_negative, with_meta};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use types::{
@@ -227,11 +227,11 @@ impl UpdateJson {
         let monitor = if self.monitor == 0 {
             UpdateConfig::default().monitor
         } else {
-            duration(self.monitor)
+            not_negative("TaskSpec: update-monitor", self.monitor)?
         };
         Ok(UpdateConfig {
             parallelism: self.parallelism,
-            delay: duration(self.delay),
+            delay: not_negative("TaskSpec: update-delay", self.delay)?,
             failure_action,
             monitor,
             max_failure_ratio: self.max_failure_ratio,
@@ -384,6 +384,27 @@ mod tests {
             let fault = parse(text).unwrap_err();
             assert!(fault.message.contains(word), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_time_below_zero_is_refused_or_means_for_ever() {
+        let refused =
+            |rest: &str| parse(&format!(r#"{{"TaskTemplate":{{"ContainerSpec":{{}}{rest}"#));
+        for (rest, reason) in [
+            (r#"},"UpdateConfig":{"Delay":-1}}"#, "TaskSpec: update-delay cannot be negative"),
+            (r#"},"RollbackConfig":{"Delay":-1}}"#, "TaskSpec: update-delay cannot be negative"),
+            (r#"},"UpdateConfig":{"Monitor":-1}}"#, "TaskSpec: update-monitor cannot be negative"),
+            (r#","RestartPolicy":{"Delay":-1}}}"#, "TaskSpec: restart-delay cannot be negative"),
+            (r#","RestartPolicy":{"Window":-1}}}"#, "TaskSpec: restart-window cannot be negative"),
+        ] {
+            assert_eq!(refused(rest).unwrap_err(), Fault::invalid(reason), "{rest}");
+        }
+        let text = r#"{"TaskTemplate":{"ContainerSpec":{"StopGracePeriod":-1000000000}}}"#;
+        let spec = parse(text).unwrap();
+        assert_eq!(spec.task.container.grace(), types::FOREVER);
+        let shown = serde_json::to_value(ServiceSpecJson::render(&spec)).unwrap();
+        let shown = &shown["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"];
+        assert_eq!(shown.as_i64(), Some(-1_000_000_000));
     }
 
     #[test]

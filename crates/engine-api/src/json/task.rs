@@ -1,10 +1,19 @@
 //! Tasks on the way out.
 
 use super::network::with_prefix;
+use super::service::PortJson;
 use super::task_template::TaskTemplateJson;
 use super::with_meta;
 use serde_json::{Value, json};
-use types::{Network, NetworkId, Task};
+use types::{Network, NetworkId, Task, TaskState};
+
+/// The ports that the task's node has for it alone, while it runs.
+fn ports(task: &Task) -> Value {
+    let runs = task.status.state == TaskState::Running;
+    let own = task.ports.iter().filter(|port| runs && !port.in_mesh() && port.published != 0);
+    let rendered: Vec<PortJson> = own.map(PortJson::render).collect();
+    if rendered.is_empty() { json!({}) } else { json!({ "Ports": rendered }) }
+}
 
 /// Renders a task as `GET /tasks/{id}` shows it. `network` finds the networks it is attached to.
 pub(crate) fn render(task: &Task, network: impl Fn(&NetworkId) -> Option<Network>) -> Value {
@@ -12,7 +21,7 @@ pub(crate) fn render(task: &Task, network: impl Fn(&NetworkId) -> Option<Network
         "Timestamp": task.status.since.rfc3339(),
         "State": task.status.state.as_str(),
         "Message": task.status.message,
-        "PortStatus": {},
+        "PortStatus": ports(task),
     });
     if !task.status.error.is_empty() {
         status["Err"] = task.status.error.clone().into();
@@ -54,4 +63,23 @@ pub(crate) fn render(task: &Task, network: impl Fn(&NetworkId) -> Option<Network
         object["Slot"] = task.slot.into();
     }
     with_meta(object, &task.meta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{PublishMode, PublishedPort};
+
+    #[test]
+    fn a_running_task_shows_the_ports_of_its_node() {
+        let port = |mode| PublishedPort { published: 8080, target: 80, mode, ..Default::default() };
+        let ports = vec![port(PublishMode::Ingress), port(PublishMode::Host)];
+        let mut task = Task { ports, ..Task::default() };
+        let shown = |task: &Task| render(task, |_| None)["Status"]["PortStatus"].clone();
+        assert_eq!(shown(&task), json!({}));
+        task.status.state = TaskState::Running;
+        let host = json!({ "Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080,
+            "PublishMode": "host" });
+        assert_eq!(shown(&task), json!({ "Ports": [host] }));
+    }
 }

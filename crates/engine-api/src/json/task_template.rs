@@ -1,7 +1,7 @@
 //! `TaskTemplate`: what every task of a service is made from.
 
 use super::container_spec::ContainerSpecJson;
-use super::{duration, memory, nanos};
+use super::{memory, nanos, not_negative};
 use serde::{Deserialize, Serialize};
 use types::{
     Fault, Labels, LogDriver, NetworkAttachment, Placement, Platform, Preference, Resources,
@@ -231,11 +231,14 @@ impl RestartJson {
             "none" => RestartCondition::None,
             other => return Err(Fault::invalid(format!("invalid restart condition '{other}'"))),
         };
+        let time = |name: &str, nanos: Option<i64>| {
+            nanos.map(|nanos| not_negative(&format!("TaskSpec: {name}"), nanos)).transpose()
+        };
         Ok(RestartPolicy {
             condition,
-            delay: self.delay.map_or(normal.delay, duration),
+            delay: time("restart-delay", self.delay)?.unwrap_or(normal.delay),
             max_attempts: self.max_attempts.unwrap_or(0),
-            window: self.window.map_or(normal.window, duration),
+            window: time("restart-window", self.window)?.unwrap_or(normal.window),
         })
     }
 

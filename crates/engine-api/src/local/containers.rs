@@ -1,12 +1,13 @@
 //! `/containers`: this node's containers, of tasks and plain ones.
 
-use super::time::{Bounds, now, until};
+use super::container_filters::{Named, choose};
+use super::time::{now, until};
 use super::{attach, detach, of_this_platform};
 use crate::Api;
 use crate::body::{self, LogForm};
 use crate::cluster::LogQuery;
 use crate::error::ApiError;
-use crate::json::container::{network_name, render, render_item};
+use crate::json::container::{render, render_item};
 use crate::json::container_create::{CreateJson, check_cpus};
 #[cfg(test)]
 use crate::request::coverage::Served;
@@ -23,7 +24,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
-use types::{Fault, FaultKind, Timestamp};
+use types::{FOREVER, Fault, FaultKind, Timestamp};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -61,19 +62,12 @@ async fn list(
         query.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
     let all = ["before", "exited", "since", "status"].iter().any(|name| filters.has(name));
     let containers = api.engine.list(all || query.all || limit.is_some()).await;
-    let now = now();
-    let is_task = filters.flag("is-task")?;
-    let mut bounds = Bounds::default();
-    for id in filters.get("before").iter().flat_map(|wanted| wanted.values()) {
-        bounds.before(api.engine.inspect(id).await?.created);
-    }
-    for id in filters.get("since").iter().flat_map(|wanted| wanted.values()) {
-        bounds.since(api.engine.inspect(id).await?.created);
-    }
-    let shown = containers.iter().filter(|info| matches(info, &filters, is_task, bounds));
+    let (now, bridge) = (now(), api.bridge());
+    let named = Named::find(&api, &filters).await?;
+    let shown = choose(&containers, &filters, &named);
     let mut items = Vec::new();
-    for info in shown.take(limit.unwrap_or(usize::MAX)) {
-        let mut item = render_item(info, now);
+    for info in shown.into_iter().take(limit.unwrap_or(usize::MAX)) {
+        let mut item = render_item(info, now, bridge);
         if query.size {
             add_size(&api, &info.id, &mut item).await?;
         }
@@ -93,45 +87,6 @@ async fn add_size(api: &Api, id: &str, object: &mut Value) -> Result<(), Fault> 
     Ok(())
 }
 
-fn matches(info: &ContainerInfo, filters: &Filters, is_task: Option<bool>, bounds: Bounds) -> bool {
-    let (state, labels) = (&info.state, &info.config.spec.labels);
-    filters.all(|name, wanted| match name {
-        "id" => wanted.any(|id| info.id.starts_with(id)),
-        "name" => wanted.any(|name| info.name.contains(name.trim_start_matches('/'))),
-        "status" => wanted.is(state.status.as_str()),
-        "exited" => {
-            state.status == engine::Status::Exited && wanted.is(&state.exit_code.to_string())
-        }
-        "health" => {
-            wanted.is(state.health.as_ref().map_or("none", |health| health.status.as_str()))
-        }
-        "ancestor" => wanted.any(|image| is_of(info, image)),
-        "label" => wanted.labels(labels),
-        "is-task" => Some(labels.contains_key(types::TASK_LABEL)) == is_task,
-        "isolation" => wanted.is("default"),
-        "network" => wanted.is(network_name(&info.config.network)),
-        "volume" => wanted.any(|volume| {
-            let mut mounts = info.mounts.iter().map(|point| &point.mount);
-            mounts.any(|mount| mount.source == volume || mount.target == volume)
-        }),
-        "before" | "since" => bounds.holds(info.created),
-        _ => false,
-    })
-}
-
-/// Says whether a container was made of an image, by its id or name.
-fn is_of(info: &ContainerInfo, image: &str) -> bool {
-    info.image == image
-        || engine::Reference::parse(image)
-            .is_ok_and(|image| image.familiar() == short(&info.config.spec.image))
-}
-
-/// The name of an image as Docker shows it.
-fn short(image: &str) -> String {
-    let parsed = engine::Reference::parse(image);
-    parsed.map_or_else(|_| image.to_owned(), |image| image.familiar().to_owned())
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "POST /containers/create", default)]
 struct CreateQuery {
@@ -147,7 +102,7 @@ async fn create(
     let name = query.name.unwrap_or_default().trim_start_matches('/').to_owned();
     of_this_platform(&api, query.platform.as_deref())?;
     let sources = request.bind_sources();
-    let config = request.parse(name)?;
+    let config = request.parse(name, api.bridge().and_then(|bridge| bridge.hosts().next()))?;
     check_cpus(config.resources.limit_nano_cpus, api.node.about().cpus)?;
     make_bind_sources(sources).await?;
     let mut created = api.engine.create(config).await?;
@@ -179,7 +134,7 @@ async fn inspect(
     Query(query): Query<InspectQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let info = api.engine.inspect(&id).await?;
-    let mut object = render(&info);
+    let mut object = render(&info, api.bridge());
     if query.size {
         add_size(&api, &info.id, &mut object).await?;
     }
@@ -213,9 +168,7 @@ struct StopQuery {
 impl StopQuery {
     /// The grace period; a negative one waits for ever, as with Docker.
     fn grace(&self) -> Option<Duration> {
-        self.t.map(|secs| {
-            u64::try_from(secs).map_or(Duration::from_hours(24 * 365), Duration::from_secs)
-        })
+        self.t.map(|secs| u64::try_from(secs).map_or(FOREVER, Duration::from_secs))
     }
 }
 
@@ -419,7 +372,7 @@ async fn prune(
 }
 
 fn is_pruned(info: &ContainerInfo, filters: &Filters, until: Option<Timestamp>) -> bool {
-    let labels = &info.config.spec.labels;
+    let labels = &info.merged.labels;
     filters.all(|name, wanted| match name {
         "label" => wanted.labels(labels),
         "label!" => !wanted.labels(labels),
@@ -436,7 +389,7 @@ pub(super) fn served() -> Vec<Served> {
         Served::new("POST /containers/create")
             .query::<CreateQuery>()
             .body(include_str!("../request/coverage/container.json"), |it: CreateJson| {
-                it.parse(String::new())
+                it.parse(String::new(), None)
             }),
         Served::new("POST /containers/prune").query::<PruneQuery>(),
         Served::new("DELETE /containers/{id}").query::<RemoveQuery>(),

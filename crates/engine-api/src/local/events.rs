@@ -63,9 +63,10 @@ async fn events(
 }
 
 fn matches(event: &Event, filters: &Filters) -> bool {
+    // By how an id or a name begins, as with Docker.
     let of = |wanted: &str| {
-        event.id.starts_with(wanted)
-            || event.attributes.get("name").is_some_and(|name| name == wanted)
+        let name = event.attributes.get("name");
+        event.id.starts_with(wanted) || name.is_some_and(|name| name.starts_with(wanted))
     };
     filters.all(|name, wanted| match name {
         "type" => wanted.is(event.kind.as_str()),

@@ -18,7 +18,7 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use engine::{Archive, Image, Reference};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::io::StreamReader;
@@ -134,6 +134,11 @@ struct CreateQuery {
     message: Option<String>,
 }
 
+/// Says whether an image is named without a tag and a digest: Docker pulls all that there are.
+fn names_all_tags(name: &str) -> bool {
+    !name.rsplit('/').next().unwrap_or_default().contains([':', '@'])
+}
+
 /// What `POST /images/create` is asked for.
 enum Wanted {
     Pull(String),
@@ -150,7 +155,12 @@ impl CreateQuery {
             tag => format!("{name}:{tag}"),
         };
         if let Some(name) = self.from_image.filter(|name| !name.is_empty()) {
-            return Ok(Wanted::Pull(with_tag(name)));
+            let name = with_tag(name);
+            if names_all_tags(&name) {
+                let advice = format!("name one, as in {name}:latest");
+                return Err(refusal("tag", "all of them", &advice));
+            }
+            return Ok(Wanted::Pull(name));
         }
         match self.from_src.as_deref() {
             Some("-") => {}
@@ -183,8 +193,11 @@ async fn create(
     let (name, configuration) = match here.and_then(|()| query.wanted()) {
         Ok(Wanted::Import(name, configuration)) => (name, configuration),
         Ok(Wanted::Pull(name)) => {
-            let progress = api.engine.pull(&name, credentials(&headers)?.map(Into::into))?;
-            return Ok(json_lines(progress.map(|item| match item {
+            let mut progress = api.engine.pull(&name, credentials(&headers)?.map(Into::into))?;
+            // What fails before anything was told has a status of its own, as with Docker.
+            let first = progress.next().await.transpose()?;
+            let all = stream::iter(first.map(Ok)).chain(progress);
+            return Ok(json_lines(all.map(|item| match item {
                 Ok(progress) => render_progress(&progress),
                 Err(fault) => render_failure(&fault),
             })));
@@ -195,7 +208,7 @@ async fn create(
         }
     };
     let image = api.engine.import(archive(request), name.as_deref(), configuration).await?;
-    Ok(json_lines(futures_util::stream::iter([json!({ "status": image.id })])))
+    Ok(json_lines(stream::iter([json!({ "status": image.id })])))
 }
 
 fn render_failure(fault: &Fault) -> Value {
@@ -237,7 +250,7 @@ async fn load(
         })
         .map(|line| json!({ "stream": line }))
         .collect();
-    Ok(json_lines(futures_util::stream::iter(lines)))
+    Ok(json_lines(stream::iter(lines)))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -338,6 +351,25 @@ pub(super) fn served() -> Vec<Served> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pull_names_one_tag_or_digest() {
+        let wanted = |query: &str| match crate::request::query::<CreateQuery>(query)?.wanted()? {
+            Wanted::Pull(name) => Ok(name),
+            Wanted::Import(..) => Err(Fault::internal("an import")),
+        };
+        for (query, name) in [
+            ("fromImage=a&tag=b", "a:b"),
+            ("fromImage=a:b", "a:b"),
+            ("fromImage=reg:5000/a&tag=sha256:0", "reg:5000/a@sha256:0"),
+        ] {
+            assert_eq!(wanted(query).unwrap(), name);
+        }
+        for query in ["fromImage=a", "fromImage=reg:5000/a&tag="] {
+            let fault = wanted(query).unwrap_err();
+            assert_eq!(fault.kind, types::FaultKind::NotImplemented, "{fault}");
+        }
+    }
 
     #[test]
     fn an_image_is_found_by_a_pattern_of_its_name() {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod changes;
+mod container_filters;
 mod containers;
 mod detach;
 mod empty;

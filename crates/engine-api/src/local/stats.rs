@@ -15,7 +15,7 @@ use engine::{Traffic, Usage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
-use types::{Fault, Timestamp};
+use types::{Fault, FaultKind, Timestamp};
 
 pub(super) fn routes() -> Router<Api> {
     Router::new().route("/containers/{id}/stats", get(stats))
@@ -39,14 +39,22 @@ impl Default for StatsQuery {
 }
 
 /// What a container used up to a moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Sample {
     time: Timestamp,
     usage: Usage,
 }
 
+/// What a container used up to now; nothing at no time, as with Docker, while it does not run.
 async fn sample(api: &Api, id: &str) -> Result<Sample, Fault> {
-    Ok(Sample { time: now(), usage: api.engine.usage(id).await? })
+    match api.engine.usage(id).await {
+        Ok(usage) => Ok(Sample { time: now(), usage }),
+        Err(fault) if fault.kind == FaultKind::Conflict => {
+            api.engine.inspect(id).await?;
+            Ok(Sample::default())
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 /// The container that is asked for, and the machine's size.
@@ -73,6 +81,9 @@ async fn stats(
         memory_bytes: about.memory_bytes,
         cgroup_version: about.cgroup_version,
     };
+    if query.stream && query.one_shot {
+        return Err(Fault::invalid("cannot have stream=true and one-shot=true").into());
+    }
     let first = sample(&api, &subject.id).await?;
     if query.stream {
         return Ok(json_lines(samples(api, subject, first)));
@@ -80,13 +91,16 @@ async fn stats(
     if query.one_shot {
         return Ok(Json(render(&subject, &Sample::default(), &first)).into_response());
     }
+    if first == Sample::default() {
+        return Ok(Json(render(&subject, &first, &first)).into_response());
+    }
     // Clients reckon a share of the CPU from two samples.
     tokio::time::sleep(EVERY).await;
     let second = sample(&api, &subject.id).await?;
     Ok(Json(render(&subject, &first, &second)).into_response())
 }
 
-/// A sample every second, until the container ends or the client goes.
+/// A sample every second, until the container is removed or the client goes.
 fn samples(
     api: Api,
     subject: Subject,
@@ -116,6 +130,7 @@ fn cpu(sample: &Sample, cpus: i64) -> Value {
         },
         "system_cpu_usage": sample.usage.machine_cpu_nanos,
         "online_cpus": cpus,
+        "throttling_data": { "periods": 0, "throttled_periods": 0, "throttled_time": 0 },
     })
 }
 
@@ -153,10 +168,60 @@ fn devices(usage: &Usage) -> Value {
             json!({ "major": device.major, "minor": device.minor, "op": op, "value": value })
         })
     });
-    json!({ "io_service_bytes_recursive": entries.collect::<Vec<_>>() })
+    let mut all: serde_json::Map<String, Value> =
+        DEVICES.map(|name| (name.to_owned(), Value::Null)).into_iter().collect();
+    all["io_service_bytes_recursive"] = entries.collect();
+    Value::Object(all)
+}
+
+/// What may be told of devices.
+const DEVICES: [&str; 8] = [
+    "io_service_bytes_recursive",
+    "io_serviced_recursive",
+    "io_queue_recursive",
+    "io_service_time_recursive",
+    "io_wait_time_recursive",
+    "io_merged_recursive",
+    "io_time_recursive",
+    "sectors_recursive",
+];
+
+/// A time, or Go's zero time for never.
+fn time(time: Timestamp) -> String {
+    if time.0 == 0 { "0001-01-01T00:00:00Z".to_owned() } else { time.rfc3339() }
+}
+
+/// What is told of a container that does not run.
+fn nothing(subject: &Subject, before: &Sample) -> Value {
+    let none = json!({
+        "cpu_usage": { "total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0 },
+        "throttling_data": { "periods": 0, "throttled_periods": 0, "throttled_time": 0 },
+    });
+    let mut told = json!({
+        "id": subject.id,
+        "name": format!("/{}", subject.name),
+        "read": time(Timestamp(0)),
+        "preread": time(before.time),
+        "num_procs": 0,
+        "storage_stats": {},
+        "cpu_stats": none,
+        "precpu_stats": none,
+        "memory_stats": {},
+        "blkio_stats": DEVICES.map(|name| (name.to_owned(), Value::Null))
+            .into_iter()
+            .collect::<serde_json::Map<_, _>>(),
+        "pids_stats": {},
+    });
+    if *before != Sample::default() {
+        told["precpu_stats"] = cpu(before, subject.cpus);
+    }
+    told
 }
 
 fn render(subject: &Subject, before: &Sample, sample: &Sample) -> Value {
+    if *sample == Sample::default() {
+        return nothing(subject, before);
+    }
     let usage = &sample.usage;
     let mut pids = json!({ "current": usage.pids });
     if usage.pids_limit != 0 {
@@ -165,8 +230,10 @@ fn render(subject: &Subject, before: &Sample, sample: &Sample) -> Value {
     let mut told = json!({
         "id": subject.id,
         "name": format!("/{}", subject.name),
-        "read": sample.time.rfc3339(),
-        "preread": before.time.rfc3339(),
+        "read": time(sample.time),
+        "preread": time(before.time),
+        "num_procs": 0,
+        "storage_stats": {},
         "cpu_stats": cpu(sample, subject.cpus),
         "precpu_stats": cpu(before, subject.cpus),
         "memory_stats": memory(subject, usage),
@@ -199,8 +266,8 @@ mod tests {
     #[test]
     fn a_share_of_the_cpu_can_be_reckoned_from_a_sample() {
         let sample = |cpu_nanos, machine_cpu_nanos| Sample {
+            time: Timestamp(1),
             usage: Usage { cpu_nanos, machine_cpu_nanos, ..Usage::default() },
-            ..Sample::default()
         };
         let told = render(&subject(), &sample(10, 100), &sample(60, 300));
         let number = |part: &str, path: &str| told[part].pointer(path).and_then(Value::as_u64);
@@ -234,8 +301,18 @@ mod tests {
             {"major": 8, "minor": 1, "op": "write", "value": 22}]);
         assert_eq!(told["blkio_stats"]["io_service_bytes_recursive"], both);
         assert_eq!(told["memory_stats"]["stats"], json!({ "inactive_file": 40 }));
+    }
+
+    #[test]
+    fn a_container_that_does_not_run_uses_nothing() {
         let none = render(&subject(), &Sample::default(), &Sample::default());
         assert_eq!(none.get("networks"), None);
+        assert_eq!((&none["id"], &none["name"]), (&json!("c"), &json!("/n")));
+        assert_eq!(none["read"], "0001-01-01T00:00:00Z");
+        assert_eq!(none["cpu_stats"]["cpu_usage"]["total_usage"], 0);
+        assert_eq!(none["cpu_stats"].get("system_cpu_usage"), None);
+        assert_eq!((&none["memory_stats"], &none["pids_stats"]), (&json!({}), &json!({})));
+        assert!(none["blkio_stats"]["io_service_bytes_recursive"].is_null());
     }
 
     #[test]

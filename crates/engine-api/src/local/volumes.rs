@@ -56,7 +56,7 @@ async fn list(
 /// `dangles` says whether the volume is as the filter `dangling` wants it.
 fn matches(volume: &Volume, filters: &Filters, dangles: impl Fn() -> bool) -> bool {
     filters.all(|name, wanted| match name {
-        "name" => wanted.any(|name| volume.name.contains(name)),
+        "name" => wanted.fits(&volume.name),
         "driver" => wanted.is("local"),
         "label" => wanted.labels(&volume.labels),
         "dangling" => dangles(),

@@ -340,6 +340,16 @@ impl Engine {
         self.execs().get(id).map(Arc::clone).ok_or_else(missing)
     }
 
+    /// The processes of clients that run in a container, by their ids.
+    pub(crate) fn running_execs(&self, container: &str) -> Vec<String> {
+        let execs = self.execs();
+        let of_it = execs.iter().filter(|(_, exec)| {
+            let info = exec.info();
+            info.container == container && info.running
+        });
+        of_it.map(|(id, _)| id.clone()).collect()
+    }
+
     /// Forgets the processes of a container that is removed.
     pub(crate) fn forget_execs(&self, container: &str) {
         self.execs().retain(|_, exec| exec.info().container != container);

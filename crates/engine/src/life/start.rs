@@ -144,6 +144,9 @@ impl Engine {
             }
             NetworkMode::Attached => find_sandbox(dataplane, container.id()).await?,
         };
+        let places = self.inner.dataplane.places(container.id()).await;
+        let places = places.map_err(|error| unconnected(&error))?;
+        container.state.send_modify(|state| state.places = places);
         let path = PathBuf::from(&sandbox.netns);
         let mut live = container.live();
         live.address = sandbox.gateway_addresses.v4;

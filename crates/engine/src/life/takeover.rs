@@ -40,6 +40,7 @@ impl Engine {
         let sandboxes = self.inner.dataplane.sandboxes().await.unwrap_or_default();
         for container in self.containers() {
             if let Some(sandbox) = sandboxes.get(container.id()) {
+                self.see_places(&container).await;
                 let mut live = container.live();
                 live.address = sandbox.gateway_addresses.v4;
                 live.netns = Some(PathBuf::from(&sandbox.netns));
@@ -48,6 +49,14 @@ impl Engine {
             self.take_over_one(&container, state).await;
         }
         self.clear_run_folders().await
+    }
+
+    /// Notes where a container is that a former release started, which did not.
+    async fn see_places(&self, container: &Container) {
+        let places = self.inner.dataplane.places(container.id()).await.unwrap_or_default();
+        if !places.is_empty() {
+            container.state.send_modify(|state| state.places = places);
+        }
     }
 
     /// Removes what the runtime has and no record is of. Where a folder is, there is a record, too,

@@ -35,6 +35,13 @@ impl ImageConfig {
         let port = |text: &String| text.strip_suffix("/tcp").unwrap_or(text).parse().ok();
         self.exposed_ports.keys().filter_map(port)
     }
+
+    /// All ports that the image says it serves at, each with its protocol.
+    pub(crate) fn exposed(&self) -> impl Iterator<Item = String> {
+        let whole =
+            |port: &String| if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
+        self.exposed_ports.keys().map(whole)
+    }
 }
 
 /// Docker's addition to OCI. Durations are nanoseconds.

@@ -11,6 +11,7 @@ mod capabilities;
 mod environment;
 mod image;
 mod machine;
+mod merged;
 mod mounts;
 mod process;
 mod resources;
@@ -22,6 +23,8 @@ pub(crate) use capabilities::check as check_capabilities;
 pub(crate) use environment::{environment, merge};
 pub(crate) use image::ImageConfig;
 pub(crate) use machine::Machine;
+pub use merged::Merged;
+pub(crate) use merged::labels;
 pub(crate) use process::{ExecPlan, arguments, exec, working_dir};
 pub(crate) use seccomp::check as check_seccomp;
 pub use seccomp::check_profile;
@@ -67,7 +70,7 @@ impl Plan<'_> {
 }
 
 /// The AppArmor profile of a container's processes, `None` where they have none.
-fn apparmor(wanted: &AppArmor, machine: &Machine) -> Option<String> {
+pub(crate) fn apparmor(wanted: &AppArmor, machine: &Machine) -> Option<String> {
     let own = machine.apparmor.clone()?;
     match wanted {
         AppArmor::Default => Some(own),
@@ -125,7 +128,7 @@ fn propagation(mounts: &[MountPoint]) -> Option<&'static str> {
 }
 
 /// What of /proc and /sys is hidden, as Docker does.
-const MASKED: [&str; 12] = [
+pub const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -141,7 +144,7 @@ const MASKED: [&str; 12] = [
 ];
 
 /// What of /proc cannot be written, as Docker does.
-const READONLY: [&str; 5] =
+pub const READONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// An absolute path makes runc use the file system itself and not ask systemd.

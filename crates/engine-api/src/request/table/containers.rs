@@ -2,7 +2,6 @@
 
 use super::{Row, idle, refused};
 
-const BY_ITSELF: &str = "attaching is a request of its own";
 const BUILDS: &str = "it is a matter of building images";
 const ANSWERS: &str = "it is part of answers alone";
 const CPUS: &str = "use NanoCpus (--cpus)";
@@ -11,11 +10,6 @@ const BRIDGE: &str = "use a service on an overlay network";
 
 pub(super) const ROWS: &[Row] = &[
     refused("ContainerCreate", "Domainname", "put it into Hostname"),
-    idle("ContainerCreate", "AttachStdin", BY_ITSELF).quiet(),
-    idle("ContainerCreate", "AttachStdout", BY_ITSELF).quiet(),
-    idle("ContainerCreate", "AttachStderr", BY_ITSELF).quiet(),
-    idle("ContainerCreate", "ExposedPorts", "every port is open to the container's networks")
-        .quiet(),
     refused("ContainerCreate", "NetworkDisabled", "use --network none"),
     refused("ContainerCreate", "MacAddress", ""),
     idle("ContainerCreate", "OnBuild", BUILDS),

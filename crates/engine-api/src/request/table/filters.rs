@@ -1,7 +1,12 @@
 //! The `filters` parameter: which objects a list shows.
+//!
+//! As with Docker, what is this node's own is found by patterns ([`Wanted::fits`]), and what is the
+//! cluster's by how its name or id begins.
 
 use crate::json::boolean;
+use regex::{Regex, RegexBuilder};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use types::{Fault, Labels};
 
 /// What lists can be filtered by: the operation, filters that are honoured, filters that Docker
@@ -13,6 +18,7 @@ pub(crate) const FILTERS: &[(&str, &[&str], &[&str])] = &[
             "ancestor",
             "before",
             "exited",
+            "expose",
             "health",
             "id",
             "is-task",
@@ -20,11 +26,12 @@ pub(crate) const FILTERS: &[(&str, &[&str], &[&str])] = &[
             "label",
             "name",
             "network",
+            "publish",
             "since",
             "status",
             "volume",
         ],
-        &["expose", "publish"],
+        &[],
     ),
     ("POST /containers/prune", &["label", "label!", "until"], &[]),
     ("GET /images/json", &["before", "dangling", "label", "reference", "since", "until"], &[]),
@@ -108,12 +115,25 @@ fn check(operation: &str, name: &str, values: &BTreeSet<String>) -> Result<(), F
 }
 
 /// Wanted values by filter name. Values of one name are alternatives, names are conditions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Filters(BTreeMap<String, Wanted>);
 
 /// What is wanted of one thing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted(BTreeSet<String>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    values: BTreeSet<String>,
+    /// The values as regular expressions, made when they are asked for.
+    patterns: OnceLock<Vec<Regex>>,
+}
+
+impl PartialEq for Wanted {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
+/// Bytes that one pattern of a user's may become.
+const PATTERN_MAX: usize = 1 << 20;
 
 impl Filters {
     /// Reads `{"name":{"a":true}}`, or the older `{"name":["a"]}`, for an operation of [`FILTERS`].
@@ -147,7 +167,7 @@ impl Filters {
             }
             check(operation, &name, &values)?;
             if !values.is_empty() {
-                filters.insert(name, Wanted(values));
+                filters.insert(name, Wanted { values, ..Wanted::default() });
             }
         }
         Ok(Self(filters))
@@ -175,29 +195,45 @@ impl Filters {
             let wrong = || Fault::invalid(format!("invalid filter '{name}={value}'"));
             boolean(value).ok_or_else(wrong)
         };
-        wanted.0.iter().next().map(read).transpose()
+        wanted.values.iter().next().map(read).transpose()
     }
 }
 
 impl Wanted {
     /// Says whether `holds` for one of the values.
     pub(crate) fn any(&self, holds: impl Fn(&str) -> bool) -> bool {
-        self.0.iter().any(|value| holds(value))
+        self.values.iter().any(|value| holds(value))
     }
 
     /// Says whether one of the values is `word`.
     pub(crate) fn is(&self, word: &str) -> bool {
-        self.0.contains(word)
+        self.values.contains(word)
+    }
+
+    /// Says whether a text is one of the values, or has in it what one of them describes as a
+    /// regular expression; one that is none describes nothing.
+    pub(crate) fn fits(&self, text: &str) -> bool {
+        let pattern = |value: &String| {
+            RegexBuilder::new(value).size_limit(PATTERN_MAX).dfa_size_limit(PATTERN_MAX).build()
+        };
+        let patterns =
+            || self.values.iter().filter_map(|value| pattern(value).ok()).collect::<Vec<_>>();
+        self.is(text) || self.patterns.get_or_init(patterns).iter().any(|it| it.is_match(text))
+    }
+
+    /// Says whether a text begins with one of the values.
+    pub(crate) fn begins(&self, text: &str) -> bool {
+        self.any(|value| text.starts_with(value))
     }
 
     /// The values, in order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.values.iter().map(String::as_str)
     }
 
     /// Says whether all wanted `KEY` or `KEY=VALUE` are among `labels`.
     pub(crate) fn labels(&self, labels: &Labels) -> bool {
-        self.0.iter().all(|wanted| match wanted.split_once('=') {
+        self.values.iter().all(|wanted| match wanted.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
             None => labels.contains_key(wanted),
         })
@@ -221,8 +257,8 @@ mod tests {
         assert!(name.is("b") && !name.is("c"));
         let fault = parse(r#"{"colour":["red"]}"#).unwrap_err();
         assert_eq!(fault, Fault::invalid("invalid filter 'colour'"));
-        let fault = parse(r#"{"publish":["80"]}"#).unwrap_err();
-        assert_eq!(fault, Fault::not_implemented("the filter 'publish'"));
+        let fault = Filters::parse(Some(r#"{"node":["a"]}"#), "GET /events").unwrap_err();
+        assert_eq!(fault, Fault::not_implemented("the filter 'node'"));
         assert!(parse("[").is_err());
         assert!(!parse(r#"{"name":null}"#).unwrap().has("name"));
     }
@@ -249,6 +285,29 @@ mod tests {
         let filters = parse(r#"{"id":["a"],"name":["b"]}"#).unwrap();
         assert!(!filters.all(|name, _| name == "id"));
         assert!(filters.all(|name, _| matches!(name, "id" | "name")));
+    }
+
+    #[test]
+    fn what_is_the_nodes_own_is_found_by_patterns() {
+        let wanted = |value: &str| {
+            let filters = parse(&serde_json::json!({ "name": [value] }).to_string()).unwrap();
+            filters.get("name").unwrap().clone()
+        };
+        for (pattern, found) in [
+            ("web", true),
+            ("eb", true),
+            ("^web-1$", true),
+            ("^eb", false),
+            ("w.b", true),
+            ("(db|web)-[0-9]", true),
+            // What is no pattern is looked for as it is.
+            ("web[", false),
+            ("(a{999}){999}", false),
+        ] {
+            assert_eq!(wanted(pattern).fits("web-1"), found, "{pattern}");
+        }
+        assert!(wanted("web[").fits("web["));
+        assert!(wanted("we").begins("web-1") && !wanted("w.b").begins("web-1"));
     }
 
     #[test]

@@ -17,6 +17,5 @@ pub(super) const ROWS: &[Row] = &[
     idle("DELETE /images/{name}", "noprune", "an image has no parents that could be removed"),
     refused("DELETE /images/{name}", "platforms", "remove the whole image"),
     idle("POST /images/load", "quiet", "there are no lines of progress"),
-    refused("GET /networks/{id}", "verbose", ""),
     idle("GET /services/{id}", "insertDefaults", "defaults are always in the answer"),
 ];
