@@ -132,10 +132,9 @@ impl Service {
 /// A node that is to be a manager gets a number in the log's membership, which no other one ever has.
 /// One that asks again has lost what it had, or the answer: it is another member.
 pub fn enrolled(view: &View, id: &NodeId, address: String) -> Result<(u64, Changes), Fault> {
-    let node = view.node(id);
-    if node.is_none_or(|node| node.spec.role != NodeRole::Manager) {
-        return Err(Fault::forbidden(format!("node {id} is not to be a manager")));
-    }
+    let node = view.node(id).filter(|node| node.spec.role == NodeRole::Manager);
+    let is_none = || Fault::forbidden(format!("node {id} is not to be a manager"));
+    store::readers::may_manage(view, node.ok_or_else(is_none)?)?;
     let mut cluster = Cluster::clone(&*cluster(view)?);
     cluster.last_raft_id = cluster.last_raft_id.max(raft::FIRST_MEMBER) + 1;
     let raft_id = cluster.last_raft_id;

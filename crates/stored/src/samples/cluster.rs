@@ -58,6 +58,7 @@ pub fn node() -> Node {
             engine: EngineInfo { version: "0.1.0".to_owned(), labels: labels("engine") },
             trust_root: "PEM 1".to_owned(),
             issuer: types::Issuer::default(),
+            log_format: 0,
         },
         status: NodeStatus {
             state: NodeState::Ready,
