@@ -1,8 +1,6 @@
 //! Several managers: any of them is asked, one is lost, they change.
 
 use e2e::{Lab, page, until};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -46,12 +44,8 @@ fn sees(lab: &Lab, asked: u8, wanted: &[&str]) {
     });
 }
 
-/// The number of the node that leads.
 fn leader(lab: &Lab, asked: u8) -> u8 {
-    let found = nodes(lab, asked)
-        .iter()
-        .find_map(|line| line.strip_suffix(" Ready Leader")?.strip_prefix("node-")?.parse().ok());
-    found.expect("there is a leader")
+    lab.leader_seen_by(asked).expect("there is a leader")
 }
 
 fn answers(lab: &Lab, node: u8) {
@@ -108,13 +102,7 @@ fn operators_look_after_the_log(lab: &Lab) {
 fn a_leader_that_is_stopped_hands_over_first(lab: &Lab) {
     let stopped = leader(lab, 2);
     let asked = if stopped == 2 { 3 } else { 2 };
-    let pid = lab.pid(stopped).expect("the daemon has a pid");
-    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
-    let process = format!("/proc/{pid}/cmdline");
-    until("it has ended", secs(20), || match std::fs::read(&process) {
-        Ok(line) if !line.is_empty() => Err("it runs".to_owned()),
-        Ok(_) | Err(_) => Ok(()),
-    });
+    lab.stop(stopped);
     let status: Value =
         serde_json::from_str(&lab.ask(asked, "GET", "/skep/raft").body).expect("JSON");
     let members = status["Members"].as_array().expect("a list");
