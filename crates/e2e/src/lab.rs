@@ -1,17 +1,13 @@
 //! A lab for one test.
 
 use crate::http::{self, Answer, page};
-use crate::until;
+use crate::{Shown, managers, until};
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
-
-/// How many managers a lab has whose test does not say: where it is more than one, the test asks one
-/// that does not lead, and is to see no difference.
-const MANAGERS: &str = "SKEP_E2E_MANAGERS";
 
 /// A lab of real daemons, under a name and in folders of its own. Dropped, it is taken down.
 pub struct Lab {
@@ -21,6 +17,7 @@ pub struct Lab {
     /// The machine's address on the underlay; the nodes have the next ones.
     machine: Ipv4Addr,
     docker: PathBuf,
+    managers: u8,
 }
 
 fn told(command: &mut Command, input: &str) -> Shown {
@@ -33,54 +30,14 @@ fn told(command: &mut Command, input: &str) -> Shown {
     child.wait_with_output().expect("a client ends").into()
 }
 
-/// What a command printed.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    pub ok: bool,
-    pub out: String,
-    pub err: String,
-}
-
-impl From<Output> for Shown {
-    fn from(output: Output) -> Self {
-        Self {
-            ok: output.status.success(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
-impl Shown {
-    /// What was printed, where the command succeeded.
-    ///
-    /// # Panics
-    /// Where it failed.
-    pub fn good(self) -> String {
-        assert!(self.ok, "{}{}", self.out, self.err);
-        self.out
-    }
-
-    /// The message, where the command failed.
-    ///
-    /// # Panics
-    /// Where it succeeded.
-    pub fn bad(self) -> String {
-        assert!(!self.ok, "should have failed: {}", self.out);
-        self.err
-    }
-}
-
 impl Lab {
     /// Brings a lab of `nodes` nodes up, with `images` (names of tars in target/images) loaded.
     ///
     /// # Panics
     /// When that fails.
     pub fn up(nodes: u8, images: &[&str]) -> Self {
-        let managers = std::env::var(MANAGERS).ok().and_then(|count| count.parse().ok());
-        let managers = managers.unwrap_or(1).min(nodes);
-        let lab = Self::with_managers(nodes, managers, images);
-        if 1 < managers {
+        let lab = Self::with_managers(nodes, managers::wanted().min(nodes), images);
+        if 1 < lab.managers {
             lab.skep(&["raft", "transfer", "node-2"]).good();
         }
         lab
@@ -91,15 +48,24 @@ impl Lab {
     /// # Panics
     /// When that fails.
     pub fn with_managers(nodes: u8, managers: u8, images: &[&str]) -> Self {
+        Self::of_release(&program("skep"), (nodes, managers), images)
+    }
+
+    /// The same where daemons are of another release: nodes, and how many of the first are managers.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn of_release(release: &Path, (nodes, managers): (u8, u8), images: &[&str]) -> Self {
+        let skep = program("skep");
         let name = own_name();
         let folder = std::env::temp_dir().join(format!("skep-e2e-{name}"));
         std::fs::create_dir_all(&folder).expect("a folder for the lab");
-        let (skep, docker) = (program("skep"), docker_cli());
-        let mut lab = Self { skep, name, folder, machine: Ipv4Addr::UNSPECIFIED, docker };
+        let (machine, docker) = (Ipv4Addr::UNSPECIFIED, docker_cli());
+        let mut lab = Self { skep, name, folder, machine, docker, managers };
         // A process of the same number that was aborted may have left one behind.
         lab.lab(&["down"]).good();
         let (nodes, managers) = (nodes.to_string(), managers.to_string());
-        lab.lab(&["up", "--nodes", &nodes, "--managers", &managers]).good();
+        lab.lab_by(release, &["up", "--nodes", &nodes, "--managers", &managers]).good();
         lab.machine = lab.noted_machine();
         for image in images {
             let tar = self::images().join(format!("{image}.tar"));
@@ -112,11 +78,19 @@ impl Lab {
     ///
     /// # Panics
     /// When skep cannot be started.
-    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
     pub fn lab(&self, arguments: &[&str]) -> Shown {
+        self.lab_by(&self.skep, arguments)
+    }
+
+    /// The same by another release, whose daemons are started then.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    pub fn lab_by(&self, skep: &Path, arguments: &[&str]) -> Shown {
         let data = self.folder.join("data");
         let run = self.folder.join("run");
-        Command::new(&self.skep)
+        Command::new(skep)
             .args(["lab", "--name", &self.name])
             .arg("--data")
             .arg(data)
@@ -286,6 +260,11 @@ impl Lab {
         http::ask(&self.socket(node), what, body, limit)
     }
 
+    /// How many of the first nodes were made managers.
+    pub fn managers(&self) -> u8 {
+        self.managers
+    }
+
     /// The process of a node's daemon, as the lab has noted it.
     pub fn pid(&self, node: u8) -> Option<i32> {
         let noted = self.folder.join(format!("run/node-{node}/daemon.pid"));
@@ -400,6 +379,15 @@ impl Lab {
                 ids.into_iter().map(move |id| (node, id))
             })
             .collect()
+    }
+
+    /// The running containers of a node, each with the time at which it was started.
+    pub fn started(&self, node: u8) -> String {
+        let all = self.docker_at(node, &["ps", "--quiet", "--no-trunc"]).good();
+        let inspect = ["inspect", "--format", "{{.Id}} {{.State.StartedAt}}"];
+        let mut ids: Vec<&str> = all.lines().collect();
+        ids.sort_unstable();
+        self.docker_at(node, &[&inspect[..], &ids].concat()).good()
     }
 
     /// Runs a shell command inside a container.

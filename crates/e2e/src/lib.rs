@@ -8,10 +8,13 @@ mod client;
 pub mod history;
 mod http;
 mod lab;
+mod managers;
+mod shown;
 
 pub use client::{Client, Seen};
 pub use http::{Answer, Page, page};
-pub use lab::{Lab, Shown, images, kill_containerd, program};
+pub use lab::{Lab, images, kill_containerd, program};
+pub use shown::Shown;
 
 use std::time::Duration;
 

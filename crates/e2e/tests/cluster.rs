@@ -366,12 +366,14 @@ fn what_cannot_be_is_explained(lab: &Lab) {
     });
     lab.docker(&["service", "rm", "ghost"]).good();
     // A worker shows nothing of the cluster and says who does.
-    let worker = lab.docker_at(2, &["service", "ls"]).bad();
+    lab.make_worker(3);
+    let worker = lab.docker_at(3, &["service", "ls"]).bad();
     assert!(worker.contains("This node is not a swarm manager"), "{worker}");
-    let stack = lab.docker_at(2, &["stack", "ls"]).bad();
+    let stack = lab.docker_at(3, &["stack", "ls"]).bad();
     assert!(stack.contains("This node is not a swarm manager"), "{stack}");
 }
 
+/// Node-3 is a worker.
 fn joins_are_guarded(lab: &Lab) {
     let token = lab.docker(&["swarm", "join-token", "-q", "worker"]).good().trim().to_owned();
     assert!(token.starts_with("SWMTKN-1-"), "{token}");

@@ -1,8 +1,6 @@
 //! Several managers: any of them is asked, one is lost, they change.
 
 use e2e::{Lab, page, until};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -19,6 +17,7 @@ fn managers_are_lost_promoted_demoted_and_leave() {
     a_leader_that_is_stopped_hands_over_first(&lab);
     a_leader_that_is_killed_is_replaced_and_comes_back(&lab);
     nodes_are_promoted_and_demoted(&lab);
+    a_manager_that_was_demoted_and_promoted_while_it_was_away_is_one_again(&lab);
     without_most_managers_what_runs_goes_on(&lab);
     a_leader_leaves(&lab);
     let left = lab.down();
@@ -46,12 +45,8 @@ fn sees(lab: &Lab, asked: u8, wanted: &[&str]) {
     });
 }
 
-/// The number of the node that leads.
 fn leader(lab: &Lab, asked: u8) -> u8 {
-    let found = nodes(lab, asked)
-        .iter()
-        .find_map(|line| line.strip_suffix(" Ready Leader")?.strip_prefix("node-")?.parse().ok());
-    found.expect("there is a leader")
+    lab.leader_seen_by(asked).expect("there is a leader")
 }
 
 fn answers(lab: &Lab, node: u8) {
@@ -108,13 +103,7 @@ fn operators_look_after_the_log(lab: &Lab) {
 fn a_leader_that_is_stopped_hands_over_first(lab: &Lab) {
     let stopped = leader(lab, 2);
     let asked = if stopped == 2 { 3 } else { 2 };
-    let pid = lab.pid(stopped).expect("the daemon has a pid");
-    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
-    let process = format!("/proc/{pid}/cmdline");
-    until("it has ended", secs(20), || match std::fs::read(&process) {
-        Ok(line) if !line.is_empty() => Err("it runs".to_owned()),
-        Ok(_) | Err(_) => Ok(()),
-    });
+    lab.stop(stopped);
     let status: Value =
         serde_json::from_str(&lab.ask(asked, "GET", "/skep/raft").body).expect("JSON");
     let members = status["Members"].as_array().expect("a list");
@@ -153,6 +142,21 @@ fn nodes_are_promoted_and_demoted(lab: &Lab) {
     lab.docker_at(2, &["node", "demote", "node-4"]).good();
     sees(lab, 2, &["node-4 Ready"]);
     answers(lab, 4);
+}
+
+/// It has a number and a log of before, and does not hear that it has had none meanwhile.
+fn a_manager_that_was_demoted_and_promoted_while_it_was_away_is_one_again(lab: &Lab) {
+    lab.lab(&["kill", "node-1"]).good();
+    lab.docker_at(2, &["node", "demote", "node-1"]).good();
+    let status = ["node", "inspect", "--format", "{{.Spec.Role}} {{.ManagerStatus}}", "node-1"];
+    until("node-1 is out of the log", secs(30), || {
+        let shown = lab.docker_at(2, &status);
+        if shown.out.trim() == "worker <nil>" { Ok(()) } else { Err(format!("{shown:?}")) }
+    });
+    lab.docker_at(2, &["node", "promote", "node-1"]).good();
+    lab.lab(&["start", "node-1"]).good();
+    sees(lab, 2, &["node-1 Ready Reachable"]);
+    sees(lab, 1, &["node-1 Ready Reachable"]);
 }
 
 /// One of three is left: nothing is changed, and what runs is found.

@@ -16,7 +16,11 @@ fn nodes_come_and_go() {
     // So that a node is down after three seconds.
     lab.docker(&["swarm", "update", "--dispatcher-heartbeat", "1s"]).good();
     a_daemon_that_is_away_makes_no_black_hole(&lab);
-    sessions_are_back_at_once_after_a_manager_hung(&lab);
+    if lab.managers() == 1 {
+        // Where there are others, nodes do not wait for the one that hangs.
+        sessions_are_back_at_once_after_a_manager_hung(&lab);
+    }
+    lab.make_worker(3);
     a_request_outlives_the_leave_of_the_node_that_answers_it(&lab);
     a_join_keeps_to_its_options(&lab);
     let left = lab.down();

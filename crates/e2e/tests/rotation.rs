@@ -19,6 +19,10 @@ fn the_root_is_rotated_while_nobody_notices() {
     let client = Client::start(&lab.at(4, 8090), "/", 200);
     while_users(&lab, changes, rotates_and_waits);
     while_users(&lab, looks, a_node_that_is_down_is_waited_for_and_a_leader_is_lost_meanwhile);
+    tokens_are_rotated(&lab);
+    a_worker_is_promoted_and_demoted(&lab);
+    every_manager_leads_in_turn(&lab);
+    a_leader_is_stopped_and_started(&lab);
     let seen = client.stop();
     assert!(seen.requests > 100 && seen.failures.is_empty(), "{seen:#?}");
     machines_join_with_new_tokens(&lab, &old);
@@ -134,6 +138,52 @@ fn a_node_that_is_down_is_waited_for_and_a_leader_is_lost_meanwhile(lab: &Lab) {
     lab.lab(&["start", "node-4"]).good();
     all_have_it(lab);
     assert_ne!(root(lab), before);
+}
+
+fn tokens_are_rotated(lab: &Lab) {
+    let Tokens(before) = Tokens::of(lab);
+    for role in ["worker", "manager"] {
+        lab.docker(&["swarm", "join-token", "--rotate", "--quiet", role]).good();
+    }
+    let Tokens(after) = Tokens::of(lab);
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after));
+}
+
+fn a_worker_is_promoted_and_demoted(lab: &Lab) {
+    lab.docker(&["node", "promote", "node-4"]).good();
+    until("node-4 answers as a manager", secs(60), || {
+        let shown = lab.docker_at(4, &["service", "ls", "--quiet"]);
+        if shown.ok { Ok(()) } else { Err(shown.err) }
+    });
+    lab.make_worker(4);
+}
+
+fn every_manager_leads_in_turn(lab: &Lab) {
+    for node in [1, 2, 3] {
+        lab.skep(&["raft", "transfer", &format!("node-{node}")]).good();
+        assert_eq!(lab.leader_seen_by(4 - node), Some(node));
+        let label = format!("led.by={node}");
+        lab.docker(&["service", "update", "--detach", "--label-add", &label, "web"]).good();
+    }
+}
+
+/// As an operator does who restarts the service of the machine.
+fn a_leader_is_stopped_and_started(lab: &Lab) {
+    let led = lab.leader();
+    lab.stop(led);
+    let asked = if led == 1 { 2 } else { 1 };
+    let label = ["service", "update", "--detach", "--label-add", "stopped=yes", "web"];
+    lab.docker_at(asked, &label).good();
+    assert_ne!(lab.leader_seen_by(asked), Some(led));
+    lab.lab(&["start", &format!("node-{led}")]).good();
+    until("it is back", secs(30), || {
+        let nodes = nodes(lab);
+        if nodes.iter().all(|node| node.ends_with(" Ready Ready")) {
+            Ok(())
+        } else {
+            Err(format!("{nodes:#?}"))
+        }
+    });
 }
 
 /// The worker's token, and the manager's.

@@ -88,6 +88,13 @@ impl<'a> Stack<'a> {
     }
 }
 
+/// The nodes that are no managers: node-3, and node-2 in a lab of one manager.
+fn workers(lab: &Lab) -> BTreeSet<u8> {
+    let roles = ["node", "ls", "--filter", "role=worker", "--format", "{{.Hostname}}"];
+    let names = lab.docker(&roles).good();
+    names.lines().filter_map(|name| name.strip_prefix("node-")?.parse().ok()).collect()
+}
+
 /// Waits until a page answers there, with these words in it.
 fn says(address: &str, path: &str, words: &str) {
     Lab::says(address, path, words, secs(20));
@@ -96,6 +103,7 @@ fn says(address: &str, path: &str, words: &str) {
 #[test]
 fn stack_files_of_people_run_and_are_read_the_same_by_skep() {
     let lab = Lab::up(NODES, &["busybox", "nginx"]);
+    lab.make_worker(3);
     an_application_of_several_parts(&lab);
     agents_everywhere_and_a_desk(&lab);
     variables_of_every_kind(&lab);
@@ -115,7 +123,7 @@ fn an_application_of_several_parts(lab: &Lab) {
     for node in 1..=NODES {
         says(&lab.at(node, 8101), "/who", "ballots on");
     }
-    assert_eq!(stack.nodes("store"), [1].into());
+    assert!(stack.nodes("store").is_disjoint(&workers(lab)), "it runs on a manager");
     let mount = "{{(index .Spec.TaskTemplate.ContainerSpec.Mounts 0).Source}}";
     assert_eq!(stack.inspect("store", mount), "poll_chest");
     let networks = r#"{{len .Spec.TaskTemplate.Networks}} {{index .Spec.Labels "APP"}}"#;
@@ -174,10 +182,13 @@ fn variables_of_every_kind(lab: &Lab) {
 }
 
 fn proxies_with_ports_of_their_nodes(lab: &Lab) {
-    let stack = Stack::deploy(lab, "edge", &[("edge", "2/2"), ("site", "2/2")]);
-    assert_eq!(stack.nodes("edge"), [2, 3].into());
-    says(&lab.at(2, 8120), "/who", "node-2");
-    says(&lab.at(3, 8120), "/who", "node-3");
+    let workers = workers(lab);
+    let everywhere = format!("{0}/{0}", workers.len());
+    let stack = Stack::deploy(lab, "edge", &[("edge", &everywhere), ("site", "2/2")]);
+    assert_eq!(stack.nodes("edge"), workers);
+    for node in workers {
+        says(&lab.at(node, 8120), "/who", &format!("node-{node}"));
+    }
     assert!(page(&lab.at(1, 8120), "/who", secs(5)).is_err(), "no task there, no port");
     for node in 1..=NODES {
         says(&lab.at(node, 8121), "/", "nginx");

@@ -63,13 +63,18 @@ fn nodes_are_listed(lab: &Lab) {
     let head: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     let wanted = "ID HOSTNAME STATUS AVAILABILITY MANAGER STATUS ENGINE VERSION";
     assert_eq!(head.join(" "), wanted);
-    let first = row(&table, "node-1").expect("node-1 is listed").join(" ");
-    assert!(first.contains("* node-1 Ready Active Leader"), "{first}");
-    for name in ["node-2", "node-3"] {
-        let line = row(&table, name).expect("it is listed").join(" ");
-        assert!(line.contains(&format!("{name} Ready Active")), "{line}");
-        assert!(!line.contains("Leader") && !line.contains('*'), "{line}");
+    let leader = lab.leader();
+    for node in 1..=NODES {
+        let name = format!("node-{node}");
+        let line = row(&table, &name).expect("it is listed").join(" ");
+        let is_asked = if node == 1 { "* " } else { "" };
+        assert!(line.contains(&format!("{is_asked}{name} Ready Active")), "{line}");
+        let is = |word: &str| line.contains(word);
+        let is_other = node != leader && node <= lab.managers();
+        assert_eq!((is("Leader"), is("Reachable")), (node == leader, is_other), "{line}");
+        assert_eq!(line.contains('*'), node == 1, "{line}");
     }
+    assert_eq!(leader == 1, lab.managers() == 1, "where there are others, one of them leads");
     // skep's own CLI shows the same.
     let own = lab.skep(&["node", "ls"]).good();
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();

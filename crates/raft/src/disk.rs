@@ -28,6 +28,8 @@ pub(crate) enum Write {
         index: u64,
         entry: Vec<u8>,
     },
+    /// From here on there are entries of this format: a release that does not read it refuses the file.
+    Format(Vec<u8>),
     Vote(Vec<u8>),
     /// Forget the entries from this index on.
     Truncate(u64),
@@ -58,6 +60,8 @@ pub(crate) struct Found {
     pub(crate) last: Option<LogId>,
     pub(crate) committed: Option<LogId>,
     pub(crate) snapshot: Option<FoundSnapshot>,
+    /// The format of its entries, as far as it has been noted.
+    pub(crate) format: Format,
     /// Bytes of the entries that the snapshot does not cover.
     pub(crate) uncovered: u64,
 }
@@ -131,13 +135,14 @@ impl Disk {
             .map_err(|source| RaftError::Directory { path: directory.to_owned(), source })?;
         let wrong = |source| RaftError::Open { path: path.clone(), source };
         let mut database = sealed::open(&path).map_err(wrong)?;
-        let (seal, present) = (Seal::new(&keys.present), Format::PRESENT);
+        let (seal, mut noted) = (Seal::new(&keys.present), Format::LEAST);
         let format = sealed::format(&database).map_err(wrong)?;
         if format.is_none() {
             sealed::make(&database, &seal).map_err(wrong)?;
         } else if let Some(format) = format.as_ref().filter(|format| !format.is_empty()) {
             let format = decode(format).map_err(|it| unreadable(&path, "the format", it))?;
             check(&path, "the file", format)?;
+            noted = noted.max(format);
         }
         let cover = sealed::cover(&database, keys).map_err(wrong)?;
         let former = match &cover {
@@ -147,14 +152,14 @@ impl Disk {
             Cover::Other => return Err(RaftError::Sealed { path }),
         };
         let rows = Rows::begin(&database, former).map_err(wrong)?;
-        let found = find(&rows, &path)?;
+        let found = Found { format: noted, ..find(&rows, &path)? };
         drop(rows);
         let replaced = |source| RaftError::Replace { path: path.clone(), source };
         if !matches!(cover, Cover::Present) {
             database = sealed::replace((database, former), &path, &seal).map_err(replaced)?;
         }
         let disk = Self { database, seal: RwLock::new(seal) };
-        disk.note_format(present).map_err(wrong)?;
+        disk.note_format(noted).map_err(wrong)?;
         Ok((disk, found))
     }
 
@@ -178,7 +183,7 @@ impl Disk {
         read(&Rows::begin(&self.database, Some(&seal))?)
     }
 
-    /// A former release refuses the file from here on.
+    /// A release that does not read this format refuses the file from here on.
     pub(crate) fn note_format(&self, format: Format) -> io::Result<()> {
         let format = encode(&format).unwrap_or_default();
         if sealed::format(&self.database)?.as_ref() == Some(&format) {
@@ -232,6 +237,7 @@ impl Disk {
             for write in writes {
                 match write {
                     Write::Append { index, entry } => tables.put_entry(*index, entry)?,
+                    Write::Format(format) => tables.put_format(format)?,
                     Write::Vote(vote) => tables.put_fact("vote", vote)?,
                     Write::Truncate(from) => tables.forget(from..)?,
                     Write::Purge(upto, id) => {
@@ -266,7 +272,8 @@ fn find(rows: &Rows<'_>, path: &Path) -> Result<Found, RaftError> {
     let covered = snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
     let (vote, committed) =
         (fact(rows, "vote").map_err(read)?, fact(rows, "committed").map_err(read)?);
-    let mut found = Found { vote, purged, last, committed, snapshot, uncovered: 0 };
+    let (format, uncovered) = (Format::LEAST, 0);
+    let mut found = Found { vote, purged, last, committed, snapshot, format, uncovered };
     for row in rows.entries(covered.map_or(0, |id| id.index + 1)..).map_err(read)? {
         let (index, entry) = row.map_err(read)?;
         check_entry(path, &format!("entry {index}"), &entry)?;

@@ -12,13 +12,14 @@ use crate::consensus::{Consensus, Entry, LogId, Vote};
 use crate::disk::{Disk, Found, Write, bytes, encode};
 use crate::sizes::Sizes;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::{OptionalSend, alias};
+use openraft::{EntryPayload, OptionalSend, alias};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use store::Format;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::DropGuard;
 
@@ -87,6 +88,8 @@ struct Known {
     committed: Option<LogId>,
     /// What the file says is committed.
     noted: Option<LogId>,
+    /// The newest format of entries that the file says it has.
+    format: Format,
     /// The newest entries, without a gap; those on disk may be missing at its start.
     tail: BTreeMap<u64, Tail>,
 }
@@ -122,6 +125,7 @@ impl Log {
             last: found.last,
             committed: found.committed,
             noted: found.committed,
+            format: found.format,
             tail: BTreeMap::new(),
         }));
         let file = File {
@@ -154,6 +158,17 @@ impl Log {
     /// Has the file say so.
     pub(crate) async fn note_committed(&self) -> io::Result<()> {
         self.writer.queue(Vec::new(), Done::Nobody).await
+    }
+
+    /// What the file is to say first where this entry is the first of its format.
+    fn newer_format(&self, entry: &Entry) -> io::Result<Option<Write>> {
+        let EntryPayload::Normal(record) = &entry.payload else { return Ok(None) };
+        let mut known = self.known();
+        if record.format <= known.format {
+            return Ok(None);
+        }
+        known.format = record.format;
+        encode(&record.format).map(|format| Some(Write::Format(format)))
     }
 
     async fn read(&self, start: u64, end: u64, limit: u64) -> io::Result<Vec<Entry>> {
@@ -237,7 +252,10 @@ impl File {
                 Write::Append { index, .. } => self.end = index.saturating_add(1),
                 Write::Truncate(from) => self.end = self.end.min(*from),
                 Write::Purge(upto, _) => self.end = self.end.max(upto.saturating_add(1)),
-                Write::Vote(_) | Write::Committed(_) | Write::Snapshot { .. } => {}
+                Write::Format(_)
+                | Write::Vote(_)
+                | Write::Committed(_)
+                | Write::Snapshot { .. } => {}
             }
         }
         let committed = {
@@ -260,7 +278,8 @@ impl File {
 fn forget_written(known: &Mutex<Known>, jobs: &[Job]) {
     let written = jobs.iter().flat_map(|job| &job.writes).filter_map(|write| match write {
         Write::Append { index, .. } => Some(*index),
-        Write::Vote(_)
+        Write::Format(_)
+        | Write::Vote(_)
         | Write::Truncate(_)
         | Write::Purge(..)
         | Write::Committed(_)
@@ -334,6 +353,7 @@ impl RaftLogStorage<Consensus> for Log {
         let mut writes = Vec::new();
         let mut appended = Vec::new();
         for entry in entries {
+            writes.extend(self.newer_format(&entry)?);
             let data = encode(&entry)?;
             let size = bytes(&data);
             self.sizes.append(size);
@@ -367,5 +387,38 @@ impl RaftLogStorage<Consensus> for Log {
             known.last = known.last.max(Some(upto));
         }
         self.writer.write(write).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RaftError;
+    use crate::consensus::Record;
+    use crate::disk::Keys;
+    use tokio_util::sync::CancellationToken;
+
+    /// The release before this one reads the file for as long as there is nothing in it that is new to it.
+    #[tokio::test]
+    async fn a_file_says_the_newest_format_of_its_entries_and_no_newer_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = Keys::from(seal::Key::from([7; 32]));
+        let (disk, found) = Disk::open(directory.path(), &keys).unwrap();
+        assert_eq!(found.format, Format::LEAST);
+        let (disk, last) = (Arc::new(disk), CancellationToken::new().drop_guard());
+        let (log, thread) = Log::start(&disk, &found, Arc::default(), last).unwrap();
+        let entry = |format| {
+            let payload = EntryPayload::Normal(Record { format, ..Record::default() });
+            Entry { log_id: LogId::new_term_index(1, 1), payload }
+        };
+        assert!(log.newer_format(&entry(Format::LEAST)).unwrap().is_none());
+        let later = entry(Format(Format::PRESENT.0 + 1));
+        let note = log.newer_format(&later).unwrap().unwrap();
+        assert!(log.newer_format(&later).unwrap().is_none(), "it is said once");
+        log.writer.write(note).await.unwrap();
+        drop((log, disk));
+        thread.join().unwrap();
+        let refused = Disk::open(directory.path(), &keys).unwrap_err();
+        assert!(matches!(refused, RaftError::Format { what, .. } if what == "the file"));
     }
 }

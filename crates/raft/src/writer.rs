@@ -24,7 +24,7 @@ use openraft::impls::ProgressResponder;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use store::{Format, View};
+use store::View;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use types::{ClusterSpec, Fault, Timestamp, Version};
@@ -322,8 +322,8 @@ fn decide(requests: Vec<Request>, view: View, time: Timestamp) -> Batch {
             Decided::Refused(fault) => answers.push((reply, Err(fault))),
         }
     }
-    let specs = changes.new_specs(&before);
-    let record = Record { format: Format::PRESENT, changes, specs, time };
+    let (specs, format) = (changes.new_specs(&before), changes.format(&before));
+    let record = Record { format, changes, specs, time };
     Batch { record, waiting, answers }
 }
 

@@ -1,6 +1,6 @@
 //! What a transaction changes: the content of a log entry.
 
-use crate::{Key, Object, View};
+use crate::{Format, Key, Object, View};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use types::{Specs, UnknownSpec};
@@ -31,6 +31,12 @@ pub struct Changes {
 impl Changes {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// The format that they have in the log, where they change `view`: from the first object of a later
+    /// one until the last of them is gone, nothing is written that a release reads which does not know it.
+    pub fn format(&self, view: &View) -> Format {
+        self.changes.iter().map(|change| change.key().since()).fold(view.format(), Format::max)
     }
 
     /// The specs that tasks in it are made from and that `view`, which it changes, has not.

@@ -9,9 +9,13 @@ use std::fmt;
 pub struct Format(pub u32);
 
 impl Format {
-    /// The one that is written. It rises with every change that a former release would take for
-    /// something else; what was written before is still read.
+    /// The newest that this release reads. It rises with every change that a former release would
+    /// take for something else; what was written before is still read.
     pub const PRESENT: Self = Self(2);
+
+    /// The one that is written while nothing that is stored is of a later one: managers of the release
+    /// before read it, too.
+    pub const LEAST: Self = Self(2);
 
     /// Says whether it is understood: a newer one is not.
     pub fn is_known(self) -> bool {

@@ -14,6 +14,7 @@ mod claim;
 mod diff;
 mod format;
 mod index;
+pub mod readers;
 pub mod rules;
 mod table;
 mod tx;

@@ -5,7 +5,7 @@
 //! is stored.
 
 use crate::claim::{Claim, claim_the_same};
-use crate::{Change, Changes, Key, Object, Record, View};
+use crate::{Change, Changes, Key, Object, Record, View, readers};
 use ipnet::IpNet;
 use types::{
     Cluster, Fault, Network, Service, Task, TaskState, Timestamp, Version, Writer, overlap,
@@ -21,6 +21,7 @@ pub fn admit(
     index: Version,
     now: Timestamp,
 ) -> Result<View, Fault> {
+    readers::check(before, changes)?;
     let mut after = before.clone();
     after.apply(changes, index, now);
     for change in &changes.changes {

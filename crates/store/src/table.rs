@@ -32,7 +32,7 @@ pub(crate) type Table<T> = OrdMap<<T as Record>::Id, Arc<T>>;
 
 /// Writes out what has an arm or a field for each kind.
 macro_rules! tables {
-    ($($kind:ident($id:ident) in $(#[$stored:meta])* $table:ident, named $word:literal;)*) => {
+    ($($kind:ident($id:ident) in $(#[$stored:meta])* $table:ident, named $word:literal, since $since:literal;)*) => {
         /// Names a stored object.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Key {
@@ -44,6 +44,13 @@ macro_rules! tables {
             pub fn name(&self) -> String {
                 match self {
                     $(Self::$kind(id) => format!(concat!($word, " {}"), id),)*
+                }
+            }
+
+            /// The first format that has objects of this kind.
+            pub(crate) fn since(&self) -> Format {
+                match self {
+                    $(Self::$kind(_) => Format($since),)*
                 }
             }
         }
@@ -110,6 +117,13 @@ macro_rules! tables {
         }
 
         impl Tables {
+            /// The oldest format that has all these objects.
+            pub(crate) fn format(&self) -> Format {
+                let format = Format::LEAST;
+                $(let format = if self.$table.is_empty() { format } else { format.max(Format($since)) };)*
+                format
+            }
+
             pub(crate) fn get(&self, key: &Key) -> Option<Object> {
                 match key {
                     $(Key::$kind(id) => self.$table.get(id).cloned().map(Object::$kind),)*
@@ -161,7 +175,7 @@ macro_rules! tables {
                 specs: Specs,
                 tables: &Tables,
             ) -> Self {
-                let format = Format::PRESENT;
+                let format = tables.format();
                 Self { format, version, time, specs, $($table: tables.$table.values().cloned().collect(),)* }
             }
 
@@ -176,11 +190,11 @@ macro_rules! tables {
 
 // In the order in which they are written: a service comes before its tasks.
 tables! {
-    Cluster(ClusterId) in #[serde(rename = "cluster", with = "one_or_none")] clusters, named "cluster";
-    Node(NodeId) in nodes, named "node";
-    Network(NetworkId) in networks, named "network";
-    Service(ServiceId) in services, named "service";
-    Task(TaskId) in #[serde(serialize_with = "with_specs_by_id")] tasks, named "task";
+    Cluster(ClusterId) in #[serde(rename = "cluster", with = "one_or_none")] clusters, named "cluster", since 1;
+    Node(NodeId) in nodes, named "node", since 1;
+    Network(NetworkId) in networks, named "network", since 1;
+    Service(ServiceId) in services, named "service", since 1;
+    Task(TaskId) in #[serde(serialize_with = "with_specs_by_id")] tasks, named "task", since 1;
 }
 
 /// One after the other, so that there is never a second list of all tasks.

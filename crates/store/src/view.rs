@@ -3,7 +3,7 @@
 use crate::claim::Claim;
 use crate::index::Indexes;
 use crate::table::Tables;
-use crate::{Change, Changes, Key, Object, Record, Snapshot};
+use crate::{Change, Changes, Format, Key, Object, Record, Snapshot};
 use imbl::OrdSet;
 use std::sync::Arc;
 use types::{
@@ -29,6 +29,11 @@ impl View {
     /// The time of the newest log entry that this view holds.
     pub fn time(&self) -> Timestamp {
         self.time
+    }
+
+    /// The oldest format that has everything in it.
+    pub fn format(&self) -> Format {
+        self.tables.format()
     }
 
     /// The object of this id; also a network that was removed and is still carried.

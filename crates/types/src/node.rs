@@ -131,6 +131,14 @@ pub struct NodeDescription {
     /// Who signed its certificate.
     #[serde(skip_serializing_if = "Issuer::is_unknown")]
     pub issuer: Issuer,
+    /// The newest format of the managers' log that its release reads; 0: it does not say.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub log_format: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,7 +23,8 @@ pub use managers::{
 pub use messages::{
     Acknowledge, Answer, Assignments, Difference, Done, EnrollReply, EnrollRequest, Heartbeat,
     HeartbeatReply, IssueReply, IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions,
-    LogRequest, Report, RootReply, RootRequest, SessionMessage, SessionRequest, Trust, Welcome,
+    LogRequest, NumberRequest, Report, RootReply, RootRequest, SessionMessage, SessionRequest,
+    Trust, Welcome,
 };
 pub use msgpack::{decode, encode};
 pub use parts::Parts;

@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
-use types::{ClusterSpec, Fault, Version};
+use types::{Fault, Version};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -74,7 +74,7 @@ impl InitJson {
                 return Err(Fault::invalid(text));
             }
         };
-        let (spec, root) = self.spec.parse(&ClusterSpec::default())?;
+        let (spec, root) = self.spec.parse()?;
         Ok(Init {
             listen: self.listen_addr,
             advertise: self.advertise_addr,
@@ -163,9 +163,7 @@ async fn update(
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
     let version = crate::version(query.version)?;
-    let view = manager.fresh().await?;
-    let present = view.cluster().map(|cluster| cluster.spec.clone()).unwrap_or_default();
-    let (spec, root) = spec.parse(&present)?;
+    let (spec, root) = spec.parse()?;
     let rotate = manager::Rotate {
         worker: query.rotate_worker_token,
         manager: query.rotate_manager_token,
@@ -218,7 +216,7 @@ pub(super) fn served() -> Vec<Served> {
         Served::new("POST /swarm/update").query::<UpdateQuery>().body(
             include_str!("../request/coverage/cluster.json"),
             |spec: json::cluster::ClusterSpecJson| {
-                let (spec, root) = spec.parse(&ClusterSpec::default())?;
+                let (spec, root) = spec.parse()?;
                 // A key prints as nothing.
                 Ok((spec, root.map(|root| (root.certificate, root.key))))
             },

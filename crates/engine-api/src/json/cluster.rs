@@ -67,14 +67,12 @@ struct EncryptionJson {
 }
 
 impl ClusterSpecJson {
-    /// Reads a spec, and the root that the user gives. As with Docker, what is zero, empty or missing
-    /// stays as it is at `present`, for a new cluster Docker's defaults.
-    pub(crate) fn parse(
-        self,
-        present: &ClusterSpec,
-    ) -> Result<(ClusterSpec, Option<RootCa>), Fault> {
-        let or = |nanos: i64, present, reason: &str| match nanos {
-            0 => Ok(present),
+    /// Reads a spec, and the root that the user gives. It is the whole spec, as with Docker: what is
+    /// zero, empty or missing is as Docker has it by default.
+    pub(crate) fn parse(self) -> Result<(ClusterSpec, Option<RootCa>), Fault> {
+        let normal = ClusterSpec::default();
+        let or = |nanos: i64, usual, reason: &str| match nanos {
+            0 => Ok(usual),
             1.. => Ok(duration(nanos)),
             _ => Err(Fault::invalid(reason)),
         };
@@ -82,35 +80,35 @@ impl ClusterSpecJson {
             Some(limit) => u64::try_from(limit).map_err(|_negative| {
                 Fault::invalid("the task history limit must not be negative")
             })?,
-            None => present.task_history_limit,
+            None => normal.task_history_limit,
         };
         let log_driver = match self.task_defaults.log_driver {
-            None => present.log_driver.clone(),
+            None => None,
             // One without a name and options says that there is no default.
             Some(log) => Some(log.parse()?).filter(|log| *log != LogDriver::default()),
         };
         let root = RootCa { certificate: self.ca.signing_cert, key: self.ca.signing_key };
         let spec = ClusterSpec {
-            name: if self.name.is_empty() { present.name.clone() } else { self.name },
-            labels: if self.labels.is_empty() { present.labels.clone() } else { self.labels },
+            name: if self.name.is_empty() { normal.name } else { self.name },
+            labels: self.labels,
             task_history_limit: history,
             heartbeat: or(
                 self.dispatcher.heartbeat_period,
-                present.heartbeat,
+                normal.heartbeat,
                 "heartbeat time period cannot be a negative duration",
             )?,
             certificate_validity: or(
                 self.ca.node_cert_expiry,
-                present.certificate_validity,
+                normal.certificate_validity,
                 "minimum certificate expiry time is: 1h0m0s",
             )?,
             snapshot_interval: match self.raft.snapshot_interval {
-                0 => present.snapshot_interval,
+                0 => normal.snapshot_interval,
                 interval => interval,
             },
-            kept_snapshots: self.raft.keep_old_snapshots.unwrap_or(present.kept_snapshots),
+            kept_snapshots: self.raft.keep_old_snapshots.unwrap_or_default(),
             kept_entries: match self.raft.log_entries_for_slow_followers {
-                0 => present.kept_entries,
+                0 => normal.kept_entries,
                 entries => entries,
             },
             log_driver,
@@ -187,27 +185,17 @@ pub(crate) fn render(cluster: &Cluster) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
-    fn what_an_update_leaves_out_stays_as_it_is() {
-        let parse = |text: &str, present: &ClusterSpec| {
+    fn a_spec_is_whole_and_nothing_in_it_is_negative() {
+        let parse = |text: &str| {
             let read = crate::request::read::<ClusterSpecJson>(text.as_bytes())?;
-            Ok::<_, Fault>(read.value.parse(present)?.0)
+            Ok::<_, Fault>(read.value.parse()?.0)
         };
-        let present = ClusterSpec {
-            labels: [("site".to_owned(), "north".to_owned())].into(),
-            task_history_limit: 2,
-            heartbeat: Duration::from_secs(3),
-            certificate_validity: Duration::from_hours(9),
-            snapshot_interval: 77,
-            log_driver: Some(LogDriver { name: "local".to_owned(), ..LogDriver::default() }),
-            ..ClusterSpec::default()
-        };
-        assert_eq!(parse("{}", &present).unwrap(), present);
+        assert_eq!(parse("{}").unwrap(), ClusterSpec::default());
         let text = r#"{"Raft":{"SnapshotInterval":5},"TaskDefaults":{"LogDriver":{}}}"#;
-        let changed = ClusterSpec { snapshot_interval: 5, log_driver: None, ..present.clone() };
-        assert_eq!(parse(text, &present).unwrap(), changed);
+        let changed = ClusterSpec { snapshot_interval: 5, ..ClusterSpec::default() };
+        assert_eq!(parse(text).unwrap(), changed);
         for (text, reason) in [
             (
                 r#"{"Dispatcher":{"HeartbeatPeriod":-1}}"#,
@@ -215,7 +203,7 @@ mod tests {
             ),
             (r#"{"CAConfig":{"NodeCertExpiry":-1}}"#, "minimum certificate expiry time is: 1h0m0s"),
         ] {
-            assert_eq!(parse(text, &present).unwrap_err(), Fault::invalid(reason));
+            assert_eq!(parse(text).unwrap_err(), Fault::invalid(reason));
         }
     }
 }

@@ -45,8 +45,12 @@ pub fn with_updated(
 
 /// Somebody has to decide.
 fn check_role(view: &View, node: &Node, role: NodeRole) -> Result<(), Fault> {
-    if (node.spec.role, role) != (NodeRole::Manager, NodeRole::Worker) {
-        return Ok(());
+    match (node.spec.role, role) {
+        (NodeRole::Worker, NodeRole::Manager) => return store::readers::may_manage(view, node),
+        (NodeRole::Manager, NodeRole::Worker) => {}
+        (NodeRole::Worker, NodeRole::Worker) | (NodeRole::Manager, NodeRole::Manager) => {
+            return Ok(());
+        }
     }
     let is_other = |other: &&std::sync::Arc<Node>| {
         other.id != node.id && other.spec.role == NodeRole::Manager && other.manager.is_some()

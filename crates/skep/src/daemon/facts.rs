@@ -37,6 +37,7 @@ pub(crate) fn description(about: &About) -> NodeDescription {
         platform: Platform { os: "linux".into(), architecture: about.architecture.clone() },
         nano_cpus: about.cpus * 1_000_000_000,
         memory_bytes: about.memory_bytes,
+        log_format: store::Format::PRESENT.0,
         engine: EngineInfo {
             version: about.version.clone(),
             labels: about.labels.clone(),

@@ -66,6 +66,7 @@ pub fn node() -> Node {
             },
             trust_root: "PEM 1".to_owned(),
             issuer: types::Issuer::default(),
+            log_format: 0,
         },
         status: NodeStatus {
             state: NodeState::Ready,
