@@ -5,7 +5,7 @@
 
 use crate::bounded::{Bounded, expired};
 use crate::peer::statement;
-use crate::permits::{Limit, Permit, Permits};
+use crate::permits::{Limit, Permit, Permits, origin};
 use crate::refusals::Refusals;
 use crate::{Error, Identity, Peer, clock, tls};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -112,7 +112,7 @@ async fn run(
             Some(()) = handshakes.next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
-                    let permit = permits.take(remote.ip());
+                    let permit = permits.take(origin(remote.ip()));
                     handshakes.push(handshake(acceptor.clone(), stream, remote, permit));
                 }
                 Err(error) => {
@@ -168,7 +168,7 @@ impl Acceptor {
             let connection = Connection { peer: Some(said.peer), remote };
             (self.to_nodes, Bounded::new(stream, connection, Box::pin(end)))
         } else {
-            let permit = self.strangers.take(remote.ip());
+            let permit = self.strangers.take(origin(remote.ip()));
             let end = end(permit, tokio::time::sleep(STRANGER_LIMIT));
             let connection = Connection { peer: None, remote };
             (self.to_strangers, Bounded::new(stream, connection, Box::pin(end)))

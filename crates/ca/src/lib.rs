@@ -43,6 +43,7 @@ pub use identity::{Identity, Request};
 pub use incoming::{Accepted, Arrivals, Connection, Connections, Incoming, accept};
 pub use join::{enroll, join, number, renew};
 pub use peer::{Peer, peer, remote, subject};
+pub use permits::{Limit, Permit, Permits, origin};
 pub use refusals::Refusals;
 pub use root::{given, issuer, rotate};
 pub use seal::{Key, UnlockKey};

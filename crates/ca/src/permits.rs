@@ -1,25 +1,27 @@
 //! How many connections may be open at a time, of each and of all together.
 //!
 //! Nobody is refused for what others do: where all permits are taken, the oldest connection of the
-//! same holder gives way, or else the oldest of whoever holds most. What is honest is soon over, or
-//! is the newest.
+//! same holder gives way, or else the oldest of whoever holds most; where several hold as many, the
+//! oldest of theirs. What is honest is soon over, or is the newest.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// How many permits there are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit {
+pub struct Limit {
     /// For one holder.
-    pub(crate) each: usize,
+    pub each: usize,
     /// For all together.
-    pub(crate) all: usize,
+    pub all: usize,
 }
 
 /// Permits for connections, each held by a `K`. Clones are the same permits.
 #[derive(Debug)]
-pub(crate) struct Permits<K> {
+pub struct Permits<K> {
     limit: Limit,
     given: Arc<Mutex<Given<K>>>,
 }
@@ -40,7 +42,7 @@ struct Given<K> {
 
 /// A permit, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Permit<K: Ord> {
+pub struct Permit<K: Ord> {
     given: Arc<Mutex<Given<K>>>,
     key: K,
     number: u64,
@@ -48,19 +50,22 @@ pub(crate) struct Permit<K: Ord> {
 }
 
 impl<K: Ord + Clone> Permits<K> {
-    pub(crate) fn new(limit: Limit) -> Self {
+    pub fn new(limit: Limit) -> Self {
         let given = Given { count: 0, next: 0, tokens: BTreeMap::new() };
         Self { limit, given: Arc::new(Mutex::new(given)) }
     }
 
     /// Takes a permit. Whoever has to give way for it is told by its token.
-    pub(crate) fn take(&self, key: K) -> Permit<K> {
+    pub fn take(&self, key: K) -> Permit<K> {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let own = given.tokens.get(&key).map_or(0, BTreeMap::len);
         if own >= self.limit.each {
             given.evict(&key);
         } else if given.count >= self.limit.all {
-            let most = given.tokens.iter().max_by_key(|(_, tokens)| tokens.len());
+            let most = given.tokens.iter().max_by_key(|(_, tokens)| {
+                let oldest = tokens.keys().next().copied();
+                (tokens.len(), Reverse(oldest))
+            });
             if let Some(most) = most.map(|(key, _)| key.clone()) {
                 given.evict(&most);
             }
@@ -73,7 +78,7 @@ impl<K: Ord + Clone> Permits<K> {
     }
 
     /// Ends the connections of everybody who is not to stay.
-    pub(crate) fn retain(&self, stays: impl Fn(&K) -> bool) {
+    pub fn retain(&self, stays: impl Fn(&K) -> bool) {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let parting: Vec<K> = given.tokens.keys().filter(|key| !stays(key)).cloned().collect();
         for key in parting {
@@ -103,7 +108,7 @@ impl<K: Ord> Given<K> {
 
 impl<K: Ord> Permit<K> {
     /// Cancelled when the connection has to end.
-    pub(crate) fn token(&self) -> CancellationToken {
+    pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }
 }
@@ -112,6 +117,17 @@ impl<K: Ord> Drop for Permit<K> {
     fn drop(&mut self) {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         given.free(&self.key, self.number);
+    }
+}
+
+/// Whom an address counts for. All of the last 64 bits of an IPv6 address belong to one machine, or
+/// to one link: whoever has one of them has all.
+pub fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -153,5 +169,24 @@ mod tests {
         let (one, two, other) = (permits.take("a"), permits.take("a"), permits.take("b"));
         permits.retain(|key| *key != "a");
         assert_eq!([&one, &two, &other].map(is_over), [true, true, false]);
+    }
+
+    #[test]
+    fn where_all_hold_as_many_the_oldest_gives_way() {
+        let permits = Permits::new(Limit { each: 10, all: 3 });
+        let silent = [permits.take("a"), permits.take("b")];
+        let honest = permits.take("z");
+        let later = permits.take("c");
+        assert_eq!(silent.each_ref().map(is_over), [true, false]);
+        assert_eq!([&honest, &later].map(is_over), [false, false]);
+    }
+
+    #[test]
+    fn many_addresses_of_one_link_count_as_one() {
+        let of = |address: &str| origin(address.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.2"), of("192.0.2.1"));
     }
 }

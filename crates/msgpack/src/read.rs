@@ -1,7 +1,7 @@
 //! Values from tokens, each as its type asks for it.
 
 use crate::token::Token;
-use crate::{DEPTH_MAX, Error};
+use crate::{DEPTH_MAX, ELEMENT_MIN, Error};
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess,
     Visitor,
@@ -12,11 +12,13 @@ use serde::forward_to_deserialize_any;
 pub(crate) struct Reader<'de> {
     rest: &'de [u8],
     depth: u16,
+    /// What elements may still take in memory.
+    allowance: usize,
 }
 
 impl<'de> Reader<'de> {
-    pub(crate) fn new(bytes: &'de [u8]) -> Self {
-        Self { rest: bytes, depth: 0 }
+    pub(crate) fn new(bytes: &'de [u8], allowance: usize) -> Self {
+        Self { rest: bytes, depth: 0, allowance }
     }
 
     /// Nothing may be left.
@@ -37,20 +39,48 @@ impl<'de> Reader<'de> {
         if self.depth > DEPTH_MAX { Err(Error::Depth) } else { Ok(()) }
     }
 
-    fn list<V: Visitor<'de>>(&mut self, left: u32, visitor: V) -> Result<V::Value, Error> {
+    /// Makes room for another element, or says that the bytes are too few for so many.
+    fn charge(&mut self, cost: usize) -> Result<(), Error> {
+        self.allowance = self.allowance.checked_sub(cost).ok_or(Error::Elements)?;
+        Ok(())
+    }
+
+    fn list<V: Visitor<'de>>(
+        &mut self,
+        (left, are): (u32, Are),
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.descend()?;
-        let mut items = Items { reader: self, left };
+        let mut items = Items { reader: self, left, are };
         let value = visitor.visit_seq(&mut items)?;
         items.end()?;
         Ok(value)
     }
 
-    fn map<V: Visitor<'de>>(&mut self, left: u32, visitor: V) -> Result<V::Value, Error> {
+    fn map<V: Visitor<'de>>(
+        &mut self,
+        (left, are): (u32, Are),
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.descend()?;
-        let mut items = Items { reader: self, left };
+        let mut items = Items { reader: self, left, are };
         let value = visitor.visit_map(&mut items)?;
         items.end()?;
         Ok(value)
+    }
+
+    fn take_list<V: Visitor<'de>>(&mut self, are: Are, visitor: V) -> Result<V::Value, Error> {
+        match self.take()? {
+            Token::List(items) => self.list((items, are), visitor),
+            found => Err(wanted(found, &visitor)),
+        }
+    }
+
+    fn take_map<V: Visitor<'de>>(&mut self, are: Are, visitor: V) -> Result<V::Value, Error> {
+        match self.take()? {
+            Token::Map(pairs) => self.map((pairs, are), visitor),
+            found => Err(wanted(found, &visitor)),
+        }
     }
 
     /// Goes past a value.
@@ -65,6 +95,25 @@ impl<'de> Reader<'de> {
             };
         }
         Ok(())
+    }
+}
+
+/// What items are to the type that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Are {
+    /// It has as many as its code says.
+    Fields,
+    /// It has as many as the bytes say.
+    Elements,
+}
+
+/// What an element of this type takes in memory, without what is behind its pointers: those take
+/// elements of their own, or bytes as they are.
+fn cost<T>() -> usize {
+    match size_of::<T>() {
+        // No more than its bytes.
+        small @ 0..=1 => small,
+        more => more.max(ELEMENT_MIN),
     }
 }
 
@@ -89,8 +138,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             Token::Float(value) => visitor.visit_f64(value),
             Token::Text(value) => visitor.visit_borrowed_str(value),
             Token::Bytes(value) => visitor.visit_borrowed_bytes(value),
-            Token::List(items) => self.list(items, visitor),
-            Token::Map(pairs) => self.map(pairs, visitor),
+            Token::List(items) => self.list((items, Are::Elements), visitor),
+            Token::Map(pairs) => self.map((pairs, Are::Elements), visitor),
         }
     }
 
@@ -149,14 +198,11 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.take()? {
-            Token::List(items) => self.list(items, visitor),
-            found => Err(wanted(found, &visitor)),
-        }
+        self.take_list(Are::Elements, visitor)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
+        self.take_list(Are::Fields, visitor)
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -165,14 +211,11 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _: usize,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
+        self.take_list(Are::Fields, visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.take()? {
-            Token::Map(pairs) => self.map(pairs, visitor),
-            found => Err(wanted(found, &visitor)),
-        }
+        self.take_map(Are::Elements, visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -181,7 +224,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.deserialize_map(visitor)
+        self.take_map(Are::Fields, visitor)
     }
 
     /// A variant's name, or a map of this name to what the variant holds.
@@ -215,6 +258,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 struct Items<'r, 'de> {
     reader: &'r mut Reader<'de>,
     left: u32,
+    are: Are,
 }
 
 impl Items<'_, '_> {
@@ -222,6 +266,13 @@ impl Items<'_, '_> {
         let is_left = self.left > 0;
         self.left = self.left.saturating_sub(1);
         is_left
+    }
+
+    fn charge(&mut self, cost: usize) -> Result<(), Error> {
+        match self.are {
+            Are::Fields => Ok(()),
+            Are::Elements => self.reader.charge(cost),
+        }
     }
 
     fn end(self) -> Result<(), Error> {
@@ -237,7 +288,11 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Error> {
-        if self.next() { seed.deserialize(&mut *self.reader).map(Some) } else { Ok(None) }
+        if !self.next() {
+            return Ok(None);
+        }
+        self.charge(cost::<T::Value>())?;
+        seed.deserialize(&mut *self.reader).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -256,6 +311,7 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
+        self.charge(size_of::<T::Value>())?;
         seed.deserialize(&mut *self.reader)
     }
 
@@ -298,7 +354,7 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.held()?.deserialize_seq(visitor)
+        self.held()?.take_list(Are::Fields, visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -306,6 +362,6 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.held()?.deserialize_map(visitor)
+        self.held()?.take_map(Are::Fields, visitor)
     }
 }

@@ -62,6 +62,7 @@ proptest! {
     fn what_is_written_is_read(drawing in drawing()) {
         let bytes = encode(&drawing).unwrap();
         back(&bytes, &drawing);
+        prop_assert_eq!(decode_sent::<Drawing>(&bytes).ok(), Some(drawing.clone()));
         prop_assert_eq!(rmp_serde::from_slice::<Drawing>(&bytes).unwrap(), drawing);
     }
 
@@ -161,4 +162,42 @@ fn what_is_nested_too_deep_is_refused_and_skipped_without_recursion() {
 fn a_length_that_lies_costs_no_memory() {
     assert!(matches!(decode::<Vec<u64>>(&[0xdd, 0xff, 0xff, 0xff, 0xff]), Err(Error::Short)));
     assert!(matches!(decode::<&str>(&[0xdb, 0xff, 0xff, 0xff, 0xff]), Err(Error::Short)));
+}
+
+/// A hundred bytes, and all of its fields may be missing.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Padded {
+    numbers: [u64; 12],
+}
+
+#[test]
+fn what_is_sent_takes_a_few_times_its_bytes_in_memory() {
+    /// A list, or a map, of as many of these bytes as there are.
+    fn many(marker: u8, item: &[u8], count: u32) -> Vec<u8> {
+        let items = item.iter().copied().cycle().take(item.len() * count as usize);
+        [marker].into_iter().chain(count.to_be_bytes()).chain(items).collect()
+    }
+    fn refused<T: serde::de::DeserializeOwned + Debug>(bytes: &[u8]) {
+        decode::<T>(bytes).expect("it is well-formed");
+        assert!(matches!(decode_sent::<T>(bytes), Err(Error::Elements)), "{:02x?}", &bytes[..8]);
+    }
+    const MANY: u32 = 100_000;
+    refused::<Vec<Padded>>(&many(0xdd, &[0x80], MANY));
+    refused::<Vec<Vec<u64>>>(&many(0xdd, &[0x90], MANY));
+    refused::<Vec<Option<Padded>>>(&many(0xdd, &[0xc0], MANY));
+    refused::<Vec<String>>(&many(0xdd, &[0xa0], MANY));
+    refused::<BTreeMap<u8, Padded>>(&many(0xdf, &[0x01, 0x80], MANY));
+    refused::<Vec<Shape>>(&many(0xdd, &encode("Point").unwrap(), MANY));
+    // Fields count for nothing, elements within elements do.
+    refused::<Vec<(u8, Vec<Padded>)>>(&many(0xdd, &[0x92, 0x01, 0x93, 0x80, 0x80, 0x80], MANY));
+    // What is not read needs no memory.
+    let skipped = [&[0x81, 0xa1, b'x'][..], &many(0xdd, &[0x80], MANY)].concat();
+    assert_eq!(decode_sent::<Padded>(&skipped).unwrap(), Padded::default());
+    // Whoever means well writes more than markers, and few of these.
+    let numbers = vec![7_u8; 100_000];
+    assert_eq!(decode_sent::<Vec<u8>>(&encode(&numbers).unwrap()).unwrap(), numbers);
+    let padded: Vec<Padded> = (0..10_000).map(|_| Padded { numbers: [1 << 40; 12] }).collect();
+    assert_eq!(decode_sent::<Vec<Padded>>(&encode(&padded).unwrap()).unwrap(), padded);
+    decode_sent::<Vec<Padded>>(&many(0xdd, &[0x80], 500)).unwrap();
 }

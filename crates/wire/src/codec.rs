@@ -61,7 +61,7 @@ impl<U: DeserializeOwned> Decoder for In<U> {
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let bytes: Bytes = from.copy_to_bytes(from.remaining());
-        msgpack::decode(&bytes)
+        msgpack::decode_sent(&bytes)
             .map(Some)
             .map_err(|error| Status::invalid_argument(error.to_string()))
     }

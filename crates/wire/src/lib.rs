@@ -5,7 +5,8 @@
 //!
 //! Invariants: messages are MessagePack with field names, so a reader of a neighbouring version
 //! skips what it does not know; an error crosses as a status and comes out as the same
-//! [`types::Fault`] ([`status_of`], [`fault_of`]); no side takes a message over its limit.
+//! [`types::Fault`] ([`status_of`], [`fault_of`]); no side takes a message over its limit, nor one that
+//! takes many times its bytes in memory.
 
 mod codec;
 mod managers;
@@ -26,7 +27,7 @@ pub use messages::{
     LogRequest, NumberRequest, Report, RootReply, RootRequest, SessionMessage, SessionRequest,
     Trust, Welcome,
 };
-pub use msgpack::{decode, encode};
+pub use msgpack::{decode, decode_sent, encode};
 pub use parts::Parts;
 pub use release::Release;
 pub use service::{

@@ -1,13 +1,15 @@
 //! How much one node may have under way at this manager, over all of its connections.
 //!
-//! A message is read whole before anybody looks at it. So what a node can make the manager hold is
-//! its calls at a time, and the bytes of their messages: short ones come with the call, long ones
-//! count against the node's quota. A node that goes beyond is told so, and takes nothing from
+//! A message is read whole before anybody looks at it, so whoever is no node of the cluster any more is
+//! turned away before that. What a node can make the manager hold is its calls at a time, and the bytes
+//! of their messages (`msgpack::decode_sent` keeps them at a few times as much in memory): short ones
+//! come with the call, long ones count against the node's quota. A node that goes beyond is told so, and takes nothing from
 //! others. Logs have a quota of their own, and wait for it: a client that does not read holds up other
 //! logs of that node, and neither heartbeats nor reports. Sessions have one, too: what a node does not
 //! read of a session is kept until its connection ends, also where another one has taken its place.
 
-use ca::Connection;
+use super::admission;
+use ca::{Connection, Peer};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::collections::BTreeMap;
@@ -16,7 +18,8 @@ use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use store::View;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 use tonic::body::Body;
@@ -128,11 +131,25 @@ impl Drop for Call {
     }
 }
 
-/// A service that keeps each node within its quota. Strangers are limited by their connections.
+/// A service for nodes of the cluster alone, which keeps each within its quota. Strangers are limited
+/// by their connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Limited<S> {
     pub(crate) service: S,
     pub(crate) quotas: Quotas,
+    pub(crate) views: watch::Receiver<View>,
+}
+
+impl<S> Limited<S> {
+    /// Begins a call of a node, before anything of its body is read.
+    fn enter(&self, peer: &Peer, path: &str) -> Result<Arc<Call>, Fault> {
+        let view = self.views.borrow();
+        // A manager that does not know the cluster yet says by itself that it does not lead.
+        if view.cluster().is_some() {
+            admission::check(peer, &view)?;
+        }
+        self.quotas.enter(&peer.node, Kind::of(path)).map(Arc::new)
+    }
 }
 
 impl<S: NamedService> NamedService for Limited<S> {
@@ -157,8 +174,8 @@ where
         let Some(peer) = connection.and_then(|connection| connection.peer.as_ref()) else {
             return Box::pin(self.service.call(request));
         };
-        let call = match self.quotas.enter(&peer.node, Kind::of(request.uri().path())) {
-            Ok(call) => Arc::new(call),
+        let call = match self.enter(peer, request.uri().path()) {
+            Ok(call) => call,
             Err(fault) => return Box::pin(ready(Ok(status_of(fault).into_http()))),
         };
         let within = Arc::clone(&call);
@@ -304,8 +321,8 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ca::Peer;
-    use types::NodeRole;
+    use store::Tx;
+    use types::{Cluster, Node, NodeRole, Timestamp, Version};
 
     #[test]
     fn lengths_are_read_however_the_bytes_are_cut() {
@@ -346,9 +363,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_is_under_way_until_all_of_it_is_sent() {
-        let mut limited = Limited { service: Endless, quotas: Quotas::default() };
-        let mut open = async || {
-            let peer = Peer { node: "n".into(), role: NodeRole::Worker, cluster: "c".into() };
+        let mut tx = Tx::new(&View::default());
+        tx.put_cluster(Cluster { id: "c".into(), ..Cluster::default() });
+        tx.put_node(Node { id: "n".into(), ..Node::default() });
+        let mut view = View::default();
+        view.apply(&tx.finish(), Version(1), Timestamp(1));
+        let (_publish, views) = watch::channel(view);
+        let mut limited = Limited { service: Endless, quotas: Quotas::default(), views };
+        let mut open = async |node: &str| {
+            let peer = Peer { node: node.into(), role: NodeRole::Worker, cluster: "c".into() };
             let remote = ([127, 0, 0, 1], 1).into();
             let connection = Connection { peer: Some(peer), remote };
             let request = Request::post("/skep.Dispatcher/Session").extension(connection);
@@ -356,14 +379,15 @@ mod tests {
         };
         let mut sessions = Vec::new();
         for _ in 0..SESSIONS {
-            sessions.push(open().await);
+            sessions.push(open("n").await);
         }
         let is_refused =
             |answer: &Response<Body>| Status::from_header_map(answer.headers()).is_some();
         assert!(!sessions.iter().any(is_refused));
-        assert!(is_refused(&open().await));
+        assert!(is_refused(&open("n").await));
         sessions.pop();
-        assert!(!is_refused(&open().await));
+        assert!(!is_refused(&open("n").await));
+        assert!(is_refused(&open("another").await), "it is no node of the cluster");
     }
 
     #[test]

@@ -167,6 +167,7 @@ pub(crate) fn start(
     scope: &mut Scope,
 ) -> Result<(Connections, Refusals), Error> {
     let Served { sequencer, leading, membership, managers } = served;
+    let views = sequencer.watch();
     let rpc = Rpc::new(sequencer, leading, sinks);
     let accepting = ca::accept(listener, identity, scope.token());
     let (acceptor, accepted) = accepting.map_err(Error::Identity)?;
@@ -181,8 +182,12 @@ pub(crate) fn start(
             &refusals,
         ));
     let quotas = Quotas::default();
-    let membership = Limited { service: membership_server(membership), quotas: quotas.clone() };
-    let dispatcher = Limited { service: dispatcher_server(rpc), quotas };
+    let membership = Limited {
+        service: membership_server(membership),
+        quotas: quotas.clone(),
+        views: views.clone(),
+    };
+    let dispatcher = Limited { service: dispatcher_server(rpc), quotas, views };
     let nodes = server()
         .max_concurrent_streams(Some(CALLS))
         .initial_stream_window_size(Some(CALL_WINDOW))

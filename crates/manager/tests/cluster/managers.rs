@@ -126,7 +126,8 @@ async fn whichever_manager_is_asked_what_is_done_is_known_to_all() {
     let addresses = [second.address.clone()];
     let worker = ca::join(&addresses, &token, types::Availability::Active).await.unwrap();
     assert!(cluster.manager.view().node(&worker.node_id()).is_some());
-    // It is told to ask the one that leads.
+    // Once a manager knows it, it is told to ask the one that leads.
+    assert!(third.manager.fresh().await.unwrap().node(&worker.node_id()).is_some());
     let refused = Scripted::connect_to(&third.address, &worker, 1).await.map(drop).unwrap_err();
     assert!(refused.is_not_leading(), "{refused}");
     Scripted::connect(&cluster, &worker, 1).await.unwrap();

@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_lines, reason = "most are what is expected")]
 
 mod assignments;
+mod sent;
 
 use expect_test::{Expect, expect};
 use serde::Serialize;

@@ -1,17 +1,16 @@
 //! What strangers, workers and the cluster's former members may not call.
 
-use super::{Kit, now, other_root};
+use super::{Kit, now, other_root, sends};
 use crate::stage::Scripted;
 use ca::{Identity, JoinToken};
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
 use types::{Cluster, NodeRole, ServiceSpec};
 use wire::{
     Acknowledge, BarrierRequest, Done, EnrollRequest, Heartbeat, IssueRequest, LeaveRequest,
-    LogChunk, LogOptions, LogSelector, LogsRequest, MessagePack, Order, OrderRequest, RaftMessage,
-    Release, Report, Rotate, SessionRequest, dispatcher_client, managers_client, membership_client,
+    LogChunk, LogOptions, LogSelector, LogsRequest, Order, OrderRequest, RaftMessage, Release,
+    Report, Rotate, SessionRequest, dispatcher_client, managers_client, membership_client,
 };
 
 fn wish(token: &str) -> IssueRequest {
@@ -33,17 +32,22 @@ fn logs() -> LogsRequest {
     LogsRequest { release: Release::own(), selector, options: LogOptions::default() }
 }
 
-/// Sends `message` to whatever is at `path`.
-async fn sends(
-    channel: &Channel,
-    path: &'static str,
-    message: impl serde::Serialize + Send + Sync + 'static,
-) -> Result<(), Status> {
-    let mut client = Grpc::new(channel.clone());
-    client.ready().await.unwrap();
-    let codec = MessagePack::<_, Done>::default();
-    let path = PathAndQuery::from_static(path);
-    client.unary(Request::new(message), path, codec).await.map(drop)
+/// As many lines, or statuses, as fit into a message where nothing is said of each.
+#[derive(Serialize)]
+struct Hollow {
+    lines: Vec<Done>,
+    statuses: BTreeMap<String, Done>,
+}
+
+impl Hollow {
+    fn lines() -> Self {
+        Self { lines: vec![Done {}; wire::MESSAGE_LIMIT - 64], statuses: BTreeMap::new() }
+    }
+
+    fn statuses() -> Self {
+        let task = |number| (format!("{number:x}"), Done {});
+        Self { lines: Vec::new(), statuses: (0..wire::MESSAGE_LIMIT / 8).map(task).collect() }
+    }
 }
 
 /// All that a node may call, and more.
@@ -133,6 +137,16 @@ async fn workers_speak_for_themselves_alone() {
     let huge = Report { session: "x".repeat(wire::MESSAGE_LIMIT), ..Report::default() };
     kit.refuses("a huge report", sends(&channel, "/skep.Dispatcher/Report", huge)).await;
     kit.refuses("noise", sends(&channel, "/skep.Dispatcher/Report", vec![0xff_u8; 64])).await;
+    // As many bytes as a message may have would be a gigabyte.
+    for (path, hollow) in [
+        ("/skep.Dispatcher/PublishLogs", Hollow::lines()),
+        ("/skep.Dispatcher/Report", Hollow::statuses()),
+    ] {
+        let before = kit.cluster.manager.refusals().calls();
+        let refused = sends(&channel, path, hollow).await.unwrap_err();
+        assert!(refused.message().contains("too few for so many elements"), "{path}: {refused}");
+        assert!(before < kit.cluster.manager.refusals().calls(), "{path}: nobody has counted it");
+    }
     for path in ["/skep.Managers/../skep.Managers/Order", "/skep.managers/Order", "/Order", "//"] {
         assert!(
             sends(&channel, path, order(Order::RemoveService { id: "s".into() })).await.is_err()

@@ -1,11 +1,12 @@
 //! Who was a member once, or is another one.
 
-use super::{Kit, now};
+use super::{Kit, now, sends};
+use crate::managers::{three, until};
 use crate::stage::Scripted;
-use types::{Node, NodeRole, NodeSpec};
+use types::{FaultKind, Node, NodeRole, NodeSpec};
 use wire::{
     BarrierRequest, EnrollRequest, RaftMessage, Release, SessionRequest, dispatcher_client,
-    managers_client, membership_client,
+    fault_of, managers_client, managers_of, membership_client,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,4 +65,32 @@ async fn a_manager_speaks_in_the_log_for_itself_alone() {
     // It is a node like others, besides.
     Scripted::connect(&kit.cluster, &second, 3).await.unwrap();
     kit.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_read_of_what_an_evicted_node_sends_to_any_manager() {
+    let (cluster, second, third) = three().await;
+    let node = cluster.join().await;
+    let id = node.node_id();
+    cluster.manager.remove_node(&id, true).await.unwrap();
+    until("removed", async || {
+        [&second, &third].iter().all(|manager| manager.manager.view().node(&id).is_none())
+    })
+    .await;
+    for address in [&cluster.address(), &second.address, &third.address] {
+        let config = ca::tls::client_config(&node).unwrap();
+        let channel = ca::connect(address, config).await.unwrap();
+        for call in ["/skep.Dispatcher/Report", "/skep.Membership/Leave"] {
+            let noise = vec![0xff_u8; 64];
+            let refused = fault_of(sends(&channel, call, noise).await.unwrap_err());
+            assert_eq!(refused.kind, FaultKind::NotFound, "{call} at {address}: {refused}");
+        }
+        let session = SessionRequest { release: Release::own(), ..SessionRequest::default() };
+        let refused = dispatcher_client(channel).session(session).await.unwrap_err();
+        assert_eq!(managers_of(&refused), [""; 0], "it hears where managers are");
+        assert_eq!(fault_of(refused).kind, FaultKind::NotFound);
+    }
+    second.stop().await;
+    third.stop().await;
+    cluster.end().await;
 }

@@ -10,10 +10,12 @@ use ca::{Authority, Identity, Peer};
 use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
-use tonic::Status;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 use types::{ClusterId, Fault, FaultKind, NodeRole, RootCa, Timestamp};
-use wire::fault_of;
+use wire::{Done, MessagePack, fault_of};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -89,6 +91,19 @@ impl Kit {
 
 async fn answer<T>(way: &str, attempt: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, attempt).await.unwrap_or_else(|_| panic!("{way}: no answer"))
+}
+
+/// Sends `message` to whatever is at `path`.
+async fn sends(
+    channel: &Channel,
+    path: &'static str,
+    message: impl serde::Serialize + Send + Sync + 'static,
+) -> Result<(), Status> {
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let codec = MessagePack::<_, Done>::default();
+    let path = PathAndQuery::from_static(path);
+    client.unary(Request::new(message), path, codec).await.map(drop)
 }
 
 fn identity(root: &RootCa, peer: &Peer, at: Timestamp) -> Identity {
