@@ -16,65 +16,90 @@ pub(crate) use reap::lingers_until;
 pub use replicated::REPLICAS_MAX;
 
 use crate::Planning;
-use crate::index::{Look, ServiceSlots};
+use crate::index::{Basis, ServiceSlots};
 use slot::{Slot, SlotTasks, Slots};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
     DesiredState, Service, ServiceId, ServiceMode, Task, TaskId, TaskState, TaskStatus, Timestamp,
-    UpdateStatus,
 };
 
 /// Decides which tasks of a service exist and what is wanted of each. Of a service that was removed
 /// there may be tasks, too. Stops where the plan is full: the rest is for the next one.
-pub(crate) fn orchestrate(
+///
+/// It looks at the slots that are stirred, and at others only to choose those that are too many, or
+/// whose turn it is in an update.
+pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut ServiceSlots) {
+    let service = planning.tx.service(id).cloned();
+    all.follow(Basis::of(planning, id));
+    all.stir_due(planning.now);
+    if all.take_whole() && service.as_ref().is_some_and(|service| is_global(service)) {
+        let nodes = planning.tx.nodes();
+        nodes.for_each(|node| all.stir(&Slot::Node(node.id.clone())));
+    }
+    let mut slots = Slots::new();
+    while !planning.is_full()
+        && let Some((slot, mut tasks)) = all.next_stirred()
+    {
+        mend(planning, service.as_deref(), (&slot, &mut tasks));
+        slots.insert(slot, tasks);
+    }
+    if let Some(service) = &service {
+        let steps = [replicated::reconcile, update::advance];
+        for step in steps {
+            if !planning.is_full() {
+                step(planning, service, (&mut slots, all));
+            }
+        }
+    }
+    keep(planning, id, (slots, all));
+}
+
+/// What is to be done of a slot whatever the others are.
+fn mend(
     planning: &mut Planning<'_>,
-    id: &ServiceId,
-    (all, look): (&mut ServiceSlots, &Look),
+    service: Option<&Service>,
+    (slot, tasks): (&Slot, &mut SlotTasks),
 ) {
-    let mut slots = all.look(look);
-    reap::forget_lost(planning, id, &mut slots);
-    if let Some(service) = planning.tx.service(id).cloned() {
-        let mut look = look;
-        if !is_settled(&service, &slots, all.others()) {
-            look = &Look::All;
-            slots.append(&mut all.look(look));
-        }
-        reconcile(planning, &service, &mut slots, look);
-    }
-    if !planning.is_full() {
-        reap::reap(planning, id, &mut slots);
-    }
-    all.keep_all(slots);
-}
-
-/// Says whether a service has as many slots as it is to have, and no update that goes from one to
-/// the other: then each is a matter of its own. `others`: slots that are filled, beside these.
-fn is_settled(service: &Service, slots: &Slots, others: usize) -> bool {
-    let updates = service.update.as_ref().is_some_and(UpdateStatus::runs);
-    !updates
-        && match replicated::replicas(service) {
-            Some(replicas) => others + replicated::filled(slots) == replicas,
-            None => true,
-        }
-}
-
-fn reconcile(planning: &mut Planning<'_>, service: &Arc<Service>, slots: &mut Slots, look: &Look) {
-    type Step = fn(&mut Planning<'_>, &Service, &mut Slots);
-    let scale: Step = match (service.spec.mode, look) {
-        (ServiceMode::Replicated { .. }, Look::All) => replicated::reconcile,
-        // Their number is right.
-        (ServiceMode::Replicated { .. }, Look::Slots(_)) => |_, _, _| {},
-        (ServiceMode::Global, Look::All) => global::reconcile,
-        (ServiceMode::Global, Look::Slots(_)) => global::reconcile_slots,
-    };
-    let steps: [Step; 5] =
-        [enforce::enforce, restart::restart, scale, update::advance, restart::release];
+    reap::forget_lost(planning, service, tasks);
+    let Some(service) = service else { return };
+    type Step = fn(&mut Planning<'_>, &Service, (&Slot, &mut SlotTasks));
+    let steps: [Step; 3] = [enforce::enforce, restart::restart, global::reconcile];
     for step in steps {
-        if planning.is_full() {
-            return;
+        if !planning.is_full() {
+            step(planning, service, (slot, tasks));
         }
-        step(planning, service, slots);
+    }
+}
+
+/// Lets tasks start whose turn it is, forgets what nobody needs, and gives the slots back. Those
+/// that the plan had no room for are to be looked at again.
+fn keep(planning: &mut Planning<'_>, id: &ServiceId, (slots, all): (Slots, &mut ServiceSlots)) {
+    let basis = Basis::of(planning, id);
+    let service = planning.tx.service(id).cloned();
+    for (slot, mut tasks) in slots {
+        if !planning.is_full() {
+            if service.is_some() {
+                restart::release(planning, &mut tasks);
+            }
+            reap::reap(planning, service.as_deref(), &mut tasks);
+        }
+        let is_done = !planning.is_full();
+        if let Some(service) = service.as_deref().filter(|_| is_done) {
+            update::stand(planning, service, (&slot, &mut tasks));
+        }
+        all.keep(slot, tasks, is_done);
+    }
+    all.looked_at(basis);
+    if let Some((wake, _)) = all.standings().wakes.first() {
+        planning.wake_at(*wake);
+    }
+}
+
+fn is_global(service: &Service) -> bool {
+    match service.spec.mode {
+        ServiceMode::Global => true,
+        ServiceMode::Replicated { .. } => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::slot::{Slot, SlotTasks, Slots};
 use super::{Start, create};
 use crate::Planning;
+use crate::index::ServiceSlots;
 use std::collections::{BTreeMap, BinaryHeap};
 use types::{DesiredState, NodeId, Service, ServiceMode, TaskId};
 
@@ -19,33 +20,35 @@ pub(super) fn replicas(service: &Service) -> Option<usize> {
     }
 }
 
-/// How many slots have a task that is wanted.
-pub(super) fn filled(slots: &Slots) -> usize {
-    slots.values().filter(|tasks| !tasks.wanted.is_empty()).count()
-}
-
-/// Makes tasks for free slots, or takes away slots that are too many. These are all there are.
-pub(crate) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+/// Makes tasks for free slots, or takes away slots that are too many.
+pub(super) fn reconcile(
+    planning: &mut Planning<'_>,
+    service: &Service,
+    (slots, all): (&mut Slots, &mut ServiceSlots),
+) {
     let Some(replicas) = replicas(service) else { return };
-    let filled = filled(slots);
+    let filled = slots.values().filter(|tasks| tasks.is_filled()).count() + all.standings().filled;
     if filled < replicas {
-        let free = |slot: &Slot| slots.get(slot).is_none_or(|tasks| tasks.wanted.is_empty());
+        let is_filled =
+            |slots: &Slots, slot: &Slot| slots.get(slot).is_some_and(SlotTasks::is_filled);
+        let free = |slot: &Slot| !is_filled(slots, slot) && !is_filled(all.calm(), slot);
         let free = (1..).map(Slot::Number).filter(free);
         let free: Vec<Slot> = free.take(planning.room().min(replicas - filled)).collect();
         for slot in free {
-            let tasks = slots.entry(slot.clone()).or_default();
+            let tasks = all.look_at(slots, &slot);
             create(planning, service, (&slot, tasks), Start::now());
         }
-        return;
-    }
-    for slot in surplus(slots, filled - replicas) {
-        if planning.is_full() {
-            return;
-        }
-        let Some(tasks) = slots.get_mut(&slot) else { continue };
-        let wanted: Vec<TaskId> = tasks.wanted.iter().map(|task| task.id.clone()).collect();
-        for task in wanted {
-            tasks.want(planning, &task, DesiredState::Remove);
+    } else if replicas < filled {
+        let there = slots.iter().chain(all.calm());
+        for slot in surplus(there, filled - replicas) {
+            if planning.is_full() {
+                return;
+            }
+            let tasks = all.look_at(slots, &slot);
+            let wanted: Vec<TaskId> = tasks.wanted.iter().map(|task| task.id.clone()).collect();
+            for task in wanted {
+                tasks.want(planning, &task, DesiredState::Remove);
+            }
         }
     }
 }
@@ -53,10 +56,10 @@ pub(crate) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &
 /// Chooses the slots to give up: first those without a node or without a task that may ever run
 /// again, then from the fullest node, and there a task that does not run yet: that costs no
 /// capacity.
-fn surplus(slots: &Slots, count: usize) -> Vec<Slot> {
+fn surplus<'a>(slots: impl Iterator<Item = (&'a Slot, &'a SlotTasks)>, count: usize) -> Vec<Slot> {
     // The slots of each node; those that go last come first.
     let mut crowds: BTreeMap<Option<&NodeId>, Vec<(bool, &Slot)>> = BTreeMap::new();
-    for (slot, tasks) in slots.iter().filter(|(_, tasks)| !tasks.wanted.is_empty()) {
+    for (slot, tasks) in slots.filter(|(_, tasks)| tasks.is_filled()) {
         crowds.entry(node_of(tasks)).or_default().push((!tasks.runs(), slot));
     }
     for crowd in crowds.values_mut() {
@@ -234,7 +237,7 @@ mod tests {
                 };
                 slots.entry(Slot::Number(slot)).or_default().insert(Arc::new(task));
             }
-            prop_assert_eq!(surplus(&slots, count), surplus_one_by_one(&slots, count));
+            prop_assert_eq!(surplus(slots.iter(), count), surplus_one_by_one(&slots, count));
         }
     }
 }

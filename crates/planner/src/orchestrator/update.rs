@@ -12,6 +12,7 @@ pub(crate) use judge::{judge, watch};
 use super::slot::{Slot, SlotTasks, Slots, matches};
 use super::{Start, create, restart};
 use crate::Planning;
+use crate::index::{ServiceSlots, Standing};
 use std::time::Duration;
 use store::View;
 use types::{
@@ -72,57 +73,133 @@ fn differs_in_placement(view: &View, service: &Service, task: &Task) -> bool {
 }
 
 /// Replaces as many old tasks as the update allows now, and writes how far it is.
-pub(crate) fn advance(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+pub(super) fn advance(
+    planning: &mut Planning<'_>,
+    service: &Service,
+    (slots, all): (&mut Slots, &mut ServiceSlots),
+) {
     finish_overlap(planning, service, slots);
     if planning.is_full() {
         return;
     }
-    let view = &planning.tx;
-    let is_old = |slot: &Slot, tasks: &SlotTasks| {
-        !tasks.wanted.is_empty()
-            && restart::has_place(view, service, slot)
-            && !tasks.wanted.iter().any(|it| is_current(view, service, it))
-    };
-    // A slot whose task does not run goes first: that costs no capacity.
-    let old = slots.iter().filter(|(slot, tasks)| is_old(slot, tasks));
-    let mut old: Vec<(bool, Slot)> =
-        old.map(|(slot, tasks)| (tasks.runs(), slot.clone())).collect();
-    old.sort_unstable();
-    let Some(update) = begin(planning, service, !old.is_empty()) else {
+    let mut old = old_ones(&planning.tx, service, slots);
+    let begun = service.update.as_ref().is_some_and(UpdateStatus::runs);
+    let any = !old.is_empty() || (begun && !all.standings().old.is_empty());
+    let Some(update) = begin(planning, service, any) else {
         return;
     };
-    let (mut flying, mut rests) = (0, Vec::new());
-    for (slot, tasks) in slots.iter() {
-        let lost = update.failed.get(slot);
-        if lost.is_none() && flies(planning, service, tasks, &update) {
-            flying += 1;
-        }
-        // A slot rests for the update's delay after its new task runs, or was lost.
-        let begin = lost.copied().or_else(|| run_since(&planning.tx, service, tasks, &update));
-        let end = begin.map(|since| since.after(config(service).delay));
-        rests.extend(end.filter(|end| planning.now < *end));
+    if !begun {
+        // What the other slots are to it nobody asked before.
+        let mut others = all.take_all_calm();
+        old.extend(old_ones(&planning.tx, service, &others));
+        slots.append(&mut others);
     }
-    if old.is_empty() && flying == 0 {
-        let run = slots.values().filter_map(|it| run_since(&planning.tx, service, it, &update));
-        let last = run.max();
-        finish(planning, service, last);
+    let progress = Progress::of(planning, (service, &update), (slots, all));
+    let count = old.len() + all.standings().old.len();
+    if count == 0 && progress.flying == 0 {
+        finish(planning, service, progress.last);
         return;
     }
     let room = match usize::try_from(config(service).parallelism).unwrap_or(usize::MAX) {
         0 => usize::MAX,
-        parallelism => parallelism.saturating_sub(flying + rests.len()),
+        parallelism => parallelism.saturating_sub(progress.flying + progress.resting),
     };
-    if let Some(end) = rests.into_iter().min().filter(|_| room < old.len()) {
+    if let Some(end) = progress.rest_ends.filter(|_| room < count) {
         planning.wake_at(end);
     }
+    // Each of them is a task that is written.
+    let room = room.min(planning.room());
+    old.extend(all.standings().old.iter().take(room).cloned());
+    // A slot whose task does not run goes first: that costs no capacity.
+    old.sort_unstable();
     for (_, slot) in old.into_iter().take(room) {
-        if planning.is_full() {
-            return;
+        let tasks = all.look_at(slots, &slot);
+        replace(planning, service, (&slot, tasks));
+    }
+}
+
+/// The slots whose tasks are old, and whether one of them runs.
+fn old_ones(view: &View, service: &Service, slots: &Slots) -> Vec<(bool, Slot)> {
+    let old = slots.iter().filter(|(slot, tasks)| is_old(view, service, (slot, tasks)));
+    old.map(|(slot, tasks)| (tasks.runs(), slot.clone())).collect()
+}
+
+fn is_old(view: &View, service: &Service, (slot, tasks): (&Slot, &SlotTasks)) -> bool {
+    tasks.is_filled()
+        && restart::has_place(view, service, slot)
+        && !tasks.wanted.iter().any(|it| is_current(view, service, it))
+}
+
+/// How far an update is in the slots that it has begun with.
+#[derive(Default)]
+struct Progress {
+    /// Slots whose new task is on its way, and that are not lost.
+    flying: usize,
+    /// Slots that rest for the update's delay after their new task runs, or was lost, and when the
+    /// first of them has rested.
+    resting: usize,
+    rest_ends: Option<Timestamp>,
+    /// Since when the youngest new task runs.
+    last: Option<Timestamp>,
+}
+
+impl Progress {
+    /// By a look at `slots`, and by what is known of the others.
+    fn of(
+        planning: &Planning<'_>,
+        (service, update): (&Service, &UpdateStatus),
+        (slots, all): (&Slots, &ServiceSlots),
+    ) -> Self {
+        let (mut progress, others) = (Self::default(), all.standings());
+        let (now, delay) = (planning.now, config(service).delay);
+        for (slot, tasks) in slots.iter().filter(|(_, tasks)| !tasks.is_empty()) {
+            let lost = update.failed.get(slot).copied();
+            if lost.is_none() && flies(planning, service, tasks, update) {
+                progress.flying += 1;
+            }
+            let run = run_since(&planning.tx, service, tasks, update);
+            progress.last = progress.last.max(run);
+            progress.rest(now, lost.or(run).map(|since| since.after(delay)));
         }
-        if let Some(tasks) = slots.get_mut(&slot) {
-            replace(planning, service, (&slot, tasks));
+        let lost = update.failed.iter().filter(|(slot, _)| all.calm().contains_key(*slot));
+        progress.flying += others.flying.len();
+        for (slot, since) in lost {
+            progress.flying -= usize::from(others.flying.contains(slot));
+            progress.rest(now, Some(since.after(delay)));
+        }
+        let runs = others.running.iter().rev();
+        let ends = runs.map(|(since, slot)| (since.after(delay), slot));
+        let resting = ends.take_while(|(end, _)| now < *end);
+        for (end, _) in resting.filter(|(_, slot)| !update.failed.contains_key(*slot)) {
+            progress.rest(now, Some(end));
+        }
+        progress.last = progress.last.max(others.running.last().map(|(since, _)| *since));
+        progress
+    }
+
+    fn rest(&mut self, now: Timestamp, end: Option<Timestamp>) {
+        if let Some(end) = end.filter(|end| now < *end) {
+            self.resting += 1;
+            self.rest_ends = Some(self.rest_ends.map_or(end, |ends| ends.min(end)));
         }
     }
+}
+
+/// Says of a slot what it is to the update that runs, for when nobody looks at it.
+pub(super) fn stand(
+    planning: &Planning<'_>,
+    service: &Service,
+    (slot, tasks): (&Slot, &mut SlotTasks),
+) {
+    let Some(update) = service.update.as_ref().filter(|update| update.runs()) else { return };
+    let view = &planning.tx;
+    tasks.standing = Standing {
+        wake: tasks.standing.wake,
+        old: is_old(view, service, (slot, tasks)).then(|| tasks.runs()),
+        flies: flies(planning, service, tasks, update),
+        run_since: run_since(view, service, tasks, update),
+        deadline: judge::deadline_in(planning, (service, update), tasks),
+    };
 }
 
 /// The update that runs; starts one where there is something to say of it. `None`: nothing to do.
@@ -159,7 +236,7 @@ fn finish_overlap(planning: &mut Planning<'_>, service: &Service, slots: &mut Sl
         let Some(since) = serving.map(|task| task.status.since).min() else { continue };
         let Some(end) = proof(service, slot).map(|proof| since.after(proof)) else { continue };
         if planning.now < end {
-            planning.wake_at(end);
+            tasks.wake_at(end);
             continue;
         }
         let old: Vec<TaskId> = old.into_iter().map(|task| task.id.clone()).collect();
