@@ -5,7 +5,9 @@ use crate::Planning;
 use crate::orchestrator::slot::{SlotTasks, Slots, slot_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::{Service, ServiceId, Slot, Task, TaskId, Timestamp};
+use types::{
+    Service, ServiceId, ServiceMode, ServiceSpec, Slot, Task, TaskId, Timestamp, UpdateStatus,
+};
 
 /// The slots of each service that is there or has tasks.
 #[derive(Debug, Default)]
@@ -50,10 +52,19 @@ impl Basis {
     }
 }
 
-/// Which slots an update has lost, and what it says, is no matter of the others.
+/// How many slots there are to be, which of them an update has lost, and what it says, is no matter
+/// of the others. One that is over and lost none is as none.
 fn are_same(one: &Service, two: &Service) -> bool {
-    let update = |service: &Service| service.update.as_ref().map(|it| (it.state, it.started_at));
-    one.spec == two.spec && one.ports == two.ports && update(one) == update(two)
+    let matters = |it: &&UpdateStatus| it.completed_at.is_none() || !it.failed.is_empty();
+    let update = |service: &Service| {
+        service.update.as_ref().filter(matters).map(|it| (it.state, it.started_at))
+    };
+    let mode = match (one.spec.mode, two.spec.mode) {
+        (ServiceMode::Replicated { .. }, mode @ ServiceMode::Replicated { .. }) | (mode, _) => mode,
+    };
+    one.ports == two.ports
+        && update(one) == update(two)
+        && ServiceSpec { mode, ..one.spec.clone() } == two.spec
 }
 
 impl AllSlots {
@@ -129,9 +140,9 @@ impl ServiceSlots {
     }
 
     pub(crate) fn stir(&mut self, slot: &Slot) {
-        let tasks = self.take_calm(slot);
-        if tasks.is_some() || !self.stirred.contains_key(slot) {
-            self.stirred.insert(slot.clone(), tasks.unwrap_or_default());
+        let calm = self.take_calm(slot);
+        if !self.stirred.contains_key(slot) {
+            self.stirred.insert(slot.clone(), calm);
         }
     }
 
@@ -156,28 +167,22 @@ impl ServiceSlots {
     }
 
     /// Takes out a slot that was not to be looked at.
-    pub(crate) fn take_calm(&mut self, slot: &Slot) -> Option<SlotTasks> {
-        let mut tasks = self.calm.remove(slot)?;
+    pub(crate) fn take_calm(&mut self, slot: &Slot) -> SlotTasks {
+        let mut tasks = self.calm.remove(slot).unwrap_or_default();
         self.standings.take(slot, &tasks);
         tasks.standing = Standing::default();
-        Some(tasks)
+        tasks
     }
 
-    /// Takes out all of them.
-    pub(crate) fn take_all_calm(&mut self) -> Slots {
-        self.standings = Standings::default();
-        let mut slots = std::mem::take(&mut self.calm);
-        for tasks in slots.values_mut() {
-            // A wake is what the slot itself asks for.
-            tasks.standing = Standing { wake: tasks.standing.wake, ..Standing::default() };
+    /// Says anew where slots stand in which an update is under way.
+    pub(crate) fn edit_under_way(&mut self, edit: impl Fn(&Slot, &mut SlotTasks)) {
+        for slot in self.standings.under_way() {
+            if let Some(tasks) = self.calm.get_mut(&slot) {
+                self.standings.take(&slot, tasks);
+                edit(&slot, tasks);
+                self.standings.add(&slot, tasks);
+            }
         }
-        slots
-    }
-
-    /// Looks at a slot beside `slots`, which were taken out.
-    pub(crate) fn look_at<'a>(&mut self, slots: &'a mut Slots, slot: &Slot) -> &'a mut SlotTasks {
-        let calm = || self.take_calm(slot).unwrap_or_default();
-        slots.entry(slot.clone()).or_insert_with(calm)
     }
 
     pub(crate) fn calm(&self) -> &Slots {
@@ -219,16 +224,10 @@ impl ServiceSlots {
         if let Some(tasks) = self.calm.get_mut(slot).filter(|_| is_as_before) {
             return put(tasks);
         }
-        let calm = self.take_calm(slot);
-        match (self.stirred.get_mut(slot), calm) {
-            (Some(tasks), _) => put(tasks),
-            // What this planner forgot is gone.
-            (None, None) if is.is_none() => {}
-            (None, calm) => {
-                let mut tasks = calm.unwrap_or_default();
-                put(&mut tasks);
-                self.stirred.insert(slot.clone(), tasks);
-            }
+        // A task that this planner forgot is in none.
+        if is.is_some() || self.calm.contains_key(slot) {
+            self.stir(slot);
         }
+        self.stirred.get_mut(slot).into_iter().for_each(put);
     }
 }

@@ -41,6 +41,12 @@ impl Standings {
         first.into_iter().flatten().find(|(time, _)| *time <= now).map(|(_, slot)| slot)
     }
 
+    /// Slots that are more to an update than old.
+    pub(super) fn under_way(&self) -> BTreeSet<Slot> {
+        let timed = self.running.iter().chain(&self.deadlines).map(|(_, slot)| slot);
+        timed.chain(&self.flying).cloned().collect()
+    }
+
     pub(super) fn add(&mut self, slot: &Slot, tasks: &SlotTasks) {
         self.filled += usize::from(tasks.is_filled());
         self.set(slot, &tasks.standing, true);

@@ -17,7 +17,7 @@ pub use replicated::REPLICAS_MAX;
 
 use crate::Planning;
 use crate::index::{Basis, ServiceSlots};
-use slot::{Slot, SlotTasks, Slots};
+use slot::{Slot, SlotTasks};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
@@ -37,34 +37,44 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
         let nodes = planning.tx.nodes();
         nodes.for_each(|node| all.stir(&Slot::Node(node.id.clone())));
     }
-    let mut slots = Slots::new();
+    let mut free = Vec::new();
     while !planning.is_full()
         && let Some((slot, mut tasks)) = all.next_stirred()
     {
-        mend(planning, service.as_deref(), (&slot, &mut tasks));
-        slots.insert(slot, tasks);
+        reap::forget_lost(planning, service.as_deref(), &mut tasks);
+        if let Some(service) = &service {
+            mend(planning, service, (&slot, &mut tasks));
+        }
+        if tasks.is_filled() {
+            keep(planning, service.as_deref(), all, (slot, tasks));
+        } else {
+            free.push(slot.clone());
+            all.keep(slot, tasks, true);
+        }
     }
     if let Some(service) = &service {
-        let steps = [replicated::reconcile, update::advance];
-        for step in steps {
+        for step in [replicated::reconcile, update::advance] {
             if !planning.is_full() {
-                step(planning, service, (&mut slots, all));
+                step(planning, service, all);
             }
         }
     }
-    keep(planning, id, (slots, all));
+    // What is left of them is needed no more where they were not filled again.
+    for slot in free {
+        let tasks = all.take_calm(&slot);
+        keep(planning, service.as_deref(), all, (slot, tasks));
+    }
+    all.looked_at(Basis::of(planning, id));
+    if let Some((wake, _)) = all.standings().wakes.first() {
+        planning.wake_at(*wake);
+    }
 }
 
 /// What is to be done of a slot whatever the others are.
-fn mend(
-    planning: &mut Planning<'_>,
-    service: Option<&Service>,
-    (slot, tasks): (&Slot, &mut SlotTasks),
-) {
-    reap::forget_lost(planning, service, tasks);
-    let Some(service) = service else { return };
+fn mend(planning: &mut Planning<'_>, service: &Service, (slot, tasks): (&Slot, &mut SlotTasks)) {
     type Step = fn(&mut Planning<'_>, &Service, (&Slot, &mut SlotTasks));
-    let steps: [Step; 3] = [enforce::enforce, restart::restart, global::reconcile];
+    let steps: [Step; 4] =
+        [enforce::enforce, restart::restart, global::reconcile, update::finish_overlap];
     for step in steps {
         if !planning.is_full() {
             step(planning, service, (slot, tasks));
@@ -72,28 +82,24 @@ fn mend(
     }
 }
 
-/// Lets tasks start whose turn it is, forgets what nobody needs, and gives the slots back. Those
-/// that the plan had no room for are to be looked at again.
-fn keep(planning: &mut Planning<'_>, id: &ServiceId, (slots, all): (Slots, &mut ServiceSlots)) {
-    let basis = Basis::of(planning, id);
-    let service = planning.tx.service(id).cloned();
-    for (slot, mut tasks) in slots {
-        if !planning.is_full() {
-            if service.is_some() {
-                restart::release(planning, &mut tasks);
-            }
-            reap::reap(planning, service.as_deref(), &mut tasks);
+/// Lets the tasks of a slot start whose turn it is, forgets what nobody needs, and gives the slot
+/// back: where the plan had no room for all of that, it is to be looked at again.
+fn keep(
+    planning: &mut Planning<'_>,
+    service: Option<&Service>,
+    all: &mut ServiceSlots,
+    (slot, mut tasks): (Slot, SlotTasks),
+) {
+    if !planning.is_full() {
+        if service.is_some() {
+            restart::release(planning, &mut tasks);
         }
-        let is_done = !planning.is_full();
-        if let Some(service) = service.as_deref().filter(|_| is_done) {
-            update::stand(planning, service, (&slot, &mut tasks));
-        }
-        all.keep(slot, tasks, is_done);
+        reap::reap(planning, service, &mut tasks);
     }
-    all.looked_at(basis);
-    if let Some((wake, _)) = all.standings().wakes.first() {
-        planning.wake_at(*wake);
+    if let Some(service) = service {
+        update::stand(planning, service, (&slot, &mut tasks));
     }
+    all.keep(slot, tasks, !planning.is_full());
 }
 
 fn is_global(service: &Service) -> bool {

@@ -1,7 +1,7 @@
 //! Replicated services: as many slots as the user wants.
 
 use super::slot::{Slot, SlotTasks, Slots};
-use super::{Start, create};
+use super::{Start, create, keep};
 use crate::Planning;
 use crate::index::ServiceSlots;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -21,34 +21,29 @@ pub(super) fn replicas(service: &Service) -> Option<usize> {
 }
 
 /// Makes tasks for free slots, or takes away slots that are too many.
-pub(super) fn reconcile(
-    planning: &mut Planning<'_>,
-    service: &Service,
-    (slots, all): (&mut Slots, &mut ServiceSlots),
-) {
+pub(super) fn reconcile(planning: &mut Planning<'_>, service: &Service, all: &mut ServiceSlots) {
     let Some(replicas) = replicas(service) else { return };
-    let filled = slots.values().filter(|tasks| tasks.is_filled()).count() + all.standings().filled;
+    let filled = all.standings().filled;
     if filled < replicas {
-        let is_filled =
-            |slots: &Slots, slot: &Slot| slots.get(slot).is_some_and(SlotTasks::is_filled);
-        let free = |slot: &Slot| !is_filled(slots, slot) && !is_filled(all.calm(), slot);
+        let free = |slot: &Slot| !all.calm().get(slot).is_some_and(SlotTasks::is_filled);
         let free = (1..).map(Slot::Number).filter(free);
         let free: Vec<Slot> = free.take(planning.room().min(replicas - filled)).collect();
         for slot in free {
-            let tasks = all.look_at(slots, &slot);
-            create(planning, service, (&slot, tasks), Start::now());
+            let mut tasks = all.take_calm(&slot);
+            create(planning, service, (&slot, &mut tasks), Start::now());
+            keep(planning, Some(service), all, (slot, tasks));
         }
     } else if replicas < filled {
-        let there = slots.iter().chain(all.calm());
-        for slot in surplus(there, filled - replicas) {
+        for slot in surplus(all.calm(), filled - replicas) {
             if planning.is_full() {
                 return;
             }
-            let tasks = all.look_at(slots, &slot);
+            let mut tasks = all.take_calm(&slot);
             let wanted: Vec<TaskId> = tasks.wanted.iter().map(|task| task.id.clone()).collect();
             for task in wanted {
                 tasks.want(planning, &task, DesiredState::Remove);
             }
+            keep(planning, Some(service), all, (slot, tasks));
         }
     }
 }
@@ -56,10 +51,10 @@ pub(super) fn reconcile(
 /// Chooses the slots to give up: first those without a node or without a task that may ever run
 /// again, then from the fullest node, and there a task that does not run yet: that costs no
 /// capacity.
-fn surplus<'a>(slots: impl Iterator<Item = (&'a Slot, &'a SlotTasks)>, count: usize) -> Vec<Slot> {
+fn surplus(slots: &Slots, count: usize) -> Vec<Slot> {
     // The slots of each node; those that go last come first.
     let mut crowds: BTreeMap<Option<&NodeId>, Vec<(bool, &Slot)>> = BTreeMap::new();
-    for (slot, tasks) in slots.filter(|(_, tasks)| tasks.is_filled()) {
+    for (slot, tasks) in slots.iter().filter(|(_, tasks)| tasks.is_filled()) {
         crowds.entry(node_of(tasks)).or_default().push((!tasks.runs(), slot));
     }
     for crowd in crowds.values_mut() {
@@ -237,7 +232,7 @@ mod tests {
                 };
                 slots.entry(Slot::Number(slot)).or_default().insert(Arc::new(task));
             }
-            prop_assert_eq!(surplus(slots.iter(), count), surplus_one_by_one(&slots, count));
+            prop_assert_eq!(surplus(&slots, count), surplus_one_by_one(&slots, count));
         }
     }
 }
