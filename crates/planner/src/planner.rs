@@ -1,6 +1,6 @@
 //! The planner that remembers.
 
-use crate::index::{Index, Look, News};
+use crate::index::{Index, News};
 use crate::{Plan, Planning, allocator, orchestrator, scheduler};
 use std::collections::{BTreeMap, BTreeSet};
 use store::View;
@@ -61,7 +61,7 @@ impl Planner {
     pub fn plan(&mut self, view: &View, now: Timestamp, ids: &mut dyn IdSource) -> Plan {
         let mut news = self.index.follow(view, now);
         news.look_at_all(std::mem::take(&mut self.rest));
-        news.look_at_busy(self.wakes.due(now));
+        news.look_at_all(self.wakes.due(now));
         let was_cut = std::mem::take(&mut self.is_cut);
         news.addresses |= was_cut;
         news.nodes |= was_cut;
@@ -70,9 +70,9 @@ impl Planner {
         }
         news.look_at_all(self.index.unsettled.iter().cloned());
         let mut planning = Planning::new(view, (now, self.fair_from), ids);
-        let is_full = self.orchestrate(&mut planning, &news.looks);
+        let is_full = self.orchestrate(&mut planning, &news.services);
         planning.make_room(self.tasks_max);
-        let mut services: BTreeSet<ServiceId> = news.looks.keys().cloned().collect();
+        let mut services = news.services.clone();
         allocator::allocate(&mut planning, &mut self.index, (&mut news, &mut services));
         self.schedule(&mut planning, (&mut news, &mut services));
         for service in &services {
@@ -86,25 +86,21 @@ impl Planner {
     }
 
     /// Decides which tasks of services exist; says whether there was no room for more.
-    fn orchestrate(
-        &mut self,
-        planning: &mut Planning<'_>,
-        services: &BTreeMap<ServiceId, Look>,
-    ) -> bool {
+    fn orchestrate(&mut self, planning: &mut Planning<'_>, services: &BTreeSet<ServiceId>) -> bool {
         // A failed update may bring back the old spec; ports are given first because changed ports
         // may replace tasks; tasks that go give back addresses before new ones are taken.
-        for service in services.keys() {
-            orchestrator::update::judge(planning, service, &self.index.slots);
+        for service in services {
+            orchestrator::update::judge(planning, service, &mut self.index.slots);
         }
-        allocator::port::allocate(planning, services.keys());
+        allocator::port::allocate(planning, services.iter());
         planning.make_room(self.tasks_max);
         let turn = self.turn.take().unwrap_or_default();
-        for (service, look) in services.range(turn.clone()..).chain(services.range(..turn)) {
+        for service in services.range(turn.clone()..).chain(services.range(..turn)) {
             if planning.is_full() {
                 self.turn.get_or_insert_with(|| service.clone());
             } else {
                 let mut slots = self.index.slots.take(service);
-                orchestrator::orchestrate(planning, service, (&mut slots, look));
+                orchestrator::orchestrate(planning, service, &mut slots);
                 self.index.slots.put(service, slots);
                 self.wakes.set(Step::Orchestrate, service, planning.take_wake());
             }

@@ -72,7 +72,7 @@ impl TaskSpec {
     }
 
     /// The same task with every default written out, and without credentials.
-    fn spelled_out(&self) -> Self {
+    pub(crate) fn spelled_out(&self) -> Self {
         let mut spec = self.clone();
         let container = &mut spec.container;
         container.pull_credentials = None;

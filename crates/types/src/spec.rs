@@ -24,20 +24,23 @@ pub struct SharedSpec(Arc<Content>);
 struct Content {
     /// Drawn from the spec when it is first asked for, or read with it.
     id: OnceLock<SpecId>,
+    /// The id of what makes the same task, with every default written out.
+    makes: OnceLock<SpecId>,
     /// `None`: only its id was read.
     spec: Option<TaskSpec>,
 }
 
 impl Default for Content {
     fn default() -> Self {
-        Self { id: OnceLock::new(), spec: Some(TaskSpec::default()) }
+        let (id, makes) = Default::default();
+        Self { id, makes, spec: Some(TaskSpec::default()) }
     }
 }
 
 impl SharedSpec {
     /// One of which only the id is known.
     fn named(id: SpecId) -> Self {
-        Self(Arc::new(Content { id: id.into(), spec: None }))
+        Self(Arc::new(Content { id: id.into(), spec: None, ..Content::default() }))
     }
 
     /// The digest of its content. (One that was read has the id it was written with: another
@@ -62,9 +65,13 @@ impl SharedSpec {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// As [`TaskSpec::makes_same`]; at once where both are one object.
+    /// As [`TaskSpec::makes_same`]. Each of them is spelled out once, however often this is asked.
     pub fn makes_same(&self, other: &Self) -> bool {
-        self.is_shared_with(other) || TaskSpec::makes_same(self, other)
+        self.is_shared_with(other) || self.makes() == other.makes()
+    }
+
+    fn makes(&self) -> &SpecId {
+        self.0.makes.get_or_init(|| SpecId::of(&self.spelled_out()))
     }
 }
 
@@ -108,6 +115,7 @@ impl DerefMut for SharedSpec {
     fn deref_mut(&mut self) -> &mut TaskSpec {
         let content = Arc::make_mut(&mut self.0);
         content.id.take();
+        content.makes.take();
         content.spec.get_or_insert_default()
     }
 }
@@ -237,6 +245,7 @@ mod tests {
         assert_eq!(spec.container.image, "one");
         other.container.image = "one".into();
         assert_eq!(other.id(), spec.id());
+        assert!(other.makes_same(&spec) && !other.is_shared_with(&spec));
     }
 
     #[test]

@@ -11,14 +11,17 @@ mod loads;
 mod news;
 mod runs;
 mod slots;
+mod standing;
 
 pub(crate) use addresses::{Addresses, address_of, number_of};
 pub(crate) use loads::{Carried, Loads, host_ports};
 pub(crate) use news::News;
 pub(crate) use runs::Runs;
-pub(crate) use slots::{AllSlots, Look, ServiceSlots};
+pub(crate) use slots::{AllSlots, Basis, ServiceSlots};
+pub(crate) use standing::{Standing, Standings};
 
 use crate::allocator::port;
+use crate::orchestrator::slot::slot_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{Key, View};
@@ -67,7 +70,7 @@ impl Index {
         let (before, mut news) = (&before, News::default());
         for key in view.changes_since(before) {
             match &key {
-                Key::Cluster(_) => news.cluster(before, view),
+                Key::Cluster(_) => news.cluster((before, view), &mut self.slots),
                 Key::Node(id) => self.node((before, view), id, now, &mut news),
                 Key::Network(id) => self.network((before, view), id, &mut news),
                 Key::Service(id) => {
@@ -87,12 +90,12 @@ impl Index {
     pub(crate) fn place(&mut self, was: &Arc<Task>, is: &Arc<Task>) {
         self.loads.of_task((Some(was), Some(is)));
         self.pend((Some(was), Some(is)));
-        self.slots.change((Some(was), Some(is)));
+        self.slots.change((Some(was), Some(is)), false);
     }
 
     /// Follows a single task that the scheduler does not place, and that says why now.
     pub(crate) fn excuse(&mut self, was: &Arc<Task>, is: &Arc<Task>) {
-        self.slots.change((Some(was), Some(is)));
+        self.slots.change((Some(was), Some(is)), false);
     }
 
     /// `view` differs from the one that was seen by nothing but tasks that were placed, and others
@@ -145,7 +148,14 @@ impl Index {
         if !news.node((before, view), id) {
             return;
         }
-        news.look_at_slots(&self.global, &Slot::Node(id.clone()));
+        for task in [before, view].into_iter().flat_map(|view| view.tasks_of_node(id)) {
+            news.look_at(&task.service);
+            self.slots.stir(&task.service, &slot_of(task));
+        }
+        for service in &self.global {
+            news.look_at(service);
+            self.slots.stir(service, &Slot::Node(id.clone()));
+        }
         self.loads.of_node(id, is.map(AsRef::as_ref));
         self.stir(id);
         let of = |node: Option<&Arc<Node>>| node.map(|it| it.ingress_addresses).unwrap_or_default();
@@ -165,7 +175,7 @@ impl Index {
     }
 
     fn network(&mut self, (before, view): (&View, &View), id: &NetworkId, news: &mut News) {
-        if !news.network((before, view), id) {
+        if !news.network((before, view), id, &mut self.slots) {
             return;
         }
         let network = view.network(id);
@@ -186,7 +196,7 @@ impl Index {
         {
             return;
         }
-        news.look_at_all([id.clone()]);
+        news.look_at(id);
         let vips = [was, is].map(|it| it.map_or(&[][..], |service| service.vips.as_slice()));
         news.addresses |= self.addresses.of_service(vips);
         let is_global = |service: &Arc<Service>| match service.spec.mode {
@@ -205,14 +215,15 @@ impl Index {
         now: Timestamp,
         news: &mut News,
     ) {
-        self.slots.change((was, is));
-        let (was, is) = (was.map(AsRef::as_ref), is.map(AsRef::as_ref));
         // What this planner made has come to be.
-        if was.zip(is).is_some_and(|(was, is)| is_the_same(was, is)) {
+        let is_as_before = was.zip(is).is_some_and(|(was, is)| is_the_same(was, is));
+        self.slots.change((was, is), is_as_before);
+        if is_as_before {
             return;
         }
+        let (was, is) = (was.map(AsRef::as_ref), is.map(AsRef::as_ref));
         for task in [was, is].into_iter().flatten() {
-            news.look_at(task);
+            news.look_at(&task.service);
             let key = (task.service.clone(), task.id.clone());
             keep(&mut self.failed, &key, is.is_some_and(|it| it.status.state.is_failure()));
         }

@@ -1,20 +1,17 @@
 //! What a change may make necessary.
 
-use super::Look;
-use crate::orchestrator::slot::slot_of;
-use std::collections::BTreeMap;
+use super::AllSlots;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use store::View;
-use types::{
-    Addresses, Meta, Network, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId, Slot,
-    Task,
-};
+use types::{Addresses, Meta, Network, NetworkId, Node, NodeId, PublishedPort, Service, ServiceId};
 
 /// What changed since a planner looked last.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    /// Services that something changed of which their tasks and addresses depend on, with what of
-    /// each is to be looked at.
-    pub(crate) looks: BTreeMap<ServiceId, Look>,
+    /// Services of which something changed that their tasks and addresses depend on. Which of their
+    /// slots are to be looked at those say.
+    pub(crate) services: BTreeSet<ServiceId>,
     /// Addresses were given or given back, or there may be others to give: whoever waits for one
     /// may get it, or lacks another one now.
     pub(crate) addresses: bool,
@@ -26,7 +23,7 @@ pub(crate) struct News {
 impl News {
     /// Says whether nothing has to be planned.
     pub(crate) fn is_empty(&self) -> bool {
-        self.looks.is_empty() && !self.addresses && !self.nodes
+        self.services.is_empty() && !self.addresses && !self.nodes
     }
 
     /// Takes in what a step of the plan changed. That is no reason to look at a service: what the
@@ -36,43 +33,39 @@ impl News {
         self.nodes |= more.nodes;
     }
 
-    /// Services as a whole are to be looked at.
+    /// A service is to be looked at.
+    pub(crate) fn look_at(&mut self, service: &ServiceId) {
+        if !self.services.contains(service) {
+            self.services.insert(service.clone());
+        }
+    }
+
+    /// Services are to be looked at.
     pub(crate) fn look_at_all(&mut self, services: impl IntoIterator<Item = ServiceId>) {
-        self.looks.extend(services.into_iter().map(|service| (service, Look::All)));
-    }
-
-    /// What is busy of services is to be looked at.
-    pub(crate) fn look_at_busy(&mut self, services: impl IntoIterator<Item = ServiceId>) {
-        for service in services {
-            self.looks.entry(service).or_default();
-        }
-    }
-
-    /// A slot of each of these services is to be looked at.
-    pub(super) fn look_at_slots<'a>(
-        &mut self,
-        services: impl IntoIterator<Item = &'a ServiceId>,
-        slot: &Slot,
-    ) {
-        for service in services {
-            self.looks.entry(service.clone()).or_default().at(slot.clone());
-        }
-    }
-
-    /// The slot of a task is to be looked at.
-    pub(super) fn look_at(&mut self, task: &Task) {
-        self.looks.entry(task.service.clone()).or_default().at(slot_of(task));
+        self.services.extend(services);
     }
 
     /// Tokens, certificates and names are no planner's business.
-    pub(super) fn cluster(&mut self, before: &View, view: &View) {
+    pub(super) fn cluster(&mut self, (before, view): (&View, &View), slots: &mut AllSlots) {
         let settings = |view: &View| {
             view.cluster()
                 .map(|it| (it.spec.task_history_limit, it.address_pools.clone(), it.subnet_prefix))
         };
         if settings(before) != settings(view) {
             self.addresses = true;
-            self.look_at_all(view.services().map(|service| service.id.clone()));
+            self.look_at_whole(view.services(), slots);
+        }
+    }
+
+    /// All slots of services are to be looked at.
+    fn look_at_whole<'a>(
+        &mut self,
+        services: impl Iterator<Item = &'a Arc<Service>>,
+        slots: &mut AllSlots,
+    ) {
+        for service in services {
+            self.look_at(&service.id);
+            slots.stir_all(&service.id);
         }
     }
 
@@ -86,16 +79,16 @@ impl News {
             return false;
         }
         (self.addresses, self.nodes) = (true, true);
-        for view in [before, view] {
-            for task in view.tasks_of_node(id) {
-                self.look_at(task);
-            }
-        }
         true
     }
 
     /// Says whether anything changed of a network but which address was handed out last.
-    pub(super) fn network(&mut self, (before, view): (&View, &View), id: &NetworkId) -> bool {
+    pub(super) fn network(
+        &mut self,
+        (before, view): (&View, &View),
+        id: &NetworkId,
+        slots: &mut AllSlots,
+    ) -> bool {
         let known = |network: &Network| Network {
             meta: Meta::default(),
             last_addresses: Addresses::default(),
@@ -111,7 +104,7 @@ impl News {
         let is_mesh = [was, is].iter().flatten().any(|network| network.spec.ingress);
         for view in [before, view] {
             let concerned = view.services().filter(|it| concerns(it, id, is_mesh));
-            self.look_at_all(concerned.map(|service| service.id.clone()));
+            self.look_at_whole(concerned, slots);
         }
         true
     }

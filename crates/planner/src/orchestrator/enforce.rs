@@ -1,7 +1,7 @@
 //! Tasks that cannot stay where they are: their node is lost, is drained, or does not fulfil their
 //! constraints any more.
 
-use super::slot::{Slot, Slots, keeps_tasks, matches};
+use super::slot::{Slot, SlotTasks, keeps_tasks, matches};
 use super::{Start, create};
 use crate::Planning;
 use std::sync::Arc;
@@ -10,30 +10,29 @@ use types::{DesiredState, Service, Task};
 
 /// Gives up tasks that cannot stay where they are. Those of a replicated service start elsewhere at
 /// once: it is the node's fault, so neither delay nor policy apply.
-pub(crate) fn enforce(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
-    for (slot, tasks) in slots.iter_mut() {
-        if planning.is_full() {
-            return;
-        }
-        let is_displaced = |task: &&Arc<Task>| is_displaced(&planning.tx, service, task);
-        let displaced: Vec<Arc<Task>> = tasks.wanted.iter().filter(is_displaced).cloned().collect();
-        let replace = match slot {
-            Slot::Number(_) => displaced.len() == tasks.wanted.len(),
-            Slot::Node(_) => false,
+pub(crate) fn enforce(
+    planning: &mut Planning<'_>,
+    service: &Service,
+    (slot, tasks): (&Slot, &mut SlotTasks),
+) {
+    let is_displaced = |task: &&Arc<Task>| is_displaced(&planning.tx, service, task);
+    let displaced: Vec<Arc<Task>> = tasks.wanted.iter().filter(is_displaced).cloned().collect();
+    let replace = match slot {
+        Slot::Number(_) => displaced.len() == tasks.wanted.len(),
+        Slot::Node(_) => false,
+    };
+    for task in &displaced {
+        tasks.want(planning, &task.id, DesiredState::Shutdown);
+    }
+    if let Some(task) = displaced.last().filter(|_| replace) {
+        // One that waited for its restart goes on waiting.
+        let start = Start {
+            desired: task.desired,
+            not_before: task.not_before,
+            restarts: task.restarts.clone(),
+            ..Start::now()
         };
-        for task in &displaced {
-            tasks.want(planning, &task.id, DesiredState::Shutdown);
-        }
-        if let Some(task) = displaced.last().filter(|_| replace) {
-            // One that waited for its restart goes on waiting.
-            let start = Start {
-                desired: task.desired,
-                not_before: task.not_before,
-                restarts: task.restarts.clone(),
-                ..Start::now()
-            };
-            create(planning, service, (slot, tasks), start);
-        }
+        create(planning, service, (slot, tasks), start);
     }
 }
 

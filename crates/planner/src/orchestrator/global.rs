@@ -1,46 +1,38 @@
 //! Global services: one task on every node that may run it.
 
 use super::restart::has_place;
-use super::slot::{Slot, Slots, matches};
+use super::slot::{Slot, SlotTasks, matches};
 use super::{Start, create};
 use crate::Planning;
-use types::{DesiredState, Node, Service, TaskId};
+use types::{DesiredState, Service, TaskId};
 
-/// Makes a task for each node that may run one and has none, and stops those on nodes that do not
+/// Makes a task for a node that may run one and has none, and stops those on a node that does not
 /// fulfil the service's constraints.
-pub(super) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
-    for node in planning.tx.nodes() {
-        slots.entry(Slot::Node(node.id.clone())).or_default();
+pub(super) fn reconcile(
+    planning: &mut Planning<'_>,
+    service: &Service,
+    (slot, tasks): (&Slot, &mut SlotTasks),
+) {
+    if !super::is_global(service) {
+        return;
     }
-    reconcile_slots(planning, service, slots);
-}
-
-/// The same for some of its slots.
-pub(super) fn reconcile_slots(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
-    let fits = |node: &Node| matches(node, &service.spec.task.placement);
-    for (slot, tasks) in slots.iter_mut().filter(|(_, tasks)| tasks.wanted.is_empty()) {
+    let is_node = match slot {
+        Slot::Node(_) => true,
+        Slot::Number(_) => false,
+    };
+    if is_node && !tasks.is_filled() && has_place(&planning.tx, service, slot) {
+        create(planning, service, (slot, tasks), Start::now());
+    }
+    let view = &planning.tx;
+    let fits =
+        |node| view.node(node).is_some_and(|node| matches(node, &service.spec.task.placement));
+    let misplaced = tasks.wanted.iter().filter(|it| !it.node.as_ref().is_some_and(fits));
+    let misplaced: Vec<TaskId> = misplaced.map(|task| task.id.clone()).collect();
+    for task in misplaced {
         if planning.is_full() {
             return;
         }
-        let is_node = match slot {
-            Slot::Node(_) => true,
-            Slot::Number(_) => false,
-        };
-        if is_node && has_place(&planning.tx, service, slot) {
-            create(planning, service, (slot, tasks), Start::now());
-        }
-    }
-    for tasks in slots.values_mut() {
-        let view = &planning.tx;
-        let node_fits = |node| view.node(node).is_some_and(|node| fits(node));
-        let misplaced = tasks.wanted.iter().filter(|it| !it.node.as_ref().is_some_and(node_fits));
-        let misplaced: Vec<TaskId> = misplaced.map(|task| task.id.clone()).collect();
-        for task in misplaced {
-            if planning.is_full() {
-                return;
-            }
-            tasks.want(planning, &task, DesiredState::Shutdown);
-        }
+        tasks.want(planning, &task, DesiredState::Shutdown);
     }
 }
 

@@ -16,65 +16,96 @@ pub(crate) use reap::lingers_until;
 pub use replicated::REPLICAS_MAX;
 
 use crate::Planning;
-use crate::index::{Look, ServiceSlots};
-use slot::{Slot, SlotTasks, Slots};
+use crate::index::{Basis, ServiceSlots};
+use slot::{Slot, SlotTasks};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
     DesiredState, Service, ServiceId, ServiceMode, Task, TaskId, TaskState, TaskStatus, Timestamp,
-    UpdateStatus,
 };
 
 /// Decides which tasks of a service exist and what is wanted of each. Of a service that was removed
 /// there may be tasks, too. Stops where the plan is full: the rest is for the next one.
-pub(crate) fn orchestrate(
-    planning: &mut Planning<'_>,
-    id: &ServiceId,
-    (all, look): (&mut ServiceSlots, &Look),
-) {
-    let mut slots = all.look(look);
-    reap::forget_lost(planning, id, &mut slots);
-    if let Some(service) = planning.tx.service(id).cloned() {
-        let mut look = look;
-        if !is_settled(&service, &slots, all.others()) {
-            look = &Look::All;
-            slots.append(&mut all.look(look));
+///
+/// It looks at the slots that are stirred, and at others only to choose those that are too many, or
+/// whose turn it is in an update.
+pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut ServiceSlots) {
+    let service = planning.tx.service(id).cloned();
+    all.follow(Basis::of(planning, id));
+    all.stir_due(planning.now);
+    if all.take_whole() && service.as_ref().is_some_and(|service| is_global(service)) {
+        let nodes = planning.tx.nodes();
+        nodes.for_each(|node| all.stir(&Slot::Node(node.id.clone())));
+    }
+    let mut free = Vec::new();
+    while !planning.is_full()
+        && let Some((slot, mut tasks)) = all.next_stirred()
+    {
+        reap::forget_lost(planning, service.as_deref(), &mut tasks);
+        if let Some(service) = &service {
+            mend(planning, service, (&slot, &mut tasks));
         }
-        reconcile(planning, &service, &mut slots, look);
+        if tasks.is_filled() {
+            keep(planning, service.as_deref(), all, (slot, tasks));
+        } else {
+            free.push(slot.clone());
+            all.keep(slot, tasks, true);
+        }
     }
-    if !planning.is_full() {
-        reap::reap(planning, id, &mut slots);
+    if let Some(service) = &service {
+        for step in [replicated::reconcile, update::advance] {
+            if !planning.is_full() {
+                step(planning, service, all);
+            }
+        }
     }
-    all.keep_all(slots);
+    // What is left of them is needed no more where they were not filled again.
+    for slot in free {
+        let tasks = all.take_calm(&slot);
+        keep(planning, service.as_deref(), all, (slot, tasks));
+    }
+    all.looked_at(Basis::of(planning, id));
+    if let Some((wake, _)) = all.standings().wakes.first() {
+        planning.wake_at(*wake);
+    }
 }
 
-/// Says whether a service has as many slots as it is to have, and no update that goes from one to
-/// the other: then each is a matter of its own. `others`: slots that are filled, beside these.
-fn is_settled(service: &Service, slots: &Slots, others: usize) -> bool {
-    let updates = service.update.as_ref().is_some_and(UpdateStatus::runs);
-    !updates
-        && match replicated::replicas(service) {
-            Some(replicas) => others + replicated::filled(slots) == replicas,
-            None => true,
-        }
-}
-
-fn reconcile(planning: &mut Planning<'_>, service: &Arc<Service>, slots: &mut Slots, look: &Look) {
-    type Step = fn(&mut Planning<'_>, &Service, &mut Slots);
-    let scale: Step = match (service.spec.mode, look) {
-        (ServiceMode::Replicated { .. }, Look::All) => replicated::reconcile,
-        // Their number is right.
-        (ServiceMode::Replicated { .. }, Look::Slots(_)) => |_, _, _| {},
-        (ServiceMode::Global, Look::All) => global::reconcile,
-        (ServiceMode::Global, Look::Slots(_)) => global::reconcile_slots,
-    };
-    let steps: [Step; 5] =
-        [enforce::enforce, restart::restart, scale, update::advance, restart::release];
+/// What is to be done of a slot whatever the others are.
+fn mend(planning: &mut Planning<'_>, service: &Service, (slot, tasks): (&Slot, &mut SlotTasks)) {
+    type Step = fn(&mut Planning<'_>, &Service, (&Slot, &mut SlotTasks));
+    let steps: [Step; 4] =
+        [enforce::enforce, restart::restart, global::reconcile, update::finish_overlap];
     for step in steps {
-        if planning.is_full() {
-            return;
+        if !planning.is_full() {
+            step(planning, service, (slot, tasks));
         }
-        step(planning, service, slots);
+    }
+}
+
+/// Lets the tasks of a slot start whose turn it is, forgets what nobody needs, and gives the slot
+/// back: where the plan had no room for all of that, it is to be looked at again.
+fn keep(
+    planning: &mut Planning<'_>,
+    service: Option<&Service>,
+    all: &mut ServiceSlots,
+    (slot, mut tasks): (Slot, SlotTasks),
+) {
+    if !planning.is_full() {
+        if service.is_some() {
+            restart::release(planning, &mut tasks);
+        }
+        reap::reap(planning, service, &mut tasks);
+    }
+    if let Some(service) = service {
+        update::stand(planning, service, (&slot, &mut tasks));
+    }
+    all.keep(slot, tasks, !planning.is_full());
+}
+
+fn is_global(service: &Service) -> bool {
+    match service.spec.mode {
+        ServiceMode::Global => true,
+        ServiceMode::Replicated { .. } => false,
     }
 }
 

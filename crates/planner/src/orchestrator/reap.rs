@@ -1,42 +1,39 @@
 //! Records of tasks that nobody needs any more.
 
-use super::slot::{SlotTasks, Slots};
+use super::slot::SlotTasks;
 use crate::Planning;
 use std::time::Duration;
 use store::View;
-use types::{DesiredState, ServiceId, ServiceMode, Task, TaskId, TaskState, Timestamp};
+use types::{DesiredState, Service, ServiceMode, Task, TaskId, TaskState, Timestamp};
 
-/// Forgets tasks of a service whose node was removed: nothing will ever be heard of them. Those of
-/// a service that was removed are to go.
-pub(super) fn forget_lost(planning: &mut Planning<'_>, service: &ServiceId, slots: &mut Slots) {
-    let is_ownerless = planning.tx.service(service).is_none();
-    for tasks in slots.values_mut() {
-        let view = &planning.tx;
-        let is_lost =
-            |task: &Task| task.node.as_ref().is_some_and(|node| view.node(node).is_none());
-        let lost = tasks.ids(is_lost);
-        remove(planning, tasks, lost);
-        let stays = |task: &Task| is_ownerless && task.desired < DesiredState::Remove;
-        for task in tasks.ids(stays) {
-            if planning.is_full() {
-                return;
-            }
-            tasks.want(planning, &task, DesiredState::Remove);
+/// Forgets tasks of a slot whose node was removed: nothing will ever be heard of them. Those of a
+/// service that was removed are to go.
+pub(super) fn forget_lost(
+    planning: &mut Planning<'_>,
+    service: Option<&Service>,
+    tasks: &mut SlotTasks,
+) {
+    let view = &planning.tx;
+    let is_lost = |task: &Task| task.node.as_ref().is_some_and(|node| view.node(node).is_none());
+    let lost = tasks.ids(is_lost);
+    remove(planning, tasks, lost);
+    let stays = |task: &Task| service.is_none() && task.desired < DesiredState::Remove;
+    for task in tasks.ids(stays) {
+        if planning.is_full() {
+            return;
         }
+        tasks.want(planning, &task, DesiredState::Remove);
     }
 }
 
-/// Removes the records of a service's tasks that are to go and have gone, and of history beyond the
-/// limit.
-pub(super) fn reap(planning: &mut Planning<'_>, service: &ServiceId, slots: &mut Slots) {
-    let mode = planning.tx.service(service).map(|service| service.spec.mode);
-    for tasks in slots.values_mut() {
-        let gone = tasks.ids(|task| is_gone(&planning.tx, planning.now, task));
-        remove(planning, tasks, gone);
-        let old = mode.map(|mode| old_history(planning, mode, tasks)).unwrap_or_default();
-        remove(planning, tasks, old);
-        watch(planning, tasks);
-    }
+/// Removes the records of tasks that are to go and have gone, and of history beyond the limit.
+pub(super) fn reap(planning: &mut Planning<'_>, service: Option<&Service>, tasks: &mut SlotTasks) {
+    let gone = tasks.ids(|task| is_gone(&planning.tx, planning.now, task));
+    remove(planning, tasks, gone);
+    let mode = service.map(|service| service.spec.mode);
+    let old = mode.map(|mode| old_history(planning, mode, tasks)).unwrap_or_default();
+    remove(planning, tasks, old);
+    watch(planning, tasks);
 }
 
 fn remove(planning: &mut Planning<'_>, tasks: &mut SlotTasks, ids: Vec<TaskId>) {
@@ -81,12 +78,12 @@ pub(crate) fn lingers_until(view: &View, task: &Task) -> Option<Timestamp> {
     Some(node.status.since.after(task.spec.container.grace().saturating_add(BACK)))
 }
 
-/// Asks for another plan when nodes that are back have let go of what they carried.
-fn watch(planning: &mut Planning<'_>, tasks: &SlotTasks) {
+/// Asks for another look when nodes that are back have let go of what they carried.
+fn watch(planning: &Planning<'_>, tasks: &mut SlotTasks) {
     let ends = tasks.all().filter_map(|task| lingers_until(&planning.tx, task));
     let next = ends.filter(|end| planning.now < *end && *end < Timestamp(i64::MAX)).min();
     if let Some(next) = next {
-        planning.wake_at(next);
+        tasks.wake_at(next);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Replicated services: as many slots as the user wants.
 
 use super::slot::{Slot, SlotTasks, Slots};
-use super::{Start, create};
+use super::{Start, create, keep};
 use crate::Planning;
+use crate::index::ServiceSlots;
 use std::collections::{BTreeMap, BinaryHeap};
 use types::{DesiredState, NodeId, Service, ServiceMode, TaskId};
 
@@ -19,33 +20,30 @@ pub(super) fn replicas(service: &Service) -> Option<usize> {
     }
 }
 
-/// How many slots have a task that is wanted.
-pub(super) fn filled(slots: &Slots) -> usize {
-    slots.values().filter(|tasks| !tasks.wanted.is_empty()).count()
-}
-
-/// Makes tasks for free slots, or takes away slots that are too many. These are all there are.
-pub(crate) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
+/// Makes tasks for free slots, or takes away slots that are too many.
+pub(super) fn reconcile(planning: &mut Planning<'_>, service: &Service, all: &mut ServiceSlots) {
     let Some(replicas) = replicas(service) else { return };
-    let filled = filled(slots);
+    let filled = all.standings().filled;
     if filled < replicas {
-        let free = |slot: &Slot| slots.get(slot).is_none_or(|tasks| tasks.wanted.is_empty());
+        let free = |slot: &Slot| !all.calm().get(slot).is_some_and(SlotTasks::is_filled);
         let free = (1..).map(Slot::Number).filter(free);
         let free: Vec<Slot> = free.take(planning.room().min(replicas - filled)).collect();
         for slot in free {
-            let tasks = slots.entry(slot.clone()).or_default();
-            create(planning, service, (&slot, tasks), Start::now());
+            let mut tasks = all.take_calm(&slot);
+            create(planning, service, (&slot, &mut tasks), Start::now());
+            keep(planning, Some(service), all, (slot, tasks));
         }
-        return;
-    }
-    for slot in surplus(slots, filled - replicas) {
-        if planning.is_full() {
-            return;
-        }
-        let Some(tasks) = slots.get_mut(&slot) else { continue };
-        let wanted: Vec<TaskId> = tasks.wanted.iter().map(|task| task.id.clone()).collect();
-        for task in wanted {
-            tasks.want(planning, &task, DesiredState::Remove);
+    } else if replicas < filled {
+        for slot in surplus(all.calm(), filled - replicas) {
+            if planning.is_full() {
+                return;
+            }
+            let mut tasks = all.take_calm(&slot);
+            let wanted: Vec<TaskId> = tasks.wanted.iter().map(|task| task.id.clone()).collect();
+            for task in wanted {
+                tasks.want(planning, &task, DesiredState::Remove);
+            }
+            keep(planning, Some(service), all, (slot, tasks));
         }
     }
 }
@@ -56,7 +54,7 @@ pub(crate) fn reconcile(planning: &mut Planning<'_>, service: &Service, slots: &
 fn surplus(slots: &Slots, count: usize) -> Vec<Slot> {
     // The slots of each node; those that go last come first.
     let mut crowds: BTreeMap<Option<&NodeId>, Vec<(bool, &Slot)>> = BTreeMap::new();
-    for (slot, tasks) in slots.iter().filter(|(_, tasks)| !tasks.wanted.is_empty()) {
+    for (slot, tasks) in slots.iter().filter(|(_, tasks)| tasks.is_filled()) {
         crowds.entry(node_of(tasks)).or_default().push((!tasks.runs(), slot));
     }
     for crowd in crowds.values_mut() {

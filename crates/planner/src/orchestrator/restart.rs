@@ -1,6 +1,6 @@
 //! Tasks that ended by themselves, and tasks that wait for their time.
 
-use super::slot::{Slot, SlotTasks, Slots, keeps_tasks, matches, takes_tasks};
+use super::slot::{Slot, SlotTasks, keeps_tasks, matches, takes_tasks};
 use super::update::{is_current, trial};
 use super::{Start, create};
 use crate::Planning;
@@ -14,27 +14,28 @@ const RESTARTS_KEPT: usize = 1000;
 
 /// Replaces tasks that ended by themselves, as their restart policy says. A task that is not to be
 /// restarted stays wanted and ended, and holds its slot.
-pub(crate) fn restart(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
-    let ended = |tasks: &SlotTasks| tasks.wanted.iter().any(|task| !task.occupies());
-    for (slot, tasks) in slots.iter_mut().filter(|(_, tasks)| ended(tasks)) {
-        if planning.is_full() {
-            return;
-        }
-        let found = tasks.clone();
-        for task in found.wanted.iter().filter(|task| !task.occupies()) {
-            if is_superseded(&planning.tx, service, &found, task) {
-                tasks.want(planning, &task.id, DesiredState::Shutdown);
-            } else if may_restart(task) && has_place(&planning.tx, service, slot) {
-                // One that could not even be prepared ended before its own delay was over. The
-                // next one waits for that (`release` wakes): there is one try for each delay.
-                if task.not_before.is_some_and(|time| planning.now < time) {
-                    continue;
-                }
-                let is_beside = found.wanted.iter().any(|other| other.serves());
-                let start = restart_of(planning, service, (task, is_beside));
-                tasks.want(planning, &task.id, DesiredState::Shutdown);
-                create(planning, service, (slot, tasks), start);
+pub(crate) fn restart(
+    planning: &mut Planning<'_>,
+    service: &Service,
+    (slot, tasks): (&Slot, &mut SlotTasks),
+) {
+    if tasks.wanted.iter().all(|task| task.occupies()) {
+        return;
+    }
+    let found = tasks.clone();
+    for task in found.wanted.iter().filter(|task| !task.occupies()) {
+        if is_superseded(&planning.tx, service, &found, task) {
+            tasks.want(planning, &task.id, DesiredState::Shutdown);
+        } else if may_restart(task) && has_place(&planning.tx, service, slot) {
+            // One that could not even be prepared ended before its own delay was over. The
+            // next one waits for that (`release` wakes): there is one try for each delay.
+            if task.not_before.is_some_and(|time| planning.now < time) {
+                continue;
             }
+            let is_beside = found.wanted.iter().any(|other| other.serves());
+            let start = restart_of(planning, service, (task, is_beside));
+            tasks.want(planning, &task.id, DesiredState::Shutdown);
+            create(planning, service, (slot, tasks), start);
         }
     }
 }
@@ -119,18 +120,16 @@ fn restart_of(
 
 /// Starts tasks that were only prepared: when their delay is over, and when the tasks they replace
 /// have stopped.
-pub(crate) fn release(planning: &mut Planning<'_>, _: &Service, slots: &mut Slots) {
-    for tasks in slots.values_mut() {
-        let prepared = |task: &&Arc<Task>| task.desired == DesiredState::Ready;
-        let prepared: Vec<Arc<Task>> = tasks.wanted.iter().filter(prepared).cloned().collect();
-        let blocked = || tasks.stopping.iter().any(|task| holds_back(&planning.tx, task));
-        let blocked = !prepared.is_empty() && blocked();
-        for task in prepared {
-            match task.not_before.filter(|time| planning.now < *time) {
-                Some(time) => planning.wake_at(time),
-                None if blocked || !task.occupies() || planning.is_full() => {}
-                None => tasks.want(planning, &task.id, DesiredState::Running),
-            }
+pub(crate) fn release(planning: &mut Planning<'_>, tasks: &mut SlotTasks) {
+    let prepared = |task: &&Arc<Task>| task.desired == DesiredState::Ready;
+    let prepared: Vec<Arc<Task>> = tasks.wanted.iter().filter(prepared).cloned().collect();
+    let blocked = || tasks.stopping.iter().any(|task| holds_back(&planning.tx, task));
+    let blocked = !prepared.is_empty() && blocked();
+    for task in prepared {
+        match task.not_before.filter(|time| planning.now < *time) {
+            Some(time) => tasks.wake_at(time),
+            None if blocked || !task.occupies() || planning.is_full() => {}
+            None => tasks.want(planning, &task.id, DesiredState::Running),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Slots: where in a service a task stands.
 
 use crate::Planning;
+use crate::index::Standing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 pub(crate) use types::Slot;
@@ -21,6 +22,8 @@ pub(crate) struct SlotTasks {
     pub(crate) stopping: Vec<Arc<Task>>,
     /// Not wanted any more, and ended.
     pub(crate) history: Vec<Arc<Task>>,
+    /// What is known of the slot where nobody looks at it.
+    pub(crate) standing: Standing,
 }
 
 impl SlotTasks {
@@ -29,16 +32,15 @@ impl SlotTasks {
         self.wanted.iter().any(|task| task.status.state == TaskState::Running)
     }
 
-    /// Says whether nothing is to be decided of this slot, and nothing has a deadline, before
-    /// something changes: it has one task, which is to run, and nothing of the tasks before is left
-    /// on a node. (What an update that runs makes of it is another matter.)
-    pub(crate) fn is_quiet(&self) -> bool {
-        let is_lost = |task: &Arc<Task>| task.status.state == TaskState::Orphaned;
-        let [task] = self.wanted.as_slice() else { return false };
-        task.occupies()
-            && task.desired == DesiredState::Running
-            && self.stopping.is_empty()
-            && !self.history.iter().any(is_lost)
+    /// Says whether it has a task that is wanted.
+    pub(crate) fn is_filled(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// Asks for another look at this slot at `time`, unless one is asked for before.
+    pub(crate) fn wake_at(&mut self, time: Timestamp) {
+        let wake = &mut self.standing.wake;
+        *wake = Some(wake.map_or(time, |wake| wake.min(time)));
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -9,14 +9,15 @@ mod judge;
 
 pub(crate) use judge::{judge, watch};
 
-use super::slot::{Slot, SlotTasks, Slots, matches};
-use super::{Start, create, restart};
+use super::slot::{Slot, SlotTasks, matches};
+use super::{Start, create, keep, restart};
 use crate::Planning;
+use crate::index::{ServiceSlots, Standing};
 use std::time::Duration;
 use store::View;
 use types::{
-    DesiredState, FailureAction, PublishedPort, Service, ServiceSpec, Task, TaskId, TaskState,
-    Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Version,
+    DesiredState, FailureAction, PublishedPort, Service, ServiceSpec, Task, TaskId, TaskSpec,
+    TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Version,
 };
 
 /// When a task was made: now, where this plan makes it.
@@ -66,63 +67,116 @@ fn differs_in_placement(view: &View, service: &Service, task: &Task) -> bool {
     if task.spec.placement == *placement || !node.is_some_and(|node| matches(node, placement)) {
         return false;
     }
-    let mut spec = task.spec.clone();
-    spec.placement.clone_from(placement);
+    let spec = TaskSpec { placement: placement.clone(), ..TaskSpec::clone(&task.spec) };
     spec.makes_same(&service.spec.task)
 }
 
 /// Replaces as many old tasks as the update allows now, and writes how far it is.
-pub(crate) fn advance(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
-    finish_overlap(planning, service, slots);
-    if planning.is_full() {
-        return;
-    }
-    let view = &planning.tx;
-    let is_old = |slot: &Slot, tasks: &SlotTasks| {
-        !tasks.wanted.is_empty()
-            && restart::has_place(view, service, slot)
-            && !tasks.wanted.iter().any(|it| is_current(view, service, it))
-    };
-    // A slot whose task does not run goes first: that costs no capacity.
-    let old = slots.iter().filter(|(slot, tasks)| is_old(slot, tasks));
-    let mut old: Vec<(bool, Slot)> =
-        old.map(|(slot, tasks)| (tasks.runs(), slot.clone())).collect();
-    old.sort_unstable();
-    let Some(update) = begin(planning, service, !old.is_empty()) else {
+pub(super) fn advance(planning: &mut Planning<'_>, service: &Service, all: &mut ServiceSlots) {
+    let old = all.standings().old.len();
+    let Some(update) = begin(planning, service, old > 0) else {
         return;
     };
-    let (mut flying, mut rests) = (0, Vec::new());
-    for (slot, tasks) in slots.iter() {
-        let lost = update.failed.get(slot);
-        if lost.is_none() && flies(planning, service, tasks, &update) {
-            flying += 1;
-        }
-        // A slot rests for the update's delay after its new task runs, or was lost.
-        let begin = lost.copied().or_else(|| run_since(&planning.tx, service, tasks, &update));
-        let end = begin.map(|since| since.after(config(service).delay));
-        rests.extend(end.filter(|end| planning.now < *end));
+    if !service.update.as_ref().is_some_and(UpdateStatus::runs) {
+        all.edit_under_way(|slot, tasks| stand_to(planning, (service, &update), (slot, tasks)));
     }
-    if old.is_empty() && flying == 0 {
-        let run = slots.values().filter_map(|it| run_since(&planning.tx, service, it, &update));
-        let last = run.max();
+    let progress = Progress::of(planning, (service, &update), all);
+    if old == 0 && progress.flying == 0 {
+        let last = all.standings().running.last().map(|(since, _)| *since);
         finish(planning, service, last);
         return;
     }
     let room = match usize::try_from(config(service).parallelism).unwrap_or(usize::MAX) {
         0 => usize::MAX,
-        parallelism => parallelism.saturating_sub(flying + rests.len()),
+        parallelism => parallelism.saturating_sub(progress.flying + progress.resting),
     };
-    if let Some(end) = rests.into_iter().min().filter(|_| room < old.len()) {
+    if let Some(end) = progress.rest_ends.filter(|_| room < old) {
         planning.wake_at(end);
     }
-    for (_, slot) in old.into_iter().take(room) {
-        if planning.is_full() {
-            return;
+    // Each of them is a task that is written.
+    let next = all.standings().old.iter().take(room.min(planning.room()));
+    let next: Vec<Slot> = next.map(|(_, slot)| slot.clone()).collect();
+    for slot in next {
+        let mut tasks = all.take_calm(&slot);
+        replace(planning, service, (&slot, &mut tasks));
+        let service = planning.tx.service(&service.id).cloned();
+        keep(planning, service.as_deref(), all, (slot, tasks));
+    }
+}
+
+/// How far an update is in the slots that it has begun with.
+#[derive(Default)]
+struct Progress {
+    /// Slots whose new task is on its way, and that are not lost.
+    flying: usize,
+    /// Slots that rest for the update's delay after their new task runs, or was lost, and when the
+    /// first of them has rested.
+    resting: usize,
+    rest_ends: Option<Timestamp>,
+}
+
+impl Progress {
+    fn of(
+        planning: &Planning<'_>,
+        (service, update): (&Service, &UpdateStatus),
+        all: &ServiceSlots,
+    ) -> Self {
+        let standings = all.standings();
+        let (now, delay) = (planning.now, config(service).delay);
+        let mut progress = Self { flying: standings.flying.len(), ..Self::default() };
+        let lost = update.failed.iter().filter(|(slot, _)| all.calm().contains_key(*slot));
+        for (slot, since) in lost {
+            progress.flying -= usize::from(standings.flying.contains(slot));
+            progress.rest(now, since.after(delay));
         }
-        if let Some(tasks) = slots.get_mut(&slot) {
-            replace(planning, service, (&slot, tasks));
+        let runs = standings.running.iter().rev();
+        let ends = runs.map(|(since, slot)| (since.after(delay), slot));
+        let resting = ends.take_while(|(end, _)| now < *end);
+        for (end, _) in resting.filter(|(_, slot)| !update.failed.contains_key(*slot)) {
+            progress.rest(now, end);
+        }
+        progress
+    }
+
+    fn rest(&mut self, now: Timestamp, end: Timestamp) {
+        if now < end {
+            self.resting += 1;
+            self.rest_ends = Some(self.rest_ends.map_or(end, |ends| ends.min(end)));
         }
     }
+}
+
+/// Says of a slot what it is to the update that runs, or to one that begins now.
+pub(super) fn stand(
+    planning: &Planning<'_>,
+    service: &Service,
+    (slot, tasks): (&Slot, &mut SlotTasks),
+) {
+    match service.update.as_ref().filter(|update| update.runs()) {
+        Some(update) => stand_to(planning, (service, update), (slot, tasks)),
+        None => {
+            let update = UpdateStatus::begun(UpdateState::Updating, planning.now, "");
+            stand_to(planning, (service, &update), (slot, tasks));
+        }
+    }
+}
+
+fn stand_to(
+    planning: &Planning<'_>,
+    (service, update): (&Service, &UpdateStatus),
+    (slot, tasks): (&Slot, &mut SlotTasks),
+) {
+    let view = &planning.tx;
+    let is_old = tasks.is_filled()
+        && restart::has_place(view, service, slot)
+        && !tasks.wanted.iter().any(|it| is_current(view, service, it));
+    tasks.standing = Standing {
+        wake: tasks.standing.wake,
+        old: is_old.then(|| tasks.runs()),
+        flies: flies(planning, service, tasks, update),
+        run_since: run_since(view, service, tasks, update),
+        deadline: judge::deadline_in(planning, (service, update), tasks),
+    };
 }
 
 /// The update that runs; starts one where there is something to say of it. `None`: nothing to do.
@@ -151,24 +205,29 @@ fn begin(planning: &mut Planning<'_>, service: &Service, old: bool) -> Option<Up
 }
 
 /// Stops the old task of a slot whose new one runs (start-first).
-fn finish_overlap(planning: &mut Planning<'_>, service: &Service, slots: &mut Slots) {
-    for (slot, tasks) in slots.iter_mut().filter(|(_, tasks)| tasks.wanted.len() > 1) {
-        let (current, old): (Vec<_>, Vec<_>) =
-            tasks.wanted.iter().partition(|task| is_current(&planning.tx, service, task));
-        let serving = current.iter().filter(|task| task.serves());
-        let Some(since) = serving.map(|task| task.status.since).min() else { continue };
-        let Some(end) = proof(service, slot).map(|proof| since.after(proof)) else { continue };
-        if planning.now < end {
-            planning.wake_at(end);
-            continue;
+pub(super) fn finish_overlap(
+    planning: &mut Planning<'_>,
+    service: &Service,
+    (slot, tasks): (&Slot, &mut SlotTasks),
+) {
+    if tasks.wanted.len() < 2 {
+        return;
+    }
+    let (current, old): (Vec<_>, Vec<_>) =
+        tasks.wanted.iter().partition(|task| is_current(&planning.tx, service, task));
+    let serving = current.iter().filter(|task| task.serves());
+    let Some(since) = serving.map(|task| task.status.since).min() else { return };
+    let Some(end) = proof(service, slot).map(|proof| since.after(proof)) else { return };
+    if planning.now < end {
+        tasks.wake_at(end);
+        return;
+    }
+    let old: Vec<TaskId> = old.into_iter().map(|task| task.id.clone()).collect();
+    for task in old {
+        if planning.is_full() {
+            return;
         }
-        let old: Vec<TaskId> = old.into_iter().map(|task| task.id.clone()).collect();
-        for task in old {
-            if planning.is_full() {
-                return;
-            }
-            tasks.want(planning, &task, DesiredState::Shutdown);
-        }
+        tasks.want(planning, &task, DesiredState::Shutdown);
     }
 }
 

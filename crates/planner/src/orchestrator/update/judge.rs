@@ -7,9 +7,9 @@
 
 use super::{birth, config, is_of};
 use crate::Planning;
-use crate::index::AllSlots;
+use crate::index::{AllSlots, Basis};
 use crate::orchestrator::restart::holds_back;
-use crate::orchestrator::slot::{Slot, SlotTasks};
+use crate::orchestrator::slot::{Slot, SlotTasks, Slots};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
@@ -30,14 +30,18 @@ struct Loss {
 }
 
 /// Notes which slots a service's update has lost, and pauses it or rolls it back where those are too
-/// many.
-pub(crate) fn judge(planning: &mut Planning<'_>, service: &ServiceId, slots: &AllSlots) {
-    let Some(service) = updating(planning, service) else { return };
-    let losses = losses(planning, &service, slots);
-    let first = losses.iter().min_by_key(|loss| &loss.slot);
+/// many. It looks at the slots that are stirred: of the others it is known when they may be lost.
+pub(crate) fn judge(planning: &mut Planning<'_>, id: &ServiceId, slots: &mut AllSlots) {
+    let Some(service) = updating(planning, id) else { return };
+    let mut all = slots.take(id);
+    all.follow(Basis::of(planning, id));
+    all.stir_due(planning.now);
+    let losses = losses(planning, &service, all.stirred());
+    let filled = all.stirred().values().filter(|tasks| tasks.is_filled());
+    let wanted = filled.count() + all.standings().filled;
+    slots.put(id, all);
+    let first = losses.first();
     let Some(first) = first.map(|loss| loss.why.clone()) else { return };
-    let filled = slots.of(&service.id).filter(|(_, tasks)| !tasks.wanted.is_empty());
-    let wanted = filled.count();
     let (now, mut lost) = (planning.now, 0);
     planning.tx.edit_service(&service.id, |service| {
         let Some(update) = &mut service.update else { return };
@@ -57,11 +61,11 @@ fn updating(planning: &Planning<'_>, service: &ServiceId) -> Option<Arc<Service>
     service.update.as_ref().is_some_and(UpdateStatus::runs).then(|| Arc::clone(service))
 }
 
-/// What an update has lost since it was last looked at, in no order.
-fn losses(planning: &Planning<'_>, service: &Service, slots: &AllSlots) -> Vec<Loss> {
+/// What an update has lost of these slots since it was last looked at, in order.
+fn losses(planning: &Planning<'_>, service: &Service, slots: &Slots) -> Vec<Loss> {
     let Some(update) = &service.update else { return Vec::new() };
     let mut losses = Vec::new();
-    for (slot, tasks) in slots.of(&service.id) {
+    for (slot, tasks) in slots {
         if update.failed.contains_key(slot) {
             continue;
         }
@@ -129,18 +133,28 @@ fn before<'a>(planning: &Planning<'_>, tasks: &'a SlotTasks, task: &Task) -> Opt
 /// Asks for another plan when a service's update gives up on tasks that are on their way to run.
 pub(crate) fn watch(planning: &mut Planning<'_>, service: &ServiceId, slots: &AllSlots) {
     let Some(service) = updating(planning, service) else { return };
-    let Some(update) = &service.update else { return };
-    let deadlines = slots.of(&service.id).flat_map(|(_, tasks)| {
-        let is_new = |task: &&Arc<Task>| {
-            is_of(update, planning, tasks, task) && task.spec.makes_same(&service.spec.task)
-        };
-        let new = tasks.wanted.iter().filter(is_new);
-        new.filter_map(|task| deadline(planning, &service, tasks, task))
-    });
-    let deadline = deadlines.filter(|it| planning.now < *it).min();
-    if let Some(deadline) = deadline {
+    let (Some(update), Some(all)) = (&service.update, slots.of(&service.id)) else { return };
+    let stirred = all.stirred().values();
+    let stirred = stirred.filter_map(|it| deadline_in(planning, (&service, update), it)).min();
+    let calm = all.standings().deadlines.iter().map(|(deadline, _)| *deadline);
+    let calm = calm.into_iter().find(|deadline| planning.now < *deadline);
+    if let Some(deadline) = [stirred, calm].into_iter().flatten().min() {
         planning.wake_at(deadline);
     }
+}
+
+/// When an update gives up next on a task of a slot that is on its way to run.
+pub(super) fn deadline_in(
+    planning: &Planning<'_>,
+    (service, update): (&Service, &UpdateStatus),
+    tasks: &SlotTasks,
+) -> Option<Timestamp> {
+    let is_new = |task: &&Arc<Task>| {
+        is_of(update, planning, tasks, task) && task.spec.makes_same(&service.spec.task)
+    };
+    let new = tasks.wanted.iter().filter(is_new);
+    let deadlines = new.filter_map(|task| deadline(planning, service, tasks, task));
+    deadlines.filter(|it| planning.now < *it).min()
 }
 
 /// How long a new task may take to run. It may have to wait for the one before it, which may take

@@ -1,0 +1,79 @@
+//! What is known of slots where nobody looks at them.
+
+use super::keep;
+use crate::orchestrator::slot::SlotTasks;
+use std::collections::BTreeSet;
+use types::{Slot, Timestamp};
+
+/// What is known of a slot where nobody looks at it: until when nothing is to be decided of it, and
+/// what it is to the update of its service, while one runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Standing {
+    /// When there is something to decide, though nothing changes before.
+    pub(crate) wake: Option<Timestamp>,
+    /// Its task is of an old spec; says whether it runs.
+    pub(crate) old: Option<bool>,
+    /// Its new task is on its way to run, or runs beside the old one.
+    pub(crate) flies: bool,
+    /// Since when its new task runs.
+    pub(crate) run_since: Option<Timestamp>,
+    /// When the update gives up on its new task.
+    pub(crate) deadline: Option<Timestamp>,
+}
+
+/// What is known of many slots, in the order in which it is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Standings {
+    /// How many have a task that is wanted.
+    pub(crate) filled: usize,
+    pub(crate) wakes: BTreeSet<(Timestamp, Slot)>,
+    /// A slot whose task does not run comes first.
+    pub(crate) old: BTreeSet<(bool, Slot)>,
+    pub(crate) flying: BTreeSet<Slot>,
+    pub(crate) running: BTreeSet<(Timestamp, Slot)>,
+    pub(crate) deadlines: BTreeSet<(Timestamp, Slot)>,
+}
+
+impl Standings {
+    /// A slot whose time has come.
+    pub(super) fn due(&self, now: Timestamp) -> Option<&Slot> {
+        let first = [self.wakes.first(), self.deadlines.first()];
+        first.into_iter().flatten().find(|(time, _)| *time <= now).map(|(_, slot)| slot)
+    }
+
+    /// Slots that are more to an update than old.
+    pub(super) fn under_way(&self) -> BTreeSet<Slot> {
+        let timed = self.running.iter().chain(&self.deadlines).map(|(_, slot)| slot);
+        timed.chain(&self.flying).cloned().collect()
+    }
+
+    pub(super) fn add(&mut self, slot: &Slot, tasks: &SlotTasks) {
+        self.filled += usize::from(tasks.is_filled());
+        self.set(slot, &tasks.standing, true);
+    }
+
+    pub(super) fn take(&mut self, slot: &Slot, tasks: &SlotTasks) {
+        self.filled -= usize::from(tasks.is_filled());
+        self.set(slot, &tasks.standing, false);
+    }
+
+    fn set(&mut self, slot: &Slot, standing: &Standing, is_there: bool) {
+        let Standing { wake, old, flies, run_since, deadline } = standing;
+        let timed = [
+            (&mut self.wakes, wake),
+            (&mut self.running, run_since),
+            (&mut self.deadlines, deadline),
+        ];
+        for (set, time) in timed {
+            if let Some(time) = time {
+                keep(set, &(*time, slot.clone()), is_there);
+            }
+        }
+        if let Some(runs) = old {
+            keep(&mut self.old, &(*runs, slot.clone()), is_there);
+        }
+        if *flies {
+            keep(&mut self.flying, slot, is_there);
+        }
+    }
+}
