@@ -53,7 +53,7 @@ fn the_images_settings_are_the_containers(lab: &Lab) {
     assert_eq!(config["ExposedPorts"], json!({ "80/tcp": {} }));
     assert!(config["Volumes"].get("/own").is_some(), "{config}");
     let env: Vec<&str> =
-        config["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        config["Env"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     assert!(env[0] == "A=b" && env.iter().any(|it| it.starts_with("PATH=")), "{env:?}");
     assert!(!env.iter().any(|it| it.starts_with("HOSTNAME=")), "{env:?}");
     let network = &site["NetworkSettings"];
@@ -63,7 +63,7 @@ fn the_images_settings_are_the_containers(lab: &Lab) {
     let own = object(lab, "/networks/bridge?verbose=true");
     assert_eq!(bridge["NetworkID"], own["Id"]);
     assert_eq!(bridge["Gateway"], own["IPAM"]["Config"][0]["Gateway"]);
-    let id = site["Id"].as_str().unwrap();
+    let id = site["Id"].as_str().expect("a text");
     assert_eq!(own["Containers"][id]["MacAddress"], bridge["MacAddress"]);
     assert_eq!(own["Containers"][id]["EndpointID"], bridge["EndpointID"]);
     let seen = lab.docker(&["exec", "site", "cat", "/sys/class/net/eth0/address"]).good();
@@ -146,8 +146,9 @@ fn tasks_are_shown_on_their_networks_with_their_ports(lab: &Lab) {
     let task = object(lab, &format!("/containers/{name}/json"));
     let shown = &task["NetworkSettings"]["Networks"]["shop"];
     assert_eq!(shown["NetworkID"], network["Id"]);
-    let address = format!("{}/{}", shown["IPAddress"].as_str().unwrap(), shown["IPPrefixLen"]);
-    let id = task["Id"].as_str().unwrap();
+    let address =
+        format!("{}/{}", shown["IPAddress"].as_str().expect("a text"), shown["IPPrefixLen"]);
+    let id = task["Id"].as_str().expect("a text");
     let on_it = &network["Containers"][id];
     assert_eq!(on_it["IPv4Address"], address);
     assert_eq!(on_it["MacAddress"], shown["MacAddress"]);
@@ -180,7 +181,7 @@ fn tasks_are_shown_on_their_networks_with_their_ports(lab: &Lab) {
 /// What an update leaves out changes nothing, or is refused.
 fn updates_say_what_they_mean(lab: &Lab) {
     let node = object(lab, "/nodes/self");
-    let (id, version) = (node["ID"].as_str().unwrap(), &node["Version"]["Index"]);
+    let (id, version) = (node["ID"].as_str().expect("a text"), &node["Version"]["Index"]);
     let target = format!("/nodes/{id}/update?version={version}");
     let answer = lab.send(1, ("POST", &target), r#"{"Role":"manager"}"#);
     assert!(answer.status == 400 && answer.body.contains("invalid Availability"), "{answer:?}");
@@ -195,6 +196,6 @@ fn updates_say_what_they_mean(lab: &Lab) {
     assert_eq!(after["Spec"], wanted);
     let ghost = lab.docker(&["node", "ps", "ghost"]).bad();
     assert!(ghost.contains("ghost"), "{ghost}");
-    let tasks = lab.ask(1, "GET", r#"/tasks?filters=%7B%22service%22%3A%5B%22ghost%22%5D%7D"#);
+    let tasks = lab.ask(1, "GET", "/tasks?filters=%7B%22service%22%3A%5B%22ghost%22%5D%7D");
     assert_eq!(tasks.status, 404, "{tasks:?}");
 }

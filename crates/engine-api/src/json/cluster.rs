@@ -82,11 +82,9 @@ impl ClusterSpecJson {
             })?,
             None => normal.task_history_limit,
         };
-        let log_driver = match self.task_defaults.log_driver {
-            None => None,
-            // One without a name and options says that there is no default.
-            Some(log) => Some(log.parse()?).filter(|log| *log != LogDriver::default()),
-        };
+        // One without a name and options says nothing.
+        let log_driver = (self.task_defaults.log_driver.map(LogDriverJson::parse).transpose()?)
+            .filter(|log| *log != LogDriver::default());
         let root = RootCa { certificate: self.ca.signing_cert, key: self.ca.signing_key };
         let spec = ClusterSpec {
             name: if self.name.is_empty() { normal.name } else { self.name },

@@ -218,8 +218,12 @@ impl ServiceSlots {
         is_as_before: bool,
     ) {
         let put = |tasks: &mut SlotTasks| {
-            was.into_iter().for_each(|was| tasks.remove(was));
-            is.into_iter().for_each(|is| tasks.insert(Arc::clone(is)));
+            if let Some(was) = was {
+                tasks.remove(was);
+            }
+            if let Some(is) = is {
+                tasks.insert(Arc::clone(is));
+            }
         };
         if let Some(tasks) = self.calm.get_mut(slot).filter(|_| is_as_before) {
             return put(tasks);

@@ -152,12 +152,11 @@ pub(super) fn stand(
     service: &Service,
     (slot, tasks): (&Slot, &mut SlotTasks),
 ) {
-    match service.update.as_ref().filter(|update| update.runs()) {
-        Some(update) => stand_to(planning, (service, update), (slot, tasks)),
-        None => {
-            let update = UpdateStatus::begun(UpdateState::Updating, planning.now, "");
-            stand_to(planning, (service, &update), (slot, tasks));
-        }
+    if let Some(update) = service.update.as_ref().filter(|update| update.runs()) {
+        stand_to(planning, (service, update), (slot, tasks));
+    } else {
+        let update = UpdateStatus::begun(UpdateState::Updating, planning.now, "");
+        stand_to(planning, (service, &update), (slot, tasks));
     }
 }
 

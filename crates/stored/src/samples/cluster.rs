@@ -36,7 +36,7 @@ pub fn cluster() -> Cluster {
         data_path_port: 4790,
         last_raft_id: 0,
         generation: 0,
-        removed: std::collections::BTreeMap::new(),
+        removed: BTreeMap::new(),
         root_rotation: None,
     }
 }
