@@ -227,7 +227,7 @@ async fn the_cluster_says_what_stays_behind_a_snapshot() {
         cluster.spec.snapshot_interval = 50;
         cluster.spec.kept_snapshots = 2;
         cluster.spec.kept_entries = 7;
-        let mut tx = store::Tx::new(view);
+        let mut tx = Tx::new(view);
         tx.put_cluster(cluster);
         Ok(tx.finish())
     });

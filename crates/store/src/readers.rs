@@ -66,8 +66,8 @@ mod tests {
 
     fn node(id: &str, manages: bool, log_format: u32) -> Node {
         let description = NodeDescription { log_format, ..NodeDescription::default() };
-        let manager = manages.then(ManagerStatus::default);
-        Node { id: id.into(), manager, description, ..Node::default() }
+        let part = manages.then(ManagerStatus::default);
+        Node { id: id.into(), manager: part, description, ..Node::default() }
     }
 
     fn view(nodes: impl IntoIterator<Item = Node>) -> View {

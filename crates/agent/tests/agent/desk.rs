@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use types::{NodeRole, TaskId, TaskState, TaskStatus, Timestamp};
 use wire::{
     Acknowledge, Dispatcher, Done, EnrollReply, EnrollRequest, Heartbeat, HeartbeatReply,
-    IssueReply, IssueRequest, LeaveRequest, LogChunk, Membership, Release, Report, RootReply,
+    IssueReply, IssueRequest, LeaveRequest, NumberRequest, LogChunk, Membership, Release, Report, RootReply,
     RootRequest, SessionMessage, SessionRequest, Welcome, dispatcher_server, membership_server,
 };
 
@@ -269,6 +269,13 @@ impl Membership for Door {
     async fn issue(&self, _request: Request<IssueRequest>) -> Result<Response<IssueReply>, Status> {
         self.said.send(Said::Renews).await.ok();
         Err(Status::unimplemented("issue"))
+    }
+
+    async fn number(
+        &self,
+        _request: Request<NumberRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        Err(Status::unimplemented("number"))
     }
 
     async fn enroll(

@@ -7,7 +7,7 @@ use crate::json::task::render;
 use crate::request::Query;
 #[cfg(test)]
 use crate::request::coverage::Served;
-use crate::request::table::filters::Filters;
+use crate::request::table::filters::{Filters, Wanted};
 use crate::{Api, ListQuery};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -58,7 +58,7 @@ struct Wanted {
 
 impl Wanted {
     fn find(view: &View, here: &NodeId, filters: &Filters) -> Result<Self, Fault> {
-        let values = |name| filters.get(name).into_iter().flat_map(|wanted| wanted.values());
+        let values = |name| filters.get(name).into_iter().flat_map(Wanted::values);
         let services = values("service").map(|term| Ok(find::service(view, term)?.id.clone()));
         let nodes = values("node").map(|term| Ok(find::node(view, own(here, term))?.id.clone()));
         Ok(Self {

@@ -127,6 +127,23 @@ impl CreateJson {
         Ok(())
     }
 
+    /// What is shown again as it was asked for.
+    fn asked(&self, host_ports: Vec<HostPort>) -> Result<Asked, Fault> {
+        let host = &self.host_config;
+        let exposed_ports = self.exposed_ports.keys().map(|port| exposed(port));
+        Ok(Asked {
+            attach_stdin: self.attach_stdin,
+            attach_stdout: self.attach_stdout,
+            attach_stderr: self.attach_stderr,
+            exposed_ports: exposed_ports.collect::<Result<_, _>>()?,
+            binds: host.binds.clone(),
+            tmpfs: host.tmpfs.clone(),
+            volumes: self.volumes.keys().cloned().collect(),
+            extra_hosts: host.extra_hosts.clone(),
+            host_ports,
+        })
+    }
+
     /// Reads a container; refuses what Skep does not have.
     /// `gateway` is this node's address as containers see it.
     pub(crate) fn parse(
@@ -142,21 +159,8 @@ impl CreateJson {
         let hosts = host.extra_hosts.iter().map(|entry| extra_host(entry, gateway));
         let hosts = hosts.collect::<Result<_, _>>()?;
         let host_ports = host_ports(&host.port_bindings)?;
-        let asked = Asked {
-            attach_stdin: self.attach_stdin,
-            attach_stdout: self.attach_stdout,
-            attach_stderr: self.attach_stderr,
-            exposed_ports: self
-                .exposed_ports
-                .keys()
-                .map(|port| exposed(port))
-                .collect::<Result<_, _>>()?,
-            binds: host.binds.clone(),
-            tmpfs: host.tmpfs.clone(),
-            volumes: self.volumes.keys().cloned().collect(),
-            extra_hosts: host.extra_hosts.clone(),
-            host_ports: host_ports.clone(),
-        };
+        let asked = self.asked(host_ports.clone())?;
+        let resources = resources(host)?;
         let host = self.host_config;
         let further = host.mounts.into_iter().map(MountJson::parse);
         mounts.extend(further.collect::<Result<Vec<_>, _>>()?);
@@ -199,15 +203,7 @@ impl CreateJson {
             id: String::new(),
             name,
             spec,
-            resources: Resources {
-                limit_nano_cpus: host.nano_cpus,
-                limit_memory: host.memory,
-                limit_pids: host.pids_limit.unwrap_or(0).max(0),
-                reserve_memory: host.memory_reservation,
-                swap: memory::swap(host.memory, host.memory_swap)?,
-                swappiness: memory::swappiness(host.memory_swappiness)?,
-                ..Resources::default()
-            },
+            resources,
             network,
             host_ports,
             log: LogConfig { driver: host.log_config.kind, options: host.log_config.config },
@@ -219,6 +215,18 @@ impl CreateJson {
             asked,
         })
     }
+}
+
+fn resources(host: &HostConfigJson) -> Result<Resources, Fault> {
+    Ok(Resources {
+        limit_nano_cpus: host.nano_cpus,
+        limit_memory: host.memory,
+        limit_pids: host.pids_limit.unwrap_or(0).max(0),
+        reserve_memory: host.memory_reservation,
+        swap: memory::swap(host.memory, host.memory_swap)?,
+        swappiness: memory::swappiness(host.memory_swappiness)?,
+        ..Resources::default()
+    })
 }
 
 /// A variable has a name, and nothing can have a zero byte in it.
