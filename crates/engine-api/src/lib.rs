@@ -11,6 +11,8 @@
 
 #![recursion_limit = "256"]
 
+#[cfg(test)]
+mod answers;
 mod audit;
 mod body;
 mod cluster;

@@ -43,6 +43,8 @@ pub struct About {
     pub kernel: String,
     /// E.g. `Debian GNU/Linux 12 (bookworm)`.
     pub operating_system: String,
+    /// E.g. `12`; empty where the system has none.
+    pub operating_system_version: String,
     /// Docker's word, e.g. `x86_64`.
     pub architecture: String,
     pub cpus: i64,

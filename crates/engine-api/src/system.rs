@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::json;
-use crate::port::{LOCKED, Membership};
+use crate::port::{About, LOCKED, Membership};
 use crate::{
     Api,
     version::{NEWEST, OLDEST},
@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use engine::ContainerInfo;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use types::{NodeRole, Plugin};
@@ -34,7 +35,10 @@ async fn ping(State(api): State<Api>) -> impl IntoResponse {
 }
 
 async fn version(State(api): State<Api>) -> Json<Value> {
-    let about = api.node.about();
+    Json(render_version(api.node.about()))
+}
+
+pub(crate) fn render_version(about: &About) -> Value {
     let details = json!({
         "ApiVersion": NEWEST,
         "Arch": go_arch(&about.architecture),
@@ -43,7 +47,7 @@ async fn version(State(api): State<Api>) -> Json<Value> {
         "MinAPIVersion": OLDEST,
         "Os": "linux",
     });
-    Json(json!({
+    json!({
         "Platform": { "Name": "Skep" },
         "Components": [{ "Name": "Engine", "Version": about.version, "Details": details }],
         "Version": about.version,
@@ -54,7 +58,7 @@ async fn version(State(api): State<Api>) -> Json<Value> {
         "Os": "linux",
         "Arch": go_arch(&about.architecture),
         "KernelVersion": about.kernel,
-    }))
+    })
 }
 
 /// Go's word for an architecture.
@@ -81,20 +85,50 @@ pub fn plugins() -> Vec<Plugin> {
 }
 
 async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
-    let about = api.node.about();
     let containers = api.engine.list(true).await;
-    let running = containers
-        .iter()
-        .filter(|container| container.state.status == engine::Status::Running)
-        .count();
-    let images = api.engine.images().await?.len();
-    let mut object = json!({
+    let is_running = |it: &&ContainerInfo| it.state.status == engine::Status::Running;
+    let counts = Counts {
+        containers: containers.len(),
+        running: containers.iter().filter(is_running).count(),
+        images: api.engine.images().await?.len(),
+    };
+    let machine = Machine {
+        limits_swap: api.engine.limits_swap(),
+        security_options: api.engine.security_options(),
+    };
+    let mut object = render_info(api.node.about(), &counts, &machine);
+    object["Swarm"] = swarm(&api.node.membership());
+    Ok(Json(object))
+}
+
+/// What this node has.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    containers: usize,
+    running: usize,
+    images: usize,
+}
+
+/// What this node's machine can do.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    limits_swap: bool,
+    security_options: Vec<&'static str>,
+}
+
+/// Docker Hub, as clients know it: where they send no other name, they log in there.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// Renders `GET /info` but for the cluster.
+pub(crate) fn render_info(about: &About, counts: &Counts, machine: &Machine) -> Value {
+    let Counts { containers, running, images } = *counts;
+    json!({
         "ID": about.id,
         "Name": about.hostname,
-        "Containers": containers.len(),
+        "Containers": containers,
         "ContainersRunning": running,
         "ContainersPaused": 0,
-        "ContainersStopped": containers.len() - running,
+        "ContainersStopped": containers - running,
         "Images": images,
         "Driver": "overlayfs",
         "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
@@ -105,7 +139,7 @@ async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
             "Authorization": null,
             "Log": LOG_PLUGINS,
         },
-        "MemoryLimit": true, "SwapLimit": api.engine.limits_swap(), "CpuCfsPeriod": true, "CpuCfsQuota": true,
+        "MemoryLimit": true, "SwapLimit": machine.limits_swap, "CpuCfsPeriod": true, "CpuCfsQuota": true,
         "CPUShares": false, "CPUSet": false, "PidsLimit": true, "OomKillDisable": false,
         "IPv4Forwarding": true, "Debug": false, "ExperimentalBuild": false,
         "LiveRestoreEnabled": true,
@@ -116,28 +150,38 @@ async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
         "SystemTime": crate::local::now().rfc3339(),
         "KernelVersion": about.kernel,
         "OperatingSystem": about.operating_system,
+        "OSVersion": about.operating_system_version,
         "OSType": "linux",
         "Architecture": about.architecture,
         "NCPU": about.cpus,
         "MemTotal": about.memory_bytes,
-        "IndexServerAddress": "",
+        "IndexServerAddress": DOCKER_HUB,
         "RegistryConfig": { "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
-                            "IndexConfigs": {}, "Mirrors": [] },
+                            "IndexConfigs": { "docker.io": { "Name": "docker.io", "Mirrors": [],
+                                              "Secure": true, "Official": true } },
+                            "Mirrors": [] },
         "ServerVersion": about.version,
         "Runtimes": { "runc": { "path": "runc" } },
         "DefaultRuntime": "runc",
         "InitBinary": "docker-init",
         "ContainerdCommit": { "ID": "" }, "RuncCommit": { "ID": "" }, "InitCommit": { "ID": "" },
+<<<<<<< HEAD
         "SecurityOptions": api.engine.security_options(),
         "Labels": about.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+=======
+        "SecurityOptions": machine.security_options,
+        "Labels": [],
+        "GenericResources": null,
+        "Isolation": "",
+        "FirewallBackend": { "Driver": "nftables" },
+        "CDISpecDirs": [],
+>>>>>>> api
         "Warnings": null,
-    });
-    object["Swarm"] = swarm(&api.node.membership());
-    Ok(Json(object))
+    })
 }
 
 /// The node's part in a cluster, as `docker info` shows it.
-fn swarm(membership: &Membership) -> Value {
+pub(crate) fn swarm(membership: &Membership) -> Value {
     let state = |word: &str, error: &str| {
         json!({
             "NodeID": "", "NodeAddr": "", "LocalNodeState": word, "ControlAvailable": false,

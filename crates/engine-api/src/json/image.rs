@@ -45,7 +45,7 @@ pub(crate) fn render_item(image: &Image, containers: usize) -> Value {
 /// Renders `GET /images/{name}/json`.
 pub(crate) fn render(image: &Image) -> Value {
     let (tags, digests) = names(image);
-    json!({
+    let mut object = json!({
         "Id": image.id,
         "RepoTags": tags,
         "RepoDigests": digests,
@@ -64,7 +64,13 @@ pub(crate) fn render(image: &Image) -> Value {
             "Layers": image.config["rootfs"]["diff_ids"],
         },
         "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
-    })
+    });
+    for (name, field) in [("Variant", "variant"), ("OsVersion", "os.version")] {
+        if let Some(value) = image.config.get(field).filter(|value| *value != "") {
+            object[name] = value.clone();
+        }
+    }
+    object
 }
 
 /// Renders the progress of a pull.

@@ -14,6 +14,8 @@ mod time;
 mod volumes;
 
 pub(crate) use time::now;
+#[cfg(test)]
+pub(crate) use volumes::render as render_volume;
 
 use crate::Api;
 use axum::Router;

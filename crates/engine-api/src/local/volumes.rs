@@ -22,7 +22,8 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/volumes/{name}", get(inspect).delete(remove))
 }
 
-fn render(volume: &Volume) -> Value {
+/// Renders a volume as `GET /volumes/{name}` shows it.
+pub(crate) fn render(volume: &Volume) -> Value {
     json!({
         "Name": volume.name,
         "Driver": "local",

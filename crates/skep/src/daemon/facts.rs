@@ -20,7 +20,8 @@ pub(crate) fn observe(options: &Options) -> Result<About> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data_dir: options.data.clone(),
         kernel: word(uname.release()),
-        operating_system: operating_system(),
+        operating_system: of_release("PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned()),
+        operating_system_version: of_release("VERSION_ID").unwrap_or_default(),
         architecture: word(uname.machine()),
         cpus: std::thread::available_parallelism()
             .map_or(1, |cpus| i64::try_from(cpus.get()).unwrap_or(1)),
@@ -62,10 +63,12 @@ fn engine_id(data: &Path) -> Result<String> {
     Ok(id)
 }
 
-fn operating_system() -> String {
+/// A field of os-release(5).
+fn of_release(field: &str) -> Option<String> {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+    let mut lines = text.lines().filter_map(|line| line.split_once('='));
+    let (_, value) = lines.find(|(name, _)| *name == field)?;
+    Some(value.trim_matches('"').to_owned())
 }
 
 fn memory_bytes() -> i64 {

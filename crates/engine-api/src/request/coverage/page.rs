@@ -107,6 +107,7 @@ fn print() -> String {
             writeln!(page, "| {text} | {} |", names.join(" ")).expect("writing to a string");
         }
     }
+    page.push_str(&crate::answers::print());
     page
 }
 
