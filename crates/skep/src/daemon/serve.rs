@@ -68,23 +68,15 @@ fn bind_unix(path: &Path, group: &str) -> Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!("another daemon answers on {}: stop it first", path.display());
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot replace {}", path.display()));
-        }
-        _ => {}
-    }
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    let gid = nix::unistd::Group::from_name(group).ok().flatten().map(|group| group.gid);
-    nix::unistd::chown(path, None, gid).context("cannot give the socket to its group")?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
-    std::fs::set_permissions(path, mode).context("cannot restrict the socket")?;
-    Ok(listener)
+    let gid = nix::unistd::Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+    let listener = host::listen_at(path, 0o660, gid)
+        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    listener.set_nonblocking(true)?;
+    Ok(UnixListener::from_std(listener)?)
 }
 
 /// Mutual TLS: without all three files there is no TCP.
