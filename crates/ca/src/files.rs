@@ -18,7 +18,7 @@ pub(crate) struct Files {
     pub(crate) certificate: String,
     /// One of them is the certificate's: a renewal writes its key beside the one before, then the
     /// certificate, and then the key alone. A crash in between leaves one that fits.
-    pub(crate) keys: Vec<String>,
+    pub(crate) keys: Vec<Zeroizing<String>>,
     pub(crate) roots: String,
 }
 
@@ -59,7 +59,7 @@ impl Files {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         let put = |name: &str, text: &str| host::replace(&folder.join(name), text, 0o600);
-        let key = Zeroizing::new(self.keys.concat());
+        let key = concat(&self.keys);
         let text = Zeroizing::new(std::fs::read_to_string(folder.join(KEY)).unwrap_or_default());
         let before = Secrets::parse(&text, old.lock.as_ref());
         let mut before = before.map(|(own, _)| own).unwrap_or_default();
@@ -67,15 +67,42 @@ impl Files {
             before.clear();
         }
         put(ROOT, &self.roots)?;
-        put(KEY, &new.render(&[key.as_str(), before.as_str()].concat()))?;
+        put(KEY, &new.render(&concat(&[key.clone(), before.clone()])))?;
         put(CERTIFICATE, &self.certificate)?;
         if before.is_empty() { Ok(()) } else { put(KEY, &new.render(&key)) }
     }
 }
 
 /// The keys of a text, one after the other.
-fn keys(text: &str) -> Vec<String> {
+fn keys(text: &str) -> Vec<Zeroizing<String>> {
     let end = "-----END PRIVATE KEY-----";
     let keys = text.split_inclusive(end).filter(|key| key.contains(end));
-    keys.map(|key| format!("{}\n", key.trim())).collect()
+    keys.map(|key| Zeroizing::new(format!("{}\n", key.trim()))).collect()
+}
+
+/// One behind the other, in memory that never moves.
+fn concat(texts: &[Zeroizing<String>]) -> Zeroizing<String> {
+    let len = texts.iter().map(|text| text.len()).sum();
+    let mut all = Zeroizing::new(String::with_capacity(len));
+    texts.iter().for_each(|text| all.push_str(text));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::ZeroizeOnDrop;
+
+    fn overwritten<T: ZeroizeOnDrop>(_: &T) {}
+
+    #[test]
+    fn keys_are_found_one_by_one_and_overwritten() {
+        let key = |text: &str| {
+            format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+        };
+        let found = keys(&[key("MIG"), key("MIH"), "more".to_owned()].concat());
+        assert_eq!(*concat(&found), [key("MIG"), key("MIH")].concat());
+        found.iter().for_each(overwritten);
+        overwritten(&concat(&found));
+    }
 }

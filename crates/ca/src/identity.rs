@@ -108,7 +108,7 @@ impl Identity {
         // Where a crash came between the two there is the key before as well.
         let mut last = Error::Certificate("its key is missing".to_owned());
         for key in keys {
-            match Self::new(Zeroizing::new(key), &certificate, &roots) {
+            match Self::new(key, &certificate, &roots) {
                 Ok(identity) => return Ok(Some((identity, secrets))),
                 Err(error) => last = error,
             }
@@ -121,7 +121,7 @@ impl Identity {
     pub fn save(&self, folder: &Path, old: &Secrets, new: &Secrets) -> Result<(), Error> {
         let now = self.current.load();
         let (certificate, roots) = (now.certificate.clone(), now.roots.text.clone());
-        Files { keys: vec![now.key.0.to_string()], certificate, roots }.write(folder, old, new)
+        Files { keys: vec![now.key.0.clone()], certificate, roots }.write(folder, old, new)
     }
 
     /// Takes a new key with its certificate, and the roots that came with it: new connections show

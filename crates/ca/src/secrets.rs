@@ -26,10 +26,12 @@ pub struct Secrets {
 impl Secrets {
     /// The file, with the private key (PEM).
     pub(crate) fn render(&self, private_key: &str) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(private_key.to_owned());
-        for key in &self.log {
-            text.push_str(&block(LOG_KEY, key.bytes()));
-        }
+        let log: Vec<_> = self.log.iter().map(|key| block(LOG_KEY, key.bytes())).collect();
+        // What grows leaves copies behind.
+        let len = private_key.len() + log.iter().map(|block| block.len()).sum::<usize>();
+        let mut text = Zeroizing::new(String::with_capacity(len));
+        text.push_str(private_key);
+        log.iter().for_each(|block| text.push_str(block));
         match &self.lock {
             Some(lock) => block(SEALED, &lock.seal().seal(CONTEXT, text.as_bytes())),
             None => text,
@@ -43,8 +45,8 @@ impl Secrets {
     ) -> Result<(Zeroizing<String>, Self), Error> {
         let damaged = || Error::Certificate("its keys cannot be read".to_owned());
         let Some(sealed) = blocks(text, SEALED).next() else {
-            let log =
-                blocks(text, LOG_KEY).map(|key| Some(Key::from(<[u8; 32]>::try_from(key?).ok()?)));
+            let log = blocks(text, LOG_KEY)
+                .map(|key| Some(Key::from(<[u8; 32]>::try_from(&**key?).ok()?)));
             let log = log.collect::<Option<_>>().ok_or_else(damaged)?;
             let own = text.split(&begin(LOG_KEY)).next().unwrap_or_default();
             return Ok((Zeroizing::new(own.to_owned()), Self { log, lock: None }));
@@ -67,14 +69,29 @@ fn end(label: &str) -> String {
 }
 
 fn block(label: &str, bytes: &[u8]) -> Zeroizing<String> {
-    Zeroizing::new(begin(label) + &STANDARD.encode(bytes) + &end(label))
+    let (begin, end) = (begin(label), end(label));
+    let len = begin.len() + bytes.len().div_ceil(3) * 4 + end.len();
+    let mut text = Zeroizing::new(String::with_capacity(len));
+    text.push_str(&begin);
+    STANDARD.encode_string(bytes, &mut text);
+    text.push_str(&end);
+    text
 }
 
 /// What is in the blocks of this label; none: it cannot be read.
-fn blocks<'a>(text: &'a str, label: &str) -> impl Iterator<Item = Option<Vec<u8>>> + use<'a> {
+fn blocks<'a>(
+    text: &'a str,
+    label: &str,
+) -> impl Iterator<Item = Option<Zeroizing<Vec<u8>>>> + use<'a> {
     let end = end(label);
     let parts: Vec<&str> = text.split(&begin(label)).skip(1).collect();
-    parts.into_iter().map(move |part| STANDARD.decode(part.split_once(&end)?.0).ok())
+    parts.into_iter().map(move |part| {
+        let (coded, _) = part.split_once(&end)?;
+        // With room for all, so that it does not grow either.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(coded.len()));
+        STANDARD.decode_vec(coded, &mut bytes).ok()?;
+        Some(bytes)
+    })
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 //! An archive comes as a stream and may hold its table of contents after the blobs, so it is put
 //! into a temporary file first. Blobs are then read from there, and never held in memory.
 
+use crate::counted;
 use crate::error::Error;
 use crate::oci::{self, Descriptor, Index, Manifest};
 use crate::spool::{
     Compression, Part, blocking, check_headers, compression, digest_of, read_at, reader,
 };
-use crate::unpack::LAYERS_MAX;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -21,8 +21,10 @@ use std::sync::Arc;
 const DOCUMENT_MAX: u64 = 8 << 20;
 /// Of all images of an archive together.
 const DOCUMENTS_MAX: usize = 64 << 20;
-/// Images in an archive.
-const IMAGES_MAX: usize = 1000;
+/// Bytes of the names in an archive, and of what its links lead to: those are kept.
+const NAMES_MAX: usize = 64 << 20;
+/// Bytes of one of them, as the kernel has it.
+const NAME_MAX: usize = 4096;
 /// Links in an archive that lead to links.
 const LINKS_MAX: usize = 8;
 /// Nested indexes in a layout.
@@ -66,14 +68,23 @@ pub(crate) struct Archive {
 struct Saved {
     config: String,
     repo_tags: Option<Vec<String>>,
+    #[serde(deserialize_with = "counted::layers")]
     layers: Vec<String>,
+}
+
+/// All of `manifest.json`.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct AllSaved {
+    #[serde(deserialize_with = "counted::images")]
+    images: Vec<Saved>,
 }
 
 impl Archive {
     /// Reads the table of contents of a spooled archive.
     pub(crate) async fn open(file: File) -> Result<Self, Error> {
         blocking(move || {
-            let entries = list(&file)?;
+            let entries = list(&file, NAMES_MAX)?;
             Ok(Self { file: Arc::new(file), entries: Arc::new(entries) })
         })
         .await
@@ -106,8 +117,7 @@ impl Archive {
     }
 
     fn saved(&self) -> Result<Vec<Found>, Error> {
-        let saved: Vec<Saved> = self.json("manifest.json")?;
-        check_count(saved.len(), IMAGES_MAX, "images")?;
+        let AllSaved { images: saved } = self.json("manifest.json")?;
         // Images share layers: each is digested once.
         let mut digests = BTreeMap::new();
         bounded(saved.iter().map(|image| self.saved_image(image, &mut digests).map(Some)))
@@ -119,7 +129,6 @@ impl Archive {
         image: &Saved,
         digests: &mut BTreeMap<u64, String>,
     ) -> Result<Found, Error> {
-        check_count(image.layers.len(), LAYERS_MAX, "layers")?;
         let config = self.document(&image.config)?;
         let parsed: oci::Config = serde_json::from_slice(&config)
             .map_err(|source| Error::json(image.config.as_str(), source))?;
@@ -175,7 +184,6 @@ impl Archive {
 
     fn layout(&self) -> Result<Vec<Found>, Error> {
         let index: Index = self.json("index.json")?;
-        check_count(index.manifests.len(), IMAGES_MAX, "images")?;
         bounded(index.manifests.iter().map(|descriptor| {
             let Some(manifest) = self.follow(descriptor)? else { return Ok(None) };
             let mut image = self.layout_image(&manifest)?;
@@ -204,7 +212,6 @@ impl Archive {
         let content = self.blob(&descriptor.digest)?;
         let manifest: Manifest = serde_json::from_slice(&content)
             .map_err(|source| Error::json(descriptor.digest.as_str(), source))?;
-        check_count(manifest.layers.len(), LAYERS_MAX, "layers")?;
         let config = self.blob(&manifest.config.digest)?;
         let mut layers = Vec::new();
         for layer in &manifest.layers {
@@ -278,26 +285,38 @@ fn check_count(count: usize, most: usize, what: &str) -> Result<(), Error> {
     Err(Error::Archive(format!("it has more than {most} {what}")))
 }
 
-fn list(file: &File) -> Result<BTreeMap<String, Entry>, Error> {
+fn list(file: &File, names_max: usize) -> Result<BTreeMap<String, Entry>, Error> {
     check_headers(file)?;
     let broken = |source: io::Error| Error::Archive(format!("it is no tar archive: {source}"));
     let mut file = file;
     file.seek(SeekFrom::Start(0)).map_err(broken)?;
     let mut archive = tar::Archive::new(file);
     let mut entries = BTreeMap::new();
+    let mut bytes = 0;
+    let mut keep = |name: &str| {
+        bytes += name.len();
+        check_count(bytes, names_max, "bytes of names")
+    };
     for entry in archive.entries_with_seek().map_err(broken)? {
         let entry = entry.map_err(broken)?;
+        if NAME_MAX < entry.path_bytes().len().max(entry.link_name_bytes().map_or(0, |it| it.len()))
+        {
+            return Err(Error::Archive("a name in it is too long".to_owned()));
+        }
         let path = entry.path().map_err(broken)?.into_owned();
         let Some(name) = tidy(&path) else { continue };
         let kind = entry.header().entry_type();
         if kind.is_file() {
             let part = Part { offset: entry.raw_file_position(), size: entry.size() };
+            keep(&name)?;
             entries.insert(name, Entry::File(part));
         } else if kind.is_symlink() || kind.is_hard_link() {
             let Some(target) = entry.link_name().map_err(broken)? else { continue };
             let from = if kind.is_symlink() { path.parent() } else { None };
             let target = from.unwrap_or_else(|| Path::new("")).join(target);
             if let Some(target) = tidy(&target) {
+                keep(&name)?;
+                keep(&target)?;
                 entries.insert(name, Entry::Link(target));
             }
         }
@@ -428,14 +447,37 @@ mod tests {
         tar.extend_from_slice(header.as_bytes());
     }
 
+    #[test]
+    fn all_names_together_are_bounded() {
+        let mut file = tempfile::tempfile().unwrap();
+        let names: Vec<String> = (0..10).map(|number| format!("{number:0>90}")).collect();
+        let files: Vec<(&str, &[u8])> =
+            names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+        io::Write::write_all(&mut file, &tar_of(&files)).unwrap();
+        assert_eq!(list(&file, 900).unwrap().len(), 10);
+        let refused = list(&file, 899).unwrap_err().to_string();
+        assert!(refused.contains("more than 899 bytes of names"), "{refused}");
+    }
+
     #[tokio::test]
     async fn what_no_image_has_is_refused_before_it_takes_memory_or_time() {
-        let refused = async |tar: &[u8]| open(tar).await.unwrap_err().to_string();
+        let refused = async |tar: &[u8]| types::chain(&open(tar).await.unwrap_err());
         // A name of a megabyte and more: it would be read into memory.
         let mut long = Vec::new();
         claim(&mut long, tar::EntryType::GNULongName, "././@LongLink", 2 << 20);
         long.resize(long.len() + (2 << 20), b'x');
         assert!(refused(&long).await.contains("too long"));
+        // Shorter ones, of which many fit.
+        for (kind, of) in
+            [(tar::EntryType::GNULongName, "name"), (tar::EntryType::GNULongLink, "link")]
+        {
+            let mut long = Vec::new();
+            claim(&mut long, kind, "././@LongLink", 8 << 10);
+            long.resize(long.len() + (8 << 10), b'x');
+            claim(&mut long, tar::EntryType::Symlink, "short", 0);
+            long.resize(long.len() + 1024, 0);
+            assert!(refused(&long).await.contains("a name in it is too long"), "{of}");
+        }
         // A file that claims more than there is.
         let mut cut = Vec::new();
         claim(&mut cut, tar::EntryType::Regular, "manifest.json", 1 << 40);
@@ -457,6 +499,11 @@ mod tests {
         let twenty = serde_json::json!(vec![serde_json::json!({ "Config": "c" }); 20]).to_string();
         let archive = tar_of(&[("c", large.as_bytes()), ("manifest.json", twenty.as_bytes())]);
         assert!(refused(&archive).await.contains("bytes of manifests"));
+        // Nothing is read behind what is too many.
+        let many = [&b"[{}"[..], &b",{}".repeat(1000), b"garbage"].concat();
+        assert!(refused(&tar_of(&[("manifest.json", &many)])).await.contains("1000 images"));
+        let index = [&br#"{"manifests":["#[..], &b"{},".repeat(1001), b"garbage"].concat();
+        assert!(refused(&tar_of(&[("index.json", &index)])).await.contains("1000 images"));
         // Links that lead in circles, or out.
         let mut links = tar::Builder::new(Vec::new());
         for (path, target) in [("manifest.json", "a"), ("a", "manifest.json")] {

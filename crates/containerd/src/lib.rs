@@ -16,6 +16,7 @@ mod calls;
 mod client;
 mod containers;
 mod content;
+mod counted;
 mod distribution;
 mod error;
 mod free_space;

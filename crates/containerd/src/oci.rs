@@ -1,5 +1,6 @@
 //! The few parts of the OCI image format that are needed here, lenient in what they read.
 
+use crate::counted;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -40,12 +41,14 @@ pub(crate) struct Manifest {
     pub(crate) schema_version: u32,
     pub(crate) media_type: String,
     pub(crate) config: Descriptor,
+    #[serde(deserialize_with = "counted::layers")]
     pub(crate) layers: Vec<Descriptor>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Index {
+    #[serde(deserialize_with = "counted::images")]
     pub(crate) manifests: Vec<Descriptor>,
 }
 
@@ -61,6 +64,7 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct RootFs {
+    #[serde(deserialize_with = "counted::layers")]
     pub(crate) diff_ids: Vec<String>,
 }
 

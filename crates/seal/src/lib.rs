@@ -6,7 +6,8 @@
 //!
 //! It knows nothing of what is sealed, nor of where keys are kept.
 //!
-//! Invariant: keys are overwritten when they are dropped, and never printed.
+//! Invariant: a [`Key`] and an [`UnlockKey`] are overwritten when they are dropped, and never printed. What
+//! they are rendered to is their holder's to look after.
 
 mod unlock;
 

@@ -1,4 +1,5 @@
-//! Processes that we started and that outlive us: known by a pid file and their arguments.
+//! Processes that we started and that outlive us: known by a pid file and their arguments. And this
+//! one's memory.
 
 use anyhow::{Result, bail};
 use host::Process;
@@ -19,6 +20,15 @@ pub(crate) fn running(pid_file: &Path, mark: &str) -> Option<Process> {
     ours.then_some(process)
 }
 
+/// This process has keys in memory: where it crashes, none of it goes into a file. Programs that it
+/// starts are none of that.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn leave_no_core() -> Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
 /// Ends a process and waits until it is gone.
 pub(crate) async fn end(process: Process, signal: Signal) -> Result<()> {
     process.signal(signal);
@@ -26,4 +36,16 @@ pub(crate) async fn end(process: Process, signal: Signal) -> Result<()> {
         bail!("process {} did not end within {END_MAX:?}", process.pid());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_leaves_nothing_of_the_memory() {
+        assert!(nix::sys::prctl::get_dumpable().unwrap());
+        leave_no_core().unwrap();
+        assert!(!nix::sys::prctl::get_dumpable().unwrap());
+    }
 }

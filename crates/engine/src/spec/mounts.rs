@@ -46,11 +46,12 @@ fn system(shm_size: u64) -> Vec<Value> {
     ]
 }
 
-/// The files the engine writes for every container.
+/// The files the engine writes for every container. They are on the node's disk: who may not write to
+/// the root of a container writes nothing there either.
 fn files(plan: &Plan<'_>) -> impl Iterator<Item = Value> {
     ["resolv.conf", "hostname", "hosts"].into_iter().map(|name| {
         let source = plan.files.join(name);
-        bind(&source.to_string_lossy(), &format!("/etc/{name}"), false)
+        bind(&source.to_string_lossy(), &format!("/etc/{name}"), plan.config.spec.read_only)
     })
 }
 

@@ -340,6 +340,18 @@ fn hidden_and_read_only_paths_are_the_users_where_he_says_so() {
 }
 
 #[test]
+fn where_the_root_is_read_only_the_files_in_etc_are_too() {
+    for (read_only, access) in [(true, "ro"), (false, "rw")] {
+        let spec = rendered(|config| config.spec.read_only = read_only);
+        let mounts: Vec<String> = spec["mounts"].as_array().unwrap().iter().map(line).collect();
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            let mount = format!("/data/c0ffee/{name} /etc/{name} rbind,rprivate,{access}");
+            assert!(mounts.contains(&mount), "{mount}: {mounts:?}");
+        }
+    }
+}
+
+#[test]
 fn a_small_init_runs_first_where_it_is_wanted() {
     let spec = rendered(|config| config.spec.init = Some(true));
     check(&spec["process"]["args"], &expect![[r#"["/sbin/docker-init","--","/entry","serve"]"#]]);

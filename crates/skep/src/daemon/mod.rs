@@ -40,6 +40,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the skep daemon needs root: it makes namespaces and network rules (try sudo)");
     }
+    crate::process::leave_no_core()?;
     log_to_stderr(&options.log)?;
     private_folder(&options.data, 0o700)?;
     // The API's socket is in here, for those who may use it.

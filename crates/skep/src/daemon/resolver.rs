@@ -18,10 +18,9 @@ use host::Process;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use scope::Scope;
-use std::fs::{self, File, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -180,7 +179,7 @@ fn broker(options: &Options) -> Result<()> {
     let broker = linux::Broker {
         folder: options.run.join("netns"),
         resolv_conf: options.resolv_conf.clone(),
-        listener: listen(&options.run).context("cannot listen")?,
+        listener: host::listen_at(&socket(&options.run), 0o600, None).context("cannot listen")?,
     };
     fs::create_dir_all(root(&options.run)).context("cannot make the name server's root")?;
     let (ours, theirs) = linux::Broker::way().context("cannot reach the other half")?;
@@ -273,21 +272,6 @@ fn log_to(file: File) -> Result<()> {
     Ok(())
 }
 
-/// Listens where daemons look for it, in the place of the one before. Nobody finds the socket
-/// before it has its mode.
-fn listen(run: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    let socket = socket(run);
-    let new = socket.with_added_extension("new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = std::os::unix::net::UnixListener::bind(&new)?;
-    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-    fs::rename(&new, socket)?;
-    Ok(listener)
-}
-
 fn open_log(path: &Path) -> Result<File> {
     let file = File::options().create(true).append(true).open(path);
     file.with_context(|| format!("cannot write {}", path.display()))
@@ -363,20 +347,5 @@ mod tests {
                 .unwrap();
             assert_eq!(status.signal(), Some(Signal::SIGTERM as i32), "it {end}");
         }
-    }
-
-    #[test]
-    fn a_socket_takes_the_place_of_the_one_before_and_is_roots_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        // A crash has left it.
-        fs::write(dir.path().join("resolver.sock.new"), "").unwrap();
-        for _ in 0..2 {
-            let listener = listen(dir.path()).unwrap();
-            std::os::unix::net::UnixStream::connect(socket(dir.path())).unwrap();
-            listener.accept().unwrap();
-            let mode = fs::metadata(socket(dir.path())).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

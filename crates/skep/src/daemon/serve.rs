@@ -1,31 +1,29 @@
 //! The API's sockets: unix for this machine, TCP with mutual TLS for others.
 
+mod tcp;
+
 use super::options::Options;
 use anyhow::{Context, Result, bail};
 use axum::extract::Request;
 use axum::response::Response;
 use engine_api::Caller;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use scope::{BoxError, Scope};
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tcp::{Greeted, Greeting, Tls};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-/// Connections of one socket that are served at once; further ones wait in its queue, and take nothing
-/// from other sockets.
+/// Connections of one socket that are served at once; further ones wait, and take nothing from other
+/// sockets.
 const CONNECTIONS_MAX: usize = 1024;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take until it has said what it asks for, also after an answer. Clients keep
 /// connections for later; other servers close them after as long.
 const IDLE_MAX: Duration = Duration::from_secs(75);
@@ -39,11 +37,11 @@ pub(crate) async fn open(options: &Options) -> Result<Vec<ApiListener>> {
         listeners.push(match address.split_once("://") {
             Some(("unix", path)) => ApiListener::Unix(bind_unix(Path::new(path), &options.group)?),
             Some(("tcp", address)) => {
-                let acceptor = acceptor(options)?;
+                let tls = Tls::new(options)?;
                 let listener = TcpListener::bind(address)
                     .await
                     .with_context(|| format!("cannot listen on tcp://{address}"))?;
-                ApiListener::Tcp(listener, acceptor)
+                ApiListener::Tcp(listener, tls)
             }
             _ => bail!("cannot serve the API at {address}: use unix://PATH or tcp://ADDRESS:PORT"),
         });
@@ -59,7 +57,7 @@ where
     S::Future: Send,
 {
     for listener in listeners {
-        scope.spawn("api", run(listener, api.clone(), scope.token()));
+        scope.spawn("api", run(listener, (api.clone(), CONNECTIONS_MAX), scope.token()));
     }
 }
 
@@ -68,82 +66,62 @@ fn bind_unix(path: &Path, group: &str) -> Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!("another daemon answers on {}: stop it first", path.display());
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot replace {}", path.display()));
-        }
-        _ => {}
-    }
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    let gid = nix::unistd::Group::from_name(group).ok().flatten().map(|group| group.gid);
-    nix::unistd::chown(path, None, gid).context("cannot give the socket to its group")?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
-    std::fs::set_permissions(path, mode).context("cannot restrict the socket")?;
-    Ok(listener)
-}
-
-/// Mutual TLS: without all three files there is no TCP.
-fn acceptor(options: &Options) -> Result<TlsAcceptor> {
-    let (Some(cert), Some(key), Some(ca)) = (&options.tlscert, &options.tlskey, &options.tlscacert)
-    else {
-        bail!("the API on TCP needs --tlscert, --tlskey and --tlscacert: it is never served open");
-    };
-    let mut roots = rustls::RootCertStore::empty();
-    for root in CertificateDer::pem_file_iter(ca).context("cannot read --tlscacert")? {
-        roots.add(root?)?;
-    }
-    let chain = CertificateDer::pem_file_iter(cert)
-        .context("cannot read --tlscert")?
-        .collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(key).context("cannot read --tlskey")?;
-    let clients = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
-    let config = rustls::ServerConfig::builder()
-        .with_client_cert_verifier(clients)
-        .with_single_cert(chain, key)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    let gid = nix::unistd::Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+    let listener = host::listen_at(path, 0o660, gid)
+        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    listener.set_nonblocking(true)?;
+    Ok(UnixListener::from_std(listener)?)
 }
 
 /// A socket that the API is served on.
 pub(crate) enum ApiListener {
     Unix(UnixListener),
-    Tcp(TcpListener, TlsAcceptor),
+    Tcp(TcpListener, Tls),
 }
 
-/// A connection that was accepted; with TLS the handshake is still to come.
+/// A connection that was accepted, with its slot; with TLS the handshake and the slot are still to
+/// come.
 enum Accepted {
-    Unix(UnixStream),
-    Tcp(TcpStream, TlsAcceptor),
+    Unix(UnixStream, OwnedSemaphorePermit),
+    Tcp(Greeting),
 }
 
 impl ApiListener {
-    async fn accept(&self) -> std::io::Result<Accepted> {
+    async fn accept(&self, slots: &Arc<Semaphore>) -> std::io::Result<Accepted> {
         match self {
-            Self::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
-            Self::Tcp(listener, acceptor) => {
-                Ok(Accepted::Tcp(listener.accept().await?.0, acceptor.clone()))
+            Self::Unix(listener) => {
+                let slot = Arc::clone(slots).acquire_owned().await;
+                let slot = slot.map_err(std::io::Error::other)?;
+                Ok(Accepted::Unix(listener.accept().await?.0, slot))
+            }
+            Self::Tcp(listener, tls) => {
+                let (stream, remote) = listener.accept().await?;
+                Ok(Accepted::Tcp(tls.greeting(stream, remote.ip())))
             }
         }
     }
 }
 
 /// Accepts connections, as many at once as there are slots.
-async fn run<S>(listener: ApiListener, api: S, token: CancellationToken) -> Result<(), BoxError>
+async fn run<S>(
+    listener: ApiListener,
+    (api, slots): (S, usize),
+    token: CancellationToken,
+) -> Result<(), BoxError>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let (connections, slots) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+    let (connections, slots) = (TaskTracker::new(), Arc::new(Semaphore::new(slots)));
     loop {
-        let permit = Arc::clone(&slots).acquire_owned().await?;
         let accepted = tokio::select! {
             biased;
             () = token.cancelled() => return Ok(()),
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(&slots) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept");
@@ -153,34 +131,32 @@ where
                 }
             },
         };
-        let (api, token) = (api.clone(), token.clone());
-        connections.spawn(async move {
-            serve_accepted(accepted, api, token).await;
-            drop(permit);
-        });
+        let (api, slots, token) = (api.clone(), Arc::clone(&slots), token.clone());
+        connections.spawn(serve_accepted(accepted, slots, api, token));
     }
 }
 
 /// Serves one that was accepted, after the handshake where there is one.
-async fn serve_accepted<S>(accepted: Accepted, api: S, token: CancellationToken)
-where
+async fn serve_accepted<S>(
+    accepted: Accepted,
+    slots: Arc<Semaphore>,
+    api: S,
+    token: CancellationToken,
+) where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let (stream, acceptor) = match accepted {
-        Accepted::Unix(stream) => {
+    match accepted {
+        Accepted::Unix(stream, _slot) => {
             let caller = process(&stream);
-            return serve(stream, (api, caller), IDLE_MAX, token).await;
-        }
-        Accepted::Tcp(stream, acceptor) => (stream, acceptor),
-    };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => {
-            let caller = client(&stream);
             serve(stream, (api, caller), IDLE_MAX, token).await;
         }
-        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-        Err(_) => tracing::debug!("TLS handshake took too long"),
+        Accepted::Tcp(greeting) => match greeting.answer(slots).await {
+            Ok(Greeted { stream, caller, slot: _slot }) => {
+                serve(stream, (api, caller), IDLE_MAX, token).await;
+            }
+            Err(error) => tracing::debug!(%error, "no client"),
+        },
     }
 }
 
@@ -188,12 +164,6 @@ where
 fn process(stream: &UnixStream) -> Option<Caller> {
     let peer = stream.peer_cred().ok()?;
     Some(Caller::Process { uid: peer.uid(), pid: peer.pid() })
-}
-
-/// Whose certificate a client has shown.
-fn client(stream: &TlsStream<TcpStream>) -> Option<Caller> {
-    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
-    Some(Caller::Client { subject: ca::subject(certificate).ok()? })
 }
 
 /// Serves one connection until it or the daemon ends, or the client asks for nothing for so long.
@@ -233,11 +203,7 @@ mod tests {
     use super::*;
     use axum::routing::get;
     use clap::Parser;
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-    use rustls::{ClientConfig, RootCertStore};
-    use std::path::PathBuf;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio_rustls::TlsConnector;
 
     #[derive(Parser)]
     struct Line {
@@ -245,69 +211,9 @@ mod tests {
         options: Options,
     }
 
-    fn options(arguments: &[String]) -> Options {
+    pub(super) fn options(arguments: &[String]) -> Options {
         let name = "skep".to_owned();
         Line::parse_from([name].iter().chain(arguments)).options
-    }
-
-    /// A root, and a certificate of it for `localhost`, of `alice`; all as PEM files in `folder`.
-    fn certificates(folder: &Path) -> [PathBuf; 3] {
-        let mut root = CertificateParams::new(Vec::new()).unwrap();
-        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        leaf.distinguished_name.push(rcgen::DnType::CommonName, "alice");
-        let leaf = leaf.signed_by(&key, &root).unwrap();
-        let files = ["ca.pem", "cert.pem", "key.pem"].map(|name| folder.join(name));
-        for (file, text) in files.iter().zip([root.pem(), leaf.pem(), key.serialize_pem()]) {
-            std::fs::write(file, text).unwrap();
-        }
-        files
-    }
-
-    /// Asks for `/_ping`; `None` where the server does not answer.
-    async fn ask(port: u16, config: ClientConfig) -> Option<String> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let name = "localhost".try_into().unwrap();
-        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
-        let request = b"GET /_ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
-    }
-
-    #[tokio::test]
-    async fn on_tcp_only_clients_with_a_certificate_are_answered() {
-        let _installed_or_was_before = rustls::crypto::ring::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
-        let [ca, cert, key] = certificates(folder.path());
-        let text = |path: &Path| path.display().to_string();
-        let arguments = ["-H", "tcp://127.0.0.1:0"].map(str::to_owned);
-        let files = [("--tlscacert", &ca), ("--tlscert", &cert), ("--tlskey", &key)];
-        let files = files.map(|(flag, path)| [flag.to_owned(), text(path)]).concat();
-        let listeners = open(&options(&[arguments.as_slice(), &files].concat())).await.unwrap();
-        let Some(ApiListener::Tcp(listener, _)) = listeners.first() else {
-            panic!("one listener on TCP")
-        };
-        let port = listener.local_addr().unwrap().port();
-        let mut scope = Scope::new();
-        let who = async |request: Request| format!("{:?}", request.extensions().get::<Caller>());
-        let api = axum::Router::new().route("/_ping", get(who));
-        start(listeners, &api, &mut scope);
-
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(&ca).unwrap()).unwrap();
-        let client = ClientConfig::builder().with_root_certificates(roots);
-        let chain = vec![CertificateDer::from_pem_file(&cert).unwrap()];
-        let key = PrivateKeyDer::from_pem_file(&key).unwrap();
-        let known = client.clone().with_client_auth_cert(chain, key).unwrap();
-        let answer = ask(port, known).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("CN=alice"), "{answer}");
-        assert_eq!(ask(port, client.with_no_client_auth()).await, None);
-        scope.cancel();
-        scope.join().await.unwrap();
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use super::super::say;
 use super::Addresses;
 use super::lock::read_key;
 use crate::client::{Client, Refusal, escape};
+use crate::process::leave_no_core;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Args;
@@ -26,6 +27,7 @@ pub(crate) struct Restore {
 }
 
 pub(super) async fn save(client: &Client, verb: &Backup) -> Result<()> {
+    leave_no_core()?;
     let answer = client.send(Method::GET, "/skep/backup", Bytes::new()).await?;
     let bytes = answer.into_body().collect().await?.to_bytes();
     host::replace(&verb.file, &bytes, 0o600)
@@ -35,6 +37,7 @@ pub(super) async fn save(client: &Client, verb: &Backup) -> Result<()> {
 }
 
 pub(super) async fn restore(client: &Client, verb: &Restore) -> Result<()> {
+    leave_no_core()?;
     let file = std::fs::read(&verb.file);
     let file = Bytes::from(file.with_context(|| format!("cannot read {}", verb.file.display()))?);
     let answered = send(client, verb, (file.clone(), "")).await;
