@@ -165,17 +165,12 @@ pub(crate) fn render_info(about: &About, counts: &Counts, machine: &Machine) -> 
         "DefaultRuntime": "runc",
         "InitBinary": "docker-init",
         "ContainerdCommit": { "ID": "" }, "RuncCommit": { "ID": "" }, "InitCommit": { "ID": "" },
-<<<<<<< HEAD
-        "SecurityOptions": api.engine.security_options(),
-        "Labels": about.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
-=======
-        "SecurityOptions": machine.security_options,
-        "Labels": [],
-        "GenericResources": null,
-        "Isolation": "",
-        "FirewallBackend": { "Driver": "nftables" },
-        "CDISpecDirs": [],
->>>>>>> api
+    "SecurityOptions": machine.security_options,
+    "Labels": about.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+    "GenericResources": null,
+    "Isolation": "",
+    "FirewallBackend": { "Driver": "nftables" },
+    "CDISpecDirs": [],
         "Warnings": null,
     })
 }

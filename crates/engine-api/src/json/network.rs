@@ -172,7 +172,11 @@ pub(crate) fn render(network: &Network, containers: &Value) -> Value {
 /// An id of the usual length for what is known by something else.
 pub(crate) fn derived_id(of: &str) -> String {
     let digest = sha2::Sha256::digest(of);
-    digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|it| char::from_digit(it.into(), 16)).collect()
+    digest
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|it| char::from_digit(it.into(), 16))
+        .collect()
 }
 
 /// An id of the usual length for a network of the node's own.
