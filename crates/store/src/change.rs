@@ -38,7 +38,12 @@ impl Changes {
         let tasks = self.changes.iter().filter_map(|change| match change {
             Change::Put(Object::Task(task)) => Some(&task.spec),
             Change::Put(
-                Object::Cluster(_) | Object::Node(_) | Object::Network(_) | Object::Service(_),
+                Object::Cluster(_)
+                | Object::Node(_)
+                | Object::Network(_)
+                | Object::Service(_)
+                | Object::Secret(_)
+                | Object::Config(_),
             )
             | Change::Remove(_) => None,
         });
@@ -72,7 +77,12 @@ impl Object {
     fn with_spec_by_id(&self) -> Self {
         match self {
             Self::Task(task) => Self::Task(Arc::new(task.with_spec_by_id())),
-            Self::Cluster(_) | Self::Node(_) | Self::Network(_) | Self::Service(_) => self.clone(),
+            Self::Cluster(_)
+            | Self::Node(_)
+            | Self::Network(_)
+            | Self::Service(_)
+            | Self::Secret(_)
+            | Self::Config(_) => self.clone(),
         }
     }
 
@@ -85,7 +95,9 @@ impl Object {
             | Self::Cluster(_)
             | Self::Node(_)
             | Self::Network(_)
-            | Self::Service(_) => Ok(()),
+            | Self::Service(_)
+            | Self::Secret(_)
+            | Self::Config(_) => Ok(()),
         }
     }
 }

@@ -11,7 +11,7 @@ pub struct Format(pub u32);
 impl Format {
     /// The one that is written. It rises with every change that a former release would take for
     /// something else; what was written before is still read.
-    pub const PRESENT: Self = Self(2);
+    pub const PRESENT: Self = Self(3);
 
     /// Says whether it is understood: a newer one is not.
     pub fn is_known(self) -> bool {

@@ -9,8 +9,8 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
 use types::{
-    Cluster, ClusterId, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Specs, Task,
-    TaskId, Timestamp, Version,
+    Cluster, ClusterId, Config, ConfigId, Meta, Network, NetworkId, Node, NodeId, Secret, SecretId,
+    Service, ServiceId, Specs, Task, TaskId, Timestamp, Version,
 };
 
 /// A kind of stored object.
@@ -181,6 +181,8 @@ tables! {
     Network(NetworkId) in networks, named "network";
     Service(ServiceId) in services, named "service";
     Task(TaskId) in #[serde(serialize_with = "with_specs_by_id")] tasks, named "task";
+    Secret(SecretId) in secrets, named "secret";
+    Config(ConfigId) in configs, named "config";
 }
 
 /// One after the other, so that there is never a second list of all tasks.
