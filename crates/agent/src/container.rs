@@ -1,9 +1,11 @@
 //! From a task to the container that carries it out. Pure.
 
+use crate::files::Files;
 use discovery::SandboxAttachment;
-use engine::{Asked, ContainerConfig, HostPort, LogConfig, NetworkMode};
+use engine::{Asked, ContainerConfig, HostPort, LogConfig, MemoryFile, NetworkMode};
 use types::{
-    Labels, LogDriver, NodeDescription, NodeId, Protocol, PublishMode, TASK_LABEL, Task, template,
+    FileTarget, Labels, LogDriver, NodeDescription, NodeId, Protocol, PublishMode, TASK_LABEL,
+    Task, template,
 };
 
 /// What the engine is asked to make. Says which template is wrong otherwise.
@@ -52,6 +54,24 @@ fn labels(task: &Task, node: &NodeId) -> Labels {
         ("com.docker.swarm.task.name", task.name()),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What is mounted from memory into a task's container. Says what is missing or wrong otherwise.
+pub(crate) fn memory_files(
+    task: &Task,
+    files: &Files,
+    (node, description): (&NodeId, &NodeDescription),
+) -> Result<Vec<MemoryFile>, String> {
+    if let Some(missing) = files.missing(&task.spec.container) {
+        return Err(missing);
+    }
+    let Files { secrets, configs } = files;
+    let filled = template::expand_files(task, (node, description), (secrets, configs))?;
+    let file = |it: template::FilledFile| {
+        let FileTarget { uid, gid, mode, .. } = it.target;
+        MemoryFile { target: it.path, uid, gid, mode, data: it.data }
+    };
+    Ok(filled.into_iter().map(file).collect())
 }
 
 /// The task's addresses, as the data plane wants them.

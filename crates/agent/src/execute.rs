@@ -1,10 +1,11 @@
 //! Carries out operations: the only place where the agent touches containers and networks.
 
 use crate::Config;
-use crate::container::{attachments, config, host_ports};
+use crate::container::{attachments, config, host_ports, memory_files};
+use crate::files::Files;
 use crate::worker::{Event, Exit, Observed, Operation, Outcome};
 use dataplane::{Dataplane, Wanted};
-use engine::{ContainerState, Engine, HealthStatus, Reference, Status, WaitFor};
+use engine::{ContainerState, Engine, HealthStatus, MemoryFile, Reference, Status, WaitFor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,7 @@ impl Executor {
     /// Carries out one operation of a task.
     pub(crate) async fn run(self, task: Task, operation: Operation) -> Outcome {
         let made = match &operation {
-            Operation::Create(task) => Some(task.name()),
+            Operation::Create { task, .. } => Some(task.name()),
             Operation::Pull(_)
             | Operation::Start { .. }
             | Operation::Drain { .. }
@@ -52,7 +53,7 @@ impl Executor {
         };
         let limit = match &operation {
             Operation::Pull(_) => PULL_MAX,
-            Operation::Create(_) | Operation::Start { .. } => START_MAX,
+            Operation::Create { .. } | Operation::Start { .. } => START_MAX,
             Operation::Remove { .. } => OPERATION_MAX,
             Operation::Drain { limit, .. } => *limit + OPERATION_MAX,
             Operation::Stop { grace, .. } => *grace + OPERATION_MAX,
@@ -63,8 +64,10 @@ impl Executor {
                     let pulled = patiently(|| self.pull(&task)).await;
                     pulled.map_err(|fault| no_image(&task, fault))
                 }
-                Operation::Create(task) => patiently(|| self.create(&task)).await,
-                Operation::Start { container } => self.start(&task, &container).await,
+                Operation::Create { task, files } => patiently(|| self.create(&task, &files)).await,
+                Operation::Start { container, files } => {
+                    self.start(&task, &container, &files).await
+                }
                 Operation::Drain { container, limit } => self.drain(&task, &container, limit).await,
                 Operation::Stop { container, grace } => self.stop(&container, grace).await,
                 Operation::Remove { container } => self.remove(&container).await,
@@ -97,7 +100,9 @@ impl Executor {
         self.engine.ensure_image(&container.image, credentials).await.map(|_| Outcome::Pulled)
     }
 
-    async fn create(&self, task: &Task) -> Result<Outcome, Fault> {
+    async fn create(&self, task: &Task, files: &Files) -> Result<Outcome, Fault> {
+        // What is wrong with them is found before anything is made.
+        self.files(task, files)?;
         // One that was made just before the daemon was killed.
         if self.engine.inspect(&task.name()).await.is_ok() {
             self.engine.remove(&task.name(), true, true).await?;
@@ -112,7 +117,15 @@ impl Executor {
         Ok(Outcome::Created { container: created.id })
     }
 
-    async fn start(&self, task: &Task, container: &str) -> Result<Outcome, Fault> {
+    /// The files that a task's container gets, with their templates filled.
+    fn files(&self, task: &Task, files: &Files) -> Result<Vec<MemoryFile>, Fault> {
+        let node = self.config.identity.node_id();
+        let here = (&node, &self.config.description);
+        memory_files(task, files, here).map_err(Fault::invalid)
+    }
+
+    async fn start(&self, task: &Task, container: &str, files: &Files) -> Result<Outcome, Fault> {
+        let files = self.files(task, files)?;
         let wanted = Wanted {
             task: Some(task.id.clone()),
             attachments: attachments(task),
@@ -121,7 +134,7 @@ impl Executor {
         };
         let attached = self.dataplane.attach(container, wanted).await;
         attached.map_err(|error| Fault::internal(format!("cannot attach its network: {error}")))?;
-        if let Err(fault) = self.engine.start(container).await {
+        if let Err(fault) = self.engine.start_with(container, files).await {
             self.detach(container).await;
             return Err(fault);
         }

@@ -13,6 +13,7 @@ mod clock;
 mod connection;
 mod container;
 mod execute;
+pub mod files;
 mod journal;
 mod leave;
 pub mod leaving;

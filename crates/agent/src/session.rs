@@ -17,7 +17,10 @@ use dataplane::{Identity, News};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
-use types::{Fault, FaultKind, NodeRole, SharedSpec, SpecId, TaskId, TaskStatus, Timestamp};
+use types::{
+    ConfigId, Fault, FaultKind, FileContent, NodeRole, SecretId, SharedSpec, SpecId, TaskId,
+    TaskStatus, Timestamp,
+};
 use wire::{
     Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Parts, Report, SessionMessage, Trust,
 };
@@ -214,6 +217,9 @@ pub struct Session {
     version: Option<u64>,
     /// What the node's tasks are made from, as managers have said it in this session.
     specs: Parts<SpecId, SharedSpec>,
+    /// What tasks need that are to start.
+    secrets: Parts<SecretId, FileContent>,
+    configs: Parts<ConfigId, FileContent>,
     unacknowledged: VecDeque<Unacknowledged>,
     under_way: BTreeSet<UnderWay>,
     /// What kernel and names hold.
@@ -255,6 +261,8 @@ impl Session {
             is_parting: false,
             version: None,
             specs: Parts::default(),
+            secrets: Parts::default(),
+            configs: Parts::default(),
             unacknowledged: VecDeque::new(),
             under_way: BTreeSet::new(),
             applied: 0,

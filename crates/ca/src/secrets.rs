@@ -31,7 +31,7 @@ impl Secrets {
         let len = private_key.len() + log.iter().map(|block| block.len()).sum::<usize>();
         let mut text = Zeroizing::new(String::with_capacity(len));
         text.push_str(private_key);
-        if let Some(block) = &log {
+        for block in &log {
             text.push_str(block);
         }
         match &self.lock {

@@ -14,6 +14,7 @@
 
 mod deploy;
 mod fields;
+mod file;
 mod health;
 mod interpolate;
 mod merge;
@@ -27,6 +28,7 @@ mod shell;
 mod tree;
 mod volume;
 
+pub use file::StackFile;
 pub use port::parse_short as parse_port;
 pub use project::{Project, StackNetwork};
 pub use remark::{ComposeError, Remark};
@@ -49,8 +51,8 @@ pub struct Around<'a> {
     pub folder: &'a Path,
     /// The variables for `${NAME}`.
     pub env: &'a BTreeMap<String, String>,
-    /// Reads an `env_file`.
-    pub read: &'a dyn Fn(&Path) -> Result<String, String>,
+    /// Reads an `env_file`, and what is in secrets and configs.
+    pub read: &'a dyn Fn(&Path) -> Result<Vec<u8>, String>,
 }
 
 /// A stack as it was read, and what the user should know about it.

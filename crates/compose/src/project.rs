@@ -1,6 +1,7 @@
 //! The whole file: its top-level keys and what they become.
 
 use crate::fields::{Fields, entries};
+use crate::file::{self, StackFile};
 use crate::network::{self, Networks};
 use crate::remark::Log;
 use crate::scalar::{boolean, scalar, text};
@@ -8,14 +9,17 @@ use crate::service::{self, Stage};
 use crate::tree::{Node, Value};
 use crate::volume::{self, Volumes};
 use crate::{Around, LABEL_NAMESPACE};
-use types::{Labels, NetworkSpec, ServiceSpec};
+use types::{Config, Labels, NetworkSpec, Secret, ServiceSpec};
 
 /// What a stack file asks the cluster for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Project {
     /// The networks that services use, in the order of their names.
     pub networks: Vec<StackNetwork>,
-    /// In the order of the file. Targets of networks are names.
+    /// In the order of their names in the file.
+    pub secrets: Vec<StackFile>,
+    pub configs: Vec<StackFile>,
+    /// In the order of the file. Targets of networks are names; secrets and configs have names alone.
     pub services: Vec<ServiceSpec>,
 }
 
@@ -100,11 +104,7 @@ pub(crate) fn read(root: &Node, around: &Around<'_>, log: &mut Log) -> Project {
     fields.take("version");
     fields.ignore(&[("name", "the stack's name is given on the command line")], log);
     fields.refuse(
-        &[
-            ("secrets", "secrets are not supported by skep yet"),
-            ("configs", "configs are not supported by skep yet"),
-            ("include", "include is not supported by skep: give several --compose-file options"),
-        ],
+        &[("include", "include is not supported by skep: give several --compose-file options")],
         log,
     );
     let volumes = match fields.take("volumes") {
@@ -115,7 +115,11 @@ pub(crate) fn read(root: &Node, around: &Around<'_>, log: &mut Log) -> Project {
         Some(node) => network::networks(node, around, log),
         None => Networks::new(),
     };
-    let mut stage = Stage { around, networks, volumes, used: Networks::new() };
+    let secrets = fields.take("secrets");
+    let secrets = secrets.map(|node| file::files::<Secret>(node, around, log)).unwrap_or_default();
+    let configs = fields.take("configs");
+    let configs = configs.map(|node| file::files::<Config>(node, around, log)).unwrap_or_default();
+    let mut stage = Stage { around, networks, volumes, secrets, configs, used: Networks::new() };
     let mut services = Vec::new();
     if let Some(node) = fields.take("services") {
         for entry in entries(node, log) {
@@ -123,5 +127,11 @@ pub(crate) fn read(root: &Node, around: &Around<'_>, log: &mut Log) -> Project {
         }
     }
     fields.finish(log);
-    Project { networks: stage.used.into_values().collect(), services }
+    let Stage { secrets, configs, used, .. } = stage;
+    Project {
+        networks: used.into_values().collect(),
+        secrets: secrets.into_values().collect(),
+        configs: configs.into_values().collect(),
+        services,
+    }
 }

@@ -1,6 +1,7 @@
 //! Services: one entry of the file becomes one spec.
 
 use crate::fields::{Fields, entries};
+use crate::file::{self, Files};
 use crate::network::{self, Networks};
 use crate::project::{scoped, stack_labels};
 use crate::remark::Log;
@@ -11,13 +12,15 @@ use crate::tree::{Entry, Node, Value};
 use crate::volume::{self, Volumes};
 use crate::{Around, LABEL_IMAGE, deploy, health, port};
 use std::collections::BTreeMap;
-use types::{ContainerSpec, HostEntry, ServiceSpec, TaskSpec, Ulimit, check_name};
+use types::{Config, ContainerSpec, HostEntry, Secret, ServiceSpec, TaskSpec, Ulimit, check_name};
 
 /// What the other parts of the file say.
 pub(crate) struct Stage<'a> {
     pub(crate) around: &'a Around<'a>,
     pub(crate) networks: Networks,
     pub(crate) volumes: Volumes,
+    pub(crate) secrets: Files,
+    pub(crate) configs: Files,
     /// The networks that services are on.
     pub(crate) used: Networks,
 }
@@ -57,9 +60,7 @@ const IGNORED: [(&str, &str); 27] = [
 ];
 
 /// Keys that would change what runs, and cannot be honoured.
-const REFUSED: [(&str, &str); 14] = [
-    ("configs", "configs are not supported by skep yet"),
-    ("secrets", "secrets are not supported by skep yet"),
+const REFUSED: [(&str, &str); 12] = [
     ("extends", "extends is not supported by skep"),
     ("scale", "use deploy.replicas"),
     ("cpu_quota", "set resource limits with deploy.resources"),
@@ -174,6 +175,12 @@ fn container(fields: &mut Fields<'_>, stage: &Stage<'_>, log: &mut Log) -> Conta
     if let Some(node) = fields.take("tmpfs") {
         spec.mounts.extend(volume::tmpfs(node, log));
     }
+    if let Some(node) = fields.take("secrets") {
+        spec.secrets = file::references::<Secret>(node, &stage.secrets, log);
+    }
+    if let Some(node) = fields.take("configs") {
+        spec.configs = file::references::<Config>(node, &stage.configs, log);
+    }
     spec
 }
 
@@ -222,7 +229,7 @@ fn environment(fields: &mut Fields<'_>, around: &Around<'_>, log: &mut Log) -> V
         for file in env_files(node, log) {
             let path = volume::absolute(around, &file);
             match (around.read)(path.as_ref()) {
-                Ok(text) => env.extend(variables(&text, around)),
+                Ok(text) => env.extend(variables(&String::from_utf8_lossy(&text), around)),
                 Err(error) => log.error(node, format!("cannot read {path}: {error}")),
             }
         }

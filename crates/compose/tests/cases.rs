@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-fn read(path: &Path) -> Result<String, String> {
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    if path == Path::new("/stack/key") {
+        return Ok(b"k\xff".to_vec());
+    }
     if path == Path::new("/stack/web.env") {
         Ok("# of the file\nFROM_FILE=1\nA=file\nHOME_DIR\n".into())
     } else {
@@ -312,9 +315,9 @@ fn what_is_not_honoured_is_said_with_its_place() {
         "#]],
     );
     service(
-        "secrets: [a]\ncpus: 2\nimagee: x\ndeploy: {replica: 2}",
+        "extends: a\ncpus: 2\nimagee: x\ndeploy: {replica: 2}",
         &expect![[r#"
-            f.yml:4:5: services.web.secrets: secrets are not supported by skep yet
+            f.yml:4:5: services.web.extends: extends is not supported by skep
             f.yml:5:5: services.web.cpus: set resource limits with deploy.resources
             f.yml:6:5: services.web: unknown key "imagee" (did you mean "image"?)
             f.yml:7:14: services.web.deploy: unknown key "replica" (did you mean "replicas"?)
@@ -422,10 +425,10 @@ fn errors_say_where_they_are() {
         "#]],
         ),
         (
-            "servics: {}\nsecrets: {a: {file: b}}\n",
+            "servics: {}\ninclude: [b]\n",
             expect![[r#"
                 f.yml:1:1: unknown key "servics" (did you mean "services"?)
-                f.yml:2:1: secrets: secrets are not supported by skep yet
+                f.yml:2:1: include: include is not supported by skep: give several --compose-file options
             "#]],
         ),
         (
@@ -514,4 +517,94 @@ fn anchors_and_merge_keys_are_followed() {
         i:1.25 ["A=1"] /x
         i:1.25 ["A=1"] /tmp"#]]
     .assert_eq(&names.join("\n"));
+}
+
+#[test]
+fn secrets_and_configs_are_read_with_what_is_in_them() {
+    let text = r#"
+services:
+  web:
+    image: i
+    secrets:
+      - word
+      - source: key
+        target: /etc/key
+        uid: "7"
+        gid: 8
+        mode: 0440
+    configs:
+      - source: page
+        mode: "0400"
+      - shared
+secrets:
+  word:
+    environment: TAG
+  key:
+    file: ./key
+    name: own-key
+    labels: [a=b]
+configs:
+  page:
+    content: "n = ${N}"
+    template_driver: golang
+  shared:
+    external: true
+    name: everybodys
+"#;
+    let project = run(&[("f.yml", text)]).unwrap().project;
+    let mut out = String::new();
+    for file in project.secrets.iter().chain(&project.configs) {
+        let (spec, external) = (&file.spec, if file.external { "external " } else { "" });
+        let data = spec.content.data.as_bytes().escape_ascii();
+        let templating = spec.content.templating;
+        writeln!(out, "{external}{}: {data} {templating:?} {:?}", spec.name, spec.labels).unwrap();
+    }
+    let container = &project.services[0].task.container;
+    let mut show = |name: &str, target: &types::FileTarget| {
+        let types::FileTarget { name: to, uid, gid, mode } = target;
+        writeln!(out, "{name} -> {to} {uid}:{gid} {mode:o}").unwrap();
+    };
+    container.secrets.iter().for_each(|it| show(&it.name, &it.target));
+    container.configs.iter().for_each(|it| show(&it.name, &it.target));
+    expect![[r#"
+        own-key: k\xff None {"a": "b", "com.docker.stack.namespace": "st"}
+        st_word: 1.25 None {"com.docker.stack.namespace": "st"}
+        st_page: n = 3 Some(Golang) {"com.docker.stack.namespace": "st"}
+        external everybodys:  None {}
+        own-key -> /etc/key 7:8 440
+        st_word -> word 0:0 444
+        everybodys -> shared 0:0 444
+        st_page -> page 0:0 400
+    "#]]
+    .assert_eq(&out);
+}
+
+#[test]
+fn what_is_wrong_with_secrets_is_said_with_its_place_and_not_what_is_in_them() {
+    let text = "
+services:
+  web:
+    image: i
+    secrets: [lost, {target: /x}, {source: both, mode: rw}]
+secrets:
+  both: {file: ./key, environment: TAG}
+  gone: {file: ./gone}
+  none: {}
+  unset: {environment: NOT_SET}
+  far: {file: ./key, driver: vault}
+  strange: {file: ./key, template_driver: jinja}
+";
+    expect![[r#"
+        f.yml:5:15: services.web.secrets[0]: the secret "lost" is not in the file's top-level secrets
+        f.yml:5:21: services.web.secrets[1]: needs a source
+        f.yml:5:21: services.web.secrets[1]: the secret "" is not in the file's top-level secrets
+        f.yml:5:56: services.web.secrets[2].mode: should be an octal number such as 0440
+        f.yml:7:36: secrets.both.environment: there is something else already that says what is in it
+        f.yml:8:16: secrets.gone.file: cannot read /stack/gone: no such file
+        f.yml:9:3: secrets.none: a secret needs a file, an environment, a content or to be external
+        f.yml:10:24: secrets.unset.environment: the variable "NOT_SET" is not set
+        f.yml:11:22: secrets.far.driver: drivers of secrets are not supported by skep yet
+        f.yml:12:43: secrets.strange.template_driver: "jinja" is none of golang
+    "#]]
+    .assert_eq(&(run(&[("f.yml", text)]).unwrap_err() + "\n"));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 fn run(text: &str) {
     let env = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
-    let read = |_: &Path| Ok("A=b\n".to_owned());
+    let read = |_: &Path| Ok(b"A=b\n".to_vec());
     let around = Around { stack: "s", folder: Path::new("/f"), env: &env, read: &read };
     let file = ("f".to_owned(), text.to_owned());
     // Both must come back; what they say does not matter here.

@@ -352,7 +352,6 @@ fn mistakes_are_told(lab: &Lab) {
     let first = lab.address(1).to_string();
     said(&["swarm", "init", "--advertise-addr", &first], &["already part of a swarm"]);
     said(&["swarm", "leave"], &["participating as a manager"]);
-    said(&["secret", "create", "s", "/etc/hostname"], &["secrets", "not supported by skep"]);
 }
 
 fn what_cannot_be_is_explained(lab: &Lab) {

@@ -313,11 +313,15 @@ fn every_flag_works_or_is_refused_by_name() {
     let env = folder.path().join("env");
     std::fs::write(&env, "FROM_FILE=1\n").expect("a file");
     let network = lab.docker(&["network", "create", "--driver=overlay", "flags"]).good();
+    let secret = lab.docker_told(1, &["secret", "create", "some", "-"], "sesame").good();
+    let config = lab.docker_told(1, &["config", "create", "some", "-"], "sesame").good();
     // The third node is in no cluster, so that it can make and join one.
     lab.docker_at(3, &["swarm", "leave"]).good();
     let names: Names<'_> = &[
         ("@env", env.display().to_string()),
         ("@network", format!("\"{}\"", network.trim())),
+        ("@secret", format!("\"{}\"", secret.trim())),
+        ("@config", format!("\"{}\"", config.trim())),
         ("@manager", lab.at(3, 2399)),
         ("@address", lab.address(3).to_string()),
     ];

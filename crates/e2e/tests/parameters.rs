@@ -207,6 +207,14 @@ fn arrange(lab: &Lab) -> Vec<(String, String)> {
     docker("node update --label-add mark=1 node-2");
     docker("network create -d overlay --label mark=1 idle");
     let network = docker("network create -d overlay busy");
+    for kind in ["secret", "config"] {
+        let label: &[&str] = &[kind, "create", "--label", "mark=1"];
+        for (label, name) in [(label, "one"), (&label[..2], "two")] {
+            lab.docker_told(1, &[label, &[name, "-"]].concat(), "sesame").good();
+        }
+    }
+    let secret = docker("secret inspect --format {{.ID}} one");
+    let config = docker("config inspect --format {{.ID}} one");
     let script = "trap 'exit 0' TERM; echo one; echo two; echo three >&2; sleep 1000 & wait";
     let create = ["service", "create", "--detach", "--no-resolve-image", "--name", "web"];
     let options = ["--network", "busy", "--replicas", "2", "--label", "mark=1"];
@@ -233,6 +241,8 @@ fn arrange(lab: &Lab) -> Vec<(String, String)> {
     let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
     [
         ("@seen", first(&seen)),
+        ("@secret", first(&secret)),
+        ("@config", first(&config)),
         ("@network", first(&network)),
         ("@service", first(&service)),
         ("@task", first(&task)),

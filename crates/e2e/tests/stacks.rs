@@ -216,8 +216,7 @@ fn what_a_later_version_brings_is_refused_by_name(lab: &Lab) {
     let path = file.display().to_string();
     let service = "image: busybox:latest\n    command: \"true\"\n";
     for (feature, of_service, rest) in [
-        ("secret", "    secrets: [word]\n", "secrets: {word: {file: ./word}}\n"),
-        ("config", "    configs: [word]\n", "configs: {word: {file: ./word}}\n"),
+        ("driver", "    secrets: [word]\n", "secrets: {word: {file: ./word, driver: vault}}\n"),
         ("job", "    deploy: {mode: replicated-job}\n", ""),
         (
             "encrypted",

@@ -29,7 +29,7 @@ mod version;
 pub use audit::Caller;
 pub use json::network::config_of as render_subnet;
 pub use port::{A_WORKER, About, Init, Join, LOCKED, Member, Membership, Node, Restore};
-pub use spec::{parse_service_spec, render_service_spec};
+pub use spec::{parse_service_spec, render_file_spec, render_service_spec};
 pub use system::plugins;
 
 use audit::Audit;

@@ -3,11 +3,16 @@
 
 use crate::json::service::ServiceSpecJson;
 use serde_json::{Value, json};
-use types::{Fault, ServiceSpec};
+use types::{Fault, FileSpec, ServiceSpec};
 
 /// Renders a spec as `POST /services/create` takes it.
 pub fn render_service_spec(spec: &ServiceSpec) -> Value {
     json!(ServiceSpecJson::render(spec))
+}
+
+/// Renders what `POST /secrets/create` and `POST /configs/create` take. Its bytes are in it.
+pub fn render_file_spec(spec: &FileSpec) -> Value {
+    crate::json::file::render_spec(spec)
 }
 
 /// Reads a spec as `GET /services/{id}` shows it.

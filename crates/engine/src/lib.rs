@@ -35,6 +35,7 @@ mod images;
 mod info;
 mod life;
 mod logs;
+mod memory;
 mod names;
 mod path_checks;
 mod pump;
@@ -64,6 +65,7 @@ pub use images::{PullStream, Removed};
 pub use info::{ContainerInfo, ContainerState, MountPoint, Status};
 pub use life::Created;
 pub use logs::{LogEntry, LogOptions, LogStream};
+pub use memory::MemoryFile;
 pub use names::draw as draw_name;
 pub use reference::Reference;
 pub use runtime::{

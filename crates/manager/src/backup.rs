@@ -60,11 +60,11 @@ fn open(body: &[u8], unlock_key: &str) -> Result<Vec<u8>, Fault> {
 mod tests {
     use super::*;
     use store::Tx;
-    use types::{Cluster, Secret, Timestamp, Version};
+    use types::{Cluster, SecretText, Timestamp, Version};
 
     fn view(unlock_key: &str) -> View {
         let mut tx = Tx::new(&View::default());
-        let unlock_key = Secret(unlock_key.to_owned());
+        let unlock_key = SecretText(unlock_key.to_owned());
         let mut cluster = Cluster { id: "c1".into(), unlock_key, ..Cluster::default() };
         cluster.root_ca.key = "a private key".to_owned();
         tx.put_cluster(cluster);

@@ -1,8 +1,9 @@
 //! What users call things: a full id, a name, or the unique beginning of an id.
 
+use crate::control::file::StoredFile;
 use std::sync::Arc;
 use store::View;
-use types::{Fault, Network, Node, Service, Task};
+use types::{Fault, GivenFile, Network, Node, Service, Task};
 
 /// Finds a service.
 pub fn service(view: &View, term: &str) -> Result<Arc<Service>, Fault> {
@@ -29,6 +30,20 @@ pub fn network(view: &View, term: &str) -> Result<Arc<Network>, Fault> {
         return Err(Fault::not_implemented(&feature));
     }
     by_prefix("network", term, view.networks().filter(there).map(|it| (it.id.as_str(), it)))
+}
+
+/// Finds a secret or a config.
+pub fn file<T: StoredFile>(view: &View, term: &str) -> Result<Arc<T>, Fault> {
+    let all = || view.all::<T>().map(|it| (it, GivenFile::id(it.as_ref()).to_string()));
+    if let Some((found, _)) = all().find(|(_, id)| id == term) {
+        return Ok(Arc::clone(found));
+    }
+    let named = T::named(view, term).filter(|found| found.spec().name == term);
+    if let Some(found) = named.and_then(|found| view.get::<T>(GivenFile::id(found))) {
+        return Ok(Arc::clone(found));
+    }
+    let all: Vec<_> = all().collect();
+    by_prefix(T::WORD, term, all.iter().map(|(it, id)| (id.as_str(), *it)))
 }
 
 /// Finds a node; its name is its host name. Several nodes may have the same one.

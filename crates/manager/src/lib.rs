@@ -28,6 +28,7 @@ mod withdrawal;
 
 pub use bootstrap::{First, bootstrap};
 pub use clock::Uptime;
+pub use control::file::StoredFile;
 pub use logs::LogStream;
 pub use managers::Peers;
 pub use membership::enrolled;
@@ -46,8 +47,8 @@ use std::time::Duration;
 use store::View;
 use tokio::sync::watch;
 use types::{
-    ClusterSpec, Fault, ManagerStatus, NetworkId, NetworkSpec, NodeId, NodeSpec, ServiceId,
-    ServiceSpec, Version,
+    ClusterSpec, ConfigId, Fault, FileSpec, ManagerStatus, NetworkId, NetworkSpec, NodeId,
+    NodeSpec, SecretId, ServiceId, ServiceSpec, Version,
 };
 use wire::{LogOptions, Order, OrderReply};
 
@@ -227,6 +228,44 @@ impl Manager {
 
     pub async fn remove_network(&self, id: &NetworkId) -> Result<(), Fault> {
         self.order(Order::RemoveNetwork { id: id.clone() }).await.map(drop)
+    }
+
+    pub async fn create_secret(&self, spec: FileSpec) -> Result<SecretId, Fault> {
+        let reply = self.order(Order::CreateSecret { spec }).await?;
+        Ok(reply.id.as_str().into())
+    }
+
+    /// Changes the labels of a secret that is still at `version`.
+    pub async fn update_secret(
+        &self,
+        id: &SecretId,
+        version: Version,
+        spec: FileSpec,
+    ) -> Result<(), Fault> {
+        self.order(Order::UpdateSecret { id: id.clone(), version, spec }).await.map(drop)
+    }
+
+    pub async fn remove_secret(&self, id: &SecretId) -> Result<(), Fault> {
+        self.order(Order::RemoveSecret { id: id.clone() }).await.map(drop)
+    }
+
+    pub async fn create_config(&self, spec: FileSpec) -> Result<ConfigId, Fault> {
+        let reply = self.order(Order::CreateConfig { spec }).await?;
+        Ok(reply.id.as_str().into())
+    }
+
+    /// Changes the labels of a config that is still at `version`.
+    pub async fn update_config(
+        &self,
+        id: &ConfigId,
+        version: Version,
+        spec: FileSpec,
+    ) -> Result<(), Fault> {
+        self.order(Order::UpdateConfig { id: id.clone(), version, spec }).await.map(drop)
+    }
+
+    pub async fn remove_config(&self, id: &ConfigId) -> Result<(), Fault> {
+        self.order(Order::RemoveConfig { id: id.clone() }).await.map(drop)
     }
 
     /// Changes a node's name, labels, role or availability.

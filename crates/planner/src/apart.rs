@@ -55,10 +55,20 @@ fn owner(view: &View, change: &Change) -> Option<ServiceId> {
         Change::Put(Object::Service(service)) => Some(service.id.clone()),
         Change::Remove(store::Key::Task(id)) => view.task(id).map(|task| task.service.clone()),
         Change::Remove(store::Key::Service(id)) => Some(id.clone()),
-        Change::Put(Object::Cluster(_) | Object::Node(_) | Object::Network(_))
-        | Change::Remove(store::Key::Cluster(_) | store::Key::Node(_) | store::Key::Network(_)) => {
-            None
-        }
+        Change::Put(
+            Object::Cluster(_)
+            | Object::Node(_)
+            | Object::Network(_)
+            | Object::Secret(_)
+            | Object::Config(_),
+        )
+        | Change::Remove(
+            store::Key::Cluster(_)
+            | store::Key::Node(_)
+            | store::Key::Network(_)
+            | store::Key::Secret(_)
+            | store::Key::Config(_),
+        ) => None,
     }
 }
 
@@ -93,7 +103,13 @@ fn handed_out(view: &View, changes: &[Change]) -> BTreeSet<NetworkId> {
                     networks.extend(service.vips.iter().map(|vip| vip.network.clone()));
                 }
             }
-            Change::Put(Object::Cluster(_) | Object::Node(_) | Object::Network(_))
+            Change::Put(
+                Object::Cluster(_)
+                | Object::Node(_)
+                | Object::Network(_)
+                | Object::Secret(_)
+                | Object::Config(_),
+            )
             | Change::Remove(_) => {}
         }
     }

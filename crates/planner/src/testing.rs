@@ -382,7 +382,8 @@ fn render(before: &View, change: &Change) -> Vec<String> {
         }
         Change::Put(Object::Node(node)) => vec![render_node(node)],
         Change::Remove(store::Key::Network(id)) => vec![format!("- network {id}")],
-        Change::Put(Object::Cluster(_)) | Change::Remove(_) => panic!("not the planner's business"),
+        Change::Put(Object::Cluster(_) | Object::Secret(_) | Object::Config(_))
+        | Change::Remove(_) => panic!("not the planner's business"),
     }
 }
 

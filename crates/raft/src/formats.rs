@@ -36,13 +36,15 @@ fn members() -> Membership<u64, Member> {
     Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, member)])).unwrap()
 }
 
-fn objects() -> [Object; 5] {
+fn objects() -> [Object; 7] {
     [
         Object::Cluster(samples::cluster().into()),
         Object::Node(samples::node().into()),
         Object::Network(samples::network().into()),
         Object::Service(samples::service().into()),
         Object::Task(samples::task().into()),
+        Object::Secret(samples::secret().into()),
+        Object::Config(samples::config().into()),
     ]
 }
 
@@ -54,6 +56,8 @@ fn changes() -> Changes {
         Key::Network("net2".into()),
         Key::Service("s2".into()),
         Key::Task("t2".into()),
+        Key::Secret("secret2".into()),
+        Key::Config("config2".into()),
     ];
     let changes = objects().map(Change::Put).into_iter().chain(gone.map(Change::Remove));
     Changes { changes: changes.collect() }
@@ -179,10 +183,10 @@ async fn what_a_newer_release_has_written_is_refused_and_stays_as_it_is() {
     let record = Record { format, ..record() };
     let payload = EntryPayload::Normal(record);
     let entry = encode(&Entry { log_id: id(7), payload }).unwrap();
-    expect!["entry 7 of the log DATA/log.redb has format 3, and this release reads formats up to 2: it was written by a newer release, start that one again (nothing was changed)"].assert_eq(&refused(&with("entry-7.msgpack", entry)).await);
+    expect!["entry 7 of the log DATA/log.redb has format 4, and this release reads formats up to 3: it was written by a newer release, start that one again (nothing was changed)"].assert_eq(&refused(&with("entry-7.msgpack", entry)).await);
     // A kind of object that is not known, whatever format the record says.
     let entry = replaced(&rows["entry-7.msgpack"], b"\xa7Network", b"\xa7Hamster");
-    expect!["cannot read entry 7 of the log DATA/log.redb (a damaged file, or was it written by a newer release?): unknown variant `Hamster`, expected one of `Cluster`, `Node`, `Network`, `Service`, `Task`"].assert_eq(&refused(&with("entry-7.msgpack", entry)).await);
+    expect!["cannot read entry 7 of the log DATA/log.redb (a damaged file, or was it written by a newer release?): unknown variant `Hamster`, expected one of `Cluster`, `Node`, `Network`, `Service`, `Task`, `Secret`, `Config`"].assert_eq(&refused(&with("entry-7.msgpack", entry)).await);
     let entry = replaced(&rows["entry-5.msgpack"], b"\xa5Blank", b"\xa5Blink");
     expect!["cannot read entry 5 of the log DATA/log.redb (a damaged file, or was it written by a newer release?): unknown variant `Blink`, expected one of `Blank`, `Normal`, `Membership`"].assert_eq(&refused(&with("entry-5.msgpack", entry)).await);
     let mut stored: StoredSnapshot = decode(&rows["snapshot.msgpack"]).unwrap();
@@ -190,7 +194,7 @@ async fn what_a_newer_release_has_written_is_refused_and_stays_as_it_is() {
     newer.format = format;
     stored.data = encode(&newer).unwrap();
     let snapshot = encode(&stored).unwrap();
-    expect!["the snapshot of the log DATA/log.redb has format 3, and this release reads formats up to 2: it was written by a newer release, start that one again (nothing was changed)"].assert_eq(&refused(&with("snapshot.msgpack", snapshot)).await);
+    expect!["the snapshot of the log DATA/log.redb has format 4, and this release reads formats up to 3: it was written by a newer release, start that one again (nothing was changed)"].assert_eq(&refused(&with("snapshot.msgpack", snapshot)).await);
 }
 
 #[tokio::test]
@@ -211,7 +215,7 @@ async fn a_file_of_another_format_is_taken_over_or_refused() {
     assert_eq!(format().unwrap(), Format::PRESENT, "a former release refuses it now");
     set(Format(9));
     let refused = format().unwrap_err().to_string();
-    assert!(refused.contains("format 9") && refused.contains("formats up to 2"), "{refused}");
+    assert!(refused.contains("format 9") && refused.contains("formats up to 3"), "{refused}");
 }
 
 /// Puts stored rows into a new file as former releases did, in the clear.

@@ -3,9 +3,9 @@
 use crate::random::Random;
 use std::time::Duration;
 use types::{
-    Availability, EndpointMode, FailureAction, HealthCheck, NetworkAttachment, NetworkId,
-    NetworkSpec, NodeRole, PublishMode, PublishedPort, RestartCondition, STACK_LABEL, ServiceMode,
-    ServiceSpec, UpdateConfig, UpdateOrder,
+    Availability, EndpointMode, FailureAction, FileReference, FileTarget, HealthCheck,
+    NetworkAttachment, NetworkId, NetworkSpec, NodeRole, PublishMode, PublishedPort,
+    RestartCondition, STACK_LABEL, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
 };
 
 /// Services and networks that users have names for.
@@ -90,6 +90,9 @@ impl Image {
     }
 }
 
+/// The secret of services that belong to a stack.
+pub const SECRET: &str = "key";
+
 /// A service as a user wants it.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is another wish")]
@@ -158,6 +161,11 @@ impl Wish {
         let mut spec = ServiceSpec { name, ..ServiceSpec::default() };
         if self.stack {
             spec.labels.insert(STACK_LABEL.to_owned(), "shop".to_owned());
+            spec.task.container.secrets = vec![FileReference {
+                id: SECRET.into(),
+                name: SECRET.to_owned(),
+                target: FileTarget { name: SECRET.to_owned(), ..FileTarget::default() },
+            }];
         }
         spec.mode = if self.global {
             ServiceMode::Global

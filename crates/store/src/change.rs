@@ -44,7 +44,12 @@ impl Changes {
         let tasks = self.changes.iter().filter_map(|change| match change {
             Change::Put(Object::Task(task)) => Some(&task.spec),
             Change::Put(
-                Object::Cluster(_) | Object::Node(_) | Object::Network(_) | Object::Service(_),
+                Object::Cluster(_)
+                | Object::Node(_)
+                | Object::Network(_)
+                | Object::Service(_)
+                | Object::Secret(_)
+                | Object::Config(_),
             )
             | Change::Remove(_) => None,
         });
@@ -78,7 +83,12 @@ impl Object {
     fn with_spec_by_id(&self) -> Self {
         match self {
             Self::Task(task) => Self::Task(Arc::new(task.with_spec_by_id())),
-            Self::Cluster(_) | Self::Node(_) | Self::Network(_) | Self::Service(_) => self.clone(),
+            Self::Cluster(_)
+            | Self::Node(_)
+            | Self::Network(_)
+            | Self::Service(_)
+            | Self::Secret(_)
+            | Self::Config(_) => self.clone(),
         }
     }
 
@@ -91,7 +101,9 @@ impl Object {
             | Self::Cluster(_)
             | Self::Node(_)
             | Self::Network(_)
-            | Self::Service(_) => Ok(()),
+            | Self::Service(_)
+            | Self::Secret(_)
+            | Self::Config(_) => Ok(()),
         }
     }
 }

@@ -11,6 +11,8 @@ pub(crate) enum Claim {
     /// In lower case, as all names: swarmkit compares them without case.
     ServiceName(String),
     NetworkName(String),
+    SecretName(String),
+    ConfigName(String),
     Address {
         network: NetworkId,
         address: IpAddr,
@@ -34,6 +36,8 @@ impl Claim {
             Object::Network(network) => vec![Self::network_name(&network.spec.name)],
             Object::Service(service) => service_claims(service),
             Object::Task(task) => task_claims(task),
+            Object::Secret(secret) => vec![Self::secret_name(&secret.spec.name)],
+            Object::Config(config) => vec![Self::config_name(&config.spec.name)],
         }
     }
 
@@ -43,6 +47,14 @@ impl Claim {
 
     pub(crate) fn network_name(name: &str) -> Self {
         Self::NetworkName(name.to_lowercase())
+    }
+
+    pub(crate) fn secret_name(name: &str) -> Self {
+        Self::SecretName(name.to_lowercase())
+    }
+
+    pub(crate) fn config_name(name: &str) -> Self {
+        Self::ConfigName(name.to_lowercase())
     }
 }
 
@@ -60,7 +72,9 @@ pub(crate) fn claim_the_same(was: &Object, is: &Object) -> bool {
             | Object::Node(_)
             | Object::Network(_)
             | Object::Service(_)
-            | Object::Task(_),
+            | Object::Task(_)
+            | Object::Secret(_)
+            | Object::Config(_),
             _,
         ) => Claim::all_of(was) == Claim::all_of(is),
     }

@@ -11,7 +11,7 @@ pub struct Format(pub u32);
 impl Format {
     /// The newest that this release reads. It rises with every change that a former release would
     /// take for something else; what was written before is still read.
-    pub const PRESENT: Self = Self(2);
+    pub const PRESENT: Self = Self(3);
 
     /// The one that is written while nothing that is stored is of a later one: managers of the release
     /// before read it, too.

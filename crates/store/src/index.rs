@@ -71,14 +71,24 @@ impl Indexes {
 fn task(object: Option<&Object>) -> Option<&Arc<Task>> {
     match object? {
         Object::Task(task) => Some(task),
-        Object::Cluster(_) | Object::Node(_) | Object::Network(_) | Object::Service(_) => None,
+        Object::Cluster(_)
+        | Object::Node(_)
+        | Object::Network(_)
+        | Object::Service(_)
+        | Object::Secret(_)
+        | Object::Config(_) => None,
     }
 }
 
 fn ingress(object: Option<&Object>) -> Option<&NetworkId> {
     match object? {
         Object::Network(network) => Some(&network.id).filter(|_| network.spec.ingress),
-        Object::Cluster(_) | Object::Node(_) | Object::Service(_) | Object::Task(_) => None,
+        Object::Cluster(_)
+        | Object::Node(_)
+        | Object::Service(_)
+        | Object::Task(_)
+        | Object::Secret(_)
+        | Object::Config(_) => None,
     }
 }
 

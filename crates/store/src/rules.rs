@@ -7,8 +7,10 @@
 use crate::claim::{Claim, claim_the_same};
 use crate::{Change, Changes, Key, Object, Record, View, readers};
 use ipnet::IpNet;
+use std::sync::Arc;
 use types::{
-    Cluster, Fault, Network, Service, Task, TaskState, Timestamp, Version, Writer, overlap,
+    Cluster, Config, Fault, GivenFile, Network, Secret, Service, Task, TaskState, Timestamp,
+    Version, Writer, overlap,
 };
 
 /// What `before` becomes by `changes`, which the log entry `index` of time `now` holds; or why they
@@ -30,7 +32,14 @@ pub fn admit(
             Change::Remove(Key::Cluster(_)) => {
                 return Err(Fault::invalid("the cluster object cannot be removed"));
             }
-            Change::Remove(Key::Node(_) | Key::Network(_) | Key::Service(_) | Key::Task(_)) => {}
+            Change::Remove(
+                Key::Node(_)
+                | Key::Network(_)
+                | Key::Service(_)
+                | Key::Task(_)
+                | Key::Secret(_)
+                | Key::Config(_),
+            ) => {}
         }
     }
     for change in &changes.changes {
@@ -59,8 +68,22 @@ fn check_object(before: &View, object: &Object) -> Result<(), Fault> {
             Some(was) => check_task(was, task),
             None => Ok(()),
         },
+        Object::Secret(secret) => check_file(before.get::<Secret>(&secret.id), secret.as_ref()),
+        Object::Config(config) => check_file(before.get::<Config>(&config.id), config.as_ref()),
         Object::Node(_) | Object::Network(_) | Object::Service(_) => Ok(()),
     }
+}
+
+/// What is in a secret or a config stays, as does its name: tasks are made from it.
+fn check_file<T: GivenFile>(was: Option<&Arc<T>>, is: &T) -> Result<(), Fault> {
+    let kept = |was: &Arc<T>| {
+        let (was, is) = (was.spec(), is.spec());
+        was.name == is.name && was.content == is.content
+    };
+    if was.is_none_or(kept) {
+        return Ok(());
+    }
+    Err(Fault::conflict(format!("{} {} cannot become another one", T::WORD, is.spec().name)))
 }
 
 fn check_cluster(before: &View, cluster: &Cluster) -> Result<(), Fault> {
@@ -149,6 +172,8 @@ fn taken(view: &View, claim: &Claim, object: &Object, other: &Key) -> Fault {
         Claim::NetworkName(_) => {
             Fault::conflict(format!("network with name {} already exists", called(object)))
         }
+        Claim::SecretName(_) => name_taken::<Secret>(called(object)),
+        Claim::ConfigName(_) => name_taken::<Config>(called(object)),
         Claim::Address { address, .. } | Claim::MeshAddress(address) => {
             let key = object.key();
             let (first, last) = if key < *other { (&key, other) } else { (other, &key) };
@@ -168,8 +193,16 @@ fn called(object: &Object) -> &str {
     match object {
         Object::Network(network) => &network.spec.name,
         Object::Service(service) => &service.spec.name,
+        Object::Secret(secret) => &secret.spec.name,
+        Object::Config(config) => &config.spec.name,
         Object::Cluster(_) | Object::Node(_) | Object::Task(_) => "",
     }
+}
+
+/// What a user is told who wants a secret or a config by a name that there is.
+pub fn name_taken<T: GivenFile>(name: &str) -> Fault {
+    let word = T::WORD;
+    Fault::conflict(format!("{word} {name} already exists"))
 }
 
 /// What a user is told whose port belongs to the mesh port of another service.
@@ -297,6 +330,31 @@ mod tests {
             check_after(both, |tx| tx.put_network(network("n2", "back", "10.1.0.0/24 fd01::/64"))),
             "ok"
         );
+    }
+
+    #[test]
+    fn names_of_secrets_are_single_and_what_is_in_one_stays() {
+        let secret = |id: &str, name: &str, data: &[u8]| {
+            let mut secret = Secret { id: id.into(), ..Secret::default() };
+            name.clone_into(&mut secret.spec.name);
+            secret.spec.content.data = data.to_vec().into();
+            secret
+        };
+        let first = |tx: &mut Tx| tx.put(secret("x1", "key", b"one"));
+        assert_eq!(
+            check_after(first, |tx| tx.put(secret("x2", "KEY", b"two"))),
+            "secret KEY already exists"
+        );
+        let config = |tx: &mut Tx| tx.put(Config::new("x3".into(), secret("", "key", b"").spec));
+        assert_eq!(check_after(first, config), "ok", "configs have names of their own");
+        let labels = |tx: &mut Tx| {
+            tx.edit::<Secret>(&"x1".into(), |it| {
+                it.spec.labels = [("a".into(), "b".into())].into()
+            });
+        };
+        assert_eq!(check_after(first, labels), "ok");
+        let other = "secret key cannot become another one";
+        assert_eq!(check_after(first, |tx| tx.put(secret("x1", "key", b"two"))), other);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
 use types::{
-    Cluster, ClusterId, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Specs, Task,
-    TaskId, Timestamp, Version,
+    Cluster, ClusterId, Config, ConfigId, Meta, Network, NetworkId, Node, NodeId, Secret, SecretId,
+    Service, ServiceId, Specs, Task, TaskId, Timestamp, Version,
 };
 
 /// A kind of stored object.
@@ -195,6 +195,8 @@ tables! {
     Network(NetworkId) in networks, named "network", since 1;
     Service(ServiceId) in services, named "service", since 1;
     Task(TaskId) in #[serde(serialize_with = "with_specs_by_id")] tasks, named "task", since 1;
+    Secret(SecretId) in secrets, named "secret", since 3;
+    Config(ConfigId) in configs, named "config", since 3;
 }
 
 /// One after the other, so that there is never a second list of all tasks.

@@ -7,8 +7,8 @@ use crate::{Change, Changes, Format, Key, Object, Record, Snapshot};
 use imbl::OrdSet;
 use std::sync::Arc;
 use types::{
-    Cluster, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, SharedSpec, SpecId, Task,
-    TaskId, Timestamp, UnknownSpec, Version,
+    Cluster, Config, Meta, Network, NetworkId, Node, NodeId, Secret, Service, ServiceId,
+    SharedSpec, SpecId, Task, TaskId, Timestamp, UnknownSpec, Version,
 };
 
 /// Everything that is stored, at one version. A clone shares all objects and costs next to nothing.
@@ -100,6 +100,16 @@ impl View {
         self.held(Claim::network_name(name)).next()
     }
 
+    /// The secret of this name, compared without case.
+    pub fn secret_named(&self, name: &str) -> Option<&Arc<Secret>> {
+        self.held(Claim::secret_name(name)).next()
+    }
+
+    /// The config of this name, compared without case.
+    pub fn config_named(&self, name: &str) -> Option<&Arc<Config>> {
+        self.held(Claim::config_name(name)).next()
+    }
+
     /// The network of the routing mesh.
     pub fn ingress_network(&self) -> Option<&Arc<Network>> {
         self.get(self.indexes.ingress.get_min()?)
@@ -150,7 +160,11 @@ impl View {
                 let network = self.indexes.ingress.get_min()?.clone();
                 Some(Claim::Address { network, address: *address })
             }
-            Claim::ServiceName(_) | Claim::NetworkName(_) | Claim::MeshPort { .. } => None,
+            Claim::ServiceName(_)
+            | Claim::NetworkName(_)
+            | Claim::SecretName(_)
+            | Claim::ConfigName(_)
+            | Claim::MeshPort { .. } => None,
         }
     }
 
@@ -204,7 +218,11 @@ impl View {
                     Arc::make_mut(service).spec.task = spec.clone();
                 }
             }
-            Object::Cluster(_) | Object::Node(_) | Object::Network(_) => {}
+            Object::Cluster(_)
+            | Object::Node(_)
+            | Object::Network(_)
+            | Object::Secret(_)
+            | Object::Config(_) => {}
         }
     }
 }

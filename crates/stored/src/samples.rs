@@ -3,10 +3,12 @@
 //! They name all fields, so that a new one has to be filled here.
 
 mod cluster;
+mod file;
 mod topology;
 mod work;
 
 pub use cluster::{cluster, ingress_network, network, node, worker};
+pub use file::{config, secret};
 pub use topology::{attachment_of_sandbox, knowledge, sandbox};
 pub use work::{global_service, other_task, service, status, task};
 

@@ -26,8 +26,8 @@ pub struct Cluster {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_rotation: Option<RootRotation>,
     /// What opens the keys of managers; empty where they are not locked.
-    #[serde(skip_serializing_if = "Secret::is_empty")]
-    pub unlock_key: Secret,
+    #[serde(skip_serializing_if = "SecretText::is_empty")]
+    pub unlock_key: SecretText,
     /// Where subnets of networks come from.
     #[serde(with = "crate::plain")]
     pub address_pools: Vec<IpNet>,
@@ -178,18 +178,18 @@ impl Issuer {
 /// A text that is secret.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(pub String);
+pub struct SecretText(pub String);
 
-impl Secret {
+impl SecretText {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 // Neither tokens nor keys may reach a log.
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
+        f.write_str("SecretText(…)")
     }
 }
 

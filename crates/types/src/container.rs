@@ -1,6 +1,6 @@
 //! What a user wants to run in a container.
 
-use crate::Labels;
+use crate::{ConfigId, FileReference, Labels, SecretId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -40,6 +40,11 @@ pub struct ContainerSpec {
     pub ulimits: Vec<Ulimit>,
     pub oom_score_adj: i64,
     pub security: Security,
+    /// Files that are there as long as the container runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<FileReference<SecretId>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub configs: Vec<FileReference<ConfigId>>,
     /// For nodes to pull the image with. No part of what runs: see [`crate::TaskSpec::makes_same`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_credentials: Option<PullCredentials>,
@@ -66,6 +71,11 @@ impl fmt::Debug for PullCredentials {
 pub const FOREVER: Duration = Duration::from_hours(24 * 365 * 100);
 
 impl ContainerSpec {
+    /// Says whether it gets files that are kept elsewhere: secrets or configs.
+    pub fn has_files(&self) -> bool {
+        !self.secrets.is_empty() || !self.configs.is_empty()
+    }
+
     /// The time between the stop signal and SIGKILL.
     pub fn grace(&self) -> Duration {
         self.stop_grace_period.unwrap_or(Duration::from_secs(10))

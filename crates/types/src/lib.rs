@@ -14,12 +14,14 @@ mod causes;
 mod cluster;
 mod container;
 mod fault;
+mod file;
 mod id;
 mod meta;
 mod name;
 mod network;
 mod node;
 pub mod octets;
+mod payload;
 mod placement;
 pub mod plain;
 mod port;
@@ -34,7 +36,7 @@ mod text;
 pub use address::{Addresses, mac_of};
 pub use causes::{causes, chain};
 pub use cluster::{
-    Cluster, ClusterSpec, DEFAULT_POOL, Issuer, JoinTokens, RootCa, RootRotation, Secret,
+    Cluster, ClusterSpec, DEFAULT_POOL, Issuer, JoinTokens, RootCa, RootRotation, SecretText,
 };
 pub use container::{
     AppArmor, ContainerSpec, DnsConfig, FOREVER, HealthCheck, HostEntry, Mount, MountKind,
@@ -42,6 +44,10 @@ pub use container::{
     Ulimit,
 };
 pub use fault::{Fault, FaultKind, Retry};
+pub use file::{
+    Config, FILE_MODE, FileContent, FileReference, FileSpec, FileTarget, GivenFile, Secret,
+    Templating,
+};
 pub use id::{
     ClusterId, ConfigId, IdSource, NetworkId, NodeId, SecretId, ServiceId, SpecId, TaskId,
 };
@@ -52,6 +58,7 @@ pub use node::{
     Availability, EngineInfo, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeState,
     NodeStatus, Platform, Plugin,
 };
+pub use payload::Payload;
 pub use placement::{Constraint, ConstraintError, Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};
 pub use quantity::{parse_duration, parse_size};

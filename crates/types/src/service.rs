@@ -302,10 +302,10 @@ mod tests {
         let mut old = TaskSpec::default();
         old.container.image = "web".into();
         let mut new = old.clone();
-        let password = "secret".to_owned();
+        let password = "p4ssw0rd".to_owned();
         new.container.pull_credentials = Some(PullCredentials { password, ..Default::default() });
         assert!(old != new && old.makes_same(&new) && new.makes_same(&old));
-        assert!(!format!("{new:?}").contains("secret"));
+        assert!(!format!("{new:?}").contains("p4ssw0rd"));
         new.container.image = "other".into();
         assert!(!old.makes_same(&new) && !new.makes_same(&old));
     }

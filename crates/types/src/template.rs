@@ -1,5 +1,5 @@
 //! Go templates in what a user wants of a service's containers: `{{.Service.Name}}` and the like,
-//! in the environment, the host name and mounts, as in Docker.
+//! in the environment, the host name and mounts, as in Docker; and in secrets and configs that are templates.
 //!
 //! Pure. What a template writes is not looked at again: one that yields a template is a way to get
 //! braces into a text.
@@ -7,6 +7,10 @@
 use crate::{ContainerSpec, NodeDescription, NodeId, ServiceSpec, Task};
 use gotmpl::{MissingKey, Template, ToValue, Value, tmap};
 use std::fmt;
+
+mod file;
+
+pub use file::{FilledFile, expand_files};
 
 /// No text is longer once its templates are filled.
 const TEXT_MAX: usize = 1 << 20;
@@ -79,10 +83,20 @@ fn context(task: &Task, node: &NodeId, description: &NodeDescription) -> Value {
 }
 
 fn expand_text(text: &str, context: &Value) -> Result<String, String> {
+    expand_with(text, context, TEXT_MAX, |template| template)
+}
+
+/// With what `equip` gives the template besides.
+fn expand_with(
+    text: &str,
+    context: &Value,
+    limit: usize,
+    equip: impl FnOnce(Template) -> Template,
+) -> Result<String, String> {
     if !text.contains("{{") {
         return Ok(text.to_owned());
     }
-    let template = Template::new("expansion")
+    let template = equip(Template::new("expansion"))
         .missing_key(MissingKey::Error)
         .max_range_iters(ROUNDS_MAX)
         .func("join", |args| {
@@ -93,20 +107,23 @@ fn expand_text(text: &str, context: &Value) -> Result<String, String> {
         })
         .parse(text)
         .map_err(|error| error.to_string())?;
-    let mut filled = Bounded(String::new());
+    let mut filled = Bounded { text: String::new(), limit };
     template.execute_fmt(&mut filled, context).map_err(|error| error.to_string())?;
-    Ok(filled.0)
+    Ok(filled.text)
 }
 
 /// A text that does not become too long.
-struct Bounded(String);
+struct Bounded {
+    text: String,
+    limit: usize,
+}
 
 impl fmt::Write for Bounded {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if TEXT_MAX < self.0.len() + text.len() {
+        if self.limit < self.text.len() + text.len() {
             return Err(fmt::Error);
         }
-        self.0.push_str(text);
+        self.text.push_str(text);
         Ok(())
     }
 }

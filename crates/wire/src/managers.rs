@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use types::{
-    ClusterSpec, Fault, NetworkId, NetworkSpec, NodeId, NodeSpec, RootCa, ServiceId, ServiceSpec,
-    TaskId, Version,
+    ClusterSpec, ConfigId, Fault, FileSpec, NetworkId, NetworkSpec, NodeId, NodeSpec, RootCa,
+    SecretId, ServiceId, ServiceSpec, TaskId, Version,
 };
 
 /// A message of the log, and its answer. The log alone knows what is in it.
@@ -66,6 +66,29 @@ pub enum Order {
     },
     RemoveNetwork {
         id: NetworkId,
+    },
+    CreateSecret {
+        spec: FileSpec,
+    },
+    /// Without content: as it is.
+    UpdateSecret {
+        id: SecretId,
+        version: Version,
+        spec: FileSpec,
+    },
+    RemoveSecret {
+        id: SecretId,
+    },
+    CreateConfig {
+        spec: FileSpec,
+    },
+    UpdateConfig {
+        id: ConfigId,
+        version: Version,
+        spec: FileSpec,
+    },
+    RemoveConfig {
+        id: ConfigId,
     },
     UpdateNode {
         id: NodeId,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use types::{
-    Availability, Fault, Issuer, NodeDescription, NodeId, NodeRole, SharedSpec, SpecId, Task,
-    TaskId, TaskStatus, Timestamp,
+    Availability, ConfigId, Fault, FileContent, Issuer, NodeDescription, NodeId, NodeRole,
+    SecretId, SharedSpec, SpecId, Task, TaskId, TaskStatus, Timestamp,
 };
 
 /// A machine asks to become a node. The only calls that need no client certificate.
@@ -117,6 +117,15 @@ pub struct Assignments {
     pub version: u64,
     /// What the tasks are made from, once for all that are made from it.
     pub specs: Parts<SpecId, SharedSpec>,
+    /// The same where it has secrets or configs: a release that knows none of these must not take
+    /// such a task for one without.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub specs_with_files: Parts<SpecId, SharedSpec>,
+    /// What tasks need that have not started yet.
+    #[serde(skip_serializing_if = "has_none")]
+    pub secrets: Parts<SecretId, FileContent>,
+    #[serde(skip_serializing_if = "has_none")]
+    pub configs: Parts<ConfigId, FileContent>,
     /// Each names its spec.
     pub tasks: Parts<TaskId, Task>,
     /// Tasks that every live node has taken out of names and balancers: they may be stopped.
@@ -133,6 +142,18 @@ pub struct Difference {
     /// What tasks are made from that was not said in this session, or was removed since.
     #[serde(skip_serializing_if = "is_empty")]
     pub specs: Parts<SpecId, SharedSpec>,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub specs_with_files: Parts<SpecId, SharedSpec>,
+    /// Those that tasks need from now on.
+    #[serde(skip_serializing_if = "has_none")]
+    pub secrets: Parts<SecretId, FileContent>,
+    #[serde(skip_serializing_if = "has_none")]
+    pub configs: Parts<ConfigId, FileContent>,
+    /// No task needs them any more.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub removed_secrets: BTreeSet<SecretId>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub removed_configs: BTreeSet<ConfigId>,
     /// No task of the node is made from these any more.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub removed_specs: BTreeSet<SpecId>,
@@ -147,11 +168,18 @@ fn is_empty(specs: &Parts<SpecId, SharedSpec>) -> bool {
     specs.is_empty()
 }
 
+fn has_none<I>(contents: &Parts<I, FileContent>) -> bool {
+    contents.is_empty()
+}
+
 impl Difference {
     /// Makes of what a node should have by the version `from` what it should have now.
     pub fn apply(self, assignments: &mut Assignments) {
         assignments.version = self.version;
         assignments.specs.apply(self.specs, &self.removed_specs);
+        assignments.specs_with_files.apply(self.specs_with_files, &self.removed_specs);
+        assignments.secrets.apply(self.secrets, &self.removed_secrets);
+        assignments.configs.apply(self.configs, &self.removed_configs);
         assignments.tasks.apply(self.tasks, &self.removed_tasks);
         if let Some(withdrawn) = self.withdrawn {
             assignments.withdrawn = withdrawn;

@@ -2,10 +2,11 @@
 
 use super::{LOGS, Order, Output, Session, URGENT_PAUSE, Unacknowledged, Useless};
 use crate::Now;
+use crate::files::{Files, of_container};
 use crate::worker::{Assigned, Event};
 use dataplane::{Identity, News};
 use std::collections::{BTreeMap, BTreeSet};
-use types::{SharedSpec, SpecId, Task, TaskId};
+use types::{Config, ContainerSpec, Secret, SharedSpec, Task, TaskId};
 use wire::{Assignments, Difference, LogRequest, Parts, SessionMessage, Welcome};
 
 impl Session {
@@ -78,9 +79,11 @@ impl Session {
     }
 
     fn whole(&mut self, whole: Assignments, outputs: &mut Vec<Output>) {
-        let Assignments { version, specs, tasks, withdrawn, knowledge } = whole;
-        self.specs = Parts::default();
-        let tasks = self.assigned(tasks, specs, &BTreeSet::new());
+        let Assignments { version, tasks, withdrawn, knowledge, .. } = whole;
+        self.specs = whole.specs;
+        self.specs.apply(whole.specs_with_files, &BTreeSet::new());
+        (self.secrets, self.configs) = (whole.secrets, whole.configs);
+        let tasks = self.assigned(tasks);
         self.learn(News::Whole(knowledge), outputs);
         self.has(version);
         outputs.push(Output::Order(Order::Connected));
@@ -89,13 +92,16 @@ impl Session {
 
     fn difference(&mut self, it: Difference, outputs: &mut Vec<Output>) -> Result<(), String> {
         let Difference { from, version, tasks, removed_tasks: removed, withdrawn, .. } = it;
-        let (specs, removed_specs, knowledge) = (it.specs, it.removed_specs, it.knowledge);
         if self.version != Some(from) {
             return Err(format!("a difference to version {from} came too early"));
         }
-        let tasks = self.assigned(tasks, specs, &removed_specs);
-        if !knowledge.is_empty() {
-            self.learn(News::Difference(knowledge), outputs);
+        self.specs.apply(it.specs, &it.removed_specs);
+        self.specs.apply(it.specs_with_files, &BTreeSet::new());
+        self.secrets.apply(it.secrets, &it.removed_secrets);
+        self.configs.apply(it.configs, &it.removed_configs);
+        let tasks = self.assigned(tasks);
+        if !it.knowledge.is_empty() {
+            self.learn(News::Difference(it.knowledge), outputs);
         }
         self.has(version);
         if !tasks.is_empty() || !removed.is_empty() || withdrawn.is_some() {
@@ -104,26 +110,31 @@ impl Session {
         Ok(())
     }
 
-    /// Tasks with all that they are made from.
-    fn assigned(
-        &mut self,
-        tasks: Parts<TaskId, Task>,
-        specs: Parts<SpecId, SharedSpec>,
-        removed_specs: &BTreeSet<SpecId>,
-    ) -> Assigned {
-        self.specs.apply(specs, removed_specs);
+    /// Tasks with all that they are made from, and their files.
+    fn assigned(&self, tasks: Parts<TaskId, Task>) -> Assigned {
         let (tasks, mut others) = tasks.divide();
-        let mut understood = BTreeMap::new();
+        let (mut understood, mut files) = (BTreeMap::new(), BTreeMap::new());
         for (id, mut task) in tasks {
             match self.spec(&task.spec) {
                 Ok(spec) => {
                     task.spec = spec;
+                    let known = self.files(&task.spec.container);
+                    if !known.is_empty() {
+                        files.insert(id.clone(), known);
+                    }
                     understood.insert(id, task);
                 }
                 Err(why) => drop(others.insert(id, why)),
             }
         }
-        Assigned { understood, others }
+        Assigned { understood, others, files }
+    }
+
+    fn files(&self, container: &ContainerSpec) -> Files {
+        Files {
+            secrets: of_container::<Secret>(&self.secrets, container),
+            configs: of_container::<Config>(&self.configs, container),
+        }
     }
 
     /// The spec that a task has or names.

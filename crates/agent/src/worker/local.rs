@@ -4,6 +4,7 @@ use super::{
     DRAIN_MAX, Effect, Entry, Exit, FAREWELL, Observed, Operation, Outcome, WITHDRAWAL_MAX,
 };
 use crate::Now;
+use crate::files::Files;
 use std::time::Duration;
 use types::{ContainerStatus, DesiredState, Task, TaskId, TaskState, TaskStatus};
 
@@ -50,6 +51,8 @@ pub(super) struct Local {
     status: TaskStatus,
     doing: Option<Doing>,
     has_image: bool,
+    /// Until it has started.
+    files: Files,
     process: Process,
     exit: Option<Exit>,
     /// When its process will have run for long enough.
@@ -79,6 +82,7 @@ impl Local {
             status,
             doing: None,
             has_image: false,
+            files: Files::default(),
             process: Process::NotStarted,
             exit: None,
             trial_end: None,
@@ -155,12 +159,20 @@ impl Local {
     }
 
     /// What managers say of the task. Says whether it is new.
-    pub(super) fn assign(&mut self, task: Task) -> bool {
+    pub(super) fn assign(&mut self, task: Task, files: Files) -> bool {
+        self.give(files);
         self.leaving = false;
         self.parting = false;
         let is_new = self.task != task;
         self.task = task;
         is_new
+    }
+
+    /// Its files are there, for as long as they are needed.
+    pub(super) fn give(&mut self, files: Files) {
+        if self.process == Process::NotStarted && !self.status.state.is_terminal() {
+            self.files = files;
+        }
     }
 
     /// It is no longer assigned.
@@ -234,6 +246,7 @@ impl Local {
             }
             Outcome::Started { pid, has_health_check } => {
                 self.process = Process::Started;
+                self.files = Files::default();
                 if let Some(container) = &mut self.status.container {
                     container.pid = pid;
                 }
@@ -412,7 +425,8 @@ impl Local {
         if self.status.state == TaskState::Preparing {
             let task = Box::new(self.task.clone());
             if self.has_image {
-                self.begin(Doing::Create, Operation::Create(task), effects);
+                let files = self.files.clone();
+                self.begin(Doing::Create, Operation::Create { task, files }, effects);
             } else {
                 let pull = Doing::Pull { aborting: false };
                 self.begin(pull, Operation::Pull(task), effects);
@@ -425,7 +439,8 @@ impl Local {
         }
         let Some(container) = self.container().map(str::to_owned) else { return };
         self.rise(TaskState::Starting, "starting", now, effects);
-        self.begin(Doing::Start, Operation::Start { container }, effects);
+        let files = self.files.clone();
+        self.begin(Doing::Start, Operation::Start { container, files }, effects);
     }
 
     /// A task that serves leaves names and balancers everywhere first, then its connections end,
@@ -520,6 +535,7 @@ impl Local {
             | TaskState::Orphaned => {}
         }
         (self.retry_at, self.trial_end) = (None, None);
+        self.files = Files::default();
         effects.push(self.report());
     }
 }

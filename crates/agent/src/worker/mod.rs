@@ -12,6 +12,7 @@
 mod local;
 
 use crate::Now;
+use crate::files::Files;
 use local::Local;
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Assigned {
     /// Why others are not understood: a newer release may have said them. They are rejected, but for
     /// one that is here already: it goes on as it was.
     pub others: BTreeMap<TaskId, String>,
+    /// The files of tasks that are to start and have some.
+    pub files: BTreeMap<TaskId, Files>,
 }
 
 impl Assigned {
@@ -69,7 +72,7 @@ impl Assigned {
 /// All of them understood.
 impl FromIterator<(TaskId, Task)> for Assigned {
     fn from_iter<I: IntoIterator<Item = (TaskId, Task)>>(tasks: I) -> Self {
-        Self { understood: tasks.into_iter().collect(), others: BTreeMap::new() }
+        Self { understood: tasks.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -118,9 +121,13 @@ pub enum Effect {
 pub enum Operation {
     /// Make sure that the image is there.
     Pull(Box<Task>),
-    Create(Box<Task>),
+    Create {
+        task: Box<Task>,
+        files: Files,
+    },
     Start {
         container: String,
+        files: Files,
     },
     /// Wait until nobody is connected.
     Drain {
@@ -310,12 +317,13 @@ impl Worker {
         self.told
     }
 
-    fn assign(&mut self, assigned: Assigned, now: Now, effects: &mut Vec<Effect>) {
+    fn assign(&mut self, mut assigned: Assigned, now: Now, effects: &mut Vec<Effect>) {
         for (id, task) in assigned.understood {
+            let files = assigned.files.remove(&id).unwrap_or_default();
             let is_other = match self.tasks.entry(id.clone()) {
-                btree_map::Entry::Occupied(local) => local.into_mut().assign(task),
+                btree_map::Entry::Occupied(local) => local.into_mut().assign(task, files),
                 btree_map::Entry::Vacant(place) => {
-                    place.insert(Local::assigned(task, now, effects));
+                    place.insert(Local::assigned(task, now, effects)).give(files);
                     true
                 }
             };

@@ -1,6 +1,7 @@
 //! The cluster's part of the API: what a manager answers.
 
 mod backup;
+mod files;
 mod logs;
 mod networks;
 mod nodes;
@@ -25,6 +26,7 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(services::routes())
         .merge(tasks::routes())
         .merge(networks::routes())
+        .merge(files::routes())
         .merge(backup::routes())
         .merge(raft::routes())
 }
@@ -54,7 +56,13 @@ impl Api {
 
 #[cfg(test)]
 pub(crate) fn served() -> Vec<crate::request::coverage::Served> {
-    let parts =
-        [swarm::served(), nodes::served(), services::served(), tasks::served(), networks::served()];
+    let parts = [
+        swarm::served(),
+        nodes::served(),
+        services::served(),
+        tasks::served(),
+        networks::served(),
+        files::served(),
+    ];
     parts.into_iter().flatten().collect()
 }

@@ -197,6 +197,8 @@ impl CreateJson {
             ulimits: host.ulimits.into_iter().map(limit).collect(),
             oom_score_adj: host.oom_score_adj,
             security: security_options(&host.security_opt)?,
+            secrets: Vec::new(),
+            configs: Vec::new(),
             pull_credentials: None,
         };
         Ok(ContainerConfig {

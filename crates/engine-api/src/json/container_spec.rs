@@ -1,5 +1,6 @@
 //! `ContainerSpec`: what runs in a task's container.
 
+use super::file::{ConfigReferenceJson, SecretReferenceJson};
 use super::privileges::PrivilegesJson;
 use super::{duration, grace, grace_nanos, nanos};
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,10 @@ pub(crate) struct ContainerSpecJson {
     oom_score_adj: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     privileges: Option<PrivilegesJson>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secrets: Vec<SecretReferenceJson>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    configs: Vec<ConfigReferenceJson>,
     /// Docker's CLI reads it without asking whether it is there.
     #[serde(skip_deserializing)]
     isolation: String,
@@ -180,6 +185,8 @@ impl ContainerSpecJson {
         let mounts = self.mounts.into_iter().map(MountJson::parse).collect::<Result<_, _>>()?;
         let hosts = self.hosts.iter().map(|line| host(line)).collect::<Result<_, _>>()?;
         let dns = self.dns.unwrap_or_default();
+        let secrets = self.secrets.into_iter().map(SecretReferenceJson::parse);
+        let configs = self.configs.into_iter().map(ConfigReferenceJson::parse);
         Ok(ContainerSpec {
             image: self.image,
             labels: self.labels,
@@ -214,6 +221,8 @@ impl ContainerSpecJson {
                 .collect(),
             oom_score_adj: self.oom_score_adj,
             security: self.privileges.map_or(Ok(Security::default()), PrivilegesJson::parse)?,
+            secrets: secrets.collect::<Result<_, _>>()?,
+            configs: configs.collect::<Result<_, _>>()?,
             // They come in a header.
             pull_credentials: None,
         })
@@ -251,6 +260,8 @@ impl ContainerSpecJson {
             ulimits: spec.ulimits.iter().map(render_ulimit).collect(),
             oom_score_adj: spec.oom_score_adj,
             privileges: PrivilegesJson::render(&spec.security),
+            secrets: spec.secrets.iter().map(SecretReferenceJson::render).collect(),
+            configs: spec.configs.iter().map(ConfigReferenceJson::render).collect(),
             isolation: "default".into(),
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod container_create;
 pub(crate) mod container_spec;
+pub(crate) mod file;
 pub(crate) mod image;
 pub(crate) mod memory;
 pub(crate) mod network;

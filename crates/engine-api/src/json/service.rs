@@ -377,7 +377,10 @@ mod tests {
     #[test]
     fn what_skep_does_not_have_is_refused_by_name() {
         for (text, word) in [
-            (r#"{"TaskTemplate":{"ContainerSpec":{"Secrets":[{"SecretName":"s"}]}}}"#, "Secrets"),
+            (
+                r#"{"TaskTemplate":{"ContainerSpec":{"Configs":[{"ConfigName":"c","Runtime":{}}]}}}"#,
+                "Runtime",
+            ),
             (r#"{"TaskTemplate":{"PluginSpec":{}}}"#, "PluginSpec"),
             (r#"{"TaskTemplate":{"ContainerSpec":{}},"Mode":{"GlobalJob":{}}}"#, "GlobalJob"),
         ] {

@@ -5,7 +5,7 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::info::Status;
 use crate::runtime::{Exit, State};
-use crate::{clock, pump};
+use crate::{clock, memory, pump};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{FaultKind, Timestamp};
@@ -131,7 +131,7 @@ impl Engine {
             tracing::warn!(id = container.id(), %error, "a container's network stays");
         }
         let run = container.run.clone();
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(run)).await;
+        let removed = tokio::task::spawn_blocking(move || memory::remove_run(&run)).await;
         if !matches!(removed, Ok(Ok(()))) {
             tracing::debug!(id = container.id(), ?removed, "a container's streams stay");
         }

@@ -5,6 +5,7 @@ use crate::config::NetworkMode;
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::info::Status;
+use crate::memory;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -112,6 +113,7 @@ impl Engine {
         let (folder, run) = (self.folder(id), self.run_folder(id));
         let cleared = blocking(move || {
             remove_folder(&folder)?;
+            memory::remove(&run).map_err(cannot("take a container's files out of memory"))?;
             remove_folder(&run)
         });
         if let Err(fault) = cleared.await {

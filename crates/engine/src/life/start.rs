@@ -7,6 +7,7 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::fifo::{self, Output};
 use crate::info::Status;
+use crate::memory::{self, MemoryFile};
 use crate::spec::{self, Netns, Plan};
 use crate::{clock, files, health, pump};
 use dataplane::Dataplane;
@@ -21,9 +22,14 @@ use types::{Fault, FaultKind, Retry, Timestamp};
 impl Engine {
     /// Starts a container. False where it runs already.
     pub async fn start(&self, name: &str) -> Result<bool, Fault> {
+        self.start_with(name, Vec::new()).await
+    }
+
+    /// The same with the files of its secrets and configs, which are there until it ends.
+    pub async fn start_with(&self, name: &str, files: Vec<MemoryFile>) -> Result<bool, Fault> {
         let (engine, container) = (self.clone(), self.find(name)?);
         self.complete(async move {
-            let started = engine.start_one(&container).await;
+            let started = engine.start_one(&container, &files).await;
             // Whoever waits for such a container waits for it to be gone.
             if started.is_err() {
                 engine.remove_itself(&container).await;
@@ -33,7 +39,11 @@ impl Engine {
         .await
     }
 
-    pub(super) async fn start_one(&self, container: &Arc<Container>) -> Result<bool, Fault> {
+    pub(super) async fn start_one(
+        &self,
+        container: &Arc<Container>,
+        files: &[MemoryFile],
+    ) -> Result<bool, Fault> {
         let _turn = container.operation.lock().await;
         match container.status() {
             Status::Running => return Ok(false),
@@ -44,8 +54,14 @@ impl Engine {
             }
             Status::Created | Status::Exited => {}
         }
+        if container.fixed.config.spec.has_files() && files.is_empty() {
+            return Err(Fault::conflict(
+                "the secrets and configs of this container are gone: they are there for its task \
+                 alone, which is started by its service",
+            ));
+        }
         let started = clock::now();
-        match self.bring_up(container).await {
+        match self.bring_up(container, files).await {
             Ok(pid) => {
                 self.began(container, pid, started).await;
                 container.tell(&self.inner.events, "start", &[]);
@@ -93,7 +109,11 @@ impl Engine {
         }
     }
 
-    async fn bring_up(&self, container: &Arc<Container>) -> Result<u32, Fault> {
+    async fn bring_up(
+        &self,
+        container: &Arc<Container>,
+        files: &[MemoryFile],
+    ) -> Result<u32, Fault> {
         let points = container.fixed.mounts.iter();
         mounts::check_binds(&self.inner.path_checks, points.map(|point| &point.mount)).await?;
         let id = container.id().to_owned();
@@ -105,6 +125,9 @@ impl Engine {
         let netns = self.connect(container).await?;
         self.write_files(container, &netns).await?;
         self.open_streams(container).await?;
+        let (run, files) = (container.run.clone(), files.to_vec());
+        let put = move || memory::write(&run, &files).map_err(cannot("put files into memory"));
+        let memory_files = blocking(put).await?;
         let hostname = match netns {
             Netns::Host => node_name().await,
             Netns::Path(_) | Netns::New => container.hostname(),
@@ -119,6 +142,7 @@ impl Engine {
             netns: &netns,
             mounts: &container.fixed.mounts,
             files: &container.folder,
+            memory_files: &memory_files,
             cgroup_parent: &self.inner.config.cgroup_parent,
         })?;
         let _permit = self.start_permit().await;

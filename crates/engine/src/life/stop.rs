@@ -39,7 +39,7 @@ impl Engine {
         self.complete(async move {
             container.restarting.fetch_add(1, Ordering::SeqCst);
             let restarted = match engine.stop_one(&container, signal, grace).await {
-                Ok(_) => engine.start_one(&container).await,
+                Ok(_) => engine.start_one(&container, &[]).await,
                 Err(fault) => Err(fault),
             };
             container.restarting.fetch_sub(1, Ordering::SeqCst);

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::info::Status;
 use crate::record::{self, Record};
 use crate::runtime::State;
-use crate::{clock, signals};
+use crate::{clock, memory, signals};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -245,7 +245,7 @@ impl Engine {
                 let name = entry.file_name().unwrap_or_default();
                 let stays =
                     !ended.contains(&entry) && folders.join(name).try_exists().unwrap_or(true);
-                if !stays && fs::remove_dir_all(&entry).is_err() {
+                if !stays && memory::remove_run(&entry).is_err() {
                     tracing::debug!(path = %entry.display(), "a leftover stays");
                 }
             }

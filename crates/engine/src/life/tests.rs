@@ -2,6 +2,7 @@
 //! attached clients, further processes, logs.
 
 mod disk;
+mod files;
 mod images;
 mod lives;
 mod takeover;

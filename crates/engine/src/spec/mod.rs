@@ -31,6 +31,7 @@ pub use seccomp::check_profile;
 
 use crate::config::ContainerConfig;
 use crate::info::MountPoint;
+use crate::memory::Place;
 use crate::users::User;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -58,6 +59,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) mounts: &'a [MountPoint],
     /// Holds the container's `hosts`, `hostname` and `resolv.conf`.
     pub(crate) files: &'a Path,
+    /// Secrets and configs.
+    pub(crate) memory_files: &'a [Place],
     pub(crate) cgroup_parent: &'a str,
 }
 

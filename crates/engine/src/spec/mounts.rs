@@ -3,6 +3,7 @@
 use super::Plan;
 use super::process::INIT;
 use crate::info::MountPoint;
+use crate::memory::Place;
 use serde_json::{Value, json};
 use std::path::Path;
 use types::MountKind;
@@ -18,9 +19,15 @@ pub(super) fn render(plan: &Plan<'_>) -> Value {
     }
     // Where the user mounts something of his own, ours would hide it or be hidden.
     mounts.retain(|mount| plan.mounts.iter().all(|own| mount["destination"] != own.mount.target));
-    let mut own: Vec<&MountPoint> = plan.mounts.iter().collect();
-    own.sort_by_key(|point| Path::new(&point.mount.target).components().count());
-    mounts.extend(own.into_iter().map(|point| user(point, plan.machine.read_only_below())));
+    let depth = |target: &Path| target.components().count();
+    let own = plan.mounts.iter().map(|point| {
+        let target = Path::new(&point.mount.target);
+        (depth(target), user(point, plan.machine.read_only_below()))
+    });
+    let files = plan.memory_files.iter().map(|place| (depth(&place.target), memory(place)));
+    let mut own: Vec<(usize, Value)> = own.chain(files).collect();
+    own.sort_by_key(|(depth, _)| *depth);
+    mounts.extend(own.into_iter().map(|(_, mount)| mount));
     Value::Array(mounts)
 }
 
@@ -87,6 +94,16 @@ fn user(point: &MountPoint, read_only_below: bool) -> Value {
             json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options })
         }
     }
+}
+
+/// A secret or a config.
+fn memory(place: &Place) -> Value {
+    json!({
+        "destination": place.target,
+        "type": "bind",
+        "source": place.source,
+        "options": ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"],
+    })
 }
 
 fn bind(source: &str, target: &str, read_only: bool) -> Value {

@@ -58,6 +58,7 @@ fn render_on(
         netns: &Netns::Path("/run/netns/c0ffee".into()),
         mounts,
         files: Path::new("/data/c0ffee"),
+        memory_files: &[],
         cgroup_parent: "/skep/",
     })
 }

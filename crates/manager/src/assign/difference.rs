@@ -2,11 +2,11 @@
 //!
 //! Invariant: a node knows the specs of the tasks that it was sent last, and no other ones.
 
-use super::Assignments;
+use super::{Assignments, Files, said};
 use discovery::{KnowledgeDifference, Mesh, MeshDifference, NetworkDifference, NetworkView};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::{Task, TaskState};
+use types::{SpecId, Task, TaskState};
 use wire::Difference;
 
 /// Differences that were computed for one session and may be those of others: most have the same
@@ -77,17 +77,44 @@ pub(crate) fn difference(
         ..Difference::default()
     };
     if !difference.tasks.is_empty() || !difference.removed_tasks.is_empty() {
-        let (had, has) = (old.specs(), new.specs());
-        let new = has.iter().filter(|(id, _)| !had.contains_key(*id));
-        difference.specs = new.map(|(id, spec)| ((*id).clone(), (*spec).clone())).collect();
-        let gone = had.into_keys().filter(|id| !has.contains_key(id));
-        difference.removed_specs = gone.cloned().collect();
+        let ((had, had_with_files), (has, has_with_files)) = (old.specs(), new.specs());
+        let gone = absent(&had, &has).chain(absent(&had_with_files, &has_with_files));
+        difference.removed_specs = gone.map(|id| SpecId::clone(id)).collect();
+        difference.specs = said(unknown(has, &had));
+        difference.specs_with_files = said(unknown(has_with_files, &had_with_files));
     }
+    files(&old.files, &new.files, &mut difference);
     let is_nothing = difference.tasks.is_empty()
         && difference.removed_tasks.is_empty()
+        && difference.secrets.is_empty()
+        && difference.configs.is_empty()
+        && difference.removed_secrets.is_empty()
+        && difference.removed_configs.is_empty()
         && difference.withdrawn.is_none()
         && difference.knowledge.is_empty();
     (!is_nothing).then_some(difference)
+}
+
+/// What is in one of an id stays as it is.
+fn files(old: &Files, new: &Files, difference: &mut Difference) {
+    difference.removed_secrets = absent(&old.secrets, &new.secrets).cloned().collect();
+    difference.removed_configs = absent(&old.configs, &new.configs).cloned().collect();
+    difference.secrets = unknown(new.secrets.clone(), &old.secrets).into();
+    difference.configs = unknown(new.configs.clone(), &old.configs).into();
+}
+
+/// The keys that are in `new` no more.
+fn absent<'a, K: Ord, V>(
+    old: &'a BTreeMap<K, V>,
+    new: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = &'a K> {
+    old.keys().filter(|id| !new.contains_key(id))
+}
+
+/// What was not in `old`.
+fn unknown<K: Ord, V>(mut new: BTreeMap<K, V>, old: &BTreeMap<K, V>) -> BTreeMap<K, V> {
+    new.retain(|id, _| !old.contains_key(id));
+    new
 }
 
 fn knowledge(old: &Assignments, new: &Assignments, alike: &mut Alike) -> KnowledgeDifference {

@@ -4,12 +4,14 @@
 //! sent by what they differ from those before. What is as it was is the same object, so that nobody
 //! compares or copies it; what many sessions are told alike is computed once.
 //!
-//! Invariants: what a node knows of endpoints and what it is told of tasks come from the same view;
+//! Invariants: a node gets the bytes of a secret or a config only while a task of its own needs them to
+//! start, and never later than the task; what a node knows of endpoints and what it is told of tasks come from the same view;
 //! nothing of a node that is down serves. Its place in the mesh and the routes to what is on it
 //! stay, because its kernel may well carry on while its daemon is away: only a node that left or
 //! was removed is forgotten.
 
 mod difference;
+mod files;
 mod hosts;
 mod step;
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod tests;
 mod topology;
 
 pub(crate) use difference::{Alike, difference};
+pub use files::Files;
 pub(crate) use hosts::Hosts;
 pub(crate) use step::Step;
 pub use topology::Topology;
@@ -26,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::View;
 use types::{NetworkId, NodeId, SharedSpec, SpecId, Task, TaskId, TaskState};
+use wire::Parts;
 
 /// What one node should have.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +37,8 @@ pub struct Assignments {
     /// Of the message that carries them.
     pub version: u64,
     pub tasks: BTreeMap<TaskId, Arc<Task>>,
+    /// What is said beside the tasks, for those that need it.
+    pub files: Files,
     pub withdrawn: BTreeSet<TaskId>,
     pub networks: BTreeMap<NetworkId, Arc<NetworkView>>,
     pub mesh: Arc<Mesh>,
@@ -41,23 +47,33 @@ pub struct Assignments {
 impl Assignments {
     /// All of them, to be sent.
     pub fn whole(&self) -> wire::Assignments {
-        let specs = self.specs().into_iter();
+        let (plain, with_files) = self.specs();
         let tasks = self.tasks.iter().map(|(id, task)| (id.clone(), task.with_spec_by_id()));
         let networks = self.networks.iter();
         let networks = networks.map(|(id, network)| (id.clone(), NetworkView::clone(network)));
         wire::Assignments {
             version: self.version,
-            specs: specs.map(|(id, spec)| (id.clone(), spec.clone())).collect(),
+            specs: said(plain),
+            specs_with_files: said(with_files),
+            secrets: self.files.secrets.clone().into(),
+            configs: self.files.configs.clone().into(),
             tasks: tasks.collect(),
             withdrawn: self.withdrawn.clone(),
             knowledge: Knowledge { networks: networks.collect(), mesh: Mesh::clone(&self.mesh) },
         }
     }
 
-    /// What the tasks are made from.
-    fn specs(&self) -> BTreeMap<&SpecId, &SharedSpec> {
-        self.tasks.values().map(|task| (task.spec.id(), &task.spec)).collect()
+    /// What the tasks are made from: without files, and with files.
+    fn specs(&self) -> (Specs<'_>, Specs<'_>) {
+        let specs = self.tasks.values().map(|task| (task.spec.id(), &task.spec));
+        specs.partition(|(_, spec)| !spec.container.has_files())
     }
+}
+
+type Specs<'a> = BTreeMap<&'a SpecId, &'a SharedSpec>;
+
+fn said(specs: Specs<'_>) -> Parts<SpecId, SharedSpec> {
+    specs.into_iter().map(|(id, spec)| (id.clone(), spec.clone())).collect()
 }
 
 impl Topology {
@@ -81,6 +97,7 @@ impl Topology {
             if is_withdrawn(&task.id) {
                 assignments.withdrawn.insert(task.id.clone());
             }
+            assignments.files.add(view, task);
             assignments.tasks.insert(task.id.clone(), Arc::clone(task));
         }
         assignments

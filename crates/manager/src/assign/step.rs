@@ -21,7 +21,8 @@ impl<'a> Step<'a> {
         let mut step = Self { before, view, nodes, networks, services, tasks };
         for key in view.changes_since(before) {
             match key {
-                Key::Cluster(_) => {}
+                // What is in a secret or a config stays: it comes with the tasks.
+                Key::Cluster(_) | Key::Secret(_) | Key::Config(_) => {}
                 Key::Node(id) => drop(step.nodes.insert(id)),
                 Key::Network(id) => drop(step.networks.insert(id)),
                 Key::Service(id) => drop(step.services.insert(id)),

@@ -6,7 +6,7 @@ use ca::{JoinToken, UnlockKey};
 use raft::Sequencer;
 use std::time::Duration;
 use store::{Tx, View};
-use types::{Cluster, ClusterSpec, Fault, Secret, Version};
+use types::{Cluster, ClusterSpec, Fault, SecretText, Version};
 use wire::Rotate;
 
 /// swarmkit's shortest life of a certificate.
@@ -52,9 +52,9 @@ pub(crate) async fn update(
 /// There is an unlock key while managers are to be locked, and then alone.
 pub(crate) fn keep_unlock_key(cluster: &mut Cluster, rotate: bool) {
     if !cluster.spec.autolock {
-        cluster.unlock_key = Secret::default();
+        cluster.unlock_key = SecretText::default();
     } else if cluster.unlock_key.is_empty() || rotate {
-        cluster.unlock_key = Secret(UnlockKey::draw().render());
+        cluster.unlock_key = SecretText(UnlockKey::draw().render());
     }
 }
 
@@ -91,6 +91,6 @@ mod tests {
         cluster.spec.autolock = false;
         keep_unlock_key(&mut cluster, false);
         assert!(cluster.unlock_key.is_empty());
-        assert!(!format!("{:?}", Secret(first.0.clone())).contains(&first.0));
+        assert!(!format!("{:?}", SecretText(first.0.clone())).contains(&first.0));
     }
 }

@@ -4,13 +4,14 @@
 //! is written. Texts and kinds are Docker's: its users and their scripts know them.
 
 pub(crate) mod cluster;
+pub mod file;
 pub mod network;
 pub mod node;
 mod root;
 pub mod service;
 mod spec;
 
-use types::{Fault, Meta, Protocol, PublishedPort, ServiceSpec, Version};
+use types::{FailureAction, Fault, Meta, Protocol, PublishedPort, Service, ServiceSpec, Version};
 
 /// A user changes an object as they read it, not as it has become since.
 fn check_version(meta: &Meta, version: Version) -> Result<(), Fault> {
@@ -19,6 +20,14 @@ fn check_version(meta: &Meta, version: Version) -> Result<(), Fault> {
     }
     // Docker's users' scripts look for this text, and clients try again on it.
     Err(Fault::internal("rpc error: code = Unknown desc = update out of sequence"))
+}
+
+/// What a service's tasks are made from, and will be if its update is rolled back.
+fn specs_in_use(service: &Service) -> impl Iterator<Item = &ServiceSpec> {
+    let rolls_back = service.spec.update.failure_action == FailureAction::Rollback
+        && service.update.as_ref().is_none_or(|update| update.runs() && !update.is_rollback());
+    let previous = service.previous_spec.as_ref().filter(|_| rolls_back);
+    std::iter::once(&service.spec).chain(previous)
 }
 
 /// Keeps the port on which nodes find the managers: published, it would lead to a service.

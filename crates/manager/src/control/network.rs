@@ -1,12 +1,10 @@
 //! Networks.
 
+use super::specs_in_use;
 use crate::clock::RandomIds;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
-use types::{
-    FailureAction, Fault, Network, NetworkId, NetworkSpec, Service, Subnet, Task, TaskSpec,
-    check_name,
-};
+use types::{Fault, Network, NetworkId, NetworkSpec, Service, Subnet, Task, TaskSpec, check_name};
 
 /// Names that Docker keeps for networks of a node.
 const PREDEFINED: [&str; 5] = ["bridge", "host", "none", "default", "ingress"];
@@ -127,10 +125,7 @@ pub fn without(view: &View, id: &NetworkId) -> Result<Changes, Fault> {
 
 /// Says whether a service's tasks are made on a network, or will be if its update is rolled back.
 fn may_use(service: &Service, id: &NetworkId) -> bool {
-    let rolls_back = service.spec.update.failure_action == FailureAction::Rollback
-        && service.update.as_ref().is_none_or(|update| update.runs() && !update.is_rollback());
-    let previous = service.previous_spec.as_ref().filter(|_| rolls_back);
-    [Some(&service.spec), previous].into_iter().flatten().any(|spec| is_on(&spec.task, id))
+    specs_in_use(service).any(|spec| is_on(&spec.task, id))
 }
 
 fn is_on(spec: &TaskSpec, id: &NetworkId) -> bool {
@@ -141,8 +136,8 @@ fn is_on(spec: &TaskSpec, id: &NetworkId) -> bool {
 mod tests {
     use super::*;
     use types::{
-        Attachment, DesiredState, NetworkAttachment, ServiceSpec, Timestamp, UpdateState,
-        UpdateStatus, Version,
+        Attachment, DesiredState, FailureAction, NetworkAttachment, ServiceSpec, Timestamp,
+        UpdateState, UpdateStatus, Version,
     };
 
     fn spec(name: &str, subnet: Option<&str>) -> NetworkSpec {

@@ -1,6 +1,6 @@
 //! Services.
 
-use super::{check_version, spec};
+use super::{check_version, file, spec};
 use crate::clock::RandomIds;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
@@ -110,6 +110,7 @@ fn check_mode_stays(before: &ServiceSpec, after: &ServiceSpec) -> Result<(), Fau
 /// Says what is wrong with a spec beside what is there.
 fn check(view: &View, spec: &ServiceSpec, own: Option<&ServiceId>) -> Result<(), Fault> {
     spec::check_networks(view, &spec.task.networks)?;
+    file::check_existence(view, &spec.task.container)?;
     let name = &spec.name;
     if own.is_none() && view.service_named(name).is_some() {
         return Err(Fault::conflict(format!(

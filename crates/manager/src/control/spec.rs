@@ -1,5 +1,6 @@
 //! What is wrong with a spec, in swarmkit's words.
 
+use super::file;
 use planner::REPLICAS_MAX;
 use std::collections::BTreeSet;
 use store::View;
@@ -19,6 +20,7 @@ pub(super) fn check_service(spec: &ServiceSpec) -> Result<(), Fault> {
     // What templates yield is checked; the nodes fill them anew.
     let filled = types::template::check(spec).map_err(Fault::invalid)?;
     check_container(&filled)?;
+    file::check_references(&filled)?;
     check_resources(&spec.task.resources)?;
     for constraint in &spec.task.placement.constraints {
         Constraint::parse(constraint).map_err(|error| Fault::invalid(error.to_string()))?;

@@ -8,7 +8,7 @@ use crate::membership::Admission;
 use raft::Sequencer;
 use std::time::Duration;
 use store::View;
-use types::{Fault, FaultKind, NodeId, NodeRole};
+use types::{Config, Fault, FaultKind, NodeId, NodeRole, Secret};
 use wire::{Order, OrderReply};
 
 /// For another manager to lead.
@@ -50,6 +50,20 @@ impl Orders {
                 reply.id = control::network::create(log, spec).await?.to_string();
             }
             Order::RemoveNetwork { id } => control::network::remove(log, id).await?,
+            Order::CreateSecret { spec } => {
+                reply.id = control::file::create::<Secret>(log, spec).await?;
+            }
+            Order::UpdateSecret { id, version, spec } => {
+                control::file::update::<Secret>(log, id, version, spec).await?;
+            }
+            Order::RemoveSecret { id } => control::file::remove::<Secret>(log, id).await?,
+            Order::CreateConfig { spec } => {
+                reply.id = control::file::create::<Config>(log, spec).await?;
+            }
+            Order::UpdateConfig { id, version, spec } => {
+                control::file::update::<Config>(log, id, version, spec).await?;
+            }
+            Order::RemoveConfig { id } => control::file::remove::<Config>(log, id).await?,
             Order::UpdateNode { id, version, spec } => {
                 self.may_lose(&id, spec.role).await?;
                 control::node::update(log, id, version, spec).await?;

@@ -71,6 +71,8 @@ impl Index {
         for key in view.changes_since(before) {
             match &key {
                 Key::Cluster(_) => news.cluster((before, view), &mut self.slots),
+                // Nothing is planned by what is in them.
+                Key::Secret(_) | Key::Config(_) => {}
                 Key::Node(id) => self.node((before, view), id, now, &mut news),
                 Key::Network(id) => self.network((before, view), id, &mut news),
                 Key::Service(id) => {

@@ -3,7 +3,7 @@
 use super::rpc::node_id;
 use super::{CLUSTER, Manager, Reply, Request};
 use crate::context::Context;
-use crate::user::{Operation, network, network_name, service_name};
+use crate::user::{Operation, SECRET, network, network_name, service_name};
 use manager::bootstrap::{First, objects};
 use manager::control;
 use manager::managers::roles;
@@ -11,9 +11,9 @@ use raft::{Decide, FIRST_MEMBER};
 use std::time::Duration;
 use store::{Changes, Tx, View};
 use types::{
-    Availability, Cluster, ClusterSpec, Fault, JoinTokens, ManagerStatus, NetworkId, Node,
-    NodeDescription, NodeId, NodeRole, NodeSpec, PublishMode, RestartCondition, RootCa, ServiceId,
-    ServiceSpec, Timestamp, Version,
+    Availability, Cluster, ClusterSpec, Fault, FileContent, FileSpec, GivenFile, JoinTokens,
+    ManagerStatus, NetworkId, Node, NodeDescription, NodeId, NodeRole, NodeSpec, PublishMode,
+    RestartCondition, RootCa, Secret, ServiceId, ServiceSpec, Timestamp, Version,
 };
 
 /// The image that every service has in the end.
@@ -45,6 +45,9 @@ pub fn first(managers: usize, skew: i64) -> [(Changes, Timestamp); 2] {
         let last_raft_id = managers as u64;
         tx.put_cluster(Cluster { last_raft_id, ..Cluster::clone(cluster) });
     }
+    let content = FileContent { data: b"sesame".to_vec().into(), templating: None };
+    let spec = FileSpec { name: SECRET.to_owned(), content, ..FileSpec::default() };
+    tx.put(Secret::new(SECRET.into(), spec));
     for (machine, raft_id) in (0..managers).zip(FIRST_MEMBER..).skip(1) {
         let role = NodeRole::Manager;
         let name = format!("host{machine}");

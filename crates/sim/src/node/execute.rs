@@ -60,7 +60,7 @@ impl Node {
                 | Image::Stubborn
                 | Image::Sick => self.random.millis(2, 800),
             },
-            Operation::Create(_) => self.random.millis(5, 150),
+            Operation::Create { .. } => self.random.millis(5, 150),
             Operation::Start { .. } => Duration::from_micros(100),
             Operation::Drain { limit, .. } => self.random.millis(0, 3_000).min(*limit),
             Operation::Stop { .. } => self.random.millis(1, 20),
@@ -133,10 +133,11 @@ impl Node {
                 | Image::Stubborn
                 | Image::Sick => Outcome::Pulled,
             },
-            Operation::Create(of) => self.create(&of, ctx),
-            Operation::Start { container } => {
-                return self.start_step((&task, number, step), &container, &of, ctx);
-            }
+            Operation::Create { task: of, .. } => self.create(&of, ctx),
+            Operation::Start { container, files } => match files.missing(&of.spec.container) {
+                Some(missing) => Outcome::Failed(missing),
+                None => return self.start_step((&task, number, step), &container, &of, ctx),
+            },
             Operation::Drain { .. } => Outcome::Drained,
             Operation::Stop { container, grace } => {
                 let Some(outcome) = self.stop_step(&task, &container, grace, ctx) else { return };

@@ -142,7 +142,7 @@ impl Node {
                     Operation::Drain { .. }
                     | Operation::Stop { .. }
                     | Operation::Pull(_)
-                    | Operation::Create(_)
+                    | Operation::Create { .. }
                     | Operation::Start { .. }
                     | Operation::Remove { .. } => {}
                 }

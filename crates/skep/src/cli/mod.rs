@@ -4,6 +4,7 @@
 //! client could not know.
 
 mod container;
+mod file;
 mod human;
 mod image;
 mod lines;
@@ -58,6 +59,10 @@ pub(crate) enum Verb {
     Stack(Group<stack::Verb>),
     /// Manage networks
     Network(Group<network::Verb>),
+    /// Manage secrets
+    Secret(Group<file::Verb>),
+    /// Manage configs
+    Config(Group<file::Verb>),
     /// Show the version of client and daemon
     Version(system::Version),
     /// Show what the daemon is
@@ -111,6 +116,12 @@ pub(crate) async fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Service(group) => done(service::run(&group.host.client()?, group.verb).await),
         Verb::Stack(group) => done(stack::run(&group.host.client()?, group.verb).await),
         Verb::Network(group) => done(network::run(&group.host.client()?, group.verb).await),
+        Verb::Secret(group) => {
+            done(file::run::<types::Secret>(&group.host.client()?, group.verb).await)
+        }
+        Verb::Config(group) => {
+            done(file::run::<types::Config>(&group.host.client()?, group.verb).await)
+        }
         Verb::Version(verb) => done(verb.run().await),
         Verb::Info(verb) => done(verb.run().await),
         Verb::Ps(verb) => done(verb.run().await),
@@ -250,6 +261,14 @@ mod tests {
             "service ps -H unix:///x web",
             "stack deploy -c a.yml -c b.yml --prune --detach=false web",
             "stack rm web",
+            "secret create --label a=b --template-driver golang key ./key",
+            "secret ls --filter name=k -q",
+            "secret inspect --pretty key",
+            "secret rm a b",
+            "secret update --label-add a=b --label-rm c key",
+            "config create app -",
+            "service create --secret key --config source=app,target=/app.conf,mode=0400 nginx",
+            "service update --secret-rm a --secret-add b --config-rm a --config-add b web",
             "network create --driver overlay --attachable --subnet 10.1.0.0/24 net",
             "ps -a --filter label=a=b",
             "exec -it web sh -c ls",

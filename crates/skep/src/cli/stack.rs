@@ -124,8 +124,10 @@ async fn ls(client: &Client, verb: &Ls) -> Result<()> {
 
 async fn rm(client: &Client, stack: &str, detach: bool) -> Result<()> {
     let mut services = parts(client, "services", stack).await?;
+    let secrets = parts(client, "secrets", stack).await?;
+    let configs = parts(client, "configs", stack).await?;
     let networks = parts(client, "networks", stack).await?;
-    if services.is_empty() && networks.is_empty() {
+    if [&services, &secrets, &configs, &networks].into_iter().all(Vec::is_empty) {
         super::warn(&format!("Nothing found in stack: {stack}"));
         return Ok(());
     }
@@ -135,6 +137,13 @@ async fn rm(client: &Client, stack: &str, detach: bool) -> Result<()> {
         say(&format!("Removing service {}", text(service, "/Spec/Name")));
         let gone = client.delete(&format!("/services/{}", text(service, "/ID"))).await;
         failed |= complained(&gone);
+    }
+    for (word, files) in [("secret", &secrets), ("config", &configs)] {
+        for file in files {
+            say(&format!("Removing {word} {}", text(file, "/Spec/Name")));
+            let gone = client.delete(&format!("/{word}s/{}", text(file, "/ID"))).await;
+            failed |= complained(&gone);
+        }
     }
     for network in &networks {
         say(&format!("Removing network {}", text(network, "/Name")));

@@ -4,7 +4,7 @@ use super::{SECOND, both, labels, meta, seconds, subnets, time, underlay};
 use std::collections::BTreeMap;
 use types::{
     Addresses, Availability, Cluster, ClusterSpec, EngineInfo, JoinTokens, Network, NetworkSpec,
-    Node, NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus, Platform, RootCa, Secret,
+    Node, NodeDescription, NodeRole, NodeSpec, NodeState, NodeStatus, Platform, RootCa, SecretText,
     Subnet, Timestamp,
 };
 
@@ -30,7 +30,7 @@ pub fn cluster() -> Cluster {
             manager: "SWMTKN-1-a-c".to_owned(),
         },
         root_ca: RootCa { certificate: "PEM 1".to_owned(), key: "PEM 2".to_owned() },
-        unlock_key: Secret("SWMKEY-1-d".to_owned()),
+        unlock_key: SecretText("SWMKEY-1-d".to_owned()),
         address_pools: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/48".parse().unwrap()],
         subnet_prefix: 24,
         data_path_port: 4790,

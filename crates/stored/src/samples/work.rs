@@ -6,11 +6,11 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use types::{
     AppArmor, Attachment, ContainerSpec, ContainerStatus, DesiredState, DnsConfig, EndpointMode,
-    EndpointSpec, FailureAction, HealthCheck, HostEntry, Labels, Mount, MountKind,
-    NetworkAttachment, Placement, Platform, Preference, Propagation, Protocol, PublishMode,
-    PublishedPort, PullCredentials, Resources, RestartCondition, RestartPolicy, STACK_LABEL,
-    Seccomp, Security, Service, ServiceMode, ServiceSpec, Slot, Task, TaskSpec, TaskState,
-    TaskStatus, Ulimit, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
+    EndpointSpec, FailureAction, FileReference, FileTarget, HealthCheck, HostEntry, Labels, Mount,
+    MountKind, NetworkAttachment, Placement, Platform, Preference, Propagation, Protocol,
+    PublishMode, PublishedPort, PullCredentials, Resources, RestartCondition, RestartPolicy,
+    STACK_LABEL, Seccomp, Security, Service, ServiceMode, ServiceSpec, Slot, Task, TaskSpec,
+    TaskState, TaskStatus, Ulimit, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 
 fn mount(kind: MountKind, propagation: Propagation) -> Mount {
@@ -31,6 +31,11 @@ fn mount(kind: MountKind, propagation: Propagation) -> Mount {
         labels: labels("mount"),
         volume_driver: "local".to_owned(),
     }
+}
+
+fn reference<I: for<'a> From<&'a str>>(id: &str, target: &str) -> FileReference<I> {
+    let target = FileTarget { name: target.to_owned(), uid: 1000, gid: 100, mode: 0o440 };
+    FileReference { id: id.into(), name: format!("{id}-name"), target }
 }
 
 fn container() -> ContainerSpec {
@@ -84,6 +89,8 @@ fn container() -> ContainerSpec {
             no_new_privileges: true,
             selinux_disabled: true,
         },
+        secrets: vec![reference("secret1", "/run/key")],
+        configs: vec![reference("config1", "app.conf")],
         pull_credentials: Some(PullCredentials {
             username: "u".to_owned(),
             password: "p".to_owned(),

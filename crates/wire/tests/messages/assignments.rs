@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use types::{
-    Addresses, Attachment, DesiredState, Protocol, PublishMode, PublishedPort, SharedSpec, SpecId,
-    Subnet, Task, TaskId, Timestamp, Version,
+    Addresses, Attachment, DesiredState, FileContent, FileReference, Protocol, PublishMode,
+    PublishedPort, SharedSpec, SpecId, Subnet, Task, TaskId, Templating, Timestamp, Version,
 };
 use wire::{Assignments, Difference, Parts, SessionMessage};
 
@@ -115,6 +115,7 @@ fn assignments() {
             tasks: tasks(),
             withdrawn: BTreeSet::from(["t0".into()]),
             knowledge: Knowledge { networks, mesh: mesh() },
+            ..Assignments::default()
         }),
         expect![[r#"
             {
@@ -419,5 +420,140 @@ fn difference() {
                 },
               },
             }"#]],
+    );
+}
+
+/// A release that knows no files reads neither what they are nor what tasks with them are made from.
+#[test]
+fn files_stand_beside_the_tasks_that_need_them() {
+    let content = |data: &[u8], templating| FileContent { data: data.to_vec().into(), templating };
+    let mut spec = SharedSpec::default();
+    let reference = FileReference { id: "x1".into(), name: "key".into(), ..Default::default() };
+    spec.container.secrets = vec![reference];
+    let difference = Difference {
+        from: 1,
+        version: 2,
+        specs_with_files: [(spec.id().clone(), spec.clone())].into_iter().collect(),
+        secrets: [("x1".into(), content(b"key", None))].into_iter().collect(),
+        configs: [("c1".into(), content(b"{{1}}", Some(Templating::Golang)))].into_iter().collect(),
+        removed_secrets: ["x0".into()].into(),
+        removed_configs: ["c0".into()].into(),
+        ..Difference::default()
+    };
+    let message = SessionMessage::Difference(difference);
+    let bytes = wire::encode(&message).unwrap();
+    assert_eq!(wire::decode::<SessionMessage>(&bytes).unwrap(), message);
+    #[derive(Debug, serde::Deserialize)]
+    struct Former {
+        specs: Option<Parts<SpecId, SharedSpec>>,
+    }
+    let former: BTreeMap<String, Former> = wire::decode(&bytes).unwrap();
+    assert!(former["Difference"].specs.is_none(), "{former:?}");
+    check(
+        message,
+        expect![[r#"
+        {
+          "Difference": {
+            "from": 1,
+            "version": 2,
+            "specs_with_files": {
+              "81fc2jc738xrfgha3t59rtmol": bytes of {
+                "container": {
+                  "image": "",
+                  "labels": {},
+                  "command": [],
+                  "args": [],
+                  "hostname": "",
+                  "env": [],
+                  "dir": "",
+                  "user": "",
+                  "groups": [],
+                  "tty": false,
+                  "open_stdin": false,
+                  "read_only": false,
+                  "init": nil,
+                  "stop_signal": "",
+                  "stop_grace_period": nil,
+                  "health": nil,
+                  "hosts": [],
+                  "dns": {
+                    "nameservers": [],
+                    "search": [],
+                    "options": [],
+                  },
+                  "mounts": [],
+                  "cap_add": [],
+                  "cap_drop": [],
+                  "sysctls": {},
+                  "ulimits": [],
+                  "oom_score_adj": 0,
+                  "security": {
+                    "seccomp": "default",
+                    "apparmor": "default",
+                    "no_new_privileges": false,
+                    "selinux_disabled": false,
+                  },
+                  "secrets": [{
+                    "id": "x1",
+                    "name": "key",
+                    "target": {
+                      "name": "",
+                      "uid": 0,
+                      "gid": 0,
+                      "mode": 292,
+                    },
+                  }],
+                },
+                "resources": {
+                  "limit_nano_cpus": 0,
+                  "limit_memory": 0,
+                  "limit_pids": 0,
+                  "reserve_nano_cpus": 0,
+                  "reserve_memory": 0,
+                  "swap": nil,
+                  "swappiness": nil,
+                },
+                "restart": {
+                  "condition": "any",
+                  "delay": {
+                    "secs": 5,
+                    "nanos": 0,
+                  },
+                  "max_attempts": 0,
+                  "window": {
+                    "secs": 0,
+                    "nanos": 0,
+                  },
+                },
+                "placement": {
+                  "constraints": [],
+                  "preferences": [],
+                  "max_replicas_per_node": 0,
+                },
+                "networks": [],
+                "log_driver": "",
+                "log_options": {},
+                "force_update": 0,
+              },
+            },
+            "secrets": {
+              "x1": bytes of {
+                "data": b"key",
+              },
+            },
+            "configs": {
+              "c1": bytes of {
+                "data": b"{{1}}",
+                "templating": "golang",
+              },
+            },
+            "removed_secrets": ["x0"],
+            "removed_configs": ["c0"],
+            "tasks": {},
+            "removed_tasks": [],
+            "withdrawn": nil,
+            "knowledge": {},
+          },
+        }"#]],
     );
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use discovery::{Knowledge, KnowledgeDifference};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use stored::{Stored, samples};
 use types::{Availability, NodeRole, TaskState, Timestamp};
 use wire::{
@@ -88,7 +88,12 @@ fn session(stored: &mut Stored) {
 fn assignments(stored: &mut Stored) {
     let all = [samples::task(), samples::other_task()];
     let specs = all.iter().map(|it| (it.spec.id().clone(), it.spec.clone()));
-    let specs: Parts<_, _> = specs.collect();
+    let (specs, specs_with_files): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        specs.partition(|(_, spec)| !spec.container.has_files());
+    let (specs, specs_with_files) = (Parts::from(specs), Parts::from(specs_with_files));
+    let (secret, config) = (samples::secret(), samples::config());
+    let secrets: Parts<_, _> = [(secret.id, secret.spec.content)].into_iter().collect();
+    let configs: Parts<_, _> = [(config.id, config.spec.content)].into_iter().collect();
     let tasks = all.map(|it| (it.id.clone(), it.with_spec_by_id()));
     let tasks: Parts<_, _> = tasks.into_iter().collect();
     let withdrawn = BTreeSet::from(["t0".into()]);
@@ -97,6 +102,9 @@ fn assignments(stored: &mut Stored) {
     let whole = SessionMessage::Whole(Assignments {
         version: 1,
         specs: specs.clone(),
+        specs_with_files: specs_with_files.clone(),
+        secrets: secrets.clone(),
+        configs: configs.clone(),
         tasks: tasks.clone(),
         withdrawn: withdrawn.clone(),
         knowledge: knowledge.clone(),
@@ -106,6 +114,11 @@ fn assignments(stored: &mut Stored) {
         from: 1,
         version: 2,
         specs,
+        specs_with_files,
+        secrets,
+        configs,
+        removed_secrets: BTreeSet::from(["secret0".into()]),
+        removed_configs: BTreeSet::from(["config0".into()]),
         removed_specs: BTreeSet::from(["no-more".into()]),
         tasks,
         removed_tasks: BTreeSet::from(["t3".into()]),

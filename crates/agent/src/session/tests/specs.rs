@@ -121,3 +121,40 @@ fn a_task_that_is_not_understood_costs_no_other() {
     assert!(why("b").contains("unknown variant `hibernating`"), "{}", why("b"));
     assert!(why("c").contains("invalid type: string \"many\""), "{}", why("c"));
 }
+
+#[test]
+fn a_task_gets_its_files_and_nobody_keeps_what_no_task_needs() {
+    let mut with_key = spec("one");
+    with_key.container.secrets =
+        vec![types::FileReference { id: "k".into(), name: "key".into(), ..Default::default() }];
+    let content = FileContent { data: b"sesame".to_vec().into(), templating: None };
+    let whole = Assignments {
+        version: 1,
+        specs_with_files: said(&[&with_key]),
+        secrets: [("k".into(), content.clone()), ("other".into(), content)].into_iter().collect(),
+        tasks: named(&[("a", &with_key)]),
+        ..Assignments::default()
+    };
+    let mut story = begun();
+    let tasks = assigned(&mut story, &SessionMessage::Whole(whole.clone()));
+    let files = &tasks.files[&"a".into()];
+    assert_eq!(files.secrets.keys().collect::<Vec<_>>(), [&"k".into()]);
+    assert_eq!(files.missing(&with_key.container), None);
+    assert!(!format!("{tasks:?}").contains("sesame"));
+
+    let gone = Difference { from: 1, version: 2, ..Difference::default() };
+    let gone = Difference { removed_secrets: ["k".into(), "other".into()].into(), ..gone };
+    let outputs = story.session.handle(Event::Message(SessionMessage::Difference(gone)), story.now);
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Order(Order::Work(_)))));
+    assert!(story.session.secrets.is_empty());
+    let again = Difference { from: 2, version: 3, ..Difference::default() };
+    let again = Difference { tasks: named(&[("b", &with_key)]), ..again };
+    let tasks = assigned(&mut story, &SessionMessage::Difference(again));
+    assert!(tasks.files.is_empty() && tasks.understood.contains_key(&"b".into()));
+
+    // A release before secrets does not find what the task is made from.
+    let former = Assignments { specs_with_files: Parts::default(), ..whole };
+    let mut story = begun();
+    let tasks = assigned(&mut story, &SessionMessage::Whole(former));
+    assert_eq!(tasks.others[&"a".into()], "what it is made from was not said");
+}

@@ -68,7 +68,7 @@ impl World {
         let outcome = match operation {
             _ if !well => Outcome::Failed("by chance".into()),
             Operation::Pull(_) => Outcome::Pulled,
-            Operation::Create(_) => Outcome::Created { container: "c".into() },
+            Operation::Create { .. } => Outcome::Created { container: "c".into() },
             Operation::Start { .. } => {
                 Outcome::Started { pid: 7, has_health_check: self.with_health }
             }

@@ -29,8 +29,8 @@ fn render(effect: &Effect) -> String {
     match effect {
         Effect::Begin { operation, .. } => match operation {
             Operation::Pull(_) => "pull".into(),
-            Operation::Create(_) => "create".into(),
-            Operation::Start { container } => format!("start {container}"),
+            Operation::Create { .. } => "create".into(),
+            Operation::Start { container, .. } => format!("start {container}"),
             Operation::Drain { container, limit } => {
                 format!("drain {container} within {}s", limit.as_secs())
             }

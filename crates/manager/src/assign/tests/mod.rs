@@ -1,3 +1,4 @@
+mod files;
 mod follow;
 
 use super::*;

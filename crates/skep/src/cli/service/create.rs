@@ -2,7 +2,7 @@
 
 use super::flags::Flags;
 use super::parse;
-use crate::cli::{progress, say};
+use crate::cli::{file, progress, say};
 use crate::client::Client;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -10,8 +10,8 @@ use serde_json::Value;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use types::{
-    Constraint, HostEntry, Labels, Mount, NetworkAttachment, Preference, ServiceMode, ServiceSpec,
-    Ulimit,
+    ConfigId, Constraint, FileReference, HostEntry, Labels, Mount, NetworkAttachment, Preference,
+    SecretId, ServiceMode, ServiceSpec, Ulimit,
 };
 
 #[derive(Args, Debug)]
@@ -37,6 +37,12 @@ pub(crate) struct Create {
     /// Mount something: type=bind|volume|tmpfs,source=…,target=… and readonly
     #[arg(long, value_parser = parse::mount)]
     mount: Vec<Mount>,
+    /// Give it a secret as a file: a name, or source=…,target=…,uid=…,gid=…,mode=0400
+    #[arg(long, value_parser = file::reference::<SecretId>)]
+    secret: Vec<FileReference<SecretId>>,
+    /// Give it a config as a file, in the same way
+    #[arg(long, value_parser = file::reference::<ConfigId>)]
+    config: Vec<FileReference<ConfigId>>,
     /// Run tasks only where this holds, e.g. node.role==worker
     #[arg(long, value_parser = constraint)]
     constraint: Vec<String>,
@@ -123,6 +129,8 @@ impl Create {
             container.env.push(parse::variable(word));
         }
         container.mounts = self.mount;
+        container.secrets = self.secret;
+        container.configs = self.config;
         container.labels = labels(&self.container_label);
         container.hosts = self.host;
         container.dns.nameservers = self.dns;
@@ -138,6 +146,7 @@ impl Create {
 pub(super) async fn run(client: &Client, verb: Create) -> Result<()> {
     let images = verb.flags.images;
     let (mut spec, waiting) = verb.spec()?;
+    file::resolve(client, &mut spec.task.container).await?;
     let client = &images.prepare(client, &mut spec).await?;
     let body = engine_api::render_service_spec(&spec);
     let created: Value = client.post("/services/create", &body).await?;

@@ -4,13 +4,16 @@ use super::create::{constraint, labels};
 use super::flags::Flags;
 use super::{parse, read, spec, write};
 use crate::cli::query::text;
-use crate::cli::{progress, say};
+use crate::cli::{file, progress, say};
 use crate::client::Client;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
 use std::net::IpAddr;
-use types::{HostEntry, Labels, Mount, NetworkAttachment, Preference, ServiceSpec, Ulimit};
+use types::{
+    ConfigId, FileReference, HostEntry, Labels, Mount, NetworkAttachment, Preference, SecretId,
+    ServiceSpec, Ulimit,
+};
 
 #[derive(Args, Debug)]
 pub(crate) struct Update {
@@ -66,6 +69,12 @@ struct Added {
     /// Mount something
     #[arg(long, value_name = "MOUNT", value_parser = parse::mount)]
     mount_add: Vec<Mount>,
+    /// Give it a secret as a file
+    #[arg(long, value_name = "SECRET", value_parser = file::reference::<SecretId>)]
+    secret_add: Vec<FileReference<SecretId>>,
+    /// Give it a config as a file
+    #[arg(long, value_name = "CONFIG", value_parser = file::reference::<ConfigId>)]
+    config_add: Vec<FileReference<ConfigId>>,
     /// Attach it to a network
     #[arg(long, value_name = "NETWORK", value_parser = parse::network)]
     network_add: Vec<NetworkAttachment>,
@@ -117,6 +126,12 @@ struct Removed {
     /// By target
     #[arg(long, value_name = "PATH")]
     mount_rm: Vec<String>,
+    /// By name
+    #[arg(long, value_name = "SECRET")]
+    secret_rm: Vec<String>,
+    /// By name
+    #[arg(long, value_name = "CONFIG")]
+    config_rm: Vec<String>,
     /// Take it off a network
     #[arg(long, value_name = "NETWORK")]
     network_rm: Vec<String>,
@@ -161,6 +176,7 @@ pub(super) async fn run(client: &Client, verb: Update) -> Result<()> {
             spec.task.networks.push(attachment);
         }
         verb.write(&mut spec)?;
+        file::resolve(client, &mut spec.task.container).await?;
         let images = verb.flags.images;
         let client = if verb.image.is_some() {
             images.prepare(client, &mut spec).await?
@@ -270,6 +286,10 @@ impl Update {
             container.mounts.retain(|old| old.target != mount.target);
             container.mounts.push(mount.clone());
         }
+        container.secrets.retain(|it| !removed.secret_rm.contains(&it.name));
+        container.secrets.extend(added.secret_add.iter().cloned());
+        container.configs.retain(|it| !removed.config_rm.contains(&it.name));
+        container.configs.extend(added.config_add.iter().cloned());
         change(&mut container.hosts, &added.host_add, &removed.host_rm);
         change(&mut container.dns.nameservers, &added.dns_add, &removed.dns_rm);
         change(&mut container.dns.options, &added.dns_option_add, &removed.dns_option_rm);

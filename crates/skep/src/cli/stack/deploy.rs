@@ -2,7 +2,7 @@
 
 use super::parts;
 use crate::cli::query::{list, text};
-use crate::cli::{progress, registry, say, service, warn};
+use crate::cli::{file, progress, registry, say, service, warn};
 use crate::client::{Client, Refusal, escape};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -87,7 +87,7 @@ fn read(stack: &str, paths: &[PathBuf]) -> Result<Loaded> {
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let read = |path: &Path| std::fs::read(path).map_err(|error| error.to_string());
     let loaded = compose::load(&files, &Around { stack, folder: &folder, env: &env, read: &read })?;
     for warning in &loaded.warnings {
         warn(&warning.to_string());
@@ -133,6 +133,8 @@ pub(super) async fn run(client: &Client, verb: &Deploy) -> Result<()> {
     if verb.prune {
         prune(client, &existing, &project.services).await?;
     }
+    file::put::<types::Secret>(client, &project.secrets).await?;
+    file::put::<types::Config>(client, &project.configs).await?;
     networks(client, &verb.name, &project.networks).await?;
     let mut ids = Vec::new();
     for spec in project.services {
@@ -211,6 +213,7 @@ async fn put(
     } else {
         client
     };
+    file::resolve(client, &mut spec.task.container).await?;
     registry::name_tag(&mut spec);
     let Some(service) = existing.iter().find(|service| text(service, "/Spec/Name") == name) else {
         say(&format!("Creating service {name}"));

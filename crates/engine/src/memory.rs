@@ -1,0 +1,139 @@
+//! Files of a container that are in memory alone: secrets and configs.
+//!
+//! They are on a tmpfs of the container's own, in its run directory, which is there as long as the
+//! container runs, and only root looks into. The kernel does not swap it out: where tmpfs cannot
+//! promise that (before Linux 6.4), it is a ramfs, which never is.
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use types::Payload;
+
+/// The folder in a container's run directory.
+const FOLDER: &str = "files";
+const PAGE: usize = 4096;
+
+/// A file that a container gets and nobody writes to a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryFile {
+    /// Its place in the container.
+    pub target: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+    pub data: Payload,
+}
+
+/// Where a file is on the node, and in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+}
+
+/// Puts the files into memory, below the run directory of their container.
+pub(crate) fn write(run: &Path, files: &[MemoryFile]) -> io::Result<Vec<Place>> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    remove(run)?;
+    let folder = run.join(FOLDER);
+    fs::create_dir_all(&folder)?;
+    mount_memory(&folder, files)?;
+    let written = files.iter().enumerate().map(|(number, file)| {
+        let source = folder.join(number.to_string());
+        let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&source)?;
+        to.write_all(file.data.as_bytes())?;
+        give(&to, file)?;
+        Ok(Place { source, target: file.target.clone() })
+    });
+    written.collect()
+}
+
+/// In this order: a change of owner may clear bits of the mode.
+fn give(to: &File, file: &MemoryFile) -> io::Result<()> {
+    fchown(to, Some(file.uid), Some(file.gid))?;
+    to.set_permissions(Permissions::from_mode(file.mode))
+}
+
+fn mount_memory(folder: &Path, files: &[MemoryFile]) -> io::Result<()> {
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let pages: usize = files.iter().map(|file| file.data.len().div_ceil(PAGE) + 1).sum();
+    let limits = format!("mode=0700,size={},nr_inodes={}", pages * PAGE, files.len() + 2);
+    let made =
+        |kind: &str, options: &str| mount(Some(kind), folder, Some(kind), flags, Some(options));
+    match made("tmpfs", &format!("{limits},noswap")) {
+        Err(Errno::EINVAL) => Ok(made("ramfs", "mode=0700")?),
+        made => Ok(made?),
+    }
+}
+
+/// Takes a container's files out of memory; that there are none is fine.
+pub(crate) fn remove(run: &Path) -> io::Result<()> {
+    // Lazily: nobody can keep it by holding a file open, and it goes with the last one that is.
+    match umount2(&run.join(FOLDER), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        // Nobody has mounted anything who may not.
+        Err(Errno::EPERM) if !nix::unistd::geteuid().is_root() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a container's run directory and what is mounted in it.
+pub(crate) fn remove_run(run: &Path) -> io::Result<()> {
+    remove(run)?;
+    fs::remove_dir_all(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn file(target: &str, data: &[u8]) -> MemoryFile {
+        let (target, data) = (target.into(), data.to_vec().into());
+        MemoryFile { target, uid: 7, gid: 8, mode: 0o440, data }
+    }
+
+    #[test]
+    fn files_are_in_memory_alone_and_go_with_the_run_directory() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("c");
+        let large = vec![9; 600 << 10];
+        for _ in 0..2 {
+            // The second time over what a start that failed has left.
+            let files = [file("/run/secrets/a", b"one"), file("/b", &large)];
+            let places = write(&run, &files).unwrap();
+            assert_eq!(places[1].target, PathBuf::from("/b"));
+            assert_eq!(fs::read(&places[0].source).unwrap(), b"one");
+            assert_eq!(fs::read(&places[1].source).unwrap(), large);
+            let about = fs::metadata(&places[0].source).unwrap();
+            assert_eq!((about.uid(), about.gid(), about.mode() & 0o7777), (7, 8, 0o440));
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let folder = run.join(FOLDER).display().to_string();
+        let own: Vec<&str> = mounts.lines().filter(|line| line.contains(&folder)).collect();
+        assert_eq!(own.len(), 1, "{own:?}");
+        for option in ["nosuid", "nodev", "noexec"] {
+            assert!(own[0].contains(option), "{own:?}");
+        }
+        assert!(own[0].contains("noswap") || own[0].contains(" ramfs "), "{own:?}");
+        remove_run(&run).unwrap();
+        assert!(!run.exists());
+        assert!(!fs::read_to_string("/proc/self/mounts").unwrap().contains(&folder));
+        assert!(remove(&run).is_ok(), "there is none");
+    }
+
+    #[test]
+    fn a_container_without_files_has_nothing_mounted() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(write(root.path(), &[]).unwrap(), []);
+        assert!(!root.path().join(FOLDER).exists());
+    }
+}

@@ -1,0 +1,306 @@
+//! `skep secret` and `skep config`: what services get as files. Both go the same way.
+
+use super::query::{filters, labels, text};
+use super::show::{Pretty, Show};
+use super::table::List;
+use super::{Listing, human, say};
+use crate::client::{Client, escape};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use types::{
+    Config, ConfigId, ContainerSpec, FileContent, FileReference, FileSpec, GivenFile, Secret,
+    SecretId, Templating,
+};
+
+/// More than any secret or config may have.
+const DATA_MAX: u64 = 4 << 20;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Create one from a file, or from standard input as -
+    Create(Create),
+    /// Show them as JSON
+    Inspect(Inspect),
+    /// List them
+    #[command(visible_alias = "list")]
+    Ls(Listing),
+    /// Remove them
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// Change the labels of one
+    Update(Update),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    name: String,
+    /// What is in it; - is standard input
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// Label it
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Whose templates are in it
+    #[arg(long, value_name = "DRIVER", value_parser = ["golang"])]
+    template_driver: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Inspect {
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    show: Show,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rm {
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Update {
+    name: String,
+    /// Label it
+    #[arg(long, value_name = "KEY=VALUE")]
+    label_add: Vec<String>,
+    /// Remove a label
+    #[arg(long, value_name = "KEY")]
+    label_rm: Vec<String>,
+}
+
+pub(crate) async fn run<T: GivenFile>(client: &Client, verb: Verb) -> Result<()> {
+    let path = path::<T>();
+    match verb {
+        Verb::Create(verb) => {
+            let spec = verb.spec()?;
+            say(&create(client, path, &spec).await?);
+            Ok(())
+        }
+        Verb::Inspect(verb) => {
+            let mut found = Vec::new();
+            for name in &verb.names {
+                found.push(client.get(&format!("{path}/{}", escape(name))).await?);
+            }
+            verb.show.print(&found, pretty)
+        }
+        Verb::Ls(verb) => ls::<T>(client, &verb).await,
+        Verb::Rm(verb) => {
+            let one = async |name: &str| {
+                client.delete(&format!("{path}/{}", escape(name))).await?;
+                say(name);
+                Ok(())
+            };
+            super::each(&verb.names, one).await
+        }
+        Verb::Update(verb) => {
+            let found: Value = client.get(&format!("{path}/{}", escape(&verb.name))).await?;
+            let mut spec = found["Spec"].clone();
+            for key in &verb.label_rm {
+                spec["Labels"].as_object_mut().map(|labels| labels.remove(key));
+            }
+            for word in &verb.label_add {
+                let (key, value) = word.split_once('=').unwrap_or((word, ""));
+                spec["Labels"][key] = json!(value);
+            }
+            write(client, path, &found, &spec).await?;
+            say(&verb.name);
+            Ok(())
+        }
+    }
+}
+
+fn path<T: GivenFile>() -> &'static str {
+    if T::WORD == Secret::WORD { "/secrets" } else { "/configs" }
+}
+
+async fn create(client: &Client, path: &str, spec: &FileSpec) -> Result<String> {
+    let body = engine_api::render_file_spec(spec);
+    let created: Value = client.post(&format!("{path}/create"), &body).await?;
+    Ok(text(&created, "/ID").to_owned())
+}
+
+/// Changes the one that was found, where nobody has changed it since.
+async fn write(client: &Client, path: &str, found: &Value, spec: &Value) -> Result<()> {
+    let (id, version) = (text(found, "/ID"), &found["Version"]["Index"]);
+    client.order(&format!("{path}/{id}/update?version={version}"), spec).await
+}
+
+impl Create {
+    fn spec(&self) -> Result<FileSpec> {
+        let mut data = Vec::new();
+        let name = self.file.display();
+        let failed = || format!("cannot read {name}");
+        if self.file == Path::new("-") {
+            std::io::stdin().lock().take(DATA_MAX).read_to_end(&mut data).with_context(failed)?;
+        } else {
+            let file = std::fs::File::open(&self.file).with_context(failed)?;
+            file.take(DATA_MAX).read_to_end(&mut data).with_context(failed)?;
+        }
+        let templating = self.template_driver.as_ref().map(|_golang| Templating::Golang);
+        let pair = |word: &String| {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            (key.to_owned(), value.to_owned())
+        };
+        Ok(FileSpec {
+            name: self.name.clone(),
+            labels: self.label.iter().map(pair).collect(),
+            content: FileContent { data: data.into(), templating },
+        })
+    }
+}
+
+async fn ls<T: GivenFile>(client: &Client, verb: &Listing) -> Result<()> {
+    let query = filters(&verb.filter, &[])?;
+    let mut files: Vec<Value> = client.get(&format!("{}?filters={query}", path::<T>())).await?;
+    files.sort_by_key(|file| human::natural(text(file, "/Spec/Name")));
+    let has_drivers = T::WORD == Secret::WORD;
+    let mut columns = vec![("ID", "ID"), ("Name", "NAME")];
+    columns.extend(has_drivers.then_some(("Driver", "DRIVER")));
+    columns.extend([("CreatedAt", "CREATED"), ("UpdatedAt", "UPDATED")]);
+    let mut table = List::new(&columns, &[("Labels", "LABELS")]);
+    let now = human::now();
+    for file in &files {
+        let mut row = vec![text(file, "/ID").to_owned(), text(file, "/Spec/Name").to_owned()];
+        row.extend(has_drivers.then(String::new));
+        row.extend([human::ago(&file["CreatedAt"], now), human::ago(&file["UpdatedAt"], now)]);
+        row.push(labels(file, "/Spec/Labels"));
+        table.row(row);
+    }
+    verb.print(&table)
+}
+
+fn pretty(file: &Value) -> String {
+    let mut pretty = Pretty::default();
+    pretty.line("ID", text(file, "/ID"));
+    pretty.line("Name", text(file, "/Spec/Name"));
+    pretty.labels("Labels", Some(&file["Spec"]["Labels"]));
+    pretty.line("Created at", text(file, "/CreatedAt"));
+    pretty.line("Updated at", text(file, "/UpdatedAt"));
+    pretty.finish()
+}
+
+/// Finds the secrets and configs that a service names: the cluster knows them by their ids.
+pub(super) async fn resolve(client: &Client, container: &mut ContainerSpec) -> Result<()> {
+    for reference in &mut container.secrets {
+        if reference.id == SecretId::default() {
+            reference.id = id::<Secret>(client, &reference.name).await?.into();
+        }
+    }
+    for reference in &mut container.configs {
+        if reference.id == ConfigId::default() {
+            reference.id = id::<Config>(client, &reference.name).await?.into();
+        }
+    }
+    Ok(())
+}
+
+async fn id<T: GivenFile>(client: &Client, name: &str) -> Result<String> {
+    match named::<T>(client, name).await? {
+        Some(found) => Ok(text(&found, "/ID").to_owned()),
+        None => bail!("{} not found: {name}", T::WORD),
+    }
+}
+
+async fn named<T: GivenFile>(client: &Client, name: &str) -> Result<Option<Value>> {
+    let query = filters(&[], &[("name", name)])?;
+    let found: Vec<Value> = client.get(&format!("{}?filters={query}", path::<T>())).await?;
+    Ok(found.into_iter().find(|file| text(file, "/Spec/Name") == name))
+}
+
+/// Makes those of a stack that are not there, and gives the others the labels of the files.
+pub(super) async fn put<T: GivenFile>(client: &Client, files: &[compose::StackFile]) -> Result<()> {
+    let (word, path) = (T::WORD, path::<T>());
+    for file in files.iter().filter(|file| !file.external) {
+        let (spec, name) = (&file.spec, &file.spec.name);
+        match named::<T>(client, name).await? {
+            Some(found) => {
+                let body = engine_api::render_file_spec(spec);
+                let written = write(client, path, &found, &body).await;
+                written.with_context(|| format!("failed to update {word} {name}"))?;
+            }
+            None => {
+                say(&format!("Creating {word} {name}"));
+                let created = create(client, path, spec).await;
+                created.with_context(|| format!("failed to create {word} {name}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads `NAME`, or `source=NAME,target=FILE,uid=1,gid=1,mode=0400`, as docker does.
+pub(super) fn reference<I: Default>(text: &str) -> Result<FileReference<I>, String> {
+    let mut reference = FileReference::default();
+    if !text.contains(['=', ',']) {
+        text.clone_into(&mut reference.name);
+        text.clone_into(&mut reference.target.name);
+        return Ok(reference);
+    }
+    for field in text.split(',') {
+        let Some((key, value)) = field.split_once('=') else {
+            return Err(format!("invalid field '{field}' must be a key=value pair"));
+        };
+        let number = || value.parse().map_err(|_| format!("{key}: {value:?} is no number"));
+        let target = &mut reference.target;
+        match key.to_lowercase().as_str() {
+            "source" | "src" => value.clone_into(&mut reference.name),
+            "target" => value.clone_into(&mut target.name),
+            "uid" => target.uid = number()?,
+            "gid" => target.gid = number()?,
+            "mode" => target.mode = mode(value)?,
+            _ => return Err(format!("invalid field in request: {key}")),
+        }
+    }
+    if reference.name.is_empty() {
+        return Err("source is required".to_owned());
+    }
+    if reference.target.name.is_empty() {
+        reference.target.name.clone_from(&reference.name);
+    }
+    Ok(reference)
+}
+
+/// As Go reads a number: octal where it begins with 0.
+fn mode(text: &str) -> Result<u32, String> {
+    let octal = text.strip_prefix("0o").or_else(|| text.strip_prefix('0'));
+    let read = match octal {
+        Some("") => Ok(0),
+        Some(digits) => u32::from_str_radix(digits, 8),
+        None => text.parse(),
+    };
+    read.map_err(|_| format!("invalid mode specified: {text:?} (use 0400)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_a_name_or_says_more() {
+        let read = |text: &str| {
+            let it: FileReference<SecretId> = reference(text)?;
+            let target = it.target;
+            Ok::<_, String>(format!(
+                "{} {} {}:{} {:o}",
+                it.name, target.name, target.uid, target.gid, target.mode
+            ))
+        };
+        assert_eq!(read("key").unwrap(), "key key 0:0 444");
+        assert_eq!(read("source=key,target=/k,uid=7,gid=8,mode=0400").unwrap(), "key /k 7:8 400");
+        assert_eq!(read("src=key,mode=288").unwrap(), "key key 0:0 440");
+        for (text, why) in [
+            ("target=k", "source is required"),
+            ("source=key,colour=red", "invalid field in request: colour"),
+            ("source=key,ro", "must be a key=value pair"),
+            ("source=key,uid=root", "uid: \"root\" is no number"),
+            ("source=key,mode=rw", "invalid mode"),
+        ] {
+            assert!(read(text).unwrap_err().contains(why), "{text}");
+        }
+    }
+}

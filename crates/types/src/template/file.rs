@@ -1,0 +1,200 @@
+//! Templates in secrets and configs: they know what all templates know, and other files of the container.
+
+use super::{context, expand_with};
+use crate::{
+    Config, ConfigId, FileContent, FileTarget, GivenFile, NodeDescription, NodeId, Payload, Secret,
+    SecretId, Task, Templating,
+};
+use gotmpl::{Template, ToValue, Value};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// No file is longer once its templates are filled.
+const FILE_MAX: usize = 4 << 20;
+
+/// A file of a container, as it is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilledFile {
+    /// Its place in the container.
+    pub path: PathBuf,
+    pub target: FileTarget,
+    pub data: Payload,
+}
+
+/// The files of a task's container, with their templates filled. Says which one is wrong, and how.
+pub fn expand_files(
+    task: &Task,
+    (node, description): (&NodeId, &NodeDescription),
+    (secrets, configs): (&BTreeMap<SecretId, FileContent>, &BTreeMap<ConfigId, FileContent>),
+) -> Result<Vec<FilledFile>, String> {
+    let context = context(task, node, description);
+    let known = Known {
+        secrets: by_target::<Secret>(task, secrets),
+        configs: by_target::<Config>(task, configs),
+        env: env(task),
+    };
+    let fill = |content: &FileContent| known.fill(content, &context);
+    // What is wrong with a secret's template is a part of the secret.
+    let hidden = |_why| "its template is wrong (how is not shown, as it is secret)".to_owned();
+    let mut files = filled::<Secret>(task, secrets, &|content| fill(content).map_err(hidden))?;
+    files.extend(filled::<Config>(task, configs, &fill)?);
+    Ok(files)
+}
+
+fn filled<T: GivenFile>(
+    task: &Task,
+    contents: &BTreeMap<T::Id, FileContent>,
+    fill: &dyn Fn(&FileContent) -> Result<Payload, String>,
+) -> Result<Vec<FilledFile>, String> {
+    let file = |reference: &crate::FileReference<T::Id>| {
+        let (word, name) = (T::WORD, &reference.name);
+        let content = contents.get(&reference.id).ok_or(format!("{word} {name} is not there"))?;
+        let path = T::path(&reference.target).ok_or(format!("{word} {name} has no place"))?;
+        let data = fill(content).map_err(|why| format!("expanding {word} {name}: {why}"))?;
+        Ok(FilledFile { path, target: reference.target.clone(), data })
+    };
+    T::references(&task.spec.container).iter().map(file).collect()
+}
+
+/// What templates may ask for, by the names of targets.
+struct Known {
+    secrets: Arc<BTreeMap<String, Payload>>,
+    configs: Arc<BTreeMap<String, Payload>>,
+    env: Arc<BTreeMap<String, String>>,
+}
+
+fn by_target<T: GivenFile>(
+    task: &Task,
+    contents: &BTreeMap<T::Id, FileContent>,
+) -> Arc<BTreeMap<String, Payload>> {
+    let all = T::references(&task.spec.container).iter();
+    let known =
+        all.filter_map(|it| Some((it.target.name.clone(), contents.get(&it.id)?.data.clone())));
+    Arc::new(known.collect())
+}
+
+/// As the user wrote them.
+fn env(task: &Task) -> Arc<BTreeMap<String, String>> {
+    let all = task.spec.container.env.iter().filter_map(|variable| variable.split_once('='));
+    Arc::new(all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+impl Known {
+    fn fill(&self, content: &FileContent, context: &Value) -> Result<Payload, String> {
+        match content.templating {
+            None => Ok(content.data.clone()),
+            Some(Templating::Golang) => {
+                let text = str::from_utf8(content.data.as_bytes())
+                    .map_err(|_binary| "a template has to be a text".to_owned())?;
+                let filled = expand_with(text, context, FILE_MAX, |template| self.equip(template))?;
+                Ok(filled.into_bytes().into())
+            }
+        }
+    }
+
+    fn equip(&self, template: Template) -> Template {
+        let (secrets, configs) = (Arc::clone(&self.secrets), Arc::clone(&self.configs));
+        let env = Arc::clone(&self.env);
+        template
+            .func("secret", move |args| asked("secret", &secrets, args))
+            .func("config", move |args| asked("config", &configs, args))
+            .func("env", move |args| {
+                let name = name("env", args)?;
+                Ok(env.get(&name).cloned().unwrap_or_default().to_value())
+            })
+    }
+}
+
+fn asked(word: &str, known: &BTreeMap<String, Payload>, args: &[Value]) -> gotmpl::Result<Value> {
+    let name = name(word, args)?;
+    let wrong = |why: String| gotmpl::TemplateError::Exec(why);
+    let data = known.get(&name).ok_or_else(|| wrong(format!("{word} target {name} not found")))?;
+    let text = str::from_utf8(data.as_bytes())
+        .map_err(|_binary| wrong(format!("{word} target {name} is no text")))?;
+    Ok(text.to_value())
+}
+
+/// The one argument of a function.
+fn name(word: &str, args: &[Value]) -> gotmpl::Result<String> {
+    match args {
+        [name] => Ok(name.to_string()),
+        _ => Err(gotmpl::TemplateError::Exec(format!("{word} takes one name"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FileReference;
+
+    fn content(data: &[u8], templating: Option<Templating>) -> FileContent {
+        FileContent { data: data.to_vec().into(), templating }
+    }
+
+    fn reference<I: for<'a> From<&'a str>>(name: &str) -> FileReference<I> {
+        let target = FileTarget { name: name.to_owned(), ..FileTarget::default() };
+        FileReference { id: name.into(), name: name.to_owned(), target }
+    }
+
+    /// A task with a secret `key`, a config `plain` and one that is this template.
+    fn expand(template: &str, as_secret: bool) -> Result<String, String> {
+        let mut task = Task { id: "t".into(), service_name: "web".into(), ..Task::default() };
+        let container = &mut task.spec.container;
+        container.env = vec!["A=1".into(), "B".into()];
+        let own = content(template.as_bytes(), Some(Templating::Golang));
+        let mut secrets = BTreeMap::from([("key".into(), content(b"pass{{.Nope}}", None))]);
+        let mut configs = BTreeMap::from([("plain".into(), content(b"text\n", None))]);
+        configs.insert("binary".into(), content(b"\xff\0", None));
+        container.secrets = vec![reference("key")];
+        container.configs = vec![reference("plain"), reference("binary")];
+        if as_secret {
+            container.secrets.push(reference("own"));
+            secrets.insert("own".into(), own);
+        } else {
+            container.configs.push(reference("own"));
+            configs.insert("own".into(), own);
+        }
+        let description = NodeDescription { hostname: "node-1".into(), ..Default::default() };
+        let files = expand_files(&task, (&"n".into(), &description), (&secrets, &configs))?;
+        let found =
+            |path: &str| files.iter().find(|file| file.path == PathBuf::from(path)).unwrap();
+        assert_eq!(found("/binary").data.as_bytes(), b"\xff\0");
+        let own = found(if as_secret { "/run/secrets/own" } else { "/own" });
+        Ok(String::from_utf8(own.data.as_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn templates_know_the_task_its_other_files_and_its_variables() {
+        for (text, filled) in [
+            ("plain", "plain"),
+            ("{{.Service.Name}}@{{.Node.Hostname}} {{.Task.ID}}", "web@node-1 t"),
+            (r#"p={{ secret "key" }} c={{ config "plain" }}"#, "p=pass{{.Nope}} c=text\n"),
+            (r#"[{{ env "A" }}{{ env "B" }}{{ env "C" }}]"#, "[1]"),
+        ] {
+            assert_eq!(expand(text, false).as_deref(), Ok(filled), "{text}");
+            assert_eq!(expand(text, true).as_deref(), Ok(filled), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_configs_and_not_of_secrets() {
+        for (text, reason) in [
+            (r#"{{ secret "lock" }}"#, "secret target lock not found"),
+            (r#"{{ config "binary" }}"#, "config target binary is no text"),
+            ("{{.Service.Nmae}}", "Nmae"),
+            ("{{fly}}", "fly"),
+        ] {
+            let error = expand(text, false).unwrap_err();
+            assert!(
+                error.starts_with("expanding config own: ") && error.contains(reason),
+                "{error}"
+            );
+            let error = expand(text, true).unwrap_err();
+            assert!(
+                error.starts_with("expanding secret own: ") && !error.contains(reason),
+                "{error}"
+            );
+        }
+    }
+}
