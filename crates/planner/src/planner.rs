@@ -162,3 +162,112 @@ impl Wakes {
         self.in_order.first().map(|(time, _, _)| *time)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Count, NOW, read, seconds};
+    use std::fmt::Write;
+    use store::Tx;
+    use types::{ServiceMode, TaskState, Version};
+
+    const REPLICAS: usize = 1_000;
+
+    struct World {
+        view: View,
+        planner: Planner,
+        ids: Count,
+    }
+
+    impl World {
+        /// A service of which all tasks run.
+        fn new(tasks_max: usize) -> Self {
+            let mut text = format!("node n1\nservice web replicas={REPLICAS} image=one\n");
+            for slot in 1..=REPLICAS {
+                writeln!(text, "task web.{slot} running n1").expect("text");
+            }
+            let planner = Planner::with_tasks_max(tasks_max);
+            let mut world = Self { view: read(&text), planner, ids: Count(0) };
+            assert!(REPLICAS <= world.looks(), "it knows nothing yet");
+            world
+        }
+
+        fn write(&mut self, edit: impl FnOnce(&mut Tx)) {
+            let mut tx = Tx::new(&self.view);
+            edit(&mut tx);
+            self.commit(&tx.finish());
+        }
+
+        fn commit(&mut self, changes: &store::Changes) {
+            let version = Version(self.view.version().0 + 1);
+            self.view.apply(changes, version, seconds(NOW));
+        }
+
+        /// Plans until nothing changes; says at how many slots it looked.
+        fn looks(&mut self) -> usize {
+            loop {
+                let plan = self.planner.plan(&self.view, seconds(NOW), &mut self.ids);
+                if plan.changes.is_empty() {
+                    return self.planner.index.slots.take_looks();
+                }
+                self.commit(&plan.changes);
+            }
+        }
+
+        /// All tasks of an image that are in a state enter the next one.
+        fn enter(&mut self, image: &str, [state, next]: [TaskState; 2]) -> usize {
+            let is_it = |task: &types::Task| {
+                task.spec.container.image == image && task.status.state == state
+            };
+            let tasks = self.view.tasks().filter(|task| is_it(task)).map(|task| task.id.clone());
+            let tasks: Vec<_> = tasks.collect();
+            self.write(|tx| {
+                for task in &tasks {
+                    tx.edit_task(task, |task| task.status.state = next);
+                }
+            });
+            tasks.len()
+        }
+    }
+
+    #[test]
+    fn an_update_looks_at_the_slots_that_changed() {
+        let mut world = World::new(TASKS_MAX);
+        world.write(|tx| {
+            tx.edit_service(&"web".into(), |service| {
+                service.spec.task.container.image = "two".to_owned();
+            });
+        });
+        assert!(world.looks() <= 2 * REPLICAS, "each slot once as the spec is another one");
+        for steps in 1..10 {
+            for [state, next] in [
+                [TaskState::Assigned, TaskState::Preparing],
+                [TaskState::Preparing, TaskState::Ready],
+            ] {
+                assert_eq!(world.enter("two", [state, next]), 1);
+                assert!(world.looks() <= 2, "the new task's alone");
+            }
+            let old = world.view.tasks().find(|it| !it.is_wanted() && it.occupies()).cloned();
+            let old = old.expect("a task that stops").id.clone();
+            world.write(|tx| tx.edit_task(&old, |task| task.status.state = TaskState::Shutdown));
+            assert!(world.looks() <= 4, "the old task's, where the new one starts");
+            assert_eq!(world.enter("two", [TaskState::Ready, TaskState::Running]), 1);
+            assert!(world.looks() <= 6, "the new task's, and the next one to be replaced");
+            let is_new = |it: &&std::sync::Arc<types::Task>| it.spec.container.image == "two";
+            assert_eq!(world.view.tasks().filter(is_new).count(), steps + 1);
+        }
+    }
+
+    #[test]
+    fn what_goes_in_many_plans_is_not_looked_at_again_in_each() {
+        let mut world = World::new(REPLICAS / 50);
+        world.write(|tx| {
+            let mode = ServiceMode::Replicated { replicas: 0 };
+            tx.edit_service(&"web".into(), |service| service.spec.mode = mode);
+        });
+        assert!(world.looks() <= 4 * REPLICAS);
+        assert_eq!(world.enter("one", [TaskState::Running, TaskState::Shutdown]), REPLICAS);
+        assert!(world.looks() <= 4 * REPLICAS);
+        assert_eq!(world.view.tasks().len(), 0);
+    }
+}

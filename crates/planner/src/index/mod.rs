@@ -226,8 +226,10 @@ impl Index {
         let (was, is) = (was.map(AsRef::as_ref), is.map(AsRef::as_ref));
         for task in [was, is].into_iter().flatten() {
             news.look_at(&task.service);
-            let key = (task.service.clone(), task.id.clone());
-            keep(&mut self.failed, &key, is.is_some_and(|it| it.status.state.is_failure()));
+            if task.status.state.is_failure() {
+                let key = (task.service.clone(), task.id.clone());
+                keep(&mut self.failed, &key, is.is_some_and(|it| it.status.state.is_failure()));
+            }
         }
         wait(&mut self.new, |task| task.status.state == TaskState::New, (was, is));
         self.pend((was, is));
@@ -241,12 +243,14 @@ impl Index {
         wait(&mut self.pending, |task| pends(task) && task.node.is_none(), (was, is));
         for node in [was, is].into_iter().flatten().filter_map(|task| task.node.as_ref()) {
             let here = |task: &Task| pends(task) && task.node.as_ref() == Some(node);
-            let bound = self.bound.entry(node.clone()).or_default();
-            wait(bound, here, (was, is));
-            if bound.is_empty() {
-                self.bound.remove(node);
+            if [was, is].into_iter().flatten().any(here) {
+                let bound = self.bound.entry(node.clone()).or_default();
+                wait(bound, here, (was, is));
+                if bound.is_empty() {
+                    self.bound.remove(node);
+                }
+                wait(&mut self.stirred, here, (was, is));
             }
-            wait(&mut self.stirred, here, (was, is));
             self.stir(node);
         }
     }

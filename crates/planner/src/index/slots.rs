@@ -25,6 +25,9 @@ pub(crate) struct ServiceSlots {
     /// All of them were stirred, and those that have no task are not among them yet.
     is_whole: bool,
     basis: Basis,
+    /// How many slots were taken out.
+    #[cfg(test)]
+    looks: usize,
 }
 
 /// What all slots of a service go by: where that changes, all of them are looked at.
@@ -117,6 +120,12 @@ impl AllSlots {
     pub(crate) fn of(&self, service: &ServiceId) -> Option<&ServiceSlots> {
         self.0.get(service)
     }
+
+    /// How many slots were taken out since this was asked last.
+    #[cfg(test)]
+    pub(crate) fn take_looks(&mut self) -> usize {
+        self.0.values_mut().map(|slots| std::mem::take(&mut slots.looks)).sum()
+    }
 }
 
 impl ServiceSlots {
@@ -140,9 +149,11 @@ impl ServiceSlots {
     }
 
     pub(crate) fn stir(&mut self, slot: &Slot) {
-        let calm = self.take_calm(slot);
-        if !self.stirred.contains_key(slot) {
-            self.stirred.insert(slot.clone(), calm);
+        if self.calm.contains_key(slot) {
+            let tasks = self.take_calm(slot);
+            self.stirred.insert(slot.clone(), tasks);
+        } else {
+            self.stirred.entry(slot.clone()).or_default();
         }
     }
 
@@ -162,6 +173,8 @@ impl ServiceSlots {
     /// Takes out a slot that is to be looked at.
     pub(crate) fn next_stirred(&mut self) -> Option<(Slot, SlotTasks)> {
         let (slot, mut tasks) = self.stirred.pop_first()?;
+        #[cfg(test)]
+        (self.looks += 1);
         tasks.standing = Standing::default();
         Some((slot, tasks))
     }
@@ -169,6 +182,8 @@ impl ServiceSlots {
     /// Takes out a slot that was not to be looked at.
     pub(crate) fn take_calm(&mut self, slot: &Slot) -> SlotTasks {
         let mut tasks = self.calm.remove(slot).unwrap_or_default();
+        #[cfg(test)]
+        (self.looks += 1);
         self.standings.take(slot, &tasks);
         tasks.standing = Standing::default();
         tasks
@@ -225,11 +240,17 @@ impl ServiceSlots {
                 tasks.insert(Arc::clone(is));
             }
         };
-        if let Some(tasks) = self.calm.get_mut(slot).filter(|_| is_as_before) {
-            return put(tasks);
+        let mut calm = self.calm.get_mut(slot);
+        if let Some(tasks) = &mut calm
+            && (is_as_before || is.is_some_and(|is| tasks.has(is)))
+        {
+            // Whoever decided this of the slot has it already.
+            return if is_as_before {
+                put(tasks)
+            };
         }
         // A task that this planner forgot is in none.
-        if is.is_some() || self.calm.contains_key(slot) {
+        if is.is_some() || calm.is_some() {
             self.stir(slot);
         }
         self.stirred.get_mut(slot).into_iter().for_each(put);

@@ -45,7 +45,7 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
         if let Some(service) = &service {
             mend(planning, service, (&slot, &mut tasks));
         }
-        if tasks.is_filled() {
+        if tasks.is_filled() || !replicated::may_fill(service.as_deref(), &slot) {
             keep(planning, service.as_deref(), all, (slot, tasks));
         } else {
             free.push(slot.clone());
@@ -59,7 +59,7 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
             }
         }
     }
-    // What is left of them is needed no more where they were not filled again.
+    // What is left of them is needed no more where they were not filled.
     for slot in free {
         let tasks = all.take_calm(&slot);
         keep(planning, service.as_deref(), all, (slot, tasks));

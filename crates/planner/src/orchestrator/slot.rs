@@ -47,6 +47,11 @@ impl SlotTasks {
         self.all().next().is_none()
     }
 
+    /// Says whether it has a task, as this very object.
+    pub(crate) fn has(&self, task: &Arc<Task>) -> bool {
+        self.all().any(|other| Arc::ptr_eq(other, task))
+    }
+
     /// The tasks of all kinds.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.wanted.iter().chain(&self.stopping).chain(&self.history)
