@@ -47,14 +47,14 @@ fn filled<T: GivenFile>(
     contents: &BTreeMap<T::Id, FileContent>,
     fill: &dyn Fn(&FileContent) -> Result<Payload, String>,
 ) -> Result<Vec<FilledFile>, String> {
-    let file = |reference: &crate::FileReference<T::Id>| {
+    let one = |reference: &crate::FileReference<T::Id>| {
         let (word, name) = (T::WORD, &reference.name);
         let content = contents.get(&reference.id).ok_or(format!("{word} {name} is not there"))?;
         let path = T::path(&reference.target).ok_or(format!("{word} {name} has no place"))?;
         let data = fill(content).map_err(|why| format!("expanding {word} {name}: {why}"))?;
         Ok(FilledFile { path, target: reference.target.clone(), data })
     };
-    T::references(&task.spec.container).iter().map(file).collect()
+    T::references(&task.spec.container).iter().map(one).collect()
 }
 
 /// What templates may ask for, by the names of targets.
@@ -81,11 +81,11 @@ fn env(task: &Task) -> Arc<BTreeMap<String, String>> {
 }
 
 impl Known {
-    fn fill(&self, content: &FileContent, context: &Value) -> Result<Payload, String> {
-        match content.templating {
-            None => Ok(content.data.clone()),
+    fn fill(&self, file: &FileContent, context: &Value) -> Result<Payload, String> {
+        match file.templating {
+            None => Ok(file.data.clone()),
             Some(Templating::Golang) => {
-                let text = str::from_utf8(content.data.as_bytes())
+                let text = str::from_utf8(file.data.as_bytes())
                     .map_err(|_binary| "a template has to be a text".to_owned())?;
                 let filled = expand_with(text, context, FILE_MAX, |template| self.equip(template))?;
                 Ok(filled.into_bytes().into())
@@ -157,8 +157,7 @@ mod tests {
         }
         let description = NodeDescription { hostname: "node-1".into(), ..Default::default() };
         let files = expand_files(&task, (&"n".into(), &description), (&secrets, &configs))?;
-        let found =
-            |path: &str| files.iter().find(|file| file.path == PathBuf::from(path)).unwrap();
+        let found = |path: &str| files.iter().find(|file| file.path == Path::new(path)).unwrap();
         assert_eq!(found("/binary").data.as_bytes(), b"\xff\0");
         let own = found(if as_secret { "/run/secrets/own" } else { "/own" });
         Ok(String::from_utf8(own.data.as_bytes().to_vec()).unwrap())
