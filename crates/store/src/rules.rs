@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(check_after(first, config), "ok", "configs have names of their own");
         let labels = |tx: &mut Tx| {
             tx.edit::<Secret>(&"x1".into(), |it| {
-                it.spec.labels = [("a".into(), "b".into())].into()
+                it.spec.labels = [("a".into(), "b".into())].into();
             });
         };
         assert_eq!(check_after(first, labels), "ok");

@@ -245,9 +245,10 @@ impl ServiceSlots {
             && (is_as_before || is.is_some_and(|is| tasks.has(is)))
         {
             // Whoever decided this of the slot has it already.
-            return if is_as_before {
-                put(tasks)
-            };
+            if is_as_before {
+                put(tasks);
+            }
+            return;
         }
         // A task that this planner forgot is in none.
         if is.is_some() || calm.is_some() {

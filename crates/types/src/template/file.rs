@@ -127,6 +127,7 @@ fn name(word: &str, args: &[Value]) -> gotmpl::Result<String> {
 mod tests {
     use super::*;
     use crate::FileReference;
+    use std::path::Path;
 
     fn content(data: &[u8], templating: Option<Templating>) -> FileContent {
         FileContent { data: data.to_vec().into(), templating }

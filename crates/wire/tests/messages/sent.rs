@@ -60,10 +60,9 @@ fn what_is_sent_in_good_faith_is_read_however_much_it_is() {
     let withdrawn = all().map(|task| task.as_str().into()).collect();
     honest(&SessionMessage::Whole(Assignments {
         version: 1,
-        specs: Parts::default(),
-        tasks: Parts::default(),
         withdrawn,
         knowledge: Knowledge { networks, mesh },
+        ..Assignments::default()
     }));
 }
 
