@@ -171,7 +171,9 @@ pub(crate) fn render(network: &Network, containers: &Value) -> Value {
 
 /// An id of the usual length for what is known by something else.
 pub(crate) fn derived_id(of: &str) -> String {
-    sha2::Sha256::digest(of).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    let digest = sha2::Sha256::digest(of);
+    digest.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// An id of the usual length for a network of the node's own.

@@ -3,7 +3,7 @@
 use super::time::Bounds;
 use crate::Api;
 use crate::json::container::{is_on, port_items};
-use crate::request::table::filters::Filters;
+use crate::request::table::filters::{Filters, Wanted};
 use engine::{ContainerInfo, Image, Status};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -52,7 +52,7 @@ impl Ports {
 
 impl Named {
     pub(super) async fn find(api: &Api, filters: &Filters) -> Result<Self, Fault> {
-        let values = |name| filters.get(name).into_iter().flat_map(|wanted| wanted.values());
+        let values = |name| filters.get(name).into_iter().flat_map(Wanted::values);
         let ports = |name| {
             values(name).map(|text| Ports::parse(name, text)).collect::<Result<Vec<_>, Fault>>()
         };
@@ -182,7 +182,7 @@ mod tests {
         let text = json!({ filter: [value] }).to_string();
         let filters = Filters::parse(Some(&text), "GET /containers/json").unwrap();
         let ports = |name| {
-            let values = filters.get(name).into_iter().flat_map(|wanted| wanted.values());
+            let values = filters.get(name).into_iter().flat_map(Wanted::values);
             values.map(|text| Ports::parse(name, text).unwrap()).collect()
         };
         let named =
