@@ -217,8 +217,8 @@ fn services(view: &View, network: &Network) -> Value {
         let service = view.service(&task.service);
         let entry = all.entry(&task.service_name).or_insert_with(|| {
             let vips = service.into_iter().flat_map(|service| &service.vips);
-            let vip = vips.filter(|vip| vip.network == network.id);
-            let vip = vip.find_map(|vip| vip.addresses.primary());
+            let mut on_it = vips.filter(|vip| vip.network == network.id);
+            let vip = on_it.find_map(|vip| vip.addresses.primary());
             let ports = task.ports.iter().filter(|port| network.spec.ingress && port.in_mesh());
             let ports =
                 ports.map(|port| format!("Target: {}, Publish: {}", port.target, port.published));

@@ -33,8 +33,8 @@ async fn list(
     let filters = Filters::parse(query.filters.as_deref(), "GET /tasks")?;
     let view = api.view().await?;
     let here = api.member()?.node;
-    let wanted = Wanted::find(&view, &here, &filters)?;
-    let shown = view.tasks().filter(|task| matches(&view, task, &filters, &wanted));
+    let found = Found::find(&view, &here, &filters)?;
+    let shown = view.tasks().filter(|task| matches(&view, task, &filters, &found));
     Ok(Json(shown.map(|task| show(&view, task)).collect()))
 }
 
@@ -50,13 +50,13 @@ fn up_to_date(view: &View, task: &Task) -> bool {
 /// What filters name beside the task itself. A service or a node that is not there is an error, as
 /// with Docker.
 #[derive(Debug, Default)]
-struct Wanted {
+struct Found {
     services: BTreeSet<ServiceId>,
     nodes: BTreeSet<NodeId>,
     fresh: Option<bool>,
 }
 
-impl Wanted {
+impl Found {
     fn find(view: &View, here: &NodeId, filters: &Filters) -> Result<Self, Fault> {
         let values = |name| filters.get(name).into_iter().flat_map(Wanted::values);
         let services = values("service").map(|term| Ok(find::service(view, term)?.id.clone()));
@@ -69,7 +69,7 @@ impl Wanted {
     }
 }
 
-fn matches(view: &View, task: &Task, filters: &Filters, found: &Wanted) -> bool {
+fn matches(view: &View, task: &Task, filters: &Filters, found: &Found) -> bool {
     let desired = |wanted: &str| match task.desired {
         DesiredState::Ready => wanted == "ready",
         // Docker's users ask for "running" to see what is wanted, and for "shutdown" and
@@ -134,17 +134,17 @@ mod tests {
         let mut view = View::default();
         view.apply(&tx.finish(), types::Version(1), types::Timestamp(1));
         let task = |service: &str| Task { service: service.into(), ..Task::default() };
-        let found = |name: &str, value: &str, task: &Task| {
+        let shows = |name: &str, value: &str, task: &Task| {
             let text = serde_json::json!({ name: [value] }).to_string();
             let filters = Filters::parse(Some(&text), "GET /tasks")?;
-            let wanted = Wanted::find(&view, &NodeId::default(), &filters)?;
-            Ok::<_, Fault>(matches(&view, task, &filters, &wanted))
+            let found = Found::find(&view, &NodeId::default(), &filters)?;
+            Ok::<_, Fault>(matches(&view, task, &filters, &found))
         };
-        assert_eq!(found("service", "web", &task("abc1")), Ok(true));
-        assert_eq!(found("service", "web", &task("abc2")), Ok(false));
-        assert_eq!(found("service", "abc2", &task("abc2")), Ok(true));
+        assert_eq!(shows("service", "web", &task("abc1")), Ok(true));
+        assert_eq!(shows("service", "web", &task("abc2")), Ok(false));
+        assert_eq!(shows("service", "abc2", &task("abc2")), Ok(true));
         for (name, message) in [("service", "service w not found"), ("node", "node w not found")] {
-            let fault = found(name, "w", &task("abc1")).unwrap_err();
+            let fault = shows(name, "w", &task("abc1")).unwrap_err();
             assert_eq!((fault.kind, fault.message.as_str()), (FaultKind::NotFound, message));
         }
     }

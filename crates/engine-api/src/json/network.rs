@@ -171,12 +171,9 @@ pub(crate) fn render(network: &Network, containers: &Value) -> Value {
 
 /// An id of the usual length for what is known by something else.
 pub(crate) fn derived_id(of: &str) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
     let digest = sha2::Sha256::digest(of);
-    digest
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|it| char::from_digit(it.into(), 16))
-        .collect()
+    digest.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// An id of the usual length for a network of the node's own.
