@@ -7,8 +7,6 @@ use crate::pull::{config, manifest, media_type_of, parse};
 use crate::registry::{self, Source};
 use engine::Reference;
 use engine::{Credentials, Distribution};
-use oci_client::RegistryOperation;
-use oci_client::secrets::RegistryAuth;
 use std::time::Duration;
 use types::{Platform, chain};
 
@@ -23,9 +21,9 @@ impl Containerd {
         credentials: Option<&Credentials>,
     ) -> Result<Distribution, Error> {
         let image = Reference::parse(name)?;
-        for source in registry::sources(image.parts(), self.mirrors())? {
-            let auth = source.authentication(credentials)?;
-            let answer = tokio::time::timeout(ANSWER_MAX, ask(&source, &auth)).await;
+        for mut source in registry::sources(image.parts(), self.mirrors())? {
+            source.log_in(credentials)?;
+            let answer = tokio::time::timeout(ANSWER_MAX, ask(&source)).await;
             let answer = answer.unwrap_or_else(|_elapsed| Err(source.silent(ANSWER_MAX)));
             match answer {
                 Err(error) if source.is_mirror => {
@@ -39,10 +37,8 @@ impl Containerd {
     }
 }
 
-async fn ask(source: &Source, auth: &RegistryAuth) -> Result<Distribution, Error> {
-    let authorised = source.http.auth(&source.reference, auth, RegistryOperation::Pull).await;
-    authorised.map_err(|error| registry::refusal(source, &error))?;
-    let (content, digest) = manifest(source, auth, &source.reference).await?;
+async fn ask(source: &Source) -> Result<Distribution, Error> {
+    let (content, digest) = manifest(source, &source.reference).await?;
     let media_type = media_type_of(&content)?;
     let platforms = if oci::is_list(&media_type) {
         let list: Index = parse(&content)?;

@@ -14,10 +14,6 @@ use bytes::BytesMut;
 use engine::Reference;
 use engine::{Credentials, Image, Progress};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use oci_client::RegistryOperation;
-use oci_client::client::BlobResponse;
-use oci_client::manifest::OciDescriptor;
-use oci_client::secrets::RegistryAuth;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use types::{Fault, Retry, chain};
@@ -45,9 +41,9 @@ impl Containerd {
         progress: &mpsc::Sender<Progress>,
     ) -> Result<Image, Error> {
         let image = Reference::parse(name)?;
-        for source in registry::sources(image.parts(), self.mirrors())? {
-            let auth = source.authentication(credentials)?;
-            match self.pull_from(&source, &auth, progress).await {
+        for mut source in registry::sources(image.parts(), self.mirrors())? {
+            source.log_in(credentials)?;
+            match self.pull_from(&source, progress).await {
                 Err(error) if source.is_mirror => {
                     let (source, error) = (source.address, chain(&error));
                     tracing::warn!(source, error, "cannot pull from a mirror");
@@ -61,12 +57,11 @@ impl Containerd {
     async fn pull_from(
         &self,
         source: &Source,
-        auth: &RegistryAuth,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<Image, Error> {
         // There may be another place to ask.
         let attempts = if source.is_mirror { 1 } else { ANSWER_ATTEMPTS };
-        let image = patiently(attempts, || resolve(source, auth)).await?;
+        let image = patiently(attempts, || resolve(source)).await?;
         let Manifest { layers, .. } = parse(&image.manifest)?;
         for layer in &layers {
             tell(progress, layer, "Pulling fs layer", 0);
@@ -118,12 +113,9 @@ where
 }
 
 /// Asks what a name stands for, and follows a list to the manifest for this machine.
-async fn resolve(source: &Source, auth: &RegistryAuth) -> Result<NewImage, Error> {
+async fn resolve(source: &Source) -> Result<NewImage, Error> {
     let resolved = async {
-        let http = &source.http;
-        let authorised = http.auth(&source.reference, auth, RegistryOperation::Pull).await;
-        authorised.map_err(|error| registry::refusal(source, &error))?;
-        let (mut content, digest) = manifest(source, auth, &source.reference).await?;
+        let (mut content, digest) = manifest(source, &source.reference).await?;
         let mut media_type = media_type_of(&content)?;
         if oci::is_list(&media_type) {
             let list: Index = parse(&content)?;
@@ -133,7 +125,7 @@ async fn resolve(source: &Source, auth: &RegistryAuth) -> Result<NewImage, Error
                 Fault::not_found(format!("no matching manifest for linux/{here} {entries}"))
             })?;
             let one = source.reference.clone_with_digest(fitting.digest.clone());
-            content = manifest(source, auth, &one).await?.0;
+            content = manifest(source, &one).await?.0;
             media_type = media_type_of(&content)?;
         }
         let manifest: Manifest = parse(&content)?;
@@ -152,14 +144,10 @@ async fn resolve(source: &Source, auth: &RegistryAuth) -> Result<NewImage, Error
 
 pub(crate) async fn manifest(
     source: &Source,
-    auth: &RegistryAuth,
     reference: &oci_client::Reference,
 ) -> Result<(Vec<u8>, String), Error> {
-    let answer = source.http.pull_manifest_raw(reference, auth, &ACCEPTED).await;
-    let (content, _told) = answer.map_err(|error| registry::refusal(source, &error))?;
-    if MANIFEST_MAX < content.len() {
-        return Err(Error::Archive("its manifest is too large".to_owned()));
-    }
+    let answer = source.http.manifest(reference, (&ACCEPTED, MANIFEST_MAX)).await;
+    let content = answer.map_err(|refusal| registry::refusal(source, refusal))?;
     let digest = oci::sha256(&content);
     if let Some(expected) = reference.digest()
         && expected != digest
@@ -167,7 +155,7 @@ pub(crate) async fn manifest(
         let reason = format!("the registry sent {digest}");
         return Err(Error::Digest { expected: expected.to_owned(), reason });
     }
-    Ok((content.to_vec(), digest))
+    Ok((content, digest))
 }
 
 /// Older registries leave the type out of the document; then what it holds tells.
@@ -195,22 +183,28 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(content: &[u8]) -> Result<T,
 }
 
 pub(crate) async fn config(source: &Source, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
-    let mut content = Vec::new();
-    if (MANIFEST_MAX as u64) < descriptor.size {
+    let Descriptor { digest, size, .. } = descriptor;
+    check_digest(digest)?;
+    let size = usize::try_from(*size).ok().filter(|size| *size <= MANIFEST_MAX);
+    let Some(size) = size else {
         return Err(Error::Archive("its configuration is too large".to_owned()));
+    };
+    let pulled = source.http.document(&source.reference, (digest, size)).await;
+    let content = pulled.map_err(|refusal| registry::refusal(source, refusal))?;
+    let found = oci::sha256(&content);
+    if found != *digest {
+        let reason = format!("the registry sent {found}");
+        return Err(Error::Digest { expected: digest.clone(), reason });
     }
-    let pulled = source.http.pull_blob(&source.reference, &foreign(descriptor), &mut content).await;
-    pulled.map_err(|error| registry::refusal(source, &error))?;
     Ok(content)
 }
 
-fn foreign(descriptor: &Descriptor) -> OciDescriptor {
-    OciDescriptor {
-        media_type: descriptor.media_type.clone(),
-        digest: descriptor.digest.clone(),
-        size: i64::try_from(descriptor.size).unwrap_or(i64::MAX),
-        ..OciDescriptor::default()
+/// It becomes part of an address.
+fn check_digest(digest: &str) -> Result<(), Error> {
+    if oci::is_digest(digest) {
+        return Ok(());
     }
+    Err(Error::Archive(format!("{digest:?} is no sha256 digest")))
 }
 
 /// Brings one layer into the content store.
@@ -220,9 +214,7 @@ async fn transfer(
     layer: &Descriptor,
     progress: &mpsc::Sender<Progress>,
 ) -> Result<(), Error> {
-    if !oci::is_digest(&layer.digest) {
-        return Err(Error::Archive(format!("{:?} is no sha256 digest", layer.digest)));
-    }
+    check_digest(&layer.digest)?;
     let moved =
         patiently(TRANSFER_ATTEMPTS, || transfer_once(client, source, layer, progress)).await?;
     tell(progress, layer, if moved { "Download complete" } else { "Already exists" }, layer.size);
@@ -246,24 +238,19 @@ async fn transfer_once(
         return Ok(false);
     }
     let offset = writer.offset;
-    let answer = source
-        .http
-        .pull_blob_stream_partial(&source.reference, &foreign(layer), offset, None)
-        .await
-        .map_err(|error| registry::refusal(source, &error))?;
+    let answer = source.http.blob(&source.reference, (&layer.digest, offset)).await;
+    let (begins_at, blob) = answer.map_err(|refusal| registry::refusal(source, refusal))?;
     // A registry that knows no ranges begins at the start.
-    let (mut blob, mut skip) = match answer {
-        BlobResponse::Partial(blob) => (blob, 0),
-        BlobResponse::Full(blob) => (blob, offset),
-    };
+    let mut skip = offset - begins_at;
+    let mut blob = std::pin::pin!(blob);
     let mut chunk = BytesMut::with_capacity(CHUNK);
     while let Some(part) = blob.next().await {
         let part = match part {
             Ok(part) => part,
-            Err(error) => {
+            Err(refusal) => {
                 // What came goes with it, so that the next attempt begins behind it.
                 writer.write(chunk.freeze()).await?;
-                return Err(registry::refusal(source, &error.into()));
+                return Err(registry::refusal(source, refusal));
             }
         };
         let known = usize::try_from(skip).unwrap_or(usize::MAX).min(part.len());

@@ -1,11 +1,15 @@
 //! Where images come from: registries and their mirrors, and how to speak to each.
 
+mod challenge;
+mod http;
+
+pub(crate) use http::{Http, Refusal};
+
 use crate::error::Error;
 use engine::Credentials;
+use http::{Login, Named};
 use oci_client::Reference;
-use oci_client::client::{Client as Http, ClientConfig, ClientProtocol};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::secrets::RegistryAuth;
+use reqwest::{Client, NoProxy, Proxy};
 use std::net::IpAddr;
 use std::time::Duration;
 use types::{Fault, FaultKind, Retry, causes};
@@ -37,11 +41,8 @@ impl Source {
         Error::Registry { message, retry: Retry::Transient }
     }
 
-    /// What is shown to it. Credentials are for the registry itself, not for whoever mirrors it.
-    pub(crate) fn authentication(
-        &self,
-        credentials: Option<&Credentials>,
-    ) -> Result<RegistryAuth, Error> {
+    /// Shows it these credentials. They are for the registry itself, not for whoever mirrors it.
+    pub(crate) fn log_in(&mut self, credentials: Option<&Credentials>) -> Result<(), Error> {
         match credentials.filter(|_| !self.is_mirror) {
             Some(credentials) if !credentials.identity_token.is_empty() => {
                 let text = "identity tokens of a registry are not supported by skep yet; log in \
@@ -49,9 +50,11 @@ impl Source {
                 Err(Fault::new(FaultKind::NotImplemented, text).into())
             }
             Some(Credentials { username, password, .. }) if !username.is_empty() => {
-                Ok(RegistryAuth::Basic(username.clone(), password.clone()))
+                let (username, password) = (username.clone(), password.clone());
+                self.http.log_in(Login { username, password });
+                Ok(())
             }
-            _ => Ok(RegistryAuth::Anonymous),
+            _ => Ok(()),
         }
     }
 }
@@ -103,41 +106,46 @@ pub(crate) fn sources(image: &Reference, mirrors: &[Mirror]) -> Result<Vec<Sourc
 fn source(reference: Reference, plain: bool) -> Result<Source, Error> {
     let scheme = if plain { "http" } else { "https" };
     let address = format!("{scheme}://{}", reference.resolve_registry());
-    Ok(Source { http: client(plain)?, reference, address, is_mirror: false })
+    let http = Http::new(client(plain)?, scheme);
+    Ok(Source { http, reference, address, is_mirror: false })
 }
 
-fn client(plain: bool) -> Result<Http, Error> {
+fn client(plain: bool) -> Result<Client, Error> {
     // Whoever came first has installed the same one.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let config = |accept_any: bool| {
-        let proxy = |name: &str| {
-            let value = std::env::var(name).or_else(|_| std::env::var(name.to_uppercase()));
-            value.ok().filter(|value| !value.is_empty())
-        };
-        let no_proxy = proxy("no_proxy").map(|own| format!("{NEVER_PROXIED},{own}"));
-        ClientConfig {
-            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-            accept_invalid_certificates: accept_any,
-            connect_timeout: Some(CONNECT_MAX),
-            read_timeout: Some(SILENCE_MAX),
-            user_agent: concat!("skep/", env!("CARGO_PKG_VERSION")),
-            https_proxy: proxy("https_proxy"),
-            http_proxy: proxy("http_proxy"),
-            no_proxy: Some(no_proxy.unwrap_or_else(|| NEVER_PROXIED.to_owned())),
-            platform_resolver: None,
-            ..ClientConfig::default()
-        }
-    };
-    match Http::try_from(config(false)) {
+    match build(false) {
         Ok(client) => Ok(client),
         // A machine without any root certificates can still ask its own registry in plain HTTP.
-        Err(_) if plain => Http::try_from(config(true)).map_err(|error| unusable(&error)),
+        Err(_) if plain => build(true).map_err(|error| unusable(&error)),
         Err(error) => Err(unusable(&error)),
     }
 }
 
-fn unusable(error: &OciDistributionError) -> Error {
-    let message = format!("cannot use HTTPS: {} (package ca-certificates)", root_cause(error));
+fn build(accept_any: bool) -> reqwest::Result<Client> {
+    let proxy = |name: &str| {
+        let value = std::env::var(name).or_else(|_| std::env::var(name.to_uppercase()));
+        value.ok().filter(|value| !value.is_empty())
+    };
+    let no_proxy = proxy("no_proxy").map(|own| format!("{NEVER_PROXIED},{own}"));
+    let no_proxy = no_proxy.unwrap_or_else(|| NEVER_PROXIED.to_owned());
+    let no_proxy = || NoProxy::from_string(&no_proxy);
+    let mut builder = Client::builder()
+        .danger_accept_invalid_certs(accept_any)
+        .connect_timeout(CONNECT_MAX)
+        .read_timeout(SILENCE_MAX)
+        .user_agent(concat!("skep/", env!("CARGO_PKG_VERSION")));
+    if let Some(address) = proxy("https_proxy") {
+        builder = builder.proxy(Proxy::https(address)?.no_proxy(no_proxy()));
+    }
+    if let Some(address) = proxy("http_proxy") {
+        builder = builder.proxy(Proxy::http(address)?.no_proxy(no_proxy()));
+    }
+    builder.build()
+}
+
+fn unusable(error: &reqwest::Error) -> Error {
+    let cause = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    let message = format!("cannot use HTTPS: {cause} (package ca-certificates)");
     Error::Registry { message, retry: Retry::Permanent }
 }
 
@@ -155,7 +163,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 }
 
 /// Puts what a registry answered into Docker's words.
-pub(crate) fn refusal(source: &Source, error: &OciDistributionError) -> Error {
+pub(crate) fn refusal(source: &Source, refusal: Refusal) -> Error {
     let image = source.image();
     let name = image.familiar();
     let repository = engine::Reference::shorten(image.repository());
@@ -172,42 +180,24 @@ pub(crate) fn refusal(source: &Source, error: &OciDistributionError) -> Error {
         let message = format!("cannot pull {name} from {}: {reason}", source.address);
         Error::Registry { message, retry }
     };
-    match error {
-        OciDistributionError::UnauthorizedError { .. }
-        | OciDistributionError::AuthenticationFailure(_)
-        | OciDistributionError::ServerError { code: 401 | 403, .. } => denied(),
-        OciDistributionError::ImageManifestNotFoundError(_)
-        | OciDistributionError::ServerError { code: 404, .. } => unknown(),
-        OciDistributionError::RegistryError { envelope, .. } => {
-            let Some(first) = envelope.errors.first() else {
-                return broken(Retry::Permanent, "it refuses without a reason".to_owned());
-            };
-            match &first.code {
-                OciErrorCode::Unauthorized | OciErrorCode::Denied | OciErrorCode::NameUnknown => {
-                    denied()
-                }
-                OciErrorCode::ManifestUnknown | OciErrorCode::NotFound => unknown(),
-                OciErrorCode::Toomanyrequests => {
-                    broken(Retry::Transient, format!("toomanyrequests: {}", first.message))
-                }
-                _ => broken(Retry::Permanent, first.message.clone()),
-            }
-        }
-        OciDistributionError::ServerError { code, .. } => {
-            let passing = *code == 429 || *code == 408 || 500 <= *code;
+    match refusal {
+        Refusal::Token | Refusal::Status(401, _) => denied(),
+        Refusal::Status(_, Some(Named { code, message })) => match code.as_str() {
+            "UNAUTHORIZED" | "DENIED" | "NAME_UNKNOWN" => denied(),
+            "MANIFEST_UNKNOWN" | "NOT_FOUND" => unknown(),
+            "TOOMANYREQUESTS" => broken(Retry::Transient, format!("toomanyrequests: {message}")),
+            _ => broken(Retry::Permanent, message),
+        },
+        Refusal::Status(403, None) => denied(),
+        Refusal::Status(404, None) => unknown(),
+        Refusal::Status(code, None) => {
+            let passing = code == 429 || code == 408 || 500 <= code;
             let retry = if passing { Retry::Transient } else { Retry::Permanent };
             broken(retry, format!("it answers with HTTP status {code}"))
         }
-        OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => {
-            broken(Retry::Transient, root_cause(error))
-        }
-        other => broken(Retry::Permanent, root_cause(other)),
+        Refusal::Broken(reason) => broken(Retry::Transient, reason),
+        Refusal::Long(what) => Error::Archive(what.to_owned()),
     }
-}
-
-/// The innermost reason: "connection refused" says more than "error sending request".
-fn root_cause(error: &OciDistributionError) -> String {
-    causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -220,7 +220,7 @@ fn mesh(render: impl FnOnce(&Mesh<'_>) -> String) -> String {
         containers: [here].into(),
         inside: [here].into(),
         vnis: [4096].into(),
-        ends: [other].into(),
+        ends: [(4096, other)].into(),
     };
     let subnet = Ipv4Net::new(here, 16).unwrap_or_default();
     render(&Mesh { rules: &rules, surroundings: &surroundings, bridge: "lo", subnet, tunnel: "lo" })

@@ -177,24 +177,21 @@ pub(super) fn same_links(one: &MeshRules, other: &MeshRules) -> bool {
     links(one) == links(other)
 }
 
-/// Containers with no default route are on internal networks alone. Every node is an end of tunnels,
-/// whether it has a place in the mesh or not.
+/// Containers with no default route are on internal networks alone. A node is an end of the tunnels of
+/// networks that it has a part in, and of the mesh's.
 pub(super) fn surroundings(wanted: &Desired) -> Surroundings {
     let sandboxes = wanted.sandboxes.values();
     let overlays = wanted.overlays.values();
     let mesh = wanted.mesh.ingress.map(|_| VNI);
+    let parts = overlays.clone().flat_map(|it| it.peers.iter().map(|peer| (it.vni, *peer)));
     Surroundings {
         containers: sandboxes.clone().map(|sandbox| sandbox.gateway_address).collect(),
         inside: sandboxes
             .filter(|sandbox| !sandbox.default_route)
             .map(|sandbox| sandbox.gateway_address)
             .collect(),
-        vnis: overlays.clone().map(|overlay| overlay.vni).chain(mesh).collect(),
-        ends: overlays
-            .flat_map(|overlay| &overlay.peers)
-            .chain(wanted.mesh.peers.values())
-            .copied()
-            .collect(),
+        vnis: overlays.map(|overlay| overlay.vni).chain(mesh).collect(),
+        ends: parts.chain(wanted.mesh.peers.values().map(|peer| (VNI, *peer))).collect(),
     }
 }
 

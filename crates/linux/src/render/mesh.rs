@@ -6,8 +6,9 @@
 //! marks the replies, which sends them back there.
 //!
 //! There is no other way in: what is forwarded to a container, here or through the tunnel, is a
-//! connection to a published port, or an answer; and the tunnel leads nowhere else. Frames for our
-//! tunnels are taken from other nodes alone. A container sends by the gateway from its own address
+//! connection to a published port, or an answer; and the tunnel leads nowhere else. Frames for a tunnel
+//! of ours are taken from the nodes that have a part in its network alone, to whichever address of this
+//! machine they come. A container sends by the gateway from its own address
 //! alone, and containers on internal networks alone answer, and begin nothing. These tables are
 //! there without a mesh, too.
 
@@ -47,9 +48,9 @@ pub(crate) struct Surroundings {
     pub(crate) containers: BTreeSet<Ipv4Addr>,
     /// Those of them that are on internal networks alone.
     pub(crate) inside: BTreeSet<Ipv4Addr>,
-    /// The networks that tunnels here carry, and the nodes that they carry them to.
+    /// The networks that tunnels here carry, and with each the nodes that they carry it to.
     pub(crate) vnis: BTreeSet<u32>,
-    pub(crate) ends: BTreeSet<Ipv4Addr>,
+    pub(crate) ends: BTreeSet<(u32, Ipv4Addr)>,
 }
 
 /// A node's address on the ingress network, with the network's prefix.
@@ -115,13 +116,13 @@ fn sets(text: &mut String, mesh: &Mesh<'_>, ports: &BTreeMap<(Protocol, u16), Po
         text,
         "	map tasks {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr;{} }}
 	set nodes {{ type ipv4_addr;{} }}
-	set ends {{ type ipv4_addr;{} }}
+	set ends {{ typeof @th,96,24 . ip saddr;{} }}
 	set inside {{ type ipv4_addr;{} }}
 	map ports {{ type inet_proto . inet_service : verdict;{} }}
 	set refused {{ type inet_proto . inet_service;{} }}",
         elements(rules.local_tasks.iter().map(|(task, to)| format!("{} : {to}", task_text(*task)))),
         elements(nodes),
-        elements(&mesh.surroundings.ends),
+        elements(mesh.surroundings.ends.iter().map(|part| end(*part))),
         elements(&mesh.surroundings.inside),
         elements(open.map(|(key, _)| element(*key))),
         elements(refused.map(|(key, _)| key_text(*key))),
@@ -142,7 +143,6 @@ fn filters(text: &mut String, mesh: &Mesh<'_>) {
 	chain raw {{
 		type filter hook prerouting priority -300; policy accept;
 		iifname \"{bridge}\" udp dport {port} drop
-		udp dport {port} fib daddr type local jump tunnels
 		udp dport {port} notrack
 		iifname {{ \"{tunnel}\", \"{bridge}\" }} ip daddr 127.0.0.0/8 drop"
     );
@@ -167,6 +167,10 @@ fn filters(text: &mut String, mesh: &Mesh<'_>) {
     let _ = writeln!(
         text,
         "	}}
+	chain delivered {{
+		type filter hook input priority -300; policy accept;
+		udp dport {port} jump tunnels
+	}}
 	chain rawout {{
 		type filter hook output priority -300; policy accept;
 		udp dport {port} notrack
@@ -218,11 +222,16 @@ fn gates(text: &mut String, mesh: &Mesh<'_>) {
     );
 }
 
-/// Frames of our networks that no node has sent. The number of the network is the fourth word of
+/// Frames of our networks that no node has sent which has a part in the same one. The number of the network is the fourth word of
 /// what UDP carries (RFC 7348, 5).
 fn strangers(surroundings: &Surroundings) -> Option<String> {
     let vnis = list(&surroundings.vnis);
-    (!vnis.is_empty()).then(|| format!("@th,96,24 {{ {vnis} }} ip saddr != @ends drop"))
+    (!vnis.is_empty()).then(|| format!("@th,96,24 {{ {vnis} }} @th,96,24 . ip saddr != @ends drop"))
+}
+
+/// A network, and a node that has a part in it.
+fn end((vni, node): (u32, Ipv4Addr)) -> String {
+    format!("{vni} . {node}")
 }
 
 /// The client's address is not kept where the container has no route to answer it by: on internal
@@ -342,8 +351,8 @@ pub(crate) fn difference(before: &Mesh<'_>, new: &Mesh<'_>) -> Option<String> {
 
 fn change_surroundings(text: &mut String, old: &Surroundings, new: &Surroundings) {
     let addresses: fn(Ipv4Addr) -> String = |address| address.to_string();
+    change_set(text, &format!("ip {TABLE} ends"), (&old.ends, &new.ends), end);
     for (set, change, element) in [
-        (format!("ip {TABLE} ends"), (&old.ends, &new.ends), addresses),
         (format!("ip {TABLE} inside"), (&old.inside, &new.inside), addresses),
         (format!("bridge {TABLE} containers"), (&old.containers, &new.containers), container),
     ] {
@@ -492,7 +501,7 @@ mod tests {
             table ip skep_mesh {
             	map tasks { type ipv4_addr . inet_proto . inet_service : ipv4_addr; elements = { 10.255.1.11 . tcp . 80 : 172.30.0.11 }; }
             	set nodes { type ipv4_addr; elements = { 192.168.100.2, 192.168.100.3 }; }
-            	set ends { type ipv4_addr; }
+            	set ends { typeof @th,96,24 . ip saddr; }
             	set inside { type ipv4_addr; }
             	map ports { type inet_proto . inet_service : verdict; elements = { tcp . 8080 : jump port_tcp_8080, udp . 53 : jump port_udp_53 }; }
             	set refused { type inet_proto . inet_service; elements = { tcp . 8081 }; }
@@ -502,10 +511,13 @@ mod tests {
             	chain raw {
             		type filter hook prerouting priority -300; policy accept;
             		iifname "gw" udp dport 4789 drop
-            		udp dport 4789 fib daddr type local jump tunnels
             		udp dport 4789 notrack
             		iifname { "mesh", "gw" } ip daddr 127.0.0.0/8 drop
             		iifname "mesh" ct original zone set ether saddr map { 02:42:0a:ff:00:02 : 2 }
+            	}
+            	chain delivered {
+            		type filter hook input priority -300; policy accept;
+            		udp dport 4789 jump tunnels
             	}
             	chain rawout {
             		type filter hook output priority -300; policy accept;
@@ -671,29 +683,29 @@ mod tests {
             containers: [[172, 30, 0, host].into()].into(),
             inside: [[172, 30, 0, host].into()].into(),
             vnis: [4096, 4100 + u32::from(host)].into(),
-            ends: [[192, 168, 100, host].into()].into(),
+            ends: [(4096, [192, 168, 100, host].into())].into(),
         };
         let (before, after) = (surroundings(1), surroundings(2));
         let before = Mesh { surroundings: &before, ..mesh(&rules) };
         let after = Mesh { surroundings: &after, ..mesh(&rules) };
         let text = whole(&after);
         for line in [
-            "set ends { type ipv4_addr; elements = { 192.168.100.2 }; }",
+            "set ends { typeof @th,96,24 . ip saddr; elements = { 4096 . 192.168.100.2 }; }",
             "set inside { type ipv4_addr; elements = { 172.30.0.2 }; }",
             "set containers { type ifname . ether_addr . ipv4_addr; elements = { skepac1e0002 . 02:42:ac:1e:00:02 . 172.30.0.2 }; }",
-            "chain tunnels { @th,96,24 { 4096, 4102 } ip saddr != @ends drop; }",
+            "chain tunnels { @th,96,24 { 4096, 4102 } @th,96,24 . ip saddr != @ends drop; }",
         ] {
             assert!(text.contains(line), "{text}");
         }
         expect![[r"
-            delete element ip skep_mesh ends { 192.168.100.1 }
-            add element ip skep_mesh ends { 192.168.100.2 }
+            delete element ip skep_mesh ends { 4096 . 192.168.100.1 }
+            add element ip skep_mesh ends { 4096 . 192.168.100.2 }
             delete element ip skep_mesh inside { 172.30.0.1 }
             add element ip skep_mesh inside { 172.30.0.2 }
             delete element bridge skep_mesh containers { skepac1e0001 . 02:42:ac:1e:00:01 . 172.30.0.1 }
             add element bridge skep_mesh containers { skepac1e0002 . 02:42:ac:1e:00:02 . 172.30.0.2 }
             flush chain ip skep_mesh tunnels
-            add rule ip skep_mesh tunnels @th,96,24 { 4096, 4102 } ip saddr != @ends drop
+            add rule ip skep_mesh tunnels @th,96,24 { 4096, 4102 } @th,96,24 . ip saddr != @ends drop
         "]]
         .assert_eq(&difference(&before, &after).unwrap_or_default());
     }

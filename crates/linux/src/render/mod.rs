@@ -46,15 +46,15 @@ fn sender(port: &str, container: Ipv4Addr) -> String {
 }
 
 /// Renders what leads a set from `old` to `new`, one command a line.
-fn change_set(
+fn change_set<T: Ord + Copy>(
     text: &mut String,
     set: &str,
-    (old, new): (&BTreeSet<Ipv4Addr>, &BTreeSet<Ipv4Addr>),
-    element: impl Fn(Ipv4Addr) -> String,
+    (old, new): (&BTreeSet<T>, &BTreeSet<T>),
+    element: impl Fn(T) -> String,
 ) {
     let changes = old.difference(new).map(|gone| ("delete", gone));
-    for (verb, address) in changes.chain(new.difference(old).map(|come| ("add", come))) {
-        let _ = writeln!(text, "{verb} element {set} {{ {} }}", element(*address));
+    for (verb, item) in changes.chain(new.difference(old).map(|come| ("add", come))) {
+        let _ = writeln!(text, "{verb} element {set} {{ {} }}", element(*item));
     }
 }
 

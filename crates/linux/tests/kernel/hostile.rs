@@ -116,6 +116,7 @@ fn tunnels_take_frames_from_nodes_alone() {
         run_in(place, || {
             let from = from.unwrap_or(Ipv4Addr::UNSPECIFIED);
             let socket = UdpSocket::bind((from, 0)).unwrap();
+            socket.set_broadcast(true).unwrap();
             for frame in frames(what) {
                 // It may be refused at once, too.
                 drop(socket.send_to(&frame, (to, 4789)));
@@ -129,6 +130,11 @@ fn tunnels_take_frames_from_nodes_alone() {
     assert!(hears(&ear, "from a node"), "by the mesh");
     inject(&lab.machine(), None, node, "from a stranger");
     assert!(!hears(&ear, "from a stranger"));
+    // To all on the link, this node among them.
+    for to in [Ipv4Addr::BROADCAST, [10, 250, 0, 255].into(), [224, 0, 0, 1].into()] {
+        inject(&lab.machine(), Some(lab.underlay.address(0)), to, "to all");
+        assert!(!hears(&ear, "to all"), "{to}");
+    }
     for place in [lab.container(NEIGHBOUR), lab.container((2, 2)), lab.container(TASK)] {
         for to in [GATEWAY, node, lab.node_address(2), address((1, 9))] {
             inject(&place, None, to, "from a container");
@@ -150,6 +156,45 @@ fn tunnels_take_frames_from_nodes_alone() {
     lab.apply();
     inject(&lab.machine(), None, node, "from a stranger");
     assert!(!hears(&ear, "from a stranger"));
+}
+
+#[test]
+fn a_node_has_no_say_on_networks_that_it_has_no_part_in() {
+    let mut lab = Lab::new(3, 0);
+    let (task, far) = (TASK, (3, 1));
+    lab.add(task);
+    lab.add(far);
+    lab.ports.insert((Udp, 9001), vec![task]);
+    lab.target = 9000;
+    lab.apply();
+    let ear = ear(&lab.container(task), 9000);
+    let inject = |lab: &Lab, from: u8, frame: &[u8]| {
+        run_in(&lab.host(from), || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.send_to(frame, (lab.node_address(1), 4789)).unwrap();
+        })
+        .unwrap();
+    };
+    let as_far = (address(far), address(task));
+    inject(&lab, 2, &tunnelled(4097, as_far, as_far, 9000, "from elsewhere"));
+    assert!(!hears(&ear, "from elsewhere"));
+    inject(&lab, 3, &tunnelled(4097, as_far, as_far, 9000, "from its node"));
+    assert!(hears(&ear, "from its node"));
+    // Every node has a part in the mesh.
+    let [_, by_mesh] = frames("by the mesh");
+    inject(&lab, 2, &by_mesh);
+    assert!(hears(&ear, "by the mesh"));
+    // A task comes to it, and goes again.
+    lab.add((2, 1));
+    lab.apply();
+    let as_near = (address((2, 1)), address(task));
+    let frame = tunnelled(4097, as_near, as_near, 9000, "from a new one");
+    inject(&lab, 2, &frame);
+    assert!(hears(&ear, "from a new one"));
+    lab.remove((2, 1));
+    lab.apply();
+    inject(&lab, 2, &frame);
+    assert!(!hears(&ear, "from a new one"));
 }
 
 #[test]

@@ -141,8 +141,6 @@ pub enum Output {
     /// Write what follows from this on the newest view; then say [`Command::Written`]. There is one
     /// at a time.
     Write(Observation),
-    /// End the connections of nodes that are none any more.
-    Part,
     Logs(LogOutput),
 }
 

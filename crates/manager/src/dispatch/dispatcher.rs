@@ -187,7 +187,6 @@ impl Dispatcher {
 
     /// Looks who is there, and who does not catch up.
     fn look(&mut self, now: Now) {
-        self.outputs.push(Output::Part);
         self.managers = find::addresses(&self.view);
         self.wanted = Wanted::of(&self.view);
         let absence = self.liveness.period() * ABSENCE;

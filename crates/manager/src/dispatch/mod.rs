@@ -9,6 +9,7 @@ mod command;
 mod dispatcher;
 pub(crate) mod limits;
 mod observation;
+mod parting;
 mod quota;
 mod refused;
 pub mod report;
@@ -27,7 +28,7 @@ pub(crate) use run::Request;
 
 use crate::Error;
 use crate::logs::Sinks;
-use ca::{Connections, Identity, Refusals};
+use ca::{Identity, Refusals};
 use raft::Sequencer;
 use scope::Scope;
 use tokio::net::TcpListener;
@@ -40,7 +41,6 @@ const REQUESTS: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
     parts: Sinks,
-    connections: Connections,
 }
 
 /// Starts the server that nodes and other managers talk to; it counts what it refuses.
@@ -50,15 +50,15 @@ pub(crate) fn serve(
     scope: &mut Scope,
 ) -> Result<(Term, Refusals), Error> {
     let parts = Sinks::default();
-    let (connections, refusals) = rpc::start(served, parts.clone(), (listener, identity), scope)?;
-    Ok((Term { parts, connections }, refusals))
+    let refusals = rpc::start(served, parts.clone(), (listener, identity), scope)?;
+    Ok((Term { parts }, refusals))
 }
 
 /// Starts the dispatcher of a term, which begins with no session.
 pub(crate) fn begin(term: Term, sequencer: Sequencer, scope: &mut Scope) -> mpsc::Sender<Request> {
     let (requests, inbox) = mpsc::channel(REQUESTS);
     term.parts.clear();
-    let dispatch = run::Loop::new(sequencer, term.parts, term.connections);
+    let dispatch = run::Loop::new(sequencer, term.parts);
     scope.spawn("dispatch", dispatch.run(inbox, scope.token()));
     requests
 }

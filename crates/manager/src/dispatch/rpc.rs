@@ -7,14 +7,14 @@ use super::limits::{Busy, Write};
 use super::quota::{Limited, Quotas};
 use super::refused::Counted;
 use super::stream::{Messages, stream};
-use super::{Command, Request as Ask, SessionId, report};
+use super::{Command, Request as Ask, SessionId, parting, report};
 use crate::Error;
 use crate::clock::RandomIds;
 use crate::find;
 use crate::logs::{Reading, Sinks, admitted};
 use crate::managers::{self, Leading, managers_only};
 use crate::membership;
-use ca::{Arrivals, Connections, Identity, Refusals};
+use ca::{Arrivals, Identity, Refusals};
 use raft::Sequencer;
 use scope::Scope;
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl Rpc {
     }
 
     /// The node that opens a session. It may know no other manager than this one: where this one does
-    /// not lead, it says where all are.
+    /// not lead, it says where all are, to nodes of the cluster ([`Limited`]).
     fn opener<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         if self.leading.check().is_err() {
             return Err(elsewhere(&find::addresses(&self.sequencer.view())));
@@ -165,9 +165,10 @@ pub(crate) fn start(
     sinks: Sinks,
     (listener, identity): (TcpListener, &Identity),
     scope: &mut Scope,
-) -> Result<(Connections, Refusals), Error> {
+) -> Result<Refusals, Error> {
     let Served { sequencer, leading, membership, managers } = served;
     let views = sequencer.watch();
+    let knows = (sequencer.clone(), leading.clone());
     let rpc = Rpc::new(sequencer, leading, sinks);
     let accepting = ca::accept(listener, identity, scope.token());
     let (acceptor, accepted) = accepting.map_err(Error::Identity)?;
@@ -199,9 +200,10 @@ pub(crate) fn start(
         ))
         .add_service(counted(InterceptedService::new(dispatcher, known), &refusals));
     scope.spawn("acceptor", acceptor);
+    scope.spawn("connections", parting::run(accepted.connections, knows, scope.token()));
     scope.spawn("strangers", serve(strangers, accepted.strangers, scope.token()));
     scope.spawn("nodes", serve(nodes, accepted.nodes, scope.token()));
-    Ok((accepted.connections, refusals))
+    Ok(refusals)
 }
 
 fn counted<S>(service: S, refusals: &Refusals) -> Counted<S> {

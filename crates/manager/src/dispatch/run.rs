@@ -1,14 +1,12 @@
 //! The loop around the dispatcher: it has the channels, the clocks and the connections, and decides
 //! nothing. Nothing in it waits for a node or for the disk.
 
-use super::admission::may_stay;
 use super::command::{Command, LogOutput, Now, Output, SessionId};
 use super::dispatcher::Dispatcher;
 use super::observation::Observation;
 use super::stream::Sink;
 use crate::clock::{self, Uptime};
 use crate::logs::{Clients, LogSink, Sinks};
-use ca::Connections;
 use raft::Sequencer;
 use std::collections::{BTreeMap, VecDeque};
 use store::View;
@@ -61,14 +59,13 @@ pub(crate) struct Loop {
     streams: BTreeMap<NodeId, Stream>,
     clients: Clients,
     parts: Sinks,
-    connections: Connections,
     /// Whoever waits for the answer to the heartbeat that is being handled.
     reply: Option<Reply>,
     writes: JoinSet<Result<Version, Fault>>,
 }
 
 impl Loop {
-    pub(crate) fn new(sequencer: Sequencer, parts: Sinks, connections: Connections) -> Self {
+    pub(crate) fn new(sequencer: Sequencer, parts: Sinks) -> Self {
         let mut views = sequencer.watch();
         let view = views.borrow_and_update().clone();
         Self {
@@ -78,7 +75,6 @@ impl Loop {
             streams: BTreeMap::new(),
             clients: Clients::default(),
             parts,
-            connections,
             reply: None,
             writes: JoinSet::new(),
         }
@@ -190,10 +186,6 @@ impl Loop {
                 }
             }
             Output::Write(observation) => self.write(observation),
-            Output::Part => {
-                let (view, now) = (self.sequencer.view(), self.sequencer.now());
-                self.connections.retain(|peer| may_stay(peer, &view, now));
-            }
             Output::Logs(output) => self.carry_out_logs(output),
         }
         None

@@ -172,7 +172,6 @@ impl Stage {
                 }
                 Output::Write(observation) => self.unwritten.push(observation),
                 Output::Beat { .. } => panic!("an answer without a heartbeat"),
-                Output::Part => {}
                 Output::Logs(output) => self.logs.push(output),
             }
         }

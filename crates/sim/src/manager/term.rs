@@ -158,7 +158,7 @@ impl Manager {
                 Output::Close { session, .. } => self.close(&session, ctx),
                 Output::Beat { session, reply, .. } => self.beat(&session, &reply, ctx),
                 // Nobody follows logs here, and who is no node is not heard anyway.
-                Output::Part | Output::Logs(_) => {}
+                Output::Logs(_) => {}
                 Output::Write(observation) => {
                     let decide: Decide =
                         Box::new(move |view: &View, now| Ok(observation.changes(view, now)));

@@ -3,6 +3,12 @@
 use super::{Kit, now, sends};
 use crate::managers::{three, until};
 use crate::stage::Scripted;
+use ca::Identity;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 use types::{FaultKind, Node, NodeRole, NodeSpec};
 use wire::{
     BarrierRequest, EnrollRequest, RaftMessage, Release, SessionRequest, dispatcher_client,
@@ -65,6 +71,49 @@ async fn a_manager_speaks_in_the_log_for_itself_alone() {
     // It is a node like others, besides.
     Scripted::connect(&kit.cluster, &second, 3).await.unwrap();
     kit.end().await;
+}
+
+/// Opens a connection that says nothing to each of these managers; each task ends when its manager
+/// ends it.
+async fn connected(addresses: &[String], identity: &Identity) -> JoinSet<()> {
+    let mut open = JoinSet::new();
+    for address in addresses {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = "swarm-manager".try_into().unwrap();
+        let connector = TlsConnector::from(ca::tls::client_config(identity).unwrap());
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        // The manager says first what it can.
+        stream.read_u8().await.unwrap();
+        open.spawn(async move {
+            let mut heard = [0; 1024];
+            while matches!(stream.read(&mut heard).await, Ok(1..)) {}
+        });
+    }
+    open
+}
+
+/// Longer than a manager takes to look, and shorter than it waits for an answer to its own call.
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_connections_of_an_evicted_node_end_at_all_managers() {
+    let (cluster, second, third) = three().await;
+    let (node, other) = (cluster.join().await, cluster.join().await);
+    let addresses = [cluster.address(), second.address.clone(), third.address.clone()];
+    for manager in [&second, &third] {
+        assert!(manager.manager.fresh().await.unwrap().node(&other.node_id()).is_some());
+    }
+    let mut evicted = connected(&addresses, &node).await;
+    let mut others = connected(&addresses, &other).await;
+    cluster.manager.remove_node(&node.node_id(), true).await.unwrap();
+    let all = async { while evicted.join_next().await.is_some() {} };
+    let ended = tokio::time::timeout(SOON, all).await;
+    assert!(ended.is_ok(), "{} managers keep it", evicted.len());
+    assert!(others.try_join_next().is_none(), "another one's has ended");
+    others.shutdown().await;
+    second.stop().await;
+    third.stop().await;
+    cluster.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
