@@ -21,6 +21,7 @@ fn main() {
         .method(method("issue", "Issue", "IssueRequest", "IssueReply").build())
         .method(method("leave", "Leave", "LeaveRequest", "Done").build())
         .method(method("enroll", "Enroll", "EnrollRequest", "EnrollReply").build())
+        .method(method("number", "Number", "NumberRequest", "EnrollReply").build())
         .build();
     let dispatcher = Service::builder()
         .package("skep")

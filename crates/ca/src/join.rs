@@ -9,8 +9,8 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 use types::{Availability, Fault, FaultKind};
 use wire::{
-    EnrollReply, EnrollRequest, IssueReply, IssueRequest, Release, RootRequest, fault_of,
-    membership_client,
+    EnrollReply, EnrollRequest, IssueReply, IssueRequest, MembershipClient, NumberRequest, Release,
+    RootRequest, fault_of, membership_client,
 };
 
 /// For the manager to answer.
@@ -107,13 +107,44 @@ pub async fn renew(channel: Channel, identity: &Identity) -> Result<(), Fault> {
 /// Asks the manager that leads for this node's part in the cluster's log, where others will reach it at
 /// `address`; returns its number there. Each of these managers is asked until one leads.
 pub async fn enroll(managers: &[String], identity: &Identity, address: &str) -> Result<u64, Fault> {
+    let request = EnrollRequest { release: Release::own(), address: address.to_owned() };
+    let enroll = |mut client: MembershipClient<Channel>| {
+        let request = request.clone();
+        async move { client.enroll(request).await }
+    };
+    ask_the_leader(managers, identity, enroll).await
+}
+
+/// Asks the manager that leads which number in the cluster's log is this node's, which has `raft_id` and
+/// is reached at `address`; 0: it has none any more. A leader of an earlier release does not say.
+pub async fn number(
+    managers: &[String],
+    identity: &Identity,
+    (raft_id, address): (u64, &str),
+) -> Result<u64, Fault> {
+    let (release, address) = (Release::own(), address.to_owned());
+    let request = NumberRequest { release, raft_id, address };
+    let number = |mut client: MembershipClient<Channel>| {
+        let request = request.clone();
+        async move { client.number(request).await }
+    };
+    ask_the_leader(managers, identity, number).await
+}
+
+async fn ask_the_leader<F>(
+    managers: &[String],
+    identity: &Identity,
+    ask: impl Fn(MembershipClient<Channel>) -> F,
+) -> Result<u64, Fault>
+where
+    F: Future<Output = Result<Response<EnrollReply>, Status>>,
+{
     let mut last = Fault::unavailable("no manager is known");
     for manager in managers {
-        let request = EnrollRequest { release: Release::own(), address: address.to_owned() };
         let config = tls::client_config(identity)?;
         let attempt = async {
             let channel = connect(manager, config).await.map_err(Refusal::Unheard)?;
-            call(membership_client(channel).enroll(request)).await
+            call(ask(membership_client(channel))).await
         };
         match attempt.await {
             Ok(EnrollReply { raft_id, .. }) => return Ok(raft_id),

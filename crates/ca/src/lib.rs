@@ -41,7 +41,7 @@ pub use connect::connect;
 pub use digest::{node_of, root_digest};
 pub use identity::{Identity, Request};
 pub use incoming::{Accepted, Arrivals, Connection, Connections, Incoming, accept};
-pub use join::{enroll, join, renew};
+pub use join::{enroll, join, number, renew};
 pub use peer::{Peer, peer, remote, subject};
 pub use refusals::Refusals;
 pub use root::{given, issuer, rotate};

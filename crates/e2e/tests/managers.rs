@@ -17,6 +17,7 @@ fn managers_are_lost_promoted_demoted_and_leave() {
     a_leader_that_is_stopped_hands_over_first(&lab);
     a_leader_that_is_killed_is_replaced_and_comes_back(&lab);
     nodes_are_promoted_and_demoted(&lab);
+    a_manager_that_was_demoted_and_promoted_while_it_was_away_is_one_again(&lab);
     without_most_managers_what_runs_goes_on(&lab);
     a_leader_leaves(&lab);
     let left = lab.down();
@@ -141,6 +142,21 @@ fn nodes_are_promoted_and_demoted(lab: &Lab) {
     lab.docker_at(2, &["node", "demote", "node-4"]).good();
     sees(lab, 2, &["node-4 Ready"]);
     answers(lab, 4);
+}
+
+/// It has a number and a log of before, and does not hear that it has had none meanwhile.
+fn a_manager_that_was_demoted_and_promoted_while_it_was_away_is_one_again(lab: &Lab) {
+    lab.lab(&["kill", "node-1"]).good();
+    lab.docker_at(2, &["node", "demote", "node-1"]).good();
+    let status = ["node", "inspect", "--format", "{{.Spec.Role}} {{.ManagerStatus}}", "node-1"];
+    until("node-1 is out of the log", secs(30), || {
+        let shown = lab.docker_at(2, &status);
+        if shown.out.trim() == "worker <nil>" { Ok(()) } else { Err(format!("{shown:?}")) }
+    });
+    lab.docker_at(2, &["node", "promote", "node-1"]).good();
+    lab.lab(&["start", "node-1"]).good();
+    sees(lab, 2, &["node-1 Ready Reachable"]);
+    sees(lab, 1, &["node-1 Ready Reachable"]);
 }
 
 /// One of three is left: nothing is changed, and what runs is found.

@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 use types::{Cluster, Fault, ManagerStatus, Node, NodeId, NodeRole, NodeSpec, Timestamp};
 use wire::{
-    Done, EnrollReply, EnrollRequest, IssueReply, IssueRequest, LeaveRequest, Membership, Order,
-    Release, RootReply, RootRequest, status_of,
+    Done, EnrollReply, EnrollRequest, IssueReply, IssueRequest, LeaveRequest, Membership,
+    NumberRequest, Order, Release, RootReply, RootRequest, status_of,
 };
 
 /// Nodes that may join from one address within [`WINDOW`].
@@ -127,6 +127,29 @@ impl Service {
         let cluster = cluster(&view).map_err(status_of)?;
         sign(&cluster, &request.get_ref().csr, (&id, role), now()).map_err(status_of)
     }
+
+    /// Tells a manager its number, by what the newest view comes to.
+    async fn numbered(
+        &self,
+        (node, release, address): (NodeId, Release, String),
+        decide: impl FnOnce(&View, &NodeId, String) -> Result<(u64, Changes), Fault> + Send + 'static,
+    ) -> Result<Response<EnrollReply>, Status> {
+        Release::own().check_node(&release, Some(&node)).map_err(status_of)?;
+        if ADDRESS_MAX < address.len() || !address.contains(':') {
+            return Err(status_of(Fault::invalid("a manager's address is its host:port")));
+        }
+        let (sender, given) = oneshot::channel();
+        let decide = move |view: &View, _| {
+            let (raft_id, changes) = decide(view, &node, address)?;
+            // Whoever asked waits for it.
+            sender.send(raft_id).ok();
+            Ok(changes)
+        };
+        self.sequencer.sequence(decide).await.map_err(status_of)?;
+        let lost = |_| status_of(Fault::unavailable("this manager is stopping"));
+        let raft_id = given.await.map_err(lost)?;
+        Ok(Response::new(EnrollReply { release: Release::own(), raft_id }))
+    }
 }
 
 /// A node that is to be a manager gets a number in the log's membership, which no other one ever has.
@@ -142,6 +165,18 @@ pub fn enrolled(view: &View, id: &NodeId, address: String) -> Result<(u64, Chang
     tx.put_cluster(cluster);
     tx.edit_node(id, |node| node.manager = Some(ManagerStatus { raft_id, address }));
     Ok((raft_id, tx.finish()))
+}
+
+/// The number of a manager that says that it has this one: 0 where it has none any more, as it was
+/// demoted since. Where it has moved, that is noted.
+pub(crate) fn number(view: &View, id: &NodeId, (own, address): (u64, String)) -> (u64, Changes) {
+    let mut tx = Tx::new(view);
+    let manager = view.node(id).and_then(|node| node.manager.as_ref());
+    let raft_id = manager.map_or(0, |manager| manager.raft_id);
+    if manager.is_some_and(|manager| raft_id == own && manager.address != address) {
+        tx.edit_node(id, |node| node.manager = Some(ManagerStatus { raft_id, address }));
+    }
+    (raft_id, tx.finish())
 }
 
 pub(crate) fn cluster(view: &View) -> Result<Arc<Cluster>, Fault> {
@@ -212,21 +247,19 @@ impl Membership for Service {
     ) -> Result<Response<EnrollReply>, Status> {
         let node = self.caller(&request)?;
         let EnrollRequest { release, address } = request.into_inner();
-        Release::own().check_node(&release, Some(&node)).map_err(status_of)?;
-        if ADDRESS_MAX < address.len() || !address.contains(':') {
-            return Err(status_of(Fault::invalid("a manager's address is its host:port")));
-        }
-        let (sender, given) = oneshot::channel();
-        let enroll = move |view: &View, _| {
-            let (raft_id, changes) = enrolled(view, &node, address)?;
-            // Whoever asked waits for it.
-            sender.send(raft_id).ok();
-            Ok(changes)
-        };
-        self.sequencer.sequence(enroll).await.map_err(status_of)?;
-        let lost = |_| status_of(Fault::unavailable("this manager is stopping"));
-        let raft_id = given.await.map_err(lost)?;
-        Ok(Response::new(EnrollReply { release: Release::own(), raft_id }))
+        let decide = move |view: &View, id: &NodeId, address| enrolled(view, id, address);
+        self.numbered((node, release, address), decide).await
+    }
+
+    async fn number(
+        &self,
+        request: Request<NumberRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        let node = self.caller(&request)?;
+        let NumberRequest { release, raft_id, address } = request.into_inner();
+        let decide =
+            move |view: &View, id: &NodeId, address| Ok(number(view, id, (raft_id, address)));
+        self.numbered((node, release, address), decide).await
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
@@ -245,5 +278,29 @@ impl Membership for Service {
             return Err(status_of(Fault::unavailable("this manager is stopping")));
         }
         Ok(Response::new(Done {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::Version;
+
+    #[test]
+    fn a_manager_has_its_number_until_it_is_demoted_and_says_where_it_is() {
+        let mut tx = Tx::new(&View::default());
+        let manager = Some(ManagerStatus { raft_id: 3, address: "m:1".to_owned() });
+        tx.put_node(Node { id: "m".into(), manager, ..Node::default() });
+        tx.put_node(Node { id: "demoted".into(), ..Node::default() });
+        let mut view = View::default();
+        view.apply(&tx.finish(), Version(1), Timestamp(1));
+        let asks = |id: &str, own, address: &str| number(&view, &id.into(), (own, address.into()));
+        assert_eq!(asks("m", 3, "m:1"), (3, Changes::default()));
+        assert_eq!(asks("demoted", 2, "d:1"), (0, Changes::default()));
+        assert_eq!(asks("m", 2, "m:2"), (3, Changes::default()), "of a number before");
+        let (raft_id, changes) = asks("m", 3, "m:2");
+        view.apply(&changes, Version(2), Timestamp(2));
+        let moved = view.node(&"m".into()).unwrap().manager.clone();
+        assert_eq!(moved, Some(ManagerStatus { raft_id, address: "m:2".to_owned() }));
     }
 }

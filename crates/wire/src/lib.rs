@@ -23,7 +23,8 @@ pub use managers::{
 pub use messages::{
     Acknowledge, Answer, Assignments, Difference, Done, EnrollReply, EnrollRequest, Heartbeat,
     HeartbeatReply, IssueReply, IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions,
-    LogRequest, Report, RootReply, RootRequest, SessionMessage, SessionRequest, Trust, Welcome,
+    LogRequest, NumberRequest, Report, RootReply, RootRequest, SessionMessage, SessionRequest,
+    Trust, Welcome,
 };
 pub use msgpack::{decode, encode};
 pub use parts::Parts;
@@ -34,4 +35,4 @@ pub use service::{
     MembershipServer, WHOLE_LIMIT, dispatcher_client, dispatcher_server, managers_client,
     managers_server, membership_client, membership_server,
 };
-pub use status::{elsewhere, fault_of, managers_of, status_of};
+pub use status::{elsewhere, fault_of, leader_of, managers_of, status_of};

@@ -232,11 +232,22 @@ pub struct EnrollRequest {
     pub address: String,
 }
 
+/// A manager that was away asks whether it is still who it was in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NumberRequest {
+    pub release: Release,
+    /// The number that it has.
+    pub raft_id: u64,
+    /// Where managers and nodes reach it now, `host:port`.
+    pub address: String,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EnrollReply {
     pub release: Release,
-    /// Its number in the log's membership.
+    /// Its number in the log's membership; 0 where it asked for the one it has, and has none.
     pub raft_id: u64,
 }
 

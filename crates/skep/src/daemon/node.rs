@@ -3,6 +3,8 @@
 //! One loop owns the membership. It starts what a member runs, starts it again when it fails, and
 //! carries out what users order; everybody else sees a snapshot.
 
+mod role;
+
 use super::Standalone;
 use super::address;
 use super::member::{Launcher, RunningMember};
@@ -13,12 +15,13 @@ use ca::UnlockKey;
 use engine_api::{About, Init, Join, Member, Membership, Node, Restore};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use role::Roles;
 use scope::{BoxError, Scope};
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use types::{Fault, FaultKind, NodeId, NodeRole, TASK_LABEL, chain};
+use types::{Fault, FaultKind, NodeId, TASK_LABEL, chain};
 
 /// Orders that may wait; a caller waits when it is full.
 const ORDERS: usize = 16;
@@ -28,8 +31,6 @@ const RESTART_MIN: Duration = Duration::from_millis(500);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 /// How long a join may take before the user is told that it goes on in the background.
 const JOIN_MAX: Duration = Duration::from_secs(20);
-/// Before a role that could not be taken on is tried again.
-const ROLE_PAUSE: Duration = Duration::from_secs(1);
 /// For a new manager to hear of the cluster.
 const FOLLOW_MAX: Duration = Duration::from_secs(15);
 /// How long tasks may take to end when a node leaves.
@@ -75,6 +76,7 @@ pub(super) async fn start(
         // A daemon that was killed while it left has not come so far.
         is_clear: false,
         is_locked: false,
+        roles: Roles::default(),
         restart: RESTART_MIN,
     };
     owner.catch_up().await;
@@ -96,6 +98,7 @@ struct MembershipLoop {
     is_clear: bool,
     /// The node's keys wait for the unlock key.
     is_locked: bool,
+    roles: Roles,
     /// The next pause after a failure.
     restart: Duration,
 }
@@ -107,6 +110,8 @@ enum Event {
     Due,
     /// The node's certificate says that it is a manager now, or none any more.
     Role,
+    /// A manager is to ask whether it is still who it was.
+    Number,
 }
 
 impl MembershipLoop {
@@ -133,7 +138,8 @@ impl MembershipLoop {
                 () = news(self.status.as_mut()) => Event::News,
                 () = renewed(self.renewals.as_mut()) => Event::Role,
                 () = tokio::time::sleep(self.restart), if due => Event::Due,
-                () = tokio::time::sleep(ROLE_PAUSE), if !self.has_its_role() => Event::Role,
+                () = tokio::time::sleep(self.roles.pause()), if !self.has_its_role() => Event::Role,
+                () = tokio::time::sleep(self.roles.pause()), if self.asks_number() => Event::Number,
             };
             match event {
                 Event::Ordered(order) => self.carry_out(order).await,
@@ -152,13 +158,18 @@ impl MembershipLoop {
                 }
                 Event::News => {
                     self.remember().await;
+                    self.see_session();
                     self.tell();
                 }
                 Event::Due => self.catch_up().await,
                 Event::Role => {
-                    if let Err(error) = self.take_role().await {
-                        tracing::warn!("{error:#}; trying again");
-                    }
+                    let taken = self.take_role().await;
+                    self.roles.tried(taken);
+                    self.tell();
+                }
+                Event::Number => {
+                    let asked = self.ask_number().await;
+                    self.roles.tried(asked);
                     self.tell();
                 }
             }
@@ -192,52 +203,6 @@ impl MembershipLoop {
         self.renewals = Some(running.identity.changes());
         self.running = Some(running);
         self.restart = RESTART_MIN;
-    }
-
-    /// Says whether this node runs what its certificate says it is.
-    fn has_its_role(&self) -> bool {
-        let (Some(state), Some(running)) = (&self.state, &self.running) else { return true };
-        state.manager == (running.identity.role() == NodeRole::Manager)
-    }
-
-    /// Becomes what the node's certificate says: a manager, or none any more.
-    async fn take_role(&mut self) -> Result<()> {
-        if self.has_its_role() {
-            return Ok(());
-        }
-        let (Some(state), Some(running)) = (&mut self.state, &mut self.running) else {
-            return Ok(());
-        };
-        if running.identity.role() == NodeRole::Worker {
-            tracing::info!("this node is no manager any more");
-            let as_worker = State { manager: false, ..state.clone() };
-            self.launcher.files.save(&as_worker).await?;
-            *state = as_worker;
-            return self.begin_again().await;
-        }
-        // Where somebody else has the port it would get a number for nothing, again and again.
-        let listens = tokio::net::TcpListener::bind(state.listen).await;
-        drop(listens.with_context(|| {
-            format!("this node cannot be a manager: it cannot listen on {}", state.listen)
-        })?);
-        let managers = running.agent.status().borrow().managers.clone();
-        let address = state.manager_address();
-        let raft_id = ca::enroll(&managers, &running.identity, &address).await?;
-        tracing::info!(raft_id, "this node becomes a manager");
-        let as_manager = State { manager: true, raft_id, ..state.clone() };
-        self.launcher.promote(&as_manager, running).await?;
-        *state = as_manager;
-        Ok(())
-    }
-
-    /// Ends what runs, and starts what is to run now.
-    async fn begin_again(&mut self) -> Result<()> {
-        (self.status, self.renewals) = (None, None);
-        if let Some(running) = self.running.take() {
-            running.stop().await.context("what this node ran for the cluster ended badly")?;
-        }
-        self.catch_up().await;
-        Ok(())
     }
 
     /// Keeps what managers say of the cluster for the next start.

@@ -10,8 +10,8 @@ use stored::{Stored, samples};
 use types::{Availability, NodeRole, TaskState, Timestamp};
 use wire::{
     Acknowledge, Assignments, Difference, Done, Heartbeat, HeartbeatReply, IssueReply,
-    IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, Parts, Release, Report,
-    RootReply, RootRequest, SessionMessage, SessionRequest, Welcome,
+    IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions, LogRequest, NumberRequest, Parts,
+    Release, Report, RootReply, RootRequest, SessionMessage, SessionRequest, Welcome,
 };
 
 /// What was released and is never written again.
@@ -49,6 +49,9 @@ fn membership(stored: &mut Stored) {
     stored
         .message("root-reply.msgpack", RootReply { release: release(), root: "PEM 1".to_owned() });
     stored.message("leave-request.msgpack", LeaveRequest { tasks_first: true });
+    let (raft_id, address) = (3, "192.168.100.4:2377".to_owned());
+    let number = NumberRequest { release: release(), raft_id, address };
+    stored.message("number-request.msgpack", number);
     stored.message("done.msgpack", Done {});
 }
 
