@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How many managers a lab has whose test does not say.
 const MANAGERS: &str = "SKEP_E2E_MANAGERS";
 /// For a node to become what it is told to be, and for a daemon to end.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) fn wanted() -> u8 {
     std::env::var(MANAGERS).ok().and_then(|count| count.parse().ok()).unwrap_or(1)

@@ -46,24 +46,25 @@ fn one_of_three_managers_goes_on_alone_and_no_task_is_restarted() {
     assert!(left.is_empty(), "{left:#?}");
 }
 
-/// The machines of three of five managers are lost, one after the other. What runs is on the others.
+/// The machines of three of five managers are lost, one after the other. What runs is on the other two.
 #[test]
 fn what_runs_is_found_while_most_of_five_managers_are_lost_and_one_goes_on() {
-    let lab = Lab::with_managers(6, 5, &["busybox"]);
-    lab.docker(&["swarm", "update", "--dispatcher-heartbeat", "1s"]).good();
+    let lab = Lab::with_managers(5, 5, &["busybox"]);
     for node in STAYS {
         let name = format!("node-{node}");
-        lab.docker(&["node", "update", "--label-add", "stays=yes", &name]).good();
+        is_done(&lab, &["node", "update", "--label-add", "stays=yes", &name]);
     }
     let page = "echo well > /index.html; exec httpd -f -p 80 -h /";
-    runs(&lab, "web", &["--replicas", "3", "--publish", "8090:80"], page);
-    runs(&lab, "asker", &[], ASKER);
-    let client = Client::start(&lab.at(6, 8090), "/", 200);
+    is_done(&lab, &["network", "create", "--driver", "overlay", "net"]);
+    runs(&lab, ("web", "3"), &["--publish", "8090:80"], page);
+    runs(&lab, ("asker", "1"), &[], ASKER);
+    Lab::says(&lab.at(2, 8090), "/", "well", secs(60));
+    let client = Client::start(&lab.at(2, 8090), "/", 200);
     two_of_five_are_lost_and_the_cluster_works(&lab);
     let before = STAYS.map(|node| lab.started(node));
     most_are_lost_and_one_goes_on(&lab);
     assert_eq!(STAYS.map(|node| lab.started(node)), before, "no task was restarted");
-    lab.docker(&["service", "scale", "web=4"]).good();
+    scales(&lab, "4");
     let seen = client.stop();
     assert!(seen.requests > 100 && seen.failures.is_empty(), "{seen:#?}");
     let asked = lab.docker(&["service", "logs", "--raw", "asker"]).good();
@@ -73,21 +74,38 @@ fn what_runs_is_found_while_most_of_five_managers_are_lost_and_one_goes_on() {
     assert!(left.is_empty(), "{left:#?}");
 }
 
-/// The nodes whose machines are not lost: two managers and the worker.
-const STAYS: [u8; 3] = [1, 2, 6];
+/// The nodes whose machines are not lost.
+const STAYS: [u8; 2] = [1, 2];
 
-/// Asks by name, by a new connection each time, and says what it got.
-const ASKER: &str = "until wget -q -T 5 -O /dev/null http://web/; do sleep 0.1; done
-    while true; do wget -q -T 5 -O - http://web/ || echo failed; sleep 0.1; done";
+/// Asks by name, each time anew, and says what it got from the first answer on.
+const ASKER: &str =
+    "ask() { address=$(nslookup -type=a web 127.0.0.11 | tail -n 2 | grep -o '[0-9.]*$')
+    wget -q -T 5 -O - http://$address/; }
+    until ask > /dev/null; do sleep 0.1; done
+    while true; do ask || echo failed; sleep 0.1; done";
 
-fn runs(lab: &Lab, name: &str, options: &[&str], script: &str) {
-    let create = ["service", "create", "--detach=false", "--quiet", "--name", name];
+fn runs(lab: &Lab, (name, replicas): (&str, &str), options: &[&str], script: &str) {
+    let create = ["service", "create", "--detach", "--name", name, "--replicas", replicas];
     let place = ["--network", "net", "--constraint", "node.labels.stays==yes"];
     let stop = ["--stop-grace-period", "2s", "--no-resolve-image"];
     let run = ["busybox:latest", "sh", "-c", script];
-    // The first one makes it.
-    lab.docker(&["network", "create", "--driver", "overlay", "net"]);
-    lab.docker(&[&create[..], &place, &stop, options, &run].concat()).good();
+    is_done(lab, &[&create[..], &place, &stop, options, &run].concat());
+    lab.converged(name, &format!("{replicas}/{replicas}"), secs(60));
+}
+
+/// Where five managers share a machine with other tests, an election may take longer than a call waits.
+/// Nothing was done then.
+fn is_done(lab: &Lab, order: &[&str]) {
+    until(&format!("{order:?}"), secs(60), || {
+        let shown = lab.docker(order);
+        if shown.err.contains("does not have a leader") { Err(shown.err) } else { Ok(shown) }
+    })
+    .good();
+}
+
+fn scales(lab: &Lab, replicas: &str) {
+    is_done(lab, &["service", "scale", "--detach", &format!("web={replicas}")]);
+    lab.converged("web", &format!("{replicas}/{replicas}"), secs(60));
 }
 
 fn lost(lab: &Lab, node: u8) {
@@ -107,14 +125,14 @@ fn two_of_five_are_lost_and_the_cluster_works(lab: &Lab) {
         let unreachable = table.out.matches(" Down Unreachable").count();
         if unreachable == 2 { Ok(()) } else { Err(format!("{table:?}")) }
     });
-    lab.docker(&["service", "scale", "web=5"]).good();
-    runs(lab, "late", &[], "exec sleep 1000000");
-    let late = lab.containers(6, "late").remove(0);
+    scales(lab, "5");
+    runs(lab, ("late", "1"), &[], "exec sleep 1000000");
+    let late = lab.containers(2, "late").remove(0);
     lab.inside(&late, "nslookup -type=a web 127.0.0.11").good();
-    lab.docker(&["service", "scale", "web=3"]).good();
-    lab.docker(&["service", "rm", "late"]).good();
+    scales(lab, "3");
+    is_done(lab, &["service", "rm", "late"]);
     until("what was removed has gone", secs(30), || {
-        let (late, web) = (lab.containers(6, "late"), lab.containers(6, "web"));
+        let (late, web) = (lab.containers(2, "late"), lab.containers(2, "web"));
         if late.is_empty() && web.len() == 3 { Ok(()) } else { Err(format!("{late:?} {web:?}")) }
     });
 }
@@ -127,7 +145,7 @@ fn most_are_lost_and_one_goes_on(lab: &Lab) {
     });
     Lab::says(&lab.at(2, 8090), "/", "well", secs(10));
     lab.docker(&["swarm", "init", "--force-new-cluster"]).good();
-    let gone = ["node-3 Down", "node-4 Down", "node-5 Down", "node-6 Ready"];
+    let gone = ["node-3 Down", "node-4 Down", "node-5 Down"];
     sees(lab, &[&["node-1 Ready Leader", "node-2 Ready"], &gone[..]].concat());
     // The other one has heard that it manages nothing any more.
     until("node-2 is a worker", secs(30), || {

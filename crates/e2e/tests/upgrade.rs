@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const MANAGERS: [u8; 3] = [1, 2, 3];
 const WORKER: u8 = 4;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A lab that begins on the release before.
 struct Upgrade {
