@@ -40,6 +40,8 @@ pub(crate) struct Connection {
     parting: CancellationToken,
     lasting: Lasting,
     attempts: usize,
+    /// Which manager is asked next, out of turn: the one that was said to lead, or of the last session.
+    led_by: Option<String>,
     clock: Clock,
 }
 
@@ -86,6 +88,7 @@ impl Connection {
             parting,
             lasting: Lasting { renew_at, ..Lasting::default() },
             attempts: 0,
+            led_by: None,
             clock,
         })
     }
@@ -129,8 +132,10 @@ impl Connection {
         if managers.is_empty() {
             return Over { ending: Ending::Useless, reason: "no manager is known".to_owned() };
         }
-        let address = managers[self.attempts % managers.len()].clone();
-        self.attempts += 1;
+        let address = self.led_by.take().unwrap_or_else(|| {
+            self.attempts += 1;
+            managers[(self.attempts - 1) % managers.len()].clone()
+        });
         let mut carrier = match open::Carrier::open(self, &address).await {
             Ok(carrier) => carrier,
             Err(fault) => {
@@ -147,7 +152,7 @@ impl Connection {
         let ending = session.ending();
         if ending == Ending::Useful && !session.is_silent() {
             // The same manager is asked first again.
-            self.attempts -= 1;
+            self.led_by = Some(address);
         }
         self.lasting = session.end();
         Over { ending, reason }

@@ -15,6 +15,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use types::{Fault, causes};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// For the machine to answer, which it does by itself, however busy its daemon is: one packet may be lost,
+/// and is sent again after a second. Where several managers are lost, nodes ask one after the other.
+const REACH_LIMIT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -38,14 +41,15 @@ pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Channel
 
 /// A connection that ends with the manager's certificate.
 async fn open(address: &str, tls: TlsConnector) -> io::Result<Bounded<TlsStream<TcpStream>, ()>> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
     let connect = async {
-        let stream = TcpStream::connect(address).await?;
+        let reached = tokio::time::timeout(REACH_LIMIT, TcpStream::connect(address)).await;
+        let stream = reached.map_err(late)??;
         stream.set_nodelay(true)?;
         // Certificates name nodes, not hosts: the name here is not looked at.
         let name = ServerName::try_from("swarm-manager").map_err(io::Error::other)?;
         tls.connect(name, stream).await
     };
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
     let stream = tokio::time::timeout(CONNECT_LIMIT, connect).await.map_err(late)??;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let shown = shown.ok_or_else(|| io::Error::other("the manager shows no certificate"))?;

@@ -387,6 +387,7 @@ impl Lab {
         let inspect = ["inspect", "--format", "{{.Id}} {{.State.StartedAt}}"];
         let mut ids: Vec<&str> = all.lines().collect();
         ids.sort_unstable();
+        assert!(!ids.is_empty(), "nothing runs on node-{node}");
         self.docker_at(node, &[&inspect[..], &ids].concat()).good()
     }
 

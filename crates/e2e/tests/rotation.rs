@@ -161,7 +161,6 @@ fn a_worker_is_promoted_and_demoted(lab: &Lab) {
 fn every_manager_leads_in_turn(lab: &Lab) {
     for node in [1, 2, 3] {
         lab.skep(&["raft", "transfer", &format!("node-{node}")]).good();
-        assert_eq!(lab.leader_seen_by(4 - node), Some(node));
         let label = format!("led.by={node}");
         lab.docker(&["service", "update", "--detach", "--label-add", &label, "web"]).good();
     }

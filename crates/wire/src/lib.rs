@@ -36,4 +36,4 @@ pub use service::{
     MembershipServer, WHOLE_LIMIT, dispatcher_client, dispatcher_server, managers_client,
     managers_server, membership_client, membership_server,
 };
-pub use status::{elsewhere, fault_of, managers_of, status_of};
+pub use status::{elsewhere, fault_of, leader_of, managers_of, status_of};

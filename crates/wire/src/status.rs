@@ -24,16 +24,24 @@ pub fn status_of(fault: Fault) -> Status {
     Status::new(code, message)
 }
 
-/// A fault of a manager that does not lead, with where all managers are, `host:port`.
-pub fn elsewhere(managers: &[String]) -> Status {
+/// A fault of a manager that does not lead, with where all managers are, `host:port`. The one that leads,
+/// if it is known, is said first, and once more in its place: former releases take it for one of them.
+pub fn elsewhere(leader: Option<&String>, managers: &[String]) -> Status {
     let status = status_of(Fault::not_leading());
-    let details = crate::encode(&managers).unwrap_or_default();
+    let told: Vec<&String> = leader.into_iter().chain(managers).collect();
+    let details = crate::encode(&told).unwrap_or_default();
     Status::with_details(status.code(), status.message(), details.into())
 }
 
 /// Where managers are, if the one that refused has said so.
 pub fn managers_of(status: &Status) -> Vec<String> {
     crate::decode(status.details()).unwrap_or_default()
+}
+
+/// Where the manager is that leads, if the one that refused has said so.
+pub fn leader_of(told: &[String]) -> Option<&String> {
+    let (first, managers) = told.split_first()?;
+    managers.contains(first).then_some(first)
 }
 
 /// The fault that a status carries. What the transport itself reports (a peer that is away, a call
@@ -83,6 +91,16 @@ mod tests {
             let fault = Fault::new(kind, "port '80' is taken");
             assert_eq!(fault_of(status_of(fault.clone())), fault);
         }
+    }
+
+    #[test]
+    fn where_managers_are_crosses_with_who_leads() {
+        let managers = ["a:1", "b:1", "c:1"].map(str::to_owned);
+        let told = managers_of(&elsewhere(managers.get(1), &managers));
+        assert_eq!(leader_of(&told), Some(&managers[1]));
+        assert!(managers.iter().all(|manager| told.contains(manager)));
+        let told = managers_of(&elsewhere(None, &managers));
+        assert_eq!((leader_of(&told), told.as_slice()), (None, managers.as_slice()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use types::{Fault, NodeDescription, Timestamp};
 use wire::{
     DispatcherClient, LogRequest, Release, SessionMessage, SessionRequest, Trust,
-    dispatcher_client, fault_of, managers_of,
+    dispatcher_client, fault_of, leader_of, managers_of,
 };
 
 /// Something that was begun has ended.
@@ -37,8 +37,8 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// Opens the stream of a session with the manager at `address`.
-    pub(super) async fn open(connection: &Connection, address: &str) -> Result<Self, Fault> {
-        let config = &connection.config;
+    pub(super) async fn open(connection: &mut Connection, address: &str) -> Result<Self, Fault> {
+        let config = Arc::clone(&connection.config);
         let channel = ca::connect(address, ca::tls::client_config(&config.identity)?).await?;
         let mut client = dispatcher_client(channel.clone());
         let leaving = connection.leaving.is_cancelled();
@@ -58,6 +58,7 @@ impl Carrier {
         let late = |_| Fault::unavailable(format!("the manager {address} does not answer"));
         let messages = call.map_err(late)?.map_err(|refused| {
             let told = managers_of(&refused);
+            connection.led_by = leader_of(&told).cloned();
             connection.status.send_if_modified(|status| {
                 let before = status.managers.len();
                 hear_of(&mut status.managers, told);

@@ -73,7 +73,10 @@ impl Rpc {
     /// not lead, it says where all are, to nodes of the cluster ([`Limited`]).
     fn opener<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         if self.leading.check().is_err() {
-            return Err(elsewhere(&find::addresses(&self.sequencer.view())));
+            let view = self.sequencer.view();
+            let leader = self.sequencer.leadership().borrow().leader;
+            let leader = leader.and_then(|number| find::manager(&view, number)?.manager.as_ref());
+            return Err(elsewhere(leader.map(|it| &it.address), &find::addresses(&view)));
         }
         self.caller(request)
     }
