@@ -4,7 +4,7 @@ use super::slot::{Slot, SlotTasks, Slots};
 use super::{Start, create, keep};
 use crate::Planning;
 use crate::index::ServiceSlots;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use types::{DesiredState, NodeId, Service, ServiceMode, TaskId};
 
 /// No service gets more tasks than this: a slip of the finger must not fill the managers' memory.
@@ -24,7 +24,7 @@ pub(super) fn replicas(service: &Service) -> Option<usize> {
 pub(super) fn may_fill(service: Option<&Service>, slot: &Slot) -> bool {
     match (service.map(|service| service.spec.mode), slot) {
         (Some(ServiceMode::Replicated { replicas }), Slot::Number(number)) => *number <= replicas,
-        _ => false,
+        (None | Some(ServiceMode::Global), _) | (_, Slot::Node(_)) => false,
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn reconcile(planning: &mut Planning<'_>, service: &Service, all: &mu
 /// capacity.
 fn surplus(slots: &Slots, count: usize) -> Vec<Slot> {
     // The slots of each node; those that go last come first.
-    let mut crowds: HashMap<Option<&NodeId>, Vec<(bool, &Slot)>> = HashMap::new();
+    let mut crowds: BTreeMap<Option<&NodeId>, Vec<(bool, &Slot)>> = BTreeMap::new();
     for (slot, tasks) in slots.iter().filter(|(_, tasks)| tasks.is_filled()) {
         crowds.entry(node_of(tasks)).or_default().push((!tasks.runs(), slot));
     }
