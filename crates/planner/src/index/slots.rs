@@ -25,7 +25,7 @@ pub(crate) struct ServiceSlots {
     /// All of them were stirred, and those that have no task are not among them yet.
     is_whole: bool,
     basis: Basis,
-    /// How many slots were taken out.
+    /// How many slots were taken out, for tests that count.
     #[cfg(test)]
     looks: usize,
 }
@@ -129,8 +129,7 @@ impl AllSlots {
 }
 
 impl ServiceSlots {
-    /// Stirs all slots where what they go by has changed; says whether all are to be looked at,
-    /// those too that have no task.
+    /// Stirs all slots where what they go by has changed.
     pub(crate) fn follow(&mut self, basis: Basis) {
         if !self.basis.is_same(&basis) {
             self.stir_all();
@@ -143,7 +142,7 @@ impl ServiceSlots {
         std::mem::take(&mut self.is_whole)
     }
 
-    /// What the slots go by that were looked at.
+    /// Notes what the slots go by that were looked at: to look at them changed it for no other.
     pub(crate) fn looked_at(&mut self, basis: Basis) {
         self.basis = basis;
     }
@@ -179,7 +178,7 @@ impl ServiceSlots {
         Some((slot, tasks))
     }
 
-    /// Takes out a slot that was not to be looked at.
+    /// Takes out a slot that was not to be looked at; one without a task where it has none.
     pub(crate) fn take_calm(&mut self, slot: &Slot) -> SlotTasks {
         let mut tasks = self.calm.remove(slot).unwrap_or_default();
         #[cfg(test)]
@@ -240,20 +239,21 @@ impl ServiceSlots {
                 tasks.insert(Arc::clone(is));
             }
         };
-        let mut calm = self.calm.get_mut(slot);
-        if let Some(tasks) = &mut calm
-            && (is_as_before || is.is_some_and(|is| tasks.has(is)))
-        {
-            // Whoever decided this of the slot has it already.
+        if let Some(tasks) = self.calm.get_mut(slot) {
             if is_as_before {
                 put(tasks);
             }
-            return;
-        }
-        // A task that this planner forgot is in none.
-        if is.is_some() || calm.is_some() {
+            // Whoever decided this of the slot has it already.
+            if is_as_before || is.is_some_and(|is| tasks.has(is)) {
+                return;
+            }
             self.stir(slot);
+        } else if is.is_some() {
+            self.stirred.entry(slot.clone()).or_default();
         }
-        self.stirred.get_mut(slot).into_iter().for_each(put);
+        // One that this planner forgot is in none.
+        if let Some(tasks) = self.stirred.get_mut(slot) {
+            put(tasks);
+        }
     }
 }

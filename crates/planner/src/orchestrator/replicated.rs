@@ -24,7 +24,7 @@ pub(super) fn replicas(service: &Service) -> Option<usize> {
 pub(super) fn may_fill(service: Option<&Service>, slot: &Slot) -> bool {
     match (service.map(|service| service.spec.mode), slot) {
         (Some(ServiceMode::Replicated { replicas }), Slot::Number(number)) => *number <= replicas,
-        _ => false,
+        (None | Some(ServiceMode::Global), _) | (_, Slot::Node(_)) => false,
     }
 }
 

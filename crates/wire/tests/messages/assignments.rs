@@ -424,6 +424,11 @@ fn difference() {
 }
 
 /// A release that knows no files reads neither what they are nor what tasks with them are made from.
+#[derive(Debug, serde::Deserialize)]
+struct Former {
+    specs: Option<Parts<SpecId, SharedSpec>>,
+}
+
 #[test]
 fn files_stand_beside_the_tasks_that_need_them() {
     let content = |data: &[u8], templating| FileContent { data: data.to_vec().into(), templating };
@@ -443,10 +448,6 @@ fn files_stand_beside_the_tasks_that_need_them() {
     let message = SessionMessage::Difference(difference);
     let bytes = wire::encode(&message).unwrap();
     assert_eq!(wire::decode::<SessionMessage>(&bytes).unwrap(), message);
-    #[derive(Debug, serde::Deserialize)]
-    struct Former {
-        specs: Option<Parts<SpecId, SharedSpec>>,
-    }
     let former: BTreeMap<String, Former> = wire::decode(&bytes).unwrap();
     assert!(former["Difference"].specs.is_none(), "{former:?}");
     check(

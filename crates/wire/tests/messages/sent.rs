@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use types::{Addresses, Protocol, TaskStatus};
-use wire::{Assignments, LogChunk, LogLine, MESSAGE_LIMIT, Parts, Report, SessionMessage, Welcome};
+use wire::{Assignments, LogChunk, LogLine, MESSAGE_LIMIT, Report, SessionMessage, Welcome};
 
 const MANY: u16 = 5_000;
 
