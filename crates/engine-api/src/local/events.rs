@@ -144,6 +144,22 @@ mod tests {
     }
 
     #[test]
+    fn events_of_a_container_are_found_by_how_its_name_or_id_begins() {
+        let event = Event {
+            kind: EventKind::Container,
+            action: "start".into(),
+            id: "abc".into(),
+            attributes: [("name".to_owned(), "web-1".to_owned())].into(),
+            time: Timestamp(0),
+        };
+        for (wanted, is) in [("web", true), ("web-1", true), ("ab", true), ("eb", false)] {
+            let text = json!({ "container": [wanted] }).to_string();
+            let filters = Filters::parse(Some(&text), "GET /events").unwrap();
+            assert_eq!(matches(&event, &filters), is, "{wanted}");
+        }
+    }
+
+    #[test]
     fn a_moment_is_a_number_of_seconds() {
         assert_eq!(moment(Some("0")), Ok(Some(Timestamp(0))));
         assert_eq!(moment(Some("2.5")), Ok(Some(Timestamp(2_500_000_000))));
