@@ -69,6 +69,7 @@ fn about() -> About {
     About {
         id: text("id"),
         hostname: text("node-1"),
+        labels: types::Labels::new(),
         version: text("0.1.0"),
         data_dir: PathBuf::from("/data"),
         kernel: text("6.12"),

@@ -152,6 +152,7 @@ impl CreateJson {
         let hosts = hosts.collect::<Result<_, _>>()?;
         let host_ports = host_ports(&host.port_bindings)?;
         let asked = self.asked(&host_ports)?;
+        let resources = resources(host)?;
         let host = self.host_config;
         let further = host.mounts.into_iter().map(MountJson::parse);
         mounts.extend(further.collect::<Result<Vec<_>, _>>()?);
