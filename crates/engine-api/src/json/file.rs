@@ -134,7 +134,7 @@ fn target(file: Option<FileTargetJson>, word: &str, name: &str) -> Result<FileTa
     let FileTargetJson { name: target, uid, gid, mode } = file.ok_or_else(missing)?;
     let number = |what: &str, text: &str| match text {
         "" => Ok(0),
-        text => text.parse().map_err(|_| {
+        text => text.parse().map_err(|_unreadable| {
             Fault::invalid(format!("invalid {what} \"{text}\" of the {word} {name}: use a number"))
         }),
     };

@@ -217,17 +217,14 @@ pub(super) async fn put<T: GivenFile>(client: &Client, files: &[compose::StackFi
     let (word, path) = (T::WORD, path::<T>());
     for file in files.iter().filter(|file| !file.external) {
         let (spec, name) = (&file.spec, &file.spec.name);
-        match named::<T>(client, name).await? {
-            Some(found) => {
-                let body = engine_api::render_file_spec(spec);
-                let written = write(client, path, &found, &body).await;
-                written.with_context(|| format!("failed to update {word} {name}"))?;
-            }
-            None => {
-                say(&format!("Creating {word} {name}"));
-                let created = create(client, path, spec).await;
-                created.with_context(|| format!("failed to create {word} {name}"))?;
-            }
+        if let Some(found) = named::<T>(client, name).await? {
+            let body = engine_api::render_file_spec(spec);
+            let written = write(client, path, &found, &body).await;
+            written.with_context(|| format!("failed to update {word} {name}"))?;
+        } else {
+            say(&format!("Creating {word} {name}"));
+            let created = create(client, path, spec).await;
+            created.with_context(|| format!("failed to create {word} {name}"))?;
         }
     }
     Ok(())
@@ -245,7 +242,8 @@ pub(super) fn reference<I: Default>(text: &str) -> Result<FileReference<I>, Stri
         let Some((key, value)) = field.split_once('=') else {
             return Err(format!("invalid field '{field}' must be a key=value pair"));
         };
-        let number = || value.parse().map_err(|_| format!("{key}: {value:?} is no number"));
+        let number =
+            || value.parse().map_err(|_unreadable| format!("{key}: {value:?} is no number"));
         let target = &mut reference.target;
         match key.to_lowercase().as_str() {
             "source" | "src" => value.clone_into(&mut reference.name),
@@ -273,7 +271,7 @@ fn mode(text: &str) -> Result<u32, String> {
         Some(digits) => u32::from_str_radix(digits, 8),
         None => text.parse(),
     };
-    read.map_err(|_| format!("invalid mode specified: {text:?} (use 0400)"))
+    read.map_err(|_unreadable| format!("invalid mode specified: {text:?} (use 0400)"))
 }
 
 #[cfg(test)]

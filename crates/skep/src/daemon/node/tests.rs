@@ -6,7 +6,7 @@ use engine::{ContainerConfig, NetworkMode};
 use std::fs;
 use std::sync::Arc;
 use tempfile::TempDir;
-use types::{Availability, ContainerSpec};
+use types::{Availability, ContainerSpec, NodeRole};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const IMAGE: &str = "docker.io/library/web:latest";
@@ -63,6 +63,7 @@ impl Stage {
             data_dir: self.data.path().to_owned(),
             kernel: String::new(),
             operating_system: String::new(),
+            operating_system_version: String::new(),
             architecture: "x86_64".to_owned(),
             cpus: 1,
             memory_bytes: 1,
