@@ -62,6 +62,7 @@ impl Stage {
             data_dir: self.data.path().to_owned(),
             kernel: String::new(),
             operating_system: String::new(),
+            operating_system_version: String::new(),
             architecture: "x86_64".to_owned(),
             cpus: 1,
             memory_bytes: 1,
