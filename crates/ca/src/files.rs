@@ -84,7 +84,9 @@ fn keys(text: &str) -> Vec<Zeroizing<String>> {
 fn concat(texts: &[Zeroizing<String>]) -> Zeroizing<String> {
     let len = texts.iter().map(|text| text.len()).sum();
     let mut all = Zeroizing::new(String::with_capacity(len));
-    texts.iter().for_each(|text| all.push_str(text));
+    for text in texts {
+        all.push_str(text);
+    }
     all
 }
 

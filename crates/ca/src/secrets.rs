@@ -31,7 +31,9 @@ impl Secrets {
         let len = private_key.len() + log.iter().map(|block| block.len()).sum::<usize>();
         let mut text = Zeroizing::new(String::with_capacity(len));
         text.push_str(private_key);
-        log.iter().for_each(|block| text.push_str(block));
+        for block in &log {
+            text.push_str(block);
+        }
         match &self.lock {
             Some(lock) => block(SEALED, &lock.seal().seal(CONTEXT, text.as_bytes())),
             None => text,

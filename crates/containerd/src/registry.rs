@@ -181,14 +181,13 @@ pub(crate) fn refusal(source: &Source, refusal: Refusal) -> Error {
         Error::Registry { message, retry }
     };
     match refusal {
-        Refusal::Token | Refusal::Status(401, _) => denied(),
+        Refusal::Token | Refusal::Status(401, _) | Refusal::Status(403, None) => denied(),
         Refusal::Status(_, Some(Named { code, message })) => match code.as_str() {
             "UNAUTHORIZED" | "DENIED" | "NAME_UNKNOWN" => denied(),
             "MANIFEST_UNKNOWN" | "NOT_FOUND" => unknown(),
             "TOOMANYREQUESTS" => broken(Retry::Transient, format!("toomanyrequests: {message}")),
             _ => broken(Retry::Permanent, message),
         },
-        Refusal::Status(403, None) => denied(),
         Refusal::Status(404, None) => unknown(),
         Refusal::Status(code, None) => {
             let passing = code == 429 || code == 408 || 500 <= code;

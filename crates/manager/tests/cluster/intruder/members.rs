@@ -42,7 +42,7 @@ async fn who_was_evicted_stays_out_with_whatever_was_kept() {
         kit.cluster.manager.remove_node(&id, true).await.unwrap();
     }
     for name in ["node", "manager"] {
-        let restored = ca::Identity::load(&files.path().join(name), None).unwrap().unwrap().0;
+        let restored = Identity::load(&files.path().join(name), None).unwrap().unwrap().0;
         let channel = kit.channel(&restored).await;
         let session = SessionRequest { release: Release::own(), ..SessionRequest::default() };
         let way = format!("the restored files of an evicted {name}");
