@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use tonic::transport::Channel;
 use types::{Cluster, NodeRole, ServiceSpec};
 use wire::{
-    Acknowledge, BarrierRequest, Done, EnrollRequest, Heartbeat, IssueRequest, LeaveRequest,
-    LogChunk, LogOptions, LogSelector, LogsRequest, Order, OrderRequest, RaftMessage, Release,
-    Report, Rotate, SessionRequest, dispatcher_client, managers_client, membership_client,
+    Acknowledge, BarrierRequest, EnrollRequest, Heartbeat, IssueRequest, LeaveRequest, LogChunk,
+    LogOptions, LogSelector, LogsRequest, Order, OrderRequest, RaftMessage, Release, Report,
+    Rotate, SessionRequest, dispatcher_client, managers_client, membership_client,
 };
 
 fn wish(token: &str) -> IssueRequest {
@@ -32,22 +32,32 @@ fn logs() -> LogsRequest {
     LogsRequest { release: Release::own(), selector, options: LogOptions::default() }
 }
 
+/// Something of which nothing is said.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Emptied {
+    #[serde(skip)]
+    _all: u8,
+}
+
 /// As many lines, or statuses, as fit into a message where nothing is said of each.
 #[derive(Serialize)]
 #[expect(clippy::zero_sized_map_values, reason = "there is nothing in them on purpose")]
 struct Hollow {
-    lines: Vec<Done>,
-    statuses: BTreeMap<String, Done>,
+    lines: Vec<Emptied>,
+    statuses: BTreeMap<String, Emptied>,
 }
 
 #[expect(clippy::zero_sized_map_values, reason = "there is nothing in them on purpose")]
 impl Hollow {
     fn lines() -> Self {
-        Self { lines: vec![Done {}; wire::MESSAGE_LIMIT - 64], statuses: BTreeMap::new() }
+        Self {
+            lines: vec![Emptied::default(); wire::MESSAGE_LIMIT - 64],
+            statuses: BTreeMap::new(),
+        }
     }
 
     fn statuses() -> Self {
-        let task = |number| (format!("{number:x}"), Done {});
+        let task = |number| (format!("{number:x}"), Emptied::default());
         Self { lines: Vec::new(), statuses: (0..wire::MESSAGE_LIMIT / 8).map(task).collect() }
     }
 }
