@@ -13,8 +13,9 @@ use tonic::{Request, Response, Status, Streaming};
 use types::{NodeRole, TaskId, TaskState, TaskStatus, Timestamp};
 use wire::{
     Acknowledge, Dispatcher, Done, EnrollReply, EnrollRequest, Heartbeat, HeartbeatReply,
-    IssueReply, IssueRequest, LeaveRequest, LogChunk, Membership, Release, Report, RootReply,
-    RootRequest, SessionMessage, SessionRequest, Welcome, dispatcher_server, membership_server,
+    IssueReply, IssueRequest, LeaveRequest, LogChunk, Membership, NumberRequest, Release, Report,
+    RootReply, RootRequest, SessionMessage, SessionRequest, Welcome, dispatcher_server,
+    membership_server,
 };
 
 pub(crate) const DAY: Duration = Duration::from_hours(24);
@@ -276,6 +277,13 @@ impl Membership for Door {
         _request: Request<EnrollRequest>,
     ) -> Result<Response<EnrollReply>, Status> {
         Err(Status::unimplemented("enroll"))
+    }
+
+    async fn number(
+        &self,
+        _request: Request<NumberRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        Err(Status::unimplemented("number"))
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
