@@ -15,8 +15,9 @@ use tokio_stream::StreamExt;
 use tonic::{Response, Status};
 use types::{Availability, Cluster, Fault, FaultKind, NodeRole, RootCa, Timestamp};
 use wire::{
-    Done, EnrollReply, EnrollRequest, IssueReply, IssueRequest, LeaveRequest, Membership, Release,
-    RootReply, RootRequest, fault_of, membership_client, membership_server, status_of,
+    Done, EnrollReply, EnrollRequest, IssueReply, IssueRequest, LeaveRequest, Membership,
+    NumberRequest, Release, RootReply, RootRequest, fault_of, membership_client, membership_server,
+    status_of,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -103,6 +104,16 @@ impl Membership for Member {
         }
         assert_eq!(request.into_inner().address, "192.168.0.1:2377");
         Ok(Response::new(EnrollReply { release: Release::own(), raft_id: 7 }))
+    }
+
+    async fn number(
+        &self,
+        request: tonic::Request<NumberRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        let NumberRequest { raft_id, address, .. } = request.into_inner();
+        assert_eq!(address, "192.168.0.1:2377");
+        let raft_id = if raft_id == 7 { 7 } else { 0 };
+        Ok(Response::new(EnrollReply { release: Release::own(), raft_id }))
     }
 
     async fn leave(&self, request: tonic::Request<LeaveRequest>) -> Result<Response<Done>, Status> {

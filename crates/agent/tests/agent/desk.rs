@@ -286,6 +286,13 @@ impl Membership for Door {
         Err(Status::unimplemented("enroll"))
     }
 
+    async fn number(
+        &self,
+        _request: Request<NumberRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        Err(Status::unimplemented("number"))
+    }
+
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Done>, Status> {
         let tasks_first = request.get_ref().tasks_first;
         if self.hears.load(Ordering::Relaxed) < if tasks_first { 2 } else { 1 } {
