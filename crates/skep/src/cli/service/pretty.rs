@@ -117,6 +117,12 @@ fn container(out: &mut Pretty, spec: &Value) {
         );
         out.inner("Mount", &text);
     }
+    for (word, all) in [("Secret", "/Secrets"), ("Config", "/Configs")] {
+        for file in list(spec, all) {
+            let name = text(file, &format!("/{word}Name"));
+            out.inner(word, &format!("{name} -> {}", text(file, "/File/Name")));
+        }
+    }
     if let Some(check) = spec.get("Healthcheck") {
         out.inner("Health check", &words(check, "/Test"));
     }
