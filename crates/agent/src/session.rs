@@ -93,6 +93,7 @@ impl Ending {
 
 /// Everything that can happen.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Event {
     /// The manager says something; in order, and only while [`Session::takes_messages`].
     Message(SessionMessage),

@@ -77,11 +77,11 @@ pub(crate) fn difference(
         ..Difference::default()
     };
     if !difference.tasks.is_empty() || !difference.removed_tasks.is_empty() {
-        let ((had, had_with_files), (has, has_with_files)) = (old.specs(), new.specs());
-        let gone = absent(&had, &has).chain(absent(&had_with_files, &has_with_files));
+        let ((had, filed_before), (has, filed_now)) = (old.specs(), new.specs());
+        let gone = absent(&had, &has).chain(absent(&filed_before, &filed_now));
         difference.removed_specs = gone.map(|id| SpecId::clone(id)).collect();
         difference.specs = said(unknown(has, &had));
-        difference.specs_with_files = said(unknown(has_with_files, &had_with_files));
+        difference.specs_with_files = said(unknown(filed_now, &filed_before));
     }
     files(&old.files, &new.files, &mut difference);
     let is_nothing = difference.tasks.is_empty()

@@ -120,6 +120,7 @@ pub enum Command {
 
 /// Everything that the dispatcher wants done, in this order.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most are messages")]
 pub enum Output {
     /// Put a message into the session's stream.
     Send {

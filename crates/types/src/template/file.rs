@@ -47,14 +47,14 @@ fn filled<T: GivenFile>(
     contents: &BTreeMap<T::Id, FileContent>,
     fill: &dyn Fn(&FileContent) -> Result<Payload, String>,
 ) -> Result<Vec<FilledFile>, String> {
-    let file = |reference: &crate::FileReference<T::Id>| {
+    let one = |reference: &crate::FileReference<T::Id>| {
         let (word, name) = (T::WORD, &reference.name);
         let content = contents.get(&reference.id).ok_or(format!("{word} {name} is not there"))?;
         let path = T::path(&reference.target).ok_or(format!("{word} {name} has no place"))?;
         let data = fill(content).map_err(|why| format!("expanding {word} {name}: {why}"))?;
         Ok(FilledFile { path, target: reference.target.clone(), data })
     };
-    T::references(&task.spec.container).iter().map(file).collect()
+    T::references(&task.spec.container).iter().map(one).collect()
 }
 
 /// What templates may ask for, by the names of targets.
@@ -81,11 +81,11 @@ fn env(task: &Task) -> Arc<BTreeMap<String, String>> {
 }
 
 impl Known {
-    fn fill(&self, content: &FileContent, context: &Value) -> Result<Payload, String> {
-        match content.templating {
-            None => Ok(content.data.clone()),
+    fn fill(&self, given: &FileContent, context: &Value) -> Result<Payload, String> {
+        match given.templating {
+            None => Ok(given.data.clone()),
             Some(Templating::Golang) => {
-                let text = str::from_utf8(content.data.as_bytes())
+                let text = str::from_utf8(given.data.as_bytes())
                     .map_err(|_binary| "a template has to be a text".to_owned())?;
                 let filled = expand_with(text, context, FILE_MAX, |template| self.equip(template))?;
                 Ok(filled.into_bytes().into())
