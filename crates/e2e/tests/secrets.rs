@@ -47,7 +47,11 @@ fn made_shown_and_refused(lab: &Lab) {
     let driver = lab.docker(&["secret", "create", "--driver", "vault", "far"]).bad();
     assert!(driver.contains("Driver"), "{driver}");
 
-    lab.docker_told(1, &["config", "create", "app", "-"], "colour = blue\n").good();
+    let config =
+        |name: &str, text: &str| lab.docker_told(1, &["config", "create", name, "-"], text);
+    config("largest", &"x".repeat(1_023_999)).good();
+    lab.docker(&["config", "rm", "largest"]).good();
+    config("app", "colour = blue\n").good();
     let pretty = lab.docker(&["config", "inspect", "--pretty", "app"]).good();
     assert!(pretty.contains("colour = blue"), "{pretty}");
     // What names a secret that there is not is refused, by the client and by the manager.

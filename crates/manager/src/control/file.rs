@@ -124,9 +124,8 @@ pub fn with_updated<T: StoredFile>(
 pub fn without<T: StoredFile>(view: &View, id: &<T as GivenFile>::Id) -> Result<Changes, Fault> {
     let file = known::<T>(view, id)?;
     let refers = |container: &ContainerSpec| T::references(container).iter().any(|it| it.id == *id);
-    let mut users = view.services();
-    let users = users
-        .by_ref()
+    let users = view
+        .services()
         .filter(|service| specs_in_use(service).any(|spec| refers(&spec.task.container)));
     let users: BTreeSet<&str> = users.map(|service| service.spec.name.as_str()).collect();
     if !users.is_empty() {

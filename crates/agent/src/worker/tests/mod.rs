@@ -1,4 +1,5 @@
 mod any_order;
+mod files;
 mod restart;
 mod understood;
 

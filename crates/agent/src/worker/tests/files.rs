@@ -1,0 +1,64 @@
+//! Secrets and configs of a task: in memory from its assignment to its start.
+
+use super::*;
+use crate::files::Files;
+use types::{FileContent, FileReference};
+
+fn with_key(desired: DesiredState, has_files: bool) -> Event {
+    let mut task = task("t", desired);
+    task.spec.container.secrets =
+        vec![FileReference { id: "k".into(), name: "key".into(), ..FileReference::default() }];
+    let mut tasks = assigned(task);
+    if has_files {
+        let content = FileContent { data: b"sesame".to_vec().into(), templating: None };
+        let secrets = [("k".into(), content)].into();
+        tasks.files.insert("t".into(), Files { secrets, ..Files::default() });
+    }
+    Event::Whole { tasks, withdrawn: BTreeSet::new() }
+}
+
+/// What operations that begin have of files.
+fn given(effects: Vec<Effect>) -> Vec<Files> {
+    let files = effects.into_iter().filter_map(|effect| match effect {
+        Effect::Begin {
+            operation: Operation::Create { files, .. } | Operation::Start { files, .. },
+            ..
+        } => Some(files),
+        _ => None,
+    });
+    files.collect()
+}
+
+#[test]
+fn files_are_kept_until_the_task_has_started_and_not_written_down() {
+    let mut worker = Worker::default();
+    let done = |outcome| Event::Done { task: "t".into(), outcome };
+    let mut handle = |event| given(worker.handle(event, at(0)));
+    handle(with_key(DesiredState::Ready, true));
+    let created = handle(done(Outcome::Pulled));
+    assert_eq!(created[0].secrets[&"k".into()].data.as_bytes(), b"sesame");
+    handle(done(Outcome::Created { container: "c".into() }));
+    let started = handle(with_key(DesiredState::Running, true));
+    assert_eq!(started, created);
+    handle(done(Outcome::Started { pid: 7, has_health_check: false }));
+    // What comes late is not kept either.
+    handle(with_key(DesiredState::Running, true));
+    assert!(!format!("{worker:?}").contains("sesame"));
+    assert!(!format!("{worker:?}").contains("Payload"), "{worker:?}");
+    let written = wire::encode(&worker.entries()).unwrap();
+    assert!(!written.windows(6).any(|window| window == b"sesame"));
+}
+
+#[test]
+fn a_restart_starts_nothing_before_the_files_are_said_again() {
+    let mut worker = Worker::default();
+    let done = |outcome| Event::Done { task: "t".into(), outcome };
+    worker.handle(with_key(DesiredState::Ready, true), at(0));
+    worker.handle(done(Outcome::Pulled), at(0));
+    worker.handle(done(Outcome::Created { container: "c".into() }), at(0));
+    let observed = [("c".to_owned(), Observed::default())].into();
+    let (mut worker, effects) = Worker::restore(worker.entries(), &observed, at(1));
+    assert!(given(effects).is_empty());
+    let started = given(worker.handle(with_key(DesiredState::Running, true), at(1)));
+    assert_eq!(started[0].secrets.len(), 1);
+}
