@@ -88,13 +88,6 @@ impl Membership for Member {
         Ok(Response::new(IssueReply { node, role, certificate, root }))
     }
 
-    async fn number(
-        &self,
-        _: tonic::Request<wire::NumberRequest>,
-    ) -> Result<Response<EnrollReply>, Status> {
-        Ok(Response::new(EnrollReply { release: Release::own(), raft_id: 7 }))
-    }
-
     async fn enroll(
         &self,
         request: tonic::Request<EnrollRequest>,

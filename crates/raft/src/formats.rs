@@ -212,7 +212,11 @@ async fn a_file_of_another_format_is_taken_over_or_refused() {
         disk.note_format(format).unwrap();
     };
     set(Format::default());
-    assert_eq!(format().unwrap(), Format::PRESENT, "a former release refuses it now");
+    assert_eq!(
+        format().unwrap(),
+        Format::LEAST,
+        "the release before reads it, one before that does not"
+    );
     set(Format(9));
     let refused = format().unwrap_err().to_string();
     assert!(refused.contains("format 9") && refused.contains("formats up to 3"), "{refused}");

@@ -272,13 +272,6 @@ impl Membership for Door {
         Err(Status::unimplemented("issue"))
     }
 
-    async fn number(
-        &self,
-        _request: Request<NumberRequest>,
-    ) -> Result<Response<EnrollReply>, Status> {
-        Err(Status::unimplemented("number"))
-    }
-
     async fn enroll(
         &self,
         _request: Request<EnrollRequest>,

@@ -409,7 +409,7 @@ fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::state::tests::HungDisk;
+    use std::sync::mpsc;
 
     fn sign(root: &RootCa, csr: &str) -> String {
         let authority = Authority::load(root).unwrap();
@@ -418,9 +418,15 @@ mod tests {
         authority.sign(csr, &peer, day, now()).unwrap()
     }
 
-    /// On one thread: what blocks stops the test as well.
-    #[tokio::test]
-    async fn a_renewed_certificate_is_there_after_a_restart_and_a_disk_that_hangs_stops_nobody() {
+    /// On one thread, and one for what blocks.
+    #[test]
+    fn a_renewed_certificate_is_there_after_a_restart_and_a_disk_that_hangs_stops_nobody() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(a_certificate_is_renewed());
+    }
+
+    async fn a_certificate_is_renewed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_owned();
         let root = Authority::create(now()).unwrap();
@@ -439,15 +445,22 @@ mod tests {
             let certificate = sign(&root, request.csr());
             identity.renew(request, &certificate, &root.certificate).unwrap();
         };
-        let file = path.join("node.crt.new");
-        let disk = HungDisk::at(&file);
+        let saved = || Identity::load(&path, None).unwrap().map(|it| it.0.certificate());
+        let (disk, hangs) = mpsc::channel::<()>();
+        let waits = tokio::task::spawn_blocking(move || hangs.recv());
         renew();
-        disk.release().await;
-        // It could not be written; the next one is.
-        std::fs::remove_file(&file).unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_ne!(saved(), Some(identity.certificate()), "it is written by whoever waits for it");
+        let file = path.join("node.crt.new");
+        std::fs::create_dir(&file).unwrap();
+        drop(disk);
+        waits.await.unwrap().unwrap_err();
+        // Whether it could be written or not, the next one is.
+        std::fs::remove_dir(&file).unwrap();
         renew();
         let kept = async {
-            let saved = || Identity::load(&path, None).unwrap().map(|it| it.0.certificate());
             while saved() != Some(identity.certificate()) {
                 tokio::task::yield_now().await;
             }

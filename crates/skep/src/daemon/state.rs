@@ -142,42 +142,8 @@ fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use nix::sys::stat::Mode;
-    use std::sync::mpsc;
-    use std::thread::JoinHandle;
-    use std::time::Duration;
-
-    /// A file that takes nothing until it is released, and no sync after that.
-    pub(crate) struct HungDisk {
-        released: mpsc::Sender<()>,
-        disk: JoinHandle<bool>,
-    }
-
-    impl HungDisk {
-        pub(crate) fn at(path: &Path) -> Self {
-            nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap();
-            let (released, wait) = mpsc::channel();
-            let path = path.to_owned();
-            let disk = std::thread::spawn(move || {
-                let in_time = wait.recv_timeout(Duration::from_secs(5)).is_ok();
-                fs::read(&path).unwrap();
-                in_time
-            });
-            Self { released, disk }
-        }
-
-        /// Comes in time only where nobody blocks the runtime's thread.
-        pub(crate) async fn release(self) {
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            self.released.send(()).unwrap();
-            let joined = tokio::task::spawn_blocking(|| self.disk.join()).await.unwrap();
-            assert!(joined.unwrap(), "the thread was blocked");
-        }
-    }
 
     fn state() -> State {
         State {
@@ -229,14 +195,24 @@ pub(crate) mod tests {
         stored.finish(&[("0.1.0-format1", "d7fefccde827481f")]);
     }
 
-    /// On one thread: a call that blocks stops the test as well.
-    #[tokio::test]
-    async fn a_disk_that_hangs_stops_nobody_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = Files::new(folder.path());
-        let disk = HungDisk::at(&folder.path().join("state.json.new"));
-        let state = state();
-        let (saved, ()) = tokio::join!(files.save(&state), disk.release());
-        saved.unwrap_err();
+    /// The only thread for what blocks waits for the disk.
+    #[test]
+    fn a_disk_that_hangs_stops_nobody_else() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.max_blocking_threads(1).build().unwrap().block_on(async {
+            let (disk, hangs) = std::sync::mpsc::channel::<()>();
+            let waits = tokio::task::spawn_blocking(move || hangs.recv());
+            let folder = tempfile::tempdir().unwrap();
+            let files = Files::new(folder.path());
+            let state = state();
+            let mut saved = std::pin::pin!(files.save(&state));
+            let looked = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(saved.as_mut().poll(context).is_pending())
+            });
+            assert!(looked.await, "it is written by whoever waits for it");
+            drop(disk);
+            waits.await.unwrap().unwrap_err();
+            saved.await.unwrap();
+        });
     }
 }
