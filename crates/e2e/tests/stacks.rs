@@ -216,7 +216,7 @@ fn what_a_later_version_brings_is_refused_by_name(lab: &Lab) {
     let path = file.display().to_string();
     let service = "image: busybox:latest\n    command: \"true\"\n";
     for (feature, of_service, rest) in [
-        ("driver", "    secrets: [word]\n", "secrets: {word: {file: ./word, driver: vault}}\n"),
+        ("driver", "    secrets: [word]\n", "secrets: {word: {driver: vault}}\n"),
         ("job", "    deploy: {mode: replicated-job}\n", ""),
         (
             "encrypted",
@@ -256,13 +256,6 @@ fn what_a_later_version_brings_is_refused_by_name(lab: &Lab) {
 }
 
 fn what_has_no_stack_file_is_refused_by_name(lab: &Lab) {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(&file, "sesame").expect("a file");
-    let path = file.path().display().to_string();
-    for kind in ["secret", "config"] {
-        let said = lab.docker(&[kind, "create", "word", &path]).bad();
-        assert!(said.contains(&format!("not supported by skep yet: {kind}s")), "{said}");
-    }
     for network in ["host", "bridge"] {
         for said in [
             lab.docker(&["service", "create", "--network", network, "busybox"]).bad(),
