@@ -5,6 +5,7 @@
 mod known;
 mod open;
 mod pause;
+mod turns;
 
 use crate::clock::{Clock, time_of_day};
 use crate::report::Outbox;
@@ -20,6 +21,7 @@ use rand::RngExt;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use turns::Turns;
 use types::Timestamp;
 
 /// What managers say of tasks.
@@ -39,9 +41,7 @@ pub(crate) struct Connection {
     /// Cancelled when it goes for good: no session is opened any more.
     parting: CancellationToken,
     lasting: Lasting,
-    attempts: usize,
-    /// Which manager is asked next, out of turn: the one that was said to lead, or of the last session.
-    led_by: Option<String>,
+    turns: Turns,
     clock: Clock,
 }
 
@@ -87,8 +87,7 @@ impl Connection {
             leaving,
             parting,
             lasting: Lasting { renew_at, ..Lasting::default() },
-            attempts: 0,
-            led_by: None,
+            turns: Turns::default(),
             clock,
         })
     }
@@ -129,13 +128,9 @@ impl Connection {
     /// Opens a session with the next manager and serves it until it ends.
     async fn session(&mut self) -> Over {
         let managers = self.status.borrow().managers.clone();
-        if managers.is_empty() {
+        let Some(address) = self.turns.next(&managers) else {
             return Over { ending: Ending::Useless, reason: "no manager is known".to_owned() };
-        }
-        let address = self.led_by.take().unwrap_or_else(|| {
-            self.attempts += 1;
-            managers[(self.attempts - 1) % managers.len()].clone()
-        });
+        };
         let mut carrier = match open::Carrier::open(self, &address).await {
             Ok(carrier) => carrier,
             Err(fault) => {
@@ -152,7 +147,7 @@ impl Connection {
         let ending = session.ending();
         if ending == Ending::Useful && !session.is_silent() {
             // The same manager is asked first again.
-            self.led_by = Some(address);
+            self.turns.follow(Some(address));
         }
         self.lasting = session.end();
         Over { ending, reason }

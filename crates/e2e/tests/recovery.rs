@@ -80,7 +80,7 @@ const STAYS: [u8; 2] = [1, 2];
 /// Asks by name, each time anew, and says what it got from the first answer on.
 const ASKER: &str =
     "ask() { address=$(nslookup -type=a web 127.0.0.11 | awk '/^Address/ {a = $2} END {print a}')
-    wget -q -T 5 -O - http://$address/; }
+    printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 $address 80 | grep well; }
     until ask > /dev/null; do sleep 0.1; done
     while true; do ask || echo failed; sleep 0.1; done";
 

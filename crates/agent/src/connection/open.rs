@@ -58,7 +58,7 @@ impl Carrier {
         let late = |_| Fault::unavailable(format!("the manager {address} does not answer"));
         let messages = call.map_err(late)?.map_err(|refused| {
             let told = managers_of(&refused);
-            connection.led_by = leader_of(&told).cloned();
+            connection.turns.follow(leader_of(&told).cloned());
             connection.status.send_if_modified(|status| {
                 let before = status.managers.len();
                 hear_of(&mut status.managers, told);
