@@ -147,7 +147,7 @@ impl Connection {
         let ending = session.ending();
         if ending == Ending::Useful && !session.is_silent() {
             // The same manager is asked first again.
-            self.turns.follow(Some(address));
+            self.turns.again(address);
         }
         self.lasting = session.end();
         Over { ending, reason }

@@ -47,8 +47,8 @@ use std::time::Duration;
 use store::View;
 use tokio::sync::watch;
 use types::{
-    ClusterSpec, ConfigId, Fault, FileSpec, ManagerStatus, NetworkId, NetworkSpec, NodeId,
-    NodeSpec, SecretId, ServiceId, ServiceSpec, Version,
+    ClusterSpec, Fault, FileSpec, GivenFile, ManagerStatus, NetworkId, NetworkSpec, NodeId,
+    NodeSpec, ServiceId, ServiceSpec, Version,
 };
 use wire::{LogOptions, Order, OrderReply};
 
@@ -230,42 +230,23 @@ impl Manager {
         self.order(Order::RemoveNetwork { id: id.clone() }).await.map(drop)
     }
 
-    pub async fn create_secret(&self, spec: FileSpec) -> Result<SecretId, Fault> {
-        let reply = self.order(Order::CreateSecret { spec }).await?;
-        Ok(reply.id.as_str().into())
+    /// Makes a secret or a config; says its id.
+    pub async fn create_file<T: StoredFile>(&self, spec: FileSpec) -> Result<String, Fault> {
+        self.order(T::order_new(spec)).await.map(|reply| reply.id)
     }
 
-    /// Changes the labels of a secret that is still at `version`.
-    pub async fn update_secret(
+    /// Changes the labels of a secret or a config that is still at `version`.
+    pub async fn update_file<T: StoredFile>(
         &self,
-        id: &SecretId,
+        id: <T as GivenFile>::Id,
         version: Version,
         spec: FileSpec,
     ) -> Result<(), Fault> {
-        self.order(Order::UpdateSecret { id: id.clone(), version, spec }).await.map(drop)
+        self.order(T::order_update(id, version, spec)).await.map(drop)
     }
 
-    pub async fn remove_secret(&self, id: &SecretId) -> Result<(), Fault> {
-        self.order(Order::RemoveSecret { id: id.clone() }).await.map(drop)
-    }
-
-    pub async fn create_config(&self, spec: FileSpec) -> Result<ConfigId, Fault> {
-        let reply = self.order(Order::CreateConfig { spec }).await?;
-        Ok(reply.id.as_str().into())
-    }
-
-    /// Changes the labels of a config that is still at `version`.
-    pub async fn update_config(
-        &self,
-        id: &ConfigId,
-        version: Version,
-        spec: FileSpec,
-    ) -> Result<(), Fault> {
-        self.order(Order::UpdateConfig { id: id.clone(), version, spec }).await.map(drop)
-    }
-
-    pub async fn remove_config(&self, id: &ConfigId) -> Result<(), Fault> {
-        self.order(Order::RemoveConfig { id: id.clone() }).await.map(drop)
+    pub async fn remove_file<T: StoredFile>(&self, id: <T as GivenFile>::Id) -> Result<(), Fault> {
+        self.order(T::order_removal(id)).await.map(drop)
     }
 
     /// Changes a node's name, labels, role or availability.

@@ -276,7 +276,7 @@ impl Writer {
         let installed = self.metrics.borrow_watched().snapshot.map_or(0, |id| id.index);
         self.snapshot_index = self.snapshot_index.max(installed);
         let index = self.views.borrow().version().0;
-        let interval = self.settings().0.max(1);
+        let interval = self.setting(|spec| spec.snapshot_interval).max(1);
         let is_due = index.saturating_sub(self.snapshot_index) >= interval;
         if is_due || self.sizes.is_due(self.asked) {
             self.snapshot_index = index;
@@ -289,7 +289,7 @@ impl Writer {
     /// Forgets what a snapshot covers, but for what is kept for members that lag.
     async fn purge(&mut self) -> Result<(), RaftError> {
         let covered = self.metrics.borrow_watched().snapshot.map_or(0, |id| id.index);
-        let upto = covered.saturating_sub(self.settings().1);
+        let upto = covered.saturating_sub(self.setting(|spec| spec.kept_entries));
         if self.purged < upto {
             self.purged = upto;
             self.raft.trigger().purge_log(upto).await.map_err(stopped)?;
@@ -297,12 +297,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Entries between two snapshots, and those that stay behind one.
-    fn settings(&self) -> (u64, u64) {
-        let default = ClusterSpec::default();
+    /// What the cluster wants, or what is usual where there is none yet.
+    fn setting(&self, of: fn(&ClusterSpec) -> u64) -> u64 {
         let view = self.views.borrow();
-        let spec = view.cluster().map_or(&default, |cluster| &cluster.spec);
-        (spec.snapshot_interval, spec.kept_entries)
+        view.cluster().map_or_else(|| of(&ClusterSpec::default()), |cluster| of(&cluster.spec))
     }
 }
 

@@ -19,6 +19,12 @@ impl Turns {
         self.led_by = leader;
     }
 
+    /// Asks this one again, first of all: it has just been of use.
+    pub(super) fn again(&mut self, manager: String) {
+        self.led_by = Some(manager);
+        self.followed = 0;
+    }
+
     /// The address of the one to ask; none where nobody is known.
     pub(super) fn next(&mut self, managers: &[String]) -> Option<String> {
         let led_by = self.led_by.take().filter(|_| self.followed < FOLLOWED_MAX);
@@ -54,5 +60,10 @@ mod tests {
         .collect();
         assert_eq!(asked, ["b", "b", "c", "b", "b", "a", "b", "b", "b", "b"]);
         assert_eq!(turns.next(&[]), None);
+        // One that was of use, however often.
+        for _ in 0..9 {
+            turns.again("c".to_owned());
+            assert_eq!(turns.next(&managers).as_deref(), Some("c"));
+        }
     }
 }

@@ -17,29 +17,51 @@ use serde_json::{Value, json};
 use types::{Config, GivenFile, Secret, Version};
 
 pub(crate) fn routes() -> Router<Api> {
+    routes_of::<Secret>("/secrets").merge(routes_of::<Config>("/configs"))
+}
+
+fn routes_of<T: ShownFile>(path: &str) -> Router<Api> {
     Router::new()
-        .route("/secrets", get(secrets))
-        .route("/secrets/create", post(create_secret))
-        .route("/secrets/{id}", get(secret).delete(remove_secret))
-        .route("/secrets/{id}/update", post(update_secret))
-        .route("/configs", get(configs))
-        .route("/configs/create", post(create_config))
-        .route("/configs/{id}", get(config).delete(remove_config))
-        .route("/configs/{id}/update", post(update_config))
+        .route(path, get(list::<T>))
+        .route(&format!("{path}/create"), post(create::<T>))
+        .route(&format!("{path}/{{id}}"), get(inspect::<T>).delete(remove::<T>))
+        .route(&format!("{path}/{{id}}/update"), post(update::<T>))
+}
+
+/// A secret or a config, as users see it.
+trait ShownFile: StoredFile + Send + Sync {
+    /// The operation that lists them, by which their filters are known.
+    const LIST: &'static str;
+
+    fn render(&self) -> Value;
+}
+
+impl ShownFile for Secret {
+    const LIST: &'static str = "GET /secrets";
+
+    fn render(&self) -> Value {
+        render_secret(self)
+    }
+}
+
+impl ShownFile for Config {
+    const LIST: &'static str = "GET /configs";
+
+    fn render(&self) -> Value {
+        render_config(self)
+    }
 }
 
 /// Those that the filters let through. As in swarmkit, names and ids widen the choice together, and
 /// labels narrow it.
-async fn list<T: StoredFile>(
-    api: &Api,
-    query: &ListQuery,
-    operation: &'static str,
-    render: fn(&T) -> Value,
+async fn list<T: ShownFile>(
+    State(api): State<Api>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
-    let filters = Filters::parse(query.filters.as_deref(), operation)?;
+    let filters = Filters::parse(query.filters.as_deref(), T::LIST)?;
     let view = api.view().await?;
     let shown = view.all::<T>().filter(|file| matches(file.as_ref(), &filters));
-    Ok(Json(shown.map(|file| render(file.as_ref())).collect()))
+    Ok(Json(shown.map(|file| file.render()).collect()))
 }
 
 fn matches<T: GivenFile>(file: &T, filters: &Filters) -> bool {
@@ -60,89 +82,42 @@ struct UpdateQuery {
     version: Option<u64>,
 }
 
-async fn secrets(
-    State(api): State<Api>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Vec<Value>>, ApiError> {
-    list::<Secret>(&api, &query, "GET /secrets", render_secret).await
-}
-
-async fn create_secret(
+async fn create<T: ShownFile>(
     State(api): State<Api>,
     JsonBody(spec, _): JsonBody<FileSpecJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let id = api.manager()?.create_secret(spec.parse()?).await?;
+    let id = api.manager()?.create_file::<T>(spec.parse()?).await?;
     Ok((StatusCode::CREATED, Json(json!({ "ID": id }))))
 }
 
-async fn secret(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let found = find::file::<Secret>(&api.view().await?, &id)?;
-    Ok(Json(render_secret(&found)))
+async fn inspect<T: ShownFile>(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(find::file::<T>(&api.view().await?, &id)?.render()))
 }
 
-async fn remove_secret(
+async fn remove<T: ShownFile>(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
-    let found = find::file::<Secret>(&manager.fresh().await?, &id)?;
-    manager.remove_secret(&found.id).await?;
+    let found = find::file::<T>(&manager.fresh().await?, &id)?;
+    manager.remove_file::<T>(GivenFile::id(found.as_ref()).clone()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn update_secret(
+async fn update<T: ShownFile>(
     State(api): State<Api>,
     Path(id): Path<String>,
     Query(query): Query<UpdateQuery>,
     JsonBody(spec, _): JsonBody<FileSpecJson>,
 ) -> Result<StatusCode, ApiError> {
     let manager = api.manager()?;
-    let found = find::file::<Secret>(&manager.fresh().await?, &id)?;
+    let found = find::file::<T>(&manager.fresh().await?, &id)?;
     let version = Version(crate::version(query.version)?);
-    manager.update_secret(&found.id, version, spec.parse()?).await?;
-    Ok(StatusCode::OK)
-}
-
-async fn configs(
-    State(api): State<Api>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Vec<Value>>, ApiError> {
-    list::<Config>(&api, &query, "GET /configs", render_config).await
-}
-
-async fn create_config(
-    State(api): State<Api>,
-    JsonBody(spec, _): JsonBody<FileSpecJson>,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let id = api.manager()?.create_config(spec.parse()?).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "ID": id }))))
-}
-
-async fn config(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let found = find::file::<Config>(&api.view().await?, &id)?;
-    Ok(Json(render_config(&found)))
-}
-
-async fn remove_config(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
-    let manager = api.manager()?;
-    let found = find::file::<Config>(&manager.fresh().await?, &id)?;
-    manager.remove_config(&found.id).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn update_config(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    Query(query): Query<UpdateQuery>,
-    JsonBody(spec, _): JsonBody<FileSpecJson>,
-) -> Result<StatusCode, ApiError> {
-    let manager = api.manager()?;
-    let found = find::file::<Config>(&manager.fresh().await?, &id)?;
-    let version = Version(crate::version(query.version)?);
-    manager.update_config(&found.id, version, spec.parse()?).await?;
+    let id = GivenFile::id(found.as_ref()).clone();
+    manager.update_file::<T>(id, version, spec.parse()?).await?;
     Ok(StatusCode::OK)
 }
 

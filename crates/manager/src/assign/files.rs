@@ -1,7 +1,8 @@
 //! The secrets and configs that a node is given, and no others.
 
+use crate::control::file::StoredFile;
 use std::collections::BTreeMap;
-use store::{Record, View};
+use store::View;
 use types::{
     Config, ConfigId, ContainerSpec, DesiredState, FileContent, GivenFile, Secret, SecretId, Task,
     TaskState,
@@ -34,14 +35,12 @@ impl Files {
     }
 }
 
-fn add<T>(
+fn add<T: StoredFile>(
     files: &mut BTreeMap<<T as GivenFile>::Id, FileContent>,
     bytes: &mut usize,
     view: &View,
     container: &ContainerSpec,
-) where
-    T: GivenFile + Record<Id = <T as GivenFile>::Id>,
-{
+) {
     for reference in T::references(container) {
         let Some(file) = view.get::<T>(&reference.id) else { continue };
         let content = &file.spec().content;

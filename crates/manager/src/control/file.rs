@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use store::rules::name_taken;
 use store::{Changes, Record, Tx, View};
-use types::{Config, ContainerSpec, Fault, FileSpec, GivenFile, Secret, Version};
+use types::{
+    Config, ConfigId, ContainerSpec, Fault, FileSpec, GivenFile, Secret, SecretId, Version,
+};
+use wire::Order;
 
 /// The longest name, swarmkit's.
 const NAME_MAX: usize = 64;
@@ -18,19 +21,35 @@ const NAME_MAX: usize = 64;
 pub trait StoredFile: GivenFile + Record<Id = <Self as GivenFile>::Id> {
     /// The one of this name, compared without case.
     fn named<'a>(view: &'a View, name: &str) -> Option<&'a Self>;
+    fn order_new(spec: FileSpec) -> Order;
+    fn order_update(id: <Self as GivenFile>::Id, version: Version, spec: FileSpec) -> Order;
+    fn order_removal(id: <Self as GivenFile>::Id) -> Order;
 }
 
-impl StoredFile for Secret {
-    fn named<'a>(view: &'a View, name: &str) -> Option<&'a Self> {
-        view.secret_named(name).map(AsRef::as_ref)
-    }
+macro_rules! stored_file {
+    ($kind:ident($id:ident), $named:ident, $create:ident, $update:ident, $remove:ident) => {
+        impl StoredFile for $kind {
+            fn named<'a>(view: &'a View, name: &str) -> Option<&'a Self> {
+                view.$named(name).map(AsRef::as_ref)
+            }
+
+            fn order_new(spec: FileSpec) -> Order {
+                Order::$create { spec }
+            }
+
+            fn order_update(id: $id, version: Version, spec: FileSpec) -> Order {
+                Order::$update { id, version, spec }
+            }
+
+            fn order_removal(id: $id) -> Order {
+                Order::$remove { id }
+            }
+        }
+    };
 }
 
-impl StoredFile for Config {
-    fn named<'a>(view: &'a View, name: &str) -> Option<&'a Self> {
-        view.config_named(name).map(AsRef::as_ref)
-    }
-}
+stored_file!(Secret(SecretId), secret_named, CreateSecret, UpdateSecret, RemoveSecret);
+stored_file!(Config(ConfigId), config_named, CreateConfig, UpdateConfig, RemoveConfig);
 
 pub(crate) async fn create<T: StoredFile>(
     sequencer: &Sequencer,

@@ -12,7 +12,7 @@ use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use store::View;
 use tonic::{Request, Response, Status};
-use types::{Cluster, ClusterId, Fault, NodeRole};
+use types::{ClusterId, Fault, NodeRole};
 use wire::{
     BarrierReply, BarrierRequest, LogItem, LogsRequest, Managers, OrderReply, OrderRequest,
     RaftMessage, status_of,
@@ -56,18 +56,17 @@ fn check_member(
     cluster: &ClusterId,
 ) -> Result<(), Fault> {
     check_cluster(peer, cluster)?;
-    let default = Cluster::default();
-    let known = view.cluster().map_or(&default, |cluster| cluster);
-    if generation < known.generation {
+    let known = view.cluster();
+    if known.is_some_and(|known| generation < known.generation) {
         return Err(Fault::forbidden(format!(
             "manager {from} was given up when another one went on alone"
         )));
     }
-    let has_gone = known.removed.contains_key(&peer.node)
+    let has_gone = known.is_some_and(|known| known.removed.contains_key(&peer.node))
         || view.node(&peer.node).is_some_and(|node| node.has_left());
     let is_it = match find::manager(view, from) {
         Some(node) => node.id == peer.node,
-        None => known.last_raft_id < from,
+        None => known.map_or(0, |known| known.last_raft_id) < from,
     };
     if is_it && !has_gone {
         return Ok(());
@@ -133,7 +132,7 @@ impl Managers for Service {
 mod tests {
     use super::*;
     use store::Tx;
-    use types::{ManagerStatus, Node, NodeSpec, NodeState, Timestamp, Version};
+    use types::{Cluster, ManagerStatus, Node, NodeSpec, NodeState, Timestamp, Version};
 
     fn peer(node: &str, role: NodeRole, cluster: &str) -> Peer {
         Peer { node: node.into(), role, cluster: cluster.into() }

@@ -457,7 +457,10 @@ mod tests {
         std::fs::create_dir(&file).unwrap();
         drop(disk);
         waits.await.unwrap().unwrap_err();
-        // Whether it could be written or not, the next one is.
+        // What waited for the only thread has been done before this.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert_ne!(saved(), Some(identity.certificate()), "something is in the way");
+        // It could not be written; the next one is.
         std::fs::remove_dir(&file).unwrap();
         renew();
         let kept = async {
