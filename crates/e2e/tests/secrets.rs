@@ -52,6 +52,7 @@ fn made_shown_and_refused(lab: &Lab) {
     config("largest", &"x".repeat(1_023_999)).good();
     lab.docker(&["config", "rm", "largest"]).good();
     config("app", "colour = blue\n").good();
+    config("entry", "#!/bin/sh\nexit 7\n").good();
     let pretty = lab.docker(&["config", "inspect", "--pretty", "app"]).good();
     assert!(pretty.contains("colour = blue"), "{pretty}");
     // What names a secret that there is not is refused, by the client and by the manager.
@@ -88,6 +89,7 @@ fn a_service_reads_its_files(lab: &Lab) {
             &format!("--secret={own}"),
             "--config=app",
             "--config=source=app,target=/etc/app.conf,mode=0640",
+            "--config=source=entry,target=/bin/entry,mode=0555",
             "--read-only",
         ],
     );
@@ -106,6 +108,7 @@ fn a_service_reads_its_files(lab: &Lab) {
         assert!(mounted.contains(option), "{mounted}");
     }
     assert!(!lab.inside(&web, "echo x > /run/secrets/key").ok);
+    assert_eq!(inside("/bin/entry; echo $?"), "7", "a config that is a program");
     for (kind, name) in [("secret", "key"), ("config", "app")] {
         let used = lab.docker(&[kind, "rm", name]).bad();
         let words = format!("{kind} '{name}' is in use by the following service: web");
@@ -204,7 +207,7 @@ fn files_outlive_a_daemon_and_go_with_the_service(lab: &Lab) {
         if mounts.is_empty() { Ok(()) } else { Err(format!("{mounts:?}")) }
     });
     lab.docker(&["secret", "rm", "key2"]).good();
-    lab.docker(&["config", "rm", "app"]).good();
+    lab.docker(&["config", "rm", "app", "entry"]).good();
 }
 
 fn templates_are_filled(lab: &Lab) {

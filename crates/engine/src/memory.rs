@@ -14,7 +14,8 @@ use types::Payload;
 
 /// The folder in a container's run directory.
 const FOLDER: &str = "files";
-const PAGE: usize = 4096;
+/// The largest page that a kernel has: a file takes whole ones. What is not written takes no memory.
+const PAGE: usize = 64 << 10;
 
 /// A file that a container gets and nobody writes to a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,14 @@ pub struct MemoryFile {
 pub(crate) struct Place {
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,
+    /// Its mode says that it may be run.
+    pub(crate) is_program: bool,
+}
+
+impl MemoryFile {
+    fn is_program(&self) -> bool {
+        self.mode & 0o111 != 0
+    }
 }
 
 /// Puts the files into memory, below the run directory of their container.
@@ -48,7 +57,7 @@ pub(crate) fn write(run: &Path, files: &[MemoryFile]) -> io::Result<Vec<Place>> 
         let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&source)?;
         to.write_all(file.data.as_bytes())?;
         give(&to, file)?;
-        Ok(Place { source, target: file.target.clone() })
+        Ok(Place { source, target: file.target.clone(), is_program: file.is_program() })
     });
     written.collect()
 }
@@ -60,7 +69,9 @@ fn give(to: &File, file: &MemoryFile) -> io::Result<()> {
 }
 
 fn mount_memory(folder: &Path, files: &[MemoryFile]) -> io::Result<()> {
-    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+    // What is bound from it can be run only where this can.
+    flags.set(MsFlags::MS_NOEXEC, !files.iter().any(MemoryFile::is_program));
     let pages: usize = files.iter().map(|file| file.data.len().div_ceil(PAGE) + 1).sum();
     let limits = format!("mode=0700,size={},nr_inodes={}", pages * PAGE, files.len() + 2);
     let made =
@@ -128,6 +139,23 @@ mod tests {
         assert!(!run.exists());
         assert!(!fs::read_to_string("/proc/self/mounts").unwrap().contains(&folder));
         assert!(remove(&run).is_ok(), "there is none");
+    }
+
+    /// A config that is a script is run as an entrypoint, or to see whether a container is healthy.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn what_may_be_run_by_its_mode_can_be_run() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("c");
+        let script = MemoryFile { mode: 0o555, ..file("/entry.sh", b"#!/bin/sh\nexit 7\n") };
+        let places = write(&run, &[script, file("/other", b"x")]).unwrap();
+        assert_eq!([places[0].is_program, places[1].is_program], [true, false]);
+        let ended = std::process::Command::new(&places[0].source).status().unwrap();
+        assert_eq!(ended.code(), Some(7));
+        remove_run(&run).unwrap();
     }
 
     #[test]

@@ -98,11 +98,12 @@ fn user(point: &MountPoint, read_only_below: bool) -> Value {
 
 /// A secret or a config.
 fn memory(place: &Place) -> Value {
+    let run = if place.is_program { "exec" } else { "noexec" };
     json!({
         "destination": place.target,
         "type": "bind",
         "source": place.source,
-        "options": ["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"],
+        "options": ["bind", "rprivate", "ro", "nosuid", "nodev", run],
     })
 }
 

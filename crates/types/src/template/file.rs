@@ -9,6 +9,7 @@ use gotmpl::{Template, ToValue, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// No file is longer once its templates are filled.
 const FILE_MAX: usize = 4 << 20;
@@ -34,12 +35,15 @@ pub fn expand_files(
         configs: by_target::<Config>(task, configs),
         env: env(task),
     };
-    let fill = |content: &FileContent| known.fill(content, &context);
     // What is wrong with a secret's template is a part of the secret.
-    let hidden = |_why| "its template is wrong (how is not shown, as it is secret)".to_owned();
-    let mut files = filled::<Secret>(task, secrets, &|content| fill(content).map_err(hidden))?;
-    files.extend(filled::<Config>(task, configs, &fill)?);
+    let mut files =
+        filled::<Secret>(task, secrets, &|content| known.fill(content, &context).map_err(hidden))?;
+    files.extend(filled::<Config>(task, configs, &|content| known.fill(content, &context))?);
     Ok(files)
+}
+
+fn hidden(_why: String) -> String {
+    "its template is wrong (how is not shown, as it is secret)".to_owned()
 }
 
 fn filled<T: GivenFile>(
@@ -87,17 +91,27 @@ impl Known {
             Some(Templating::Golang) => {
                 let text = str::from_utf8(file.data.as_bytes())
                     .map_err(|_binary| "a template has to be a text".to_owned())?;
-                let filled = expand_with(text, context, FILE_MAX, |template| self.equip(template))?;
+                let has_read = Arc::new(AtomicBool::new(false));
+                let equip = |template| self.equip(template, &has_read);
+                // What it has read of a secret may be in what is wrong with it.
+                let filled = expand_with(text, context, FILE_MAX, equip).map_err(|why| {
+                    if has_read.load(Ordering::Relaxed) { hidden(why) } else { why }
+                })?;
                 Ok(filled.into_bytes().into())
             }
         }
     }
 
-    fn equip(&self, template: Template) -> Template {
+    /// Notes in `has_read` that a secret was read.
+    fn equip(&self, template: Template, has_read: &Arc<AtomicBool>) -> Template {
         let (secrets, configs) = (Arc::clone(&self.secrets), Arc::clone(&self.configs));
-        let env = Arc::clone(&self.env);
+        let (env, has_read) = (Arc::clone(&self.env), Arc::clone(has_read));
         template
-            .func("secret", move |args| asked("secret", &secrets, args))
+            .func("secret", move |args| {
+                let secret = asked("secret", &secrets, args)?;
+                has_read.store(true, Ordering::Relaxed);
+                Ok(secret)
+            })
             .func("config", move |args| asked("config", &configs, args))
             .func("env", move |args| {
                 let name = name("env", args)?;
@@ -174,6 +188,20 @@ mod tests {
         ] {
             assert_eq!(expand(text, false).as_deref(), Ok(filled), "{text}");
             assert_eq!(expand(text, true).as_deref(), Ok(filled), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_config_has_read_of_a_secret_is_in_no_error() {
+        for text in [
+            r#"{{ secret "key" | config }}"#,
+            r#"{{ secret (secret "key") }}"#,
+            r#"{{ index .Service.Labels (secret "key") 1 }}"#,
+            r#"{{ printf 1 (secret "key") }}"#,
+            r#"{{ config "plain" }}{{ template "x" (secret "key") }}"#,
+        ] {
+            let error = expand(text, false).unwrap_err();
+            assert!(!error.contains("pass"), "{error}");
         }
     }
 
