@@ -54,6 +54,9 @@ pub(super) fn daemon(node: &Node) -> Option<Process> {
 /// Starts a node's daemon, if it does not run, and waits until its API answers.
 pub(super) async fn start(layout: &Layout, node: &Node, options: &[String]) -> Result<()> {
     let process = if let Some(process) = daemon(node) {
+        if !options.is_empty() {
+            bail!("the daemon of {0} runs already: `skep lab kill {0}` first", node.name);
+        }
         process
     } else {
         fs::create_dir_all(&node.data)?;
@@ -181,6 +184,25 @@ mod tests {
         let child = Command::new("tail").args(["-f", "/dev/null"]).arg(&node.data).spawn().unwrap();
         fs::write(node.pid_file(), child.id().to_string()).unwrap();
         child
+    }
+
+    #[tokio::test]
+    async fn options_are_not_for_a_daemon_that_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+        let layout = Layout::new("t".to_owned(), Some(data), Some(run));
+        let node = layout.node(1);
+        for folder in [&node.data, &node.run] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let mut child = fake_daemon(&node);
+        while daemon(&node).is_none() {
+            tokio::time::sleep(POLL).await;
+        }
+        let refused = start(&layout, &node, &["--label".to_owned()]).await.unwrap_err();
+        assert!(refused.to_string().contains("runs already"), "{refused}");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[tokio::test]
