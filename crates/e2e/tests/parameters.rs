@@ -22,6 +22,7 @@ fn every_parameter_that_is_honoured_changes_the_answer() {
     statistics_are_asked_for_in_three_ways(&lab);
     a_container_ends_as_it_is_told_to(&lab);
     tokens_are_rotated_one_by_one(&lab);
+    labels_change_at_the_version_that_was_read(&lab);
     let words = |line: &str| {
         let filled = names
             .iter()
@@ -336,6 +337,28 @@ fn a_container_ends_as_it_is_told_to(lab: &Lab) {
     let before = volumes();
     lab.docker(&["rm", "--force", "--volumes", "firm"]).good();
     assert_eq!(volumes(), before - 1);
+}
+
+fn labels_change_at_the_version_that_was_read(lab: &Lab) {
+    for kind in ["secrets", "configs"] {
+        let path = format!("/{kind}/one");
+        let shown = || -> Value {
+            serde_json::from_str(&lab.ask(1, "GET", &path).body).expect("what is shown is JSON")
+        };
+        let read = shown()["Version"]["Index"].as_u64().expect("a version is a number");
+        let change = |version: &str| {
+            let target = format!("{path}/update{version}");
+            lab.send(1, ("POST", &target), r#"{"Name": "one", "Labels": {"mark": "1", "b": "2"}}"#)
+        };
+        assert_eq!(change("").status, 400);
+        assert_eq!(change("?version=x").status, 400);
+        let late = change(&format!("?version={}", read - 1));
+        assert!(late.body.contains("update out of sequence"), "{} {}", late.status, late.body);
+        assert!(shown()["Spec"]["Labels"].get("b").is_none());
+        assert_eq!(change(&format!("?version={read}")).status, 200);
+        assert_eq!(shown()["Spec"]["Labels"]["b"], "2");
+        assert_ne!(shown()["Version"]["Index"], read);
+    }
 }
 
 fn tokens_are_rotated_one_by_one(lab: &Lab) {
