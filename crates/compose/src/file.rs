@@ -2,13 +2,12 @@
 
 use crate::Around;
 use crate::fields::{Fields, entries, items};
+use crate::paths::absolute;
 use crate::project::{StackPart, stack_labels};
 use crate::remark::Log;
 use crate::scalar::{integer, labels, text, word};
 use crate::tree::{Entry, Node, Value};
-use crate::volume::absolute;
 use std::collections::BTreeMap;
-use std::path::Path;
 use types::{FileContent, FileReference, FileSpec, FileTarget, GivenFile, Templating};
 
 /// A secret or a config that the file names.
@@ -82,8 +81,8 @@ fn content(fields: &mut Fields<'_>, around: &Around<'_>, log: &mut Log) -> Optio
         let said = text(node, log);
         let data = match key {
             "file" => {
-                let path = absolute(around, &said);
-                (around.read)(Path::new(&path)).map_err(|why| format!("cannot read {path}: {why}"))
+                let path = absolute(around.folder, &said);
+                (around.read)(&path).map_err(|why| format!("cannot read {}: {why}", path.display()))
             }
             "environment" => match around.env.get(&said) {
                 Some(value) => Ok(value.clone().into_bytes()),

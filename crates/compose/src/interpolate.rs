@@ -23,6 +23,11 @@ pub(crate) fn file(root: &mut Node, env: &Env, log: &mut Log) {
     }
 }
 
+/// Replaces the variables in a text; those that are not set are empty.
+pub(crate) fn text(text: &str, env: &Env) -> Result<String, String> {
+    substitute(text, env, &mut BTreeSet::new(), 0).map_err(Problem::text)
+}
+
 /// Replaces the variables in every string below `node`.
 fn interpolate(node: &mut Node, env: &Env, log: &mut Log) {
     match &mut node.value {

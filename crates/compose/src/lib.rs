@@ -5,20 +5,26 @@
 //! no socket, no file and no environment but what the caller hands it. Start with [`load`].
 //!
 //! The way of a file: [`tree`] (YAML with the place of every value), [`interpolate`] (variables in
-//! values), [`merge`] (several files), then [`project`] and its neighbours, which turn the tree
+//! values), [`assemble`] (what files include and services extend) with [`merge`] (one over another), then [`project`] and its neighbours, which turn the tree
 //! into specs.
 //!
 //! Invariants: nothing in a file is dropped silently. A key is honoured, or a warning says that it
 //! is not, or it is an error; each names file, line and column. All errors of a file are reported
 //! at once. Arbitrary text never panics.
 
+mod assemble;
 mod deploy;
+mod dotenv;
+mod extends;
 mod fields;
 mod file;
 mod health;
+mod include;
 mod interpolate;
 mod merge;
 mod network;
+mod order;
+mod paths;
 mod port;
 mod project;
 mod remark;
@@ -28,7 +34,9 @@ mod shell;
 mod tree;
 mod volume;
 
+pub use dotenv::variables;
 pub use file::StackFile;
+pub use order::{Condition, Dependency};
 pub use port::parse_short as parse_port;
 pub use project::{Project, StackNetwork};
 pub use remark::{ComposeError, Remark};
@@ -51,7 +59,9 @@ pub struct Around<'a> {
     pub folder: &'a Path,
     /// The variables for `${NAME}`.
     pub env: &'a BTreeMap<String, String>,
-    /// Reads an `env_file`, and what is in secrets and configs.
+    /// The profiles that are active; `*` is every one.
+    pub profiles: &'a [String],
+    /// Reads what files name: others to include or extend, an `env_file`, what is in secrets and configs.
     pub read: &'a dyn Fn(&Path) -> Result<Vec<u8>, String>,
 }
 
@@ -68,20 +78,7 @@ pub fn load(files: &[(String, String)], around: &Around<'_>) -> Result<Loaded, C
         return Err(ComposeError::NoFile);
     }
     let mut log = remark::Log::default();
-    let mut whole: Option<tree::Node> = None;
-    for (name, text) in files {
-        let Some(mut node) = tree::parse(name, text, &mut log) else { continue };
-        if node.value == tree::Value::Null {
-            log.error(&node, "the file is empty");
-            continue;
-        }
-        project::check_version(&node, &mut log);
-        interpolate::file(&mut node, around.env, &mut log);
-        whole = Some(match whole {
-            None => node,
-            Some(base) => merge::merge(base, node),
-        });
-    }
+    let whole = assemble::whole(files, around, &mut log);
     let project = whole.map(|node| project::read(&node, around, &mut log));
     log.finish(project.unwrap_or_default())
 }

@@ -1,9 +1,10 @@
 //! Several files as one: later ones override earlier ones.
 //!
 //! Mappings are merged key by key, lists are joined, everything else is replaced; a command is
-//! replaced as a whole. Forms that may be a list or a mapping are made mappings before.
+//! replaced as a whole. Forms that may be a list or a mapping are made mappings before. What is
+//! tagged `!override` is replaced, and what is tagged `!reset` is there no more.
 
-use crate::tree::{Entry, Node, Value};
+use crate::tree::{Entry, Node, Tag, Value};
 
 /// What a place may be, besides what it is made of.
 enum Form {
@@ -11,6 +12,10 @@ enum Form {
     Mapping(fn(&str) -> (String, Value)),
     /// One thing, though it may be a list.
     Whole,
+    /// A list in which each source stands once.
+    Sources,
+    /// A driver with its options, which are no other driver's.
+    Driver,
     Plain,
 }
 
@@ -23,9 +28,11 @@ fn form(keys: &[&str]) -> Form {
         | ["networks" | "volumes" | "configs" | "secrets", _, "labels"] => Form::Mapping(pair),
         ["services", _, "extra_hosts"] => Form::Mapping(host),
         ["services", _, "networks"] => Form::Mapping(bare),
-        ["services", _, "command" | "entrypoint"] | ["services", _, "healthcheck", "test"] => {
-            Form::Whole
-        }
+        ["services", _, "secrets" | "configs"] => Form::Sources,
+        ["services", _, "logging"] => Form::Driver,
+        ["services", _, "command" | "entrypoint"]
+        | ["services", _, "healthcheck", "test"]
+        | ["services", _, "networks", _, "aliases"] => Form::Whole,
         _ => Form::Plain,
     }
 }
@@ -35,16 +42,49 @@ pub(crate) fn merge(base: Node, over: Node) -> Node {
     merge_at(&[], base, over)
 }
 
+/// Puts a service over the one that it extends.
+pub(crate) fn services(base: Node, over: Node) -> Node {
+    merge_at(&["services", ""], base, over)
+}
+
+/// Takes out what is tagged: there is nothing below.
+pub(crate) fn settled(mut node: Node) -> Node {
+    node.tag = None;
+    let is_there = |node: &Node| node.tag != Some(Tag::Reset);
+    node.value = match node.value {
+        Value::Map(entries) => Value::Map(
+            entries
+                .into_iter()
+                .filter(|entry| is_there(&entry.node))
+                .map(|entry| Entry { node: settled(entry.node), ..entry })
+                .collect(),
+        ),
+        Value::List(items) => {
+            Value::List(items.into_iter().filter(is_there).map(settled).collect())
+        }
+        value => value,
+    };
+    node
+}
+
 fn merge_at(keys: &[&str], base: Node, over: Node) -> Node {
     let form = form(keys);
     let (base, over) = match form {
         Form::Mapping(split) => (mapping(base, split), mapping(over, split)),
         _ => (base, over),
     };
-    let (at, path) = (over.at, over.path);
+    let (at, path, tag) = (over.at, over.path, base.tag);
     let value = match (base.value, over.value) {
+        (Value::Map(base), Value::Map(over))
+            if matches!(form, Form::Driver) && differ(driver(&base), driver(&over)) =>
+        {
+            Value::Map(over)
+        }
         (Value::Map(base), Value::Map(over)) => Value::Map(merge_entries(keys, base, over)),
         (Value::List(mut base), Value::List(over)) if !matches!(form, Form::Whole) => {
+            if matches!(form, Form::Sources) {
+                base.retain(|item| over.iter().all(|other| differ(source(item), source(other))));
+            }
             for item in over {
                 if !base.contains(&item) {
                     base.push(item);
@@ -55,24 +95,24 @@ fn merge_at(keys: &[&str], base: Node, over: Node) -> Node {
         (base, Value::Null) => base,
         (_, over) => over,
     };
-    Node { value, at, path }
+    Node { value, at, path, tag }
 }
 
 fn merge_entries(keys: &[&str], mut base: Vec<Entry>, over: Vec<Entry>) -> Vec<Entry> {
     for entry in over {
-        match base.iter_mut().find(|old| old.key == entry.key) {
-            Some(old) => {
-                let empty = Node {
-                    value: Value::Null,
-                    at: entry.node.at.clone(),
-                    path: entry.node.path.clone(),
-                };
-                let before = std::mem::replace(&mut old.node, empty);
-                old.node = merge_at(&[keys, &[entry.key.as_str()]].concat(), before, entry.node);
-                old.at = entry.at;
+        let Some(at) = base.iter().position(|old| old.key == entry.key) else {
+            if entry.node.tag != Some(Tag::Reset) {
+                base.push(Entry { node: settled(entry.node), ..entry });
             }
-            None => base.push(entry),
-        }
+            continue;
+        };
+        let old = base.remove(at);
+        let node = match entry.node.tag {
+            Some(Tag::Reset) => continue,
+            Some(Tag::Override) => settled(entry.node),
+            None => merge_at(&[keys, &[entry.key.as_str()]].concat(), old.node, entry.node),
+        };
+        base.insert(at, Entry { node, ..entry });
     }
     base
 }
@@ -84,12 +124,39 @@ fn mapping(node: Node, split: fn(&str) -> (String, Value)) -> Node {
     for item in items {
         let Value::Text(text) = &item.value else { return node };
         let (key, value) = split(text);
-        let inner = Node { value, at: item.at.clone(), path: format!("{}.{key}", node.path) };
+        let path = format!("{}.{key}", node.path);
+        let inner = Node { value, at: item.at.clone(), path, tag: None };
         entries.push(Entry { key, at: item.at.clone(), node: inner });
     }
     // Of an item that stands twice, the last holds.
     let value = Value::Map(merge_entries(&[], Vec::new(), entries));
-    Node { value, at: node.at, path: node.path }
+    Node { value, at: node.at, path: node.path, tag: node.tag }
+}
+
+/// Which secret or config an item is about.
+fn source(item: &Node) -> Option<&str> {
+    word(item.child("source").unwrap_or(item))
+}
+
+fn driver(logging: &[Entry]) -> Option<&str> {
+    word(&logging.iter().find(|entry| entry.key == "driver")?.node)
+}
+
+fn word(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Text(text) => Some(text),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Int(_)
+        | Value::Float(_)
+        | Value::List(_)
+        | Value::Map(_) => None,
+    }
+}
+
+/// Says whether both are said, and not alike.
+fn differ(one: Option<&str>, other: Option<&str>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one != other)
 }
 
 fn pair(text: &str) -> (String, Value) {

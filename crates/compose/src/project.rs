@@ -3,12 +3,14 @@
 use crate::fields::{Fields, entries};
 use crate::file::{self, StackFile};
 use crate::network::{self, Networks};
+use crate::order::{self, Dependency};
 use crate::remark::Log;
 use crate::scalar::{boolean, scalar, text};
 use crate::service::{self, Stage};
 use crate::tree::{Node, Value};
 use crate::volume::{self, Volumes};
 use crate::{Around, LABEL_NAMESPACE};
+use std::collections::BTreeMap;
 use types::{Config, Labels, NetworkSpec, Secret, ServiceSpec};
 
 /// What a stack file asks the cluster for.
@@ -19,8 +21,11 @@ pub struct Project {
     /// In the order of their names in the file.
     pub secrets: Vec<StackFile>,
     pub configs: Vec<StackFile>,
-    /// In the order of the file. Targets of networks are names; secrets and configs have names alone.
+    /// Each after those that it waits for, and otherwise in the order of the file. Targets of networks
+    /// are names; secrets and configs have names alone.
     pub services: Vec<ServiceSpec>,
+    /// What services wait for, by their names in the cluster.
+    pub dependencies: BTreeMap<String, Vec<Dependency>>,
 }
 
 /// A network that services of the stack use.
@@ -103,10 +108,6 @@ pub(crate) fn read(root: &Node, around: &Around<'_>, log: &mut Log) -> Project {
     let mut fields = Fields::of(root, log);
     fields.take("version");
     fields.ignore(&[("name", "the stack's name is given on the command line")], log);
-    fields.refuse(
-        &[("include", "include is not supported by skep: give several --compose-file options")],
-        log,
-    );
     let volumes = match fields.take("volumes") {
         Some(node) => volume::volumes(node, around, log),
         None => Volumes::new(),
@@ -121,11 +122,16 @@ pub(crate) fn read(root: &Node, around: &Around<'_>, log: &mut Log) -> Project {
     let configs = configs.map(|node| file::files::<Config>(node, around, log)).unwrap_or_default();
     let mut stage = Stage { around, networks, volumes, secrets, configs, used: Networks::new() };
     let mut services = Vec::new();
+    let (mut names, mut needs) = (BTreeMap::new(), BTreeMap::new());
     if let Some(node) = fields.take("services") {
         for entry in entries(node, log) {
-            services.extend(service::service(entry, &mut stage, log));
+            let Some(service) = service::service(entry, &mut stage, log) else { continue };
+            names.insert(entry.key.clone(), service.spec.name.clone());
+            needs.insert(entry.key.clone(), service.needs);
+            services.push(service.spec);
         }
     }
+    let dependencies = order::sorted(&mut services, &needs, &names, log);
     fields.finish(log);
     let Stage { secrets, configs, used, .. } = stage;
     Project {
@@ -133,5 +139,6 @@ pub(crate) fn read(root: &Node, around: &Around<'_>, log: &mut Log) -> Project {
         secrets: secrets.into_values().collect(),
         configs: configs.into_values().collect(),
         services,
+        dependencies,
     }
 }

@@ -10,7 +10,7 @@ use crate::scalar::{
 };
 use crate::tree::{Entry, Node, Value};
 use crate::volume::{self, Volumes};
-use crate::{Around, LABEL_IMAGE, deploy, health, port};
+use crate::{Around, LABEL_IMAGE, deploy, health, order, paths, port};
 use std::collections::BTreeMap;
 use types::{Config, ContainerSpec, HostEntry, Secret, ServiceSpec, TaskSpec, Ulimit, check_name};
 
@@ -26,16 +26,12 @@ pub(crate) struct Stage<'a> {
 }
 
 /// Keys that Docker ignores, too.
-const IGNORED: [(&str, &str); 27] = [
+const IGNORED: [(&str, &str); 25] = [
     ("build", "skep runs images, it does not build them"),
     ("cgroup_parent", "it has no effect in a cluster"),
     ("cgroupns_mode", "it has no effect in a cluster"),
     ("container_name", "a task's container is named after its service"),
     ("credential_spec", "it has no effect on Linux"),
-    (
-        "depends_on",
-        "services start together; a task that needs another is restarted until it works",
-    ),
     ("develop", "it has no effect in a cluster"),
     ("devices", "devices are not supported in a cluster"),
     ("domainname", "it has no effect in a cluster"),
@@ -49,7 +45,6 @@ const IGNORED: [(&str, &str); 27] = [
     ("pid", "it has no effect in a cluster"),
     ("platform", "it has no effect in a cluster; use deploy.placement.constraints"),
     ("privileged", "it has no effect in a cluster"),
-    ("profiles", "every service of the file is deployed"),
     ("pull_policy", "an image is pulled where a node does not have it"),
     ("runtime", "it has no effect in a cluster"),
     ("security_opt", "it has no effect in a cluster"),
@@ -60,8 +55,7 @@ const IGNORED: [(&str, &str); 27] = [
 ];
 
 /// Keys that would change what runs, and cannot be honoured.
-const REFUSED: [(&str, &str); 12] = [
-    ("extends", "extends is not supported by skep"),
+const REFUSED: [(&str, &str); 11] = [
     ("scale", "use deploy.replicas"),
     ("cpu_quota", "set resource limits with deploy.resources"),
     ("cpu_shares", "set resource limits with deploy.resources"),
@@ -75,10 +69,29 @@ const REFUSED: [(&str, &str); 12] = [
     ("volumes_from", "share a volume by naming it in the top-level volumes"),
 ];
 
-/// Reads a service; `None` where it has no image.
-pub(crate) fn service(entry: &Entry, stage: &mut Stage<'_>, log: &mut Log) -> Option<ServiceSpec> {
+/// A service, and what it names in `depends_on`.
+pub(crate) struct Service<'a> {
+    pub(crate) spec: ServiceSpec,
+    pub(crate) needs: Vec<order::Named<'a>>,
+}
+
+/// Reads a service; `None` where it has no image, or none of its profiles is active.
+pub(crate) fn service<'a>(
+    entry: &'a Entry,
+    stage: &mut Stage<'_>,
+    log: &mut Log,
+) -> Option<Service<'a>> {
     let around = stage.around;
     let mut fields = Fields::of(&entry.node, log);
+    if let Some(node) = fields.take("profiles") {
+        let profiles = strings(node, log);
+        let is_active = |name: &String| name == "*" || profiles.contains(name);
+        if !profiles.is_empty() && !around.profiles.iter().any(is_active) {
+            log.warn(node, "not deployed: none of its profiles is active");
+            return None;
+        }
+    }
+    let needs = fields.take("depends_on").map(|node| order::named(node, log)).unwrap_or_default();
     let mut spec = ServiceSpec::default();
     if let Some(node) = fields.take("deploy") {
         deploy::deploy(node, &mut spec, log);
@@ -112,7 +125,7 @@ pub(crate) fn service(entry: &Entry, stage: &mut Stage<'_>, log: &mut Log) -> Op
     spec.labels.insert(LABEL_IMAGE.into(), image);
     let labels = &mut spec.task.container.labels;
     *labels = stack_labels(std::mem::take(labels), around);
-    Some(spec)
+    Some(Service { spec, needs })
 }
 
 fn logging(fields: &mut Fields<'_>, task: &mut TaskSpec, log: &mut Log) {
@@ -226,11 +239,16 @@ fn words(fields: &mut Fields<'_>, spec: &mut ContainerSpec, log: &mut Log) {
 fn environment(fields: &mut Fields<'_>, around: &Around<'_>, log: &mut Log) -> Vec<String> {
     let mut env: BTreeMap<String, Option<String>> = BTreeMap::new();
     if let Some(node) = fields.take("env_file") {
-        for file in env_files(node, log) {
-            let path = volume::absolute(around, &file);
-            match (around.read)(path.as_ref()) {
+        for (file, required) in env_files(node, log) {
+            let path = paths::absolute(around.folder, &file);
+            match (around.read)(&path) {
                 Ok(text) => env.extend(variables(&String::from_utf8_lossy(&text), around)),
-                Err(error) => log.error(node, format!("cannot read {path}: {error}")),
+                Err(error) if required => {
+                    log.error(node, format!("cannot read {}: {error}", path.display()));
+                }
+                Err(error) => {
+                    log.warn(node, format!("left out: cannot read {}: {error}", path.display()));
+                }
             }
         }
     }
@@ -253,24 +271,32 @@ fn environment(fields: &mut Fields<'_>, around: &Around<'_>, log: &mut Log) -> V
         .collect()
 }
 
-fn env_files(node: &Node, log: &mut Log) -> Vec<String> {
-    let Value::List(items) = &node.value else { return strings(node, log) };
+/// The files of `env_file`, and whether each must be there.
+fn env_files(node: &Node, log: &mut Log) -> Vec<(String, bool)> {
+    let Value::List(items) = &node.value else {
+        return strings(node, log).into_iter().map(|path| (path, true)).collect();
+    };
     items
         .iter()
         .filter_map(|item| match &item.value {
             Value::Map(_) => {
                 let mut fields = Fields::of(item, log);
                 let path = fields.take("path").map(|node| text(node, log));
-                fields.ignore(&[("required", "a file that is missing is an error")], log);
+                let required = fields.take("required").is_none_or(|node| boolean(node, log));
+                if let Some(node) = fields.take("format")
+                    && text(node, log) != "raw"
+                {
+                    log.error(node, "there is the format raw alone");
+                }
                 fields.finish(log);
-                path
+                path.map(|path| (path, required))
             }
             Value::Null
             | Value::Bool(_)
             | Value::Int(_)
             | Value::Float(_)
             | Value::Text(_)
-            | Value::List(_) => Some(text(item, log)),
+            | Value::List(_) => Some((text(item, log), true)),
         })
         .collect()
 }

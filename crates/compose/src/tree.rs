@@ -2,7 +2,7 @@
 
 use crate::remark::Log;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{Location, Spanned, Tagged};
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,6 +23,16 @@ pub(crate) struct Node {
     pub(crate) value: Value,
     pub(crate) at: Position,
     pub(crate) path: String,
+    pub(crate) tag: Option<Tag>,
+}
+
+/// What a value is to the one that an earlier file has in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// `!reset`: there is none.
+    Reset,
+    /// `!override`: it is replaced, not merged.
+    Override,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -37,14 +47,20 @@ pub(crate) enum Value {
 }
 
 /// A key, where it stands, and its value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) at: Position,
     pub(crate) node: Node,
 }
 
-// Two nodes are the same where their values are, wherever they stand.
+// Two nodes or entries are the same where their values are, wherever they stand.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && self.node == other.node
+    }
+}
+
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -80,13 +96,13 @@ pub(crate) fn parse(file: &str, text: &str, log: &mut Log) -> Option<Node> {
         with_snippet: false,
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
     };
-    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
-        Ok(root) => Some(Planter { file }.plant(root, String::new())),
+    match serde_saphyr::from_str_with_options::<Spanned<Tagged<Raw>>>(text, options) {
+        Ok(root) => Some(Planter { file, log }.plant(root, String::new())),
         Err(error) => {
             let place = error.location().filter(|location| *location != Location::UNKNOWN);
-            let planter = Planter { file };
+            let planter = Planter { file, log };
             let at = planter.position(place.unwrap_or(Location::UNKNOWN));
-            log.error_at(&at, "", plain(&error));
+            planter.log.error_at(&at, "", plain(&error));
             None
         }
     }
@@ -104,18 +120,31 @@ fn plain(error: &serde_saphyr::Error) -> String {
 }
 
 /// Turns what the parser hands over into nodes.
-struct Planter {
+struct Planter<'a> {
     file: Arc<str>,
+    log: &'a mut Log,
 }
 
-impl Planter {
+impl Planter<'_> {
     fn position(&self, location: Location) -> Position {
         Position { file: Arc::clone(&self.file), line: location.line(), column: location.column() }
     }
 
-    fn plant(&self, raw: Spanned<Raw>, path: String) -> Node {
+    fn plant(&mut self, raw: Spanned<Tagged<Raw>>, path: String) -> Node {
         let at = self.position(raw.defined);
-        let value = match raw.value {
+        let Tagged(value, tag) = raw.value;
+        let tag = match tag.as_deref() {
+            Some("!reset") => Some(Tag::Reset),
+            Some("!override") => Some(Tag::Override),
+            // What YAML itself defines says only how the value is written.
+            Some(tag) if tag.starts_with('!') && !tag.starts_with("!!") => {
+                let text = format!("unknown tag {tag:?}: there are !reset and !override");
+                self.log.error_at(&at, &path, text);
+                None
+            }
+            _ => None,
+        };
+        let value = match value {
             Raw::Null => Value::Null,
             Raw::Bool(value) => Value::Bool(value),
             Raw::Int(value) => Value::Int(value),
@@ -132,10 +161,10 @@ impl Planter {
                 Value::Map(entries.into_iter().map(|entry| self.entry(entry, &path)).collect())
             }
         };
-        Node { value, at, path }
+        Node { value, at, path, tag }
     }
 
-    fn entry(&self, (key, value): (Spanned<Raw>, Spanned<Raw>), path: &str) -> Entry {
+    fn entry(&mut self, (key, value): RawEntry, path: &str) -> Entry {
         let at = self.position(key.defined);
         let key = match key.value {
             Raw::Text(text) => text,
@@ -159,9 +188,11 @@ enum Raw {
     Int(i128),
     Float(f64),
     Text(String),
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<Raw>, Spanned<Raw>)>),
+    List(Vec<Spanned<Tagged<Raw>>>),
+    Map(Vec<RawEntry>),
 }
+
+type RawEntry = (Spanned<Raw>, Spanned<Tagged<Raw>>);
 
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,11 +1,11 @@
 //! Mounts: `data:/var/lib/data:ro`, the long form, tmpfs; and the stack's named volumes.
 
-use crate::Around;
 use crate::fields::{Fields, entries, items};
 use crate::project::{StackPart, stack_labels};
 use crate::remark::Log;
 use crate::scalar::{boolean, integer, labels, scalar, size, strings, text, word};
 use crate::tree::{Node, Value};
+use crate::{Around, paths};
 use std::collections::BTreeMap;
 use types::{Mount, MountKind, Propagation, parse_size};
 
@@ -74,7 +74,7 @@ fn locate(mount: &mut Mount, node: &Node, volumes: &Volumes, around: &Around<'_>
             mount.source = format!("{home}{}", &mount.source[1..]);
         }
         MountKind::Bind if !mount.source.starts_with('/') => {
-            mount.source = absolute(around, &mount.source);
+            mount.source = paths::absolute(around.folder, &mount.source).display().to_string();
         }
         MountKind::Tmpfs if !mount.source.is_empty() => {
             log.error(node, "a tmpfs mount has no source");
@@ -96,22 +96,6 @@ fn locate(mount: &mut Mount, node: &Node, volumes: &Volumes, around: &Around<'_>
         },
         MountKind::Bind | MountKind::Tmpfs => {}
     }
-}
-
-/// A relative path from the stack's folder, with its dots taken out.
-pub(crate) fn absolute(around: &Around<'_>, path: &str) -> String {
-    use std::path::Component;
-    let mut parts: Vec<String> = Vec::new();
-    for component in around.folder.join(path).components() {
-        match component {
-            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
-            Component::ParentDir => {
-                parts.pop();
-            }
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 fn short(node: &Node, log: &mut Log) -> Mount {

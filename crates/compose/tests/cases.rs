@@ -27,7 +27,8 @@ fn run(files: &[(&str, &str)]) -> Result<Loaded, String> {
         [("TAG", "1.25"), ("N", "3"), ("HOME_DIR", "/home/u"), ("EMPTY", "")]
             .map(|(name, value)| (name.into(), value.into()))
             .into();
-    let around = Around { stack: "st", folder: Path::new("/stack"), env: &env, read: &read };
+    let (folder, profiles) = (Path::new("/stack"), &["debug".to_owned()]);
+    let around = Around { stack: "st", folder, env: &env, profiles, read: &read };
     load(&files, &around).map_err(|error| error.to_string())
 }
 
@@ -305,22 +306,20 @@ fn networks_of_a_node_alone_are_refused_where_they_are_named() {
 #[test]
 fn what_is_not_honoured_is_said_with_its_place() {
     service(
-        "build: .\ndepends_on: [db]\nrestart: \"no\"\nprivileged: true\ncontainer_name: x",
+        "build: .\nrestart: \"no\"\nprivileged: true\ncontainer_name: x",
         &expect![[r#"
             warning: f.yml:4:5: services.web.build: ignored: skep runs images, it does not build them
-            warning: f.yml:5:5: services.web.depends_on: ignored: services start together; a task that needs another is restarted until it works
-            warning: f.yml:6:14: services.web.restart: ignored: tasks are restarted; set deploy.restart_policy.condition to none instead
-            warning: f.yml:7:5: services.web.privileged: ignored: it has no effect in a cluster
-            warning: f.yml:8:5: services.web.container_name: ignored: a task's container is named after its service
+            warning: f.yml:5:14: services.web.restart: ignored: tasks are restarted; set deploy.restart_policy.condition to none instead
+            warning: f.yml:6:5: services.web.privileged: ignored: it has no effect in a cluster
+            warning: f.yml:7:5: services.web.container_name: ignored: a task's container is named after its service
         "#]],
     );
     service(
-        "extends: a\ncpus: 2\nimagee: x\ndeploy: {replica: 2}",
+        "cpus: 2\nimagee: x\ndeploy: {replica: 2}",
         &expect![[r#"
-            f.yml:4:5: services.web.extends: extends is not supported by skep
-            f.yml:5:5: services.web.cpus: set resource limits with deploy.resources
-            f.yml:6:5: services.web: unknown key "imagee" (did you mean "image"?)
-            f.yml:7:14: services.web.deploy: unknown key "replica" (did you mean "replicas"?)
+            f.yml:4:5: services.web.cpus: set resource limits with deploy.resources
+            f.yml:5:5: services.web: unknown key "imagee" (did you mean "image"?)
+            f.yml:6:14: services.web.deploy: unknown key "replica" (did you mean "replicas"?)
         "#]],
     );
 }
@@ -425,10 +424,9 @@ fn errors_say_where_they_are() {
         "#]],
         ),
         (
-            "servics: {}\ninclude: [b]\n",
+            "servics: {}\n",
             expect![[r#"
                 f.yml:1:1: unknown key "servics" (did you mean "services"?)
-                f.yml:2:1: include: include is not supported by skep: give several --compose-file options
             "#]],
         ),
         (

@@ -7,8 +7,13 @@ use std::path::Path;
 
 fn run(text: &str) {
     let env = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
-    let read = |_: &Path| Ok(b"A=b\n".to_vec());
-    let around = Around { stack: "s", folder: Path::new("/f"), env: &env, read: &read };
+    // Files that are included or extended are made of the same words.
+    let read = |path: &Path| match path.extension() {
+        Some(_) => Ok(b"A=b\n".to_vec()),
+        None => Ok(text.as_bytes().to_vec()),
+    };
+    let folder = Path::new("/f");
+    let around = Around { stack: "s", folder, env: &env, profiles: &[], read: &read };
     let file = ("f".to_owned(), text.to_owned());
     // Both must come back; what they say does not matter here.
     let alone = load(std::slice::from_ref(&file), &around);
@@ -49,6 +54,12 @@ fn words() -> impl Strategy<Value = String> {
         "null",
         "~",
         "!!str ",
+        "!reset ",
+        "!override ",
+        "\ninclude: [b]",
+        "\n    extends: {file: b, service: web}",
+        "\n    depends_on: [web]",
+        "\n    profiles: [a]",
         "!!binary x",
         "'",
         "\"",

@@ -111,6 +111,7 @@ fn stack_files_of_people_run_and_are_read_the_same_by_skep() {
     what_a_later_version_brings_is_refused_by_name(&lab);
     what_has_no_stack_file_is_refused_by_name(&lab);
     the_same_in_another_order_restarts_nothing(&lab);
+    a_stack_of_several_files(&lab);
     stacks_that_come_and_go_at_once(&lab);
 }
 
@@ -323,6 +324,35 @@ fn the_same_in_another_order_restarts_nothing(lab: &Lab) {
     lab.converged("same_web", "2/2", secs(60));
     assert_eq!(lab.history("same_web").lines().count(), 2, "{}", lab.history("same_web"));
     lab.docker(&["stack", "rm", "same"]).good();
+}
+
+/// What docker's own reader knows nothing of: `include`, `extends`, `.env`, profiles, and services
+/// that wait for others.
+fn a_stack_of_several_files(lab: &Lab) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("stacks/parts");
+    let file = folder.join("main.yml").display().to_string();
+    let deploy = ["stack", "deploy", "--resolve-image=never", "--compose-file", &file];
+    let told = lab.skep(&[&deploy[..], &["parts"]].concat()).good();
+    let at = |line: &str| told.find(line).unwrap_or_else(|| panic!("{line} is missing:\n{told}"));
+    assert!(at("Creating service parts_db") < at("Waiting until service parts_db is healthy"));
+    assert!(at("Waiting until service parts_db is healthy") < at("Creating service parts_web"));
+    let services = ["stack", "services", "--format", "{{.Name}}", "parts"];
+    let mut names: Vec<String> = lab.docker(&services).good().lines().map(str::to_owned).collect();
+    names.sort();
+    assert_eq!(names, ["parts_db", "parts_init", "parts_web"]);
+    lab.converged("parts_web", "1/1", secs(60));
+    let stack = Stack { lab, name: "parts" };
+    // It was made when the other one was well.
+    let times = |service: &str| stack.inspect(service, "{{.CreatedAt}}");
+    assert!(times("db") < times("web"), "{} {}", times("db"), times("web"));
+    assert_eq!(stack.variable("web", "KIND").as_deref(), Some("base"));
+    assert_eq!(stack.inside("web", "cat /tmp/said").good().trim(), "hello from beside");
+    assert_eq!(stack.variable("db", "OWN").as_deref(), Some("of the database"));
+    assert_eq!(stack.inside("db", "cat /conf").good().trim(), "kept beside the database");
+    // With the profile there is one more; what is there waits for nothing.
+    let told = lab.skep(&[&deploy[..], &["--profile", "debug", "parts"]].concat()).good();
+    assert!(told.contains("Creating service parts_debug") && !told.contains("Waiting"), "{told}");
+    lab.docker(&["stack", "rm", "parts"]).good();
 }
 
 /// `stack rm` and `stack deploy` with no pause between them.

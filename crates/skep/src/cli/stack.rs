@@ -1,6 +1,8 @@
 //! `skep stack`: services and networks that belong together, from a file.
 
 mod deploy;
+mod files;
+mod needs;
 
 use super::query::{filters, text};
 use super::table::List;

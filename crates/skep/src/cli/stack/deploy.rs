@@ -1,30 +1,25 @@
 //! `skep stack deploy`: makes the cluster have what the files ask for.
 
-use super::parts;
+use super::files::Files;
+use super::{needs, parts};
 use crate::cli::query::{list, text};
 use crate::cli::{file, progress, registry, say, service, warn};
 use crate::client::{Client, Refusal, escape};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use compose::{Around, Loaded, StackNetwork};
+use compose::StackNetwork;
 use hyper::StatusCode;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
 use types::ServiceSpec;
-
-/// The largest file that is read.
-const FILE_MAX: u64 = 8 << 20;
 
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "as many switches as docker's verb has")]
 pub(crate) struct Deploy {
     #[arg(value_name = "STACK")]
     name: String,
-    /// A stack file, or - for standard input; later ones override earlier ones
-    #[arg(short, long, required = true, value_name = "FILE", value_delimiter = ',')]
-    compose_file: Vec<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// Remove services that the files have no more
     #[arg(long)]
     prune: bool,
@@ -67,50 +62,13 @@ impl Resolve {
 
 #[derive(Args, Debug)]
 pub(crate) struct Config {
-    /// A stack file, or - for standard input; later ones override earlier ones
-    #[arg(short, long, required = true, value_name = "FILE", value_delimiter = ',')]
-    compose_file: Vec<PathBuf>,
-}
-
-/// Reads the files, and tells what is not honoured.
-fn read(stack: &str, paths: &[PathBuf]) -> Result<Loaded> {
-    let mut files = Vec::new();
-    for path in paths {
-        let (name, text) = text_of(path)?;
-        files.push((name, text));
-    }
-    let here = std::env::current_dir().context("cannot tell the present folder")?;
-    let folder = match paths.first().and_then(|path| path.parent()) {
-        Some(parent) => here.join(parent),
-        None => here,
-    };
-    let env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let read = |path: &Path| std::fs::read(path).map_err(|error| error.to_string());
-    let loaded = compose::load(&files, &Around { stack, folder: &folder, env: &env, read: &read })?;
-    for warning in &loaded.warnings {
-        warn(&warning.to_string());
-    }
-    Ok(loaded)
-}
-
-/// A file's name for messages, and its text.
-fn text_of(path: &Path) -> Result<(String, String)> {
-    let mut text = String::new();
-    if path == Path::new("-") {
-        std::io::stdin().lock().take(FILE_MAX).read_to_string(&mut text)?;
-        return Ok(("stdin".into(), text));
-    }
-    let name = path.display().to_string();
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read {name}"))?;
-    file.take(FILE_MAX).read_to_string(&mut text).with_context(|| format!("cannot read {name}"))?;
-    Ok((name, text))
+    #[command(flatten)]
+    files: Files,
 }
 
 /// Checks files and shows the services that they ask for, as the API would get them.
 pub(super) fn config(verb: &Config) -> Result<()> {
-    let loaded = read("STACK", &verb.compose_file)?;
+    let loaded = verb.files.load("STACK")?;
     let specs: Vec<Value> =
         loaded.project.services.iter().map(engine_api::render_service_spec).collect();
     crate::cli::show::write(&specs, None)
@@ -127,7 +85,7 @@ fn check_name(stack: &str) -> Result<()> {
 
 pub(super) async fn run(client: &Client, verb: &Deploy) -> Result<()> {
     check_name(&verb.name)?;
-    let project = read(&verb.name, &verb.compose_file)?.project;
+    let project = verb.files.load(&verb.name)?.project;
     // A node that is no manager says so before anything is changed.
     let existing = parts(client, "services", &verb.name).await?;
     if verb.prune {
@@ -138,6 +96,10 @@ pub(super) async fn run(client: &Client, verb: &Deploy) -> Result<()> {
     networks(client, &verb.name, &project.networks).await?;
     let mut ids = Vec::new();
     for spec in project.services {
+        let is_new = !existing.iter().any(|service| text(service, "/Spec/Name") == spec.name);
+        if let Some(needs) = project.dependencies.get(&spec.name).filter(|_| is_new) {
+            needs::wait(client, &spec.name, needs).await?;
+        }
         ids.push(put(client, verb, &existing, spec).await?);
     }
     if verb.detach {
