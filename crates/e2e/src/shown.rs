@@ -6,6 +6,8 @@ use std::process::Output;
 #[derive(Clone, Debug)]
 pub struct Shown {
     pub ok: bool,
+    /// The exit code; none where a signal ended it.
+    pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
@@ -14,6 +16,7 @@ impl From<Output> for Shown {
     fn from(output: Output) -> Self {
         Self {
             ok: output.status.success(),
+            code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
         }

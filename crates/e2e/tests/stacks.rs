@@ -332,6 +332,16 @@ fn a_stack_of_several_files(lab: &Lab) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("stacks/parts");
     let file = folder.join("main.yml").display().to_string();
     let deploy = ["stack", "deploy", "--resolve-image=never", "--compose-file", &file];
+    // What it would do is told before it is done, and nothing is done.
+    let plan = |more: &[&str]| {
+        let plan = ["stack", "plan", "--resolve-image=never", "--compose-file", &file];
+        lab.skep(&[&plan[..], more, &["parts"]].concat())
+    };
+    let all = plan(&[]);
+    assert_eq!(all.code, Some(2), "{all:?}");
+    for line in ["+ config parts_conf", "+ network parts_default", "+ service parts_web: 1 task"] {
+        assert!(all.out.contains(line), "{line} is missing:\n{}", all.out);
+    }
     let told = lab.skep(&[&deploy[..], &["parts"]].concat()).good();
     let at = |line: &str| told.find(line).unwrap_or_else(|| panic!("{line} is missing:\n{told}"));
     assert!(at("Creating service parts_db") < at("Waiting until service parts_db is healthy"));
@@ -349,6 +359,16 @@ fn a_stack_of_several_files(lab: &Lab) {
     assert_eq!(stack.inside("web", "cat /tmp/said").good().trim(), "hello from beside");
     assert_eq!(stack.variable("db", "OWN").as_deref(), Some("of the database"));
     assert_eq!(stack.inside("db", "cat /conf").good().trim(), "kept beside the database");
+    // What is there would stay as it is.
+    let none = plan(&[]);
+    assert!(none.code == Some(0) && none.out.contains("0 to create, 0 to change"), "{none:?}");
+    let one = plan(&["--profile", "debug"]);
+    assert!(one.code == Some(2) && one.out.contains("+ service parts_debug: 1 task"), "{one:?}");
+    let update = ["service", "plan", "--env-add", "KIND=other", "parts_web"];
+    let update = lab.skep(&update);
+    let tells = update.out.contains("replaces its task, the old first: none goes on meanwhile");
+    assert!(update.code == Some(2) && tells, "{update:?}");
+    assert_eq!(stack.variable("web", "KIND").as_deref(), Some("base"));
     // With the profile there is one more; what is there waits for nothing.
     let told = lab.skep(&[&deploy[..], &["--profile", "debug", "parts"]].concat()).good();
     assert!(told.contains("Creating service parts_debug") && !told.contains("Waiting"), "{told}");

@@ -199,6 +199,21 @@ pub(super) async fn resolve(client: &Client, container: &mut ContainerSpec) -> R
     Ok(())
 }
 
+/// As [`resolve`]; what is not there yet has no id.
+pub(super) async fn resolve_known(client: &Client, container: &mut ContainerSpec) -> Result<()> {
+    for reference in &mut container.secrets {
+        if let Some(found) = named::<Secret>(client, &reference.name).await? {
+            reference.id = text(&found, "/ID").into();
+        }
+    }
+    for reference in &mut container.configs {
+        if let Some(found) = named::<Config>(client, &reference.name).await? {
+            reference.id = text(&found, "/ID").into();
+        }
+    }
+    Ok(())
+}
+
 async fn id<T: GivenFile>(client: &Client, name: &str) -> Result<String> {
     match named::<T>(client, name).await? {
         Some(found) => Ok(text(&found, "/ID").to_owned()),
@@ -206,7 +221,7 @@ async fn id<T: GivenFile>(client: &Client, name: &str) -> Result<String> {
     }
 }
 
-async fn named<T: GivenFile>(client: &Client, name: &str) -> Result<Option<Value>> {
+pub(super) async fn named<T: GivenFile>(client: &Client, name: &str) -> Result<Option<Value>> {
     let query = filters(&[], &[("name", name)])?;
     let found: Vec<Value> = client.get(&format!("{}?filters={query}", path::<T>())).await?;
     Ok(found.into_iter().find(|file| text(file, "/Spec/Name") == name))

@@ -10,6 +10,7 @@ mod image;
 mod lines;
 mod network;
 mod node;
+mod plan;
 mod progress;
 mod query;
 mod raft;
@@ -113,8 +114,8 @@ pub(crate) async fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Swarm(group) => done(swarm::run(&group.host.client()?, group.verb).await),
         Verb::Node(group) => done(node::run(&group.host.client()?, group.verb).await),
         Verb::Raft(group) => done(raft::run(&group.host.client()?, group.verb).await),
-        Verb::Service(group) => done(service::run(&group.host.client()?, group.verb).await),
-        Verb::Stack(group) => done(stack::run(&group.host.client()?, group.verb).await),
+        Verb::Service(group) => service::run(&group.host.client()?, group.verb).await,
+        Verb::Stack(group) => stack::run(&group.host.client()?, group.verb).await,
         Verb::Network(group) => done(network::run(&group.host.client()?, group.verb).await),
         Verb::Secret(group) => {
             done(file::run::<types::Secret>(&group.host.client()?, group.verb).await)

@@ -4,7 +4,7 @@ mod create;
 mod flags;
 mod logs;
 mod parse;
-mod pretty;
+pub(super) mod pretty;
 mod update;
 
 use super::query::{filters, list, number, text};
@@ -14,6 +14,7 @@ use crate::client::{Client, escape};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use std::process::ExitCode;
 use types::{ServiceMode, ServiceSpec};
 
 #[derive(Subcommand, Debug)]
@@ -27,6 +28,8 @@ pub(crate) enum Verb {
     /// List services
     #[command(visible_alias = "list")]
     Ls(Listing),
+    /// Show what an update would do; the exit code is 2 where it would do anything
+    Plan(Box<update::Update>),
     /// List the tasks of services
     Ps(Ps),
     /// Remove services
@@ -82,8 +85,9 @@ pub(crate) struct Scale {
     detach: bool,
 }
 
-pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
+pub(crate) async fn run(client: &Client, verb: Verb) -> Result<ExitCode> {
     match verb {
+        Verb::Plan(verb) => return update::plan(client, &verb).await,
         Verb::Create(verb) => create::run(client, *verb).await,
         Verb::Inspect(verb) => {
             let mut found = Vec::new();
@@ -117,7 +121,8 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
         Verb::Rollback(verb) => rollback(client, &verb).await,
         Verb::Scale(verb) => scale(client, &verb).await,
         Verb::Update(verb) => update::run(client, *verb).await,
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Puts names in the place of networks' ids.

@@ -3,6 +3,7 @@
 mod deploy;
 mod files;
 mod needs;
+mod plan;
 
 use super::query::{filters, text};
 use super::table::List;
@@ -13,6 +14,7 @@ use clap::{Args, Subcommand};
 use compose::LABEL_NAMESPACE;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// How often the cluster is asked whether a stack is gone.
@@ -28,6 +30,9 @@ pub(crate) enum Verb {
     /// List stacks
     #[command(visible_alias = "list")]
     Ls(Ls),
+    /// Show what a deploy would do; the exit code is 2 where it would do anything
+    #[command(visible_alias = "diff")]
+    Plan(plan::Plan),
     /// List the tasks of a stack
     Ps(Ps),
     /// Remove stacks
@@ -70,8 +75,9 @@ pub(crate) struct Rm {
     detach: bool,
 }
 
-pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
+pub(crate) async fn run(client: &Client, verb: Verb) -> Result<ExitCode> {
     match verb {
+        Verb::Plan(verb) => return plan::run(client, &verb).await,
         Verb::Config(verb) => deploy::config(&verb),
         Verb::Deploy(verb) => deploy::run(client, &verb).await,
         Verb::Ls(verb) => ls(client, &verb).await,
@@ -92,7 +98,8 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
             }
             Ok(())
         }
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The filter for what belongs to a stack.

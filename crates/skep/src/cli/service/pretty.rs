@@ -72,7 +72,11 @@ fn placement(out: &mut Pretty, placement: &Value) {
 
 /// A duration of the API as Go writes it, e.g. `1m30s`.
 fn duration(nanos: i64) -> String {
-    let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
+    as_go(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+}
+
+/// A duration as Go writes it, to the millisecond.
+pub(crate) fn as_go(time: Duration) -> String {
     let (seconds, millis) = (time.as_secs(), time.subsec_millis());
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     let fraction = if millis > 0 { format!(".{millis:03}") } else { String::new() };

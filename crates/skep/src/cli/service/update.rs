@@ -3,6 +3,7 @@
 use super::create::{constraint, labels};
 use super::flags::Flags;
 use super::{parse, read, spec, write};
+use crate::cli::plan::Plan;
 use crate::cli::query::text;
 use crate::cli::{file, progress, say};
 use crate::client::Client;
@@ -10,6 +11,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
 use std::net::IpAddr;
+use std::process::ExitCode;
 use types::{
     ConfigId, FileReference, HostEntry, Labels, Mount, NetworkAttachment, Preference, SecretId,
     ServiceSpec, Ulimit,
@@ -166,27 +168,53 @@ pub(super) async fn run(client: &Client, verb: Update) -> Result<()> {
         let path = format!("/services/{id}/update?version={version}&rollback=previous");
         client.order(&path, &service["Spec"]).await?;
     } else {
-        let mut spec = spec(&service)?;
-        // The store knows networks by id; the user by name.
-        let added = named_networks(client, &verb.added.network_add).await?;
-        let removed = ids(client, &verb.removed.network_rm).await?;
-        spec.task.networks.retain(|attachment| !removed.contains(&attachment.target.to_string()));
-        for attachment in added {
-            spec.task.networks.retain(|old| old.target != attachment.target);
-            spec.task.networks.push(attachment);
-        }
-        verb.write(&mut spec)?;
-        file::resolve(client, &mut spec.task.container).await?;
-        let images = verb.flags.images;
-        let client = if verb.image.is_some() {
-            images.prepare(client, &mut spec).await?
-        } else {
-            images.client(client, &spec.task.container.image)?
-        };
+        let (spec, client) = changed(client, &verb, spec(&service)?).await?;
         write(&client, &service, &spec).await?;
     }
     say(&verb.name);
     verb.waiting.wait(client, &id).await
+}
+
+/// Shows what an update would do, and changes nothing.
+pub(super) async fn plan(client: &Client, verb: &Update) -> Result<ExitCode> {
+    let service = read(client, &verb.name).await?;
+    let before = spec(&service)?;
+    let after = if verb.rollback {
+        if service["PreviousSpec"].is_null() {
+            bail!("service {} does not have a previous spec", verb.name);
+        }
+        engine_api::parse_service_spec(&service["PreviousSpec"])?
+    } else {
+        changed(client, verb, before.clone()).await?.0
+    };
+    let mut plan = Plan::default();
+    plan.service(Some(&before), &after);
+    Ok(plan.print())
+}
+
+/// A service's spec as the user wants it, and the client to send it by.
+async fn changed(
+    client: &Client,
+    verb: &Update,
+    mut spec: ServiceSpec,
+) -> Result<(ServiceSpec, Client)> {
+    // The store knows networks by id; the user by name.
+    let added = named_networks(client, &verb.added.network_add).await?;
+    let removed = ids(client, &verb.removed.network_rm).await?;
+    spec.task.networks.retain(|attachment| !removed.contains(&attachment.target.to_string()));
+    for attachment in added {
+        spec.task.networks.retain(|old| old.target != attachment.target);
+        spec.task.networks.push(attachment);
+    }
+    verb.write(&mut spec)?;
+    file::resolve(client, &mut spec.task.container).await?;
+    let images = verb.flags.images;
+    let client = if verb.image.is_some() {
+        images.prepare(client, &mut spec).await?
+    } else {
+        images.client(client, &spec.task.container.image)?
+    };
+    Ok((spec, client))
 }
 
 async fn ids(client: &Client, names: &[String]) -> Result<Vec<String>> {

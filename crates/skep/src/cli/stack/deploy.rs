@@ -40,7 +40,7 @@ pub(crate) struct Deploy {
 
 /// When a registry is asked what a tag stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Resolve {
+pub(super) enum Resolve {
     /// At every deploy
     Always,
     /// When the file names another image than before
@@ -75,7 +75,7 @@ pub(super) fn config(verb: &Config) -> Result<()> {
 }
 
 /// A stack's name is part of every name in the cluster.
-fn check_name(stack: &str) -> Result<()> {
+pub(super) fn check_name(stack: &str) -> Result<()> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if stack.is_empty() || !stack.bytes().all(known) {
         bail!("invalid stack name {stack:?}: use letters, digits, '-' and '_'");
@@ -159,6 +159,27 @@ fn is_not_found(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.status == StatusCode::NOT_FOUND)
 }
 
+/// Names a service's image as it is sent: with the digest where a registry is to be asked, and as
+/// it was where it has not changed. `before`: what the service is now.
+pub(super) async fn image(
+    client: &Client,
+    resolve: Resolve,
+    before: Option<&ServiceSpec>,
+    spec: &mut ServiceSpec,
+) {
+    let changed = before.is_none_or(|before| {
+        before.labels.get(compose::LABEL_IMAGE) != Some(&spec.task.container.image)
+    });
+    registry::name_tag(spec);
+    if resolve.asks(changed) {
+        registry::pin(client, spec).await;
+    } else if let Some(before) = before.filter(|_| !changed) {
+        // What was found out at an earlier deploy: otherwise every task would be replaced.
+        spec.task.container.image.clone_from(&before.task.container.image);
+        spec.task.placement.platforms.clone_from(&before.task.placement.platforms);
+    }
+}
+
 /// Creates a service, or updates the one that is there; returns its id.
 async fn put(
     client: &Client,
@@ -167,21 +188,17 @@ async fn put(
     mut spec: ServiceSpec,
 ) -> Result<String> {
     let name = spec.name.clone();
-    let image = spec.task.container.image.clone();
     let authorised;
     let client = if verb.with_registry_auth {
-        authorised = registry::authorised(client, &image)?;
+        authorised = registry::authorised(client, &spec.task.container.image)?;
         &authorised
     } else {
         client
     };
     file::resolve(client, &mut spec.task.container).await?;
-    registry::name_tag(&mut spec);
     let Some(service) = existing.iter().find(|service| text(service, "/Spec/Name") == name) else {
         say(&format!("Creating service {name}"));
-        if verb.resolve_image.asks(true) {
-            registry::pin(client, &mut spec).await;
-        }
+        image(client, verb.resolve_image, None, &mut spec).await;
         let body = engine_api::render_service_spec(&spec);
         let created: Value = client
             .post("/services/create", &body)
@@ -197,14 +214,7 @@ async fn put(
     // Forced updates count up; starting again from zero would replace every task.
     let before = service::spec(service)?;
     spec.task.force_update = before.task.force_update;
-    let changed = before.labels.get(compose::LABEL_IMAGE) != Some(&image);
-    if verb.resolve_image.asks(changed) {
-        registry::pin(client, &mut spec).await;
-    } else if !changed {
-        // What was found out at an earlier deploy: otherwise every task would be replaced.
-        spec.task.container.image.clone_from(&before.task.container.image);
-        spec.task.placement.platforms.clone_from(&before.task.placement.platforms);
-    }
+    image(client, verb.resolve_image, Some(&before), &mut spec).await;
     service::write(client, service, &spec)
         .await
         .with_context(|| format!("failed to update service {name}"))?;

@@ -1,0 +1,93 @@
+//! `skep stack plan`: what a deploy would do, before it is done.
+
+use super::deploy::{self, Resolve};
+use super::files::Files;
+use super::parts;
+use crate::cli::plan::{Fate, Plan as Outcome};
+use crate::cli::query::text;
+use crate::cli::{file, service};
+use crate::client::Client;
+use anyhow::Result;
+use clap::Args;
+use compose::StackFile;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use types::{GivenFile, ServiceMode};
+
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    #[arg(value_name = "STACK")]
+    name: String,
+    #[command(flatten)]
+    files: Files,
+    /// Services that the files have no more would be removed
+    #[arg(long)]
+    prune: bool,
+    /// When a registry is asked for the digests of images
+    #[arg(long, value_enum, default_value_t = Resolve::Always)]
+    resolve_image: Resolve,
+}
+
+/// Shows what would be created, changed and removed, in the order of the deploy. Nothing is changed.
+pub(super) async fn run(client: &Client, verb: &Plan) -> Result<ExitCode> {
+    deploy::check_name(&verb.name)?;
+    let project = verb.files.load(&verb.name)?.project;
+    let existing = parts(client, "services", &verb.name).await?;
+    let networks: Vec<Value> = client.get("/networks").await?;
+    let named: BTreeMap<&str, &str> =
+        networks.iter().map(|it| (text(it, "/Id"), text(it, "/Name"))).collect();
+    let mut plan = Outcome::default();
+    for service in existing.iter().filter(|_| verb.prune) {
+        let name = text(service, "/Spec/Name");
+        if project.services.iter().all(|spec| spec.name != name) {
+            let effect = match service::spec(service)?.mode {
+                ServiceMode::Replicated { replicas: 1 } => "its task stops".to_owned(),
+                ServiceMode::Replicated { replicas } => format!("its {replicas} tasks stop"),
+                ServiceMode::Global => "its tasks stop".to_owned(),
+            };
+            plan.add(Fate::Removed, &format!("service {name}"), &effect, &[]);
+        }
+    }
+    files::<types::Secret>(client, &project.secrets, &mut plan).await?;
+    files::<types::Config>(client, &project.configs, &mut plan).await?;
+    for network in project.networks.iter().filter(|network| !network.external) {
+        let name = network.spec.name.as_str();
+        let is_there = named.values().any(|known| *known == name);
+        let fate = if is_there { Fate::Kept } else { Fate::Created };
+        plan.add(fate, &format!("network {name}"), "", &[]);
+    }
+    for mut spec in project.services {
+        let found = existing.iter().find(|service| text(service, "/Spec/Name") == spec.name);
+        let mut before = found.map(service::spec).transpose()?;
+        file::resolve_known(client, &mut spec.task.container).await?;
+        if let Some(before) = &mut before {
+            // The cluster knows networks by their ids, the files by their names.
+            for attachment in &mut before.task.networks {
+                if let Some(name) = named.get(attachment.target.to_string().as_str()) {
+                    attachment.target = (*name).into();
+                }
+            }
+            spec.task.force_update = before.task.force_update;
+        }
+        deploy::image(client, verb.resolve_image, before.as_ref(), &mut spec).await;
+        plan.service(before.as_ref(), &spec);
+    }
+    Ok(plan.print())
+}
+
+async fn files<T: GivenFile>(
+    client: &Client,
+    files: &[StackFile],
+    plan: &mut Outcome,
+) -> Result<()> {
+    for file in files.iter().filter(|file| !file.external) {
+        let name = &file.spec.name;
+        let fate = match file::named::<T>(client, name).await? {
+            Some(_) => Fate::Kept,
+            None => Fate::Created,
+        };
+        plan.add(fate, &format!("{} {name}", T::WORD), "", &[]);
+    }
+    Ok(())
+}
