@@ -17,7 +17,7 @@ use types::{Fault, causes};
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// For the machine to answer, which it does by itself, however busy its daemon is: one packet may be lost,
 /// and is sent again after a second. Where several managers are lost, nodes ask one after the other.
-const REACH_LIMIT: Duration = Duration::from_secs(2);
+pub const REACH_LIMIT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -26,6 +26,15 @@ const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// A manager that does not answer is `Unavailable`; one that is not to be trusted is `Invalid`.
 pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Channel, Fault> {
+    connect_within(address, config, REACH_LIMIT).await
+}
+
+/// The same, where the machine has `reach` to answer.
+pub async fn connect_within(
+    address: &str,
+    config: Arc<ClientConfig>,
+    reach: Duration,
+) -> Result<Channel, Fault> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| Fault::invalid(format!("{address} is no host:port: {error}")))?
         .http2_keep_alive_interval(KEEP_ALIVE)
@@ -34,16 +43,20 @@ pub async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Channel
     let (target, tls) = (address.to_owned(), TlsConnector::from(config));
     let connector = tower::service_fn(move |_: Uri| {
         let (target, tls) = (target.clone(), tls.clone());
-        async move { open(&target, tls).await.map(TokioIo::new) }
+        async move { open(&target, tls, reach).await.map(TokioIo::new) }
     });
     endpoint.connect_with_connector(connector).await.map_err(|error| fault(address, &error))
 }
 
 /// A connection that ends with the manager's certificate.
-async fn open(address: &str, tls: TlsConnector) -> io::Result<Bounded<TlsStream<TcpStream>, ()>> {
+async fn open(
+    address: &str,
+    tls: TlsConnector,
+    reach: Duration,
+) -> io::Result<Bounded<TlsStream<TcpStream>, ()>> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
     let connect = async {
-        let reached = tokio::time::timeout(REACH_LIMIT, TcpStream::connect(address)).await;
+        let reached = tokio::time::timeout(reach, TcpStream::connect(address)).await;
         let stream = reached.map_err(late)??;
         stream.set_nodelay(true)?;
         // Certificates name nodes, not hosts: the name here is not looked at.

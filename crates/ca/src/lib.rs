@@ -37,7 +37,7 @@ mod token;
 
 pub use authority::Authority;
 pub use bounded::Bounded;
-pub use connect::connect;
+pub use connect::{REACH_LIMIT, connect, connect_within};
 pub use digest::{node_of, root_digest};
 pub use identity::{Identity, Request};
 pub use incoming::{Accepted, Arrivals, Connection, Connections, Incoming, accept};

@@ -48,6 +48,8 @@ pub fn alone(view: &View, survivor: &Survivor, now: Timestamp) -> Result<Changes
     let mut node = node.unwrap_or_else(|| new_node(survivor, now));
     (node.role, node.spec.role) = (NodeRole::Manager, NodeRole::Manager);
     node.manager = Some(survivor.manager.clone());
+    // It may have been updated while there was nobody to tell.
+    node.description.log_format = survivor.description.log_format;
     node.status.address = survivor.address;
     node.status.data_path_address = survivor.data_path_address;
     tx.put_node(node);
@@ -124,5 +126,22 @@ mod tests {
         assert_eq!(managers(&view), [("new", 5)]);
         assert_eq!((view.nodes().len(), view.cluster().unwrap().last_raft_id), (5, 5));
         assert_eq!(view.node(&"new".into()).unwrap().status.state, NodeState::Ready);
+    }
+
+    /// It was updated while it was lost, so nobody was told; what the others read is nothing any more.
+    #[test]
+    fn who_goes_on_alone_may_write_what_it_reads_itself() {
+        let description =
+            NodeDescription { log_format: store::Format::PRESENT.0, ..Default::default() };
+        let survivor = Survivor {
+            node: "m3".into(),
+            manager: ManagerStatus { raft_id: 3, address: "new:2377".to_owned() },
+            description,
+            address: [10, 0, 0, 9].into(),
+            data_path_address: None,
+        };
+        let changes = alone(&view(), &survivor, Timestamp(2)).unwrap();
+        let after = store::rules::admit(&view(), &changes, Version(2), Timestamp(2)).unwrap();
+        assert_eq!(after.cluster().unwrap().generation, 1);
     }
 }

@@ -19,9 +19,9 @@ use std::time::Duration;
 use store::{Change, Object, Tx, View, rules};
 use types::{
     Addresses, Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction,
-    HealthCheck, IdSource, Network, NetworkAttachment, Node, NodeState, Platform, Preference,
-    PublishMode, PublishedPort, RestartCondition, Service, ServiceMode, ServiceSpec, Slot, Subnet,
-    Task, TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
+    FileReference, HealthCheck, IdSource, Network, NetworkAttachment, Node, NodeState, Platform,
+    Preference, PublishMode, PublishedPort, RestartCondition, Service, ServiceMode, ServiceSpec,
+    Slot, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
 
 pub(crate) const NOW: i32 = 100;
@@ -173,6 +173,7 @@ fn node(line: &mut Line<'_>, index: usize) -> Node {
         None => [10, 255, 0, last].into(),
     };
     node.description.platform.architecture = line.take("arch").unwrap_or("").to_owned();
+    node.description.log_format = line.number("log-format").unwrap_or(0);
     node.description.memory_bytes = line.number("memory").unwrap_or(0);
     node.description.nano_cpus = line.number("cpus").unwrap_or(0);
     for (name, value) in std::mem::take(&mut line.settings) {
@@ -202,6 +203,10 @@ fn network(line: &mut Line<'_>) -> Network {
     network
 }
 
+fn file<I: for<'a> From<&'a str> + Default>(name: &str) -> FileReference<I> {
+    FileReference { id: name.into(), name: name.to_owned(), ..FileReference::default() }
+}
+
 fn service(line: &mut Line<'_>) -> Service {
     let name = line.words[1];
     let mut service = Service { id: name.into(), ..Service::default() };
@@ -227,6 +232,8 @@ fn service(line: &mut Line<'_>) -> Service {
     task.placement.preferences = line.list("spread").into_iter().map(preference).collect();
     task.resources.reserve_memory = line.number("memory").unwrap_or(0);
     task.resources.reserve_nano_cpus = line.number("cpus").unwrap_or(0);
+    task.container.secrets = line.list("secret").into_iter().map(file).collect();
+    task.container.configs = line.list("config").into_iter().map(file).collect();
     let start_period = line.number("start-period").map(Duration::from_secs);
     task.container.health =
         start_period.map(|start_period| HealthCheck { start_period, ..HealthCheck::default() });

@@ -19,6 +19,13 @@ impl Change {
             Self::Remove(key) => key.clone(),
         }
     }
+
+    fn since(&self) -> Format {
+        match self {
+            Self::Put(object) => object.since(),
+            Self::Remove(key) => key.since(),
+        }
+    }
 }
 
 /// All that one transaction changes, in the order of kinds (a service comes before its tasks).
@@ -34,9 +41,9 @@ impl Changes {
     }
 
     /// The format that they have in the log, where they change `view`: from the first object of a later
-    /// one until the last of them is gone, nothing is written that a release reads which does not know it.
+    /// one on, nothing is written that a release reads which does not know it.
     pub fn format(&self, view: &View) -> Format {
-        self.changes.iter().map(|change| change.key().since()).fold(view.format(), Format::max)
+        self.changes.iter().map(Change::since).fold(view.format(), Format::max)
     }
 
     /// The specs that tasks in it are made from and that `view`, which it changes, has not.

@@ -17,6 +17,9 @@ impl Format {
     /// before read it, too.
     pub const LEAST: Self = Self(2);
 
+    /// The first with secrets and configs.
+    pub(crate) const FILES: Self = Self(3);
+
     /// Says whether it is understood: a newer one is not.
     pub fn is_known(self) -> bool {
         self <= Self::PRESENT

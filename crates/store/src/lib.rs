@@ -16,6 +16,7 @@ mod format;
 mod index;
 pub mod readers;
 pub mod rules;
+mod since;
 mod table;
 mod tx;
 mod view;

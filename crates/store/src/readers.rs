@@ -1,25 +1,24 @@
 //! What all managers read: nothing is written that one of them would not understand.
 //!
-//! A cluster is updated one manager after the other, and may be rolled back as long as nothing is
-//! stored that the release before does not know. Each node says which format its release reads; the
-//! first object of a later format is refused while a manager reads it not. From then on the log is
-//! written in that format, and no node becomes a manager that does not read it.
+//! A cluster is updated one manager after the other, and may be rolled back as long as nothing was
+//! stored that the release before does not know. Each node says which format its release reads; what is
+//! the first of a later format is refused while a manager reads it not. From then on the log is
+//! written in that format, and no node becomes a manager that does not read it; also once all of it
+//! has gone again, as the log still says what was there.
 
-use crate::{Changes, Format, View};
+use crate::{Format, Object, View};
 use types::{Fault, Node};
 
-/// Refuses changes that are the first of their format, where a manager does not read it.
-pub(crate) fn check(before: &View, changes: &Changes) -> Result<(), Fault> {
-    check_format(before, changes.format(before))
-}
-
-fn check_format(before: &View, needed: Format) -> Result<(), Fault> {
-    if needed <= before.format() {
+/// Refuses what is the first of its format, where one that is still a manager then does not read it.
+pub(crate) fn check(before: &View, after: &View) -> Result<(), Fault> {
+    if after.format() <= before.format() {
         return Ok(());
     }
-    let managers = before.nodes().filter(|node| node.manager.is_some());
-    let old: Vec<&str> =
-        managers.filter(|node| reads(node) < needed).map(|node| name(node)).collect();
+    check_format(after, after.format())
+}
+
+fn check_format(view: &View, needed: Format) -> Result<(), Fault> {
+    let old: Vec<&str> = old_managers(view, needed).map(name).collect();
     if old.is_empty() {
         return Ok(());
     }
@@ -28,6 +27,16 @@ fn check_format(before: &View, needed: Format) -> Result<(), Fault> {
         old.join(", ")
     );
     Err(Fault::unavailable(text))
+}
+
+/// Says whether an object may be written with all that is in it: every manager reads it.
+pub fn all_read(view: &View, object: &Object) -> bool {
+    old_managers(view, object.since()).next().is_none()
+}
+
+fn old_managers(view: &View, needed: Format) -> impl Iterator<Item = &Node> {
+    let managers = view.nodes().map(AsRef::as_ref).filter(|node| node.manager.is_some());
+    managers.filter(move |node| reads(node) < needed)
 }
 
 /// Refuses a node as a manager that would not understand what is stored.
@@ -46,6 +55,11 @@ fn check_reads(format: Format, node: &Node) -> Result<(), Fault> {
     Err(Fault::unavailable(text))
 }
 
+/// Says whether a node's release can give containers secrets and configs.
+pub fn knows_files(node: &Node) -> bool {
+    Format::FILES <= reads(node)
+}
+
 /// One that has not said so may be of the release before.
 fn reads(node: &Node) -> Format {
     Format(node.description.log_format).max(Format::LEAST)
@@ -59,8 +73,11 @@ fn name(node: &Node) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Tx;
-    use types::{ManagerStatus, NodeDescription, Timestamp, Version};
+    use crate::{Changes, Key, Snapshot, Tx, rules};
+    use types::{
+        Cluster, ClusterSpec, Config, ManagerStatus, NodeDescription, Secret, Service, Task,
+        Timestamp, Version,
+    };
 
     const LATER: Format = Format(Format::PRESENT.0 + 1);
 
@@ -100,8 +117,92 @@ mod tests {
     #[test]
     fn what_former_releases_know_is_written_as_they_read_it() {
         let view = view([node("m", true, 0)]);
-        assert_eq!(view.format(), Format::LEAST);
-        assert_eq!(Changes::default().format(&view), Format::LEAST);
-        assert_eq!(crate::Snapshot::from(&view).format, Format::LEAST);
+        assert_eq!(formats(&view), [Format::LEAST; 3]);
+    }
+
+    /// Of the view, of what is written next, and of a snapshot.
+    fn formats(view: &View) -> [Format; 3] {
+        [view.format(), Changes::default().format(view), Snapshot::from(view).format]
+    }
+
+    fn changed(view: &mut View, change: impl FnOnce(&mut Tx)) -> Result<Changes, Fault> {
+        let mut tx = Tx::new(view);
+        change(&mut tx);
+        let changes = tx.finish();
+        *view = rules::admit(view, &changes, Version(view.version().0 + 1), Timestamp(2))?;
+        Ok(changes)
+    }
+
+    /// Entries of the log, and the file that they are in, still have the format of what is gone.
+    #[test]
+    fn what_was_stored_once_is_still_in_the_log_when_it_has_gone() {
+        let secret = Secret { id: "x".into(), ..Secret::default() };
+        let mut view = view([node("m", true, Format::PRESENT.0)]);
+        changed(&mut view, |tx| tx.put(secret)).unwrap();
+        let gone = changed(&mut view, |tx| tx.remove::<Secret>(&"x".into())).unwrap();
+        assert!(view.get::<Secret>(&"x".into()).is_none());
+        assert_eq!(formats(&view), [Format::PRESENT; 3]);
+        let restored = View::try_from(Snapshot::from(&view)).unwrap();
+        assert_eq!(formats(&restored), [Format::PRESENT; 3], "a snapshot says it, too");
+        let refused = may_manage(&restored, &node("old", false, 0)).unwrap_err();
+        assert!(refused.message.starts_with("old cannot be a manager"), "{refused}");
+        // Whoever reads the entry finds a key in it that the release before does not know.
+        assert_eq!(gone.format(&View::default()), Format::PRESENT);
+    }
+
+    /// The release before reads an object without what it does not know, and would write it so.
+    #[test]
+    fn a_field_that_would_be_lost_is_refused_as_a_new_kind_of_objects_is() {
+        let with_files = || {
+            let mut spec = types::TaskSpec::default();
+            spec.container.configs = vec![types::FileReference::default()];
+            spec
+        };
+        let cluster = |cluster: Cluster| Object::Cluster(cluster.into());
+        let spec = |spec| cluster(Cluster { spec, ..Cluster::default() });
+        let mut removed = Cluster::default();
+        removed.note_removed("n".into(), Timestamp(1));
+        let mut service = Service::default();
+        service.spec.task = with_files().into();
+        let back = Service { previous_spec: Some(service.spec.clone()), ..Service::default() };
+        for (what, object) in [
+            ("generation", cluster(Cluster { generation: 1, ..Cluster::default() })),
+            ("removed", cluster(removed)),
+            ("kept", spec(ClusterSpec { kept_snapshots: 1, ..ClusterSpec::default() })),
+            ("entries", spec(ClusterSpec { kept_entries: 1, ..ClusterSpec::default() })),
+            ("service", Object::Service(service.into())),
+            ("rollback", Object::Service(back.into())),
+            ("task", Object::Task(Task { spec: with_files().into(), ..Task::default() }.into())),
+            ("secret", Object::Secret(Secret::default().into())),
+            ("config", Object::Config(Config::default().into())),
+        ] {
+            assert_eq!(object.since(), Format::PRESENT, "{what}");
+            let put = |view: &mut View| {
+                let object = object.clone();
+                changed(view, |tx| tx.store(object))
+            };
+            let mut mixed = view([node("m1", true, Format::PRESENT.0), node("m2", true, 0)]);
+            assert!(!all_read(&mixed, &object), "{what}");
+            let refused = put(&mut mixed).unwrap_err();
+            assert!(refused.message.contains("update m2 first"), "{what}: {refused}");
+            assert_eq!(formats(&mixed), [Format::LEAST; 3], "{what}");
+            let mut updated = view([node("m1", true, Format::PRESENT.0), node("w", false, 0)]);
+            assert!(all_read(&updated, &object), "{what}");
+            put(&mut updated).unwrap();
+            assert_eq!(formats(&updated), [Format::PRESENT; 3], "{what}");
+        }
+        assert_eq!(cluster(Cluster::default()).since(), Format(1), "all that is usual");
+    }
+
+    /// One manager goes on alone: those that are lost hold up nothing.
+    #[test]
+    fn who_is_no_manager_any_more_is_not_asked() {
+        let mut view = view([node("m1", true, Format::PRESENT.0), node("m2", true, 0)]);
+        let alone = changed(&mut view, |tx| {
+            tx.put_cluster(Cluster { generation: 1, ..Cluster::default() });
+            tx.edit_node(&"m2".into(), |node| node.manager = None);
+        });
+        assert!(alone.unwrap().changes.iter().any(|it| matches!(it.key(), Key::Node(_))));
+        assert_eq!(view.format(), Format::PRESENT);
     }
 }

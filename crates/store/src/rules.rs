@@ -23,9 +23,9 @@ pub fn admit(
     index: Version,
     now: Timestamp,
 ) -> Result<View, Fault> {
-    readers::check(before, changes)?;
     let mut after = before.clone();
     after.apply(changes, index, now);
+    readers::check(before, &after)?;
     for change in &changes.changes {
         match change {
             Change::Put(object) => check_object(before, object)?,

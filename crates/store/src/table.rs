@@ -55,6 +55,15 @@ macro_rules! tables {
             }
         }
 
+        impl Object {
+            /// The first format that has objects of its kind.
+            pub(crate) fn kind_since(&self) -> Format {
+                match self {
+                    $(Self::$kind(_) => Format($since),)*
+                }
+            }
+        }
+
         /// A stored object.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         pub enum Object {
@@ -117,13 +126,6 @@ macro_rules! tables {
         }
 
         impl Tables {
-            /// The oldest format that has all these objects.
-            pub(crate) fn format(&self) -> Format {
-                let format = Format::LEAST;
-                $(let format = if self.$table.is_empty() { format } else { format.max(Format($since)) };)*
-                format
-            }
-
             pub(crate) fn get(&self, key: &Key) -> Option<Object> {
                 match key {
                     $(Key::$kind(id) => self.$table.get(id).cloned().map(Object::$kind),)*
@@ -170,12 +172,11 @@ macro_rules! tables {
 
         impl Snapshot {
             pub(crate) fn new(
-                version: Version,
-                time: Timestamp,
+                format: Format,
+                (version, time): (Version, Timestamp),
                 specs: Specs,
                 tables: &Tables,
             ) -> Self {
-                let format = tables.format();
                 Self { format, version, time, specs, $($table: tables.$table.values().cloned().collect(),)* }
             }
 

@@ -47,7 +47,7 @@ impl Tx {
         self.touched.insert(key);
     }
 
-    fn store(&mut self, object: Object) {
+    pub(crate) fn store(&mut self, object: Object) {
         self.touched.insert(object.key());
         self.now.insert(object);
     }

@@ -16,6 +16,8 @@ use types::{
 pub struct View {
     version: Version,
     time: Timestamp,
+    /// The newest that anything has had that was ever part of it.
+    format: Format,
     pub(crate) tables: Tables,
     pub(crate) indexes: Indexes,
 }
@@ -31,9 +33,10 @@ impl View {
         self.time
     }
 
-    /// The oldest format that has everything in it.
+    /// The oldest format that has everything that it was ever made of. It only rises: what has gone
+    /// again is still in the log, and in the snapshots, of managers.
     pub fn format(&self) -> Format {
-        self.tables.format()
+        self.format.max(Format::LEAST)
     }
 
     /// The object of this id; also a network that was removed and is still carried.
@@ -187,6 +190,7 @@ impl View {
 
     /// Stores an object as it is and keeps the indexes.
     pub(crate) fn insert(&mut self, mut object: Object) {
+        self.format = self.format.max(object.since());
         self.share_spec(&mut object);
         let key = object.key();
         let was = self.tables.insert(object.clone());
@@ -195,6 +199,7 @@ impl View {
 
     /// Removes an object, if it is there, and keeps the indexes.
     pub(crate) fn remove(&mut self, key: &Key) {
+        self.format = self.format.max(key.since());
         let was = self.tables.remove(key);
         self.indexes.replace(key, was.as_ref(), None);
     }
@@ -230,7 +235,7 @@ impl View {
 impl From<&View> for Snapshot {
     fn from(view: &View) -> Self {
         let specs = view.indexes.specs.values().map(|made| &made.spec).collect();
-        Self::new(view.version, view.time, specs, &view.tables)
+        Self::new(view.format(), (view.version, view.time), specs, &view.tables)
     }
 }
 
@@ -238,9 +243,9 @@ impl TryFrom<Snapshot> for View {
     type Error = UnknownSpec;
 
     fn try_from(mut snapshot: Snapshot) -> Result<Self, UnknownSpec> {
-        let (version, time) = (snapshot.version, snapshot.time);
+        let Snapshot { version, time, format, .. } = snapshot;
         let specs = std::mem::take(&mut snapshot.specs);
-        let mut view = Self { version, time, ..Self::default() };
+        let mut view = Self { version, time, format, ..Self::default() };
         for mut object in snapshot.objects() {
             object.give_spec(&specs, &Self::default())?;
             view.insert(object);

@@ -5,7 +5,8 @@
 //! the [`PRESENT`] format holds what [`samples`] are written as today: a test that finds other bytes
 //! fails, so no format changes unnoticed. The folders of former formats are never written again;
 //! beside each of their files stands, as text, what this version reads of it: a field that gets
-//! lost is seen there.
+//! lost is seen there. A new field of what managers store that must not be lost where a manager of the
+//! release before writes the object again has its format in `store::since`.
 //!
 //! The format changed, and no release has the present one yet: `UPDATE=1` before the test writes its
 //! folder anew. A release has it: name the next format in [`PRESENT`] first, and let

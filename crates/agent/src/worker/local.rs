@@ -168,10 +168,12 @@ impl Local {
         is_new
     }
 
-    /// Its files are there, for as long as they are needed.
+    /// Its files are there, for as long as they are needed. What it has stays, whatever else is to start
+    /// on this node.
     pub(super) fn give(&mut self, files: Files) {
         if self.process == Process::NotStarted && !self.status.state.is_terminal() {
-            self.files = files;
+            self.files.secrets.extend(files.secrets);
+            self.files.configs.extend(files.configs);
         }
     }
 

@@ -62,9 +62,15 @@ pub(crate) fn difference(
     new: &Assignments,
     alike: &mut Alike,
 ) -> Option<Difference> {
+    let has_files = |them: &Assignments, task: &Task| {
+        let container = &task.spec.container;
+        container.has_files() && them.files.has_all(container)
+    };
     let tasks = new.tasks.iter().filter(|(id, task)| {
         let same = |before: &Arc<Task>| Arc::ptr_eq(before, task) || asks_the_same(before, task);
-        !old.tasks.get(*id).is_some_and(same)
+        // A node takes files with the task that they are for.
+        let is_given_files = || has_files(new, task) && !has_files(old, task);
+        !old.tasks.get(*id).is_some_and(same) || is_given_files()
     });
     let removed_tasks = old.tasks.keys().filter(|id| !new.tasks.contains_key(*id));
     let mut difference = Difference {

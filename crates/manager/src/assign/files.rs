@@ -1,15 +1,17 @@
 //! The secrets and configs that a node is given, and no others.
 
 use crate::control::file::StoredFile;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use store::View;
 use types::{
     Config, ConfigId, ContainerSpec, DesiredState, FileContent, GivenFile, Secret, SecretId, Task,
     TaskState,
 };
 
-/// Bytes for one node at a time. Tasks for which there is no place are rejected by the node, and
-/// tried again: by then others have started.
+/// Bytes for one node at a time. A task for which there is no place is rejected by the node, in words,
+/// and tried again: by then others have started.
 const BYTES_MAX: usize = 32 << 20;
 
 /// What the tasks of a node need to start.
@@ -21,33 +23,65 @@ pub struct Files {
 }
 
 impl Files {
-    /// Adds what a task needs. One that has started has its files, and one that is to stop gets none.
-    pub(super) fn add(&mut self, view: &View, task: &Task) {
-        let is_to_start = match task.desired {
-            DesiredState::Ready | DesiredState::Running => task.status.state < TaskState::Running,
-            DesiredState::Shutdown | DesiredState::Remove => false,
-        };
-        if is_to_start {
-            let container = &task.spec.container;
-            add::<Secret>(&mut self.secrets, &mut self.bytes, view, container);
-            add::<Config>(&mut self.configs, &mut self.bytes, view, container);
+    /// What these tasks need, each all of it or nothing. Those that had theirs `before` keep them; of
+    /// the others, those come first that are further on their way.
+    pub(super) fn of<'a>(
+        view: &View,
+        tasks: impl Iterator<Item = &'a Arc<Task>>,
+        before: &Self,
+    ) -> Self {
+        let mut waiting: Vec<&Task> =
+            tasks.map(AsRef::as_ref).filter(|it| is_to_start(it)).collect();
+        waiting.sort_by_cached_key(|task| {
+            let had = before.has_all(&task.spec.container);
+            (!had, Reverse(task.status.state), task.id.clone())
+        });
+        let mut files = Self::default();
+        for task in waiting {
+            files.add(view, &task.spec.container);
         }
+        files
+    }
+
+    fn add(&mut self, view: &View, container: &ContainerSpec) {
+        let secrets = lacking::<Secret>(&self.secrets, view, container);
+        let configs = lacking::<Config>(&self.configs, view, container);
+        let bytes = self.bytes + bytes(&secrets) + bytes(&configs);
+        if bytes <= BYTES_MAX {
+            self.secrets.extend(secrets);
+            self.configs.extend(configs);
+            self.bytes = bytes;
+        }
+    }
+
+    /// Says whether all that a container needs is here.
+    pub(super) fn has_all(&self, container: &ContainerSpec) -> bool {
+        container.secrets.iter().all(|it| self.secrets.contains_key(&it.id))
+            && container.configs.iter().all(|it| self.configs.contains_key(&it.id))
     }
 }
 
-fn add<T: StoredFile>(
-    files: &mut BTreeMap<<T as GivenFile>::Id, FileContent>,
-    bytes: &mut usize,
+/// One that has started has its files, and one that is to stop gets none.
+fn is_to_start(task: &Task) -> bool {
+    match task.desired {
+        DesiredState::Ready | DesiredState::Running => {
+            task.spec.container.has_files() && task.status.state < TaskState::Running
+        }
+        DesiredState::Shutdown | DesiredState::Remove => false,
+    }
+}
+
+/// What a container refers to and is not in `files`.
+fn lacking<T: StoredFile>(
+    files: &BTreeMap<<T as GivenFile>::Id, FileContent>,
     view: &View,
     container: &ContainerSpec,
-) {
-    for reference in T::references(container) {
-        let Some(file) = view.get::<T>(&reference.id) else { continue };
-        let content = &file.spec().content;
-        let more = content.data.len();
-        if !files.contains_key(&reference.id) && *bytes + more <= BYTES_MAX {
-            *bytes += more;
-            files.insert(reference.id.clone(), content.clone());
-        }
-    }
+) -> BTreeMap<<T as GivenFile>::Id, FileContent> {
+    let all = T::references(container).iter().filter(|it| !files.contains_key(&it.id));
+    let there = all.filter_map(|it| Some((it.id.clone(), view.get::<T>(&it.id)?)));
+    there.map(|(id, file)| (id, file.spec().content.clone())).collect()
+}
+
+fn bytes<I>(contents: &BTreeMap<I, FileContent>) -> usize {
+    contents.values().map(|content| content.data.len()).sum()
 }

@@ -77,11 +77,12 @@ fn said(specs: Specs<'_>) -> Parts<SpecId, SharedSpec> {
 }
 
 impl Topology {
-    /// What `node` should have in the view that this topology is of.
+    /// What `node` should have in the view that this topology is of, where it has been given these
+    /// files.
     pub fn assignments(
         &self,
         view: &View,
-        node: &NodeId,
+        (node, files): (&NodeId, &Files),
         is_withdrawn: impl Fn(&TaskId) -> bool,
     ) -> Assignments {
         let mut assignments =
@@ -97,9 +98,9 @@ impl Topology {
             if is_withdrawn(&task.id) {
                 assignments.withdrawn.insert(task.id.clone());
             }
-            assignments.files.add(view, task);
             assignments.tasks.insert(task.id.clone(), Arc::clone(task));
         }
+        assignments.files = Files::of(view, assignments.tasks.values(), files);
         assignments
     }
 }

@@ -2,7 +2,8 @@
 
 use super::check_version;
 use raft::Sequencer;
-use store::{Changes, Tx, View};
+use std::sync::Arc;
+use store::{Changes, Object, Tx, View};
 use types::{
     Cluster, DesiredState, Fault, Node, NodeId, NodeRole, NodeSpec, NodeState, Task, TaskState,
     Timestamp, Version, Writer,
@@ -52,7 +53,7 @@ fn check_role(view: &View, node: &Node, role: NodeRole) -> Result<(), Fault> {
             return Ok(());
         }
     }
-    let is_other = |other: &&std::sync::Arc<Node>| {
+    let is_other = |other: &&Arc<Node>| {
         other.id != node.id && other.spec.role == NodeRole::Manager && other.manager.is_some()
     };
     if view.nodes().any(|other| is_other(&other)) {
@@ -115,7 +116,11 @@ pub fn without(
     if let Some(cluster) = view.cluster() {
         let mut cluster = Cluster::clone(cluster);
         cluster.note_removed(id.clone(), now);
-        tx.put_cluster(cluster);
+        // As long as a manager would not read it, and drop it, all is as in its release.
+        let cluster = Arc::new(cluster);
+        if store::readers::all_read(view, &Object::Cluster(Arc::clone(&cluster))) {
+            tx.put_cluster(Arc::unwrap_or_clone(cluster));
+        }
     }
     Ok(tx.finish())
 }
@@ -150,7 +155,7 @@ fn node<'a>(view: &'a View, id: &NodeId) -> Result<&'a Node, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{Availability, NodeStatus};
+    use types::{Availability, ManagerStatus, NodeStatus};
 
     const NOW: Timestamp = Timestamp(2);
 
@@ -179,6 +184,25 @@ mod tests {
         assert!(without(&view(NodeState::Down, NodeRole::Worker), &id, (false, NOW)).is_ok());
         assert!(without(&view(NodeState::Unknown, NodeRole::Worker), &id, (false, NOW)).is_ok());
         assert!(without(&view(NodeState::Down, NodeRole::Manager), &id, (true, NOW)).is_err());
+    }
+
+    /// The release before would drop the note with its next change of the cluster.
+    #[test]
+    fn a_removed_node_is_noted_once_all_managers_can_read_it() {
+        for (log_format, noted) in [(0, 0), (store::Format::PRESENT.0, 1)] {
+            let mut view = view(NodeState::Down, NodeRole::Worker);
+            let mut tx = Tx::new(&view);
+            tx.put_cluster(Cluster::default());
+            let mut manager =
+                Node { id: "m".into(), manager: Some(ManagerStatus::default()), ..Node::default() };
+            manager.description.log_format = log_format;
+            tx.put_node(manager);
+            view.apply(&tx.finish(), Version(2), NOW);
+            let changes = without(&view, &"n".into(), (false, NOW)).unwrap();
+            let after = store::rules::admit(&view, &changes, Version(3), NOW).unwrap();
+            assert!(after.node(&"n".into()).is_none());
+            assert_eq!(after.cluster().unwrap().removed.len(), noted, "{log_format}");
+        }
     }
 
     #[test]

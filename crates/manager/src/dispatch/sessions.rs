@@ -1,7 +1,7 @@
 //! Open sessions: one for each node, each with what it was sent last.
 
 use super::command::{Output, SessionId};
-use crate::assign::{Alike, Assignments, Step, Topology, difference};
+use crate::assign::{Alike, Assignments, Files, Step, Topology, difference};
 use crate::clock::Uptime;
 use crate::withdrawal::{Progress, Withdrawal};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -82,7 +82,7 @@ impl Sessions {
     ) {
         self.absent.remove(&node);
         self.away.remove(&node);
-        let mut last = self.assignments(&node);
+        let mut last = self.assignments(&node, &Files::default());
         last.version = 1;
         let begin = [SessionMessage::Welcome(welcome), SessionMessage::Whole(last.whole())];
         out.extend(begin.map(|message| send(&node, &id, message)));
@@ -91,9 +91,9 @@ impl Sessions {
         self.wait_for(&node);
     }
 
-    fn assignments(&self, node: &NodeId) -> Assignments {
+    fn assignments(&self, node: &NodeId, given: &Files) -> Assignments {
         let is_withdrawn = |task: &_| self.withdrawal.is_withdrawn(task);
-        self.topology.assignments(&self.view, node, is_withdrawn)
+        self.topology.assignments(&self.view, (node, given), is_withdrawn)
     }
 
     /// Sends every session what changed for it; those that are behind are told later.
@@ -180,7 +180,8 @@ impl Sessions {
     }
 
     fn update(&mut self, node: &NodeId, now: Uptime, alike: &mut Alike, out: &mut Vec<Output>) {
-        let new = self.assignments(node);
+        let Some(session) = self.open.get(node) else { return };
+        let new = self.assignments(node, &session.last.files);
         let Some(session) = self.open.get_mut(node) else { return };
         match session.update(new, now, alike) {
             Some(message) => out.push(send(node, &session.id, message)),

@@ -8,6 +8,7 @@
 mod leading;
 mod orders;
 mod peers;
+mod pool;
 pub mod roles;
 pub mod rotation;
 mod route;

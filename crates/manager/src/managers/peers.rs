@@ -2,16 +2,22 @@
 //!
 //! The log's own messages have connections of their own: what users ask never holds up a heartbeat.
 
+use super::pool::Pool;
+use crate::clock::Uptime;
 use crate::find;
 use ca::Identity;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use futures_util::FutureExt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::View;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use types::{Fault, FaultKind};
 use wire::{ManagersClient, RaftMessage, fault_of, managers_client};
+
+/// For another manager's machine to answer the log's first packet. Where it was cut off for a moment, it
+/// is found again soon after: the kernel would send that packet again only after a second.
+const REACH_LIMIT: Duration = Duration::from_millis(300);
 
 /// The other managers. Clones are the same.
 #[derive(Clone, Debug)]
@@ -23,37 +29,8 @@ struct Inner {
     own: u64,
     /// Where they are.
     views: OnceLock<watch::Receiver<View>>,
-    log: Pool,
-    users: Pool,
-}
-
-/// An open connection to each manager.
-#[derive(Debug, Default)]
-struct Pool(Mutex<BTreeMap<u64, Open>>);
-
-#[derive(Debug)]
-struct Open {
-    /// Where it leads, and which of this manager's certificates it shows.
-    with: (String, u64),
-    channel: Channel,
-}
-
-impl Pool {
-    fn get(&self, to: u64, with: &(String, u64)) -> Option<Channel> {
-        let pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.get(&to).filter(|open| open.with == *with).map(|open| open.channel.clone())
-    }
-
-    /// What is under way on the one before ends there.
-    fn put(&self, to: u64, with: (String, u64), channel: Channel) {
-        let open = Open { with, channel };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(to, open);
-    }
-
-    /// The next call opens a new one: on one that hangs, calls would hang with it.
-    fn forget(&self, to: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&to);
-    }
+    log: Pool<Channel>,
+    users: Pool<Channel>,
 }
 
 impl Peers {
@@ -81,20 +58,22 @@ impl Peers {
         self.0.views.get().map_or(0, |views| of(&views.borrow()))
     }
 
-    async fn client(&self, pool: &Pool, to: u64) -> Result<ManagersClient<Channel>, Fault> {
+    async fn client(
+        &self,
+        pool: &Pool<Channel>,
+        to: u64,
+        reach: Duration,
+    ) -> Result<ManagersClient<Channel>, Fault> {
         let with = (self.address(to)?, *self.0.identity.changes().borrow());
-        if let Some(channel) = pool.get(to, &with) {
-            return Ok(managers_client(channel));
-        }
         let config = ca::tls::client_config(&self.0.identity)?;
-        let channel = ca::connect(&with.0, config).await?;
-        pool.put(to, with, channel.clone());
-        Ok(managers_client(channel))
+        let address = with.0.clone();
+        let open = || async move { ca::connect_within(&address, config, reach).await }.boxed();
+        pool.get(to, with, open).await.map(managers_client)
     }
 
     /// A client for what users ask. That it could not be made says that nothing was asked.
     pub(super) async fn leader(&self, to: u64) -> Result<ManagersClient<Channel>, Fault> {
-        self.client(&self.0.users, to).await
+        self.client(&self.0.users, to, ca::REACH_LIMIT).await
     }
 
     /// A call to this manager did not come back, or broke off.
@@ -106,20 +85,25 @@ impl Peers {
 impl raft::Peers for Peers {
     async fn call(&self, to: u64, body: Vec<u8>, limit: Duration) -> Result<Vec<u8>, Fault> {
         let call = async {
-            let mut client = self.client(&self.0.log, to).await?;
+            let mut client = self.client(&self.0.log, to, REACH_LIMIT).await?;
             let generation = self.generation();
             let message = RaftMessage { from: self.0.own, generation, body };
             client.raft(message).await.map_err(fault_of)
         };
-        let late = |_| Fault::unavailable(format!("manager {to} does not answer"));
-        let answer = tokio::time::timeout(limit, call).await.map_err(late);
-        match answer.and_then(|answer| answer) {
-            Ok(answer) => Ok(answer.into_inner().body),
-            Err(fault) => {
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(answer)) => {
+                self.0.log.answered(to, Uptime::now());
+                Ok(answer.into_inner().body)
+            }
+            Ok(Err(fault)) => {
                 if fault.kind == FaultKind::Unavailable {
                     self.0.log.forget(to);
                 }
                 Err(fault)
+            }
+            Err(_late) => {
+                self.0.log.late(to, Uptime::now());
+                Err(Fault::unavailable(format!("manager {to} does not answer")))
             }
         }
     }

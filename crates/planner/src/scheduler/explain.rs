@@ -26,6 +26,9 @@ fn reason(misfit: Misfit, count: usize) -> String {
         Misfit::Unavailable => format!("{count} {nodes} not available for new tasks"),
         Misfit::Constraints => format!("scheduling constraints not satisfied on {count} {nodes}"),
         Misfit::Platform => format!("unsupported platform on {count} {nodes}"),
+        Misfit::Files => {
+            format!("release without secrets and configs, to be updated first, on {count} {nodes}")
+        }
         Misfit::Cpus => format!("insufficient cpus on {count} {nodes}"),
         Misfit::Memory => format!("insufficient memory on {count} {nodes}"),
         Misfit::Mesh => format!("no address on the ingress network on {count} {nodes}"),

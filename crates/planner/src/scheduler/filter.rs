@@ -10,6 +10,7 @@ pub(super) enum Misfit {
     Unavailable,
     Constraints,
     Platform,
+    Files,
     Cpus,
     Memory,
     Mesh,
@@ -26,6 +27,7 @@ pub(super) struct Requirements {
     constraints: Option<Vec<Constraint>>,
     nano_cpus: i64,
     memory: i64,
+    has_files: bool,
     in_mesh: bool,
     host_ports: Vec<(Protocol, u16)>,
 }
@@ -40,6 +42,7 @@ impl Requirements {
             placement,
             nano_cpus: task.spec.resources.reserve_nano_cpus,
             memory: task.spec.resources.reserve_memory,
+            has_files: task.spec.container.has_files(),
             in_mesh: !task.ingress_addresses.is_empty(),
             host_ports: host_ports(task).collect(),
         }
@@ -52,6 +55,7 @@ impl Requirements {
             && self.placement == task.spec.placement
             && (self.nano_cpus, self.memory)
                 == (resources.reserve_nano_cpus, resources.reserve_memory)
+            && self.has_files == task.spec.container.has_files()
             && self.in_mesh != task.ingress_addresses.is_empty()
             && host_ports(task).eq(self.host_ports.iter().copied())
     }
@@ -69,6 +73,10 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     }
     if !asked.placement.suits(node) {
         return Err(Misfit::Platform);
+    }
+    // It would reject the task, again and again.
+    if asked.has_files && !store::readers::knows_files(node) {
+        return Err(Misfit::Files);
     }
     let has = |total: i64, reserved: i128, wanted: i64| {
         wanted <= 0 || i128::from(wanted) <= i128::from(total) - reserved
@@ -130,6 +138,48 @@ mod tests {
                 + none.1 pending running - error: no suitable node (unsupported platform on 2 nodes)
                 + one.1 assigned running n2
                 + one.2 assigned running n2
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_has_secrets_or_configs_goes_where_the_release_knows_them() {
+        check(
+            "
+            node n1 log-format=3
+            node n2
+            service none replicas=2
+            service one replicas=2 secret=key
+            service all global config=app
+            ",
+            &expect![[r#"
+                + all.0 assigned running n1
+                + all.0 pending running n2 error: no suitable node (release without secrets and configs, to be updated first, on 1 node)
+                + none.1 assigned running n2
+                + none.2 assigned running n1
+                + one.1 assigned running n1
+                + one.2 assigned running n1
+            "#]],
+        );
+        check(
+            "
+            node n1
+            node n2
+            service one replicas=1 secret=key
+            ",
+            &expect![[r#"
+                + one.1 pending running - error: no suitable node (release without secrets and configs, to be updated first, on 2 nodes)
+            "#]],
+        );
+        check(
+            "
+            node n1
+            node n2 log-format=3
+            service one replicas=1 secret=key
+            task one.1 pending - error=no_suitable_node
+            ",
+            &expect![[r#"
+                ~ one.1 assigned running n2
             "#]],
         );
     }

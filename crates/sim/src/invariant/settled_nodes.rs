@@ -4,7 +4,7 @@
 use super::{Invariant, Verdict};
 use crate::node::Node;
 use crate::world::World;
-use manager::assign::Topology;
+use manager::assign::{Files, Topology};
 use std::collections::BTreeSet;
 use store::View;
 use types::{NodeState, TaskId, TaskState};
@@ -59,7 +59,7 @@ fn check(world: &World, (view, topology): (&View, &Topology), node: &Node) -> Ve
         return Err(format!("runs {running:?}, and should run {wanted:?}"));
     }
     let Some((known, here)) = node.knows() else { return Err("is not up".to_owned()) };
-    let share = topology.assignments(view, &node.id, |_| false).whole();
+    let share = topology.assignments(view, (&node.id, &Files::default()), |_| false).whole();
     if share.knowledge != *known {
         return Err(format!("knows {known:?}\nand should know {:?}", share.knowledge));
     }

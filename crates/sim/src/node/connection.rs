@@ -106,6 +106,7 @@ impl Node {
             platform: Platform { os: "linux".to_owned(), architecture: "x86_64".to_owned() },
             nano_cpus: 8_000_000_000,
             memory_bytes: 16 << 30,
+            log_format: store::Format::PRESENT.0,
             ..NodeDescription::default()
         };
         let release = wire::Release::own();

@@ -62,3 +62,17 @@ fn a_restart_starts_nothing_before_the_files_are_said_again() {
     let started = given(worker.handle(with_key(DesiredState::Running, true), at(1)));
     assert_eq!(started[0].secrets.len(), 1);
 }
+
+/// What is said while others take the place that there is for files on their way.
+#[test]
+fn what_a_task_has_is_not_taken_from_it_and_what_comes_late_is_there() {
+    for said in [[true, false], [false, true]] {
+        let mut worker = Worker::default();
+        let done = |outcome| Event::Done { task: "t".into(), outcome };
+        for has_files in said {
+            worker.handle(with_key(DesiredState::Ready, has_files), at(0));
+        }
+        let created = given(worker.handle(done(Outcome::Pulled), at(0)));
+        assert_eq!(created[0].secrets.len(), 1, "{said:?}");
+    }
+}

@@ -74,7 +74,51 @@ fn files_come_with_the_task_and_go_when_it_has_started() {
 }
 
 #[test]
-fn one_node_is_not_given_more_than_a_message_takes() {
+fn one_node_is_not_given_more_than_a_message_takes_nor_a_task_a_part() {
     let view = view_with_files("t1 n1 assigned running", 40 << 20);
-    assert_eq!(files(&given(&view, "n1")), "key");
+    assert_eq!(files(&given(&view, "n1")), "");
+}
+
+/// Each task has a config of its own, of a size that two of them have place; what a task lacks
+/// is said to it in words by its node.
+fn view_with_large_files(lines: &str) -> View {
+    let mut view = view_with_files(lines, 1);
+    let mut tx = Tx::new(&view);
+    let ids: Vec<_> = view.tasks().map(|task| task.id.clone()).collect();
+    for id in ids {
+        let own = format!("of-{id}");
+        tx.put(Config::new(own.as_str().into(), spec(&own, 12 << 20)));
+        let mut made_from = TaskSpec::default();
+        made_from.container.configs = vec![reference(&own)];
+        tx.edit_task(&id, |task| task.spec = made_from.into());
+    }
+    view.apply(&tx.finish(), Version(3), Timestamp(3));
+    view
+}
+
+fn then(before: &Assignments, view: &View) -> Assignments {
+    Topology::of(view).assignments(view, (&"n1".into(), &before.files), |_| false)
+}
+
+#[test]
+fn a_task_that_has_its_files_does_not_lose_them_to_one_that_comes() {
+    let two = "t5 n1 assigned running\nt6 n1 assigned running\n";
+    let first = given(&view_with_large_files(two), "n1");
+    assert_eq!(files(&first), "of-t5 of-t6");
+    let three = format!("t1 n1 assigned running\n{two}");
+    let second = then(&first, &view_with_large_files(&three));
+    assert_eq!(files(&second), "of-t5 of-t6");
+    // A manager that does not know what was given goes by how far they are.
+    let further = three.replace("t6 n1 assigned", "t6 n1 preparing");
+    let of_next = given(&view_with_large_files(&further), "n1");
+    assert_eq!(files(&of_next), "of-t1 of-t6");
+    // As soon as there is place, the one that waits is told, with the task.
+    let started = three.replace("t5 n1 assigned", "t5 n1 running");
+    let third = then(&second, &view_with_large_files(&started));
+    assert_eq!(files(&third), "of-t1 of-t6");
+    let told = difference(&second, &third).unwrap();
+    let keys = |it: &wire::Difference| it.tasks.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(keys(&told), ["t1"]);
+    assert!(told.configs.contains_key(&"of-t1".into()) && told.configs.len() == 1);
+    assert_eq!(told.removed_configs, ["of-t5".into()].into());
 }

@@ -290,8 +290,8 @@ proptest! {
 
             let mut alike = Alike::default();
             for node in (0..3).map(|number| id("n", number)) {
-                let mut old = earlier.assignments(&before, &node, |_| false);
-                let mut new = topology.assignments(&view, &node, |task| task.as_str() == "t1");
+                let mut old = earlier.assignments(&before, (&node, &Files::default()), |_| false);
+                let mut new = topology.assignments(&view, (&node, &old.files), |task| task.as_str() == "t1");
                 (old.version, new.version) = (1, 2);
                 let difference = crate::assign::difference(&old, &new, &mut alike);
                 let (got, wanted) = (applied(old.whole(), difference), new.whole());

@@ -73,7 +73,7 @@ fn task(line: &str) -> Task {
 }
 
 fn given(view: &View, node: &str) -> Assignments {
-    Topology::of(view).assignments(view, &node.into(), |_| false)
+    Topology::of(view).assignments(view, (&node.into(), &Files::default()), |_| false)
 }
 
 fn difference(old: &Assignments, new: &Assignments) -> Option<wire::Difference> {
@@ -242,8 +242,9 @@ fn what_many_nodes_are_told_alike_is_computed_once() {
     after.follow(&Step::between(&one, &two));
     let mut alike = Alike::default();
     for node in ["n1", "n2", "n3"] {
-        let [old, new] = [(&before, &one), (&after, &two)]
-            .map(|(topology, view)| topology.assignments(view, &node.into(), |_| false));
+        let [old, new] = [(&before, &one), (&after, &two)].map(|(topology, view)| {
+            topology.assignments(view, (&node.into(), &Files::default()), |_| false)
+        });
         let difference = super::difference(&old, &new, &mut alike).unwrap();
         let serving = |task: &discovery::MeshTask| task.serving;
         assert!(difference.knowledge.mesh.tasks.changed.values().all(serving));

@@ -1,0 +1,40 @@
+//! Which format has what is in an object.
+//!
+//! A release reads an object without the fields that it does not know, and writes it without them. So
+//! a field that must not be lost belongs to a format of its own, as a kind of objects does.
+
+use crate::{Format, Object};
+use types::{Cluster, ClusterSpec, Service, ServiceSpec, TaskSpec};
+
+impl Object {
+    /// The first format that has its kind and all the fields that are set in it.
+    pub(crate) fn since(&self) -> Format {
+        let is_newer = match self {
+            Self::Cluster(cluster) => is_newer(cluster),
+            Self::Service(service) => specs(service).any(|spec| has_files(&spec.task)),
+            Self::Task(task) => has_files(&task.spec),
+            // What a node says of itself it says again to every manager that leads.
+            Self::Node(_) | Self::Network(_) | Self::Secret(_) | Self::Config(_) => false,
+        };
+        let fields = if is_newer { Format::FILES } else { Format::default() };
+        fields.max(self.kind_since())
+    }
+}
+
+fn is_newer(cluster: &Cluster) -> bool {
+    let usual = ClusterSpec::default();
+    let spec = &cluster.spec;
+    cluster.generation != 0
+        || !cluster.removed.is_empty()
+        || spec.kept_snapshots != usual.kept_snapshots
+        || spec.kept_entries != usual.kept_entries
+}
+
+/// What it is made from, and what it is rolled back to.
+fn specs(service: &Service) -> impl Iterator<Item = &ServiceSpec> {
+    [&service.spec].into_iter().chain(&service.previous_spec)
+}
+
+fn has_files(spec: &TaskSpec) -> bool {
+    spec.container.has_files()
+}
