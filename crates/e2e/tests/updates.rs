@@ -15,6 +15,7 @@ fn what_changes_is_what_was_asked_for() {
     a_rejected_task_keeps_the_restart_delay(&lab);
     ports_and_spelled_out_defaults_replace_no_task(&lab);
     a_failed_start_first_update_leaves_good_tasks_alone(&lab);
+    a_node_is_drained_with_pace(&lab);
     an_update_that_continues_moves_on(&lab);
     many_and_odd_variables_arrive_as_they_are(&lab);
     a_task_that_dies_at_once_is_asked_nothing(&lab);
@@ -210,6 +211,45 @@ fn a_failed_start_first_update_leaves_good_tasks_alone(lab: &Lab) {
     let test = "{{index .Spec.TaskTemplate.ContainerSpec.Healthcheck.Test 1}}";
     assert_eq!(lab.service("checked", test), "test -e /w/index.html");
     lab.docker(&["service", "rm", "good", "checked"]).good();
+}
+
+/// Its tasks go one at a time, each once the next one serves: nobody who asks sees any of it.
+fn a_node_is_drained_with_pace(lab: &Lab) {
+    let check = ["--health-cmd", "test -e /w/index.html", "--health-interval", "500ms"];
+    let pace = ["--replicas", "4", "--update-order", "start-first", "--update-delay", "1s"];
+    web(lab, "paced", 22340, &[&check[..], &pace].concat());
+    let global = ["service", "create", "--detach", "--mode", "global", "--name", "everywhere"];
+    let sleep = ["--stop-grace-period", "1s", "busybox:latest", "sleep", "1000000"];
+    lab.docker(&[&global[..], &sleep].concat()).good();
+    lab.converged("paced", "4/4", LIMIT);
+    lab.converged("everywhere", "3/3", LIMIT);
+    let on_node_2 = |service: &str| {
+        lab.containers(3, service).into_iter().filter(|(node, _)| *node == 2).count()
+    };
+    assert!(0 < on_node_2("paced"), "they are spread");
+    Lab::says(&lab.at(2, 22340), "/", "well", LIMIT);
+    let clients = [2, 3].map(|node| Client::start(&lab.at(node, 22340), "/", 200));
+    let said = lab.skep(&["node", "update", "--availability", "active", "--paced", "node-2"]).bad();
+    assert!(said.contains("--paced is for --availability drain"), "{said}");
+    lab.skep(&["node", "update", "--availability", "drain", "--paced", "node-2"]).good();
+    until("node-2 is empty", LIMIT, || {
+        let count = ["service", "ls", "--filter", "name=paced", "--format", "{{.Replicas}}"];
+        let count = lab.docker(&count).good();
+        let running: u8 = count.split('/').next().and_then(|it| it.parse().ok()).expect("a number");
+        assert!(4 <= running, "{count}");
+        let (left, last) = (on_node_2("paced"), on_node_2("everywhere"));
+        if (left, last) == (0, 0) { Ok(()) } else { Err(format!("{left} and {last} are left")) }
+    });
+    for client in clients {
+        let seen = client.stop();
+        assert!(seen.failures.is_empty(), "{:?} of {}", seen.failures, seen.requests);
+    }
+    lab.converged("paced", "4/4", LIMIT);
+    lab.skep(&["node", "update", "--availability", "active", "node-2"]).good();
+    lab.converged("everywhere", "3/3", LIMIT);
+    assert_eq!(on_node_2("paced"), 0, "what has moved stays");
+    lab.docker(&["node", "update", "--label-rm", "skep.drain", "node-2"]).good();
+    lab.docker(&["service", "rm", "paced", "everywhere"]).good();
 }
 
 fn an_update_that_continues_moves_on(lab: &Lab) {

@@ -18,10 +18,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 use store::{Change, Object, Tx, View, rules};
 use types::{
-    Addresses, Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction,
-    FileReference, HealthCheck, IdSource, Network, NetworkAttachment, Node, NodeState, Platform,
-    Preference, PublishMode, PublishedPort, RestartCondition, Service, ServiceMode, ServiceSpec,
-    Slot, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
+    Addresses, Attachment, Availability, Cluster, DRAIN_LABEL, DRAIN_PACED, DesiredState,
+    EndpointMode, FailureAction, FileReference, HealthCheck, IdSource, Network, NetworkAttachment,
+    Node, NodeState, Platform, Preference, PublishMode, PublishedPort, RestartCondition, Service,
+    ServiceMode, ServiceSpec, Slot, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState,
+    UpdateStatus, Version, Vip,
 };
 
 pub(crate) const NOW: i32 = 100;
@@ -162,6 +163,9 @@ fn node(line: &mut Line<'_>, index: usize) -> Node {
     node.status.leaving = line.has("leaving");
     if line.has("drain") {
         node.spec.availability = Availability::Drain;
+    }
+    if line.has("paced") {
+        node.spec.labels.insert(DRAIN_LABEL.to_owned(), DRAIN_PACED.to_owned());
     }
     if line.has("pause") {
         node.spec.availability = Availability::Pause;

@@ -25,6 +25,8 @@ pub enum Operation {
     Availability(usize, Availability),
     /// Whether it has the label that some services ask for.
     Label(usize, bool),
+    /// Whether it is drained with pace, once it is drained.
+    Pace(usize, bool),
     /// It is to be a manager, or none any more.
     Role(usize, NodeRole),
     /// Another machine joins.
@@ -238,7 +240,7 @@ impl Operation {
         let (service, network) = (random.below(SERVICES), random.below(NETWORKS));
         // Also those that join later.
         let node = usize::try_from(random.below(nodes as u64 + 1)).unwrap_or(0);
-        match random.below(30) {
+        match random.below(32) {
             0 => Self::CreateNetwork(network),
             1 => Self::RemoveNetwork(network),
             2..=5 => Self::CreateService(service, Box::new(Wish::draw(random))),
@@ -253,7 +255,8 @@ impl Operation {
             }
             26 => Self::Label(node, random.chance(600)),
             27 => Self::Join,
-            28 => Self::Leave(node),
+            28..=29 => Self::Pace(node, random.chance(700)),
+            30 => Self::Leave(node),
             _ => Self::RemoveNode(node, random.chance(300)),
         }
     }

@@ -55,8 +55,8 @@ pub use meta::{Meta, Timestamp, Version};
 pub use name::check_name;
 pub use network::{Network, NetworkSpec, Subnet, one_or_more, overlap};
 pub use node::{
-    Availability, EngineInfo, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeState,
-    NodeStatus, Platform, Plugin,
+    Availability, DRAIN_LABEL, DRAIN_PACED, EngineInfo, ManagerStatus, Node, NodeDescription,
+    NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Plugin,
 };
 pub use payload::Payload;
 pub use placement::{Constraint, ConstraintError, Placement, Preference};

@@ -5,6 +5,10 @@ use crate::{Addresses, Issuer, Labels, Meta, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
+/// The label of a node that says how it is drained, and the value for: with pace.
+pub const DRAIN_LABEL: &str = "skep.drain";
+pub const DRAIN_PACED: &str = "paced";
+
 /// A node: the user's wishes, what it says of itself, and what managers observe of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -45,6 +49,16 @@ impl Node {
             NodeState::Down => true,
             NodeState::Unknown | NodeState::Ready | NodeState::Disconnected => false,
         }
+    }
+
+    /// Says whether it is drained, and its tasks are to leave it at the pace of their services'
+    /// updates.
+    pub fn is_drained_with_pace(&self) -> bool {
+        let is_drained = match self.spec.availability {
+            Availability::Drain => true,
+            Availability::Active | Availability::Pause => false,
+        };
+        is_drained && self.spec.labels.get(DRAIN_LABEL).is_some_and(|how| how == DRAIN_PACED)
     }
 
     /// Notes what the node says of itself; says whether that is news.

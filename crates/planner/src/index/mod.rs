@@ -21,6 +21,7 @@ pub(crate) use slots::{AllSlots, Basis, ServiceSlots};
 pub(crate) use standing::{Standing, Standings};
 
 use crate::allocator::port;
+use crate::orchestrator::is_emptied;
 use crate::orchestrator::slot::slot_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub(crate) struct Index {
     /// Services that do not have the ports of their specs.
     pub(crate) unsettled: BTreeSet<ServiceId>,
     global: BTreeSet<ServiceId>,
+    /// Nodes that are drained with pace.
+    emptied: BTreeSet<NodeId>,
 }
 
 impl Index {
@@ -154,10 +157,8 @@ impl Index {
             news.look_at(&task.service);
             self.slots.stir(&task.service, &slot_of(task));
         }
-        for service in &self.global {
-            news.look_at(service);
-            self.slots.stir(service, &Slot::Node(id.clone()));
-        }
+        keep(&mut self.emptied, id, is.is_some_and(|node| is_emptied(node)));
+        self.stir_global(id, news);
         self.loads.of_node(id, is.map(AsRef::as_ref));
         self.stir(id);
         let of = |node: Option<&Arc<Node>>| node.map(|it| it.ingress_addresses).unwrap_or_default();
@@ -173,6 +174,14 @@ impl Index {
             if task.status.state == TaskState::Orphaned {
                 self.addresses.linger(view, now, task);
             }
+        }
+    }
+
+    /// The tasks of global services on a node are to be looked at.
+    fn stir_global(&mut self, node: &NodeId, news: &mut News) {
+        for service in &self.global {
+            news.look_at(service);
+            self.slots.stir(service, &Slot::Node(node.clone()));
         }
     }
 
@@ -224,6 +233,12 @@ impl Index {
             return;
         }
         let (was, is) = (was.map(AsRef::as_ref), is.map(AsRef::as_ref));
+        let was_there = was.filter(|task| task.is_placed() && !is.is_some_and(Task::is_placed));
+        if let Some(node) = was_there.and_then(|task| task.node.as_ref())
+            && self.emptied.contains(node)
+        {
+            self.stir_global(node, news);
+        }
         for task in [was, is].into_iter().flatten() {
             news.look_at(&task.service);
             if task.status.state.is_failure() {

@@ -19,6 +19,12 @@ pub(crate) struct Standing {
     pub(crate) run_since: Option<Timestamp>,
     /// When the update gives up on its new task.
     pub(crate) deadline: Option<Timestamp>,
+    /// Its only task is on a node that is drained with pace; says whether it serves.
+    pub(crate) leaves: Option<bool>,
+    /// None of its tasks serves, or two of them are wanted.
+    pub(crate) is_on_its_way: bool,
+    /// Since when its task serves, where that is not longer than the delay of updates.
+    pub(crate) fresh_since: Option<Timestamp>,
 }
 
 /// What is known of many slots, in the order in which it is asked for.
@@ -32,6 +38,10 @@ pub(crate) struct Standings {
     pub(crate) flying: BTreeSet<Slot>,
     pub(crate) running: BTreeSet<(Timestamp, Slot)>,
     pub(crate) deadlines: BTreeSet<(Timestamp, Slot)>,
+    /// A slot whose task does not serve comes first.
+    pub(crate) leaving: BTreeSet<(bool, Slot)>,
+    pub(crate) on_their_way: BTreeSet<Slot>,
+    pub(crate) fresh: BTreeSet<(Timestamp, Slot)>,
 }
 
 impl Standings {
@@ -58,9 +68,10 @@ impl Standings {
     }
 
     fn set(&mut self, slot: &Slot, standing: &Standing, is_there: bool) {
-        let Standing { wake, old, flies, run_since, deadline } = standing;
+        let Standing { wake, old, flies, run_since, deadline, .. } = standing;
         let timed = [
             (&mut self.wakes, wake),
+            (&mut self.fresh, &standing.fresh_since),
             (&mut self.running, run_since),
             (&mut self.deadlines, deadline),
         ];
@@ -69,11 +80,14 @@ impl Standings {
                 keep(set, &(*time, slot.clone()), is_there);
             }
         }
-        if let Some(runs) = old {
-            keep(&mut self.old, &(*runs, slot.clone()), is_there);
+        for (set, first) in [(&mut self.old, old), (&mut self.leaving, &standing.leaves)] {
+            if let Some(later) = first {
+                keep(set, &(*later, slot.clone()), is_there);
+            }
         }
-        if *flies {
-            keep(&mut self.flying, slot, is_there);
+        let marked = [(&mut self.flying, *flies), (&mut self.on_their_way, standing.is_on_its_way)];
+        for (set, _) in marked.into_iter().filter(|(_, is_marked)| *is_marked) {
+            keep(set, slot, is_there);
         }
     }
 }

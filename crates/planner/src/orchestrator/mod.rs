@@ -4,6 +4,7 @@
 //! ended, tasks too many or too few, tasks of an old spec, and tasks whose time has come. A slot is
 //! the unit of all of it: a number in a replicated service, a node in a global one.
 
+mod drain;
 mod enforce;
 mod global;
 mod reap;
@@ -12,6 +13,7 @@ mod restart;
 pub(crate) mod slot;
 pub(crate) mod update;
 
+pub(crate) use drain::is_emptied;
 pub(crate) use reap::lingers_until;
 pub use replicated::REPLICAS_MAX;
 
@@ -53,7 +55,7 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
         }
     }
     if let Some(service) = &service {
-        for step in [replicated::reconcile, update::advance] {
+        for step in [replicated::reconcile, update::advance, drain::advance] {
             if !planning.is_full() {
                 step(planning, service, all);
             }
@@ -73,8 +75,13 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
 /// What is to be done of a slot whatever the others are.
 fn mend(planning: &mut Planning<'_>, service: &Service, (slot, tasks): (&Slot, &mut SlotTasks)) {
     type Step = fn(&mut Planning<'_>, &Service, (&Slot, &mut SlotTasks));
-    let steps: [Step; 4] =
-        [enforce::enforce, restart::restart, global::reconcile, update::finish_overlap];
+    let steps: [Step; 5] = [
+        enforce::enforce,
+        restart::restart,
+        global::reconcile,
+        update::finish_overlap,
+        drain::settle,
+    ];
     for step in steps {
         if !planning.is_full() {
             step(planning, service, (slot, tasks));
@@ -91,13 +98,14 @@ fn keep(
     (slot, mut tasks): (Slot, SlotTasks),
 ) {
     if !planning.is_full() {
-        if service.is_some() {
-            restart::release(planning, &mut tasks);
+        if let Some(service) = service {
+            restart::release(planning, service, &mut tasks);
         }
         reap::reap(planning, service, &mut tasks);
     }
     if let Some(service) = service {
         update::stand(planning, service, (&slot, &mut tasks));
+        drain::stand(planning, service, (&slot, &mut tasks));
     }
     all.keep(slot, tasks, !planning.is_full());
 }

@@ -2,12 +2,12 @@
 
 use super::slot::{Slot, SlotTasks, keeps_tasks, matches, takes_tasks};
 use super::update::{is_current, trial};
-use super::{Start, create};
+use super::{Start, create, drain};
 use crate::Planning;
 use std::sync::Arc;
 use std::time::Duration;
 use store::View;
-use types::{DesiredState, RestartCondition, Service, Task, TaskState};
+use types::{DesiredState, RestartCondition, Service, Task, TaskId, TaskState};
 
 /// So many restarts are remembered; a policy that allows more attempts allows any number.
 const RESTARTS_KEPT: usize = 1000;
@@ -32,7 +32,8 @@ pub(crate) fn restart(
             if task.not_before.is_some_and(|time| planning.now < time) {
                 continue;
             }
-            let is_beside = found.wanted.iter().any(|other| other.serves());
+            let goes_first = |other: &Arc<Task>| drain::goes_first(&planning.tx, service, other);
+            let is_beside = found.wanted.iter().any(|it| it.serves() && !goes_first(it));
             let start = restart_of(planning, service, (task, is_beside));
             tasks.want(planning, &task.id, DesiredState::Shutdown);
             create(planning, service, (slot, tasks), start);
@@ -41,15 +42,18 @@ pub(crate) fn restart(
 }
 
 /// Says whether another task of its slot makes an ended task needless: an update started the other
-/// one already. (The other way round, the new task ends while the old one still runs, the new one
-/// is restarted.)
+/// one already, or the slot moves. (The other way round, the new task ends while the old one still
+/// runs, the new one is restarted.)
 fn is_superseded(view: &View, service: &Service, tasks: &SlotTasks, task: &Task) -> bool {
     let current = is_current(view, service, task);
-    tasks
-        .wanted
-        .iter()
-        .filter(|other| other.id != task.id)
-        .any(|other| !current || is_current(view, service, other))
+    let place = |id: &TaskId| tasks.wanted.iter().position(|it| it.id == *id);
+    // Of two that ended, the newer one goes on.
+    let goes_on = |other: &Task| other.occupies() || place(&task.id) < place(&other.id);
+    let makes_needless = |other: &Task| {
+        !current
+            || (is_current(view, service, other) && goes_on(other) && !drain::leaves(view, other))
+    };
+    tasks.wanted.iter().filter(|other| other.id != task.id).any(|other| makes_needless(other))
 }
 
 /// Says whether a slot can get a new task: one of a global service has to run on its node.
@@ -63,7 +67,7 @@ pub(crate) fn has_place(view: &View, service: &Service, slot: &Slot) -> bool {
 }
 
 /// Says whether a task that ended may be replaced, as its restart policy says.
-fn may_restart(task: &Task) -> bool {
+pub(super) fn may_restart(task: &Task) -> bool {
     let policy = &task.spec.restart;
     let by_itself = match task.status.state {
         TaskState::Complete => policy.condition == RestartCondition::Any,
@@ -108,26 +112,29 @@ fn restart_of(
         restarts.drain(..restarts.len().saturating_sub(RESTARTS_KEPT));
     }
     if policy.delay == Duration::ZERO {
-        return Start { restarts, trial, ..Start::now() };
+        // It is released at once where it has to wait for none.
+        return Start { restarts, trial, ..Start::later() };
     }
-    Start {
-        desired: DesiredState::Ready,
-        not_before: Some(planning.now.after(policy.delay)),
-        restarts,
-        trial,
-    }
+    let not_before = Some(planning.now.after(policy.delay));
+    Start { not_before, restarts, trial, ..Start::later() }
 }
 
 /// Starts tasks that were only prepared: when their delay is over, and when the tasks they replace
 /// have stopped.
-pub(crate) fn release(planning: &mut Planning<'_>, tasks: &mut SlotTasks) {
+pub(crate) fn release(planning: &mut Planning<'_>, service: &Service, tasks: &mut SlotTasks) {
     let prepared = |task: &&Arc<Task>| task.desired == DesiredState::Ready;
     let prepared: Vec<Arc<Task>> = tasks.wanted.iter().filter(prepared).cloned().collect();
-    let blocked = || tasks.stopping.iter().any(|task| holds_back(&planning.tx, task));
-    let blocked = !prepared.is_empty() && blocked();
+    if prepared.is_empty() {
+        return;
+    }
+    let view = &planning.tx;
+    let blocked = tasks.stopping.iter().any(|task| holds_back(view, task));
+    let first = tasks.wanted.iter().filter(|it| drain::goes_first(view, service, it));
+    let first: Vec<TaskId> = first.map(|it| it.id.clone()).collect();
     for task in prepared {
         match task.not_before.filter(|time| planning.now < *time) {
             Some(time) => tasks.wake_at(time),
+            None if first.iter().any(|other| *other != task.id) => {}
             None if blocked || !task.occupies() || planning.is_full() => {}
             None => tasks.want(planning, &task.id, DesiredState::Running),
         }

@@ -107,11 +107,11 @@ pub(crate) fn slot_of(task: &Task) -> Slot {
     }
 }
 
-/// Says whether tasks may stay on a node.
+/// Says whether tasks may stay on a node; where it is drained with pace, until they have moved.
 pub(crate) fn keeps_tasks(node: &Node) -> bool {
     let stays = match node.spec.availability {
         Availability::Active | Availability::Pause => true,
-        Availability::Drain => false,
+        Availability::Drain => node.is_drained_with_pace(),
     };
     stays && !node.status.leaving && !node.is_down()
 }

@@ -13,7 +13,7 @@ pub(crate) use judge::{judge, watch};
 pub(super) use progress::stand;
 
 use super::slot::{Slot, SlotTasks, matches};
-use super::{Start, create, keep, restart};
+use super::{Start, create, drain, keep, restart};
 use crate::Planning;
 use crate::index::ServiceSlots;
 use progress::{Progress, stand_to};
@@ -30,8 +30,17 @@ fn birth(planning: &Planning<'_>, task: &Task) -> Timestamp {
 }
 
 /// Says whether a task is made by an update: since it began, or for the one before, whose work it
-/// goes on with as long as the task stands beside the one that it is to replace.
-fn is_of(update: &UpdateStatus, planning: &Planning<'_>, tasks: &SlotTasks, task: &Task) -> bool {
+/// goes on with as long as the task stands beside the one that it is to replace. That a slot moves
+/// is no update's work.
+fn is_of(
+    (service, update): (&Service, &UpdateStatus),
+    planning: &Planning<'_>,
+    tasks: &SlotTasks,
+    task: &Task,
+) -> bool {
+    if drain::is_move(&planning.tx, service, tasks) {
+        return false;
+    }
     let is_beside = task.is_wanted() && task.occupies() && tasks.wanted.len() > 1;
     is_beside || update.started_at <= birth(planning, task)
 }

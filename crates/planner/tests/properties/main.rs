@@ -1,5 +1,6 @@
 //! What holds whatever users, nodes and time do.
 
+mod drain;
 mod steps;
 #[path = "../support/mod.rs"]
 mod support;
@@ -13,10 +14,10 @@ use steps::{Step, Wish, step};
 use store::{Change, Changes, Tx, View, rules};
 use support::Count;
 use types::{
-    Addresses, Attachment, Availability, Cluster, DesiredState, FailureAction, Network,
-    NetworkAttachment, Node, NodeState, Preference, PublishMode, PublishedPort, RestartCondition,
-    Service, ServiceMode, Slot, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState,
-    Version,
+    Addresses, Attachment, Availability, Cluster, DRAIN_LABEL, DRAIN_PACED, DesiredState,
+    FailureAction, Network, NetworkAttachment, Node, NodeState, Preference, PublishMode,
+    PublishedPort, RestartCondition, Service, ServiceMode, Slot, Subnet, Task, TaskState,
+    Timestamp, UpdateOrder, UpdateState, Version,
 };
 
 struct World {
@@ -69,7 +70,7 @@ impl World {
     fn take(&mut self, step: Step) {
         self.now = self.now.after(Duration::from_millis(1));
         match step {
-            Step::Node { node, down, availability, ssd } => self.write(|tx, now| {
+            Step::Node { node, down, availability, ssd, paced } => self.write(|tx, now| {
                 let id = format!("n{node}").as_str().into();
                 let mut node = tx.node(&id).map_or_else(
                     || Node { id: id.clone(), ..Node::default() },
@@ -81,6 +82,8 @@ impl World {
                 node.description.memory_bytes = 4;
                 let disk = if ssd { "ssd" } else { "hdd" };
                 node.spec.labels.insert("disk".to_owned(), disk.to_owned());
+                let how = if paced { DRAIN_PACED } else { "at once" };
+                node.spec.labels.insert(DRAIN_LABEL.to_owned(), how.to_owned());
                 tx.put_node(node);
             }),
             Step::RemoveNode(node) => {
@@ -345,8 +348,10 @@ fn check_completed(before: Option<&Arc<Service>>, service: &Service, view: &View
             (ServiceMode::Global, Some(node)) => Slot::Node(node.clone()),
             _ => Slot::Number(task.slot),
         };
+        // One that is beside another one of the same spec is there because its slot moves.
         let is_beside = |other: &&Arc<Task>| {
-            other.is_wanted()
+            (other.id == task.id || !is_equal(other, task))
+                && other.is_wanted()
                 && other.slot == task.slot
                 && (other.slot > 0 || other.node == task.node)
         };
@@ -382,6 +387,18 @@ fn check_loads(view: &View) {
     }
 }
 
+fn is_equal(one: &Task, two: &Task) -> bool {
+    let made_of =
+        |task: &Task| (task.spec.clone(), task.ports.clone(), task.ingress_addresses.is_empty());
+    made_of(one) == made_of(two)
+}
+
+/// Says whether a task is on a node that is drained with pace.
+fn leaves(view: &View, task: &Task) -> bool {
+    let node = task.node.as_ref().and_then(|node| view.node(node));
+    task.occupies() && node.is_some_and(|node| node.is_drained_with_pace())
+}
+
 /// A slot has one task that is wanted; two while an update overlaps them.
 fn check_slots(view: &View, service: &Service) {
     let mut slots: BTreeMap<(u64, Option<&types::NodeId>), Vec<&Arc<Task>>> = BTreeMap::new();
@@ -405,11 +422,9 @@ fn check_slots(view: &View, service: &Service) {
     for tasks in slots.values() {
         assert!(tasks.len() <= 2, "a slot with {} tasks", tasks.len());
         if let [old, new] = tasks.as_slice() {
-            let made_of = |task: &Task| {
-                (task.spec.clone(), task.ports.clone(), task.ingress_addresses.is_empty())
-            };
             let made = TaskState::New < new.status.state;
-            assert!(!made || made_of(old) != made_of(new), "two equal tasks in a slot");
+            let leaves = leaves(view, old) != leaves(view, new);
+            assert!(!made || leaves || !is_equal(old, new), "two equal tasks in a slot");
         }
     }
 }
@@ -458,7 +473,7 @@ proptest! {
         }
         for node in 0..4 {
             let availability = Availability::Active;
-            world.take(Step::Node { node, down: false, availability, ssd: true });
+            world.take(Step::Node { node, down: false, availability, ssd: true, paced: false });
         }
         for network in 0..3 {
             world.take(Step::Network { network, prefix: 27 });
@@ -508,7 +523,7 @@ proptest! {
         let mut world = World::new();
         for node in 0..3 {
             let availability = Availability::Active;
-            world.take(Step::Node { node, down: false, availability, ssd: true });
+            world.take(Step::Node { node, down: false, availability, ssd: true, paced: false });
         }
         let mut service = Service { id: "web".into(), ..Service::default() };
         "web".clone_into(&mut service.spec.name);

@@ -11,6 +11,7 @@ pub(super) enum Step {
         down: bool,
         availability: Availability,
         ssd: bool,
+        paced: bool,
     },
     RemoveNode(u8),
     Service {
@@ -97,16 +98,27 @@ fn wish() -> impl Strategy<Value = Wish> {
         })
 }
 
-pub(super) fn step() -> impl Strategy<Value = Step> {
+fn node() -> impl Strategy<Value = Step> {
     let availability = prop_oneof![
-        3 => Just(Availability::Active),
-        1 => Just(Availability::Pause),
-        1 => Just(Availability::Drain),
+        6 => Just(Availability::Active),
+        2 => Just(Availability::Pause),
+        3 => Just(Availability::Drain),
     ];
+    let (down, paced) = (prop::bool::weighted(0.2), prop::bool::weighted(0.6));
+    (0..4u8, down, availability, any::<bool>(), paced).prop_map(
+        |(node, down, availability, ssd, paced)| Step::Node {
+            node,
+            down,
+            availability,
+            ssd,
+            paced,
+        },
+    )
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => (0..4u8, prop::bool::weighted(0.2), availability, any::<bool>()).prop_map(
-            |(node, down, availability, ssd)| Step::Node { node, down, availability, ssd }
-        ),
+        3 => node(),
         1 => (0..4u8).prop_map(Step::RemoveNode),
         4 => (0..3u8, wish()).prop_map(|(service, wish)| Step::Service { service, wish }),
         1 => (0..3u8).prop_map(Step::RemoveService),

@@ -86,9 +86,14 @@ fn fits(node: &types::Node, task: &Task) -> bool {
 
 /// Says whether tasks are moved away from a node.
 fn is_left(node: &types::Node) -> bool {
+    is_left_at_once(node) || node.is_drained_with_pace()
+}
+
+/// Says whether tasks on a node are given up, and nobody waits for them.
+fn is_left_at_once(node: &types::Node) -> bool {
     let drained = match node.spec.availability {
         Availability::Active | Availability::Pause => false,
-        Availability::Drain => true,
+        Availability::Drain => !node.is_drained_with_pace(),
     };
     let down = match node.status.state {
         NodeState::Down => true,

@@ -1,10 +1,10 @@
 //! Never more tasks of a slot run than the update order allows, among nodes that are connected:
 //! stop-first says that two of one database never run beside each other.
 //!
-//! Not meant are tasks that were replaced for their node's sake (it was lost, is drained, or does
-//! not fit any more: nobody waits for those), and those that are on their way out for good.
+//! Not meant are tasks that were replaced for their node's sake (it was lost, is drained at once, or
+//! does not fit any more: nobody waits for those), and those that are on their way out for good.
 
-use super::{Invariant, Verdict, fits, is_connected, is_left};
+use super::{Invariant, Verdict, fits, is_connected, is_left_at_once};
 use crate::context::Happened;
 use crate::world::World;
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ impl OnePerSlot {
         let counts = |task: &&std::sync::Arc<Task>| task.occupies() || is_given_up(task);
         for task in view.tasks().filter(counts) {
             let Some(node) = &task.node else { continue };
-            if view.node(node).is_none_or(|node| is_left(node) || !fits(node, task)) {
+            if view.node(node).is_none_or(|node| is_left_at_once(node) || !fits(node, task)) {
                 self.displaced.insert(task.id.clone());
             }
         }

@@ -11,9 +11,10 @@ use raft::{Decide, FIRST_MEMBER};
 use std::time::Duration;
 use store::{Changes, Tx, View};
 use types::{
-    Availability, Cluster, ClusterSpec, Fault, FileContent, FileSpec, GivenFile, JoinTokens,
-    ManagerStatus, NetworkId, Node, NodeDescription, NodeId, NodeRole, NodeSpec, PublishMode,
-    RestartCondition, RootCa, Secret, ServiceId, ServiceSpec, Timestamp, Version,
+    Availability, Cluster, ClusterSpec, DRAIN_LABEL, DRAIN_PACED, Fault, FileContent, FileSpec,
+    GivenFile, JoinTokens, ManagerStatus, NetworkId, Node, NodeDescription, NodeId, NodeRole,
+    NodeSpec, PublishMode, RestartCondition, RootCa, Secret, ServiceId, ServiceSpec, Timestamp,
+    Version,
 };
 
 /// The image that every service has in the end.
@@ -163,10 +164,10 @@ impl Manager {
                 edit_node(&view, what, number, |spec| spec.availability = availability)?
             }
             Operation::Label(number, has) => edit_node(&view, what, number, |spec| {
-                spec.labels.clear();
-                if has {
-                    spec.labels.insert("disk".to_owned(), "ssd".to_owned());
-                }
+                label(spec, ("disk", "ssd"), has);
+            })?,
+            Operation::Pace(number, has) => edit_node(&view, what, number, |spec| {
+                label(spec, (DRAIN_LABEL, DRAIN_PACED), has);
             })?,
             Operation::RemoveNode(number, force) => {
                 let id = node_id(number);
@@ -204,17 +205,26 @@ impl Manager {
         }
         // There is always one node for everything.
         let is_for_all = |node: &std::sync::Arc<Node>| {
-            node.spec.availability == Availability::Active && !node.spec.labels.is_empty()
+            node.spec.availability == Availability::Active && node.spec.labels.contains_key("disk")
         };
         if !view.node(&node_id(0)).is_some_and(is_for_all) {
             let order = edit_node(&view, "mends node 0".to_owned(), 0, |spec| {
                 spec.availability = Availability::Active;
-                spec.labels.insert("disk".to_owned(), "ssd".to_owned());
+                label(spec, ("disk", "ssd"), true);
             });
             if let Some(order) = order {
                 self.carry_out(order, ctx);
             }
         }
+    }
+}
+
+/// Gives a node a label, or takes it away.
+fn label(spec: &mut NodeSpec, (key, value): (&str, &str), has: bool) {
+    if has {
+        spec.labels.insert(key.to_owned(), value.to_owned());
+    } else {
+        spec.labels.remove(key);
     }
 }
 

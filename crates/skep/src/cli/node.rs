@@ -8,6 +8,7 @@ use crate::client::{Client, escape};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
+use types::{DRAIN_LABEL, DRAIN_PACED};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
@@ -51,6 +52,10 @@ pub(crate) struct Update {
     /// Take tasks, keep those it has, or give them away
     #[arg(long)]
     availability: Option<Availability>,
+    /// With `--availability drain`: its tasks move a few at a time, as updates of their services
+    /// would replace them
+    #[arg(long, requires = "availability")]
+    paced: bool,
     /// Be a manager or a worker
     #[arg(long)]
     role: Option<Role>,
@@ -186,6 +191,12 @@ impl Update {
             spec["Role"] = role.as_str().into();
         }
         let mut labels = spec["Labels"].as_object().cloned().unwrap_or_default();
+        if self.paced {
+            if spec["Availability"] != "drain" {
+                bail!("--paced is for --availability drain");
+            }
+            labels.insert(DRAIN_LABEL.into(), DRAIN_PACED.into());
+        }
         for label in &self.label_add {
             let (key, value) = label.split_once('=').unwrap_or((label, ""));
             labels.insert(key.into(), value.into());

@@ -70,7 +70,8 @@ fn losses(planning: &Planning<'_>, service: &Service, slots: &Slots) -> Vec<Loss
             continue;
         }
         let is_new = |task: &&Arc<Task>| {
-            is_of(update, planning, tasks, task) && task.spec.makes_same(&service.spec.task)
+            is_of((service, update), planning, tasks, task)
+                && task.spec.makes_same(&service.spec.task)
         };
         let mut new = tasks.wanted.iter().chain(&tasks.history).filter(is_new);
         if let Some(why) = new.find_map(|task| why_lost(planning, service, tasks, task)) {
@@ -150,7 +151,7 @@ pub(super) fn deadline_in(
     tasks: &SlotTasks,
 ) -> Option<Timestamp> {
     let is_new = |task: &&Arc<Task>| {
-        is_of(update, planning, tasks, task) && task.spec.makes_same(&service.spec.task)
+        is_of((service, update), planning, tasks, task) && task.spec.makes_same(&service.spec.task)
     };
     let new = tasks.wanted.iter().filter(is_new);
     let deadlines = new.filter_map(|task| deadline(planning, service, tasks, task));

@@ -74,11 +74,11 @@ pub(super) fn stand_to(
         && restart::has_place(view, service, slot)
         && !tasks.wanted.iter().any(|it| is_current(view, service, it));
     tasks.standing = Standing {
-        wake: tasks.standing.wake,
         old: is_old.then(|| tasks.runs()),
         flies: flies(planning, service, tasks, update),
         run_since: run_since(view, service, tasks, update),
         deadline: judge::deadline_in(planning, (service, update), tasks),
+        ..tasks.standing.clone()
     };
 }
 
@@ -90,7 +90,7 @@ fn flies(
     update: &UpdateStatus,
 ) -> bool {
     let mut new = tasks.wanted.iter().filter(|task| {
-        is_of(update, planning, tasks, task)
+        is_of((service, update), planning, tasks, task)
             && task.occupies()
             && is_current(&planning.tx, service, task)
     });

@@ -1,0 +1,528 @@
+//! Nodes that are drained with pace: their tasks move a few at a time, as their services' updates
+//! would replace them.
+//!
+//! A slot *leaves* while its only task is on such a node. It *moves* while it has another task
+//! beside that one, made of the same spec; none of this is written down, it shows in the tasks. The
+//! task that leaves is not stopped before the other one serves (start-first), or has a node and is
+//! prepared there (stop-first): where no node takes it, all stays as it is, and the task that waits
+//! says why.
+
+use super::slot::{Slot, SlotTasks, keeps_tasks};
+use super::update::{is_current, trial};
+use super::{Start, create, keep, restart};
+use crate::Planning;
+use crate::index::ServiceSlots;
+use std::cmp::Reverse;
+use std::sync::Arc;
+use store::View;
+use types::{
+    DesiredState, Node, NodeId, Service, Task, TaskId, TaskState, Timestamp, UpdateOrder,
+    UpdateStatus,
+};
+
+/// Says whether tasks leave a node with pace. They are given up at once where it is down or is
+/// about to leave.
+pub(crate) fn is_emptied(node: &Node) -> bool {
+    node.is_drained_with_pace() && keeps_tasks(node)
+}
+
+/// Says whether a task is to move from its node, where it may stay meanwhile.
+pub(super) fn leaves(view: &View, task: &Task) -> bool {
+    let node = task.node.as_ref().filter(|_| task.occupies()).and_then(|node| view.node(node));
+    node.is_some_and(|node| is_emptied(node))
+}
+
+/// Says whether two tasks of a slot are there because it moves, and not for an update.
+pub(super) fn is_move(view: &View, service: &Service, tasks: &SlotTasks) -> bool {
+    let [first, others @ ..] = tasks.wanted.as_slice() else { return false };
+    let is_current = |task: &Task| is_current(view, service, task);
+    !others.is_empty() && others.iter().all(|other| is_current(other) == is_current(first))
+}
+
+/// Says whether the next task of a slot has to wait until this one, which leaves, has stopped.
+pub(super) fn goes_first(view: &View, service: &Service, task: &Task) -> bool {
+    let is_beside = match service.spec.update.order {
+        UpdateOrder::StopFirst => false,
+        UpdateOrder::StartFirst => task.serves(),
+    };
+    !is_beside && leaves(view, task)
+}
+
+/// Ends what can be ended in a slot that is stirred: a move, or what is left of one that is not to
+/// be any more. The task of a global service is the last one on its node.
+pub(super) fn settle(
+    planning: &mut Planning<'_>,
+    service: &Service,
+    (slot, tasks): (&Slot, &mut SlotTasks),
+) {
+    let ended = match slot {
+        Slot::Number(_) if tasks.wanted.len() < 2 => return,
+        Slot::Number(_) => needless(planning, service, tasks),
+        Slot::Node(node) if is_last(&planning.tx, node) => {
+            tasks.wanted.iter().filter(|task| task.occupies()).map(|task| task.id.clone()).collect()
+        }
+        Slot::Node(_) => return,
+    };
+    for task in ended {
+        if planning.is_full() {
+            return;
+        }
+        tasks.want(planning, &task, DesiredState::Shutdown);
+    }
+}
+
+/// Says whether a node that is drained with pace has no task of a replicated service any more.
+fn is_last(view: &View, node: &NodeId) -> bool {
+    let is_replicated = |task: &Arc<Task>| 0 < task.slot && task.is_placed();
+    view.node(node).is_some_and(|node| is_emptied(node))
+        && !view.tasks_of_node(node).any(is_replicated)
+}
+
+/// The wanted tasks of a slot that are needed no more: of those of the same spec, one that stays is
+/// enough, and one that leaves until the other one is there.
+fn needless(planning: &Planning<'_>, service: &Service, tasks: &mut SlotTasks) -> Vec<TaskId> {
+    let (view, now) = (&planning.tx, planning.now);
+    let is_current = |task: &&Arc<Task>| is_current(view, service, task);
+    let (current, old): (Vec<_>, Vec<_>) = tasks.wanted.iter().partition(is_current);
+    let (mut needless, mut waits) = (Vec::new(), None);
+    for alike in [current, old] {
+        let leaves = |task: &&Arc<Task>| leaves(view, task);
+        let (leaving, staying): (Vec<_>, Vec<_>) = alike.into_iter().partition(leaves);
+        let kept = [&leaving, &staying].map(|them| best(them));
+        let all = leaving.into_iter().chain(staying);
+        let others = all.filter(|it| !kept.iter().flatten().any(|kept| kept.id == it.id));
+        needless.extend(others.map(|task| task.id.clone()));
+        let [Some(leaving), Some(new)] = kept else { continue };
+        let not_yet = new.not_before.filter(|time| now < *time);
+        let is_there = if goes_first(view, service, leaving) {
+            TaskState::Ready <= new.status.state && new.occupies()
+        } else {
+            new.serves()
+        };
+        match not_yet {
+            Some(time) if is_there => waits = Some(time),
+            None if is_there => needless.push(leaving.id.clone()),
+            Some(_) | None => {}
+        }
+    }
+    if let Some(time) = waits {
+        tasks.wake_at(time);
+    }
+    needless
+}
+
+/// The task that stays where there are several: one that serves, or the one that is there longest.
+fn best<'a>(tasks: &[&'a Arc<Task>]) -> Option<&'a Arc<Task>> {
+    tasks.iter().copied().min_by_key(|task| (Reverse(task.serves()), Reverse(task.occupies())))
+}
+
+/// Lets as many slots move as the service's update allows. An update that runs goes first.
+pub(super) fn advance(planning: &mut Planning<'_>, service: &Service, all: &mut ServiceSlots) {
+    let Some(service) = planning.tx.service(&service.id).cloned() else { return };
+    let leaving = &all.standings().leaving;
+    if leaving.is_empty() || service.update.as_ref().is_some_and(UpdateStatus::runs) {
+        return;
+    }
+    // To move those that do not serve costs nothing.
+    let idle = leaving.iter().take_while(|(serves, _)| !serves).take(planning.room());
+    let idle: Vec<Slot> = idle.map(|(_, slot)| slot.clone()).collect();
+    begin_all(planning, &service, all, idle);
+    let parallelism = service.spec.update.parallelism;
+    // One that rests takes no more when it moves.
+    while !planning.is_full() {
+        let (moving, rest_ends) = pace(planning, &service, all);
+        let room = match usize::try_from(parallelism).unwrap_or(usize::MAX) {
+            0 => usize::MAX,
+            parallelism => parallelism.saturating_sub(moving),
+        };
+        let leaving = &all.standings().leaving;
+        let next = leaving.iter().take(room.min(planning.room()));
+        let next: Vec<Slot> = next.map(|(_, slot)| slot.clone()).collect();
+        if next.is_empty() {
+            if let Some(end) = rest_ends.filter(|_| !leaving.is_empty()) {
+                planning.wake_at(end);
+            }
+            return;
+        }
+        begin_all(planning, &service, all, next);
+    }
+}
+
+/// How many slots of a service are on their way, or rest for the delay of its update since they
+/// serve; and when the first of those has rested.
+fn pace(
+    planning: &Planning<'_>,
+    service: &Service,
+    all: &ServiceSlots,
+) -> (usize, Option<Timestamp>) {
+    let standings = all.standings();
+    let delay = service.spec.update.delay;
+    let ends = standings.fresh.iter().rev().map(|(since, _)| since.after(delay));
+    let resting: Vec<Timestamp> = ends.take_while(|end| planning.now < *end).collect();
+    (standings.on_their_way.len() + resting.len(), resting.last().copied())
+}
+
+fn begin_all(
+    planning: &mut Planning<'_>,
+    service: &Service,
+    all: &mut ServiceSlots,
+    slots: Vec<Slot>,
+) {
+    for slot in slots {
+        if planning.is_full() {
+            return;
+        }
+        let mut tasks = all.take_calm(&slot);
+        let next = tasks.wanted.first().map(|task| start(&planning.tx, service, task));
+        if let Some(start) = next {
+            create(planning, service, (&slot, &mut tasks), start);
+        }
+        keep(planning, Some(service), all, (slot, tasks));
+    }
+}
+
+/// When the task starts that is made beside one that leaves.
+fn start(view: &View, service: &Service, leaving: &Task) -> Start {
+    // Restarts are counted wherever the slot is.
+    let restarts = leaving.restarts.clone();
+    if goes_first(view, service, leaving) {
+        let not_before = leaving.not_before;
+        return Start { not_before, restarts, ..Start::later() };
+    }
+    Start { trial: trial(service, true), restarts, ..Start::now() }
+}
+
+/// Says of a slot what it is to a node that is drained with pace.
+pub(super) fn stand(
+    planning: &Planning<'_>,
+    service: &Service,
+    (slot, tasks): (&Slot, &mut SlotTasks),
+) {
+    let (Slot::Number(_), [first, others @ ..]) = (slot, tasks.wanted.as_slice()) else { return };
+    let view = &planning.tx;
+    let is_alone = others.is_empty();
+    // Tasks of an old spec are the update's business.
+    let may_move = is_alone && leaves(view, first) && is_current(view, service, first);
+    let may_run = first.occupies() || restart::may_restart(first);
+    let is_on_its_way = !is_alone || (!first.serves() && may_run);
+    let since = first.status.since;
+    let rests =
+        !is_on_its_way && first.serves() && planning.now < since.after(service.spec.update.delay);
+    let serves = first.serves();
+    let standing = &mut tasks.standing;
+    standing.leaves = may_move.then_some(serves);
+    standing.is_on_its_way = is_on_its_way;
+    standing.fresh_since = rests.then_some(since);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::check;
+    use expect_test::expect;
+
+    #[test]
+    fn a_drained_node_with_pace_loses_as_many_tasks_as_an_update_would_replace() {
+        let case = |service: &str| {
+            format!(
+                "
+                node n1 drain paced
+                node n2
+                service web replicas=3 {service}
+                task web.1 running n1
+                task web.2 running n1
+                task web.3 running n2
+                "
+            )
+        };
+        check(
+            &case(""),
+            &expect![[r#"
+            + web.1 assigned ready n2
+        "#]],
+        );
+        check(
+            &case("parallelism=0"),
+            &expect![[r#"
+            + web.1 assigned ready n2
+            + web.2 assigned ready n2
+        "#]],
+        );
+        check(
+            &case("order=start-first"),
+            &expect![[r#"
+            + web.1 assigned running n2 trial 1s
+        "#]],
+        );
+    }
+
+    #[test]
+    fn stop_first_stops_a_task_when_the_next_one_is_prepared_elsewhere() {
+        let case = |old: &str, new: &str| {
+            format!(
+                "
+                node n1 drain paced
+                node n2
+                service web replicas=2
+                task web.1 {old}
+                task web.1 {new}
+                task web.2 running n1
+                "
+            )
+        };
+        check(&case("running n1", "preparing n2 desired=ready"), &expect![[r#""#]]);
+        check(
+            &case("running n1", "ready n2 desired=ready"),
+            &expect![[r#"
+            ~ web.1 running shutdown n1
+        "#]],
+        );
+        check(&case("running n1 desired=shutdown", "ready n2 desired=ready"), &expect![[r#""#]]);
+        check(
+            &case("shutdown n1 desired=shutdown", "ready n2 desired=ready"),
+            &expect![[r#"
+            ~ web.1 ready running n2
+        "#]],
+        );
+        check(
+            &case("shutdown n1 desired=shutdown", "running n2"),
+            &expect![[r#"
+            + web.2 assigned ready n2
+        "#]],
+        );
+    }
+
+    #[test]
+    fn start_first_stops_a_task_when_the_next_one_serves_elsewhere() {
+        let case = |new: &str| {
+            format!(
+                "
+                node n1 drain paced
+                node n2
+                service web replicas=2 order=start-first update-delay=10
+                task web.1 running n1
+                task web.1 {new} n2 since=95
+                task web.2 running n1
+                "
+            )
+        };
+        check(&case("starting"), &expect![[r#""#]]);
+        check(
+            &case("running"),
+            &expect![[r#"
+            ~ web.1 running shutdown n1
+            wake 105s
+        "#]],
+        );
+        check(
+            &case("failed"),
+            &expect![[r#"
+            + web.1 assigned ready n2 at 105s trial 1s
+            ~ web.1 failed shutdown n2 since 95s
+            wake 105s
+        "#]],
+        );
+    }
+
+    #[test]
+    fn what_has_no_place_elsewhere_stays_and_says_why() {
+        let case = |order: &str| {
+            format!(
+                "
+                node n1 drain paced memory=100
+                node n2 memory=10
+                service web replicas=2 memory=20 order={order}
+                task web.1 running n1
+                task web.2 running n1
+                "
+            )
+        };
+        check(
+            &case("stop-first"),
+            &expect![[r#"
+            + web.1 pending ready - error: no suitable node (1 node not available for new tasks; insufficient memory on 1 node)
+        "#]],
+        );
+        check(
+            &case("start-first"),
+            &expect![[r#"
+            + web.1 pending running - trial 1s error: no suitable node (1 node not available for new tasks; insufficient memory on 1 node)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_that_does_not_serve_moves_whatever_the_pace() {
+        check(
+            "
+            node n1 drain paced
+            node n2
+            service web replicas=4
+            task web.1 running n1
+            task web.2 starting n1
+            task web.3 ready n1 desired=ready at=104
+            task web.4 running n2
+            ",
+            &expect![[r#"
+                + web.2 assigned ready n2
+                + web.3 assigned ready n2 at 104s
+                wake 104s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_slot_that_is_lost_elsewhere_counts_and_one_that_has_ended_for_good_does_not() {
+        let case = |state: &str| {
+            format!(
+                "
+                node n1 drain paced
+                node n2
+                service web replicas=2 restart=on-failure
+                task web.1 running n1
+                task web.2 {state} n2
+                "
+            )
+        };
+        check(&case("starting"), &expect![[r#""#]]);
+        check(
+            &case("complete"),
+            &expect![[r#"
+            + web.1 assigned ready n2
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_global_service_has_its_task_there_until_no_other_is_left() {
+        let case = |task: &str| {
+            format!(
+                "
+                node n1 drain paced
+                node n2
+                service agent global
+                service web replicas=1 order=start-first
+                task agent.0 running n1
+                task agent.0 running n2
+                {task}
+                task web.1 running n2
+                "
+            )
+        };
+        check(&case("task web.1 running n1 desired=shutdown"), &expect![[r#""#]]);
+        check(
+            &case("task web.1 shutdown n1 desired=shutdown"),
+            &expect![[r#"
+            ~ agent.0 running shutdown n1
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_active_again_keeps_what_has_not_moved() {
+        check(
+            "
+            node n1
+            node n2
+            service web replicas=3
+            task web.1 running n1
+            task web.1 ready n2 desired=ready
+            task web.2 running n2
+            task web.3 starting n1
+            task web.3 running n2
+            ",
+            &expect![[r#"
+                ~ web.1 ready shutdown n2
+                ~ web.3 starting shutdown n1
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_lost_or_leaves_or_is_drained_at_once_gives_up_all() {
+        for node in ["down drain paced", "drain", "leaving drain paced"] {
+            check(
+                &format!(
+                    "
+                    node n1 {node}
+                    node n2
+                    service web replicas=2
+                    task web.1 running n1
+                    task web.1 ready n2 desired=ready
+                    task web.2 running n1
+                    "
+                ),
+                &expect![[r#"
+                    + web.2 assigned running n2
+                    ~ web.1 ready running n2
+                    ~ web.1 running shutdown n1
+                    ~ web.2 running shutdown n1
+                "#]],
+            );
+        }
+    }
+
+    #[test]
+    fn an_update_goes_first_and_one_that_is_paused_keeps_its_old_tasks() {
+        let case = |update: &str| {
+            format!(
+                "
+                node n1 drain paced
+                node n2
+                service web replicas=3 image=two update={update} parallelism=2
+                task web.1 running n2 image=two born=55
+                task web.2 running n1 image=one
+                task web.3 running n1 image=two born=55
+                "
+            )
+        };
+        check(
+            &case("updating"),
+            &expect![[r#"
+            + web.2 assigned ready n2 two
+            ~ web.2 running shutdown n1 one
+            wake 170s
+        "#]],
+        );
+        check(
+            &case("paused"),
+            &expect![[r#"
+            + web.3 assigned ready n2 two
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_update_is_not_judged_by_a_slot_that_moves() {
+        // It was begun with another published port, say.
+        check(
+            "
+            node n1 drain paced
+            node n2 pause
+            service web replicas=1 order=start-first update=updating began=20
+            task web.1 running n1
+            task web.1 pending - born=10 error=no_suitable_node_(2_nodes_not_available_for_new_tasks)
+            ",
+            &expect![[r#"
+                ~ web update completed: update completed
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_slot_moves_on_from_one_drained_node_to_the_next() {
+        check(
+            "
+            node n1 drain paced
+            node n2 drain paced
+            node n3
+            service web replicas=1 order=start-first
+            task web.1 running n1
+            task web.1 starting n2
+            ",
+            &expect![[r#"
+                + web.1 assigned running n3 trial 1s
+                ~ web.1 starting shutdown n2
+            "#]],
+        );
+    }
+}
