@@ -1,5 +1,6 @@
 //! What a transaction changes: the content of a log entry.
 
+use crate::index::job;
 use crate::{Format, Key, Object, View};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -19,6 +20,15 @@ impl Change {
             Self::Remove(key) => key.clone(),
         }
     }
+
+    /// The first format that has it.
+    fn format(&self) -> Format {
+        let since = self.key().since();
+        match self {
+            Self::Put(object) if job(Some(object)).is_some() => since.max(Format::JOBS),
+            Self::Put(_) | Self::Remove(_) => since,
+        }
+    }
 }
 
 /// All that one transaction changes, in the order of kinds (a service comes before its tasks).
@@ -36,7 +46,7 @@ impl Changes {
     /// The format that they have in the log, where they change `view`: from the first object of a later
     /// one until the last of them is gone, nothing is written that a release reads which does not know it.
     pub fn format(&self, view: &View) -> Format {
-        self.changes.iter().map(|change| change.key().since()).fold(view.format(), Format::max)
+        self.changes.iter().map(Change::format).fold(view.format(), Format::max)
     }
 
     /// The specs that tasks in it are made from and that `view`, which it changes, has not.

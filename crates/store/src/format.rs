@@ -17,6 +17,9 @@ impl Format {
     /// before read it, too.
     pub const LEAST: Self = Self(2);
 
+    /// The first that has services which are jobs: a former release would run them for ever.
+    pub(crate) const JOBS: Self = Self(3);
+
     /// Says whether it is understood: a newer one is not.
     pub fn is_known(self) -> bool {
         self <= Self::PRESENT

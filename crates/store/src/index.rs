@@ -19,6 +19,8 @@ pub(crate) struct Indexes {
     pub(crate) specs: OrdMap<SpecId, Made>,
     /// Networks of the routing mesh: there is one.
     pub(crate) ingress: OrdSet<NetworkId>,
+    /// Services that are jobs.
+    pub(crate) jobs: OrdSet<ServiceId>,
 }
 
 /// A spec, and how many tasks are made from it: it goes with the last one.
@@ -44,6 +46,10 @@ impl Indexes {
             ingress_was.map(|id| self.ingress.remove(id));
             ingress_is.map(|id| self.ingress.insert(id.clone()));
         }
+        if job(was) != job(is) {
+            job(was).map(|id| self.jobs.remove(id));
+            job(is).map(|id| self.jobs.insert(id.clone()));
+        }
     }
 }
 
@@ -65,6 +71,19 @@ impl Indexes {
                 self.specs.remove(spec.id());
             }
         }
+    }
+}
+
+/// The id of a service that is a job.
+pub(crate) fn job(object: Option<&Object>) -> Option<&ServiceId> {
+    match object? {
+        Object::Service(service) => service.spec.mode.is_job().then_some(&service.id),
+        Object::Cluster(_)
+        | Object::Node(_)
+        | Object::Network(_)
+        | Object::Task(_)
+        | Object::Secret(_)
+        | Object::Config(_) => None,
     }
 }
 

@@ -117,7 +117,7 @@ macro_rules! tables {
         }
 
         impl Tables {
-            /// The oldest format that has all these objects.
+            /// The oldest format that has objects of all these kinds.
             pub(crate) fn format(&self) -> Format {
                 let format = Format::LEAST;
                 $(let format = if self.$table.is_empty() { format } else { format.max(Format($since)) };)*
@@ -170,12 +170,12 @@ macro_rules! tables {
 
         impl Snapshot {
             pub(crate) fn new(
+                format: Format,
                 version: Version,
                 time: Timestamp,
                 specs: Specs,
                 tables: &Tables,
             ) -> Self {
-                let format = tables.format();
                 Self { format, version, time, specs, $($table: tables.$table.values().cloned().collect(),)* }
             }
 

@@ -33,7 +33,8 @@ impl View {
 
     /// The oldest format that has everything in it.
     pub fn format(&self) -> Format {
-        self.tables.format()
+        let format = self.tables.format();
+        if self.indexes.jobs.is_empty() { format } else { format.max(Format::JOBS) }
     }
 
     /// The object of this id; also a network that was removed and is still carried.
@@ -230,7 +231,7 @@ impl View {
 impl From<&View> for Snapshot {
     fn from(view: &View) -> Self {
         let specs = view.indexes.specs.values().map(|made| &made.spec).collect();
-        Self::new(view.version, view.time, specs, &view.tables)
+        Self::new(view.format(), view.version, view.time, specs, &view.tables)
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Standing {
     pub(crate) run_since: Option<Timestamp>,
     /// When the update gives up on its new task.
     pub(crate) deadline: Option<Timestamp>,
+    /// Of a job: it counts as one of those that run at once.
+    pub(crate) is_open: bool,
 }
 
 /// What is known of many slots, in the order in which it is asked for.
@@ -26,6 +28,8 @@ pub(crate) struct Standing {
 pub(crate) struct Standings {
     /// How many have a task that is wanted.
     pub(crate) filled: usize,
+    /// How many are open.
+    pub(crate) open: usize,
     pub(crate) wakes: BTreeSet<(Timestamp, Slot)>,
     /// A slot whose task does not run comes first.
     pub(crate) old: BTreeSet<(bool, Slot)>,
@@ -49,16 +53,18 @@ impl Standings {
 
     pub(super) fn add(&mut self, slot: &Slot, tasks: &SlotTasks) {
         self.filled += usize::from(tasks.is_filled());
+        self.open += usize::from(tasks.standing.is_open);
         self.set(slot, &tasks.standing, true);
     }
 
     pub(super) fn take(&mut self, slot: &Slot, tasks: &SlotTasks) {
         self.filled -= usize::from(tasks.is_filled());
+        self.open -= usize::from(tasks.standing.is_open);
         self.set(slot, &tasks.standing, false);
     }
 
     fn set(&mut self, slot: &Slot, standing: &Standing, is_there: bool) {
-        let Standing { wake, old, flies, run_since, deadline } = standing;
+        let Standing { wake, old, flies, run_since, deadline, is_open: _ } = standing;
         let timed = [
             (&mut self.wakes, wake),
             (&mut self.running, run_since),

@@ -79,6 +79,7 @@ pub(super) fn stand_to(
         flies: flies(planning, service, tasks, update),
         run_since: run_since(view, service, tasks, update),
         deadline: judge::deadline_in(planning, (service, update), tasks),
+        is_open: false,
     };
 }
 
