@@ -19,10 +19,10 @@ use std::time::Duration;
 use store::{Change, Object, Tx, View, rules};
 use types::{
     Addresses, Attachment, Availability, Cluster, DRAIN_LABEL, DRAIN_PACED, DesiredState,
-    EndpointMode, FailureAction, FileReference, HealthCheck, IdSource, Network, NetworkAttachment,
-    Node, NodeState, Platform, Preference, PublishMode, PublishedPort, RestartCondition, Service,
-    ServiceMode, ServiceSpec, Slot, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState,
-    UpdateStatus, Version, Vip,
+    EndpointMode, FailureAction, FileReference, HealthCheck, IdSource, JobStatus, Network,
+    NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode, PublishedPort,
+    RestartCondition, Service, ServiceMode, ServiceSpec, Slot, Subnet, Task, TaskState, Timestamp,
+    UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
 
 pub(crate) const NOW: i32 = 100;
@@ -218,9 +218,19 @@ fn service(line: &mut Line<'_>) -> Service {
     name.clone_into(&mut spec.name);
     spec.mode = if line.has("global") {
         ServiceMode::Global
+    } else if line.has("global-job") {
+        ServiceMode::GlobalJob
+    } else if let Some(total_completions) = line.number("job") {
+        let max_concurrent = line.number("concurrent").unwrap_or(total_completions);
+        ServiceMode::ReplicatedJob { max_concurrent, total_completions }
     } else {
         ServiceMode::Replicated { replicas: line.number("replicas").unwrap_or(1) }
     };
+    service.job = spec.mode.is_job().then(|| JobStatus {
+        iteration: line.number("iteration").unwrap_or(0),
+        last_execution: (!line.has("waits")).then(|| seconds(50)),
+        scheduled: line.number("scheduled").map(seconds),
+    });
     if line.has("dnsrr") {
         spec.endpoint.mode = EndpointMode::Dnsrr;
     }
@@ -343,7 +353,9 @@ fn task(line: &mut Line<'_>, tx: &Tx) -> Task {
     if let Some(service) = tx.service(&task.service) {
         task.spec = service.spec.task.clone();
         task.ports.clone_from(&service.ports);
+        task.iteration = service.job.as_ref().map(|job| job.iteration);
     }
+    task.iteration = line.number("iteration").or(task.iteration);
     if let Some(image) = line.take("image") {
         image.clone_into(&mut task.spec.container.image);
     }
@@ -417,6 +429,9 @@ fn render_task(task: &Task) -> String {
     if !image.is_empty() {
         write!(text, " {image}").unwrap();
     }
+    if let Some(iteration) = task.iteration.filter(|iteration| *iteration > 0) {
+        write!(text, " iteration {iteration}").unwrap();
+    }
     for attachment in &task.attachments {
         let addresses = render_addresses(attachment.addresses);
         write!(text, " {}={addresses}", attachment.network).unwrap();
@@ -461,6 +476,15 @@ fn render_service(before: &Service, service: &Service) -> Vec<String> {
     let mut lines = Vec::new();
     if before.spec != service.spec {
         lines.push(format!("~ {name} image {}", service.spec.task.container.image));
+    }
+    if let Some(job) = service.job.as_ref().filter(|job| Some(*job) != before.job.as_ref()) {
+        let seconds = |time: Timestamp| format!("{}s", time.0 / 1_000_000_000);
+        let time = |time: Option<Timestamp>| time.map_or("never".to_owned(), seconds);
+        let (begun, scheduled) = (time(job.last_execution), time(job.scheduled));
+        lines.push(format!(
+            "~ {name} iteration {} begun {begun} scheduled {scheduled}",
+            job.iteration
+        ));
     }
     if before.previous_spec.is_some() && service.previous_spec.is_none() {
         lines.push(format!("~ {name} previous none"));

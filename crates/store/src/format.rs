@@ -17,7 +17,8 @@ impl Format {
     /// before read it, too.
     pub const LEAST: Self = Self(2);
 
-    /// The first with secrets and configs.
+    /// The first with secrets, configs, and services that are jobs: a former release would run those for
+    /// ever.
     pub(crate) const FILES: Self = Self(3);
 
     /// Says whether it is understood: a newer one is not.

@@ -11,7 +11,9 @@ impl Object {
     pub(crate) fn since(&self) -> Format {
         let is_newer = match self {
             Self::Cluster(cluster) => is_newer(cluster),
-            Self::Service(service) => specs(service).any(|spec| has_files(&spec.task)),
+            Self::Service(service) => {
+                specs(service).any(|spec| has_files(&spec.task) || spec.mode.is_job())
+            }
             Self::Task(task) => has_files(&task.spec),
             // What a node says of itself it says again to every manager that leads.
             Self::Node(_) | Self::Network(_) | Self::Secret(_) | Self::Config(_) => false,

@@ -28,6 +28,9 @@ pub struct Service {
     pub update: Option<UpdateStatus>,
     /// Why the allocator could not serve the spec yet; empty when it could.
     pub allocation_error: String,
+    /// How often a job was run; only jobs have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -110,8 +113,60 @@ pub struct NetworkAttachment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceMode {
-    Replicated { replicas: u64 },
+    Replicated {
+        replicas: u64,
+    },
     Global,
+    /// A job: tasks run until so many have completed, and never more at once than it says.
+    #[serde(rename = "replicated-job")]
+    ReplicatedJob {
+        max_concurrent: u64,
+        total_completions: u64,
+    },
+    /// A job: one task on every node runs until it has completed.
+    #[serde(rename = "global-job")]
+    GlobalJob,
+}
+
+impl ServiceMode {
+    /// The word the Engine API uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replicated { .. } => "replicated",
+            Self::Global => "global",
+            Self::ReplicatedJob { .. } => "replicated-job",
+            Self::GlobalJob => "global-job",
+        }
+    }
+
+    /// Says whether its tasks are to come to an end: they are run, not kept running.
+    pub fn is_job(self) -> bool {
+        match self {
+            Self::ReplicatedJob { .. } | Self::GlobalJob => true,
+            Self::Replicated { .. } | Self::Global => false,
+        }
+    }
+
+    /// Says whether each node that may run it has a task.
+    pub fn is_global(self) -> bool {
+        match self {
+            Self::Global | Self::GlobalJob => true,
+            Self::Replicated { .. } | Self::ReplicatedJob { .. } => false,
+        }
+    }
+}
+
+/// How often a job was run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobStatus {
+    /// Rises whenever the job is to be run anew. A task says of which iteration it is.
+    pub iteration: u64,
+    /// When this iteration was begun; `None`: it waits for the time of its schedule.
+    pub last_execution: Option<Timestamp>,
+    /// The newest time of its schedule for which the job was run or not; of a job without one, or
+    /// before the first, when the schedule was set.
+    pub scheduled: Option<Timestamp>,
 }
 
 impl Default for ServiceMode {

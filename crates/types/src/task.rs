@@ -19,8 +19,11 @@ pub struct Task {
     /// The service's name and labels when the task was made.
     pub service_name: String,
     pub service_labels: Labels,
-    /// Counts from 1 in a replicated service; 0 in a global one.
+    /// Counts from 1 in a replicated service or job; 0 in a global one.
     pub slot: u64,
+    /// Of a job: the iteration that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iteration: Option<u64>,
     /// Written by the scheduler.
     pub node: Option<NodeId>,
     /// What it was made from.
@@ -57,9 +60,22 @@ impl Task {
     /// The name of the task and of its container: `service.slot.id`, or `service.node.id` for a
     /// task of a global service.
     pub fn name(&self) -> String {
-        match (self.slot, &self.node) {
+        match (self.number(), &self.node) {
             (0, Some(node)) => format!("{}.{node}.{}", self.service_name, self.id),
-            (slot, _) => format!("{}.{slot}.{}", self.service_name, self.id),
+            (number, _) => format!("{}.{number}.{}", self.service_name, self.id),
+        }
+    }
+
+    /// The number of its slot as Docker's users know it: those of jobs count from 0.
+    pub fn number(&self) -> u64 {
+        self.slot.saturating_sub(u64::from(self.iteration.is_some()))
+    }
+
+    /// What is wanted of it, in the Engine API's word: a task of a job is to complete.
+    pub fn desired_word(&self) -> &'static str {
+        match self.desired {
+            DesiredState::Running if self.iteration.is_some() => TaskState::Complete.as_str(),
+            desired => desired.as_str(),
         }
     }
 

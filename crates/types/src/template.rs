@@ -63,7 +63,8 @@ fn context(task: &Task, node: &NodeId, description: &NodeDescription) -> Value {
     let labels =
         task.service_labels.iter().map(|(name, value)| (name.as_str().into(), value.to_value()));
     // A task of a global service is told from others by its node.
-    let slot = if task.slot == 0 { node.to_string() } else { task.slot.to_string() };
+    let number = task.number();
+    let slot = if number == 0 { node.to_string() } else { number.to_string() };
     tmap! {
         "Service" => tmap! {
             "ID" => task.service.as_str(),

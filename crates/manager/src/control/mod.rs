@@ -5,6 +5,7 @@
 
 pub(crate) mod cluster;
 pub mod file;
+mod job;
 pub mod network;
 pub mod node;
 mod root;

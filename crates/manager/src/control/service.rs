@@ -1,19 +1,19 @@
 //! Services.
 
-use super::{check_version, file, spec};
+use super::{check_version, file, job, spec};
 use crate::clock::RandomIds;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
 use types::{
-    Fault, FaultKind, Service, ServiceId, ServiceMode, ServiceSpec, Timestamp, UpdateState,
-    UpdateStatus, Version,
+    Fault, FaultKind, Service, ServiceId, ServiceSpec, Timestamp, UpdateState, UpdateStatus,
+    Version,
 };
 
 pub(crate) async fn create(sequencer: &Sequencer, spec: ServiceSpec) -> Result<ServiceId, Fault> {
     let spec = checked(spec).await?;
     let id = ServiceId::draw(&mut RandomIds);
     let created = id.clone();
-    sequencer.sequence(move |view: &View, _| with_new(view, id, spec)).await?;
+    sequencer.sequence(move |view: &View, now| with_new(view, id, (spec, now))).await?;
     Ok(created)
 }
 
@@ -55,10 +55,15 @@ pub fn without(view: &View, id: &ServiceId) -> Result<Changes, Fault> {
 }
 
 /// A service that is made, with a spec that is right by itself.
-pub fn with_new(view: &View, id: ServiceId, spec: ServiceSpec) -> Result<Changes, Fault> {
+pub fn with_new(
+    view: &View,
+    id: ServiceId,
+    (spec, now): (ServiceSpec, Timestamp),
+) -> Result<Changes, Fault> {
     check(view, &spec, None)?;
     let mut tx = Tx::new(view);
-    tx.put_service(Service { id, spec, ..Service::default() });
+    let job = job::begun(&spec, now);
+    tx.put_service(Service { id, spec, job, ..Service::default() });
     Ok(tx.finish())
 }
 
@@ -75,7 +80,10 @@ pub fn with_updated(
     // A rollback is one from its start: if it fails it must not roll "back" to what it came from.
     let begun = UpdateState::RollbackStarted;
     let why = "manually requested rollback";
-    let update = spec.is_none().then(|| UpdateStatus::begun(begun, now, why));
+    // A job is run anew, whichever spec that is by.
+    let is_job = service.spec.mode.is_job();
+    let is_rollback = spec.is_none() && !is_job;
+    let update = is_rollback.then(|| UpdateStatus::begun(begun, now, why));
     let spec = match spec {
         Some(spec) => spec,
         None => service
@@ -88,6 +96,7 @@ pub fn with_updated(
     }
     check_mode_stays(&service.spec, &spec)?;
     check(view, &spec, Some(id))?;
+    service.job = job::run_anew(&service, &spec, now);
     let before = std::mem::replace(&mut service.spec, spec);
     service.previous_spec = Some(before);
     service.update = update;
@@ -97,14 +106,10 @@ pub fn with_updated(
 }
 
 fn check_mode_stays(before: &ServiceSpec, after: &ServiceSpec) -> Result<(), Fault> {
-    match (before.mode, after.mode) {
-        (ServiceMode::Replicated { .. }, ServiceMode::Replicated { .. })
-        | (ServiceMode::Global, ServiceMode::Global) => Ok(()),
-        (ServiceMode::Replicated { .. }, ServiceMode::Global)
-        | (ServiceMode::Global, ServiceMode::Replicated { .. }) => {
-            Err(Fault::new(FaultKind::NotImplemented, "service mode change is not allowed"))
-        }
+    if before.mode.as_str() == after.mode.as_str() {
+        return Ok(());
     }
+    Err(Fault::new(FaultKind::NotImplemented, "service mode change is not allowed"))
 }
 
 /// Says what is wrong with a spec beside what is there.
@@ -131,7 +136,7 @@ fn service<'a>(view: &'a View, id: &ServiceId) -> Result<&'a Service, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{NetworkAttachment, PublishedPort};
+    use types::{NetworkAttachment, PublishedPort, ServiceMode};
 
     const NOW: Timestamp = Timestamp(9);
 
@@ -152,14 +157,14 @@ mod tests {
         let mut web = spec("web");
         let port = PublishedPort { target: 80, published: 8080, ..PublishedPort::default() };
         web.endpoint.ports = vec![port];
-        let changes = with_new(&view, "web-id".into(), web).unwrap();
+        let changes = with_new(&view, "web-id".into(), (web, NOW)).unwrap();
         applied(&view, &changes, 5)
     }
 
     #[test]
     fn names_networks_and_ports_are_checked_against_what_is_there() {
         let view = with_web();
-        let refused = |spec| with_new(&view, "x".into(), spec).unwrap_err();
+        let refused = |spec| with_new(&view, "x".into(), (spec, NOW)).unwrap_err();
         assert_eq!(
             refused(spec("web")),
             Fault::conflict("name conflicts with an existing object: service web already exists")

@@ -1,6 +1,6 @@
 //! What is wrong with a spec, in swarmkit's words.
 
-use super::file;
+use super::{file, job};
 use planner::REPLICAS_MAX;
 use std::collections::BTreeSet;
 use store::View;
@@ -26,6 +26,7 @@ pub(super) fn check_service(spec: &ServiceSpec) -> Result<(), Fault> {
         Constraint::parse(constraint).map_err(|error| Fault::invalid(error.to_string()))?;
     }
     check_mode(spec)?;
+    job::check(spec)?;
     check_endpoint(&spec.endpoint)?;
     check_update(&spec.update, "TaskSpec: update")?;
     check_update(&spec.rollback, "TaskSpec: rollback")
@@ -155,13 +156,23 @@ fn check_resources(resources: &Resources) -> Result<(), Fault> {
 
 fn check_mode(spec: &ServiceSpec) -> Result<(), Fault> {
     match spec.mode {
-        ServiceMode::Global if spec.task.placement.max_replicas_per_node > 0 => {
+        ServiceMode::Global | ServiceMode::GlobalJob
+            if spec.task.placement.max_replicas_per_node > 0 =>
+        {
             Err(Fault::invalid("replicas-max-per-node can only be used with replicated mode"))
         }
         ServiceMode::Replicated { replicas } if replicas > REPLICAS_MAX => Err(Fault::invalid(
             format!("a service can have at most {REPLICAS_MAX} replicas, not {replicas}"),
         )),
-        ServiceMode::Replicated { .. } | ServiceMode::Global => Ok(()),
+        ServiceMode::ReplicatedJob { total_completions: tasks, .. } if tasks > REPLICAS_MAX => {
+            Err(Fault::invalid(format!(
+                "a job can have at most {REPLICAS_MAX} completions, not {tasks}"
+            )))
+        }
+        ServiceMode::Replicated { .. }
+        | ServiceMode::Global
+        | ServiceMode::ReplicatedJob { .. }
+        | ServiceMode::GlobalJob => Ok(()),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::orchestrator::slot::slot_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{Key, View};
-use types::{Network, NetworkId, Node, NodeId, ServiceId, ServiceMode, Task, TaskId, TaskState};
+use types::{Network, NetworkId, Node, NodeId, ServiceId, Task, TaskId, TaskState};
 use types::{Service, Slot, Timestamp};
 
 /// Tasks that wait for something, in the order in which they get it.
@@ -210,11 +210,7 @@ impl Index {
         news.look_at(id);
         let vips = [was, is].map(|it| it.map_or(&[][..], |service| service.vips.as_slice()));
         news.addresses |= self.addresses.of_service(vips);
-        let is_global = |service: &Arc<Service>| match service.spec.mode {
-            ServiceMode::Global => true,
-            ServiceMode::Replicated { .. } => false,
-        };
-        keep(&mut self.global, id, is.is_some_and(is_global));
+        keep(&mut self.global, id, is.is_some_and(|service| service.spec.mode.is_global()));
         keep(&mut self.lacking, id, is.is_some_and(|it| !it.allocation_error.is_empty()));
         keep(&mut self.unsettled, id, is.is_some_and(|it| !port::is_settled(it)));
     }
@@ -284,6 +280,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         service_name,
         service_labels,
         slot,
+        iteration,
         node,
         spec,
         desired,
@@ -299,8 +296,8 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
     } = was;
     (id, service, service_name, service_labels)
         == (&is.id, &is.service, &is.service_name, &is.service_labels)
-        && (slot, node, spec, desired, status)
-            == (&is.slot, &is.node, &is.spec, &is.desired, &is.status)
+        && (slot, iteration, node, spec, desired, status)
+            == (&is.slot, &is.iteration, &is.node, &is.spec, &is.desired, &is.status)
         && (running_since, not_before, trial, restarts)
             == (&is.running_since, &is.not_before, &is.trial, &is.restarts)
         && (attachments, ingress_addresses, ports, default_log)

@@ -65,7 +65,11 @@ fn are_same(one: &Service, two: &Service) -> bool {
     let mode = match (one.spec.mode, two.spec.mode) {
         (ServiceMode::Replicated { .. }, mode @ ServiceMode::Replicated { .. }) | (mode, _) => mode,
     };
+    let job = |service: &Service| {
+        service.job.as_ref().map(|job| (job.iteration, job.last_execution.is_some()))
+    };
     one.ports == two.ports
+        && job(one) == job(two)
         && update(one) == update(two)
         && ServiceSpec { mode, ..one.spec.clone() } == two.spec
 }

@@ -25,6 +25,8 @@ pub(crate) struct Standing {
     pub(crate) is_on_its_way: bool,
     /// Since when its task serves, where that is not longer than the delay of updates.
     pub(crate) fresh_since: Option<Timestamp>,
+    /// Of a job: it counts as one of those that run at once.
+    pub(crate) is_open: bool,
 }
 
 /// What is known of many slots, in the order in which it is asked for.
@@ -32,6 +34,8 @@ pub(crate) struct Standing {
 pub(crate) struct Standings {
     /// How many have a task that is wanted.
     pub(crate) filled: usize,
+    /// How many are open.
+    pub(crate) open: usize,
     pub(crate) wakes: BTreeSet<(Timestamp, Slot)>,
     /// A slot whose task does not run comes first.
     pub(crate) old: BTreeSet<(bool, Slot)>,
@@ -59,11 +63,13 @@ impl Standings {
 
     pub(super) fn add(&mut self, slot: &Slot, tasks: &SlotTasks) {
         self.filled += usize::from(tasks.is_filled());
+        self.open += usize::from(tasks.standing.is_open);
         self.set(slot, &tasks.standing, true);
     }
 
     pub(super) fn take(&mut self, slot: &Slot, tasks: &SlotTasks) {
         self.filled -= usize::from(tasks.is_filled());
+        self.open -= usize::from(tasks.standing.is_open);
         self.set(slot, &tasks.standing, false);
     }
 

@@ -116,8 +116,12 @@ fn best<'a>(tasks: &[&'a Arc<Task>]) -> Option<&'a Arc<Task>> {
     tasks.iter().copied().min_by_key(|task| (Reverse(task.serves()), Reverse(task.occupies())))
 }
 
-/// Lets as many slots move as the service's update allows. An update that runs goes first.
+/// Lets as many slots move as the service's update allows. An update that runs goes first. What a job
+/// has begun it ends where it is.
 pub(super) fn advance(planning: &mut Planning<'_>, service: &Service, all: &mut ServiceSlots) {
+    if service.spec.mode.is_job() {
+        return;
+    }
     let Some(service) = planning.tx.service(&service.id).cloned() else { return };
     let leaving = &all.standings().leaving;
     if leaving.is_empty() || service.update.as_ref().is_some_and(UpdateStatus::runs) {

@@ -2,18 +2,18 @@
 
 use super::restart::has_place;
 use super::slot::{Slot, SlotTasks, matches};
-use super::{Start, create};
+use super::{Start, create, jobs};
 use crate::Planning;
 use types::{DesiredState, Service, TaskId};
 
 /// Makes a task for a node that may run one and has none, and stops those on a node that does not
-/// fulfil the service's constraints.
+/// fulfil the service's constraints. What a job has completed there stays done.
 pub(super) fn reconcile(
     planning: &mut Planning<'_>,
     service: &Service,
     (slot, tasks): (&Slot, &mut SlotTasks),
 ) {
-    if !super::is_global(service) {
+    if !service.spec.mode.is_global() || !jobs::is_begun(service) {
         return;
     }
     let is_node = match slot {
@@ -21,12 +21,16 @@ pub(super) fn reconcile(
         Slot::Number(_) => false,
     };
     if is_node && !tasks.is_filled() && has_place(&planning.tx, service, slot) {
-        create(planning, service, (slot, tasks), Start::now());
+        let is_job = service.spec.mode.is_job();
+        let waits = is_job && jobs::is_blocked(&planning.tx, tasks);
+        let start = if waits { Start::later() } else { Start::now() };
+        create(planning, service, (slot, tasks), start);
     }
     let view = &planning.tx;
     let fits =
         |node| view.node(node).is_some_and(|node| matches(node, &service.spec.task.placement));
     let misplaced = tasks.wanted.iter().filter(|it| !it.node.as_ref().is_some_and(fits));
+    let misplaced = misplaced.filter(|it| !jobs::is_over(it));
     let misplaced: Vec<TaskId> = misplaced.map(|task| task.id.clone()).collect();
     for task in misplaced {
         if planning.is_full() {

@@ -7,6 +7,7 @@
 mod drain;
 mod enforce;
 mod global;
+mod jobs;
 mod reap;
 mod replicated;
 mod restart;
@@ -35,7 +36,7 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
     let service = planning.tx.service(id).cloned();
     all.follow(Basis::of(planning, id));
     all.stir_due(planning.now);
-    if all.take_whole() && service.as_ref().is_some_and(|service| is_global(service)) {
+    if all.take_whole() && service.as_ref().is_some_and(|service| service.spec.mode.is_global()) {
         let nodes = planning.tx.nodes();
         nodes.for_each(|node| all.stir(&Slot::Node(node.id.clone())));
     }
@@ -47,7 +48,7 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
         if let Some(service) = &service {
             mend(planning, service, (&slot, &mut tasks));
         }
-        if tasks.is_filled() || !replicated::may_fill(service.as_deref(), &slot) {
+        if tasks.is_filled() || !may_fill(planning, service.as_deref(), (&slot, &tasks)) {
             keep(planning, service.as_deref(), all, (slot, tasks));
         } else {
             free.push(slot.clone());
@@ -55,7 +56,7 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
         }
     }
     if let Some(service) = &service {
-        for step in [replicated::reconcile, update::advance, drain::advance] {
+        for step in [replicated::reconcile, update::advance, drain::advance, jobs::reconcile] {
             if !planning.is_full() {
                 step(planning, service, all);
             }
@@ -75,7 +76,8 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
 /// What is to be done of a slot whatever the others are.
 fn mend(planning: &mut Planning<'_>, service: &Service, (slot, tasks): (&Slot, &mut SlotTasks)) {
     type Step = fn(&mut Planning<'_>, &Service, (&Slot, &mut SlotTasks));
-    let steps: [Step; 5] = [
+    let steps: [Step; 6] = [
+        jobs::retire,
         enforce::enforce,
         restart::restart,
         global::reconcile,
@@ -103,17 +105,30 @@ fn keep(
         }
         reap::reap(planning, service, &mut tasks);
     }
-    if let Some(service) = service {
+    if service.is_some_and(|service| service.spec.mode.is_job()) {
+        jobs::stand(planning, &mut tasks);
+    } else if let Some(service) = service {
         update::stand(planning, service, (&slot, &mut tasks));
         drain::stand(planning, service, (&slot, &mut tasks));
     }
     all.keep(slot, tasks, !planning.is_full());
 }
 
-fn is_global(service: &Service) -> bool {
+/// Says whether a later step may make a task for a slot that has none: the lowest ones are filled.
+fn may_fill(
+    planning: &Planning<'_>,
+    service: Option<&Service>,
+    (slot, tasks): (&Slot, &SlotTasks),
+) -> bool {
+    let (Some(service), Slot::Number(number)) = (service, slot) else { return false };
     match service.spec.mode {
-        ServiceMode::Global => true,
-        ServiceMode::Replicated { .. } => false,
+        ServiceMode::Replicated { replicas } => *number <= replicas,
+        ServiceMode::ReplicatedJob { total_completions, .. } => {
+            *number <= total_completions
+                && jobs::is_begun(service)
+                && !jobs::is_blocked(&planning.tx, tasks)
+        }
+        ServiceMode::Global | ServiceMode::GlobalJob => false,
     }
 }
 
@@ -165,6 +180,7 @@ fn create(
         service_name: service.spec.name.clone(),
         service_labels: service.spec.labels.clone(),
         slot: number,
+        iteration: jobs::iteration(service),
         node,
         spec: service.spec.task.clone(),
         desired: start.desired,

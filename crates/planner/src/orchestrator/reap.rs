@@ -1,5 +1,6 @@
 //! Records of tasks that nobody needs any more.
 
+use super::jobs;
 use super::slot::SlotTasks;
 use crate::Planning;
 use std::time::Duration;
@@ -7,14 +8,19 @@ use store::View;
 use types::{DesiredState, Service, ServiceMode, Task, TaskId, TaskState, Timestamp};
 
 /// Forgets tasks of a slot whose node was removed: nothing will ever be heard of them. Those of a
-/// service that was removed are to go.
+/// service that was removed are to go. What a job has completed stays done, wherever that was.
 pub(super) fn forget_lost(
     planning: &mut Planning<'_>,
     service: Option<&Service>,
     tasks: &mut SlotTasks,
 ) {
     let view = &planning.tx;
-    let is_lost = |task: &Task| task.node.as_ref().is_some_and(|node| view.node(node).is_none());
+    let present = service.and_then(jobs::iteration);
+    let is_done = |task: &Task| {
+        present.is_some() && task.iteration == present && task.slot > 0 && jobs::is_over(task)
+    };
+    let is_away = |task: &Task| task.node.as_ref().is_some_and(|node| view.node(node).is_none());
+    let is_lost = |task: &Task| is_away(task) && !is_done(task);
     let lost = tasks.ids(is_lost);
     remove(planning, tasks, lost);
     let stays = |task: &Task| service.is_none() && task.desired < DesiredState::Remove;
@@ -91,12 +97,14 @@ fn old_history(planning: &Planning<'_>, mode: ServiceMode, tasks: &SlotTasks) ->
     let (view, now) = (&planning.tx, planning.now);
     let limit = view.cluster().map_or(5, |cluster| cluster.spec.task_history_limit);
     // A slot that was scaled away takes its history with it.
-    let keep = match mode {
-        ServiceMode::Replicated { .. } if tasks.wanted.is_empty() => 0,
-        ServiceMode::Replicated { .. } | ServiceMode::Global => {
-            usize::try_from(limit).unwrap_or(usize::MAX)
+    let is_away = match mode {
+        ServiceMode::Replicated { .. } => tasks.wanted.is_empty(),
+        ServiceMode::ReplicatedJob { total_completions, .. } => {
+            tasks.history.iter().any(|task| total_completions < task.slot)
         }
+        ServiceMode::Global | ServiceMode::GlobalJob => false,
     };
+    let keep = if is_away { 0 } else { usize::try_from(limit).unwrap_or(usize::MAX) };
     let history = || tasks.history.iter().filter(|task| !lingers(view, now, task));
     let count = history().count().saturating_sub(keep);
     history().take(count).map(|task| task.id.clone()).collect()

@@ -10,21 +10,13 @@ use types::{DesiredState, NodeId, Service, ServiceMode, TaskId};
 /// No service gets more tasks than this: a slip of the finger must not fill the managers' memory.
 pub const REPLICAS_MAX: u64 = 20_000;
 
-/// How many slots a service is to have; `None`: it is a global one.
+/// How many slots a service is to have; `None`: that is no matter of [`reconcile`].
 pub(super) fn replicas(service: &Service) -> Option<usize> {
     match service.spec.mode {
         ServiceMode::Replicated { replicas } => {
             Some(usize::try_from(replicas.min(REPLICAS_MAX)).unwrap_or(usize::MAX))
         }
-        ServiceMode::Global => None,
-    }
-}
-
-/// Says whether [`reconcile`] may make a task for a slot that has none: it fills the lowest ones.
-pub(super) fn may_fill(service: Option<&Service>, slot: &Slot) -> bool {
-    match (service.map(|service| service.spec.mode), slot) {
-        (Some(ServiceMode::Replicated { replicas }), Slot::Number(number)) => *number <= replicas,
-        (None | Some(ServiceMode::Global), _) | (_, Slot::Node(_)) => false,
+        ServiceMode::Global | ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => None,
     }
 }
 

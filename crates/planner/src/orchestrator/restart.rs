@@ -66,11 +66,14 @@ pub(crate) fn has_place(view: &View, service: &Service, slot: &Slot) -> bool {
     }
 }
 
-/// Says whether a task that ended may be replaced, as its restart policy says.
+/// Says whether a task that ended may be replaced, as its restart policy says. One of a job that
+/// completed has done what it was made for.
 pub(super) fn may_restart(task: &Task) -> bool {
     let policy = &task.spec.restart;
     let by_itself = match task.status.state {
-        TaskState::Complete => policy.condition == RestartCondition::Any,
+        TaskState::Complete => {
+            task.iteration.is_none() && policy.condition == RestartCondition::Any
+        }
         TaskState::Failed | TaskState::Rejected => policy.condition != RestartCondition::None,
         // Its node stopped or lost it, that is not its own end.
         TaskState::Shutdown | TaskState::Orphaned => return true,

@@ -86,6 +86,10 @@ fn differs_in_placement(view: &View, service: &Service, task: &Task) -> bool {
 
 /// Replaces as many old tasks as the update allows now, and writes how far it is.
 pub(super) fn advance(planning: &mut Planning<'_>, service: &Service, all: &mut ServiceSlots) {
+    // A job is run anew instead.
+    if service.spec.mode.is_job() {
+        return;
+    }
     let old = all.standings().old.len();
     let Some(update) = begin(planning, service, old > 0) else {
         return;

@@ -1,6 +1,7 @@
 //! What holds whatever users, nodes and time do.
 
 mod drain;
+mod jobs;
 mod steps;
 #[path = "../support/mod.rs"]
 mod support;
@@ -144,13 +145,21 @@ impl World {
         new.update = None;
         let spec = &mut new.spec;
         spec.name = format!("s{service}");
-        if before.is_none() {
-            spec.mode = ServiceMode::Global;
-        }
-        match (&before, wish.global, spec.mode) {
-            (None, true, _) | (Some(_), _, ServiceMode::Global) => {}
-            _ => spec.mode = ServiceMode::Replicated { replicas: wish.replicas.into() },
-        }
+        let replicas = u64::from(wish.replicas);
+        // Users cannot change what it is.
+        let (global, job) = match &before {
+            Some(before) => (before.spec.mode.is_global(), before.spec.mode.is_job()),
+            None => (wish.global, wish.job),
+        };
+        spec.mode = match (global, job) {
+            (true, false) => ServiceMode::Global,
+            (true, true) => ServiceMode::GlobalJob,
+            (false, false) => ServiceMode::Replicated { replicas },
+            (false, true) => {
+                let max_concurrent = u64::from(wish.parallelism);
+                ServiceMode::ReplicatedJob { max_concurrent, total_completions: replicas }
+            }
+        };
         spec.task.container.image = format!("image{}", wish.image);
         let constraint = wish.ssd.then(|| "node.labels.disk==ssd".to_owned());
         spec.task.placement.constraints = constraint.into_iter().collect();
@@ -176,6 +185,9 @@ impl World {
             ..PublishedPort::default()
         };
         spec.endpoint.ports = wish.port.map(port).into_iter().collect();
+        if job {
+            jobs::run_anew(&mut new, self.now);
+        }
         self.write(|tx, _| tx.put_service(new));
     }
 
@@ -234,11 +246,14 @@ impl World {
         check_loads(&self.view);
         for service in self.view.services() {
             check_slots(&self.view, service);
+            jobs::check(&self.view, service);
         }
         for task in self.view.tasks() {
             assert!(task.desired != DesiredState::Ready || task.occupies() || task.node.is_some());
             let lost = task.node.as_ref().is_some_and(|node| self.view.node(node).is_none());
-            assert!(!lost, "{} is on a removed node", task.name());
+            // What a job has done there counts.
+            let is_done = task.iteration.is_some() && !task.occupies();
+            assert!(!lost || is_done, "{} is on a removed node", task.name());
             let placed = TaskState::Assigned <= task.status.state;
             assert!(!placed || task.node.is_some(), "{} is placed nowhere", task.name());
             let known = |it: &Attachment| self.view.network(&it.network).is_some();
@@ -481,8 +496,11 @@ proptest! {
         // Users look at what did not work, and try something that does.
         let services: Vec<Arc<Service>> = world.view.services().cloned().collect();
         for service in &services {
-            world.write(|tx, _| tx.edit_service(&service.id, |service| {
+            world.write(|tx, now| tx.edit_service(&service.id, |service| {
                 service.update = None;
+                if service.spec.mode.is_job() {
+                    jobs::run_anew(service, now);
+                }
                 service.spec.endpoint.ports.clear();
                 service.spec.task.networks.clear();
                 service.spec.task.resources.reserve_memory = 0;
@@ -503,7 +521,10 @@ proptest! {
             let running: Vec<&Arc<Task>> = tasks.filter(|task| task.serves()).collect();
             let wanted = match service.spec.mode {
                 ServiceMode::Replicated { replicas } => usize::try_from(replicas).expect("few"),
-                ServiceMode::Global => 4,
+                ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
+                    usize::try_from(max_concurrent.min(total_completions)).expect("few")
+                }
+                ServiceMode::Global | ServiceMode::GlobalJob => 4,
             };
             prop_assert_eq!(running.len(), wanted, "tasks of {}", service.spec.name);
             for task in running {

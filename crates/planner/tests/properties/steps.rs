@@ -43,6 +43,7 @@ pub(super) enum Step {
 #[derive(Clone, Debug)]
 pub(super) struct Wish {
     pub(super) global: bool,
+    pub(super) job: bool,
     pub(super) replicas: u8,
     pub(super) image: u8,
     pub(super) ssd: bool,
@@ -73,14 +74,15 @@ fn wish() -> impl Strategy<Value = Wish> {
     let port = prop::option::weighted(0.5, (0..3u8, any::<bool>()));
     let networks = prop::collection::vec(0..3u8, 0..3);
     (
-        (0..5u8, 0..6u8, 0..3u8, any::<bool>(), networks, port),
+        (0..7u8, 0..6u8, 0..3u8, any::<bool>(), networks, port),
         (restart, 0..3u8, 0..3u8, order, failure, 0..3u8, 0..4u8, any::<bool>()),
     )
         .prop_map(|(one, two)| {
             let (mode, replicas, image, ssd, networks, port) = one;
             let (restart, delay, parallelism, order, failure, memory, max_per_node, spread) = two;
             Wish {
-                global: mode == 0,
+                global: mode < 2,
+                job: mode == 1 || mode == 2,
                 replicas,
                 image,
                 ssd: ssd && image == 0,

@@ -137,7 +137,7 @@ impl Manager {
             Operation::CreateService(number, wish) => {
                 let id = ServiceId::draw(&mut self.random);
                 let spec = wish.spec(service_name(number), |it| network_id(&view, it));
-                order(what, move |view, _| control::service::with_new(view, id, spec))
+                order(what, move |view, now| control::service::with_new(view, id, (spec, now)))
             }
             Operation::UpdateService(number, mut wish) => {
                 let service = view.service_named(&service_name(number))?;
