@@ -2,33 +2,44 @@
 
 use super::{check_version, root};
 use crate::clock;
+use crate::membership::cluster;
+use crate::signing::Signer;
 use ca::{JoinToken, UnlockKey};
 use raft::Sequencer;
 use std::time::Duration;
 use store::{Tx, View};
-use types::{Cluster, ClusterSpec, Fault, SecretText, Version};
+use types::{Cluster, ClusterSpec, Fault, RootCa, SecretText, Version};
 use wire::Rotate;
 
 /// swarmkit's shortest life of a certificate.
 const VALIDITY_MIN: Duration = Duration::from_hours(1);
 
+/// For all that was decided before to be known here.
+const NEWEST_MAX: Duration = Duration::from_secs(5);
+
 pub(crate) async fn update(
     sequencer: &Sequencer,
-    version: Version,
-    spec: ClusterSpec,
+    signer: &Signer,
+    (version, mut spec): (Version, ClusterSpec),
     rotate: Rotate,
 ) -> Result<(), Fault> {
     check(&spec)?;
+    // Others may have to be asked for certificates. The version says whether the cluster is still the same
+    // then.
+    let newest = sequencer.barrier(NEWEST_MAX).await?;
+    sequencer.reach(newest, NEWEST_MAX).await?;
+    let now = cluster(&sequencer.view())?;
+    check_version(&now.meta, version)?;
+    if spec.name != now.spec.name {
+        return Err(Fault::invalid("modification of cluster name is not allowed"));
+    }
+    pin_external_cas(&mut spec, &now.root_ca)?;
+    let by = (signer, clock::now());
+    let roots = root::change(&now, &spec, rotate.root.as_ref(), by).await?;
     sequencer
         .sequence(move |view: &View, _| {
-            let mut cluster = Cluster::clone(
-                view.cluster().ok_or_else(|| Fault::unavailable("there is no cluster yet"))?,
-            );
+            let mut cluster = Cluster::clone(&*cluster(view)?);
             check_version(&cluster.meta, version)?;
-            if spec.name != cluster.spec.name {
-                return Err(Fault::invalid("modification of cluster name is not allowed"));
-            }
-            let roots = root::wanted(&cluster, &spec, rotate.root.as_ref(), clock::now())?;
             if let Some((root_ca, rotation)) = roots {
                 (cluster.root_ca, cluster.root_rotation) = (root_ca, rotation);
             }
@@ -46,6 +57,23 @@ pub(crate) async fn update(
             Ok(tx.finish())
         })
         .await?;
+    Ok(())
+}
+
+/// Whoever signs and says by which root does so for this one. It stays so: after a rotation nobody is asked
+/// to sign by a root that it does not have.
+pub(crate) fn pin_external_cas(spec: &mut ClusterSpec, own: &RootCa) -> Result<(), Fault> {
+    for external in &mut spec.external_cas {
+        let given = &external.certificate;
+        external.certificate = if given.is_empty() {
+            own.certificate.clone()
+        } else {
+            ca::canonical(given).map_err(|error| {
+                let why = types::chain(&error);
+                Fault::invalid(format!("the CA certificate of {}: {why}", external.url))
+            })?
+        };
+    }
     Ok(())
 }
 
