@@ -41,7 +41,7 @@ pub use authority::Authority;
 pub use bounded::Bounded;
 pub use connect::connect;
 pub use digest::{node_of, root_digest};
-pub use external::{External, sign};
+pub use external::{External, check_url, sign};
 pub use identity::{Identity, Request};
 pub use incoming::{Accepted, Arrivals, Connection, Connections, Incoming, accept};
 pub use join::{enroll, join, number, renew};

@@ -1,7 +1,7 @@
 //! The first objects of a new cluster.
 
 use crate::clock::RandomIds;
-use crate::control::cluster::{keep_unlock_key, pin_external_cas};
+use crate::control::cluster::keep_unlock_key;
 use ca::JoinToken;
 use ipnet::{IpNet, Ipv4Net};
 use raft::Sequencer;
@@ -40,8 +40,7 @@ pub struct First {
 
 /// Writes the first objects of a new cluster: the cluster with its tokens, this node as its
 /// manager, and the network of the routing mesh. All in one entry of the log.
-pub async fn bootstrap(sequencer: &Sequencer, mut first: First) -> Result<Version, Fault> {
-    pin_external_cas(&mut first.spec, &first.root_ca)?;
+pub async fn bootstrap(sequencer: &Sequencer, first: First) -> Result<Version, Fault> {
     let tokens = JoinTokens {
         worker: JoinToken::draw(&first.root_ca)?.render(),
         manager: JoinToken::draw(&first.root_ca)?.render(),

@@ -29,6 +29,7 @@ mod withdrawal;
 
 pub use bootstrap::{First, bootstrap};
 pub use clock::Uptime;
+pub use control::cluster::pin_external_cas;
 pub use control::file::StoredFile;
 pub use logs::LogStream;
 pub use managers::Peers;

@@ -13,7 +13,7 @@ use crate::{Error, Identity, Peer, tls};
 use answer::Asked;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, Url};
 use rustls_pki_types::CertificateDer;
 use std::time::Duration;
 use types::{Cluster, RootCa, Timestamp, causes};
@@ -51,6 +51,16 @@ pub async fn sign(
         }
         None => Err(Error::External("no external CA URLs".to_owned())),
     }
+}
+
+/// Says why nobody can be asked there. Certificates are asked for by HTTPS alone: who answers must be known.
+pub fn check_url(url: &str) -> Result<(), Error> {
+    let invalid = |why: &str| Error::Root(format!("invalid external CA URL {url:?}: {why}"));
+    let parsed = Url::parse(url).map_err(|error| invalid(&error.to_string()))?;
+    if parsed.scheme() != "https" {
+        return Err(invalid("it must begin with https://"));
+    }
+    Ok(())
 }
 
 fn wanted_key(cluster: &Cluster) -> &str {

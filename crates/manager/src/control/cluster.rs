@@ -60,10 +60,11 @@ pub(crate) async fn update(
     Ok(())
 }
 
-/// Whoever signs and says by which root does so for this one. It stays so: after a rotation nobody is asked
-/// to sign by a root that it does not have.
-pub(crate) fn pin_external_cas(spec: &mut ClusterSpec, own: &RootCa) -> Result<(), Fault> {
+/// Checks who is to sign. Whoever does not say by which root signs by this one, and it stays so: after a
+/// rotation nobody is asked to sign by a root that it does not have.
+pub fn pin_external_cas(spec: &mut ClusterSpec, own: &RootCa) -> Result<(), Fault> {
     for external in &mut spec.external_cas {
+        ca::check_url(&external.url)?;
         let given = &external.certificate;
         external.certificate = if given.is_empty() {
             own.certificate.clone()
@@ -102,6 +103,33 @@ fn check(spec: &ClusterSpec) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::ExternalCa;
+
+    #[test]
+    fn an_external_ca_signs_by_the_root_that_it_was_given_for() {
+        let [own, other] = [0, 1].map(|_| ca::Authority::create(clock::now()).unwrap());
+        let external = |url: &str, certificate: &str| ExternalCa {
+            url: url.to_owned(),
+            certificate: certificate.to_owned(),
+        };
+        let pinned = |given: ExternalCa| {
+            let mut spec = ClusterSpec { external_cas: vec![given], ..ClusterSpec::default() };
+            pin_external_cas(&mut spec, &own).map(|()| spec.external_cas.remove(0).certificate)
+        };
+        let url = "https://ca:8888/api/v1/cfssl/sign";
+        assert_eq!(pinned(external(url, "")), Ok(own.certificate.clone()));
+        let crlf = other.certificate.replace('\n', "\r\n");
+        assert_eq!(pinned(external(url, &crlf)), Ok(other.certificate));
+        for (url, root, why) in [
+            ("http://ca", "", "invalid external CA URL \"http://ca\": it must begin with https://"),
+            ("https://", "", "invalid external CA URL \"https://\": empty host"),
+            (url, "x", "could not parse the desired CA certificate"),
+        ] {
+            let refused = pinned(external(url, root)).unwrap_err();
+            assert_eq!(refused.kind, types::FaultKind::Invalid);
+            assert!(refused.message.contains(why), "{refused}");
+        }
+    }
 
     #[test]
     fn there_is_an_unlock_key_while_managers_are_locked_and_it_changes_when_it_is_rotated() {
