@@ -3,7 +3,7 @@
 use crate::{Error, Peer};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, SanType,
 };
 use std::time::Duration;
@@ -34,7 +34,9 @@ impl Authority {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, ROOT_NAME);
+        // As Go writes a name: an external CA that signs this root must come to the same bytes.
+        let name = DnValue::PrintableString(ROOT_NAME.try_into()?);
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         (params.not_before, params.not_after) = validity(now, ROOT_VALIDITY)?;
@@ -73,11 +75,7 @@ impl Authority {
         valid_for: Duration,
         now: Timestamp,
     ) -> Result<String, Error> {
-        let mut request = CertificateSigningRequestParams::from_pem(request)
-            .map_err(|error| Error::Request(error.to_string()))?;
-        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err(Error::Request("its key is not ECDSA P-256".to_owned()));
-        }
+        let mut request = checked(request)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, peer.node.as_str());
@@ -96,6 +94,16 @@ impl Authority {
         request.params = params;
         Ok([request.signed_by(&self.issuer)?.pem(), self.between.clone()].concat())
     }
+}
+
+/// Reads a node's request (PEM), which proves that it has the key.
+pub(crate) fn checked(request: &str) -> Result<CertificateSigningRequestParams, Error> {
+    let request = CertificateSigningRequestParams::from_pem(request)
+        .map_err(|error| Error::Request(error.to_string()))?;
+    if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+        return Err(Error::Request("its key is not ECDSA P-256".to_owned()));
+    }
+    Ok(request)
 }
 
 /// The word for a role in certificates.

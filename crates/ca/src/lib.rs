@@ -10,7 +10,8 @@
 //! (the two ends of a connection). This crate knows nothing of which tokens are valid or which
 //! nodes exist: a manager does.
 //!
-//! The root may be rotated: [`rotate`] makes what both roots' nodes trust meanwhile.
+//! The root may be rotated: [`rotate`] makes what both roots' nodes trust meanwhile. Its key may be
+//! somewhere else: [`External`] asks whoever has it, and takes nothing for granted of the answer.
 //!
 //! Invariants: private keys are written to one file of mode 0600 only ([`Secrets`]), and never logged; nobody but a
 //! manager's certificate is taken for a server; sessions are not resumed, so a connection always
@@ -21,6 +22,7 @@ mod bounded;
 mod clock;
 mod connect;
 mod digest;
+mod external;
 mod files;
 mod identity;
 mod incoming;
@@ -39,13 +41,14 @@ pub use authority::Authority;
 pub use bounded::Bounded;
 pub use connect::{REACH_LIMIT, connect, connect_within};
 pub use digest::{node_of, root_digest};
+pub use external::{External, check_url, sign};
 pub use identity::{Identity, Request};
 pub use incoming::{Accepted, Arrivals, Connection, Connections, Incoming, accept};
 pub use join::{enroll, join, number, renew};
 pub use peer::{Peer, peer, remote, subject};
 pub use permits::{Limit, Permit, Permits, origin};
 pub use refusals::Refusals;
-pub use root::{given, issuer, rotate};
+pub use root::{canonical, given, issuer, rotate, rotate_signed};
 pub use seal::{Key, UnlockKey};
 pub use secrets::Secrets;
 pub use token::JoinToken;
@@ -71,6 +74,9 @@ pub enum Error {
     Root(String),
     #[error("the certificate signing request is not as expected: {0}")]
     Request(String),
+    /// Who has the root's key has not signed, or not what it was asked for.
+    #[error("{0}")]
+    External(String),
     #[error("cannot make a certificate")]
     Making(#[from] rcgen::Error),
     #[error("cannot set up TLS")]
@@ -95,7 +101,7 @@ impl From<Error> for Fault {
             Error::Token | Error::Fingerprint { .. } | Error::Root(_) | Error::Request(_) => {
                 FaultKind::Invalid
             }
-            Error::Locked => FaultKind::Unavailable,
+            Error::Locked | Error::External(_) => FaultKind::Unavailable,
             Error::UnlockKey => FaultKind::Unauthorized,
             Error::Certificate(_)
             | Error::Making(_)

@@ -28,7 +28,12 @@ pub fn issuer(root: &str) -> Result<Issuer, Error> {
     Ok(as_issuer(&parse(&one(root)?)?))
 }
 
-fn as_issuer(certificate: &X509Certificate<'_>) -> Issuer {
+/// A root certificate in the one form that is stored.
+pub fn canonical(root: &str) -> Result<String, Error> {
+    Ok(write(&one(root)?))
+}
+
+pub(crate) fn as_issuer(certificate: &X509Certificate<'_>) -> Issuer {
     Issuer {
         subject: certificate.subject().as_raw().to_vec(),
         public_key: certificate.public_key().raw.to_vec(),
@@ -50,13 +55,13 @@ pub(crate) fn issuer_of(
     Err(Error::Certificate("none of the roots has signed it".to_owned()))
 }
 
-fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
     let read = X509Certificate::from_der(certificate);
     let (_, parsed) = read.map_err(|error| Error::Certificate(error.to_string()))?;
     Ok(parsed)
 }
 
-fn one(text: &str) -> Result<CertificateDer<'static>, Error> {
+pub(crate) fn one(text: &str) -> Result<CertificateDer<'static>, Error> {
     let unreadable = |_| Error::Root("could not parse the desired CA certificate".to_owned());
     let mut all = certificates(text).map_err(unreadable)?;
     match (all.pop(), all.is_empty()) {
@@ -88,9 +93,33 @@ pub fn given(certificate: &str, key: &str, now: Timestamp) -> Result<RootCa, Err
     Ok(root)
 }
 
-/// Begins to put `new` in the place of `old`, of both of which the key is known.
+/// Begins to put `new` in the place of `old`, whose key is known.
 pub fn rotate(old: &RootCa, new: RootCa, now: Timestamp) -> Result<RootRotation, Error> {
     let cross_signed = cross_sign(old, &new.certificate, now)?;
+    rotation(old, new, cross_signed, now)
+}
+
+/// The same where `old` has signed `new` (PEM) already, as who has its key was asked to.
+pub fn rotate_signed(
+    old: &RootCa,
+    new: RootCa,
+    cross_signed: &str,
+    now: Timestamp,
+) -> Result<RootRotation, Error> {
+    let (signed, wanted) = (one(cross_signed)?, one(&new.certificate)?);
+    if as_issuer(&parse(&signed)?) != as_issuer(&parse(&wanted)?) {
+        let text = "the old root has signed another name or another key than the new root's";
+        return Err(Error::Root(text.to_owned()));
+    }
+    rotation(old, new, write(&signed), now)
+}
+
+fn rotation(
+    old: &RootCa,
+    new: RootCa,
+    cross_signed: String,
+    now: Timestamp,
+) -> Result<RootRotation, Error> {
     let RootCa { certificate, key } = new;
     let next = RootRotation { certificate, key, cross_signed };
     if !next.key.is_empty() {
@@ -122,7 +151,7 @@ fn cross_sign(old: &RootCa, new: &str, now: Timestamp) -> Result<String, Error> 
 }
 
 /// A name of the same bytes: of the same kinds of text, too.
-fn name(name: &X509Name<'_>) -> Result<DistinguishedName, Error> {
+pub(crate) fn name(name: &X509Name<'_>) -> Result<DistinguishedName, Error> {
     let unknown = || Error::Root("the subject of the desired CA certificate is unusual".to_owned());
     let mut same = DistinguishedName::new();
     for attribute in name.iter_attributes() {

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::server::ParsedCertificate;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::Arc;
@@ -47,13 +47,31 @@ impl Roots {
         chain: &[CertificateDer<'_>],
         time: Timestamp,
     ) -> Result<(), rustls::Error> {
-        let seconds = u64::try_from(time.0 / 1_000_000_000).unwrap_or_default();
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         match chain.split_first() {
-            Some((own, between)) => check(&self.store, (own, between), time),
+            Some((own, between)) => check(&self.store, (own, between), unix(time)),
             None => Err(rustls::Error::NoCertificatesPresented),
         }
     }
+
+    /// The same of a node that calls, not of one that is called.
+    pub(crate) fn check_client(
+        &self,
+        chain: &[CertificateDer<'_>],
+        time: Timestamp,
+    ) -> Result<(), rustls::Error> {
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.store), provider());
+        let clients = clients.build().map_err(|error| rustls::Error::General(error.to_string()))?;
+        match chain.split_first() {
+            Some((own, between)) => clients.verify_client_cert(own, between, unix(time)).map(drop),
+            None => Err(rustls::Error::NoCertificatesPresented),
+        }
+    }
+}
+
+fn unix(time: Timestamp) -> UnixTime {
+    let seconds = u64::try_from(time.0 / 1_000_000_000).unwrap_or_default();
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
 fn store(roots: &[CertificateDer<'_>]) -> Result<RootCertStore, rustls::Error> {

@@ -5,14 +5,14 @@
 
 use crate::Error;
 use crate::identity::{Current, Identity};
-use crate::roots::{Managers, Trust, provider};
+use crate::roots::{Managers, Roots, Trust, provider};
 use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
 };
@@ -123,6 +123,21 @@ pub fn bootstrap_client_config(digest: &str) -> Result<Arc<ClientConfig>, Error>
         .with_custom_certificate_verifier(Arc::new(Managers::new(trust)))
         .with_no_client_auth();
     Ok(finish(config))
+}
+
+/// For whoever asks an external CA that shows a certificate by one of these roots: this node shows its
+/// own, where it has one.
+pub(crate) fn external_client_config(
+    roots: &Roots,
+    identity: Option<&Identity>,
+) -> Result<ClientConfig, Error> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_root_certificates(Arc::clone(&roots.store));
+    Ok(match identity {
+        Some(own) => config.with_client_cert_resolver(Arc::new(Shown(own.current()))),
+        None => config.with_no_client_auth(),
+    })
 }
 
 fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {

@@ -24,10 +24,12 @@ mod membership;
 mod own;
 mod plan;
 pub mod recovery;
+mod signing;
 mod withdrawal;
 
 pub use bootstrap::{First, bootstrap};
 pub use clock::Uptime;
+pub use control::cluster::pin_external_cas;
 pub use control::file::StoredFile;
 pub use logs::LogStream;
 pub use managers::Peers;
@@ -40,6 +42,7 @@ use ca::{Identity, Refusals};
 use managers::{Orders, Route, Term, roles};
 use raft::Sequencer;
 use scope::Scope;
+use signing::Signer;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -132,23 +135,26 @@ impl Manager {
         let address = listener
             .local_addr()
             .map_err(|source| Error::Listen { address: config.listen, source })?;
-        if let Err(fault) = own::renew(&sequencer.view(), &identity, clock::now()) {
+        let signer = Signer::new(Arc::clone(&identity));
+        let own = (&*identity, &signer);
+        if let Err(fault) = own::renew(&sequencer.view(), own, clock::now()).await {
             // Those with a connection go on meanwhile; it is tried again.
             tracing::error!(%fault, "cannot renew this manager's certificate");
         }
         peers.follow(sequencer.watch());
-        let keep = own::keep(sequencer.clone(), Arc::clone(&identity), scope.token());
+        let keep =
+            own::keep(sequencer.clone(), (Arc::clone(&identity), signer.clone()), scope.token());
         scope.spawn("own certificate", keep);
 
         let (publish, leading) = Term::channel();
-        let admission = membership::Admission::new(sequencer.clone());
-        let orders = Orders::new(sequencer.clone(), admission, address.port());
+        let admission = membership::Admission::new(sequencer.clone(), signer.clone());
+        let orders = Orders::new(sequencer.clone(), (admission.clone(), signer), address.port());
         let by_leader = (sequencer.clone(), leading.clone());
         let route = Arc::new(Route::new(by_leader.clone(), peers, orders));
         let served = dispatch::Served {
             sequencer: sequencer.clone(),
             leading,
-            membership: membership::Service::new(by_leader, Arc::clone(&route)),
+            membership: membership::Service::new(by_leader, Arc::clone(&route), admission),
             managers: managers::Service {
                 identity: Arc::clone(&identity),
                 route: Arc::clone(&route),

@@ -7,7 +7,8 @@ use crate::clock::now;
 use crate::dispatch::limits::Callers;
 use crate::dispatch::{Command, Request as Ask, caller, report};
 use crate::managers::{Leading, Route};
-use ca::{Authority, JoinToken, Peer};
+use crate::signing::Signer;
+use ca::JoinToken;
 use raft::Sequencer;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use store::{Changes, Tx, View};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
-use types::{Cluster, Fault, ManagerStatus, Node, NodeId, NodeRole, NodeSpec, Timestamp};
+use types::{Cluster, Fault, ManagerStatus, Node, NodeId, NodeRole, NodeSpec};
 use wire::{
     Done, EnrollReply, EnrollRequest, IssueReply, IssueRequest, LeaveRequest, Membership,
     NumberRequest, Order, Release, RootReply, RootRequest, status_of,
@@ -31,13 +32,12 @@ const WINDOW: Duration = Duration::from_mins(1);
 const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
 /// The longest address that a manager is found at.
 const ADDRESS_MAX: usize = 256;
-/// The longest signing request.
-const REQUEST_MAX: usize = 16 * 1024;
 
 /// Who gets in, on the manager that leads.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     sequencer: Sequencer,
+    signer: Signer,
     joins: Arc<Callers<IpAddr>>,
 }
 
@@ -52,8 +52,8 @@ pub(crate) struct Service {
 }
 
 impl Admission {
-    pub(crate) fn new(sequencer: Sequencer) -> Self {
-        Self { sequencer, joins: Arc::default() }
+    pub(crate) fn new(sequencer: Sequencer, signer: Signer) -> Self {
+        Self { sequencer, signer, joins: Arc::default() }
     }
 
     /// The role that a token is for. A wrong one takes a while, and is looked at once more then: a new
@@ -76,14 +76,14 @@ impl Admission {
     ) -> Result<IssueReply, Fault> {
         let IssueRequest { release, token, csr, availability } = request;
         Release::own().check_node(&release, None)?;
-        let cluster = cluster(&self.sequencer.view())?;
         let role = self.role_of(&token).await?;
         if from.is_some_and(|from| !self.joins.admit(&from, JOINS, WINDOW)) {
             let text = "too many nodes join from this address: try again in a minute";
             return Err(Fault::unavailable(text));
         }
         let node = ca::node_of(&csr);
-        let reply = sign(&cluster, &csr, (&node, role), now())?;
+        let view = self.sequencer.view();
+        let reply = self.signer.sign(&view, &csr, (&node, role), now()).await?;
         let new = Node {
             id: node.clone(),
             role,
@@ -106,8 +106,11 @@ impl Admission {
 }
 
 impl Service {
-    pub(crate) fn new((sequencer, leading): (Sequencer, Leading), route: Arc<Route>) -> Self {
-        let admission = Admission::new(sequencer.clone());
+    pub(crate) fn new(
+        (sequencer, leading): (Sequencer, Leading),
+        route: Arc<Route>,
+        admission: Admission,
+    ) -> Self {
         Self { sequencer, leading, route, admission, renewals: Arc::default() }
     }
 
@@ -116,7 +119,7 @@ impl Service {
     }
 
     /// A node that shows its certificate gets a new one, for what it is now.
-    fn renew(&self, request: &Request<IssueRequest>) -> Result<IssueReply, Status> {
+    async fn renew(&self, request: &Request<IssueRequest>) -> Result<IssueReply, Status> {
         let id = self.caller(request)?;
         let view = self.sequencer.view();
         if !self.renewals.admit(&id, RENEWALS, WINDOW) {
@@ -124,8 +127,8 @@ impl Service {
             return Err(status_of(Fault::unavailable(text)));
         }
         let role = view.node(&id).map_or(NodeRole::Worker, |node| node.role);
-        let cluster = cluster(&view).map_err(status_of)?;
-        sign(&cluster, &request.get_ref().csr, (&id, role), now()).map_err(status_of)
+        let csr = &request.get_ref().csr;
+        self.admission.signer.sign(&view, csr, (&id, role), now()).await.map_err(status_of)
     }
 
     /// Tells a manager its number, by what the newest view comes to.
@@ -196,27 +199,6 @@ fn role_of(cluster: &Cluster, token: &str) -> Result<NodeRole, Fault> {
     }
 }
 
-pub(crate) fn sign(
-    cluster: &Cluster,
-    csr: &str,
-    (node, role): (&NodeId, NodeRole),
-    now: Timestamp,
-) -> Result<IssueReply, Fault> {
-    if csr.len() > REQUEST_MAX {
-        return Err(Fault::invalid("the certificate signing request is too long"));
-    }
-    let authority = Authority::of(cluster).map_err(|error| {
-        tracing::error!(%error, "cannot load the cluster's root CA");
-        Fault::internal("cannot load the cluster's root CA")
-    })?;
-    let peer = Peer { node: node.clone(), role, cluster: cluster.id.clone() };
-    let validity = cluster.spec.certificate_validity;
-    let certificate = authority
-        .sign(csr, &peer, validity, now)
-        .map_err(|error| Fault::invalid(format!("cannot sign the certificate: {error}")))?;
-    Ok(IssueReply { node: peer.node, role, certificate, root: cluster.roots() })
-}
-
 #[tonic::async_trait]
 impl Membership for Service {
     async fn root(&self, request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
@@ -229,7 +211,7 @@ impl Membership for Service {
 
     async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueReply>, Status> {
         if request.get_ref().token.is_empty() {
-            return self.renew(&request).map(Response::new);
+            return self.renew(&request).await.map(Response::new);
         }
         // The leader does as well; but it need not hear of those who guess.
         self.admission.role_of(&request.get_ref().token).await.map_err(status_of)?;
@@ -284,7 +266,7 @@ impl Membership for Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::Version;
+    use types::{Timestamp, Version};
 
     #[test]
     fn a_manager_has_its_number_until_it_is_demoted_and_says_where_it_is() {

@@ -2,10 +2,11 @@
 //!
 //! Its agent renews it in time, as every node's does. That takes a connection, which nobody makes
 //! with a certificate that has expired, or that does not hold yet since the clock was ahead when it
-//! was signed: a manager signs itself a new one then, as it has the root's key.
+//! was signed: a manager signs itself a new one then, as it has the root's key. Where an external CA has
+//! it, that is asked.
 
 use crate::clock::now;
-use crate::membership::{cluster, sign};
+use crate::signing::Signer;
 use ca::Identity;
 use raft::Sequencer;
 use std::convert::Infallible;
@@ -21,7 +22,11 @@ const LOOK: Duration = Duration::from_mins(1);
 const LEFT: Duration = Duration::from_mins(5);
 
 /// Signs a new certificate where the present one is about to end, has ended, or does not hold yet.
-pub(crate) fn renew(view: &View, identity: &Identity, now: Timestamp) -> Result<(), Fault> {
+pub(crate) async fn renew(
+    view: &View,
+    (identity, signer): (&Identity, &Signer),
+    now: Timestamp,
+) -> Result<(), Fault> {
     if identity.starts_at() <= now && now.after(LEFT) < identity.expires_at() {
         return Ok(());
     }
@@ -30,7 +35,7 @@ pub(crate) fn renew(view: &View, identity: &Identity, now: Timestamp) -> Result<
         return Err(Fault::not_found(format!("node {id} not found")));
     };
     let key = Identity::generate()?;
-    let reply = sign(&*cluster(view)?, key.csr(), (&id, node.role), now)?;
+    let reply = signer.sign(view, key.csr(), (&id, node.role), now).await?;
     // A log that lags behind knows older roots: what others trust is not learned from it.
     identity.renew(key, &reply.certificate, &identity.roots())?;
     tracing::info!("this manager has signed itself a new certificate: the old one did not hold");
@@ -40,7 +45,7 @@ pub(crate) fn renew(view: &View, identity: &Identity, now: Timestamp) -> Result<
 /// Looks after the certificate until the token is cancelled.
 pub(crate) async fn keep(
     sequencer: Sequencer,
-    identity: Arc<Identity>,
+    (identity, signer): (Arc<Identity>, Signer),
     token: CancellationToken,
 ) -> Result<(), Infallible> {
     loop {
@@ -48,7 +53,7 @@ pub(crate) async fn keep(
             () = token.cancelled() => return Ok(()),
             () = tokio::time::sleep(LOOK) => {}
         }
-        if let Err(fault) = renew(&sequencer.view(), &identity, now()) {
+        if let Err(fault) = renew(&sequencer.view(), (&identity, &signer), now()).await {
             tracing::error!(%fault, "cannot renew this manager's certificate");
         }
     }

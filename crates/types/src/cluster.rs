@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Where subnets come from if the user does not say.
 pub const DEFAULT_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8);
 
+/// The longest time that a certificate may hold which an external CA has signed.
+pub const EXTERNAL_VALIDITY_MAX: Duration = Duration::from_hours(10 * 365 * 24);
+
 /// Entries that stay behind a snapshot where the user does not say.
 const KEPT_ENTRIES: u64 = 500;
 
@@ -54,10 +57,19 @@ impl Cluster {
         [&self.root_ca.certificate, next.unwrap_or_default()].concat()
     }
 
+    /// Where those are asked who sign by this root (PEM) of the cluster's, in turn.
+    pub fn external_cas_of<'a>(&'a self, root: &'a str) -> impl Iterator<Item = &'a str> {
+        let of_it = self.spec.external_cas.iter().filter(move |ca| ca.certificate == root);
+        of_it.map(|ca| ca.url.as_str())
+    }
+
     /// Notes that a node was removed, and forgets those that can show nothing any more.
     pub fn note_removed(&mut self, node: NodeId, now: Timestamp) {
-        let validity =
+        let mut validity =
             self.spec.certificate_validity.max(ClusterSpec::default().certificate_validity);
+        if self.root_ca.key.is_empty() || !self.spec.external_cas.is_empty() {
+            validity = validity.max(EXTERNAL_VALIDITY_MAX);
+        }
         self.removed.retain(|_, until| now < *until);
         self.removed.insert(node, now.after(validity));
     }
@@ -109,6 +121,19 @@ pub struct ClusterSpec {
     /// Managers that start wait for the unlock key.
     #[serde(skip_serializing_if = "is_false")]
     pub autolock: bool,
+    /// Who signs certificates in the managers' place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub external_cas: Vec<ExternalCa>,
+}
+
+/// Who has the key of a root, and signs by the protocol of CFSSL what managers ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExternalCa {
+    /// Where it is asked.
+    pub url: String,
+    /// The root (PEM): it signs by it, and shows a certificate by it itself.
+    pub certificate: String,
 }
 
 impl Default for ClusterSpec {
@@ -125,6 +150,7 @@ impl Default for ClusterSpec {
             log_driver: None,
             force_rotate: 0,
             autolock: false,
+            external_cas: Vec::new(),
         }
     }
 }
@@ -137,7 +163,7 @@ pub struct JoinTokens {
     pub manager: String,
 }
 
-/// The root certificate and its key, both PEM.
+/// The root certificate and its key, both PEM; the key is empty where an external CA alone has it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RootCa {

@@ -36,7 +36,8 @@ mod text;
 pub use address::{Addresses, mac_of};
 pub use causes::{causes, chain};
 pub use cluster::{
-    Cluster, ClusterSpec, DEFAULT_POOL, Issuer, JoinTokens, RootCa, RootRotation, SecretText,
+    Cluster, ClusterSpec, DEFAULT_POOL, EXTERNAL_VALIDITY_MAX, ExternalCa, Issuer, JoinTokens,
+    RootCa, RootRotation, SecretText,
 };
 pub use container::{
     AppArmor, ContainerSpec, DnsConfig, FOREVER, HealthCheck, HostEntry, Mount, MountKind,

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use types::{Cluster, ClusterSpec, Fault, Issuer, Labels, LogDriver, RootCa};
+use types::{Cluster, ClusterSpec, ExternalCa, Fault, Issuer, Labels, LogDriver, RootCa};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "SwarmSpec", rename_all = "PascalCase", default)]
@@ -51,6 +51,35 @@ struct CaJson {
     signing_cert: String,
     #[serde(rename = "SigningCAKey")]
     signing_key: String,
+    #[serde(rename = "ExternalCAs")]
+    external: Vec<ExternalCaJson>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename = "ExternalCA", rename_all = "PascalCase", default)]
+struct ExternalCaJson {
+    protocol: String,
+    #[serde(rename = "URL")]
+    url: String,
+    #[serde(rename = "CACert")]
+    certificate: String,
+}
+
+/// The one protocol that there is, in Docker's words.
+const CFSSL: &str = "cfssl";
+
+impl ExternalCaJson {
+    fn parse(self) -> Result<ExternalCa, Fault> {
+        if !self.protocol.eq_ignore_ascii_case(CFSSL) {
+            return Err(Fault::invalid(format!("invalid protocol: {:?}", self.protocol)));
+        }
+        Ok(ExternalCa { url: self.url, certificate: self.certificate })
+    }
+
+    fn render(external: &ExternalCa) -> Self {
+        let ExternalCa { url, certificate } = external.clone();
+        Self { protocol: CFSSL.to_owned(), url, certificate }
+    }
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -86,6 +115,7 @@ impl ClusterSpecJson {
         let log_driver = (self.task_defaults.log_driver.map(LogDriverJson::parse).transpose()?)
             .filter(|log| *log != LogDriver::default());
         let root = RootCa { certificate: self.ca.signing_cert, key: self.ca.signing_key };
+        let external = self.ca.external.into_iter().map(ExternalCaJson::parse);
         let spec = ClusterSpec {
             name: if self.name.is_empty() { normal.name } else { self.name },
             labels: self.labels,
@@ -112,6 +142,7 @@ impl ClusterSpecJson {
             log_driver,
             autolock: self.encryption_config.auto_lock_managers,
             force_rotate: self.ca.force_rotate,
+            external_cas: external.collect::<Result<_, Fault>>()?,
         };
         Ok((spec, Some(root).filter(|root| *root != RootCa::default())))
     }
@@ -119,6 +150,14 @@ impl ClusterSpecJson {
 
 fn render_spec(spec: &ClusterSpec) -> Value {
     let log_driver = spec.log_driver.clone().map(LogDriverJson::render);
+    let mut ca = json!({
+        "NodeCertExpiry": nanos(spec.certificate_validity),
+        "ForceRotate": spec.force_rotate,
+    });
+    if !spec.external_cas.is_empty() {
+        let external: Vec<_> = spec.external_cas.iter().map(ExternalCaJson::render).collect();
+        ca["ExternalCAs"] = json!(external);
+    }
     json!({
         "Name": spec.name,
         "Labels": spec.labels,
@@ -131,10 +170,7 @@ fn render_spec(spec: &ClusterSpec) -> Value {
             "HeartbeatTick": 1,
         },
         "Dispatcher": { "HeartbeatPeriod": nanos(spec.heartbeat) },
-        "CAConfig": {
-            "NodeCertExpiry": nanos(spec.certificate_validity),
-            "ForceRotate": spec.force_rotate,
-        },
+        "CAConfig": ca,
         "TaskDefaults": TaskDefaultsJson { log_driver },
         "EncryptionConfig": { "AutoLockManagers": spec.autolock },
     })
@@ -200,6 +236,7 @@ mod tests {
                 "heartbeat time period cannot be a negative duration",
             ),
             (r#"{"CAConfig":{"NodeCertExpiry":-1}}"#, "minimum certificate expiry time is: 1h0m0s"),
+            (r#"{"CAConfig":{"ExternalCAs":[{"Protocol":"acme"}]}}"#, "invalid protocol: \"acme\""),
         ] {
             assert_eq!(parse(text).unwrap_err(), Fault::invalid(reason));
         }

@@ -5,6 +5,7 @@ use crate::clock::Uptime;
 use crate::control;
 use crate::find;
 use crate::membership::Admission;
+use crate::signing::Signer;
 use raft::Sequencer;
 use std::time::Duration;
 use store::View;
@@ -23,13 +24,18 @@ const RESIGN_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Orders {
     sequencer: Sequencer,
     admission: Admission,
+    signer: Signer,
     /// Where managers are found: no service may publish it.
     port: u16,
 }
 
 impl Orders {
-    pub(crate) fn new(sequencer: Sequencer, admission: Admission, port: u16) -> Self {
-        Self { sequencer, admission, port }
+    pub(crate) fn new(
+        sequencer: Sequencer,
+        (admission, signer): (Admission, Signer),
+        port: u16,
+    ) -> Self {
+        Self { sequencer, admission, signer, port }
     }
 
     pub(crate) async fn carry_out(&self, order: Order) -> Result<OrderReply, Fault> {
@@ -72,7 +78,7 @@ impl Orders {
             Order::Resign { id } => self.resign(id).await?,
             Order::Transfer { to } => self.transfer(to).await?,
             Order::UpdateCluster { version, spec, rotate } => {
-                control::cluster::update(log, version, spec, rotate).await?;
+                control::cluster::update(log, &self.signer, (version, spec), rotate).await?;
             }
             Order::Join { request, from } => {
                 reply.issued = Some(self.admission.join(request, from).await?);

@@ -2,6 +2,7 @@
 
 mod backup;
 mod ca;
+mod external;
 mod lock;
 
 use super::query::text;
@@ -146,6 +147,9 @@ pub(crate) struct Settings {
     /// Snapshots that stay on disk before the newest one
     #[arg(long, value_name = "N")]
     max_snapshots: Option<u64>,
+    /// Who signs certificates in the managers' place: protocol=cfssl,url=URL[,cacert=FILE]
+    #[arg(long = "external-ca", value_name = "SPEC", value_parser = external::parse)]
+    external_cas: Vec<Value>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -203,6 +207,9 @@ impl Settings {
         }
         if let Some(count) = self.max_snapshots {
             spec["Raft"]["KeepOldSnapshots"] = count.into();
+        }
+        if !self.external_cas.is_empty() {
+            spec["CAConfig"]["ExternalCAs"] = self.external_cas.clone().into();
         }
     }
 }

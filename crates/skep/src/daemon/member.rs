@@ -53,6 +53,10 @@ pub(super) struct Launcher {
     pub(super) token: CancellationToken,
 }
 
+/// A new cluster's first manager signs itself its certificate.
+const NO_KEY: &str = "a new cluster needs the key of its root: give it, or rotate to a root whose key an \
+     external CA has once the cluster is there";
+
 /// Random ids.
 struct Random;
 
@@ -71,13 +75,18 @@ impl Launcher {
         listen: SocketAddr,
     ) -> Result<(State, RunningMember)> {
         let (cluster, node) = (ClusterId::draw(&mut Random), NodeId::draw(&mut Random));
+        let mut spec = init.spec;
         let root_ca = match &init.root {
             Some(root) => ca::given(&root.certificate, &root.key, now())?,
             None => Authority::create(now())?,
         };
+        if root_ca.key.is_empty() {
+            return Err(Fault::invalid(NO_KEY).into());
+        }
+        manager::pin_external_cas(&mut spec, &root_ca)?;
         let peer = Peer { node: node.clone(), role: NodeRole::Manager, cluster: cluster.clone() };
         let roots = (&root_ca, root_ca.certificate.as_str());
-        let identity = identity(roots, &peer, init.spec.certificate_validity)?;
+        let identity = identity(roots, &peer, spec.certificate_validity)?;
         self.vault.begin(&identity).await?;
         let identity = Arc::new(identity);
         let state = State {
@@ -96,7 +105,7 @@ impl Launcher {
         let first = First {
             cluster,
             root_ca,
-            spec: init.spec,
+            spec,
             address_pools: init.address_pools,
             subnet_prefix: init.subnet_prefix,
             data_path_port: init.data_path_port,
@@ -132,8 +141,15 @@ impl Launcher {
         let node = NodeId::draw(&mut Random);
         let peer = Peer { node, role: NodeRole::Manager, cluster: cluster.id.clone() };
         let roots = cluster.roots();
-        let validity = cluster.spec.certificate_validity;
-        let identity = identity((&cluster.root_ca, &roots), &peer, validity)?;
+        let identity = if cluster.root_ca.key.is_empty() {
+            // Who has it is asked by a node that has no certificate yet.
+            let request = Identity::generate()?;
+            let signed = ca::sign(&cluster, request.csr(), &peer, None, now()).await;
+            request.accept(&signed.map_err(Fault::from)?, &roots)?
+        } else {
+            let validity = cluster.spec.certificate_validity;
+            identity((&cluster.root_ca, &roots), &peer, validity)?
+        };
         self.vault.begin(&identity).await?;
         let mut state = State {
             address,

@@ -24,6 +24,7 @@ pub fn cluster() -> Cluster {
             log_driver: None,
             force_rotate: 0,
             autolock: true,
+            external_cas: Vec::new(),
         },
         tokens: JoinTokens {
             worker: "SWMTKN-1-a-b".to_owned(),

@@ -5,7 +5,7 @@ use super::{Row, idle, refused};
 pub(super) const ROWS: &[Row] = &[
     refused("RaftConfig", "ElectionTick", "it is fixed").but(&["10"]),
     refused("RaftConfig", "HeartbeatTick", "it is fixed").but(&["1"]),
-    refused("CAConfig", "ExternalCAs", "the cluster has a root certificate of its own"),
+    refused("ExternalCA", "Options", "the protocol has none"),
     idle("InitRequest", "AutoLockManagers", "'EncryptionConfig' of the settings says it").quiet(),
     idle("NetworkCreate", "CheckDuplicate", "names are always unique").quiet(),
     refused("NetworkCreate", "ConfigFrom", "give the configuration itself"),

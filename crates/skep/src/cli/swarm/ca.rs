@@ -2,9 +2,9 @@
 
 use super::super::query::text;
 use super::super::say;
-use super::{Settings, duration};
+use super::{Settings, duration, external};
 use crate::client::Client;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -20,14 +20,17 @@ pub(crate) struct Ca {
     #[arg(long)]
     rotate: bool,
     /// The root certificate to rotate to (PEM); without one a new one is made
-    #[arg(long = "ca-cert", value_name = "FILE", requires = "rotate", requires = "key")]
+    #[arg(long = "ca-cert", value_name = "FILE", requires = "rotate")]
     certificate: Option<PathBuf>,
-    /// Its key (PEM, PKCS #8)
+    /// Its key (PEM, PKCS #8); without it an external CA has it
     #[arg(long = "ca-key", value_name = "FILE", requires = "rotate", requires = "certificate")]
     key: Option<PathBuf>,
     /// How long nodes' certificates are valid
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "rotate")]
     cert_expiry: Option<Duration>,
+    /// Who signs by the root certificate to rotate to: protocol=cfssl,url=URL
+    #[arg(long = "external-ca", value_name = "SPEC", value_parser = external::parse, requires = "rotate")]
+    external_cas: Vec<Value>,
     /// Do not wait until all nodes have certificates by it
     #[arg(short, long)]
     detach: bool,
@@ -52,23 +55,28 @@ pub(super) async fn run(client: &Client, verb: &Ca) -> Result<()> {
 async fn rotate(client: &Client, verb: &Ca) -> Result<()> {
     let swarm: Value = client.get("/swarm").await?;
     let mut spec = swarm["Spec"].clone();
-    let settings = Settings { cert_expiry: verb.cert_expiry, ..Settings::default() };
-    settings.write(&mut spec);
-    match (&verb.certificate, &verb.key) {
-        (Some(certificate), Some(key)) => {
-            let read = |path: &PathBuf| {
-                let text = std::fs::read_to_string(path);
-                text.with_context(|| format!("cannot read {}", path.display()))
-            };
-            spec["CAConfig"]["SigningCACert"] = read(certificate)?.into();
-            spec["CAConfig"]["SigningCAKey"] = read(key)?.into();
+    let mut external_cas = verb.external_cas.clone();
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path);
+        text.with_context(|| format!("cannot read {}", path.display()))
+    };
+    if let Some(certificate) = &verb.certificate {
+        let certificate = read(certificate)?;
+        // As with Docker: they sign by the root that is to come.
+        for external in &mut external_cas {
+            external["CACert"] = certificate.as_str().into();
         }
-        (None, None) => {
-            let last = spec["CAConfig"]["ForceRotate"].as_u64().unwrap_or_default();
-            spec["CAConfig"]["ForceRotate"] = (last + 1).into();
-        }
-        (Some(_), None) | (None, Some(_)) => bail!("a root certificate needs its key"),
+        spec["CAConfig"]["SigningCACert"] = certificate.into();
     }
+    if let Some(key) = &verb.key {
+        spec["CAConfig"]["SigningCAKey"] = read(key)?.into();
+    }
+    if verb.certificate.is_none() {
+        let last = spec["CAConfig"]["ForceRotate"].as_u64().unwrap_or_default();
+        spec["CAConfig"]["ForceRotate"] = (last + 1).into();
+    }
+    let settings = Settings { cert_expiry: verb.cert_expiry, external_cas, ..Settings::default() };
+    settings.write(&mut spec);
     let version = &swarm["Version"]["Index"];
     client.order(&format!("/swarm/update?version={version}"), &spec).await
 }
