@@ -109,7 +109,7 @@ impl Containerd {
     }
 
     fn runc_options(&self) -> Any {
-        let text = |path: &Option<std::path::PathBuf>| {
+        let text = |path: &Option<PathBuf>| {
             path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
         };
         let config = &self.inner.config;

@@ -4,7 +4,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::{HealthCheck, Labels};
+use types::{Fault, HealthCheck, Labels};
+
+/// What a process can be given: a quarter of its stack, which has 8 MiB, setrlimit(2).
+const ENV_MAX: usize = 2 << 20;
 
 /// The `config` object of an image's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -77,6 +80,19 @@ impl ImageConfig {
         })
     }
 
+    /// Refuses what no container can be made from. An image may come from anybody: what it says has
+    /// the limits that a process and a node have.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        // execve(2) counts the text, the byte at its end and the pointer to it.
+        let env: usize = self.env.iter().map(|variable| variable.len() + 9).sum();
+        if ENV_MAX < env {
+            return Err(Fault::invalid(format!(
+                "the image's variables take {env} bytes: a process can be given {ENV_MAX} at most"
+            )));
+        }
+        Ok(())
+    }
+
     /// The image's health check.
     pub(crate) fn health(&self) -> Option<HealthCheck> {
         let check = self.healthcheck.as_ref()?;
@@ -105,5 +121,17 @@ mod tests {
         assert_eq!((config.cmd.len(), config.entrypoint.len()), (1, 0));
         assert!(config.volumes.contains_key("/data"));
         assert_eq!(config.health().unwrap().interval, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn an_image_with_more_variables_than_a_process_can_be_given_is_refused() {
+        let with = |count: usize| {
+            let env: Vec<String> = (0..count).map(|number| format!("{number:06x}=")).collect();
+            ImageConfig::of(&json!({"config": {"Env": env}})).check()
+        };
+        // Sixteen bytes each.
+        assert_eq!(with(ENV_MAX / 16), Ok(()));
+        let refused = with(ENV_MAX / 16 + 1).unwrap_err();
+        assert!(refused.message.contains("the image's variables take 2097168 bytes"), "{refused}");
     }
 }
