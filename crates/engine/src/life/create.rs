@@ -111,7 +111,7 @@ impl Engine {
             name: config.name.clone(),
             created: clock::now(),
             image: image.id.clone(),
-            image_config: image.config,
+            image_config: ImageConfig::kept(image.config),
             config,
             mounts: points,
             state: ContainerState::default(),
