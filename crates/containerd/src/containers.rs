@@ -17,7 +17,7 @@ use prost::Message;
 use prost_types::Any;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use types::Labels;
 
 const RUNTIME: &str = "io.containerd.runc.v2";
@@ -54,9 +54,9 @@ impl Containerd {
         }
     }
 
-    pub(crate) async fn mount_container(&self, id: &str, at: &Path) -> Result<(), Error> {
-        let mounts = self.mounts_of(id).await?;
-        mounts::mount_at(&mounts, at)
+    pub(crate) async fn mount_container(&self, id: &str, at: PathBuf) -> Result<(), Error> {
+        let mounts = mounts::to_read(self.mounts_of(id).await?);
+        mounts::beside(move || mounts::mount_at(&mounts, &at)).await
     }
 
     pub(crate) async fn mounts_of(
@@ -109,7 +109,7 @@ impl Containerd {
     }
 
     fn runc_options(&self) -> Any {
-        let text = |path: &Option<std::path::PathBuf>| {
+        let text = |path: &Option<PathBuf>| {
             path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
         };
         let config = &self.inner.config;

@@ -8,9 +8,43 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use types::Fault;
 
 /// mount(2) takes one page of options.
 const OPTIONS_MAX: usize = 4095;
+
+/// Mounts or unmounts beside the loops: both wait for the disk.
+pub(crate) async fn beside<F>(work: F) -> Result<(), Error>
+where
+    F: FnOnce() -> Result<(), Error> + Send + 'static,
+{
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|panic| Fault::internal(format!("a mount failed: {panic}")))?
+}
+
+/// The same file system to be read alone: an overlay's writable folder is the topmost of those that
+/// it only reads.
+///
+/// When the last mount of an overlay that can be written goes, the kernel writes out the whole disk
+/// below it, whosever data that is. One that is read-only has nothing to write.
+pub(crate) fn to_read(mounts: Vec<Mount>) -> Vec<Mount> {
+    mounts.into_iter().map(part_to_read).collect()
+}
+
+fn part_to_read(mut part: Mount) -> Mount {
+    let value = |name: &str| part.options.iter().find_map(|option| option.strip_prefix(name));
+    let (Some(upper), Some(lower)) = (value("upperdir="), value("lowerdir=")) else {
+        return part;
+    };
+    let layers = format!("lowerdir={upper}:{lower}");
+    // These say how to write, or are said anew.
+    let replaced = ["upperdir=", "workdir=", "lowerdir="];
+    part.options.retain(|option| {
+        option != "rw" && option != "volatile" && !replaced.iter().any(|it| option.starts_with(it))
+    });
+    part.options.extend(["ro".to_owned(), layers]);
+    part
+}
 
 /// `mount -t TYPE -o OPTIONS SOURCE AT`
 pub(crate) fn mount_at(mounts: &[Mount], at: &Path) -> Result<(), Error> {
@@ -83,41 +117,102 @@ mod tests {
         assert_eq!(parent("index=off"), None);
     }
 
+    /// A disk of its own for the test, as an overlay needs its writable part on a file system that
+    /// is none; unmounted at the end.
+    struct Disk(tempfile::TempDir);
+
+    impl Disk {
+        fn new() -> Self {
+            let prefix = format!("skt-{}-", std::process::id());
+            let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
+            let none = None::<&str>;
+            mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            Self(folder)
+        }
+
+        fn folder(&self, name: &str) -> String {
+            let path = self.0.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            path.to_str().unwrap().to_owned()
+        }
+
+        /// As containerd has it: all in one folder.
+        fn snapshot(&self, name: &str) -> String {
+            self.folder(&format!("{}/{name}", "long".repeat(20)))
+        }
+
+        fn overlay(&self, layers: &[String]) -> Mount {
+            let options = vec![
+                format!("workdir={}", self.snapshot("work")),
+                format!("upperdir={}", self.snapshot("upper")),
+                format!("lowerdir={}", layers.join(":")),
+            ];
+            let kind = "overlay".to_owned();
+            Mount { r#type: kind.clone(), source: kind, options, ..Mount::default() }
+        }
+    }
+
+    impl Drop for Disk {
+        fn drop(&mut self) {
+            unmount(&self.0.path().join("at")).unwrap();
+            unmount(self.0.path()).unwrap();
+        }
+    }
+
     #[test]
     fn an_image_of_a_hundred_layers_can_be_mounted() {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        let prefix = format!("skt-{}-", std::process::id());
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
-        // An overlay needs its writable part on a file system that is none.
-        let none = None::<&str>;
-        mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
-        let make = |name: String| {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(&path).unwrap();
-            path.to_str().unwrap().to_owned()
-        };
+        let disk = Disk::new();
         let layers: Vec<String> =
-            (0..100).map(|number| make(format!("{}/{number}/fs", "long".repeat(20)))).collect();
+            (0..100).map(|number| disk.snapshot(&format!("{number}/fs"))).collect();
         std::fs::write(format!("{}/lowest", layers[99]), "").unwrap();
-        let options = vec![
-            format!("lowerdir={}", layers.join(":")),
-            format!("upperdir={}", make("upper".to_owned())),
-            format!("workdir={}", make("work".to_owned())),
-        ];
-        let overlay = Mount {
-            r#type: "overlay".to_owned(),
-            source: "overlay".to_owned(),
-            options,
+        let at = disk.folder("at");
+        mount_at(&to_read(vec![disk.overlay(&layers)]), Path::new(&at)).unwrap();
+        assert!(Path::new(&at).join("lowest").exists());
+    }
+
+    #[test]
+    fn a_look_shows_what_the_container_would_see_and_leaves_nothing_to_write_to_the_disk() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let disk = Disk::new();
+        let layers = [disk.snapshot("second"), disk.snapshot("first")];
+        let overlay = disk.overlay(&layers);
+        let at = disk.folder("at");
+        let at = Path::new(&at);
+        for (layer, file) in [(0, "both"), (1, "both"), (1, "removed"), (1, "old")] {
+            std::fs::write(format!("{}/{file}", layers[layer]), layers[layer].as_str()).unwrap();
+        }
+        // A container that ran before has changed its files.
+        mount_at(std::slice::from_ref(&overlay), at).unwrap();
+        std::fs::remove_file(at.join("removed")).unwrap();
+        std::fs::write(at.join("old"), "new").unwrap();
+        unmount(at).unwrap();
+
+        mount_at(&to_read(vec![overlay]), at).unwrap();
+        let read = |file: &str| std::fs::read_to_string(at.join(file)).ok();
+        assert_eq!(read("both").as_ref(), Some(&layers[0]));
+        assert_eq!((read("old"), read("removed")), (Some("new".to_owned()), None));
+        assert!(std::fs::write(at.join("more"), "").is_err());
+        // The super block itself is read-only, not this mount of it alone: that is what counts when
+        // it is taken off.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let own = mounts.lines().find(|line| line.contains(&format!(" {} ", at.display())));
+        let (_, block) = own.unwrap().split_once(" - overlay ").unwrap();
+        assert!(block.contains(" ro,") && !block.contains("upperdir="), "{block}");
+    }
+
+    #[test]
+    fn what_has_no_writable_folder_is_mounted_as_it_is() {
+        let bind = Mount {
+            r#type: "bind".to_owned(),
+            source: "/snapshots/1/fs".to_owned(),
+            options: vec!["rw".to_owned(), "rbind".to_owned()],
             ..Mount::default()
         };
-        let at = make("at".to_owned());
-        let mounted = mount_at(&[overlay], Path::new(&at));
-        let found = Path::new(&at).join("lowest").exists();
-        unmount(Path::new(&at)).unwrap();
-        unmount(folder.path()).unwrap();
-        mounted.unwrap();
-        assert!(found);
+        assert_eq!(to_read(vec![bind.clone()]), [bind]);
     }
 }

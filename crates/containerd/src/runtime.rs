@@ -84,11 +84,11 @@ impl Runtime for Containerd {
 
     fn mount(&self, id: String, at: PathBuf) -> RuntimeFuture<'_, ()> {
         let own = self.clone();
-        answer(async move { own.mount_container(&id, &at).await })
+        answer(async move { own.mount_container(&id, at).await })
     }
 
     fn unmount(&self, at: PathBuf) -> RuntimeFuture<'_, ()> {
-        answer(async move { mounts::unmount(&at) })
+        answer(mounts::beside(move || mounts::unmount(&at)))
     }
 
     fn start(&self, id: String, spec: Value, stdio: Stdio) -> RuntimeFuture<'_, u32> {

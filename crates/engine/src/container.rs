@@ -21,6 +21,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use types::Fault;
 
+/// Some hundred events are remembered, each with its container's labels; what is longer is cut.
+const EVENT_LABELS_MAX: usize = 64 << 10;
+/// A command is part of what is told of a further process.
+const EVENT_ACTION_MAX: usize = 4 << 10;
+
 /// One container: what does not change, how it is, and what goes on while it runs.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -169,12 +174,14 @@ impl Container {
     /// Tells an event of this container.
     pub(crate) fn tell(&self, events: &Events, action: &str, further: &[(&str, String)]) {
         let own = &self.fixed.config.spec.labels;
-        let mut attributes: BTreeMap<String, String> = spec::labels(own, &self.image.labels);
+        let mut attributes: BTreeMap<String, String> =
+            spec::labels_within(own, &self.image.labels, EVENT_LABELS_MAX);
         attributes.insert("image".to_owned(), self.fixed.config.spec.image.clone());
         attributes.insert("name".to_owned(), self.fixed.name.clone());
         for (name, value) in further {
             attributes.insert((*name).to_owned(), value.clone());
         }
+        let action = &action[..action.floor_char_boundary(EVENT_ACTION_MAX)];
         events.tell(EventKind::Container, action, self.id(), attributes);
     }
 

@@ -81,8 +81,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// image from being collected as long as it is there. It is fine if it is there already.
     fn prepare(&self, id: String, image: String) -> RuntimeFuture<'_, ()>;
 
-    /// Mounts a container's file system at an empty directory, to look up users and fill volumes
-    /// before it starts. Never done while it runs.
+    /// Mounts a container's file system at an empty directory, to look up users and to read what
+    /// volumes are filled with before it starts: nothing is written to it. Never done while it runs.
     fn mount(&self, id: String, at: PathBuf) -> RuntimeFuture<'_, ()>;
 
     /// Undoes [`Self::mount`]. It is fine if nothing is mounted there.

@@ -41,6 +41,7 @@ impl Engine {
     async fn make(&self, mut config: ContainerConfig) -> Result<Created, Fault> {
         let image = self.image(&config.spec.image).await?;
         let image_config = ImageConfig::of(&image.config);
+        image_config.check()?;
         check(&config, &image_config)?;
         self.check_machine(&config)?;
         let warnings = self.warnings(&config);
@@ -110,7 +111,7 @@ impl Engine {
             name: config.name.clone(),
             created: clock::now(),
             image: image.id.clone(),
-            image_config: image.config,
+            image_config: ImageConfig::kept(image.config),
             config,
             mounts: points,
             state: ContainerState::default(),

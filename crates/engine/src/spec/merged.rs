@@ -1,6 +1,7 @@
 //! What the image and the user say of a container, as one: its `Config` as Docker shows it.
 
 use super::ImageConfig;
+use super::image::label_size;
 use crate::config::ContainerConfig;
 use std::collections::BTreeSet;
 use types::{HealthCheck, Labels};
@@ -51,6 +52,20 @@ impl Merged {
 pub(crate) fn labels(own: &Labels, image: &Labels) -> Labels {
     let mut labels = image.clone();
     labels.extend(own.clone());
+    labels
+}
+
+/// The same, but only as many as `limit` bytes hold: those first that the user gave.
+pub(crate) fn labels_within(own: &Labels, image: &Labels, limit: usize) -> Labels {
+    let further = image.iter().filter(|(name, _)| !own.contains_key(*name));
+    let mut left = limit;
+    let mut labels = Labels::new();
+    for label in own.iter().chain(further) {
+        if let Some(rest) = left.checked_sub(label_size(label)) {
+            left = rest;
+            labels.insert(label.0.clone(), label.1.clone());
+        }
+    }
     labels
 }
 
@@ -111,6 +126,23 @@ mod tests {
             Merged::new(&ContainerConfig::default(), &ImageConfig::default()),
             Merged::default()
         );
+    }
+
+    #[test]
+    fn of_many_labels_the_users_are_told_first_and_no_more_than_there_is_a_limit() {
+        let labels = |all: &[(&str, &str)]| -> Labels {
+            all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let (own, image) = (labels(&[("z", "own")]), labels(&[("a", "1"), ("b", "2"), ("z", "3")]));
+        let names = |limit| {
+            let told = labels_within(&own, &image, limit);
+            told.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names(1000), "a=1 b=2 z=own");
+        assert_eq!(labels_within(&own, &image, 1000), super::labels(&own, &image));
+        assert_eq!(names(68 + 66), "a=1 z=own");
+        assert_eq!(names(68), "z=own");
+        assert_eq!(names(67), "a=1");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) use environment::{environment, merge};
 pub(crate) use image::ImageConfig;
 pub(crate) use machine::Machine;
 pub use merged::Merged;
-pub(crate) use merged::labels;
+pub(crate) use merged::{labels, labels_within};
 pub(crate) use process::{ExecPlan, arguments, exec, working_dir};
 pub(crate) use seccomp::check as check_seccomp;
 pub use seccomp::check_profile;

@@ -154,3 +154,52 @@ async fn images_are_fetched_once_and_kept_while_they_are_used() {
     let removed = stage.engine.remove_image(&image[7..20], false).await.unwrap();
     assert_eq!(removed, [Removed::Untagged("web:latest".to_owned()), Removed::Deleted(image)]);
 }
+
+#[tokio::test]
+async fn what_an_image_says_without_measure_is_refused_before_anything_is_made_of_it() {
+    let stage = Stage::new().await;
+    let many: serde_json::Map<_, _> = (0..5000).map(|it| (format!("/{it}"), json!({}))).collect();
+    let variables: Vec<String> = (0..200_000).map(|number| format!("{number:x}=")).collect();
+    let label = json!({"note": "x".repeat(4 << 20)});
+    for (name, config) in [
+        ("volumes", json!({"Cmd": ["serve"], "Volumes": many})),
+        ("variables", json!({"Cmd": ["serve"], "Env": variables})),
+        ("labels", json!({"Cmd": ["serve"], "Labels": label})),
+    ] {
+        stage.fake.add_image(&format!("docker.io/library/{name}:latest"), config);
+        let made = stage.try_create(|config| config.spec.image = name.to_owned()).await;
+        let refused = made.unwrap_err();
+        assert_eq!(refused.kind, types::FaultKind::Invalid, "{name}: {refused}");
+        assert!(refused.message.contains(name), "{name}: {refused}");
+    }
+    assert!(stage.engine.volumes().await.unwrap().is_empty());
+    assert!(stage.engine.list(true).await.is_empty());
+}
+
+#[tokio::test]
+async fn events_are_told_with_a_measure_of_labels_and_of_a_command() {
+    let stage = Stage::new().await;
+    let labels = json!({"long": "x".repeat(900 << 10), "tier": "front"});
+    stage
+        .fake
+        .add_image("docker.io/library/wordy:latest", json!({"Cmd": ["serve"], "Labels": labels}));
+    let mut events = stage.engine.events(None, None);
+    let id = stage.running(|config| config.spec.image = "wordy".to_owned()).await;
+    let command = vec!["echo".to_owned(), "ä".repeat(1 << 20)];
+    let config = ExecConfig { command, ..ExecConfig::default() };
+    stage.engine.exec_create(&id, config).await.unwrap();
+    for action in ["create", "start", "exec_create: echo ä"] {
+        let told = loop {
+            let event = soon(events.next()).await.unwrap();
+            if event.kind == EventKind::Container {
+                break event;
+            }
+        };
+        assert!(told.action.starts_with(action) && told.action.len() <= 4 << 10, "{action}");
+        assert_eq!(told.attributes["tier"], "front");
+        assert!(told.attributes.contains_key("name") && !told.attributes.contains_key("long"));
+    }
+    // Who asks for the container itself is told all.
+    let labels = stage.engine.inspect(&id).await.unwrap().merged.labels;
+    assert_eq!(labels["long"].len(), 900 << 10);
+}
