@@ -223,9 +223,38 @@ fn constraints_are_honoured_and_explained(lab: &Lab) {
     .good();
     until("the reason why it waits", secs(20), || {
         let shown = lab.docker(&["service", "ps", "--no-trunc", "picky"]).good();
-        let told = shown.contains("Pending") && shown.contains("no suitable node");
-        if told { Ok(()) } else { Err(shown) }
+        let words = [
+            "Pending",
+            "no suitable node (scheduling constraints not satisfied on 3 nodes). ",
+            "node-1: node.labels.disk==ssd is missing; node-2: node.labels.disk==ssd is missing; ",
+        ];
+        if words.iter().all(|word| shown.contains(word)) { Ok(()) } else { Err(shown) }
     });
+    lab.docker(&["node", "update", "--label-add", "disk=hdd", "node-2"]).good();
+    lab.docker(&["node", "update", "--availability", "pause", "node-1"]).good();
+    until("each node says what it lacks now", secs(20), || {
+        let shown = lab.skep(&["service", "ps", "--no-trunc", "picky"]).good();
+        let words = "). node-2: node.labels.disk is hdd, not ssd; \
+                     node-3: node.labels.disk==ssd is missing; node-1: is paused";
+        if shown.contains(words) { Ok(()) } else { Err(shown) }
+    });
+    lab.docker(&["node", "update", "--availability", "active", "node-1"]).good();
+    lab.docker(&["node", "update", "--label-rm", "disk", "node-2"]).good();
+    let head = ["service", "create", "--detach", "--name", "greedy", "--reserve-cpu", "4000"];
+    lab.docker(&[&head[..], &["busybox:latest", "sleep", "1000000"]].concat()).good();
+    let error = "{{.Status.Err}}";
+    until("what is free is said", secs(20), || {
+        let task = lab.tasks("greedy").join(" ");
+        let said = lab.docker(&["inspect", "--type", "task", "--format", error, &task]).out;
+        let cores: Option<(f64, f64)> = said.split("node-3: ").nth(1).and_then(|rest| {
+            let (free, all) = rest.split_once(" cores free")?.0.split_once(" of ")?;
+            Some((free.parse().ok()?, all.parse().ok()?))
+        });
+        let is_so = cores.is_some_and(|(free, all)| 0.0 < free && free <= all && all < 4000.0);
+        let docker = said.starts_with("no suitable node (insufficient resources on 3 nodes). ");
+        if is_so && docker { Ok(()) } else { Err(said) }
+    });
+    lab.docker(&["service", "rm", "greedy"]).good();
     lab.docker(&["node", "update", "--label-add", "disk=ssd", "node-3"]).good();
     lab.converged("picky", "1/1", secs(60));
     assert_eq!(lab.containers(3, "picky")[0].0, 3);

@@ -2,6 +2,8 @@
 
 use crate::{Node, NodeRole, Platform};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -125,6 +127,19 @@ impl Constraint {
         holds == self.equal
     }
 
+    /// What is not so on `node`, in words; `None`: it fulfils this constraint.
+    pub fn lack(&self, node: &Node) -> Option<String> {
+        if self.matches(node) {
+            return None;
+        }
+        let Self { key, equal, value } = self;
+        Some(match (key.value(node), equal) {
+            (None, _) => format!("{key}=={value} is missing"),
+            (Some(has), true) => format!("{key} is {has}, not {value}"),
+            (Some(has), false) => format!("{key} is {has}"),
+        })
+    }
+
     fn contains(&self, address: std::net::IpAddr) -> bool {
         if let Ok(net) = self.value.parse::<ipnet::IpNet>() {
             return net.contains(&address);
@@ -146,7 +161,40 @@ fn is_in_value(c: char) -> bool {
     c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || ":-_.*()?+[]\\^$|/".contains(c)
 }
 
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id => f.write_str("node.id"),
+            Self::Hostname => f.write_str("node.hostname"),
+            Self::Ip => f.write_str("node.ip"),
+            Self::Role => f.write_str("node.role"),
+            Self::Os => f.write_str("node.platform.os"),
+            Self::Arch => f.write_str("node.platform.arch"),
+            Self::Label(name) => write!(f, "node.labels.{name}"),
+            Self::EngineLabel(name) => write!(f, "engine.labels.{name}"),
+        }
+    }
+}
+
 impl Key {
+    /// What a node has there; `None`: it has no such label.
+    fn value<'a>(&self, node: &'a Node) -> Option<Cow<'a, str>> {
+        let description = &node.description;
+        Some(match self {
+            Self::Id => node.id.as_str().into(),
+            Self::Hostname => description.hostname.as_str().into(),
+            Self::Ip => node.status.address.to_string().into(),
+            Self::Role => match node.role {
+                NodeRole::Worker => "worker".into(),
+                NodeRole::Manager => "manager".into(),
+            },
+            Self::Os => description.platform.os.as_str().into(),
+            Self::Arch => description.platform.architecture.as_str().into(),
+            Self::Label(name) => node.spec.labels.get(name)?.as_str().into(),
+            Self::EngineLabel(name) => description.engine.labels.get(name)?.as_str().into(),
+        })
+    }
+
     fn parse(text: &str) -> Result<Self, ConstraintError> {
         let lower = text.to_ascii_lowercase();
         if lower.starts_with("node.labels.") && text.len() > 12 {
@@ -205,6 +253,23 @@ mod tests {
         ] {
             assert_eq!(Constraint::parse(text).unwrap().matches(&node()), holds, "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_node_has_instead_is_said() {
+        for (text, lack) in [
+            ("node.hostname==node-2", "node.hostname is node-1, not node-2"),
+            ("node.labels.disk!=ssd", "node.labels.disk is SSD"),
+            ("node.labels.disk==nvme", "node.labels.disk is SSD, not nvme"),
+            ("node.labels.zone==a", "node.labels.zone==a is missing"),
+            ("engine.labels.gpu==yes", "engine.labels.gpu==yes is missing"),
+            ("node.ip==10.0.0.0/8", "node.ip is 192.168.100.2, not 10.0.0.0/8"),
+            ("node.role==worker", "node.role is manager, not worker"),
+            ("node.platform.os==windows", "node.platform.os is linux, not windows"),
+        ] {
+            assert_eq!(Constraint::parse(text).unwrap().lack(&node()).as_deref(), Some(lack));
+        }
+        assert_eq!(Constraint::parse("node.role==manager").unwrap().lack(&node()), None);
     }
 
     #[test]

@@ -343,14 +343,14 @@ mod tests {
         check(
             &case("stop-first"),
             &expect![[r#"
-            + web.1 pending ready - error: no suitable node (1 node not available for new tasks; insufficient memory on 1 node)
-        "#]],
+                + web.1 pending ready - error: no suitable node (1 node not available for new tasks; insufficient resources on 1 node). n2: 10 B of 10 B memory free; n1: is drained
+            "#]],
         );
         check(
             &case("start-first"),
             &expect![[r#"
-            + web.1 pending running - trial 1s error: no suitable node (1 node not available for new tasks; insufficient memory on 1 node)
-        "#]],
+                + web.1 pending running - trial 1s error: no suitable node (1 node not available for new tasks; insufficient resources on 1 node). n2: 10 B of 10 B memory free; n1: is drained
+            "#]],
         );
     }
 
@@ -504,7 +504,7 @@ mod tests {
             node n2 pause
             service web replicas=1 order=start-first update=updating began=20
             task web.1 running n1
-            task web.1 pending - born=10 error=no_suitable_node_(2_nodes_not_available_for_new_tasks)
+            task web.1 pending - born=10 error=no_suitable_node_(2_nodes_not_available_for_new_tasks)._n1:_is_drained;_n2:_is_paused
             ",
             &expect![[r#"
                 ~ web update completed: update completed

@@ -87,7 +87,7 @@ mod tests {
             task web.1 running n1
             ",
             &expect![[r#"
-                + web.2 pending running - error: no suitable node (1 node not available for new tasks)
+                + web.2 pending running - error: no suitable node (1 node not available for new tasks). n1: is paused
             "#]],
         );
     }

@@ -428,21 +428,21 @@ mod tests {
                 node n1 pause
                 service web replicas=1 image=two update=updating began={began} order=start-first
                 task web.1 running n1 image=one
-                task web.1 pending - image=two born=20 error=no_suitable_node_(1_node_not_available_for_new_tasks)
+                task web.1 pending - image=two born=20 error=no_suitable_node_(1_node_not_available_for_new_tasks)._n1:_is_paused
                 "
             )
         };
         check(
             &case(31),
             &expect![[r#"
-            wake 101s
-        "#]],
+                wake 101s
+            "#]],
         );
         check(
             &case(30),
             &expect![[r#"
-            ~ web update paused lost 1: update paused because task web-1-2 does not come to run: no suitable node (1 node not available for new tasks)
-        "#]],
+                ~ web update paused lost 1: update paused because task web-1-2 does not come to run: no suitable node (1 node not available for new tasks). n1: is paused
+            "#]],
         );
     }
 

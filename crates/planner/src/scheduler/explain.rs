@@ -1,53 +1,266 @@
-//! Why no node can run a task, as Docker's users know it.
+//! Why no node can run a task: in Docker's words, and then node by node.
 
-use super::filter::Misfit;
+use super::filter::{Misfit, Requirements, first_unfulfilled, taken_port};
+use crate::index::Carried;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use types::{Availability, Node, NodeState};
 
-/// The reason for the most nodes first.
-pub(super) fn explain(misfits: &[Misfit]) -> String {
-    let mut counts: BTreeMap<Misfit, usize> = BTreeMap::new();
-    for misfit in misfits {
-        *counts.entry(*misfit).or_default() += 1;
-    }
-    let mut counts: Vec<(Misfit, usize)> = counts.into_iter().collect();
-    counts.sort_by_key(|(misfit, count)| (Reverse(*count), *misfit));
-    let reasons: Vec<String> =
-        counts.into_iter().map(|(misfit, count)| reason(misfit, count)).collect();
-    if reasons.is_empty() {
-        return "no suitable node".to_owned();
-    }
-    format!("no suitable node ({})", reasons.join("; "))
+/// So many nodes are named.
+const NAMED: usize = 10;
+/// So many characters are told of what users wrote and nodes say.
+const TEXT_MAX: usize = 100;
+
+/// A node that cannot run a task.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lack<'a> {
+    pub(super) node: &'a Node,
+    pub(super) carried: Carried<'a>,
+    pub(super) misfit: Misfit,
 }
 
-fn reason(misfit: Misfit, count: usize) -> String {
-    let nodes = if count == 1 { "node" } else { "nodes" };
-    match misfit {
-        Misfit::Unavailable => format!("{count} {nodes} not available for new tasks"),
-        Misfit::Constraints => format!("scheduling constraints not satisfied on {count} {nodes}"),
-        Misfit::Platform => format!("unsupported platform on {count} {nodes}"),
-        Misfit::Files => {
-            format!("release without secrets and configs, to be updated first, on {count} {nodes}")
+/// Why tasks that ask for the same have no node.
+#[derive(Debug)]
+pub(super) struct Explanation {
+    /// As Docker says it: how many nodes lack what.
+    pub(super) short: String,
+    /// The same, and what each node lacks.
+    pub(super) whole: String,
+}
+
+/// The reason for the most nodes first; of the nodes those that lack least.
+pub(super) fn explain(asked: &Requirements, mut lacks: Vec<Lack<'_>>) -> Explanation {
+    let mut counts: BTreeMap<Reason, usize> = BTreeMap::new();
+    for lack in &lacks {
+        *counts.entry(Reason::of(lack.misfit)).or_default() += 1;
+    }
+    let mut counts: Vec<(Reason, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(reason, count)| (Reverse(*count), *reason));
+    let reasons: Vec<String> =
+        counts.into_iter().map(|(reason, count)| reason.words(count)).collect();
+    if reasons.is_empty() {
+        let short = "no suitable node".to_owned();
+        return Explanation { whole: short.clone(), short };
+    }
+    let short = format!("no suitable node ({})", reasons.join("; "));
+    let more = lacks.len().saturating_sub(NAMED);
+    let rank = |lack: &Lack<'_>| (Reverse(lack.misfit), name(lack.node).to_owned());
+    if more > 0 {
+        lacks.select_nth_unstable_by(NAMED, |one, other| {
+            (Reverse(one.misfit), name(one.node)).cmp(&(Reverse(other.misfit), name(other.node)))
+        });
+        lacks.truncate(NAMED);
+    }
+    lacks.sort_by_cached_key(rank);
+    let mut details: Vec<String> = lacks
+        .iter()
+        .map(|lack| format!("{}: {}", name(lack.node), cut(&detail(asked, lack))))
+        .collect();
+    if more > 0 {
+        details.push(format!("and {more} more"));
+    }
+    let whole = format!("{short}. {}", details.join("; "));
+    Explanation { short, whole }
+}
+
+/// What Docker tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    Unavailable,
+    Constraints,
+    Platform,
+    Files,
+    Resources,
+    Mesh,
+    HostPort,
+    MaxReplicas,
+}
+
+impl Reason {
+    fn of(misfit: Misfit) -> Self {
+        match misfit {
+            Misfit::Unavailable => Self::Unavailable,
+            Misfit::Constraints => Self::Constraints,
+            Misfit::Platform => Self::Platform,
+            Misfit::Files => Self::Files,
+            Misfit::Cpus | Misfit::Memory => Self::Resources,
+            Misfit::Mesh => Self::Mesh,
+            Misfit::HostPort => Self::HostPort,
+            Misfit::MaxReplicas => Self::MaxReplicas,
         }
-        Misfit::Cpus => format!("insufficient cpus on {count} {nodes}"),
-        Misfit::Memory => format!("insufficient memory on {count} {nodes}"),
-        Misfit::Mesh => format!("no address on the ingress network on {count} {nodes}"),
-        Misfit::HostPort => format!("host-mode port already in use on {count} {nodes}"),
-        Misfit::MaxReplicas => "max replicas per node limit exceed".to_owned(),
+    }
+
+    fn words(self, count: usize) -> String {
+        let nodes = if count == 1 { "node" } else { "nodes" };
+        match self {
+            Self::Unavailable => format!("{count} {nodes} not available for new tasks"),
+            Self::Constraints => format!("scheduling constraints not satisfied on {count} {nodes}"),
+            Self::Platform => format!("unsupported platform on {count} {nodes}"),
+            Self::Files => {
+                format!(
+                    "release without secrets and configs, to be updated first, on {count} {nodes}"
+                )
+            }
+            Self::Resources => format!("insufficient resources on {count} {nodes}"),
+            Self::Mesh => format!("no address on the ingress network on {count} {nodes}"),
+            Self::HostPort => format!("host-mode port already in use on {count} {nodes}"),
+            Self::MaxReplicas => "max replicas per node limit exceed".to_owned(),
+        }
+    }
+}
+
+/// What one node lacks.
+fn detail(asked: &Requirements, lack: &Lack<'_>) -> String {
+    let Lack { node, carried, misfit } = lack;
+    let description = &node.description;
+    match misfit {
+        Misfit::Unavailable => availability(node).to_owned(),
+        Misfit::Constraints => first_unfulfilled(node, asked),
+        Misfit::Platform => {
+            let platform = &description.platform;
+            format!("is {}/{}", platform.os, platform.architecture)
+        }
+        Misfit::Files => "its release knows no secrets and configs".to_owned(),
+        Misfit::Cpus => {
+            let total = i128::from(description.nano_cpus);
+            let free = (total - carried.load.nano_cpus).max(0);
+            format!("{} of {} cores free", cores(free), cores(total))
+        }
+        Misfit::Memory => {
+            let total = i128::from(description.memory_bytes);
+            let free = (total - carried.load.memory).max(0);
+            format!("{} of {} memory free", bytes(free), bytes(total))
+        }
+        Misfit::Mesh => match node.allocation_error.as_str() {
+            "" => "has no address on the ingress network yet".to_owned(),
+            error => error.to_owned(),
+        },
+        Misfit::HostPort => taken_port(*carried, asked)
+            .map_or_else(String::new, |(protocol, port)| {
+                format!("port {port}/{} is in use", protocol.as_str())
+            }),
+        Misfit::MaxReplicas => {
+            format!("has {} of at most {}", carried.count, asked.placement.max_replicas_per_node)
+        }
+    }
+}
+
+fn availability(node: &Node) -> &'static str {
+    if node.has_left() {
+        return "has left";
+    }
+    match (node.status.state, node.spec.availability) {
+        (NodeState::Down, _) => "is down",
+        (NodeState::Unknown | NodeState::Disconnected, _) => "is not ready yet",
+        (NodeState::Ready, Availability::Drain) => "is drained",
+        (NodeState::Ready, Availability::Pause) => "is paused",
+        (NodeState::Ready, Availability::Active) => "is leaving",
+    }
+}
+
+/// As people know the node; one that has never said its name by its id.
+fn name(node: &Node) -> &str {
+    let hostname = &node.description.hostname;
+    if hostname.is_empty() { node.id.as_str() } else { hostname }
+}
+
+/// Cores, rounded down: what is said to be free is free.
+fn cores(nano: i128) -> String {
+    let (whole, rest) = (nano / 1_000_000_000, nano % 1_000_000_000 / 1_000_000);
+    let digits = format!("{rest:03}");
+    let digits = digits.trim_end_matches('0');
+    format!("{whole}.{}", if digits.is_empty() { "0" } else { digits })
+}
+
+/// An amount of memory, rounded down to a tenth of its unit.
+fn bytes(bytes: i128) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.into_iter().find(|(_, power)| 1 << power <= bytes);
+    let Some((unit, power)) = unit else { return format!("{bytes} B") };
+    let tenths = (bytes * 10) >> power;
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(TEXT_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::check;
+    use expect_test::expect;
 
     #[test]
-    fn the_most_common_reason_comes_first() {
-        let misfits = [Misfit::Memory, Misfit::Constraints, Misfit::Constraints];
-        assert_eq!(
-            explain(&misfits),
-            "no suitable node (scheduling constraints not satisfied on 2 nodes; insufficient memory on 1 node)"
+    fn amounts_are_rounded_down() {
+        assert_eq!(cores(1_200_000_000), "1.2");
+        assert_eq!(cores(2_000_000_000), "2.0");
+        assert_eq!(cores(1_999_999_999), "1.999");
+        assert_eq!(cores(0), "0.0");
+        assert_eq!(bytes((1 << 30) - 1), "1023.9 MiB");
+        assert_eq!(bytes(3 << 29), "1.5 GiB");
+        assert_eq!(bytes(100), "100 B");
+    }
+
+    #[test]
+    fn each_node_says_what_it_lacks_and_those_that_lack_least_come_first() {
+        check(
+            "
+            node n1 down
+            node n2 drain
+            node n3 pause
+            node n4 leaving
+            node n5 arch=arm64 disk=ssd
+            node n6 arch=amd64
+            node n7 arch=amd64 disk=hdd
+            node n8 arch=amd64 disk=ssd cpus=2000000000 memory=3221225472
+            node n9 arch=amd64 disk=ssd cpus=4000000000 memory=1073741824
+            service other replicas=2 cpus=800000000
+            task other.1 running n8
+            task other.2 running n9
+            service db replicas=1 platforms=amd64 cpus=1500000000 memory=2147483648 constraint=node.labels.disk==ssd
+            ",
+            &expect![[r#"
+                + db.1 pending running - error: no suitable node (4 nodes not available for new tasks; scheduling constraints not satisfied on 2 nodes; insufficient resources on 2 nodes; unsupported platform on 1 node). n9: 1.0 GiB of 1.0 GiB memory free; n8: 1.2 of 2.0 cores free; n5: is /arm64; n6: node.labels.disk==ssd is missing; n7: node.labels.disk is hdd, not ssd; n1: is down; n2: is drained; n3: is paused; n4: is leaving
+            "#]],
         );
-        assert_eq!(explain(&[]), "no suitable node");
+    }
+
+    #[test]
+    fn ten_nodes_are_named_and_the_others_counted() {
+        let nodes: String = (10..40).map(|node| format!("node n{node} pause\n")).collect();
+        check(
+            &format!("{nodes}node n99 memory=5\nservice db replicas=1 memory=10\n"),
+            &expect![[r#"
+                + db.1 pending running - error: no suitable node (30 nodes not available for new tasks; insufficient resources on 1 node). n99: 5 B of 5 B memory free; n10: is paused; n11: is paused; n12: is paused; n13: is paused; n14: is paused; n15: is paused; n16: is paused; n17: is paused; n18: is paused; and 21 more
+            "#]],
+        );
+    }
+
+    #[test]
+    fn ten_tasks_of_a_kind_name_nodes_and_the_others_say_it_in_docker_s_words() {
+        check(
+            "
+            node n1 memory=5
+            service db replicas=12 memory=10
+            ",
+            &expect![[r#"
+                + db.1 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+                + db.10 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+                + db.11 pending running - error: no suitable node (insufficient resources on 1 node)
+                + db.12 pending running - error: no suitable node (insufficient resources on 1 node)
+                + db.2 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+                + db.3 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+                + db.4 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+                + db.5 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+                + db.6 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+                + db.7 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+                + db.8 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+                + db.9 pending running - error: no suitable node (insufficient resources on 1 node). n1: 5 B of 5 B memory free
+            "#]],
+        );
     }
 }

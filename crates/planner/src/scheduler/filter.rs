@@ -101,6 +101,19 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     Ok(())
 }
 
+/// The first constraint that a node does not fulfil, in words.
+pub(super) fn first_unfulfilled(node: &Node, asked: &Requirements) -> String {
+    let Some(constraints) = &asked.constraints else {
+        return "a constraint cannot be read".to_owned();
+    };
+    constraints.iter().find_map(|constraint| constraint.lack(node)).unwrap_or_default()
+}
+
+/// The first port of the host that a task asks for and another one has.
+pub(super) fn taken_port(carried: Carried<'_>, asked: &Requirements) -> Option<(Protocol, u16)> {
+    asked.host_ports.iter().copied().find(|port| carried.load.has_port(*port))
+}
+
 #[cfg(test)]
 mod tests {
     use crate::testing::check;
@@ -118,7 +131,7 @@ mod tests {
             ",
             &expect![[r#"
                 + db.1 assigned running n2
-                + db.2 pending running - error: no suitable node (insufficient memory on 2 nodes; scheduling constraints not satisfied on 1 node)
+                + db.2 pending running - error: no suitable node (insufficient resources on 2 nodes; scheduling constraints not satisfied on 1 node). n2: 40 B of 100 B memory free; n3: 50 B of 50 B memory free; n1: node.labels.disk==ssd is missing
             "#]],
         );
     }
@@ -135,7 +148,7 @@ mod tests {
             ",
             &expect![[r#"
                 + all.0 assigned running n1
-                + none.1 pending running - error: no suitable node (unsupported platform on 2 nodes)
+                + none.1 pending running - error: no suitable node (unsupported platform on 2 nodes). n1: is /aarch64; n2: is /x86_64
                 + one.1 assigned running n2
                 + one.2 assigned running n2
             "#]],
@@ -195,7 +208,7 @@ mod tests {
             &expect![[r#"
                 + proxy.1 assigned running n1 ports 80:80/tcp/host
                 + proxy.2 assigned running n2 ports 80:80/tcp/host
-                + proxy.3 pending running - ports 80:80/tcp/host error: no suitable node (host-mode port already in use on 2 nodes)
+                + proxy.3 pending running - ports 80:80/tcp/host error: no suitable node (host-mode port already in use on 2 nodes). n1: port 80/tcp is in use; n2: port 80/tcp is in use
                 ~ proxy ports 80:80/tcp/host
             "#]],
         );
@@ -212,7 +225,7 @@ mod tests {
             &expect![[r#"
                 + web.1 assigned running n1
                 + web.2 assigned running n2
-                + web.3 pending running - error: no suitable node (max replicas per node limit exceed)
+                + web.3 pending running - error: no suitable node (max replicas per node limit exceed). n1: has 1 of at most 1; n2: has 1 of at most 1
             "#]],
         );
     }

@@ -1,8 +1,9 @@
 //! The straightforward form of the scheduler: every task looks at all nodes. It is what the one
 //! with candidates is compared with.
 
-use super::explain::explain;
+use super::explain::{Lack, explain};
 use super::filter::{Misfit, Requirements, fit};
+use super::place::EXPLAINED;
 use super::schedule;
 use crate::Planning;
 use crate::index::Index;
@@ -51,14 +52,28 @@ fn place_one_by_one(view: &View, now: Timestamp) -> BTreeMap<TaskId, Outcome> {
             Err(_) => unplaced.push(task),
         }
     }
+    let mut index = Index::default();
+    index.follow(&view, now);
+    let mut alike: Vec<Requirements> = Vec::new();
     for task in unplaced {
+        let asked = Requirements::of(&task);
         let misfits = place(&view, now, &task).expect_err("there is less than before");
-        outcomes.insert(task.id.clone(), Err(explain(&misfits)));
+        let lacks = misfits.iter().map(|(id, misfit)| {
+            let node: &Node = view.node(id).expect("a node");
+            Lack { node, carried: index.loads.on(id, &task.service), misfit: *misfit }
+        });
+        let why = explain(&asked, lacks.collect());
+        let others = alike.iter().filter(|it| task.node.is_none() && it.are_of(&task)).count();
+        outcomes
+            .insert(task.id.clone(), Err(if others < EXPLAINED { why.whole } else { why.short }));
+        if task.node.is_none() {
+            alike.push(asked);
+        }
     }
     outcomes
 }
 
-fn place(view: &View, now: Timestamp, task: &Task) -> Result<NodeId, Vec<Misfit>> {
+fn place(view: &View, now: Timestamp, task: &Task) -> Result<NodeId, Vec<(NodeId, Misfit)>> {
     // Looks at all there is, and remembers nothing.
     let mut index = Index::default();
     index.follow(view, now);
@@ -67,7 +82,7 @@ fn place(view: &View, now: Timestamp, task: &Task) -> Result<NodeId, Vec<Misfit>
     for node in view.nodes().filter(|it| task.node.as_ref().is_none_or(|node| *node == it.id)) {
         match fit(node, carried(node), &Requirements::of(task)) {
             Ok(()) => fitting.push(node),
-            Err(misfit) => misfits.push(misfit),
+            Err(misfit) => misfits.push((node.id.clone(), misfit)),
         }
     }
     for preference in &task.spec.placement.preferences {

@@ -1,6 +1,6 @@
 //! Pending tasks get their nodes.
 
-use super::explain::explain;
+use super::explain::{Lack, explain};
 use super::filter::{Misfit, Requirements, fit};
 use super::spread::{Candidates, Rank};
 use crate::Planning;
@@ -16,6 +16,10 @@ const FAILURES_WITHIN: Duration = Duration::from_mins(5);
 
 /// Nodes that are tried before all of them are gathered.
 const TRIED: usize = 32;
+
+/// So many tasks that ask for the same say of each node what it lacks, which is written anew with all
+/// that happens there; the others say how many nodes lack what.
+pub(super) const EXPLAINED: usize = 10;
 
 /// Tasks that ask for the same.
 type Kind = (Requirements, Vec<Arc<Task>>);
@@ -50,10 +54,14 @@ pub(crate) fn schedule(
     excuse_bound(planning, index, &view);
     for (requirements, tasks) in unplaced.iter().filter(|(_, tasks)| !tasks.is_empty()) {
         let all = index.loads.on_all(&view, &requirements.service);
-        let misfits = all.filter_map(|(node, carried)| fit(node, carried, requirements).err());
-        let reason = explain(&misfits.collect::<Vec<Misfit>>());
-        for task in tasks {
-            excuse(planning, index, (task, &reason));
+        let lacks = all.filter_map(|(node, carried)| {
+            let misfit = fit(node, carried, requirements).err()?;
+            Some(Lack { node, carried, misfit })
+        });
+        let why = explain(requirements, lacks.collect());
+        for (at, task) in tasks.iter().enumerate() {
+            let reason = if at < EXPLAINED { &why.whole } else { &why.short };
+            excuse(planning, index, (task, reason));
         }
     }
     index.have_placed(&planning.tx);
@@ -90,7 +98,10 @@ fn place_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) -> b
 fn excuse_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) {
     for (task, node) in stirred(index, view) {
         if let Err(misfit) = fits(index, (&task, &node)) {
-            excuse(planning, index, (&task, &explain(&[misfit])));
+            let carried = index.loads.on(&node.id, &task.service);
+            let lack = Lack { node: &node, carried, misfit };
+            let why = explain(&Requirements::of(&task), vec![lack]);
+            excuse(planning, index, (&task, &why.whole));
         }
     }
 }

@@ -331,11 +331,11 @@ mod tests {
             "
             node n1 pause
             service web replicas=2 image=two update=updating
-            task web.1 pending - image=two born=40 error=no_suitable_node_(1_node_not_available_for_new_tasks)
+            task web.1 pending - image=two born=40 error=no_suitable_node_(1_node_not_available_for_new_tasks)._n1:_is_paused
             task web.2 running n1 image=one
             ",
             &expect![[r#"
-                + web.2 pending ready - two error: no suitable node (1 node not available for new tasks)
+                + web.2 pending ready - two error: no suitable node (1 node not available for new tasks). n1: is paused
                 ~ web.2 running shutdown n1 one
                 wake 170s
             "#]],
@@ -441,7 +441,7 @@ mod tests {
                 "
                 node n1 pause
                 service web replicas=2 image=two update=updating began=-900 failure={failure} previous=one
-                task web.1 pending - image=two born={born} error=no_suitable_node_(1_node_not_available_for_new_tasks)
+                task web.1 pending - image=two born={born} error=no_suitable_node_(1_node_not_available_for_new_tasks)._n1:_is_paused
                 task web.2 running n1 image=one
                 "
             )
@@ -449,32 +449,32 @@ mod tests {
         check(
             &case(31, "pause"),
             &expect![[r#"
-            wake 101s
-        "#]],
+                wake 101s
+            "#]],
         );
         // A longer monitor time is more patient, and so is a task that has to wait for its restart.
         check(
             &case(30, "pause").replace("began", "monitor=120 began"),
             &expect![[r#"
-            wake 160s
-        "#]],
+                wake 160s
+            "#]],
         );
         check(
             &case(30, "pause").replace("born", "at=35 born"),
             &expect![[r#"
-            wake 105s
-        "#]],
+                wake 105s
+            "#]],
         );
         check(
             &case(30, "pause"),
             &expect![[r#"
-            ~ web update paused lost 1: update paused because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks)
-        "#]],
+                ~ web update paused lost 1: update paused because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks). n1: is paused
+            "#]],
         );
         check(
             &case(30, "continue"),
             &expect![[r#"
-                + web.2 pending ready - two error: no suitable node (1 node not available for new tasks)
+                + web.2 pending ready - two error: no suitable node (1 node not available for new tasks). n1: is paused
                 ~ web update updating lost 1: 
                 ~ web.2 running shutdown n1 one
                 wake 170s
@@ -483,11 +483,11 @@ mod tests {
         check(
             &case(30, "rollback"),
             &expect![[r#"
-                + web.1 pending running - one error: no suitable node (1 node not available for new tasks)
-                - web.1 pending running - two error: no suitable node (1 node not available for new tasks)
+                + web.1 pending running - one error: no suitable node (1 node not available for new tasks). n1: is paused
+                - web.1 pending running - two error: no suitable node (1 node not available for new tasks). n1: is paused
                 ~ web image one
                 ~ web previous none
-                ~ web update rollbackstarted: update rolled back because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks)
+                ~ web update rollbackstarted: update rolled back because task web-1-1 does not come to run: no suitable node (1 node not available for new tasks). n1: is paused
                 wake 170s
             "#]],
         );
@@ -581,11 +581,11 @@ mod tests {
             node n1 pause
             service web replicas=1 image=two update=updating began=-900
             task web.1 shutdown n1 image=one desired=shutdown
-            task web.1 pending - image=two born=29 desired=ready error=no_suitable_node_(1_node_not_available_for_new_tasks)
+            task web.1 pending - image=two born=29 desired=ready error=no_suitable_node_(1_node_not_available_for_new_tasks)._n1:_is_paused
             ",
             &expect![[r#"
-                ~ web update paused lost 1: update paused because task web-1-2 does not come to run: no suitable node (1 node not available for new tasks)
-                ~ web.1 pending running - two error: no suitable node (1 node not available for new tasks)
+                ~ web update paused lost 1: update paused because task web-1-2 does not come to run: no suitable node (1 node not available for new tasks). n1: is paused
+                ~ web.1 pending running - two error: no suitable node (1 node not available for new tasks). n1: is paused
             "#]],
         );
     }
