@@ -19,9 +19,9 @@ use std::time::Duration;
 use store::{Change, Object, Tx, View, rules};
 use types::{
     Addresses, Attachment, Availability, Cluster, DesiredState, EndpointMode, FailureAction,
-    HealthCheck, IdSource, JobStatus, Network, NetworkAttachment, Node, NodeState, Platform, Preference,
-    PublishMode, PublishedPort, RestartCondition, Service, ServiceMode, ServiceSpec, Slot, Subnet,
-    Task, TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
+    HealthCheck, IdSource, JobStatus, Network, NetworkAttachment, Node, NodeState, Platform,
+    Preference, PublishMode, PublishedPort, RestartCondition, Service, ServiceMode, ServiceSpec,
+    Slot, Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
 
 pub(crate) const NOW: i32 = 100;
@@ -470,7 +470,10 @@ fn render_service(before: &Service, service: &Service) -> Vec<String> {
         let seconds = |time: Timestamp| format!("{}s", time.0 / 1_000_000_000);
         let time = |time: Option<Timestamp>| time.map_or("never".to_owned(), seconds);
         let (begun, scheduled) = (time(job.last_execution), time(job.scheduled));
-        lines.push(format!("~ {name} iteration {} begun {begun} scheduled {scheduled}", job.iteration));
+        lines.push(format!(
+            "~ {name} iteration {} begun {begun} scheduled {scheduled}",
+            job.iteration
+        ));
     }
     if before.previous_spec.is_some() && service.previous_spec.is_none() {
         lines.push(format!("~ {name} previous none"));

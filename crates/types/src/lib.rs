@@ -63,9 +63,9 @@ pub use placement::{Constraint, ConstraintError, Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};
 pub use quantity::{parse_duration, parse_size};
 pub use service::{
-    EndpointMode, EndpointSpec, FailureAction, JobStatus, LogDriver, NetworkAttachment, STACK_LABEL,
-    Service, ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
-    Vip,
+    EndpointMode, EndpointSpec, FailureAction, JobStatus, LogDriver, NetworkAttachment,
+    STACK_LABEL, Service, ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder,
+    UpdateState, UpdateStatus, Vip,
 };
 pub use spec::{SharedSpec, Specs, UnknownSpec};
 pub use state::{DesiredState, TaskState, Writer};

@@ -39,8 +39,7 @@ mod tests {
         ServiceSpec { name: "job".into(), mode, ..ServiceSpec::default() }
     }
 
-    const JOB: ServiceMode =
-        ServiceMode::ReplicatedJob { max_concurrent: 2, total_completions: 5 };
+    const JOB: ServiceMode = ServiceMode::ReplicatedJob { max_concurrent: 2, total_completions: 5 };
 
     fn applied(view: &View, changes: &store::Changes) -> View {
         let mut view = view.clone();

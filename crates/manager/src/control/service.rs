@@ -5,8 +5,8 @@ use crate::clock::RandomIds;
 use raft::Sequencer;
 use store::{Changes, Tx, View};
 use types::{
-    Fault, FaultKind, Service, ServiceId, ServiceSpec, Timestamp, UpdateState,
-    UpdateStatus, Version,
+    Fault, FaultKind, Service, ServiceId, ServiceSpec, Timestamp, UpdateState, UpdateStatus,
+    Version,
 };
 
 pub(crate) async fn create(sequencer: &Sequencer, spec: ServiceSpec) -> Result<ServiceId, Fault> {

@@ -164,9 +164,11 @@ fn check_mode(spec: &ServiceSpec) -> Result<(), Fault> {
         ServiceMode::Replicated { replicas } if replicas > REPLICAS_MAX => Err(Fault::invalid(
             format!("a service can have at most {REPLICAS_MAX} replicas, not {replicas}"),
         )),
-        ServiceMode::ReplicatedJob { total_completions: tasks, .. } if tasks > REPLICAS_MAX => Err(
-            Fault::invalid(format!("a job can have at most {REPLICAS_MAX} completions, not {tasks}")),
-        ),
+        ServiceMode::ReplicatedJob { total_completions: tasks, .. } if tasks > REPLICAS_MAX => {
+            Err(Fault::invalid(format!(
+                "a job can have at most {REPLICAS_MAX} completions, not {tasks}"
+            )))
+        }
         ServiceMode::Replicated { .. }
         | ServiceMode::Global
         | ServiceMode::ReplicatedJob { .. }

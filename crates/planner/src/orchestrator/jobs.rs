@@ -74,9 +74,8 @@ pub(super) fn reconcile(planning: &mut Planning<'_>, service: &Service, all: &mu
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let missing = count(total_completions).saturating_sub(all.standings().filled);
     let more = count(max_concurrent).saturating_sub(all.standings().open);
-    let is_free = |slot: &Slot| {
-        !all.calm().get(slot).is_some_and(|it| it.is_filled() || it.standing.is_open)
-    };
+    let is_free =
+        |slot: &Slot| !all.calm().get(slot).is_some_and(|it| it.is_filled() || it.standing.is_open);
     let free = (1..=total_completions).map(Slot::Number).filter(is_free);
     let free: Vec<Slot> = free.take(missing.min(more).min(planning.room())).collect();
     for slot in free {
