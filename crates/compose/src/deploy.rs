@@ -23,9 +23,11 @@ pub(crate) fn deploy(node: &Node, spec: &mut ServiceSpec, log: &mut Log) {
     }
     if let Some(node) = fields.take("update_config") {
         spec.update = update(node, log);
+        refuse_for_job(spec.mode, node, log);
     }
     if let Some(node) = fields.take("rollback_config") {
         spec.rollback = update(node, log);
+        refuse_for_job(spec.mode, node, log);
     }
     if let Some(node) = fields.take("resources") {
         spec.task.resources = resources(node, log);
@@ -39,41 +41,30 @@ pub(crate) fn deploy(node: &Node, spec: &mut ServiceSpec, log: &mut Log) {
     fields.finish(log);
 }
 
-fn mode(fields: &mut Fields<'_>, log: &mut Log) -> ServiceMode {
-    #[derive(Clone, Copy, Default, PartialEq)]
-    enum Mode {
-        #[default]
-        Replicated,
-        Global,
-        Job,
+/// A job is run anew, it has no task that is replaced.
+fn refuse_for_job(mode: ServiceMode, node: &Node, log: &mut Log) {
+    if mode.is_job() {
+        log.error(node, "update and rollback configuration is not supported for jobs");
     }
-    let words = [
-        ("replicated", Mode::Replicated),
-        ("global", Mode::Global),
-        ("replicated-job", Mode::Job),
-        ("global-job", Mode::Job),
-    ];
-    let mode = match fields.take("mode") {
-        Some(node) => {
-            let mode = word(node, &words, log);
-            if mode == Mode::Job {
-                log.error(node, "jobs are not supported by skep yet");
-            }
+}
+
+fn mode(fields: &mut Fields<'_>, log: &mut Log) -> ServiceMode {
+    let job = ServiceMode::ReplicatedJob { max_concurrent: 1, total_completions: 1 };
+    let words = [ServiceMode::default(), ServiceMode::Global, job, ServiceMode::GlobalJob]
+        .map(|mode| (mode.as_str(), mode));
+    let mode = fields.take("mode").map(|node| word(node, &words, log)).unwrap_or_default();
+    let Some(node) = fields.take("replicas") else { return mode };
+    match mode {
+        ServiceMode::Replicated { .. } => ServiceMode::Replicated { replicas: integer(node, log) },
+        // Docker knows no other way to say how many run at once.
+        ServiceMode::ReplicatedJob { .. } => {
+            let replicas = integer(node, log);
+            ServiceMode::ReplicatedJob { max_concurrent: replicas, total_completions: replicas }
+        }
+        ServiceMode::Global | ServiceMode::GlobalJob => {
+            log.error(node, "replicas can only be used with mode replicated or replicated-job");
             mode
         }
-        None => Mode::Replicated,
-    };
-    let replicas = fields.take("replicas");
-    match (mode, replicas) {
-        (Mode::Global, None) => ServiceMode::Global,
-        (Mode::Global, Some(node)) => {
-            log.error(node, "replicas can only be used with mode replicated");
-            ServiceMode::Global
-        }
-        (Mode::Replicated | Mode::Job, Some(node)) => {
-            ServiceMode::Replicated { replicas: integer(node, log) }
-        }
-        (Mode::Replicated | Mode::Job, None) => ServiceMode::default(),
     }
 }
 

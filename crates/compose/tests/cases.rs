@@ -209,15 +209,41 @@ fn deploy_says_how_it_runs() {
     service(
         "deploy:\n  mode: global\n  replicas: 2",
         &expect![[r#"
-        f.yml:6:17: services.web.deploy.replicas: replicas can only be used with mode replicated
+            f.yml:6:17: services.web.deploy.replicas: replicas can only be used with mode replicated or replicated-job
+        "#]],
+    );
+    service(
+        "deploy:\n  mode: replicated-job\n  replicas: 5",
+        &expect![[r#"
+        .mode.replicated-job = {"max_concurrent":5,"total_completions":5}
     "#]],
     );
     service(
-        "deploy:\n  mode: replicated-job\n  placement:\n    constraints: [rack=1]",
+        "deploy:\n  mode: replicated-job",
         &expect![[r#"
-        f.yml:5:13: services.web.deploy.mode: jobs are not supported by skep yet
-        f.yml:7:22: services.web.deploy.placement.constraints: constraint expected one operator from ==, !=: rack=1
+        .mode.replicated-job = {"max_concurrent":1,"total_completions":1}
     "#]],
+    );
+    service(
+        "deploy:\n  mode: global-job",
+        &expect![[r#"
+        .mode = "global-job"
+    "#]],
+    );
+    service(
+        "deploy:\n  mode: global-job\n  replicas: 2\n  update_config:\n    parallelism: 2\n  \
+         rollback_config: {}",
+        &expect![[r#"
+            f.yml:6:17: services.web.deploy.replicas: replicas can only be used with mode replicated or replicated-job
+            f.yml:8:9: services.web.deploy.update_config: update and rollback configuration is not supported for jobs
+            f.yml:9:24: services.web.deploy.rollback_config: update and rollback configuration is not supported for jobs
+        "#]],
+    );
+    service(
+        "deploy:\n  placement:\n    constraints: [rack=1]",
+        &expect![[r#"
+            f.yml:6:22: services.web.deploy.placement.constraints: constraint expected one operator from ==, !=: rack=1
+        "#]],
     );
     service(
         "restart: on-failure:3",

@@ -218,7 +218,6 @@ fn what_a_later_version_brings_is_refused_by_name(lab: &Lab) {
     let service = "image: busybox:latest\n    command: \"true\"\n";
     for (feature, of_service, rest) in [
         ("driver", "    secrets: [word]\n", "secrets: {word: {driver: vault}}\n"),
-        ("job", "    deploy: {mode: replicated-job}\n", ""),
         (
             "encrypted",
             "    networks: [n]\n",

@@ -76,6 +76,8 @@ fn snapshot() -> Snapshot {
         Object::Network(samples::ingress_network().into()),
         Object::Service(samples::global_service().into()),
         Object::Task(samples::other_task().into()),
+        Object::Service(samples::job().into()),
+        Object::Task(samples::job_task().into()),
     ];
     let changes = objects().into_iter().chain(others).map(Change::Put).collect();
     let mut view = View::default();

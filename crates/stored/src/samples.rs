@@ -10,7 +10,7 @@ mod work;
 pub use cluster::{cluster, ingress_network, network, node, worker};
 pub use file::{config, secret};
 pub use topology::{attachment_of_sandbox, knowledge, sandbox};
-pub use work::{global_service, other_task, service, status, task};
+pub use work::{global_service, job, job_task, other_task, service, status, task};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

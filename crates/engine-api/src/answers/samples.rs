@@ -10,7 +10,9 @@ use engine::{
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use stored::samples;
-use types::{HealthCheck, HostEntry, PublishMode, PublishedPort, Task, TaskState, Timestamp};
+use types::{
+    HealthCheck, HostEntry, PublishMode, PublishedPort, Service, Task, TaskState, Timestamp,
+};
 
 /// An answer of each operation of `docker-answers.txt`; of a list, one item.
 pub(super) fn all() -> Vec<(&'static str, Value)> {
@@ -47,7 +49,7 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
         ("GET /networks", shown),
         ("GET /networks/{id}", inspected),
         ("GET /nodes/{id}", json::node::render(&node, Some(&manager))),
-        ("GET /services/{id}", json::service::render(&samples::service(), None, find)),
+        ("GET /services/{id}", json::service::render(&service(), None, find)),
         ("GET /swarm", json::cluster::render(&samples::cluster())),
         ("GET /tasks/{id}", json::task::render(&task(), |_| Some(network.clone()))),
         ("GET /version", system::render_version(&about())),
@@ -140,8 +142,15 @@ fn image() -> Image {
     }
 }
 
+/// All that a service may say, though no job has all of it.
+fn service() -> Service {
+    Service { job: samples::job().job, ..samples::service() }
+}
+
 fn task() -> Task {
     let mut task = samples::task();
+    task.slot = 2;
+    task.iteration = Some(3);
     task.status.state = TaskState::Running;
     task.status.error = "odd".to_owned();
     let port = PublishedPort {

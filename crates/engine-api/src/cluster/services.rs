@@ -55,33 +55,31 @@ fn matches(service: &Service, filters: &Filters) -> bool {
     filters.all(|name, wanted| match name {
         "id" => wanted.begins(service.id.as_str()),
         "name" => wanted.begins(&service.spec.name),
-        "mode" => wanted.is(mode_word(service.spec.mode)),
+        "mode" => wanted.is(service.spec.mode.as_str()),
         "runtime" => wanted.is("container"),
         "label" => wanted.labels(&service.spec.labels),
         _ => false,
     })
 }
 
-fn mode_word(mode: ServiceMode) -> &'static str {
-    match mode {
-        ServiceMode::Replicated { .. } => "replicated",
-        ServiceMode::Global => "global",
-    }
-}
-
 /// Counts a service's tasks as Docker's `ServiceStatus` does.
 fn counts(view: &View, service: &Service) -> Counts {
-    let (mut running, mut wanted) = (0, 0);
-    for task in view.tasks_of_service(&service.id) {
+    let iteration = service.job.as_ref().map(|job| job.iteration);
+    let (mut running, mut wanted, mut completed) = (0, 0, 0);
+    // (What is left of a job's former iterations counts for nothing.)
+    for task in view.tasks_of_service(&service.id).filter(|task| task.iteration == iteration) {
         let lives = task.desired == DesiredState::Running || task.desired == DesiredState::Ready;
-        wanted += u64::from(lives);
+        let done = iteration.is_some() && task.status.state == TaskState::Complete;
+        completed += u64::from(done);
+        wanted += u64::from(lives && !done);
         running += u64::from(task.status.state == TaskState::Running && lives);
     }
     let desired = match service.spec.mode {
         ServiceMode::Replicated { replicas } => replicas,
-        ServiceMode::Global => wanted,
+        ServiceMode::ReplicatedJob { max_concurrent, .. } => max_concurrent,
+        ServiceMode::Global | ServiceMode::GlobalJob => wanted,
     };
-    Counts { running, desired, completed: 0 }
+    Counts { running, desired, completed }
 }
 
 /// Turns what the user wrote as networks (names or ids) into ids.

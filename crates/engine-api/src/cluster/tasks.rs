@@ -42,9 +42,12 @@ fn show(view: &View, task: &Task) -> Value {
     render(task, |id| view.network(id).map(|network| (**network).clone()))
 }
 
-/// Says whether a task is of its service's present spec.
+/// Says whether a task is of its service's present spec; of a job, of its present iteration.
 fn up_to_date(view: &View, task: &Task) -> bool {
-    view.service(&task.service).is_some_and(|service| service.spec.task.makes_same(&task.spec))
+    view.service(&task.service).is_some_and(|service| match &service.job {
+        Some(job) => task.iteration == Some(job.iteration),
+        None => service.spec.task.makes_same(&task.spec),
+    })
 }
 
 /// What filters name beside the task itself. A service or a node that is not there is an error, as
@@ -74,7 +77,7 @@ fn matches(view: &View, task: &Task, filters: &Filters, found: &Found) -> bool {
         DesiredState::Ready => wanted == "ready",
         // Docker's users ask for "running" to see what is wanted, and for "shutdown" and
         // "accepted" to see the rest.
-        DesiredState::Running => wanted == "running",
+        DesiredState::Running => wanted == task.desired_word(),
         DesiredState::Shutdown | DesiredState::Remove => wanted == "shutdown",
     };
     let labels: &Labels = &task.service_labels;

@@ -35,12 +35,23 @@ struct ModeJson {
     replicated: Option<ReplicatedJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     global: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicated_job: Option<ReplicatedJobJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    global_job: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename = "ReplicatedService", rename_all = "PascalCase", default)]
 struct ReplicatedJson {
     replicas: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename = "ReplicatedJob", rename_all = "PascalCase", default)]
+struct ReplicatedJobJson {
+    max_concurrent: Option<u64>,
+    total_completions: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -96,6 +107,14 @@ impl ServiceSpecJson {
         if task.networks.is_empty() {
             task.networks = networks.into_iter().map(AttachmentJson::parse).collect();
         }
+        let mode = self.mode.parse()?;
+        if mode.is_job() && self.update_config.is_some() {
+            return Err(Fault::invalid("Jobs may not have an update config"));
+        }
+        if mode.is_job() && self.rollback_config.is_some() {
+            let text = "update and rollback configuration is not supported for jobs";
+            return Err(Fault::invalid(text));
+        }
         let update = self.update_config.map_or(Ok(UpdateConfig::default()), UpdateJson::parse)?;
         let rollback =
             self.rollback_config.map_or(Ok(UpdateConfig::default()), UpdateJson::parse)?;
@@ -103,7 +122,7 @@ impl ServiceSpecJson {
             name: self.name,
             labels: self.labels,
             task: task.into(),
-            mode: self.mode.parse()?,
+            mode,
             endpoint: self.endpoint_spec.unwrap_or_default().parse()?,
             update,
             rollback,
@@ -111,20 +130,14 @@ impl ServiceSpecJson {
     }
 
     pub(crate) fn render(spec: &ServiceSpec) -> Self {
-        let mode = match spec.mode {
-            ServiceMode::Replicated { replicas } => ModeJson {
-                replicated: Some(ReplicatedJson { replicas: Some(replicas) }),
-                ..ModeJson::default()
-            },
-            ServiceMode::Global => ModeJson { global: Some(json!({})), ..ModeJson::default() },
-        };
+        let update = |config| (!spec.mode.is_job()).then(|| UpdateJson::render(config));
         Self {
             name: spec.name.clone(),
             labels: spec.labels.clone(),
             task_template: TaskTemplateJson::render(&spec.task),
-            mode,
-            update_config: Some(UpdateJson::render(&spec.update)),
-            rollback_config: Some(UpdateJson::render(&spec.rollback)),
+            mode: ModeJson::render(spec.mode),
+            update_config: update(&spec.update),
+            rollback_config: update(&spec.rollback),
             networks: Vec::new(),
             endpoint_spec: Some(EndpointJson::render(&spec.endpoint)),
         }
@@ -133,14 +146,48 @@ impl ServiceSpecJson {
 
 impl ModeJson {
     fn parse(self) -> Result<ServiceMode, Fault> {
-        if self.global.is_some() && self.replicated.is_some() {
+        let Self { replicated, global, replicated_job, global_job } = self;
+        let modes = [
+            replicated.is_some(),
+            global.is_some(),
+            replicated_job.is_some(),
+            global_job.is_some(),
+        ];
+        if modes.into_iter().filter(|is_there| *is_there).count() > 1 {
             return Err(Fault::invalid("must specify only one service mode"));
         }
-        if self.global.is_some() {
+        if global.is_some() {
             return Ok(ServiceMode::Global);
         }
-        let replicas = self.replicated.and_then(|mode| mode.replicas).unwrap_or(1);
+        if global_job.is_some() {
+            return Ok(ServiceMode::GlobalJob);
+        }
+        if let Some(job) = replicated_job {
+            let max_concurrent = job.max_concurrent.unwrap_or(1);
+            let total_completions = job.total_completions.unwrap_or(max_concurrent);
+            return Ok(ServiceMode::ReplicatedJob { max_concurrent, total_completions });
+        }
+        let replicas = replicated.and_then(|mode| mode.replicas).unwrap_or(1);
         Ok(ServiceMode::Replicated { replicas })
+    }
+
+    fn render(mode: ServiceMode) -> Self {
+        let none = Self::default();
+        match mode {
+            ServiceMode::Replicated { replicas } => {
+                let replicated = Some(ReplicatedJson { replicas: Some(replicas) });
+                Self { replicated, ..none }
+            }
+            ServiceMode::Global => Self { global: Some(json!({})), ..none },
+            ServiceMode::ReplicatedJob { max_concurrent, total_completions } => {
+                let replicated_job = Some(ReplicatedJobJson {
+                    max_concurrent: Some(max_concurrent),
+                    total_completions: Some(total_completions),
+                });
+                Self { replicated_job, ..none }
+            }
+            ServiceMode::GlobalJob => Self { global_job: Some(json!({})), ..none },
+        }
     }
 }
 
@@ -319,6 +366,14 @@ pub(crate) fn render<'v>(
             object["UpdateStatus"]["CompletedAt"] = completed.rfc3339().into();
         }
     }
+    if let Some(job) = &service.job {
+        // Go's zero time where it has not been run yet.
+        let never = || "0001-01-01T00:00:00Z".to_owned();
+        object["JobStatus"] = json!({
+            "JobIteration": { "Index": job.iteration },
+            "LastExecution": job.last_execution.map_or_else(never, |time| time.rfc3339()),
+        });
+    }
     // Docker has no place for it; clients skip what they do not know.
     if !service.allocation_error.is_empty() {
         object["AllocationError"] = service.allocation_error.clone().into();
@@ -382,10 +437,43 @@ mod tests {
                 "Runtime",
             ),
             (r#"{"TaskTemplate":{"PluginSpec":{}}}"#, "PluginSpec"),
-            (r#"{"TaskTemplate":{"ContainerSpec":{}},"Mode":{"GlobalJob":{}}}"#, "GlobalJob"),
         ] {
             let fault = parse(text).unwrap_err();
             assert!(fault.message.contains(word), "{fault}");
+        }
+    }
+
+    #[test]
+    fn jobs_are_read_with_dockers_defaults_and_written_without_update_config() {
+        let of = |mode: &str| {
+            parse(&format!(r#"{{"TaskTemplate":{{"ContainerSpec":{{}}}},"Mode":{{{mode}}}}}"#))
+        };
+        let job = |max_concurrent, total_completions| ServiceMode::ReplicatedJob {
+            max_concurrent,
+            total_completions,
+        };
+        for (text, mode) in [
+            (r#""ReplicatedJob":{"MaxConcurrent":2,"TotalCompletions":5}"#, job(2, 5)),
+            (r#""ReplicatedJob":{"MaxConcurrent":2}"#, job(2, 2)),
+            (r#""ReplicatedJob":{"TotalCompletions":5}"#, job(1, 5)),
+            (r#""ReplicatedJob":{}"#, job(1, 1)),
+            (r#""GlobalJob":{}"#, ServiceMode::GlobalJob),
+        ] {
+            let spec = of(text).unwrap();
+            assert_eq!(spec.mode, mode, "{text}");
+            let text = serde_json::to_string(&ServiceSpecJson::render(&spec)).unwrap();
+            assert_eq!(parse(&text).unwrap(), spec);
+        }
+        for (rest, reason) in [
+            (r#""GlobalJob":{},"Global":{}"#, "must specify only one service mode"),
+            (r#""GlobalJob":{},"ReplicatedJob":{}"#, "must specify only one service mode"),
+            (r#""GlobalJob":{}},"UpdateConfig":{"#, "Jobs may not have an update config"),
+            (
+                r#""ReplicatedJob":{}},"RollbackConfig":{"#,
+                "update and rollback configuration is not supported for jobs",
+            ),
+        ] {
+            assert_eq!(of(rest).unwrap_err(), Fault::invalid(reason), "{rest}");
         }
     }
 

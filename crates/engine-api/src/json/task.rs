@@ -55,12 +55,15 @@ pub(crate) fn render(task: &Task, network: impl Fn(&NetworkId) -> Option<Network
         "ServiceID": task.service,
         "NodeID": task.node.as_ref().map_or("", |node| node.as_str()),
         "Status": status,
-        "DesiredState": task.desired.as_str(),
+        "DesiredState": task.desired_word(),
         "NetworksAttachments": attachments,
         "GenericResources": null,
     });
-    if task.slot > 0 {
-        object["Slot"] = task.slot.into();
+    if task.number() > 0 {
+        object["Slot"] = task.number().into();
+    }
+    if let Some(iteration) = task.iteration {
+        object["JobIteration"] = json!({ "Index": iteration });
     }
     with_meta(object, &task.meta)
 }
@@ -69,6 +72,21 @@ pub(crate) fn render(task: &Task, network: impl Fn(&NetworkId) -> Option<Network
 mod tests {
     use super::*;
     use types::{PublishMode, PublishedPort};
+
+    #[test]
+    fn a_task_of_a_job_says_which_run_it_is_of_and_counts_from_0() {
+        let job = |slot| {
+            let task = Task { slot, iteration: Some(3), ..Task::default() };
+            let shown = render(&task, |_| None);
+            [&shown["Slot"], &shown["JobIteration"]["Index"], &shown["DesiredState"]]
+                .map(Clone::clone)
+        };
+        assert_eq!(job(1), [json!(null), json!(3), json!("complete")]);
+        assert_eq!(job(2), [json!(1), json!(3), json!("complete")]);
+        let shown = render(&Task { slot: 2, ..Task::default() }, |_| None);
+        assert_eq!((&shown["Slot"], &shown["DesiredState"]), (&json!(2), &json!("running")));
+        assert_eq!(shown["JobIteration"], json!(null));
+    }
 
     #[test]
     fn a_running_task_shows_the_ports_of_its_node() {

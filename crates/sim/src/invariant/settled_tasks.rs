@@ -55,6 +55,8 @@ fn check(view: &View, service: &Service) -> Verdict {
                 return Err(format!("{} tasks in {count} slots of {replicas}", wanted.len()));
             }
         }
+        // See `jobs`.
+        ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => return Ok(()),
         ServiceMode::Global => {
             for node in &eligible {
                 let on = wanted.iter().filter(|task| task.node.as_ref() == Some(&node.id)).count();

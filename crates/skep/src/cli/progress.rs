@@ -1,5 +1,7 @@
 //! Waiting for a service to converge, and showing how far it is.
 
+mod job;
+
 use super::query::{filters, number, text};
 use super::{human, print, say};
 use crate::client::Client;
@@ -116,6 +118,11 @@ impl Watched {
         let service: Value = client.get(&format!("/services/{id}")).await?;
         let query = filters(&[], &[("service", id), ("_up-to-date", "true")])?;
         let tasks: Vec<Value> = client.get(&format!("/tasks?filters={query}")).await?;
+        if let Some(job) = job::Job::of(&service, &tasks) {
+            (self.done, self.lines) = (job.is_over, job.lines);
+            self.name_lines(&service);
+            return Ok(());
+        }
         let progress = Progress::of(&service, &tasks);
         let monitor = number(&service, "/Spec/UpdateConfig/Monitor");
         let monitor = Duration::from_nanos(u64::try_from(monitor).unwrap_or(0));
@@ -143,13 +150,15 @@ impl Watched {
         } else {
             self.since = None;
         }
-        if self.named {
-            let name = text(&service, "/Spec/Name");
-            for line in &mut self.lines {
-                *line = format!("{name}: {line}");
-            }
-        }
+        self.name_lines(&service);
         Ok(())
+    }
+
+    fn name_lines(&mut self, service: &Value) {
+        let name = text(service, "/Spec/Name");
+        for line in self.lines.iter_mut().filter(|_| self.named) {
+            *line = format!("{name}: {line}");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use std::process::ExitCode;
-use types::{ServiceMode, ServiceSpec};
+use types::ServiceSpec;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
@@ -181,26 +181,42 @@ fn table(services: &[Value], whole: bool) -> List {
         &[],
     );
     for service in services {
-        let global = service.pointer("/Spec/Mode/Global").is_some();
-        let mut replicas = format!(
-            "{}/{}",
-            number(service, "/ServiceStatus/RunningTasks"),
-            number(service, "/ServiceStatus/DesiredTasks")
-        );
-        let most = number(service, "/Spec/TaskTemplate/Placement/MaxReplicas");
-        if most > 0 {
-            replicas = format!("{replicas} (max {most} per node)");
-        }
         table.row([
             human::id(text(service, "/ID"), whole),
             text(service, "/Spec/Name").to_owned(),
-            if global { "global" } else { "replicated" }.to_owned(),
-            replicas,
+            mode(service).to_owned(),
+            replicas(service),
             human::image(text(service, "/Spec/TaskTemplate/ContainerSpec/Image")).to_owned(),
             ports(service),
         ]);
     }
     table
+}
+
+/// The word for a service's mode in lists.
+fn mode(service: &Value) -> &'static str {
+    let words = [
+        ("/Spec/Mode/Global", "global"),
+        ("/Spec/Mode/ReplicatedJob", "replicated job"),
+        ("/Spec/Mode/GlobalJob", "global job"),
+    ];
+    let is_it = |path: &str| service.pointer(path).is_some();
+    words.into_iter().find(|(path, _)| is_it(path)).map_or("replicated", |(_, word)| word)
+}
+
+/// How many tasks run of how many, and of a job how many have completed.
+fn replicas(service: &Value) -> String {
+    let running = number(service, "/ServiceStatus/RunningTasks");
+    let desired = number(service, "/ServiceStatus/DesiredTasks");
+    let completed = number(service, "/ServiceStatus/CompletedTasks");
+    let most = number(service, "/Spec/TaskTemplate/Placement/MaxReplicas");
+    let total = match mode(service) {
+        "replicated job" => number(service, "/Spec/Mode/ReplicatedJob/TotalCompletions"),
+        "global job" => desired + completed,
+        _ if most > 0 => return format!("{running}/{desired} (max {most} per node)"),
+        _ => return format!("{running}/{desired}"),
+    };
+    format!("{running}/{desired} ({completed}/{total} completed)")
 }
 
 /// The ports that a service publishes on every node.
@@ -240,10 +256,10 @@ async fn scale(client: &Client, verb: &Scale) -> Result<()> {
             .with_context(|| format!("invalid replicas value {replicas}: use a number"))?;
         let service = read(client, name).await?;
         let mut spec = spec(&service)?;
-        if spec.mode == ServiceMode::Global {
-            bail!("{name}: scale can only be used with replicated mode");
+        if spec.mode.is_global() {
+            bail!("{name}: scale can only be used with replicated or replicated-job mode");
         }
-        spec.mode = ServiceMode::Replicated { replicas };
+        spec.mode = flags::with_replicas(spec.mode, replicas)?;
         write(client, &service, &spec).await.with_context(|| name.to_owned())?;
         say(&format!("{name} scaled to {replicas}"));
         scaled.push(text(&service, "/ID").to_owned());
@@ -266,11 +282,13 @@ mod tests {
             json!({"ID": "0123456789abcdefghijklmno", "Endpoint": {"Ports": ports},
                 "Spec": {"Name": name, "Mode": mode, "TaskTemplate": {
                     "ContainerSpec": {"Image": "wordpress:php7.1-apache"}}},
-                "ServiceStatus": {"RunningTasks": 1, "DesiredTasks": 2}})
+                "ServiceStatus": {"RunningTasks": 1, "DesiredTasks": 2, "CompletedTasks": 3}})
         };
         let port = |number: i64, mode: &str| json!({"PublishedPort": number, "TargetPort": 80, "Protocol": "tcp", "PublishMode": mode});
         let services = [
             service("db", json!({"Global": {}}), Value::Null),
+            service("each", json!({"GlobalJob": {}}), Value::Null),
+            service("import", json!({"ReplicatedJob": {"TotalCompletions": 7}}), Value::Null),
             service(
                 "wordpress_wordpress",
                 json!({"Replicated": {}}),
@@ -279,9 +297,11 @@ mod tests {
         ];
         let text = table(&services, false).render(None).unwrap();
         expect![[r"
-            ID             NAME                  MODE         REPLICAS   IMAGE                     PORTS
-            0123456789ab   db                    global       1/2        wordpress:php7.1-apache   
-            0123456789ab   wordpress_wordpress   replicated   1/2        wordpress:php7.1-apache   *:8080->80/tcp, *:8081->80/tcp
+            ID             NAME                  MODE             REPLICAS              IMAGE                     PORTS
+            0123456789ab   db                    global           1/2                   wordpress:php7.1-apache   
+            0123456789ab   each                  global job       1/2 (3/5 completed)   wordpress:php7.1-apache   
+            0123456789ab   import                replicated job   1/2 (3/7 completed)   wordpress:php7.1-apache   
+            0123456789ab   wordpress_wordpress   replicated       1/2                   wordpress:php7.1-apache   *:8080->80/tcp, *:8081->80/tcp
         "]].assert_eq(&text);
     }
 }

@@ -6,11 +6,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use types::{
     AppArmor, Attachment, ContainerSpec, ContainerStatus, DesiredState, DnsConfig, EndpointMode,
-    EndpointSpec, FailureAction, FileReference, FileTarget, HealthCheck, HostEntry, Labels, Mount,
-    MountKind, NetworkAttachment, Placement, Platform, Preference, Propagation, Protocol,
-    PublishMode, PublishedPort, PullCredentials, Resources, RestartCondition, RestartPolicy,
-    STACK_LABEL, Seccomp, Security, Service, ServiceMode, ServiceSpec, Slot, Task, TaskSpec,
-    TaskState, TaskStatus, Ulimit, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
+    EndpointSpec, FailureAction, FileReference, FileTarget, HealthCheck, HostEntry, JobStatus,
+    Labels, Mount, MountKind, NetworkAttachment, Placement, Platform, Preference, Propagation,
+    Protocol, PublishMode, PublishedPort, PullCredentials, Resources, RestartCondition,
+    RestartPolicy, STACK_LABEL, Seccomp, Security, Service, ServiceMode, ServiceSpec, Slot, Task,
+    TaskSpec, TaskState, TaskStatus, Ulimit, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
+    Vip,
 };
 
 fn mount(kind: MountKind, propagation: Propagation) -> Mount {
@@ -187,6 +188,32 @@ pub fn service() -> Service {
             ]),
         }),
         allocation_error: "no address".to_owned(),
+        // Only a job has it.
+        job: None,
+    }
+}
+
+pub fn job() -> Service {
+    let mut service = Service { id: "s3".into(), meta: meta(7), ..Service::default() };
+    service.spec.name = "import".into();
+    service.spec.mode = ServiceMode::ReplicatedJob { max_concurrent: 2, total_completions: 5 };
+    let before = ServiceSpec { mode: ServiceMode::GlobalJob, ..service.spec.clone() };
+    service.previous_spec = Some(before);
+    service.job =
+        Some(JobStatus { iteration: 3, last_execution: Some(time(13)), scheduled: Some(time(14)) });
+    service
+}
+
+/// A task of [`job`].
+pub fn job_task() -> Task {
+    Task {
+        id: "t3".into(),
+        service: "s3".into(),
+        service_name: "import".to_owned(),
+        slot: 2,
+        iteration: Some(3),
+        spec: job().spec.task,
+        ..Task::default()
     }
 }
 
@@ -220,6 +247,7 @@ pub fn task() -> Task {
         service_name: "shop_web".to_owned(),
         service_labels: Labels::from([(STACK_LABEL.to_owned(), "shop".to_owned())]),
         slot: 1,
+        iteration: None,
         node: Some("n2".into()),
         spec: task_spec().into(),
         desired: DesiredState::Running,

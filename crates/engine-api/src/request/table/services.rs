@@ -11,8 +11,6 @@ pub(super) const ROWS: &[Row] = &[
     refused("SELinuxContext", "Role", NO_LABELS),
     refused("SELinuxContext", "Type", NO_LABELS),
     refused("SELinuxContext", "Level", NO_LABELS),
-    refused("ServiceMode", "ReplicatedJob", "jobs are not there yet").when_given(),
-    refused("ServiceMode", "GlobalJob", "jobs are not there yet").when_given(),
     refused("TaskSpec", "PluginSpec", "only containers are run").when_given(),
     refused("TaskSpec", "NetworkAttachmentSpec", "only containers are run").when_given(),
     refused("TaskSpec", "Runtime", "only containers are run").but(&["container"]),

@@ -19,8 +19,9 @@ pub(crate) struct Create {
     /// The service's name
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
-    /// replicated or global
-    #[arg(long, default_value = "replicated", value_parser = ["replicated", "global"])]
+    /// replicated or global, or a job: replicated-job or global-job
+    #[arg(long, default_value = "replicated",
+        value_parser = ["replicated", "global", "replicated-job", "global-job"])]
     mode: String,
     /// Publish a port: PUBLISHED:TARGET/PROTOCOL (or less), or published=…,target=…,mode=host
     #[arg(short, long, value_name = "PORT", value_parser = parse::publish)]
@@ -105,10 +106,21 @@ impl Create {
     /// The spec that the flags describe.
     fn spec(self) -> Result<(ServiceSpec, progress::Waiting)> {
         let mut spec = ServiceSpec { name: self.name, ..ServiceSpec::default() };
-        if self.mode == "global" {
-            spec.mode = ServiceMode::Global;
-        }
+        spec.mode = match self.mode.as_str() {
+            "global" => ServiceMode::Global,
+            "global-job" => ServiceMode::GlobalJob,
+            "replicated-job" => {
+                ServiceMode::ReplicatedJob { max_concurrent: 1, total_completions: 1 }
+            }
+            _ => ServiceMode::default(),
+        };
         self.flags.write(&mut spec)?;
+        // All at once where nothing else is said.
+        if let (ServiceMode::ReplicatedJob { max_concurrent, total_completions }, None) =
+            (&mut spec.mode, self.flags.max_concurrent)
+        {
+            *max_concurrent = *total_completions;
+        }
         spec.labels = labels(&self.label);
         spec.endpoint.ports = self.publish.into_iter().flat_map(|ports| ports.0).collect();
         spec.task.networks = self.network;
@@ -208,13 +220,32 @@ mod tests {
     }
 
     #[test]
+    fn a_job_says_how_many_complete_and_how_many_run_at_once() {
+        let job = |max_concurrent, total_completions| ServiceMode::ReplicatedJob {
+            max_concurrent,
+            total_completions,
+        };
+        for (line, mode) in [
+            ("--mode replicated-job i", job(1, 1)),
+            ("--mode replicated-job --replicas 5 i", job(5, 5)),
+            ("--mode replicated-job --replicas 5 --max-concurrent 2 i", job(2, 5)),
+            ("--mode global-job i", ServiceMode::GlobalJob),
+        ] {
+            assert_eq!(parse(line).unwrap().mode, mode, "{line}");
+        }
+    }
+
+    #[test]
     fn wrong_flags_are_refused_with_a_reason() {
         for (line, word) in [
             ("--publish 80:80:80:80 i", "invalid port"),
             ("--mode job i", "replicated"),
             ("--constraint a=b i", "operator"),
             ("--limit-memory x i", "bytes"),
-            ("--mode global --replicas 2 i", "replicated mode"),
+            ("--mode global --replicas 2 i", "replicated or replicated-job mode"),
+            ("--mode global-job --replicas 2 i", "replicated or replicated-job mode"),
+            ("--mode global-job --max-concurrent 2 i", "replicated-job mode"),
+            ("--max-concurrent 2 i", "replicated-job mode"),
             ("--imagee i", "unexpected"),
             ("", "required"),
         ] {

@@ -16,6 +16,9 @@ pub(super) struct Flags {
     /// Number of tasks
     #[arg(long, value_name = "N")]
     pub(super) replicas: Option<u64>,
+    /// Most tasks of a job that run at once; all of them if this is not said when it is created
+    #[arg(long, value_name = "N")]
+    pub(super) max_concurrent: Option<u64>,
     /// Most tasks on one node; 0: no limit
     #[arg(long, value_name = "N")]
     replicas_max_per_node: Option<u64>,
@@ -204,14 +207,31 @@ fn set<T: Clone>(field: &mut T, value: Option<&T>) {
     }
 }
 
+/// The same mode with so many tasks; of a job, so many that are to complete.
+pub(super) fn with_replicas(mode: ServiceMode, replicas: u64) -> Result<ServiceMode> {
+    match mode {
+        ServiceMode::Replicated { .. } => Ok(ServiceMode::Replicated { replicas }),
+        ServiceMode::ReplicatedJob { max_concurrent, .. } => {
+            Ok(ServiceMode::ReplicatedJob { max_concurrent, total_completions: replicas })
+        }
+        ServiceMode::Global | ServiceMode::GlobalJob => {
+            bail!("replicas can only be used with replicated or replicated-job mode")
+        }
+    }
+}
+
 impl Flags {
     /// Sets in `spec` what the user named.
     pub(super) fn write(&self, spec: &mut ServiceSpec) -> Result<()> {
         if let Some(replicas) = self.replicas {
-            if spec.mode == ServiceMode::Global {
-                bail!("replicas can only be used with replicated mode");
+            spec.mode = with_replicas(spec.mode, replicas)?;
+        }
+        match (&mut spec.mode, self.max_concurrent) {
+            (_, None) => {}
+            (ServiceMode::ReplicatedJob { max_concurrent, .. }, Some(most)) => {
+                *max_concurrent = most;
             }
-            spec.mode = ServiceMode::Replicated { replicas };
+            (_, Some(_)) => bail!("max-concurrent can only be used with replicated-job mode"),
         }
         set(&mut spec.task.placement.max_replicas_per_node, self.replicas_max_per_node.as_ref());
         set(&mut spec.endpoint.mode, self.endpoint_mode.as_ref());

@@ -13,6 +13,12 @@ pub(super) fn service(service: &Value) -> String {
     out.labels("Labels", service.pointer("/Spec/Labels"));
     if service.pointer("/Spec/Mode/Global").is_some() {
         out.line("Service Mode", "Global");
+    } else if service.pointer("/Spec/Mode/GlobalJob").is_some() {
+        out.line("Service Mode", "Global job");
+    } else if let Some(job) = service.pointer("/Spec/Mode/ReplicatedJob") {
+        out.line("Service Mode", "Replicated job");
+        out.inner("Max Concurrent", &number(job, "/MaxConcurrent").to_string());
+        out.inner("Total Completions", &number(job, "/TotalCompletions").to_string());
     } else {
         out.line("Service Mode", "Replicated");
         out.inner("Replicas", &number(service, "/Spec/Mode/Replicated/Replicas").to_string());
@@ -28,8 +34,12 @@ pub(super) fn service(service: &Value) -> String {
         out.inner("Message", text(update, "/Message"));
     }
     placement(&mut out, &service["Spec"]["TaskTemplate"]["Placement"]);
-    config(&mut out, "UpdateConfig", "update", &service["Spec"]["UpdateConfig"]);
-    config(&mut out, "RollbackConfig", "rollback", &service["Spec"]["RollbackConfig"]);
+    for (head, verb) in [("UpdateConfig", "update"), ("RollbackConfig", "rollback")] {
+        // Jobs have none.
+        if service["Spec"][head].is_object() {
+            config(&mut out, head, verb, &service["Spec"][head]);
+        }
+    }
     container(&mut out, &service["Spec"]["TaskTemplate"]["ContainerSpec"]);
     resources(&mut out, &service["Spec"]["TaskTemplate"]["Resources"]);
     let networks: Vec<&str> = list(service, "/Spec/TaskTemplate/Networks")

@@ -32,7 +32,7 @@ pub(crate) struct Update {
     force: bool,
     /// Go back to the spec before the last update, which nothing else can change
     #[arg(long, conflicts_with_all = ["image", "args", "force", "Added", "Removed", "replicas",
-        "replicas_max_per_node", "endpoint_mode", "log_driver", "log_opt",
+        "max_concurrent", "replicas_max_per_node", "endpoint_mode", "log_driver", "log_opt",
         "ContainerFlags", "HealthFlags", "ResourceFlags", "RestartFlags", "UpdateFlags",
         "RollbackFlags", "Images"])]
     rollback: bool,
