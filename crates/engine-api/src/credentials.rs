@@ -11,28 +11,51 @@ struct AuthJson {
     username: String,
     password: String,
     identitytoken: String,
+    registrytoken: String,
 }
 
-/// Reads `X-Registry-Auth`: base64 of JSON. Nothing of substance is none.
-pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<PullCredentials>, Fault> {
-    let Some(text) = headers.get("X-Registry-Auth").filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let wrong = || Fault::invalid("invalid X-Registry-Auth header: use base64 of JSON");
-    let bytes = base64::engine::general_purpose::URL_SAFE
-        .decode(text)
-        .or_else(|_other_alphabet| base64::engine::general_purpose::STANDARD.decode(text))
-        .map_err(|_neither| wrong())?;
-    let auth: AuthJson = crate::request::read(&bytes).map_err(|_syntax| wrong())?.value;
-    if !auth.identitytoken.is_empty() {
-        let text = "an identity token of a registry (log in with a name and a password)";
-        return Err(Fault::not_implemented(text));
+/// What a request says of the registry's credentials.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RegistryAuth {
+    /// There is no header, or nothing in it: what was said before stands.
+    NotSaid,
+    /// Also that there are none: a client that has logged out says so.
+    Said(Option<PullCredentials>),
+}
+
+impl RegistryAuth {
+    /// Reads `X-Registry-Auth`: base64 of JSON.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Fault> {
+        let Some(text) = headers.get("X-Registry-Auth").filter(|text| !text.is_empty()) else {
+            return Ok(Self::NotSaid);
+        };
+        let wrong = || Fault::invalid("invalid X-Registry-Auth header: use base64 of JSON");
+        let bytes = base64::engine::general_purpose::URL_SAFE
+            .decode(text)
+            .or_else(|_other_alphabet| base64::engine::general_purpose::STANDARD.decode(text))
+            .map_err(|_neither| wrong())?;
+        let auth: AuthJson = crate::request::read(&bytes).map_err(|_syntax| wrong())?.value;
+        for (token, word) in [(auth.identitytoken, "an identity"), (auth.registrytoken, "a bearer")]
+        {
+            if !token.is_empty() {
+                let text = "token of a registry (log in with a name and a password)";
+                return Err(Fault::not_implemented(&format!("{word} {text}")));
+            }
+        }
+        Ok(Self::Said((!auth.username.is_empty()).then_some(PullCredentials {
+            username: auth.username,
+            password: auth.password,
+            identity_token: String::new(),
+        })))
     }
-    Ok((!auth.username.is_empty()).then_some(PullCredentials {
-        username: auth.username,
-        password: auth.password,
-        identity_token: String::new(),
-    }))
+}
+
+/// The credentials of a request that nothing was said before.
+pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<PullCredentials>, Fault> {
+    Ok(match RegistryAuth::read(headers)? {
+        RegistryAuth::NotSaid => None,
+        RegistryAuth::Said(credentials) => credentials,
+    })
 }
 
 #[cfg(test)]
@@ -40,23 +63,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_come_in_both_alphabets_and_may_be_empty() {
+    fn credentials_come_in_both_alphabets() {
         let text = r#"{"username":"u","password":"p?>"}"#;
         for coded in [
             base64::engine::general_purpose::URL_SAFE.encode(text),
             base64::engine::general_purpose::STANDARD.encode(text),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert("X-Registry-Auth", coded.parse().unwrap());
-            assert_eq!(credentials(&headers).unwrap().unwrap().password, "p?>");
+            assert_eq!(credentials(&headers(&coded)).unwrap().unwrap().password, "p?>");
         }
-        let mut headers = HeaderMap::new();
-        headers.insert("X-Registry-Auth", "e30=".parse().unwrap());
-        assert_eq!(credentials(&headers).unwrap(), None);
-        headers.insert("X-Registry-Auth", "%%".parse().unwrap());
-        assert!(credentials(&headers).is_err());
-        let token = base64::engine::general_purpose::URL_SAFE.encode(r#"{"identitytoken":"t"}"#);
-        headers.insert("X-Registry-Auth", token.parse().unwrap());
-        assert_eq!(credentials(&headers).unwrap_err().kind, types::FaultKind::NotImplemented);
+        assert!(RegistryAuth::read(&headers("%%")).is_err());
+    }
+
+    fn headers(coded: &str) -> HeaderMap {
+        [(http::HeaderName::from_static("x-registry-auth"), coded.parse().unwrap())]
+            .into_iter()
+            .collect()
+    }
+
+    fn said(text: &str) -> Result<RegistryAuth, Fault> {
+        RegistryAuth::read(&headers(&base64::engine::general_purpose::URL_SAFE.encode(text)))
+    }
+
+    #[test]
+    fn who_says_nothing_keeps_credentials_and_who_says_that_there_are_none_takes_them_away() {
+        assert_eq!(RegistryAuth::read(&HeaderMap::new()), Ok(RegistryAuth::NotSaid));
+        assert_eq!(RegistryAuth::read(&headers("")), Ok(RegistryAuth::NotSaid));
+        // What `docker logout` leaves.
+        assert_eq!(said("{}"), Ok(RegistryAuth::Said(None)));
+        assert_eq!(said(r#"{"serveraddress":"r:5000"}"#), Ok(RegistryAuth::Said(None)));
+        assert_eq!(credentials(&headers("e30=")), Ok(None));
+    }
+
+    #[test]
+    fn a_token_is_refused_by_name_also_beside_a_user_name() {
+        for (text, name) in [
+            (r#"{"identitytoken":"t"}"#, "an identity token"),
+            (r#"{"registrytoken":"t"}"#, "a bearer token"),
+            (r#"{"username":"u","password":"p","registrytoken":"t"}"#, "a bearer token"),
+        ] {
+            let fault = said(text).unwrap_err();
+            assert_eq!(fault.kind, types::FaultKind::NotImplemented);
+            assert!(fault.message.contains(name) && !fault.message.contains("\"t\""), "{fault}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use engine::ContainerInfo;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use types::{NodeRole, Plugin};
+use types::Plugin;
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -205,8 +205,7 @@ pub(crate) fn swarm(membership: &Membership) -> Value {
     if let Some(view) = &view {
         object["ControlAvailable"] = true.into();
         object["Nodes"] = view.nodes().len().into();
-        object["Managers"] =
-            view.nodes().filter(|node| node.role == NodeRole::Manager).count().into();
+        object["Managers"] = view.nodes().filter(|node| node.manager.is_some()).count().into();
         if let Some(cluster) = view.cluster() {
             object["Cluster"] = json::cluster::render_info(cluster);
         }

@@ -32,13 +32,13 @@ pub fn network(view: &View, term: &str) -> Result<Arc<Network>, Fault> {
     by_prefix("network", term, view.networks().filter(there).map(|it| (it.id.as_str(), it)))
 }
 
-/// Finds a secret or a config.
+/// Finds a secret or a config. Its name is found in any case: no two differ by it alone.
 pub fn file<T: StoredFile>(view: &View, term: &str) -> Result<Arc<T>, Fault> {
     let all = || view.all::<T>().map(|it| (it, GivenFile::id(it.as_ref()).to_string()));
     if let Some((found, _)) = all().find(|(_, id)| id == term) {
         return Ok(Arc::clone(found));
     }
-    let named = T::named(view, term).filter(|found| found.spec().name == term);
+    let named = T::named(view, term);
     if let Some(found) = named.and_then(|found| view.get::<T>(GivenFile::id(found))) {
         return Ok(Arc::clone(found));
     }
@@ -109,7 +109,7 @@ fn one<'a, T: 'a>(
 mod tests {
     use super::*;
     use store::Tx;
-    use types::{FaultKind, ServiceSpec};
+    use types::{FaultKind, Secret, ServiceSpec};
 
     fn view() -> View {
         let mut tx = Tx::new(&View::default());
@@ -136,6 +136,21 @@ mod tests {
         assert_eq!(service(&view(), "").unwrap_err().kind, FaultKind::NotFound);
         let several = service(&view(), "a").unwrap_err();
         assert_eq!(several, Fault::invalid("service a is ambiguous (2 matches found)"));
+    }
+
+    #[test]
+    fn a_secret_is_found_by_its_name_in_any_case_and_a_service_is_not() {
+        let mut tx = Tx::new(&View::default());
+        let mut secret = Secret { id: "s1".into(), ..Secret::default() };
+        secret.spec.name = "db-Key".into();
+        tx.put(secret);
+        let mut with_secret = View::default();
+        with_secret.apply(&tx.finish(), types::Version(1), types::Timestamp(1));
+        for term in ["db-Key", "DB-KEY", "db-key", "s1", "s"] {
+            assert_eq!(file::<Secret>(&with_secret, term).unwrap().id, "s1".into(), "{term}");
+        }
+        assert_eq!(file::<Secret>(&with_secret, "db").unwrap_err().kind, FaultKind::NotFound);
+        assert_eq!(service(&view(), "WEB").unwrap_err().kind, FaultKind::NotFound);
     }
 
     #[test]

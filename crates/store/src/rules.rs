@@ -205,10 +205,11 @@ pub fn name_taken<T: GivenFile>(name: &str) -> Fault {
     Fault::conflict(format!("{word} {name} already exists"))
 }
 
-/// What a user is told whose port belongs to the mesh port of another service.
+/// What a user is told whose port belongs to the mesh port of another service. As with Docker it is
+/// no conflict, which scripts take for a name that is taken.
 pub fn port_taken(port: u16, holder: &Service) -> Fault {
     let (name, id) = (&holder.spec.name, &holder.id);
-    Fault::conflict(format!(
+    Fault::invalid(format!(
         "port '{port}' is already in use by service '{name}' ({id}) as an ingress port"
     ))
 }
@@ -242,7 +243,9 @@ fn check_subnet(before: &View, after: &View, network: &Network) -> Result<(), Fa
 mod tests {
     use super::*;
     use crate::Tx;
-    use types::{Attachment, DesiredState, PublishMode, PublishedPort, ServiceSpec, Subnet, Vip};
+    use types::{
+        Attachment, DesiredState, FaultKind, PublishMode, PublishedPort, ServiceSpec, Subnet, Vip,
+    };
 
     fn service(id: &str, name: &str) -> Service {
         let spec = ServiceSpec { name: name.to_owned(), ..ServiceSpec::default() };
@@ -433,6 +436,7 @@ mod tests {
             check_after(first, |tx| tx.put_service(publish("s2", "api", PublishMode::Host))),
             "ok"
         );
+        assert_eq!(port_taken(80, &Service::default()).kind, FaultKind::Invalid);
     }
 
     #[test]

@@ -52,8 +52,8 @@ impl ShownFile for Config {
     }
 }
 
-/// Those that the filters let through. As in swarmkit, names and ids widen the choice together, and
-/// labels narrow it.
+/// Those that the filters let through. As in swarmkit, names and ids widen the choice together,
+/// labels narrow it, and names are compared without regard to case, as they are single without it.
 async fn list<T: ShownFile>(
     State(api): State<Api>,
     Query(query): Query<ListQuery>,
@@ -67,9 +67,11 @@ async fn list<T: ShownFile>(
 fn matches<T: GivenFile>(file: &T, filters: &Filters) -> bool {
     let (id, spec) = (file.id().to_string(), file.spec());
     let named = |name: &str| spec.name.eq_ignore_ascii_case(name);
+    let name = spec.name.to_ascii_lowercase();
+    let begins = |prefix: &str| name.starts_with(&prefix.to_ascii_lowercase());
     let choices = [
         filters.get("id").map(|ids| ids.any(|prefix| id.starts_with(prefix))),
-        filters.get("name").map(|names| names.any(|prefix| spec.name.starts_with(prefix))),
+        filters.get("name").map(|names| names.any(begins)),
         filters.get("names").map(|names| names.any(named)),
     ];
     let is_chosen = choices.contains(&Some(true)) || choices.iter().all(Option::is_none);
@@ -150,7 +152,7 @@ mod tests {
     #[test]
     fn names_and_ids_widen_the_choice_and_labels_narrow_it() {
         let mut secret = Secret { id: "abc".into(), ..Secret::default() };
-        secret.spec.name = "db-key".into();
+        secret.spec.name = "db-Key".into();
         secret.spec.labels = [("env".to_owned(), "dev".to_owned())].into();
         let matches = |filters: &str| {
             matches(&secret, &Filters::parse(Some(filters), "GET /secrets").unwrap())
@@ -159,6 +161,7 @@ mod tests {
             "{}",
             r#"{"id": ["ab"]}"#,
             r#"{"name": ["db"]}"#,
+            r#"{"name": ["DB-"]}"#,
             r#"{"names": ["DB-key"]}"#,
             r#"{"id": ["x"], "name": ["db-key"]}"#,
             r#"{"label": ["env=dev"], "names": ["x", "db-key"]}"#,

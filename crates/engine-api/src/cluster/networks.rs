@@ -6,7 +6,7 @@ use crate::json::network::{CreateJson, EndpointJson, render, render_local};
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
-use crate::request::{JsonBody, Query};
+use crate::request::{JsonBody, ParseBool, Query};
 use crate::{Api, ListQuery};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -97,7 +97,7 @@ fn matches(network: &Value, filters: &Filters, dangles: impl Fn() -> bool) -> bo
 #[serde(rename = "GET /networks/{id}", default)]
 struct InspectQuery {
     scope: Option<String>,
-    verbose: bool,
+    verbose: ParseBool,
 }
 
 async fn inspect(
@@ -115,7 +115,7 @@ async fn inspect(
                 let on_network = attached(&view, &network, &api.engine.list(false).await);
                 let mut object = render(&network, &on_network);
                 object["Peers"] = peers(&view, &network);
-                if query.verbose {
+                if query.verbose.0 {
                     object["Services"] = services(&view, &network);
                 }
                 return Ok(Json(object));

@@ -2,13 +2,13 @@
 
 use super::logs::{self, LogQuery};
 use crate::Api;
-use crate::credentials::credentials;
+use crate::credentials::{RegistryAuth, credentials};
 use crate::error::ApiError;
 use crate::json::service::{Counts, ServiceSpecJson, render};
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
-use crate::request::{JsonBody, Query};
+use crate::request::{JsonBody, ParseBool, Query};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -36,7 +36,7 @@ pub(crate) fn routes() -> Router<Api> {
 #[serde(rename = "GET /services", default)]
 struct ListQuery {
     filters: Option<String>,
-    status: bool,
+    status: ParseBool,
 }
 
 async fn list(
@@ -46,7 +46,7 @@ async fn list(
     let filters = Filters::parse(query.filters.as_deref(), "GET /services")?;
     let view = api.view().await?;
     let shown = view.services().filter(|service| matches(service, &filters));
-    let status = |service: &Service| query.status.then(|| counts(&view, service));
+    let status = |service: &Service| query.status.0.then(|| counts(&view, service));
     let network = |id: &NetworkId| view.network(id).map(AsRef::as_ref);
     Ok(Json(shown.map(|service| render(service, status(service), network)).collect()))
 }
@@ -153,6 +153,18 @@ fn kept_credentials(
     Ok(spec.task.container.pull_credentials.clone())
 }
 
+/// Says whether an update is to bring back the previous spec. Clients say always what they want.
+fn rolls_back(rollback: Option<&str>) -> Result<bool, Fault> {
+    match rollback {
+        None | Some("" | "none") => Ok(false),
+        Some("previous") => Ok(true),
+        Some(other) => {
+            let text = format!("unrecognized rollback option {other}: use 'previous' or 'none'");
+            Err(Fault::invalid(text))
+        }
+    }
+}
+
 async fn update(
     State(api): State<Api>,
     Path(id): Path<String>,
@@ -164,18 +176,11 @@ async fn update(
     let view = manager.fresh().await?;
     let service = find::service(&view, &id)?;
     let version = Version(crate::version(query.version)?);
-    let rollback = match query.rollback.as_deref() {
-        None | Some("") => false,
-        Some("previous") => true,
-        Some(other) => {
-            let text = format!("unrecognized rollback option {other}: use 'previous'");
-            return Err(Fault::invalid(text).into());
-        }
-    };
+    let rollback = rolls_back(query.rollback.as_deref())?;
     let mut spec = spec.parse()?;
-    spec.task.container.pull_credentials = match credentials(&headers)? {
-        None => kept_credentials(&service, query.registry_auth_from.as_deref())?,
-        new => new,
+    spec.task.container.pull_credentials = match RegistryAuth::read(&headers)? {
+        RegistryAuth::NotSaid => kept_credentials(&service, query.registry_auth_from.as_deref())?,
+        RegistryAuth::Said(new) => new,
     };
     resolve_networks(&view, &mut spec)?;
     manager.update_service(&service.id, version, spec, rollback).await?;
@@ -241,6 +246,20 @@ mod tests {
         service.previous_spec = Some(with("old"));
         assert_eq!(kept(&service, Some("previous-spec")).unwrap(), "old");
         assert!(kept(&service, Some("elsewhere")).is_err());
+    }
+
+    #[test]
+    fn an_update_says_whether_it_goes_back_and_clients_say_always_that_it_does_not() {
+        for (said, back) in [
+            (None, Ok(false)),
+            (Some(""), Ok(false)),
+            // Every update of the docker CLI from 29.0 on.
+            (Some("none"), Ok(false)),
+            (Some("previous"), Ok(true)),
+        ] {
+            assert_eq!(rolls_back(said), back, "{said:?}");
+        }
+        assert_eq!(rolls_back(Some("next")).unwrap_err().kind, types::FaultKind::Invalid);
     }
 
     #[test]

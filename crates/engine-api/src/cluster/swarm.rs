@@ -6,7 +6,7 @@ use crate::json;
 use crate::port::{Init, Join};
 #[cfg(test)]
 use crate::request::coverage::Served;
-use crate::request::{JsonBody, Query};
+use crate::request::{JsonBody, ParseBool, Query};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -151,9 +151,9 @@ async fn leave(
 #[serde(rename = "POST /swarm/update", rename_all = "camelCase", default)]
 struct UpdateQuery {
     version: Option<u64>,
-    rotate_worker_token: bool,
-    rotate_manager_token: bool,
-    rotate_manager_unlock_key: bool,
+    rotate_worker_token: ParseBool,
+    rotate_manager_token: ParseBool,
+    rotate_manager_unlock_key: ParseBool,
 }
 
 async fn update(
@@ -165,9 +165,9 @@ async fn update(
     let version = crate::version(query.version)?;
     let (spec, root) = spec.parse()?;
     let rotate = manager::Rotate {
-        worker: query.rotate_worker_token,
-        manager: query.rotate_manager_token,
-        unlock_key: query.rotate_manager_unlock_key,
+        worker: query.rotate_worker_token.0,
+        manager: query.rotate_manager_token.0,
+        unlock_key: query.rotate_manager_unlock_key.0,
         root,
     };
     manager.update_cluster(Version(version), spec, rotate).await?;
@@ -224,4 +224,39 @@ pub(super) fn served() -> Vec<Served> {
         Served::new("GET /swarm/unlockkey"),
         Served::new("POST /swarm/unlock").body(r#"{"UnlockKey":"a"}"#, |it: UnlockJson| Ok(it)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A token that was replaced by mistake cannot be brought back.
+    #[test]
+    fn a_token_is_rotated_for_gos_words_of_yes_and_any_other_but_no_is_refused() {
+        const ALL: [&str; 3] =
+            ["rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey"];
+        for name in ALL {
+            let read = |word: &str| {
+                let query = crate::request::query::<UpdateQuery>(&format!("{name}={word}"))?;
+                let read = [
+                    query.rotate_worker_token,
+                    query.rotate_manager_token,
+                    query.rotate_manager_unlock_key,
+                ];
+                let own = ALL.iter().position(|other| *other == name).unwrap();
+                assert!((0..3).all(|at| at == own || !read[at].0), "{name}");
+                Ok::<_, Fault>(read[own].0)
+            };
+            for yes in ["1", "t", "true", "True"] {
+                assert_eq!(read(yes), Ok(true), "{name}={yes}");
+            }
+            for no in ["", "0", "f", "F", "false", "False"] {
+                assert_eq!(read(no), Ok(false), "{name}={no}");
+            }
+            for nonsense in ["banana", "yes", "no", "none"] {
+                let fault = Fault::invalid(format!("invalid value for {name}: {nonsense}"));
+                assert_eq!(read(nonsense), Err(fault));
+            }
+        }
+    }
 }

@@ -17,7 +17,7 @@ use manager::find;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use store::View;
-use types::{DesiredState, Fault, Labels, NodeId, ServiceId, Task};
+use types::{Fault, Labels, NodeId, ServiceId, Task};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -73,20 +73,13 @@ impl Found {
 }
 
 fn matches(view: &View, task: &Task, filters: &Filters, found: &Found) -> bool {
-    let desired = |wanted: &str| match task.desired {
-        DesiredState::Ready => wanted == "ready",
-        // Docker's users ask for "running" to see what is wanted, and for "shutdown" and
-        // "accepted" to see the rest.
-        DesiredState::Running => wanted == task.desired_word(),
-        DesiredState::Shutdown | DesiredState::Remove => wanted == "shutdown",
-    };
     let labels: &Labels = &task.service_labels;
     filters.all(|name, wanted| match name {
         "id" => wanted.begins(task.id.as_str()),
         "name" => wanted.begins(&task.name()),
         "service" => found.services.contains(&task.service),
         "node" => task.node.as_ref().is_some_and(|node| found.nodes.contains(node)),
-        "desired-state" => wanted.any(desired),
+        "desired-state" => wanted.is(task.desired_word()),
         "runtime" => wanted.is("container"),
         "label" => wanted.labels(labels),
         "_up-to-date" => Some(up_to_date(view, task)) == found.fresh,
@@ -125,7 +118,22 @@ pub(super) fn served() -> Vec<Served> {
 mod tests {
     use super::*;
     use store::Tx;
-    use types::{FaultKind, Service, ServiceSpec};
+    use types::{DesiredState, FaultKind, Service, ServiceSpec};
+
+    #[test]
+    fn a_task_is_found_by_the_desired_state_that_is_shown() {
+        use DesiredState::{Ready, Remove, Running, Shutdown};
+        for desired in [Ready, Running, Shutdown, Remove] {
+            let task = Task { desired, ..Task::default() };
+            for word in ["ready", "running", "shutdown", "remove"] {
+                let text = serde_json::json!({ "desired-state": [word.to_uppercase()] });
+                let filters = Filters::parse(Some(&text.to_string()), "GET /tasks").unwrap();
+                let found = matches(&View::default(), &task, &filters, &Found::default());
+                let shown = show(&View::default(), &task)["DesiredState"] == word;
+                assert_eq!(found, shown, "{desired:?} {word}");
+            }
+        }
+    }
 
     #[test]
     fn tasks_are_of_a_service_that_is_there_or_nothing_is_told() {

@@ -130,11 +130,17 @@ pub(super) fn extra_host(entry: &str, gateway: Option<IpAddr>) -> Result<HostEnt
     Ok(HostEntry { address, names: vec![name.to_owned()] })
 }
 
+/// What stands before the protocol, and the protocol in small letters: clients write it in any.
+pub(crate) fn protocol_of(text: &str) -> (&str, String) {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    (number, protocol.to_ascii_lowercase())
+}
+
 /// Reads `PORT[/PROTOCOL]`.
 pub(super) fn exposed(text: &str) -> Result<String, Fault> {
-    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (number, protocol) = protocol_of(text);
     let is_port = number.split('-').all(|number| number.parse::<u16>().is_ok());
-    if !is_port || !matches!(protocol, "tcp" | "udp" | "sctp") {
+    if !is_port || !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return Err(Fault::invalid(format!("invalid port specification: \"{text}\"")));
     }
     Ok(format!("{number}/{protocol}"))
@@ -146,9 +152,9 @@ pub(super) fn host_ports(
     let mut ports = Vec::new();
     for (target, bindings) in bindings {
         let wrong = || Fault::invalid(format!("invalid port specification: \"{target}\""));
-        let (number, protocol) = target.split_once('/').unwrap_or((target, "tcp"));
+        let (number, protocol) = protocol_of(target);
         let target: u16 = number.parse().map_err(|_invalid| wrong())?;
-        let protocol = match protocol {
+        let protocol = match protocol.as_str() {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
             other => return Err(Fault::not_implemented(&format!("publishing {other} ports"))),

@@ -335,7 +335,7 @@ impl HealthJson {
 
 impl MountJson {
     pub(crate) fn parse(self) -> Result<Mount, Fault> {
-        let kind = match self.kind.as_str() {
+        let kind = match self.kind.to_ascii_lowercase().as_str() {
             "bind" => MountKind::Bind,
             "" | "volume" => MountKind::Volume,
             "tmpfs" => MountKind::Tmpfs,
@@ -355,7 +355,7 @@ impl MountJson {
         if !bind.propagation.is_empty() {
             let word = &bind.propagation;
             let wrong = || Fault::invalid(format!("invalid propagation mode: {word}"));
-            propagation = Propagation::parse(word).ok_or_else(wrong)?;
+            propagation = Propagation::parse(&word.to_ascii_lowercase()).ok_or_else(wrong)?;
         }
         Ok(Mount {
             kind,

@@ -6,7 +6,7 @@
 pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod container_create;
-mod container_options;
+pub(crate) mod container_options;
 pub(crate) mod container_spec;
 pub(crate) mod file;
 pub(crate) mod image;

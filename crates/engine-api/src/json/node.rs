@@ -17,10 +17,10 @@ pub(crate) struct NodeSpecJson {
 
 impl NodeSpecJson {
     pub(crate) fn parse(self) -> Result<NodeSpec, Fault> {
-        let role = match self.role.as_str() {
+        let role = match self.role.to_ascii_lowercase().as_str() {
             "worker" => NodeRole::Worker,
             "manager" => NodeRole::Manager,
-            other => return Err(Fault::invalid(format!("invalid Role: {other:?}"))),
+            _ => return Err(Fault::invalid(format!("invalid Role: {:?}", self.role))),
         };
         // A node is not activated because nothing is said of it.
         let said = Some(self.availability.as_str()).filter(|word| !word.is_empty());
@@ -30,14 +30,14 @@ impl NodeSpecJson {
     }
 }
 
-/// Reads an availability as `--availability` has it.
+/// Reads an availability as `--availability` has it, in any case as Docker's servers do.
 pub(crate) fn availability(word: &str) -> Result<Availability, Fault> {
-    match word {
+    match word.to_ascii_lowercase().as_str() {
         "" | "active" => Ok(Availability::Active),
         "pause" => Ok(Availability::Pause),
         "drain" => Ok(Availability::Drain),
-        other => Err(Fault::invalid(format!(
-            "invalid availability '{other}': use active, pause or drain"
+        _ => Err(Fault::invalid(format!(
+            "invalid availability '{word}': use active, pause or drain"
         ))),
     }
 }
@@ -82,7 +82,7 @@ pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
         "Spec": {
             "Name": node.spec.name,
             "Labels": node.spec.labels,
-            "Role": role_word(node.role),
+            "Role": role_word(node.spec.role),
             "Availability": match node.spec.availability {
                 Availability::Active => "active",
                 Availability::Pause => "pause",
@@ -124,13 +124,33 @@ pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
 mod tests {
     use super::*;
 
+    /// Clients read a spec, change a word of it, and send it whole.
+    #[test]
+    fn what_was_wanted_last_is_shown_and_an_update_of_another_word_keeps_it() {
+        let mut demoted = Node { role: NodeRole::Manager, ..Node::default() };
+        demoted.spec = NodeSpec {
+            name: "m3".into(),
+            role: NodeRole::Worker,
+            availability: Availability::Drain,
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+        };
+        let shown = render(&demoted, None)["Spec"].to_string();
+        let read = crate::request::read::<NodeSpecJson>(shown.as_bytes()).unwrap().value;
+        assert_eq!(read.parse().unwrap(), demoted.spec);
+    }
+
     #[test]
     fn an_update_says_role_and_availability_or_is_refused() {
         let parse = |text: &str| {
             crate::request::read::<NodeSpecJson>(text.as_bytes()).unwrap().value.parse()
         };
-        let spec = parse(r#"{"Role":"worker","Availability":"drain"}"#).unwrap();
-        assert_eq!((spec.role, spec.availability), (NodeRole::Worker, Availability::Drain));
+        for text in [
+            r#"{"Role":"worker","Availability":"drain"}"#,
+            r#"{"Role":"Worker","Availability":"DRAIN"}"#,
+        ] {
+            let spec = parse(text).unwrap();
+            assert_eq!((spec.role, spec.availability), (NodeRole::Worker, Availability::Drain));
+        }
         for (text, reason) in [
             (r#"{"Role":"worker"}"#, "invalid Availability: \"\""),
             (r#"{"Role":"worker","Availability":"off"}"#, "invalid Availability: \"off\""),

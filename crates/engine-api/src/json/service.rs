@@ -80,7 +80,9 @@ fn is_no_port(port: &u32) -> bool {
     *port == 0
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+/// What it leaves out is zero, which is all tasks at once; the usual one tells where there is no
+/// such object.
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename = "UpdateConfig", rename_all = "PascalCase", default)]
 struct UpdateJson {
     parallelism: u64,
@@ -89,12 +91,6 @@ struct UpdateJson {
     monitor: i64,
     max_failure_ratio: f32,
     order: String,
-}
-
-impl Default for UpdateJson {
-    fn default() -> Self {
-        Self::render(&UpdateConfig::default())
-    }
 }
 
 impl ServiceSpecJson {
@@ -219,12 +215,12 @@ fn mode_word(mode: EndpointMode) -> &'static str {
 
 impl PortJson {
     fn parse(self) -> Result<PublishedPort, Fault> {
-        let protocol = match self.protocol.as_str() {
+        let protocol = match self.protocol.to_ascii_lowercase().as_str() {
             "" | "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
             other => return Err(Fault::not_implemented(&format!("publishing {other} ports"))),
         };
-        let mode = match self.publish_mode.as_str() {
+        let mode = match self.publish_mode.to_ascii_lowercase().as_str() {
             "" | "ingress" => PublishMode::Ingress,
             "host" => PublishMode::Host,
             other => return Err(Fault::invalid(format!("invalid publish mode '{other}'"))),
@@ -441,6 +437,37 @@ mod tests {
             let fault = parse(text).unwrap_err();
             assert!(fault.message.contains(word), "{fault}");
         }
+    }
+
+    /// As Go clients have it, which send zeros or leave them out.
+    #[test]
+    fn what_an_update_config_leaves_out_is_zero_and_without_one_tasks_are_replaced_one_by_one() {
+        let parallelism = |rest: &str| {
+            let spec = parse(&format!(r#"{{"TaskTemplate":{{"ContainerSpec":{{}}}}{rest}}}"#));
+            let spec = spec.unwrap();
+            (spec.update.parallelism, spec.rollback.parallelism)
+        };
+        assert_eq!(parallelism(""), (1, 1));
+        assert_eq!(parallelism(r#","UpdateConfig":null,"RollbackConfig":null"#), (1, 1));
+        assert_eq!(parallelism(r#","UpdateConfig":{"Delay":1000000000}"#), (0, 1));
+        assert_eq!(parallelism(r#","UpdateConfig":{},"RollbackConfig":{}"#), (0, 0));
+        assert_eq!(parallelism(r#","RollbackConfig":{"Parallelism":2}"#), (1, 2));
+        let usual = UpdateConfig { parallelism: 0, ..UpdateConfig::default() };
+        assert_eq!(UpdateJson::default().parse(), Ok(usual));
+    }
+
+    #[test]
+    fn words_of_ports_are_read_in_any_case() {
+        let port = r#"{"TargetPort":80,"Protocol":"UDP","PublishMode":"Host"}"#;
+        let text = format!(
+            r#"{{"TaskTemplate":{{"ContainerSpec":{{}}}},"EndpointSpec":{{"Ports":[{port}]}}}}"#
+        );
+        let spec = parse(&text).unwrap();
+        let port = &spec.endpoint.ports[0];
+        assert_eq!((port.protocol, port.mode), (Protocol::Udp, PublishMode::Host));
+        assert_eq!(PortJson::render(port).publish_mode, "host");
+        let fault = parse(&text.replace("UDP", "SCTP")).unwrap_err();
+        assert_eq!(fault, Fault::not_implemented("publishing sctp ports"));
     }
 
     #[test]

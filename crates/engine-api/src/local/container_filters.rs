@@ -3,6 +3,7 @@
 use super::time::Bounds;
 use crate::Api;
 use crate::json::container::{is_on, port_items};
+use crate::json::container_options::protocol_of;
 use crate::request::table::filters::{Filters, Wanted};
 use engine::{ContainerInfo, Image, Status};
 use serde_json::Value;
@@ -33,14 +34,14 @@ impl Ports {
     /// Reads `PORT[-PORT][/PROTOCOL]`.
     fn parse(filter: &str, text: &str) -> Result<Self, Fault> {
         let wrong = || Fault::invalid(format!("invalid filter '{filter}={text}'"));
-        let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (range, protocol) = protocol_of(text);
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let number = |text: &str| text.parse::<u16>().map_err(|_invalid| wrong());
         let (first, last) = (number(first)?, number(last)?);
-        if last < first || !matches!(protocol, "tcp" | "udp" | "sctp") {
+        if last < first || !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
             return Err(wrong());
         }
-        Ok(Self { first, last, protocol: protocol.to_owned() })
+        Ok(Self { first, last, protocol })
     }
 
     fn has(&self, item: &Value, port: &str) -> bool {
@@ -205,6 +206,7 @@ mod tests {
             ("label", "of=image", &all[..]),
             ("publish", "8080", &all[..]),
             ("publish", "8000-8080/tcp", &all[..]),
+            ("publish", "8000-8080/TCP", &all[..]),
             ("publish", "8080/udp", &all[..0]),
             ("publish", "80", &all[..0]),
             ("expose", "80", &all[..]),

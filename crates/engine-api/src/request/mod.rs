@@ -5,6 +5,7 @@ mod reader;
 pub(crate) mod table;
 mod tree;
 
+pub(crate) use params::ParseBool;
 #[cfg(test)]
 pub(crate) use params::read as query;
 pub(crate) use reader::read;

@@ -1,14 +1,17 @@
 //! A request's query, read as Docker's server reads it.
 //!
 //! Names match exactly, of equal ones the first counts (a list takes all); a boolean is anything
-//! but nothing, `0`, `no`, `false`, `none`. What a struct does not know is looked up in the
+//! but nothing, `0`, `no`, `false`, `none`, or, where Docker is strict, one of Go's words
+//! ([`ParseBool`]). What a struct does not know is looked up in the
 //! [table](super::table), as it is for bodies.
 
 use super::reader::Wrong;
 use super::table::{self, Class};
+use crate::json::boolean;
 use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use std::borrow::Cow;
+use std::fmt;
 use types::Fault;
 
 /// Reads a query into `T`.
@@ -20,6 +23,41 @@ pub(crate) fn read<T: DeserializeOwned>(query: &str) -> Result<T, Fault> {
 /// A boolean of a query as Docker reads it.
 pub(crate) fn flag(text: &str) -> bool {
     !matches!(text.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
+}
+
+/// A boolean that Docker reads by Go's words, and refuses any other: what it asks for cannot be taken
+/// back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ParseBool(pub(crate) bool);
+
+/// The name by which [`Param`] knows it.
+const PARSE_BOOL: &str = "ParseBool";
+
+impl<'de> Deserialize<'de> for ParseBool {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+
+        impl<'de> Visitor<'de> for Word {
+            type Value = ParseBool;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a boolean")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<ParseBool, E> {
+                Ok(ParseBool(value))
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                inner: D,
+            ) -> Result<ParseBool, D::Error> {
+                inner.deserialize_bool(self)
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(PARSE_BOOL, Word)
+    }
 }
 
 type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -126,10 +164,18 @@ impl<'de> Deserializer<'de> for Param<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Wrong> {
-        visitor.visit_newtype_struct(self)
+        if name != PARSE_BOOL {
+            return visitor.visit_newtype_struct(self);
+        }
+        match self.text() {
+            "" => visitor.visit_bool(false),
+            text => visitor.visit_bool(boolean(text).ok_or_else(|| {
+                Wrong(Fault::invalid(format!("invalid value for {}: {text}", self.name)))
+            })?),
+        }
     }
 
     serde::forward_to_deserialize_any! {

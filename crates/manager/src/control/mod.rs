@@ -35,7 +35,7 @@ fn specs_in_use(service: &Service) -> impl Iterator<Item = &ServiceSpec> {
 pub(crate) fn check_own_port(spec: &ServiceSpec, own: u16) -> Result<(), Fault> {
     let taken = |port: &&PublishedPort| port.protocol == Protocol::Tcp && port.published == own;
     match spec.endpoint.ports.iter().find(taken) {
-        Some(_) => Err(Fault::conflict(format!(
+        Some(_) => Err(Fault::invalid(format!(
             "port '{own}' is already in use by the cluster's managers: publish another one"
         ))),
         None => Ok(()),

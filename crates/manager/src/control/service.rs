@@ -178,7 +178,7 @@ mod tests {
         second.endpoint.ports = vec![port];
         assert_eq!(
             refused(second),
-            Fault::conflict(
+            Fault::invalid(
                 "port '8080' is already in use by service 'web' (web-id) as an ingress port"
             )
         );

@@ -1,6 +1,6 @@
 //! What users want changed, carried out on the manager that leads.
 
-use super::roles;
+use super::roles::{self, Needed};
 use crate::clock::Uptime;
 use crate::control;
 use crate::find;
@@ -9,7 +9,7 @@ use crate::signing::Signer;
 use raft::Sequencer;
 use std::time::Duration;
 use store::View;
-use types::{Config, Fault, FaultKind, NodeId, NodeRole, Secret};
+use types::{Config, Fault, NodeId, NodeRole, Secret};
 use wire::{Order, OrderReply};
 
 /// For another manager to lead.
@@ -99,10 +99,8 @@ impl Orders {
             let lost = roles::may_lose(&view, &self.sequencer.members(), raft_id);
             let is_over = patience <= Uptime::now();
             match lost {
-                Err(fault) if fault.kind == FaultKind::Unavailable && !is_over => {
-                    tokio::time::sleep(LOOK).await;
-                }
-                decided => return decided,
+                Err(Needed::TooFewAnswer) if !is_over => tokio::time::sleep(LOOK).await,
+                decided => return decided.map_err(Fault::from),
             }
         }
     }

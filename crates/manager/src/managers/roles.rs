@@ -81,8 +81,31 @@ fn wanted(view: &View) -> BTreeSet<u64> {
     managers.filter_map(|node| Some(node.manager.as_ref()?.raft_id)).collect()
 }
 
+/// Why a manager has to stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// There would be none.
+    IsLast,
+    /// Too few of the others answer just now.
+    TooFewAnswer,
+}
+
+impl From<Needed> for Fault {
+    /// Docker's words and status: it is what was asked for that cannot be, and clients do not ask
+    /// again.
+    fn from(needed: Needed) -> Self {
+        match needed {
+            Needed::IsLast => control::node::last_manager(),
+            Needed::TooFewAnswer => Self::invalid(
+                "can't remove member from the raft: this would result in a loss of quorum: too few \
+                 of the other managers answer; start those that are down, or demote them first",
+            ),
+        }
+    }
+}
+
 /// Says why the others could not decide any more without this manager.
-pub fn may_lose(view: &View, members: &Members, raft_id: u64) -> Result<(), Fault> {
+pub fn may_lose(view: &View, members: &Members, raft_id: u64) -> Result<(), Needed> {
     if !members.voters.contains(&raft_id) {
         return Ok(());
     }
@@ -91,15 +114,9 @@ pub fn may_lose(view: &View, members: &Members, raft_id: u64) -> Result<(), Faul
     let voters = members.voters.intersection(&wanted).copied().collect();
     let staying = Members { voters, ..members.clone() };
     if staying.voters.iter().all(|id| *id == raft_id) {
-        return Err(control::node::last_manager());
+        return Err(Needed::IsLast);
     }
-    if staying.can_do_without(raft_id) {
-        return Ok(());
-    }
-    Err(Fault::unavailable(
-        "can't remove member from the raft: this would result in a loss of quorum: too few of the \
-         other managers answer; start those that are down, or demote them first",
-    ))
+    if staying.can_do_without(raft_id) { Ok(()) } else { Err(Needed::TooFewAnswer) }
 }
 
 /// Takes one step after the other until the token is cancelled.
@@ -175,7 +192,7 @@ pub fn introduced(view: &View, own: Own) -> Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{Node, NodeSpec, Timestamp, Version};
+    use types::{FaultKind, Node, NodeSpec, Timestamp, Version};
 
     fn own() -> Own {
         let status = ManagerStatus { raft_id: 1, address: "m1:2377".to_owned() };
@@ -274,16 +291,21 @@ mod tests {
             let all: Vec<_> = numbers.iter().map(|number| (*number, Manager, Manager)).collect();
             view(&all)
         };
-        let last = may_lose(&managers(&[1]), &members(&[1], &[], &[]), 1).unwrap_err();
-        assert!(last.message.contains("the last manager"), "{last}");
+        assert_eq!(may_lose(&managers(&[1]), &members(&[1], &[], &[]), 1), Err(Needed::IsLast));
         let mut three = members(&[1, 2, 3], &[], &[]);
         assert_eq!(may_lose(&managers(&[1, 2, 3]), &three, 3), Ok(()));
         let two_go = view(&[(1, Worker, Manager), (2, Worker, Manager), (3, Manager, Manager)]);
-        let last = may_lose(&two_go, &three, 3).unwrap_err();
-        assert!(last.message.contains("the last manager"), "{last}");
+        assert_eq!(may_lose(&two_go, &three, 3), Err(Needed::IsLast));
         three.reachable.remove(&2);
-        let fault = may_lose(&managers(&[1, 2, 3]), &three, 3).unwrap_err();
-        assert!(fault.message.contains("loss of quorum"), "{fault}");
+        assert_eq!(may_lose(&managers(&[1, 2, 3]), &three, 3), Err(Needed::TooFewAnswer));
+        // Docker's status for both: one says of a 503 that it is worth another try.
+        for (needed, text) in
+            [(Needed::IsLast, "the last manager"), (Needed::TooFewAnswer, "a loss of quorum")]
+        {
+            let fault = Fault::from(needed);
+            assert_eq!(fault.kind, FaultKind::Invalid);
+            assert!(fault.message.contains(text), "{fault}");
+        }
         assert_eq!(may_lose(&managers(&[1, 2, 3]), &three, 2), Ok(()), "one that is down may go");
         let learner = members(&[1], &[2], &[]);
         assert_eq!(may_lose(&managers(&[1, 2]), &learner, 2), Ok(()), "a learner has no vote");

@@ -50,7 +50,7 @@ pub fn port_conflict(
             others().find(|other| port.in_mesh() && clash(other, PublishMode::Host))
         {
             let (port, name, id) = (port.published, &other.spec.name, &other.id);
-            return Some(Fault::conflict(format!(
+            return Some(Fault::invalid(format!(
                 "port '{port}' is already in use by service '{name}' ({id}) as a host-published port"
             )));
         }
@@ -253,14 +253,18 @@ mod tests {
         let view = read("service web replicas=0 ports=8080:80 has-ports=8080:80");
         let port = |published| PublishedPort { target: 80, published, ..PublishedPort::default() };
         let conflict = |service: Option<&str>, ports: &[PublishedPort]| {
-            let service = service.map(ServiceId::from);
-            port_conflict(&view, service.as_ref(), ports).map(|fault| fault.message)
+            port_conflict(&view, service.map(ServiceId::from).as_ref(), ports)
         };
+        // Docker's status: clients take a conflict for a name that is taken.
+        let told = |text: &str| Some(Fault::invalid(text));
         let taken = "port '8080' is already in use by service 'web' (web) as an ingress port";
-        assert_eq!(conflict(None, &[port(8080)]).as_deref(), Some(taken));
+        assert_eq!(conflict(None, &[port(8080)]), told(taken));
         assert_eq!(conflict(Some("web"), &[port(8080)]), None);
         assert_eq!(conflict(None, &[port(8081)]), None);
         let twice = "duplicate published ports provided";
-        assert_eq!(conflict(None, &[port(81), port(81)]).as_deref(), Some(twice));
+        assert_eq!(conflict(None, &[port(81), port(81)]), told(twice));
+        let view = read("service web replicas=0 ports=host:8080:80 has-ports=host:8080:80");
+        let taken = "port '8080' is already in use by service 'web' (web) as a host-published port";
+        assert_eq!(port_conflict(&view, None, &[port(8080)]), told(taken));
     }
 }

@@ -97,7 +97,8 @@ impl Manager {
         let node = demotes.and_then(|id| view.node(&id).cloned());
         if let Some(manager) = node.and_then(|node| node.manager.clone()) {
             let members = ctx.log.members(self.id, &ctx.network);
-            if let Err(fault) = roles::may_lose(&view, &members, manager.raft_id) {
+            if let Err(needed) = roles::may_lose(&view, &members, manager.raft_id) {
+                let fault = Fault::from(needed);
                 return ctx.tell(|| format!("user: {what}: {fault}"));
             }
         }

@@ -6,6 +6,8 @@ use super::table::List;
 use super::{Listing, human, say};
 use crate::client::{Client, escape};
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -82,11 +84,11 @@ pub(crate) async fn run<T: GivenFile>(client: &Client, verb: Verb) -> Result<()>
             Ok(())
         }
         Verb::Inspect(verb) => {
-            let mut found = Vec::new();
-            for name in &verb.names {
-                found.push(client.get(&format!("{path}/{}", escape(name))).await?);
-            }
-            verb.show.print(&found, pretty)
+            let read = async |name: &str| client.get(&format!("{path}/{}", escape(name))).await;
+            let several = super::several(&verb.names, read).await;
+            let pretty = if is_secret::<T>() { pretty_secret } else { pretty_config };
+            verb.show.print(&several.found, pretty)?;
+            several.end()
         }
         Verb::Ls(verb) => ls::<T>(client, &verb).await,
         Verb::Rm(verb) => {
@@ -114,8 +116,12 @@ pub(crate) async fn run<T: GivenFile>(client: &Client, verb: Verb) -> Result<()>
     }
 }
 
+fn is_secret<T: GivenFile>() -> bool {
+    T::WORD == Secret::WORD
+}
+
 fn path<T: GivenFile>() -> &'static str {
-    if T::WORD == Secret::WORD { "/secrets" } else { "/configs" }
+    if is_secret::<T>() { "/secrets" } else { "/configs" }
 }
 
 async fn create(client: &Client, path: &str, spec: &FileSpec) -> Result<String> {
@@ -158,7 +164,7 @@ async fn ls<T: GivenFile>(client: &Client, verb: &Listing) -> Result<()> {
     let query = filters(&verb.filter, &[])?;
     let mut files: Vec<Value> = client.get(&format!("{}?filters={query}", path::<T>())).await?;
     files.sort_by_key(|file| human::natural(text(file, "/Spec/Name")));
-    let has_drivers = T::WORD == Secret::WORD;
+    let has_drivers = is_secret::<T>();
     let mut columns = vec![("ID", "ID"), ("Name", "NAME")];
     columns.extend(has_drivers.then_some(("Driver", "DRIVER")));
     columns.extend([("CreatedAt", "CREATED"), ("UpdatedAt", "UPDATED")]);
@@ -174,14 +180,30 @@ async fn ls<T: GivenFile>(client: &Client, verb: &Listing) -> Result<()> {
     verb.print(&table)
 }
 
-fn pretty(file: &Value) -> String {
+fn head(file: &Value) -> Pretty {
     let mut pretty = Pretty::default();
     pretty.line("ID", text(file, "/ID"));
     pretty.line("Name", text(file, "/Spec/Name"));
     pretty.labels("Labels", Some(&file["Spec"]["Labels"]));
+    pretty
+}
+
+fn times(mut pretty: Pretty, file: &Value) -> String {
     pretty.line("Created at", text(file, "/CreatedAt"));
     pretty.line("Updated at", text(file, "/UpdatedAt"));
     pretty.finish()
+}
+
+/// What is in a secret nobody is shown.
+fn pretty_secret(secret: &Value) -> String {
+    let mut pretty = head(secret);
+    pretty.line("Driver", text(secret, "/Spec/Driver/Name"));
+    times(pretty, secret)
+}
+
+fn pretty_config(config: &Value) -> String {
+    let data = STANDARD.decode(text(config, "/Spec/Data")).unwrap_or_default();
+    format!("{}Data:\n{}\n", times(head(config), config), String::from_utf8_lossy(&data))
 }
 
 /// Finds the secrets and configs that a service names: the cluster knows them by their ids.
@@ -292,6 +314,38 @@ fn mode(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn what_is_in_a_config_is_shown_and_what_is_in_a_secret_is_not() {
+        let file = json!({
+            "ID": "0123456789abcdefghijklmno",
+            "Spec": {"Name": "site", "Labels": {"a": "b"}, "Data": STANDARD.encode("x:\ty\n  z")},
+            "CreatedAt": "2026-01-02T03:04:05Z", "UpdatedAt": "2026-01-02T03:04:06Z",
+        });
+        expect![[r"
+            ID:         0123456789abcdefghijklmno
+            Name:       site
+            Labels:
+             - a=b
+            Created at: 2026-01-02T03:04:05Z
+            Updated at: 2026-01-02T03:04:06Z
+            Data:
+            x:	y
+              z
+        "]]
+        .assert_eq(&pretty_config(&file));
+        expect![[r"
+            ID:         0123456789abcdefghijklmno
+            Name:       site
+            Labels:
+             - a=b
+            Driver:     
+            Created at: 2026-01-02T03:04:05Z
+            Updated at: 2026-01-02T03:04:06Z
+        "]]
+        .assert_eq(&pretty_secret(&file));
+    }
 
     #[test]
     fn a_reference_is_a_name_or_says_more() {

@@ -185,6 +185,39 @@ async fn each(names: &[String], mut work: impl AsyncFnMut(&str) -> Result<()>) -
     if failed { Err(Silent.into()) } else { Ok(()) }
 }
 
+/// What came of several names, and what is wrong with the others: as docker does, one that fails
+/// keeps nothing from the rest, and all that is wrong is told in the end.
+struct Several<T> {
+    found: Vec<T>,
+    wrong: Vec<anyhow::Error>,
+}
+
+async fn several<T>(names: &[String], mut find: impl AsyncFnMut(&str) -> Result<T>) -> Several<T> {
+    let mut several = Several { found: Vec::new(), wrong: Vec::new() };
+    for name in names {
+        match find(name).await {
+            Ok(found) => several.found.push(found),
+            Err(error) => several.wrong.push(error),
+        }
+    }
+    several
+}
+
+impl<T> Several<T> {
+    /// Whether there is something to go on with: something was found, or nothing is wrong.
+    fn is_some(&self) -> bool {
+        !self.found.is_empty() || self.wrong.is_empty()
+    }
+
+    /// Tells what is wrong.
+    fn end(self) -> Result<()> {
+        for error in &self.wrong {
+            complain(error);
+        }
+        if self.wrong.is_empty() { Ok(()) } else { Err(Silent.into()) }
+    }
+}
+
 /// Writes a line to standard output.
 pub(crate) fn say(text: &str) {
     print(&format!("{text}\n"));

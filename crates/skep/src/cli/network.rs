@@ -81,11 +81,10 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
     match verb {
         Verb::Create(verb) => create(client, &verb).await,
         Verb::Inspect(verb) => {
-            let mut found = Vec::new();
-            for name in &verb.names {
-                found.push(client.get(&format!("/networks/{}", escape(name))).await?);
-            }
-            show::write(&found, verb.format.as_deref())
+            let read = async |name: &str| client.get(&format!("/networks/{}", escape(name))).await;
+            let several = super::several(&verb.names, read).await;
+            show::write(&several.found, verb.format.as_deref())?;
+            several.end()
         }
         Verb::Ls(verb) => ls(client, &verb).await,
         Verb::Rm(verb) => rm(client, &verb).await,

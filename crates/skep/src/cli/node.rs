@@ -101,20 +101,13 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<()> {
     match verb {
         Verb::Ls(verb) => ls(client, &verb).await,
         Verb::Inspect(verb) => {
-            let mut found = Vec::new();
-            for name in &verb.names {
-                found.push(read(client, name).await?);
-            }
-            verb.show.print(&found, pretty)
+            let several = super::several(&verb.names, async |name| read(client, name).await).await;
+            verb.show.print(&several.found, pretty)?;
+            several.end()
         }
         Verb::Ps(verb) => {
-            // A name that is wrong is said, rather than shown as an empty list.
-            let mut ids = Vec::new();
-            for name in &verb.names {
-                ids.push(text(&read(client, name).await?, "/ID").to_owned());
-            }
-            let ids: Vec<(&str, &str)> = ids.iter().map(|id| ("node", id.as_str())).collect();
-            tasks::ls(client, &verb.tasks, &ids).await
+            let several = super::several(&verb.names, async |name| read(client, name).await).await;
+            tasks::ls_of(client, &verb.tasks, "node", several).await
         }
         Verb::Update(verb) => update(client, &verb).await,
         Verb::Rm(verb) => {

@@ -107,6 +107,10 @@ fn size(mode: ServiceMode) -> String {
         ServiceMode::Replicated { replicas: 1 } => "1 task".to_owned(),
         ServiceMode::Replicated { replicas } => format!("{replicas} tasks"),
         ServiceMode::Global => "a task on each node".to_owned(),
+        ServiceMode::ReplicatedJob { total_completions, max_concurrent } => {
+            format!("a job of {total_completions} tasks, {max_concurrent} at once")
+        }
+        ServiceMode::GlobalJob => "a job of a task on each node".to_owned(),
     }
 }
 
@@ -116,6 +120,9 @@ fn replacement(mode: ServiceMode, update: &UpdateConfig) -> String {
     let tasks = match mode {
         ServiceMode::Replicated { replicas } => Some(replicas),
         ServiceMode::Global => None,
+        ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => {
+            return "stops what runs of the job, and runs it again".to_owned();
+        }
     };
     if tasks == Some(0) {
         return "new tasks, of which it has none at present".to_owned();

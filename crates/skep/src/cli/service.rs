@@ -9,7 +9,7 @@ mod update;
 
 use super::query::{filters, list, number, text};
 use super::table::List;
-use super::{Listing, human, progress, say, show, tasks};
+use super::{Listing, Several, human, progress, say, several, show, tasks};
 use crate::client::{Client, escape};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -90,25 +90,18 @@ pub(crate) async fn run(client: &Client, verb: Verb) -> Result<ExitCode> {
         Verb::Plan(verb) => return update::plan(client, &verb).await,
         Verb::Create(verb) => create::run(client, *verb).await,
         Verb::Inspect(verb) => {
-            let mut found = Vec::new();
-            for name in &verb.names {
-                found.push(read(client, name).await?);
-            }
+            let mut several = of_names(client, &verb.names).await;
             if verb.show.is_pretty() {
-                name_networks(client, &mut found).await?;
+                name_networks(client, &mut several.found).await?;
             }
-            verb.show.print(&found, pretty::service)
+            verb.show.print(&several.found, pretty::service)?;
+            several.end()
         }
         Verb::Logs(verb) => logs::run(client, &verb).await,
         Verb::Ls(verb) => ls(client, &verb, &[]).await.map(drop),
         Verb::Ps(verb) => {
-            // A name that is wrong is said, rather than shown as an empty list.
-            let mut ids = Vec::new();
-            for name in &verb.names {
-                ids.push(text(&read(client, name).await?, "/ID").to_owned());
-            }
-            let ids: Vec<(&str, &str)> = ids.iter().map(|id| ("service", id.as_str())).collect();
-            tasks::ls(client, &verb.tasks, &ids).await
+            let several = of_names(client, &verb.names).await;
+            tasks::ls_of(client, &verb.tasks, "service", several).await
         }
         Verb::Rm(verb) => {
             let one = async |name: &str| {
@@ -137,6 +130,10 @@ async fn name_networks(client: &Client, services: &mut [Value]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+async fn of_names(client: &Client, names: &[String]) -> Several<Value> {
+    several(names, async |name| read(client, name).await).await
 }
 
 async fn read(client: &Client, name: &str) -> Result<Value> {
@@ -246,28 +243,39 @@ async fn rollback(client: &Client, verb: &Rollback) -> Result<()> {
 }
 
 async fn scale(client: &Client, verb: &Scale) -> Result<()> {
-    let mut scaled = Vec::new();
     for scale in &verb.scales {
-        let Some((name, replicas)) = scale.split_once('=') else {
+        if !matches!(scale.split_once('='), Some((name, to)) if !name.is_empty() && !to.is_empty())
+        {
             bail!("invalid scale specifier '{scale}': expected SERVICE=REPLICAS");
-        };
-        let replicas: u64 = replicas
-            .parse()
-            .with_context(|| format!("invalid replicas value {replicas}: use a number"))?;
-        let service = read(client, name).await?;
-        let mut spec = spec(&service)?;
-        if spec.mode.is_global() {
-            bail!("{name}: scale can only be used with replicated or replicated-job mode");
         }
-        spec.mode = flags::with_replicas(spec.mode, replicas)?;
-        write(client, &service, &spec).await.with_context(|| name.to_owned())?;
-        say(&format!("{name} scaled to {replicas}"));
-        scaled.push(text(&service, "/ID").to_owned());
     }
-    if verb.detach {
-        return Ok(());
+    let one = async |scale: &str| {
+        let (name, replicas) = scale.split_once('=').unwrap_or_default();
+        scale_one(client, name, replicas).await.with_context(|| name.to_owned())
+    };
+    // Those that could be scaled are waited for, whatever became of the others.
+    let mut scaled = several(&verb.scales, one).await;
+    if !verb.detach && !scaled.found.is_empty() {
+        let waited = progress::converge(client, &scaled.found, true).await;
+        scaled.wrong.extend(waited.err());
     }
-    progress::converge(client, &scaled, true).await
+    scaled.end()
+}
+
+/// Sets how many tasks a service has; returns its id.
+async fn scale_one(client: &Client, name: &str, replicas: &str) -> Result<String> {
+    let replicas: u64 = replicas
+        .parse()
+        .with_context(|| format!("invalid replicas value {replicas}: use a number"))?;
+    let service = read(client, name).await?;
+    let mut spec = spec(&service)?;
+    if spec.mode.is_global() {
+        bail!("scale can only be used with replicated or replicated-job mode");
+    }
+    spec.mode = flags::with_replicas(spec.mode, replicas)?;
+    write(client, &service, &spec).await?;
+    say(&format!("{name} scaled to {replicas}"));
+    Ok(text(&service, "/ID").to_owned())
 }
 
 #[cfg(test)]

@@ -162,13 +162,7 @@ async fn rm(client: &Client, stack: &str, detach: bool) -> Result<()> {
     if failed {
         bail!("Failed to remove some resources from stack: {stack}");
     }
-    if !detach {
-        // Tasks are found by their services, which are gone: ask for each.
-        for service in &services {
-            until_gone(client, text(service, "/ID")).await?;
-        }
-    }
-    Ok(())
+    if detach { Ok(()) } else { until_gone(client, stack).await }
 }
 
 fn complained(result: &Result<()>) -> bool {
@@ -178,10 +172,11 @@ fn complained(result: &Result<()>) -> bool {
     result.is_err()
 }
 
-async fn until_gone(client: &Client, service: &str) -> Result<()> {
-    let query = filters(&[], &[("service", service)])?;
+/// Waits until no task of a stack runs any more. They are found by their label, as the services are
+/// gone.
+async fn until_gone(client: &Client, stack: &str) -> Result<()> {
     loop {
-        let tasks: Vec<Value> = client.get(&format!("/tasks?filters={query}")).await?;
+        let tasks = parts(client, "tasks", stack).await?;
         let ended = ["complete", "shutdown", "failed", "rejected", "orphaned", "remove"];
         if tasks.iter().all(|task| ended.contains(&text(task, "/Status/State"))) {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use super::query::{filters, list, number, text};
 use super::table::List;
-use super::{Listing, human};
+use super::{Listing, Several, human};
 use crate::client::Client;
 use anyhow::Result;
 use clap::Args;
@@ -62,9 +62,19 @@ pub(crate) async fn ls_some(client: &Client, verb: &Tasks, more: &[(&str, &str)]
     Ok(true)
 }
 
-/// Prints the tasks that fit.
-pub(crate) async fn ls(client: &Client, verb: &Tasks, more: &[(&str, &str)]) -> Result<()> {
-    ls_some(client, verb, more).await.map(drop)
+/// Prints the tasks of those services or nodes that were found; a name that is wrong is said,
+/// rather than shown as an empty list.
+pub(super) async fn ls_of(
+    client: &Client,
+    verb: &Tasks,
+    filter: &str,
+    several: Several<Value>,
+) -> Result<()> {
+    let ids: Vec<_> = several.found.iter().map(|it| (filter, text(it, "/ID"))).collect();
+    if several.is_some() {
+        ls_some(client, verb, &ids).await?;
+    }
+    several.end()
 }
 
 /// The name of a task, as lists have it: its service and slot, or its service and node.

@@ -99,6 +99,19 @@ const VALUES: &[(&str, &str, &[&str], &[&str])] = &[
     ),
 ];
 
+/// Filters whose words Docker reads in any case. One of no letters at all asks for nothing.
+const FOLDED: &[(&str, &str)] =
+    &[("GET /nodes", "membership"), ("GET /nodes", "role"), ("GET /tasks", "desired-state")];
+
+/// The values of a filter as they are compared.
+fn folded(operation: &str, name: &str, values: BTreeSet<String>) -> BTreeSet<String> {
+    if !FOLDED.contains(&(operation, name)) {
+        return values;
+    }
+    let words = values.iter().map(|value| value.to_ascii_lowercase());
+    words.filter(|value| !value.is_empty()).collect()
+}
+
 /// Refuses a value of a filter that would find nothing, whatever there is.
 fn check(operation: &str, name: &str, values: &BTreeSet<String>) -> Result<(), Fault> {
     let row = VALUES.iter().find(|row| (row.0, row.1) == (operation, name));
@@ -165,6 +178,7 @@ impl Filters {
             if !honoured.contains(&name.as_str()) {
                 return Err(Fault::invalid(format!("invalid filter '{name}'")));
             }
+            let values = folded(operation, &name, values);
             check(operation, &name, &values)?;
             if !values.is_empty() {
                 filters.insert(name, Wanted { values, ..Wanted::default() });
@@ -274,10 +288,28 @@ mod tests {
         let wanted = "not supported by skep yet: the filter 'type=service'";
         assert_eq!(later.as_deref(), Some(wanted));
         assert_eq!(fault(r#"{"role":["worker"]}"#, "GET /nodes"), None);
+        for (operation, name) in FOLDED {
+            let row = VALUES.iter().find(|row| (row.0, row.1) == (*operation, *name)).unwrap();
+            for word in row.2 {
+                assert_eq!(word.to_ascii_lowercase(), *word, "it would not be found");
+            }
+        }
         for (operation, name, ..) in VALUES {
             let known = FILTERS.iter().any(|row| row.0 == *operation && row.1.contains(name));
             assert!(known, "{operation} {name}");
         }
+    }
+
+    #[test]
+    fn words_are_read_in_any_case_where_docker_does_so() {
+        let role = |text: &str| Filters::parse(Some(text), "GET /nodes");
+        assert!(role(r#"{"role":["Manager"]}"#).unwrap().get("role").unwrap().is("manager"));
+        assert!(!role(r#"{"role":[""]}"#).unwrap().has("role"));
+        let fault = role(r#"{"role":["Boss"]}"#).unwrap_err();
+        assert_eq!(fault, Fault::invalid("invalid filter 'role=boss'"));
+        let running = r#"{"desired-state":{"Running":true}}"#;
+        assert!(Filters::parse(Some(running), "GET /tasks").is_ok());
+        assert!(parse(r#"{"status":["Running"]}"#).is_err());
     }
 
     #[test]

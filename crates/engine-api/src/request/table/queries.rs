@@ -2,6 +2,8 @@
 
 use super::{Row, idle, refused};
 
+const ONE_MANIFEST: &str = "an image is of one platform, as it is by its configuration";
+
 pub(super) const ROWS: &[Row] = &[
     refused("GET /containers/{id}/top", "ps_args", "it answers what 'ps -ef' does").but(&["-ef"]),
     idle("POST /containers/{id}/start", "detachKeys", "attaching is a request of its own"),
@@ -11,9 +13,9 @@ pub(super) const ROWS: &[Row] = &[
     idle("GET /images/json", "all", "there are no images but those that are listed"),
     idle("GET /images/json", "digests", "they are always in the answer"),
     refused("GET /images/json", "shared-size", ""),
-    refused("GET /images/json", "manifests", ""),
+    idle("GET /images/json", "manifests", ONE_MANIFEST),
     refused("GET /images/json", "identity", ""),
-    refused("GET /images/{name}/json", "manifests", ""),
+    idle("GET /images/{name}/json", "manifests", ONE_MANIFEST),
     idle("DELETE /images/{name}", "noprune", "an image has no parents that could be removed"),
     refused("DELETE /images/{name}", "platforms", "remove the whole image"),
     idle("POST /images/load", "quiet", "there are no lines of progress"),

@@ -235,7 +235,11 @@ impl Flags {
         }
         set(&mut spec.task.placement.max_replicas_per_node, self.replicas_max_per_node.as_ref());
         set(&mut spec.endpoint.mode, self.endpoint_mode.as_ref());
-        set(&mut spec.task.log_driver, self.log_driver.as_ref());
+        // Another driver does not know the options of the one before.
+        if let Some(driver) = self.log_driver.as_ref().filter(|driver| !driver.is_empty()) {
+            spec.task.log_driver.clone_from(driver);
+            spec.task.log_options.clear();
+        }
         for option in &self.log_opt {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             spec.task.log_options.insert(key.into(), value.into());

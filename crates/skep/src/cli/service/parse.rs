@@ -1,6 +1,7 @@
 //! Values of service flags in docker's notation.
 
 use compose::parse_port;
+use std::net::IpAddr;
 use std::time::Duration;
 use types::{
     EndpointMode, FailureAction, HostEntry, Mount, MountKind, NetworkAttachment, Preference,
@@ -180,6 +181,22 @@ pub(super) fn host(text: &str) -> Parsed<HostEntry> {
             Some(HostEntry { address, names: vec![name.to_owned()] })
         })
         .ok_or_else(|| "use NAME:ADDRESS".into())
+}
+
+/// A name that is to go from `/etc/hosts`; without an address wherever it stands.
+#[derive(Clone, Debug)]
+pub(super) struct HostRemoval {
+    pub(super) name: String,
+    pub(super) address: Option<IpAddr>,
+}
+
+/// Reads `NAME` or `NAME:ADDRESS`.
+pub(super) fn host_removal(text: &str) -> Parsed<HostRemoval> {
+    if !text.contains(['=', ':']) {
+        return Ok(HostRemoval { name: text.to_owned(), address: None });
+    }
+    let HostEntry { address, mut names } = host(text)?;
+    Ok(HostRemoval { name: names.pop().unwrap_or_default(), address: Some(address) })
 }
 
 /// Reads `nofile=1024:2048`, or one number for both.

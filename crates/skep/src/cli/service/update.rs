@@ -13,8 +13,8 @@ use serde_json::Value;
 use std::net::IpAddr;
 use std::process::ExitCode;
 use types::{
-    ConfigId, FileReference, HostEntry, Labels, Mount, NetworkAttachment, Preference, SecretId,
-    ServiceSpec, Ulimit,
+    ConfigId, FileReference, HostEntry, Labels, Mount, NetworkAttachment, Preference,
+    PublishedPort, SecretId, ServiceSpec, Ulimit,
 };
 
 #[derive(Args, Debug)]
@@ -110,7 +110,7 @@ struct Removed {
     /// Unset a variable
     #[arg(long, value_name = "NAME")]
     env_rm: Vec<String>,
-    /// By target port
+    /// By target port, protocol and mode
     #[arg(long, value_name = "PORT", value_parser = parse::publish)]
     publish_rm: Vec<parse::Ports>,
     /// Remove a constraint
@@ -137,9 +137,9 @@ struct Removed {
     /// Take it off a network
     #[arg(long, value_name = "NETWORK")]
     network_rm: Vec<String>,
-    /// Remove a line of /etc/hosts
-    #[arg(long, value_name = "NAME:ADDRESS", value_parser = parse::host)]
-    host_rm: Vec<HostEntry>,
+    /// Remove a name from /etc/hosts, everywhere or where it has this address
+    #[arg(long, value_name = "NAME[:ADDRESS]", value_parser = parse::host_removal)]
+    host_rm: Vec<parse::HostRemoval>,
     /// Remove a DNS server
     #[arg(long, value_name = "ADDRESS")]
     dns_rm: Vec<IpAddr>,
@@ -256,6 +256,17 @@ fn change<T: PartialEq + Clone>(list: &mut Vec<T>, added: &[T], removed: &[T]) {
     }
 }
 
+/// Takes names out of every line that they are on; a line goes with its last name.
+fn remove_hosts(hosts: &mut Vec<HostEntry>, removed: &[parse::HostRemoval]) {
+    for gone in removed {
+        let there = |host: &HostEntry| gone.address.is_none_or(|address| address == host.address);
+        for host in hosts.iter_mut().filter(|host| there(host)) {
+            host.names.retain(|name| *name != gone.name);
+        }
+    }
+    hosts.retain(|host| !host.names.is_empty());
+}
+
 impl Update {
     /// Changes everything in `spec` but its networks.
     fn write(&self, spec: &mut ServiceSpec) -> Result<()> {
@@ -276,7 +287,8 @@ impl Update {
     fn write_ports(&self, spec: &mut ServiceSpec) {
         let ports = &mut spec.endpoint.ports;
         for gone in self.removed.publish_rm.iter().flat_map(|ports| &ports.0) {
-            ports.retain(|port| (port.target, port.protocol) != (gone.target, gone.protocol));
+            let key = |port: &PublishedPort| (port.target, port.protocol, port.mode);
+            ports.retain(|port| key(port) != key(gone));
         }
         for port in self.added.publish_add.iter().flat_map(|ports| &ports.0) {
             ports.retain(|old| {
@@ -318,7 +330,8 @@ impl Update {
         container.secrets.extend(added.secret_add.iter().cloned());
         container.configs.retain(|it| !removed.config_rm.contains(&it.name));
         container.configs.extend(added.config_add.iter().cloned());
-        change(&mut container.hosts, &added.host_add, &removed.host_rm);
+        remove_hosts(&mut container.hosts, &removed.host_rm);
+        change(&mut container.hosts, &added.host_add, &[]);
         change(&mut container.dns.nameservers, &added.dns_add, &removed.dns_rm);
         change(&mut container.dns.options, &added.dns_option_add, &removed.dns_option_rm);
         change(&mut container.dns.search, &added.dns_search_add, &removed.dns_search_rm);
@@ -393,10 +406,19 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_removed_by_target_and_protocol() {
-        for (given, left) in [("80", 2), ("80/TCP", 2), ("80-81", 1), ("80/udp", 2), ("90", 3)] {
+    fn ports_are_removed_by_target_protocol_and_mode() {
+        for (given, left) in [
+            ("80", 3),
+            ("80/TCP", 3),
+            ("80-81", 2),
+            ("80/udp", 3),
+            ("90", 4),
+            ("target=80,mode=host", 3),
+            ("target=81,mode=host", 4),
+        ] {
             let mut spec = ServiceSpec::default();
-            for port in ["8080:80", "8081:81", "8080:80/udp"] {
+            let host = "target=80,published=9090,mode=host";
+            for port in ["8080:80", "8081:81", "8080:80/udp", host] {
                 spec.endpoint.ports.extend(parse::publish(port).unwrap().0);
             }
             update(&mut spec, &["--publish-rm", given]).unwrap();
@@ -405,6 +427,50 @@ mod tests {
         for wrong in ["x", "80/xyz", "0", ""] {
             assert!(update(&mut ServiceSpec::default(), &["--publish-rm", wrong]).is_err());
         }
+    }
+
+    #[test]
+    fn another_log_driver_has_the_options_of_the_line_alone() {
+        let mut spec = ServiceSpec::default();
+        let options = |spec: &ServiceSpec| {
+            let pairs = spec.task.log_options.iter().map(|(key, value)| format!("{key}={value}"));
+            (spec.task.log_driver.clone(), pairs.collect::<Vec<_>>().join(" "))
+        };
+        update(&mut spec, &["--log-driver", "json-file", "--log-opt", "labels=a"]).unwrap();
+        assert_eq!(options(&spec), ("json-file".to_owned(), "labels=a".to_owned()));
+        update(&mut spec, &["--log-opt", "max-size=1m"]).unwrap();
+        assert_eq!(options(&spec).1, "labels=a max-size=1m");
+        update(&mut spec, &["--log-driver", "local", "--log-opt", "max-file=2"]).unwrap();
+        assert_eq!(options(&spec), ("local".to_owned(), "max-file=2".to_owned()));
+        update(&mut spec, &["--log-driver", "local"]).unwrap();
+        assert_eq!(options(&spec), ("local".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn a_host_is_removed_by_its_name_alone_or_at_one_address() {
+        for (given, left) in [
+            (&["db"][..], "10.0.0.1=database 10.0.0.2=cache"),
+            (&["db:10.0.0.3"], "10.0.0.1=db,database 10.0.0.2=cache"),
+            (&["database:10.0.0.1", "cache"], "10.0.0.1=db 10.0.0.3=db"),
+            (&["db:10.0.0.1", "database"], "10.0.0.2=cache 10.0.0.3=db"),
+            (&["db:::1", "nobody"], "10.0.0.1=db,database 10.0.0.2=cache 10.0.0.3=db"),
+        ] {
+            let mut spec = ServiceSpec::default();
+            for (address, names) in
+                [("10.0.0.1", "db,database"), ("10.0.0.2", "cache"), ("10.0.0.3", "db")]
+            {
+                let names = names.split(',').map(str::to_owned).collect();
+                let address = address.parse().unwrap();
+                spec.task.container.hosts.push(HostEntry { address, names });
+            }
+            let words: Vec<&str> = given.iter().flat_map(|name| ["--host-rm", *name]).collect();
+            update(&mut spec, &words).unwrap();
+            let line = |host: &HostEntry| format!("{}={}", host.address, host.names.join(","));
+            let shown: Vec<_> = spec.task.container.hosts.iter().map(line).collect();
+            assert_eq!(shown.join(" "), left, "{given:?}");
+        }
+        let wrong = ["--host-rm", "db:nowhere"];
+        assert!(update(&mut ServiceSpec::default(), &wrong).is_err());
     }
 
     #[test]

@@ -44,7 +44,9 @@ pub(super) async fn run(client: &Client, verb: &Plan) -> Result<ExitCode> {
             let effect = match service::spec(service)?.mode {
                 ServiceMode::Replicated { replicas: 1 } => "its task stops".to_owned(),
                 ServiceMode::Replicated { replicas } => format!("its {replicas} tasks stop"),
-                ServiceMode::Global => "its tasks stop".to_owned(),
+                ServiceMode::Global
+                | ServiceMode::ReplicatedJob { .. }
+                | ServiceMode::GlobalJob => "its tasks stop".to_owned(),
             };
             plan.add(Fate::Removed, &format!("service {name}"), &effect, &[]);
         }
