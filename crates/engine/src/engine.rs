@@ -296,16 +296,19 @@ impl Engine {
 
     /// Removes a volume that no container uses.
     pub async fn remove_volume(&self, name: &str) -> Result<(), Fault> {
-        let volume = self.volume(name).await?;
-        let containers = self.containers();
-        let user = containers.iter().find(|container| {
-            container.fixed.mounts.iter().any(|point| point.source == volume.path)
-        });
-        if let Some(user) = user {
-            let id = user.id();
-            return Err(Fault::conflict(format!("remove {name}: volume is in use - [{id}]")));
-        }
-        let volumes = self.inner.volumes.clone();
-        blocking(move || volumes.remove(&volume.name)).await
+        let (engine, name) = (self.clone(), name.to_owned());
+        blocking(move || engine.remove_unused(&name, "")).await
+    }
+
+    /// The same for whoever has this id, which does not count any more. Waits for the disk.
+    pub(crate) fn remove_unused(&self, volume: &str, but: &str) -> Result<(), Fault> {
+        self.inner.volumes.remove(volume, |volume| {
+            let uses = |container: &Container| {
+                let mut points = container.fixed.mounts.iter();
+                container.id() != but && points.any(|point| point.source == volume.path)
+            };
+            let containers = self.containers();
+            containers.iter().find(|container| uses(container)).map(|user| user.id().to_owned())
+        })
     }
 }

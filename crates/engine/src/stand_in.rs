@@ -56,10 +56,12 @@ fn stand_in_once(run: &Path, turn: &Path, next: &Path) -> io::Result<()> {
     let held = lock(turn)?;
     let Found { mut streams, aside } = find(run);
     let mut left = ALL_MAX.saturating_sub(aside);
+    // One for all: most have nothing to say at most looks.
+    let mut buffer = vec![0; READ];
     loop {
         // Asked first: what was written before an engine came is read.
         let ends = is_locked(next)?;
-        streams.retain(|path, fifo| match put_aside(path, fifo, &mut left) {
+        streams.retain(|path, fifo| match put_aside(path, fifo, &mut buffer, &mut left) {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "output is not put aside");
@@ -108,11 +110,10 @@ fn find(run: &Path) -> Found {
 }
 
 /// Reads what there is, and keeps as much as may be; `left`: of all streams together.
-fn put_aside(path: &Path, fifo: &mut File, left: &mut u64) -> io::Result<()> {
+fn put_aside(path: &Path, fifo: &mut File, buffer: &mut [u8], left: &mut u64) -> io::Result<()> {
     let is_containers_own = path.ends_with("stdout") || path.ends_with("stderr");
-    let mut buffer = vec![0; READ];
     loop {
-        let count = match fifo.read(&mut buffer) {
+        let count = match fifo.read(buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
@@ -266,7 +267,7 @@ mod tests {
         assert_eq!((streams.len(), before), (3, 9));
         let mut left = 20;
         for (path, mut fifo) in streams {
-            put_aside(&path, &mut fifo, &mut left).unwrap();
+            put_aside(&path, &mut fifo, &mut [0; READ], &mut left).unwrap();
         }
         let kept: usize = ends.iter().map(|(path, _)| take(path).unwrap().len()).sum();
         assert_eq!((kept, left), (20, 0));
@@ -281,7 +282,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, mut fifo) = stream(dir.path(), "one/0123-stdout", b"for nobody");
         let mut left = ALL_MAX;
-        put_aside(&path, &mut fifo, &mut left).unwrap();
+        put_aside(&path, &mut fifo, &mut [0; READ], &mut left).unwrap();
         assert_eq!(fifo.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert!(!aside(&path).exists());
     }

@@ -1,7 +1,8 @@
 //! Volumes: directories with names.
 //!
 //! Containers that start at once may share a volume that is not there yet: making, filling and
-//! removing one volume takes turns.
+//! removing one volume takes turns. A container that is being made holds its volumes ([`Hold`]) until
+//! it is known with them: nobody removes them before.
 
 use crate::blocking::cannot;
 use crate::by_name::ByName;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use types::{Fault, Labels, Timestamp};
 
 const FILE: &str = "volume.json";
@@ -39,17 +40,52 @@ pub(crate) struct Volumes {
     /// Told of each that is made or removed.
     events: Events,
     /// Of the volumes that something is done to. Clones share them.
-    locks: Arc<ByName<Mutex<()>>>,
+    busy: Arc<ByName<Busy>>,
+}
+
+/// What goes on with a volume.
+#[derive(Debug, Default)]
+struct Busy {
+    /// Of whoever changes it.
+    turn: Mutex<()>,
+    /// The ids of containers that are being made with it.
+    makers: Mutex<Vec<String>>,
+}
+
+impl Busy {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held for a moment only.
+    fn makers(&self) -> MutexGuard<'_, Vec<String>> {
+        self.makers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A volume is not removed while somebody has this: the container that is being made with it.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    busy: Arc<Busy>,
+    maker: String,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut makers = self.busy.makers();
+        if let Some(at) = makers.iter().position(|maker| *maker == self.maker) {
+            makers.swap_remove(at);
+        }
+    }
 }
 
 impl Volumes {
     pub(crate) fn new(root: PathBuf, events: Events) -> Self {
-        Self { root, events, locks: Arc::default() }
+        Self { root, events, busy: Arc::default() }
     }
 
-    /// What whoever changes the volume of this name locks.
-    fn lock_of(&self, name: &str) -> Arc<Mutex<()>> {
-        self.locks.get(name, Mutex::default)
+    fn busy(&self, name: &str) -> Arc<Busy> {
+        self.busy.get(name, Busy::default)
     }
 
     pub(crate) fn list(&self) -> Result<Vec<Volume>, Fault> {
@@ -79,19 +115,35 @@ impl Volumes {
 
     /// Makes a volume, or finds the one of this name. An empty name is drawn.
     pub(crate) fn make(&self, name: &str, labels: Labels) -> Result<Volume, Fault> {
-        let anonymous = name.is_empty();
-        let name = if anonymous { clock::draw_id() } else { name.to_owned() };
-        names::check("volume", &name)?;
-        let lock = self.lock_of(&name);
-        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.find(&name) {
-            Ok(volume) => return Ok(volume),
+        let wanted = wanted(name, labels)?;
+        let busy = self.busy(&wanted.name);
+        let _turn = busy.turn();
+        self.find_or_make(wanted)
+    }
+
+    /// The same for a container that is being made, by its id.
+    pub(crate) fn make_for(
+        &self,
+        name: &str,
+        labels: Labels,
+        maker: &str,
+    ) -> Result<(Volume, Hold), Fault> {
+        let wanted = wanted(name, labels)?;
+        let busy = self.busy(&wanted.name);
+        let _turn = busy.turn();
+        busy.makers().push(maker.to_owned());
+        let hold = Hold { busy: Arc::clone(&busy), maker: maker.to_owned() };
+        Ok((self.find_or_make(wanted)?, hold))
+    }
+
+    /// Whoever calls this has the volume's turn.
+    fn find_or_make(&self, wanted: Volume) -> Result<Volume, Fault> {
+        match self.find(&wanted.name) {
             Err(fault) if fault.kind == types::FaultKind::NotFound => {}
-            Err(fault) => return Err(fault),
+            found => return found,
         }
-        let folder = self.root.join(&name);
-        let path = folder.join(DATA);
-        let volume = Volume { name, labels, created: clock::now(), anonymous, path };
+        let folder = self.root.join(&wanted.name);
+        let volume = Volume { path: folder.join(DATA), ..wanted };
         let written = record::private_folder(&self.root).and_then(|()| write(&folder, &volume));
         written.map_err(cannot("make a volume"))?;
         self.tell("create", &volume.name);
@@ -100,16 +152,27 @@ impl Volumes {
 
     /// Fills a volume that is empty with what an image has at a target.
     pub(crate) fn fill(&self, name: &str, root: &Path, target: &str) -> Result<(), Fault> {
-        let lock = self.lock_of(name);
-        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = self.busy(name);
+        let _turn = busy.turn();
         let volume = self.find(name)?;
         rootfs::fill(root, target, &volume.path).map_err(cannot("fill a volume from the image"))
     }
 
-    pub(crate) fn remove(&self, name: &str) -> Result<(), Fault> {
-        let lock = self.lock_of(name);
-        let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Removes a volume that no container has: neither one that is being made, nor one that `user`
+    /// finds, which is asked after that and says its id.
+    pub(crate) fn remove(
+        &self,
+        name: &str,
+        user: impl FnOnce(&Volume) -> Option<String>,
+    ) -> Result<(), Fault> {
+        let busy = self.busy(name);
+        let _turn = busy.turn();
         let volume = self.find(name)?;
+        // In this order: a container is known before it lets go.
+        let maker = busy.makers().first().cloned();
+        if let Some(id) = maker.or_else(|| user(&volume)) {
+            return Err(Fault::conflict(format!("remove {name}: volume is in use - [{id}]")));
+        }
         let removed = fs::remove_dir_all(self.root.join(&volume.name));
         removed.map_err(cannot("remove a volume"))?;
         self.tell("destroy", &volume.name);
@@ -119,6 +182,14 @@ impl Volumes {
     fn tell(&self, action: &str, name: &str) {
         self.events.tell(EventKind::Volume, action, name, BTreeMap::new());
     }
+}
+
+/// A volume as it is to be made, where there is none of this name.
+fn wanted(name: &str, labels: Labels) -> Result<Volume, Fault> {
+    let anonymous = name.is_empty();
+    let name = if anonymous { clock::draw_id() } else { name.to_owned() };
+    names::check("volume", &name)?;
+    Ok(Volume { name, labels, created: clock::now(), anonymous, path: PathBuf::new() })
 }
 
 /// The description comes last: a volume without one is not there.
@@ -154,12 +225,30 @@ mod tests {
         let other = volumes.make("", Labels::new()).unwrap();
         assert!(other.anonymous);
         assert_eq!(volumes.list().unwrap().len(), 2);
-        volumes.remove("data").unwrap();
+        volumes.remove("data", |_| None).unwrap();
         assert_eq!(volumes.find("data").unwrap_err().message, "get data: no such volume");
         assert!(volumes.make("../data", Labels::new()).is_err());
         let all =
             ["create data".to_owned(), format!("create {}", other.name), "destroy data".into()];
         assert_eq!(told(&volumes).await, all);
+    }
+
+    #[test]
+    fn a_volume_that_somebody_has_or_is_about_to_have_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = volumes(dir.path());
+        let hold = |maker: &str| volumes.make_for("data", Labels::new(), maker).unwrap().1;
+        let (one, twice, other) = (hold("one"), hold("one"), hold("other"));
+        let refused = |user: Option<&str>| {
+            let user = user.map(str::to_owned);
+            volumes.remove("data", |_| user).unwrap_err().message
+        };
+        assert_eq!(refused(None), "remove data: volume is in use - [one]");
+        drop((one, twice));
+        assert_eq!(refused(None), "remove data: volume is in use - [other]");
+        drop(other);
+        assert_eq!(refused(Some("user")), "remove data: volume is in use - [user]");
+        volumes.remove("data", |_| None).unwrap();
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use crate::info::{ContainerState, MountPoint};
 use crate::record::{self, Record};
 use crate::runtime::Image;
 use crate::spec::{self, ImageConfig};
+use crate::volumes::Hold;
 use crate::{clock, names, signals};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -52,9 +53,11 @@ impl Engine {
         self.reserve(&mut config)?;
         let id = config.id.clone();
         match self.establish(config, image, &image_config).await {
-            Ok(container) => {
+            Ok((container, holds)) => {
                 container.tell(&self.inner.events, "create", &[]);
                 self.registry().insert(container);
+                // From now on its volumes are seen to be used.
+                drop(holds);
                 Ok(Created { id, warnings })
             }
             Err(fault) => {
@@ -82,21 +85,23 @@ impl Engine {
         config: ContainerConfig,
         image: Image,
         image_config: &ImageConfig,
-    ) -> Result<Arc<Container>, Fault> {
-        let volumes = self.inner.volumes.clone();
+    ) -> Result<(Arc<Container>, Vec<Hold>), Fault> {
         let planned = mounts::plan(&config.spec, image_config)?;
         mounts::check_binds(&self.inner.path_checks, planned.iter()).await?;
-        let points = blocking(move || mounts::resolve(&volumes, planned)).await?;
-        let (volumes, made) = (self.inner.volumes.clone(), points.clone());
-        let established = self.establish_on(points, config, image).await;
-        if established.is_err() {
-            let remove = move || {
-                mounts::remove_new(&volumes, &made);
-                Ok(())
-            };
-            blocking(remove).await?;
+        let (engine, id) = (self.clone(), config.id.clone());
+        let resolved = blocking(move || mounts::resolve(&engine, &id, planned)).await?;
+        match self.establish_on(resolved.points.clone(), config, image).await {
+            Ok(container) => Ok((container, resolved.holds)),
+            Err(fault) => {
+                let engine = self.clone();
+                let remove = move || {
+                    mounts::remove_new(&engine, resolved);
+                    Ok(())
+                };
+                blocking(remove).await?;
+                Err(fault)
+            }
         }
-        established
     }
 
     async fn establish_on(

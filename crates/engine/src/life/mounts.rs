@@ -1,10 +1,11 @@
 //! What a container wants mounted: checked, and volumes made.
 
 use crate::blocking::{blocking, cannot};
+use crate::engine::Engine;
 use crate::info::MountPoint;
 use crate::path_checks::PathChecks;
 use crate::spec::ImageConfig;
-use crate::volumes::Volumes;
+use crate::volumes::{Hold, Volumes};
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use types::{ContainerSpec, Fault, Mount, MountKind, Propagation};
@@ -56,44 +57,61 @@ fn target(path: &str) -> Result<String, Fault> {
     Ok(tidy.to_string_lossy().into_owned())
 }
 
-/// Finds or makes the volumes.
-pub(super) fn resolve(volumes: &Volumes, mounts: Vec<Mount>) -> Result<Vec<MountPoint>, Fault> {
-    let mut points = Vec::new();
+/// What a container that is being made has mounted, with its volumes held.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    pub(super) points: Vec<MountPoint>,
+    pub(super) holds: Vec<Hold>,
+}
+
+/// Finds or makes the volumes of a container.
+pub(super) fn resolve(engine: &Engine, id: &str, mounts: Vec<Mount>) -> Result<Resolved, Fault> {
+    let mut resolved = Resolved::default();
     for mount in mounts {
-        match resolve_one(volumes, mount) {
-            Ok(point) => points.push(point),
+        match resolve_one(&engine.inner.volumes, id, mount) {
+            Ok((point, hold)) => {
+                resolved.points.push(point);
+                resolved.holds.extend(hold);
+            }
             Err(fault) => {
-                remove_new(volumes, &points);
+                remove_new(engine, resolved);
                 return Err(fault);
             }
         }
     }
-    Ok(points)
+    Ok(resolved)
 }
 
 /// Removes the volumes without a name that were made for a container that is not made after all.
-pub(super) fn remove_new(volumes: &Volumes, points: &[MountPoint]) {
-    for point in points.iter().filter(|point| point.is_new) {
-        if let Err(fault) = volumes.remove(&point.mount.source) {
+pub(super) fn remove_new(engine: &Engine, resolved: Resolved) {
+    drop(resolved.holds);
+    for point in resolved.points.iter().filter(|point| point.is_new) {
+        if let Err(fault) = engine.remove_unused(&point.mount.source, "") {
             tracing::warn!(volume = point.mount.source, %fault, "a volume that nobody uses stays");
         }
     }
 }
 
-fn resolve_one(volumes: &Volumes, mut mount: Mount) -> Result<MountPoint, Fault> {
+fn resolve_one(
+    volumes: &Volumes,
+    id: &str,
+    mut mount: Mount,
+) -> Result<(MountPoint, Option<Hold>), Fault> {
+    let mut held = None;
     let mut anonymous = false;
     let is_new = mount.kind == MountKind::Volume && mount.source.is_empty();
     let source = match mount.kind {
         MountKind::Bind => PathBuf::from(&mount.source),
         MountKind::Volume => {
-            let volume = volumes.make(&mount.source, mount.labels.clone())?;
+            let (volume, hold) = volumes.make_for(&mount.source, mount.labels.clone(), id)?;
+            held = Some(hold);
             anonymous = volume.anonymous;
             mount.source = volume.name;
             volume.path
         }
         MountKind::Tmpfs => PathBuf::new(),
     };
-    Ok(MountPoint { mount, source, anonymous, is_new })
+    Ok((MountPoint { mount, source, anonymous, is_new }, held))
 }
 
 /// Refuses options that contradict each other.

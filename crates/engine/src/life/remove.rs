@@ -92,13 +92,9 @@ impl Engine {
     async fn remove_anonymous_volumes(&self, container: &Container) {
         let anonymous = container.fixed.mounts.iter().filter(|point| point.anonymous);
         for point in anonymous {
-            let (volumes, name) = (self.inner.volumes.clone(), point.mount.source.clone());
-            let others = self.containers();
-            let shared = others.iter().any(|other| {
-                other.id() != container.id()
-                    && other.fixed.mounts.iter().any(|mount| mount.source == point.source)
-            });
-            if !shared && let Err(fault) = blocking(move || volumes.remove(&name)).await {
+            let (engine, id) = (self.clone(), container.id().to_owned());
+            let name = point.mount.source.clone();
+            if let Err(fault) = blocking(move || engine.remove_unused(&name, &id)).await {
                 tracing::debug!(%fault, "an anonymous volume stays");
             }
         }

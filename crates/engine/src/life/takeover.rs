@@ -9,7 +9,7 @@ use crate::info::Status;
 use crate::record::{self, Record};
 use crate::runtime::State;
 use crate::{clock, memory, signals};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -96,8 +96,10 @@ impl Engine {
 
     async fn take_over_one(&self, container: &Arc<Container>, state: Option<State>) {
         self.carry_task(container, state);
-        // A runtime leaves out of its list what does not answer at that moment.
-        if matches!(state, Some(State::Prepared) | None) && container.status() == Status::Running {
+        // A runtime leaves out of its list what does not answer at that moment. Where its streams
+        // are, a container may have been started just before the engine died.
+        let may_run = container.status() == Status::Running || container.run.exists();
+        if matches!(state, Some(State::Prepared) | None) && may_run {
             self.ask_again(container);
             return;
         }
@@ -114,12 +116,21 @@ impl Engine {
         }
     }
 
-    /// Asks the runtime until it can tell how a container is: nothing is concluded before.
+    /// Asks the runtime until it can tell how a container is: nothing is concluded before, nor where
+    /// somebody has started, ended or removed it meanwhile.
     fn ask_again(&self, container: &Arc<Container>) {
         let (engine, container) = (self.clone(), Arc::clone(container));
+        let seen = |container: &Container| {
+            let state = container.state.borrow();
+            (state.status, state.starts)
+        };
+        let before = seen(&container);
         self.inner.tracker.spawn(async move {
             if let Some(state) = engine.known_state(&container).await {
                 let _turn = container.operation.lock().await;
+                if seen(&container) != before {
+                    return;
+                }
                 let is_carried = container.live().pump.is_some();
                 if !is_carried {
                     engine.carry_task(&container, state);
@@ -137,7 +148,10 @@ impl Engine {
                 self.ask_again(container);
             }
             (Some(State::Running { pid }), Status::Running) => {
-                container.update(|state| state.pid = pid).await;
+                // Each is a write to the disk that is waited for, and all are taken over in a row.
+                if container.state.borrow().pid != pid {
+                    container.update(|state| state.pid = pid).await;
+                }
                 self.end_old_execs(container);
                 self.look_after(container);
             }
@@ -165,9 +179,10 @@ impl Engine {
                 self.remove_beside(container);
             }
             (Some(State::Prepared) | None, Status::Created | Status::Exited) => {
-                // The engine died between connecting and starting it.
-                let is_connected = container.live().netns.is_some();
-                if is_connected && container.fixed.config.network == NetworkMode::Bridge {
+                // The engine died between connecting and starting it, or before it was all gone.
+                let is_connected = container.live().netns.is_some()
+                    && container.fixed.config.network == NetworkMode::Bridge;
+                if is_connected || container.run.exists() {
                     self.take_down(container).await;
                 }
             }
@@ -230,21 +245,15 @@ impl Engine {
         }
     }
 
-    /// Removes what is left in the run directory of containers that do not run. Those whose record
-    /// cannot be used may run.
+    /// Removes what is left in the run directory of containers that nobody knows: what is concluded
+    /// of the others sees to theirs. One whose record cannot be used may run.
     async fn clear_run_folders(&self) -> Result<(), Fault> {
-        let ended: BTreeSet<PathBuf> = {
-            let all = self.containers();
-            let ended = all.iter().filter(|one| one.status() != Status::Running);
-            ended.map(|one| one.run.clone()).collect()
-        };
         let run = self.inner.config.run.clone();
         let folders = self.inner.config.data.join("containers");
         blocking(move || {
             for entry in entries(&run)? {
                 let name = entry.file_name().unwrap_or_default();
-                let stays =
-                    !ended.contains(&entry) && folders.join(name).try_exists().unwrap_or(true);
+                let stays = folders.join(name).try_exists().unwrap_or(true);
                 if !stays && memory::remove_run(&entry).is_err() {
                     tracing::debug!(path = %entry.display(), "a leftover stays");
                 }

@@ -27,6 +27,51 @@ async fn volumes_are_filled_from_the_image_and_stay_while_they_are_used() {
 }
 
 #[tokio::test]
+async fn volumes_of_a_container_that_is_being_made_cannot_be_removed() {
+    let stage = Stage::new().await;
+    stage.engine.create_volume("db", types::Labels::new()).await.unwrap();
+    stage.fake.set_slow(true);
+    let mount = Mount { source: "db".to_owned(), target: "/db".to_owned(), ..Mount::default() };
+    let spec = types::ContainerSpec {
+        image: "web".to_owned(),
+        mounts: vec![mount],
+        ..types::ContainerSpec::default()
+    };
+    let id = Engine::draw_id();
+    let config = ContainerConfig { id: id.clone(), spec, ..ContainerConfig::default() };
+    let engine = stage.engine.clone();
+    let making = tokio::spawn(async move { engine.create(config).await });
+    // The image's own comes after the user's.
+    eventually(async || stage.engine.volumes().await.unwrap().len() == 2).await;
+    eventually(async || stage.dir.path().join("engine/containers").join(&id).exists()).await;
+    for volume in stage.engine.volumes().await.unwrap() {
+        let refused = stage.engine.remove_volume(&volume.name).await.unwrap_err();
+        let words = format!("remove {}: volume is in use - [{id}]", volume.name);
+        assert_eq!(refused, Fault::conflict(words));
+    }
+    stage.fake.set_slow(false);
+    soon(making).await.unwrap().unwrap();
+    assert_eq!(stage.engine.remove_volume("db").await.unwrap_err().kind, FaultKind::Conflict);
+    assert!(stage.engine.start(&id).await.unwrap());
+    soon(stage.engine.remove(&id, true, true)).await.unwrap();
+    stage.engine.remove_volume("db").await.unwrap();
+    assert!(stage.engine.volumes().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_be_made_leaves_its_volumes_to_be_removed() {
+    let stage = Stage::new().await;
+    stage.engine.create_volume("db", types::Labels::new()).await.unwrap();
+    stage.fake.set_broken(Some(Fault::internal("no")));
+    let mount = Mount { source: "db".to_owned(), target: "/db".to_owned(), ..Mount::default() };
+    let made = stage.try_create(|config| config.spec.mounts = vec![mount]).await;
+    made.unwrap_err();
+    let left = stage.engine.volumes().await.unwrap();
+    assert_eq!(left.iter().map(|volume| volume.name.as_str()).collect::<Vec<_>>(), ["db"]);
+    stage.engine.remove_volume("db").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_bind_of_what_is_not_there_is_refused_in_dockers_words() {
     let stage = Stage::new().await;
     let source = stage.dir.path().join("host").display().to_string();

@@ -1,6 +1,7 @@
 //! What an engine finds that starts again, and one whose runtime was away.
 
 use super::{Stage, eventually};
+use crate::fake::Fake;
 use crate::*;
 use serde_json::json;
 use types::Fault;
@@ -42,6 +43,76 @@ async fn what_is_written_while_no_engine_runs_is_in_the_log() {
     stage.ended(&runs).await;
     let log = stage.log(&runs).await;
     assert!(log.ends_with("O line\nO later\n"), "{}", &log[log.len() - 20..]);
+}
+
+/// As it is where the engine was killed between starting a container and writing that down.
+fn forget_start(stage: &Stage, id: &str) {
+    let record = stage.dir.path().join("engine/containers").join(id).join("record.json");
+    let mut text: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    text["state"]["status"] = json!(Status::Created);
+    std::fs::write(&record, text.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn a_container_whose_start_was_not_written_down_keeps_its_streams_until_it_is_known() {
+    // The runtime cannot tell how it is, or leaves it out of its list.
+    let moods: [fn(&Fake, bool); 2] = [Fake::set_puzzled, Fake::set_forgetful];
+    for mood in moods {
+        let stage = Stage::new().await;
+        let id = stage.running(|_| {}).await;
+        forget_start(&stage, &id);
+        let stage = stage.restart_while(|fake| mood(fake, true)).await;
+        let run = stage.dir.path().join("run").join(&id);
+        assert!(run.join("stdout").exists());
+        mood(&stage.fake, false);
+        eventually(async || stage.status(&id).await == Status::Running).await;
+        assert!(
+            run.join("stdout").exists(),
+            "a process that is started in it has its streams there"
+        );
+        stage.fake.write(&id, "still here\n", false);
+        stage.fake.end(&id, 0);
+        stage.ended(&id).await;
+        assert_eq!(stage.log(&id).await, "O still here\n");
+        eventually(async || !run.exists()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_came_to_nothing_leaves_nothing_in_the_run_directory() {
+    let stage = Stage::new().await;
+    let id = stage.created(|_| {}).await;
+    let run = stage.dir.path().join("run").join(&id);
+    let stage = stage
+        .restart_while(|_| {
+            std::fs::create_dir_all(&run).unwrap();
+            std::fs::write(run.join("stdout"), "").unwrap();
+        })
+        .await;
+    eventually(async || !run.exists()).await;
+    assert_eq!(stage.status(&id).await, Status::Created);
+    assert!(stage.engine.start(&id).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_as_its_record_says_is_taken_over_without_a_write() {
+    use std::os::unix::fs::MetadataExt;
+    let stage = Stage::new().await;
+    let (same, other) = (stage.running(|_| {}).await, stage.running(|_| {}).await);
+    let folders = stage.dir.path().join("engine/containers");
+    // A record is replaced by another file.
+    let record = |id: &str| folders.join(id).join("record.json");
+    let file = |id: &str| std::fs::metadata(record(id)).unwrap().ino();
+    let text = std::fs::read_to_string(record(&other)).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    value["state"]["pid"] = json!(1);
+    std::fs::write(record(&other), value.to_string()).unwrap();
+    let before = [file(&same), file(&other)];
+    let stage = stage.restart().await;
+    assert_eq!(file(&same), before[0]);
+    assert_ne!(file(&other), before[1], "its process has another id");
+    assert_ne!(stage.engine.inspect(&other).await.unwrap().state.pid, 1);
 }
 
 #[tokio::test]
