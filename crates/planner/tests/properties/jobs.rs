@@ -77,7 +77,7 @@ proptest! {
         let mut world = World::new();
         for node in 0..3 {
             let availability = Availability::Active;
-            world.take(Step::Node { node, down: false, availability, ssd: true });
+            world.take(Step::Node { node, down: false, availability, ssd: true, paced: false });
         }
         let mut service = Service { id: "job".into(), ..Service::default() };
         "job".clone_into(&mut service.spec.name);
