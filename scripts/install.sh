@@ -29,6 +29,8 @@ debian-archive-keyring # the demo images' packages are verified with it
 python3              # writes the demo images
 busybox-static       # the small image of tests
 docker-registry      # tests of pulling images
+faketime             # tests: a manager's clock jumps
+e2fsprogs            # tests: a disk of its own for a manager's log
 LIST
 )
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use types::{Fault, FaultKind, Protocol, Task, TaskId};
+use types::{Fault, FaultKind, NodeDescription, NodeId, Protocol, Task, TaskId};
 
 /// A pull may be long; one that takes longer never ends.
 const PULL_MAX: Duration = Duration::from_mins(30);
@@ -102,14 +102,13 @@ impl Executor {
 
     async fn create(&self, task: &Task, files: &Files) -> Result<Outcome, Fault> {
         // What is wrong with them is found before anything is made.
-        self.files(task, files)?;
+        self.files(task, files).await?;
         // One that was made just before the daemon was killed.
         if self.engine.inspect(&task.name()).await.is_ok() {
             self.engine.remove(&task.name(), true, true).await?;
         }
-        let node = self.config.identity.node_id();
-        let here = (&node, &self.config.description);
-        let config = config(Engine::draw_id(), task, here).map_err(Fault::invalid)?;
+        let (own, id) = (task.clone(), Engine::draw_id());
+        let config = self.filled(move |here| config(id, &own, here)).await?;
         let created = self.engine.create(config).await?;
         for warning in created.warnings {
             tracing::warn!(task = %task.id, warning, "container was made with a warning");
@@ -118,14 +117,25 @@ impl Executor {
     }
 
     /// The files that a task's container gets, with their templates filled.
-    fn files(&self, task: &Task, files: &Files) -> Result<Vec<MemoryFile>, Fault> {
-        let node = self.config.identity.node_id();
-        let here = (&node, &self.config.description);
-        memory_files(task, files, here).map_err(Fault::invalid)
+    async fn files(&self, task: &Task, files: &Files) -> Result<Vec<MemoryFile>, Fault> {
+        let (task, files) = (task.clone(), files.clone());
+        self.filled(move |here| memory_files(&task, &files, here)).await
+    }
+
+    /// Fills templates, beside the loops: they may have much to do.
+    async fn filled<T: Send + 'static>(
+        &self,
+        fill: impl FnOnce((&NodeId, &NodeDescription)) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let config = Arc::clone(&self.config);
+        let work = move || fill((&config.identity.node_id(), &config.description));
+        let filled = tokio::task::spawn_blocking(work).await;
+        let filled = filled.map_err(|panic| Fault::internal(format!("templates: {panic}")))?;
+        filled.map_err(Fault::invalid)
     }
 
     async fn start(&self, task: &Task, container: &str, files: &Files) -> Result<Outcome, Fault> {
-        let files = self.files(task, files)?;
+        let files = self.files(task, files).await?;
         let wanted = Wanted {
             task: Some(task.id.clone()),
             attachments: attachments(task),

@@ -86,20 +86,32 @@ impl Lab {
     ///
     /// # Panics
     /// When it cannot be started.
-    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
     pub fn lab_by(&self, skep: &Path, arguments: &[&str]) -> Shown {
+        self.lab_command(skep, arguments).output().expect("skep starts").into()
+    }
+
+    /// The same by this release, in an environment that daemons are started in, too.
+    ///
+    /// # Panics
+    /// When skep cannot be started.
+    pub fn lab_in(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Shown {
+        let mut command = self.lab_command(&self.skep, arguments);
+        command.envs(environment.iter().copied()).output().expect("skep starts").into()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn lab_command(&self, skep: &Path, arguments: &[&str]) -> Command {
         let data = self.folder.join("data");
         let run = self.folder.join("run");
-        Command::new(skep)
+        let mut command = Command::new(skep);
+        command
             .args(["lab", "--name", &self.name])
             .arg("--data")
             .arg(data)
             .arg("--run")
             .arg(run)
-            .args(arguments)
-            .output()
-            .expect("skep starts")
-            .into()
+            .args(arguments);
+        command
     }
 
     /// The lab's own folder, with `data` and `run` in it.

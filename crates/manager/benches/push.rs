@@ -77,7 +77,7 @@ impl Stage {
 
     /// What one session costs.
     fn open_all(&mut self) -> Duration {
-        self.handle(Command::View(self.view.clone()));
+        self.handle(Command::View(self.view.clone().into()));
         let start = now();
         for number in 0..NODES {
             self.handle(Command::Open { node: node(number), session: session(number) });
@@ -98,7 +98,7 @@ impl Stage {
     fn stop(&mut self, number: u32) -> Round {
         self.change(|tx| tx.edit_task(&task(number), |it| it.desired = DesiredState::Shutdown));
         let start = now();
-        let outputs = self.handle(Command::View(self.view.clone()));
+        let outputs = self.handle(Command::View(self.view.clone().into()));
         let decided = start.elapsed();
         let told = self.told(&outputs);
         let messages = u32::try_from(told.len()).unwrap();
@@ -113,7 +113,7 @@ impl Stage {
         let acknowledged = start.elapsed() / messages;
         let ended = |it: &mut Task| it.status.state = TaskState::Shutdown;
         self.change(|tx| tx.edit_task(&task(number), ended));
-        let outputs = self.handle(Command::View(self.view.clone()));
+        let outputs = self.handle(Command::View(self.view.clone().into()));
         for (node, _) in self.told(&outputs) {
             self.acknowledge(node);
         }

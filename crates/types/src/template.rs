@@ -5,9 +5,11 @@
 //! braces into a text.
 
 use crate::{ContainerSpec, NodeDescription, NodeId, ServiceSpec, Task};
+use budget::Budget;
 use gotmpl::{MissingKey, Template, ToValue, Value, tmap};
 use std::fmt;
 
+mod budget;
 mod file;
 
 pub use file::{FilledFile, expand_files};
@@ -84,7 +86,7 @@ fn context(task: &Task, node: &NodeId, description: &NodeDescription) -> Value {
 }
 
 fn expand_text(text: &str, context: &Value) -> Result<String, String> {
-    expand_with(text, context, TEXT_MAX, |template| template)
+    expand_with(text, context, TEXT_MAX, |template, _| template)
 }
 
 /// With what `equip` gives the template besides.
@@ -92,20 +94,15 @@ fn expand_with(
     text: &str,
     context: &Value,
     limit: usize,
-    equip: impl FnOnce(Template) -> Template,
+    equip: impl FnOnce(Template, &Budget) -> Template,
 ) -> Result<String, String> {
     if !text.contains("{{") {
         return Ok(text.to_owned());
     }
-    let template = equip(Template::new("expansion"))
+    let budget = Budget::new();
+    let template = equip(budget.bound(Template::new("expansion")), &budget)
         .missing_key(MissingKey::Error)
         .max_range_iters(ROUNDS_MAX)
-        .func("join", |args| {
-            let words: Vec<String> = args.iter().map(ToString::to_string).collect();
-            let (sign, rest) =
-                words.split_first().map_or(("", &[][..]), |(sign, rest)| (sign, rest));
-            Ok(rest.join(sign).to_value())
-        })
         .parse(text)
         .map_err(|error| error.to_string())?;
     let mut filled = Bounded { text: String::new(), limit };
@@ -165,6 +162,14 @@ mod tests {
             (r#"{{printf "%s:%5s" .Service.Name .Task.Slot | printf "<%s>"}}"#, "<web:    2>"),
             (r#"{{join "-" .Service.Name .Task.Slot "x"}}"#, "web-2-x"),
             (
+                r#"{{print "a" 1 2 "b"}}|{{println 1 "x"}}|{{html "<"}}{{urlquery "a b"}}"#,
+                "a1 2b|1 x\n|&lt;a+b",
+            ),
+            (
+                r#"{{slice "abcd" 1 3}}{{js "'"}}{{"%d" | printf "%s%v" 1.5}}"#,
+                "bc\\'%!s(float64=1.5)%d",
+            ),
+            (
                 "{{range $name, $value := .Service.Labels}}{{$name}}={{$value}};{{end}}",
                 "com.example.zone=a;tier=front;",
             ),
@@ -194,6 +199,28 @@ mod tests {
         let bomb = "{{range $i := 90000}}0123456789012345678901234567890123456789{{end}}";
         assert!(expand_env(bomb).is_err());
         assert!(expand_env("{{range $i := 1000000000}}{{end}}").is_err());
+    }
+
+    #[test]
+    fn a_template_cannot_make_texts_without_end() {
+        let big = "{{$x := \"0123456789\"}}";
+        for (text, made) in [
+            ("{{range 60}}{{$x = print $x $x}}{{end}}", "doubled"),
+            ("{{range 60}}{{$x = println $x $x}}{{end}}", "doubled"),
+            ("{{range 60}}{{$x = printf `%s%s` $x $x}}{{end}}", "doubled"),
+            ("{{range 60}}{{$x = printf `%[1]s%[1]s` $x}}{{end}}", "doubled"),
+            ("{{range 60}}{{$x = join $x $x $x $x}}{{end}}", "tripled"),
+            ("{{range 90000}}{{$x = printf `%q` $x | js | html | urlquery}}{{end}}", "escaped"),
+            ("{{range 90000}}{{$x = printf `%60000s` `a`}}{{end}}", "padded"),
+            ("{{$x = printf `%60000s` `a`}}{{range 90000}}{{$y := slice $x 1}}{{end}}", "cut"),
+        ] {
+            let error = expand_env(&format!("{big}{text}")).expect_err(made);
+            assert!(error.contains("it makes texts of more than"), "{made}: {error}");
+        }
+        // What is usual has place, also a thousand times.
+        let usual = "{{range $i := 1000}}{{printf `%d:%s ` $i (slice `abc` 1)}}{{end}}";
+        let filled = expand_env(usual).unwrap();
+        assert!(filled.starts_with("0:bc 1:bc ") && filled.ends_with("999:bc "), "{filled}");
     }
 
     #[test]

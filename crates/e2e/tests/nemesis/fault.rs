@@ -1,22 +1,15 @@
 //! What goes wrong with managers.
 
 use crate::client::Book;
+use crate::clock::{CLOCKED, lab_with_clock};
+use crate::disk::SmallDisk;
 use e2e::{Lab, until};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
-use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// The manager whose log has a disk of its own, which is small.
-pub(crate) const SMALL: u8 = 5;
-/// The size of that disk, and what is left of it when it is full: less than the log keeps free.
-const SMALL_BYTES: u64 = 128 << 20;
-const LEFT_BYTES: u64 = 8 << 20;
 /// For a machine to be taken into the cluster, or out of it.
 const CHANGE_MAX: Duration = Duration::from_secs(90);
 
@@ -36,12 +29,20 @@ pub(crate) enum Fault {
     Stop,
     /// The disk of the log is full.
     Full,
+    /// It takes no writes, again and again for a moment.
+    Slow,
+    /// The manager's clock jumps, ahead or back, and stays so.
+    Clock,
+    /// Another one is asked to lead.
+    Transfer,
+    /// The log is a snapshot all the time, while the manager is cut off: it gets one.
+    Snapshot,
     /// Another machine takes its place: it leaves, and joins anew by any manager.
     Replace,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Kill,
         Self::Restart,
         Self::Cut,
@@ -49,6 +50,10 @@ impl Fault {
         Self::Mute,
         Self::Stop,
         Self::Full,
+        Self::Slow,
+        Self::Clock,
+        Self::Transfer,
+        Self::Snapshot,
         Self::Replace,
     ];
 
@@ -61,8 +66,9 @@ impl Fault {
             Self::Deaf => drop_packets(lab, node, "input", "saddr"),
             Self::Mute => drop_packets(lab, node, "output", "daddr"),
             Self::Stop => send(lab, node, Signal::SIGSTOP),
-            Self::Full => fill(lab),
-            Self::Replace => {}
+            Self::Full => SmallDisk::fill(lab),
+            // They are not begun and ended: see `strike`.
+            Self::Slow | Self::Clock | Self::Transfer | Self::Snapshot | Self::Replace => {}
         }
     }
 
@@ -73,8 +79,8 @@ impl Fault {
             Self::Cut => drop(lab.lab(&["heal", &name]).good()),
             Self::Deaf | Self::Mute => nft(lab, node, "delete table ip nemesis\n"),
             Self::Stop => send(lab, node, Signal::SIGCONT),
-            Self::Full => fs::remove_file(log_of(lab, SMALL).join("full")).unwrap(),
-            Self::Replace => {}
+            Self::Full => SmallDisk::empty(lab),
+            Self::Slow | Self::Clock | Self::Transfer | Self::Snapshot | Self::Replace => {}
         }
     }
 }
@@ -83,7 +89,8 @@ impl Fault {
 fn start(lab: &Lab, node: u8) {
     let name = format!("node-{node}");
     until(&format!("{name} starts"), CHANGE_MAX, || {
-        let started = lab.lab(&["start", &name]);
+        let start = ["start", &name];
+        let started = if node == CLOCKED { lab_with_clock(lab, &start) } else { lab.lab(&start) };
         if started.ok { Ok(()) } else { Err(started.err) }
     });
 }
@@ -109,50 +116,6 @@ fn nft(lab: &Lab, node: u8, rules: &str) {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{rules}");
-}
-
-fn log_of(lab: &Lab, node: u8) -> PathBuf {
-    lab.folder().join(format!("data/node-{node}/raft"))
-}
-
-fn fill(lab: &Lab) {
-    let disk = log_of(lab, SMALL);
-    let mut file = File::create(disk.join("full")).unwrap();
-    let free = || {
-        let disk = statvfs(&disk).unwrap();
-        disk.blocks_available() * disk.fragment_size()
-    };
-    while free() > LEFT_BYTES {
-        file.write_all(&[0; 16 << 10]).unwrap();
-    }
-}
-
-/// A small disk under the log of one manager. Dropped, it is not there any more.
-pub(crate) struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    pub(crate) fn under(lab: &Lab) -> Self {
-        let (log, kept) = (log_of(lab, SMALL), lab.folder().join("kept"));
-        lab.lab(&["kill", &format!("node-{SMALL}")]).good();
-        fs::rename(&log, &kept).unwrap();
-        fs::create_dir(&log).unwrap();
-        let size = format!("size={SMALL_BYTES},mode=0700");
-        mount(Some("tmpfs"), &log, Some("tmpfs"), MsFlags::empty(), Some(size.as_str())).unwrap();
-        let disk = Self(log);
-        for file in fs::read_dir(&kept).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), disk.0.join(file.file_name())).unwrap();
-        }
-        fs::remove_dir_all(&kept).unwrap();
-        lab.lab(&["start", &format!("node-{SMALL}")]).good();
-        disk
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        umount2(&self.0, MntFlags::MNT_DETACH).ok();
-    }
 }
 
 /// Node, status, and what it is among managers, as a manager's user sees it.
@@ -215,4 +178,25 @@ pub(crate) fn replace(lab: &Lab, book: &Book, node: u8, others: (u8, u8)) {
         if joined.ok || is_on { Ok(()) } else { Err(joined.err) }
     });
     all_are_there(lab, by, 5);
+}
+
+/// How often the log becomes a snapshot, and how many entries stay behind it for members that lag.
+pub(crate) fn set_snapshots(
+    lab: &Lab,
+    asked: u8,
+    (interval, kept): (u64, u64),
+) -> Result<(), String> {
+    let ask = |what, body: &str| match lab.try_to_ask(asked, what, body, CHANGE_MAX) {
+        Ok(Some(answer)) if answer.status == 200 => Ok(answer.body),
+        Ok(Some(answer)) => Err(answer.body),
+        Ok(None) => Err("no answer".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    let swarm: serde_json::Value =
+        serde_json::from_str(&ask(("GET", "/swarm"), "")?).map_err(|error| error.to_string())?;
+    let mut spec = swarm["Spec"].clone();
+    spec["Raft"]["SnapshotInterval"] = interval.into();
+    spec["Raft"]["LogEntriesForSlowFollowers"] = kept.into();
+    let target = format!("/swarm/update?version={}", swarm["Version"]["Index"]);
+    ask(("POST", &target), &spec.to_string()).map(drop)
 }

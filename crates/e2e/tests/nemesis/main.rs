@@ -8,21 +8,27 @@
 
 mod chance;
 mod client;
+mod clock;
+mod disk;
 mod fault;
+mod strike;
 
 use chance::Chance;
 use client::{Book, Client, REGISTERS};
+use disk::{SMALL, SmallDisk};
 use e2e::history::{self, Call, Outcome, What};
 use e2e::{Lab, until};
-use fault::{Fault, SMALL, SmallDisk, all_are_there, leader, replace};
+use fault::{Fault, all_are_there, leader, set_snapshots};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use strike::strike;
 
 const MANAGERS: u8 = 5;
 const CLIENTS: u64 = 5;
-/// The log is replaced by a snapshot after so many entries, so that members that were away get one.
-const SNAPSHOT_INTERVAL: &str = "25";
+/// The log is replaced by a snapshot after so many entries, and so many stay, so that members that were
+/// away get one.
+const SNAPSHOTS: (u64, u64) = (25, 10);
 
 fn given(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect(name))
@@ -38,7 +44,9 @@ fn whatever_happens_to_managers_what_they_said_holds() {
     all_are_there(&lab, 1, MANAGERS);
     let small = SmallDisk::under(&lab);
     all_are_there(&lab, 1, MANAGERS);
-    lab.docker(&["swarm", "update", "--snapshot-interval", SNAPSHOT_INTERVAL]).good();
+    clock::give(&lab);
+    all_are_there(&lab, 1, MANAGERS);
+    set_snapshots(&lab, 1, SNAPSHOTS).unwrap();
     (0..REGISTERS).for_each(|register| client::create(&lab, register));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -48,7 +56,7 @@ fn whatever_happens_to_managers_what_they_said_holds() {
             scope.spawn(move || client.run(chance, MANAGERS, stop));
         }
         // Clients end with the storm, however that ends.
-        let ended = std::panic::catch_unwind(|| rage(&lab, &book, (seed, storm)));
+        let ended = std::panic::catch_unwind(|| rage((&lab, &small), &book, (seed, storm)));
         stop.store(true, Ordering::Relaxed);
         if let Err(why) = ended {
             std::panic::resume_unwind(why);
@@ -71,7 +79,7 @@ fn kept(seed: u64) -> PathBuf {
 
 /// One fault after the other, or two at once; each kind comes before any comes again.
 #[expect(clippy::disallowed_methods, reason = "tests measure real time")]
-fn rage(lab: &Lab, book: &Book, (seed, storm): (u64, Duration)) {
+fn rage((lab, disk): (&Lab, &SmallDisk), book: &Book, (seed, storm): (u64, Duration)) {
     let mut chance = Chance::new(seed);
     let mut deck = Vec::new();
     let begun = Instant::now();
@@ -82,12 +90,7 @@ fn rage(lab: &Lab, book: &Book, (seed, storm): (u64, Duration)) {
         let at = usize::try_from(chance.below(deck.len() as u64)).unwrap();
         let fault = deck.swap_remove(at);
         let victim = victim(lab, &mut chance);
-        if fault == Fault::Replace {
-            // Its log can be moved nowhere else.
-            let victim = if victim == SMALL { 1 } else { victim };
-            book.tell(format!("{fault:?} node-{victim}"));
-            let other = |by: u8| 1 + (victim - 1 + by) % MANAGERS;
-            replace(lab, book, victim, (other(1), other(2)));
+        if strike(fault, (lab, disk), book, (victim, &mut chance)) {
             continue;
         }
         let victim = if fault == Fault::Full { SMALL } else { victim };

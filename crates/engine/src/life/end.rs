@@ -133,7 +133,7 @@ impl Engine {
         let run = container.run.clone();
         let removed = tokio::task::spawn_blocking(move || memory::remove_run(&run)).await;
         if !matches!(removed, Ok(Ok(()))) {
-            tracing::debug!(id = container.id(), ?removed, "a container's streams stay");
+            tracing::warn!(id = container.id(), ?removed, "a container's secrets and streams stay");
         }
     }
 }

@@ -66,7 +66,7 @@ pub struct Now {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// A newer view of the store.
-    View(View),
+    View(Box<View>),
     /// The node wants a session, whether or not it gets one.
     Attempt {
         node: NodeId,

@@ -77,7 +77,7 @@ impl Dispatcher {
     /// Takes one command; says what is to be done.
     pub fn handle(&mut self, command: Command, now: Now) -> Vec<Output> {
         match command {
-            Command::View(view) => self.take(view, now),
+            Command::View(view) => self.take(*view, now),
             Command::Attempt { node } => self.liveness.hear(&node, now.uptime),
             Command::Open { node, session } => self.open(node, session, now),
             Command::Heartbeat { node, session } => self.heartbeat(node, session, now),

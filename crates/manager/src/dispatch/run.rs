@@ -128,7 +128,7 @@ impl Loop {
     /// Hands in the newest view; those between are skipped.
     fn view(&mut self) {
         let view = self.views.borrow_and_update().clone();
-        self.handle(Command::View(view));
+        self.handle(Command::View(view.into()));
     }
 
     fn take(&mut self, request: Request) {

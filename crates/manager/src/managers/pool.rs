@@ -53,14 +53,13 @@ impl<C: Clone> Pool<C> {
     ) -> Result<C, Fault> {
         let connection = {
             let mut all = self.open();
-            match all.get(&to).filter(|open| open.with == with) {
-                Some(known) => known.connection.clone(),
-                None => {
-                    let connection = open().shared();
-                    let new = Open { with, connection: connection.clone(), heard: None };
-                    all.insert(to, new);
-                    connection
-                }
+            if let Some(known) = all.get(&to).filter(|open| open.with == with) {
+                known.connection.clone()
+            } else {
+                let connection = open().shared();
+                let new = Open { with, connection: connection.clone(), heard: None };
+                all.insert(to, new);
+                connection
             }
         };
         let opened = connection.clone().await;

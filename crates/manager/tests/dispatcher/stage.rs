@@ -154,7 +154,7 @@ impl Stage {
     fn apply(&mut self, changes: &Changes) {
         let version = Version(self.view.version().0 + 1);
         self.view.apply(changes, version, self.now.time);
-        self.handle(Command::View(self.view.clone()));
+        self.handle(Command::View(self.view.clone().into()));
     }
 
     pub(crate) fn handle(&mut self, command: Command) {

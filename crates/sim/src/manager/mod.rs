@@ -219,7 +219,7 @@ impl Manager {
         if is_news {
             alive.view = view.clone();
             if alive.term.is_some() {
-                self.command(Command::View(view), ctx);
+                self.command(Command::View(view.into()), ctx);
             }
         }
         self.written(ctx);

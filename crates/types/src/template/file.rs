@@ -1,5 +1,6 @@
 //! Templates in secrets and configs: they know what all templates know, and other files of the container.
 
+use super::budget::Budget;
 use super::{context, expand_with};
 use crate::{
     Config, ConfigId, FileContent, FileTarget, GivenFile, NodeDescription, NodeId, Payload, Secret,
@@ -61,27 +62,28 @@ fn filled<T: GivenFile>(
     T::references(&task.spec.container).iter().map(one).collect()
 }
 
-/// What templates may ask for, by the names of targets.
+/// What templates may ask for, by the names of targets: made once, however often it is asked for.
 struct Known {
-    secrets: Arc<BTreeMap<String, Payload>>,
-    configs: Arc<BTreeMap<String, Payload>>,
-    env: Arc<BTreeMap<String, String>>,
+    secrets: Texts,
+    configs: Texts,
+    env: Texts,
 }
 
-fn by_target<T: GivenFile>(
-    task: &Task,
-    contents: &BTreeMap<T::Id, FileContent>,
-) -> Arc<BTreeMap<String, Payload>> {
+/// `None`: it is no text.
+type Texts = Arc<BTreeMap<String, Option<Value>>>;
+
+fn by_target<T: GivenFile>(task: &Task, contents: &BTreeMap<T::Id, FileContent>) -> Texts {
     let all = T::references(&task.spec.container).iter();
-    let known =
-        all.filter_map(|it| Some((it.target.name.clone(), contents.get(&it.id)?.data.clone())));
-    Arc::new(known.collect())
+    let known = all.filter_map(|it| Some((it.target.name.clone(), contents.get(&it.id)?)));
+    let text =
+        |content: &FileContent| Some(str::from_utf8(content.data.as_bytes()).ok()?.to_value());
+    Arc::new(known.map(|(name, content)| (name, text(content))).collect())
 }
 
 /// As the user wrote them.
-fn env(task: &Task) -> Arc<BTreeMap<String, String>> {
+fn env(task: &Task) -> Texts {
     let all = task.spec.container.env.iter().filter_map(|variable| variable.split_once('='));
-    Arc::new(all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    Arc::new(all.map(|(name, value)| (name.to_owned(), Some(value.to_value()))).collect())
 }
 
 impl Known {
@@ -92,7 +94,7 @@ impl Known {
                 let text = str::from_utf8(file.data.as_bytes())
                     .map_err(|_binary| "a template has to be a text".to_owned())?;
                 let has_read = Arc::new(AtomicBool::new(false));
-                let equip = |template| self.equip(template, &has_read);
+                let equip = |template, budget: &Budget| self.equip(template, (budget, &has_read));
                 // What it has read of a secret may be in what is wrong with it.
                 let filled = expand_with(text, context, FILE_MAX, equip).map_err(|why| {
                     if has_read.load(Ordering::Relaxed) { hidden(why) } else { why }
@@ -103,37 +105,48 @@ impl Known {
     }
 
     /// Notes in `has_read` that a secret was read.
-    fn equip(&self, template: Template, has_read: &Arc<AtomicBool>) -> Template {
+    fn equip(
+        &self,
+        template: Template,
+        (budget, has_read): (&Budget, &Arc<AtomicBool>),
+    ) -> Template {
         let (secrets, configs) = (Arc::clone(&self.secrets), Arc::clone(&self.configs));
         let (env, has_read) = (Arc::clone(&self.env), Arc::clone(has_read));
+        // The name that is asked for is a text, too.
+        let [of_secrets, of_configs, of_env] = [budget.clone(), budget.clone(), budget.clone()];
         template
             .func("secret", move |args| {
-                let secret = asked("secret", &secrets, args)?;
+                let secret = asked("secret", &secrets, (args, &of_secrets))?;
                 has_read.store(true, Ordering::Relaxed);
                 Ok(secret)
             })
-            .func("config", move |args| asked("config", &configs, args))
+            .func("config", move |args| asked("config", &configs, (args, &of_configs)))
             .func("env", move |args| {
-                let name = name("env", args)?;
-                Ok(env.get(&name).cloned().unwrap_or_default().to_value())
+                let name = name("env", args, &of_env)?;
+                Ok(env.get(&*name).cloned().flatten().unwrap_or_else(|| "".to_value()))
             })
     }
 }
 
-fn asked(word: &str, known: &BTreeMap<String, Payload>, args: &[Value]) -> gotmpl::Result<Value> {
-    let name = name(word, args)?;
-    let wrong = |why: String| gotmpl::TemplateError::Exec(why);
-    let data = known.get(&name).ok_or_else(|| wrong(format!("{word} target {name} not found")))?;
-    let text = str::from_utf8(data.as_bytes())
-        .map_err(|_binary| wrong(format!("{word} target {name} is no text")))?;
-    Ok(text.to_value())
+fn asked(
+    word: &str,
+    known: &BTreeMap<String, Option<Value>>,
+    (args, budget): (&[Value], &Budget),
+) -> gotmpl::Result<Value> {
+    let name = name(word, args, budget)?;
+    let wrong = |why: &str| gotmpl::TemplateError::Exec(format!("{word} target {name} {why}"));
+    let text = known.get(&*name).ok_or_else(|| wrong("not found"))?;
+    text.clone().ok_or_else(|| wrong("is no text"))
 }
 
 /// The one argument of a function.
-fn name(word: &str, args: &[Value]) -> gotmpl::Result<String> {
+fn name(word: &str, args: &[Value], budget: &Budget) -> gotmpl::Result<String> {
     match args {
-        [name] => Ok(name.to_string()),
-        _ => Err(gotmpl::TemplateError::Exec(format!("{word} takes one name"))),
+        [Value::String(name)] => {
+            budget.take(name.len())?;
+            Ok(name.to_string())
+        }
+        [_] | [] | [_, _, ..] => Err(gotmpl::TemplateError::Exec(format!("{word} takes one name"))),
     }
 }
 
@@ -203,6 +216,16 @@ mod tests {
             let error = expand(text, false).unwrap_err();
             assert!(!error.contains("pass"), "{error}");
         }
+    }
+
+    /// A file that is asked for again and again is there once.
+    #[test]
+    fn templates_ask_for_large_files_as_often_as_they_like_and_make_nothing_larger_of_them() {
+        let often = r#"{{range 99999}}{{if config "plain"}}{{end}}{{end}}done"#;
+        assert_eq!(expand(often, false).as_deref(), Ok("done"));
+        let bomb = r#"{{$x := config "plain"}}{{range 60}}{{$x = print $x $x}}{{end}}"#;
+        let error = expand(bomb, false).unwrap_err();
+        assert!(error.contains("it makes texts of more than"), "{error}");
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! The clock of one manager, which jumps.
+//!
+//! The machine's own clock is everybody's, so the manager is started with a library before the system's
+//! that adds what a file says to the time of day; the time that only goes on stays as it is.
+
+use e2e::{Lab, Shown};
+use std::path::PathBuf;
+
+/// The manager whose clock it is.
+pub(crate) const CLOCKED: u8 = 4;
+
+/// Debian's package `faketime`.
+fn library() -> PathBuf {
+    let arch = std::env::consts::ARCH;
+    format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketimeMT.so.1").into()
+}
+
+fn file(lab: &Lab) -> PathBuf {
+    lab.folder().join("clock")
+}
+
+/// Has the clock go ahead of the machine's by so many seconds, or behind it.
+pub(crate) fn set(lab: &Lab, seconds: i64) {
+    let next = file(lab).with_extension("next");
+    std::fs::write(&next, format!("{seconds:+}\n")).unwrap();
+    std::fs::rename(next, file(lab)).unwrap();
+}
+
+/// Runs a verb of `skep lab` whose daemon has this clock.
+pub(crate) fn lab_with_clock(lab: &Lab, arguments: &[&str]) -> Shown {
+    let text = |path: PathBuf| path.display().to_string();
+    lab.lab_in(
+        &[
+            ("LD_PRELOAD", &text(library())),
+            ("FAKETIME_TIMESTAMP_FILE", &text(file(lab))),
+            // It jumps at once, and leaves nothing behind.
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DISABLE_SHM", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            ("NO_FAKE_STAT", "1"),
+        ],
+        arguments,
+    )
+}
+
+/// Starts the manager anew, with this clock, which is right at first.
+pub(crate) fn give(lab: &Lab) {
+    assert!(library().exists(), "the package faketime is not installed");
+    set(lab, 0);
+    lab.lab(&["kill", &format!("node-{CLOCKED}")]).good();
+    lab_with_clock(lab, &["start", &format!("node-{CLOCKED}")]).good();
+}
+
+/// Says whether the manager sees the time of day as it was set: so many seconds from the machine's own.
+pub(crate) fn is_seen(lab: &Lab, seconds: i64) -> Result<(), String> {
+    const DAY: i64 = 24 * 3600;
+    let (own, other) = (time_of_day(lab, CLOCKED)?, time_of_day(lab, 1)?);
+    let off = (own - other - seconds).rem_euclid(DAY);
+    let is_near = off.min(DAY - off) < 60;
+    if is_near { Ok(()) } else { Err(format!("{off} s off from {seconds:+} s")) }
+}
+
+/// In seconds, as a node's daemon sees it.
+fn time_of_day(lab: &Lab, node: u8) -> Result<i64, String> {
+    let shown = lab.docker_at(node, &["info", "--format", "{{.SystemTime}}"]);
+    let read = || {
+        let mut parts = shown.out.trim().split_once('T')?.1.split([':', '.', 'Z']);
+        let mut next = || parts.next()?.parse::<i64>().ok();
+        Some(next()? * 3600 + next()? * 60 + next()?)
+    };
+    read().ok_or_else(|| format!("{shown:?}"))
+}
