@@ -13,7 +13,8 @@ pub(crate) fn check(before: &View, changes: &Changes) -> Result<(), Fault> {
     check_format(before, changes.format(before))
 }
 
-fn check_format(before: &View, needed: Format) -> Result<(), Fault> {
+/// Refuses what only releases understand that read a format, where a manager does not read it.
+pub fn check_format(before: &View, needed: Format) -> Result<(), Fault> {
     if needed <= before.format() {
         return Ok(());
     }

@@ -12,6 +12,7 @@
 mod address;
 mod causes;
 mod cluster;
+mod constraint;
 mod container;
 mod fault;
 mod file;
@@ -38,6 +39,7 @@ pub use causes::{causes, chain};
 pub use cluster::{
     Cluster, ClusterSpec, DEFAULT_POOL, Issuer, JoinTokens, RootCa, RootRotation, SecretText,
 };
+pub use constraint::{Constraint, ConstraintError};
 pub use container::{
     AppArmor, ContainerSpec, DnsConfig, FOREVER, HealthCheck, HostEntry, Mount, MountKind,
     Propagation, PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp, Security,
@@ -59,13 +61,13 @@ pub use node::{
     NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Plugin,
 };
 pub use payload::Payload;
-pub use placement::{Constraint, ConstraintError, Placement, Preference};
+pub use placement::{Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};
 pub use quantity::{parse_duration, parse_size};
 pub use service::{
-    EndpointMode, EndpointSpec, FailureAction, LogDriver, NetworkAttachment, STACK_LABEL, Service,
-    ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
-    Vip,
+    EndpointMode, EndpointSpec, FailureAction, LogDriver, NetworkAttachment, REBALANCE_LABEL,
+    REBALANCE_ON, STACK_LABEL, Service, ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig,
+    UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use spec::{SharedSpec, Specs, UnknownSpec};
 pub use state::{DesiredState, TaskState, Writer};

@@ -62,6 +62,8 @@ pub(crate) struct Index {
     /// Services that do not have the ports of their specs.
     pub(crate) unsettled: BTreeSet<ServiceId>,
     global: BTreeSet<ServiceId>,
+    /// Services that are spread anew where nodes have come.
+    pub(crate) rebalanced: BTreeSet<ServiceId>,
     /// Nodes that are drained with pace.
     emptied: BTreeSet<NodeId>,
 }
@@ -215,6 +217,7 @@ impl Index {
             ServiceMode::Replicated { .. } => false,
         };
         keep(&mut self.global, id, is.is_some_and(is_global));
+        keep(&mut self.rebalanced, id, is.is_some_and(|it| it.is_rebalanced()));
         keep(&mut self.lacking, id, is.is_some_and(|it| !it.allocation_error.is_empty()));
         keep(&mut self.unsettled, id, is.is_some_and(|it| !port::is_settled(it)));
     }
@@ -291,6 +294,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         running_since,
         not_before,
         trial,
+        replaces,
         restarts,
         attachments,
         ingress_addresses,
@@ -301,8 +305,8 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         == (&is.id, &is.service, &is.service_name, &is.service_labels)
         && (slot, node, spec, desired, status)
             == (&is.slot, &is.node, &is.spec, &is.desired, &is.status)
-        && (running_since, not_before, trial, restarts)
-            == (&is.running_since, &is.not_before, &is.trial, &is.restarts)
+        && (running_since, not_before, trial, replaces, restarts)
+            == (&is.running_since, &is.not_before, &is.trial, &is.replaces, &is.restarts)
         && (attachments, ingress_addresses, ports, default_log)
             == (&is.attachments, &is.ingress_addresses, &is.ports, &is.default_log)
 }
