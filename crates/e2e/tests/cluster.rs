@@ -240,6 +240,13 @@ fn constraints_are_honoured_and_explained(lab: &Lab) {
     });
     lab.docker(&["node", "update", "--availability", "active", "node-1"]).good();
     lab.docker(&["node", "update", "--label-rm", "disk", "node-2"]).good();
+    let either = ["--constraint", "node.labels.disk=={nvme,ssd} || node.ip==192.168.100.3"];
+    let head = ["service", "create", "--detach", "--name", "either"];
+    let sleep = ["--stop-grace-period", "1s", "busybox:latest", "sleep", "1000000"];
+    lab.docker(&[&head[..], &either, &sleep].concat()).good();
+    lab.converged("either", "1/1", secs(60));
+    assert_eq!(lab.containers(3, "either")[0].0, 2);
+    lab.docker(&["service", "rm", "either"]).good();
     let head = ["service", "create", "--detach", "--name", "greedy", "--reserve-cpu", "4000"];
     lab.docker(&[&head[..], &["busybox:latest", "sleep", "1000000"]].concat()).good();
     let error = "{{.Status.Err}}";

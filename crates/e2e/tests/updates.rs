@@ -240,14 +240,21 @@ fn a_node_is_drained_with_pace(lab: &Lab) {
         let (left, last) = (on_node_2("paced"), on_node_2("everywhere"));
         if (left, last) == (0, 0) { Ok(()) } else { Err(format!("{left} and {last} are left")) }
     });
-    for client in clients {
-        let seen = client.stop();
-        assert!(seen.failures.is_empty(), "{:?} of {}", seen.failures, seen.requests);
-    }
     lab.converged("paced", "4/4", LIMIT);
     lab.skep(&["node", "update", "--availability", "active", "node-2"]).good();
     lab.converged("everywhere", "3/3", LIMIT);
     assert_eq!(on_node_2("paced"), 0, "what has moved stays");
+    // But where the service asks for more.
+    update(lab, "paced", &["--label-add", "skep.rebalance=on"]);
+    until("node-2 has one again", LIMIT, || {
+        let there: Vec<(u8, String)> = lab.containers(3, "paced");
+        let is_there = there.len() == 4 && there.iter().any(|(node, _)| *node == 2);
+        if is_there { Ok(()) } else { Err(format!("{there:?}")) }
+    });
+    for client in clients {
+        let seen = client.stop();
+        assert!(seen.failures.is_empty(), "{:?} of {}", seen.failures, seen.requests);
+    }
     lab.docker(&["node", "update", "--label-rm", "skep.drain", "node-2"]).good();
     lab.docker(&["service", "rm", "paced", "everywhere"]).good();
 }

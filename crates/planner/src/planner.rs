@@ -69,6 +69,9 @@ impl Planner {
             return Plan { wake: self.wakes.next(), ..Plan::default() };
         }
         news.look_at_all(self.index.unsettled.iter().cloned());
+        if news.nodes {
+            news.look_at_all(self.index.rebalanced.iter().cloned());
+        }
         let mut planning = Planning::new(view, (now, self.fair_from), ids);
         let is_full = self.orchestrate(&mut planning, &news.services);
         planning.make_room(self.tasks_max);
@@ -100,7 +103,7 @@ impl Planner {
                 self.turn.get_or_insert_with(|| service.clone());
             } else {
                 let mut slots = self.index.slots.take(service);
-                orchestrator::orchestrate(planning, service, &mut slots);
+                orchestrator::orchestrate(planning, service, &mut slots, &self.index);
                 self.index.slots.put(service, slots);
                 self.wakes.set(Step::Orchestrate, service, planning.take_wake());
             }

@@ -21,8 +21,8 @@ use types::{
     Addresses, Attachment, Availability, Cluster, DRAIN_LABEL, DRAIN_PACED, DesiredState,
     EndpointMode, FailureAction, FileReference, HealthCheck, IdSource, JobStatus, Network,
     NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode, PublishedPort,
-    RestartCondition, Service, ServiceMode, ServiceSpec, Slot, Subnet, Task, TaskState, Timestamp,
-    UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
+    REBALANCE_LABEL, REBALANCE_ON, RestartCondition, Service, ServiceMode, ServiceSpec, Slot,
+    Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
 
 pub(crate) const NOW: i32 = 100;
@@ -231,6 +231,9 @@ fn service(line: &mut Line<'_>) -> Service {
         last_execution: (!line.has("waits")).then(|| seconds(50)),
         scheduled: line.number("scheduled").map(seconds),
     });
+    if line.has("rebalance") {
+        spec.labels.insert(REBALANCE_LABEL.to_owned(), REBALANCE_ON.to_owned());
+    }
     if line.has("dnsrr") {
         spec.endpoint.mode = EndpointMode::Dnsrr;
     }
@@ -376,6 +379,7 @@ fn task(line: &mut Line<'_>, tx: &Tx) -> Task {
     task.status.error = line.take("error").unwrap_or("").replace('_', " ");
     task.running_since = line.number("ran").map(seconds);
     task.ingress_addresses = line.take("mesh").map(addresses).unwrap_or_default();
+    task.replaces = line.take("replaces").map(Into::into);
     task.not_before = line.number("at").map(seconds);
     let restarts = line.list("restarts");
     task.restarts = restarts.iter().map(|text| seconds(text.parse().unwrap())).collect();
@@ -442,6 +446,9 @@ fn render_task(task: &Task) -> String {
     text += &render_ports(&task.ports);
     if let Some(time) = task.not_before {
         write!(text, " at {}s", seconds(time)).unwrap();
+    }
+    if let Some(replaced) = &task.replaces {
+        write!(text, " replaces {replaced}").unwrap();
     }
     if !task.trial.is_zero() {
         write!(text, " trial {}s", task.trial.as_secs()).unwrap();

@@ -17,7 +17,8 @@ pub(crate) fn check(before: &View, after: &View) -> Result<(), Fault> {
     check_format(after, after.format())
 }
 
-fn check_format(view: &View, needed: Format) -> Result<(), Fault> {
+/// Refuses what only releases understand that read a format, where a manager does not read it.
+pub fn check_format(view: &View, needed: Format) -> Result<(), Fault> {
     let old: Vec<&str> = old_managers(view, needed).map(name).collect();
     if old.is_empty() {
         return Ok(());

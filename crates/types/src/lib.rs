@@ -12,6 +12,7 @@
 mod address;
 mod causes;
 mod cluster;
+mod constraint;
 mod container;
 mod fault;
 mod file;
@@ -39,6 +40,7 @@ pub use cluster::{
     Cluster, ClusterSpec, DEFAULT_POOL, EXTERNAL_VALIDITY_MAX, ExternalCa, Issuer, JoinTokens,
     RootCa, RootRotation, SecretText,
 };
+pub use constraint::{Constraint, ConstraintError};
 pub use container::{
     AppArmor, ContainerSpec, DnsConfig, FOREVER, HealthCheck, HostEntry, Mount, MountKind,
     Propagation, PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp, Security,
@@ -60,13 +62,13 @@ pub use node::{
     NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Plugin,
 };
 pub use payload::Payload;
-pub use placement::{Constraint, ConstraintError, Placement, Preference};
+pub use placement::{Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};
 pub use quantity::{parse_duration, parse_size};
 pub use service::{
     EndpointMode, EndpointSpec, FailureAction, JobStatus, LogDriver, NetworkAttachment,
-    STACK_LABEL, Service, ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder,
-    UpdateState, UpdateStatus, Vip,
+    REBALANCE_LABEL, REBALANCE_ON, STACK_LABEL, Service, ServiceMode, ServiceSpec, Slot, TaskSpec,
+    UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use spec::{SharedSpec, Specs, UnknownSpec};
 pub use state::{DesiredState, TaskState, Writer};

@@ -33,6 +33,19 @@ pub struct Service {
     pub job: Option<JobStatus>,
 }
 
+/// The label of a service that says whether its tasks are spread anew where nodes have come, and the
+/// value for: they are.
+pub const REBALANCE_LABEL: &str = "skep.rebalance";
+pub const REBALANCE_ON: &str = "on";
+
+impl Service {
+    /// Says whether its tasks are spread anew where nodes have come.
+    pub fn is_rebalanced(&self) -> bool {
+        let asks = self.spec.labels.get(REBALANCE_LABEL).is_some_and(|value| value == REBALANCE_ON);
+        asks && !self.spec.mode.is_job()
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServiceSpec {

@@ -40,6 +40,10 @@ pub struct Task {
     /// orchestrator.
     #[serde(skip_serializing_if = "Duration::is_zero")]
     pub trial: Duration,
+    /// The task beside it from which it takes over, where its service is spread anew. Written by the
+    /// orchestrator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<TaskId>,
     /// When tasks of this slot were restarted before; kept as far as the restart policy's
     /// `max_attempts` counts. Written by the orchestrator.
     pub restarts: Vec<Timestamp>,

@@ -62,6 +62,8 @@ pub(crate) struct Index {
     /// Services that do not have the ports of their specs.
     pub(crate) unsettled: BTreeSet<ServiceId>,
     global: BTreeSet<ServiceId>,
+    /// Services that are spread anew where nodes have come.
+    pub(crate) rebalanced: BTreeSet<ServiceId>,
     /// Nodes that are drained with pace.
     emptied: BTreeSet<NodeId>,
 }
@@ -211,6 +213,7 @@ impl Index {
         let vips = [was, is].map(|it| it.map_or(&[][..], |service| service.vips.as_slice()));
         news.addresses |= self.addresses.of_service(vips);
         keep(&mut self.global, id, is.is_some_and(|service| service.spec.mode.is_global()));
+        keep(&mut self.rebalanced, id, is.is_some_and(|it| it.is_rebalanced()));
         keep(&mut self.lacking, id, is.is_some_and(|it| !it.allocation_error.is_empty()));
         keep(&mut self.unsettled, id, is.is_some_and(|it| !port::is_settled(it)));
     }
@@ -288,6 +291,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         running_since,
         not_before,
         trial,
+        replaces,
         restarts,
         attachments,
         ingress_addresses,
@@ -298,8 +302,8 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         == (&is.id, &is.service, &is.service_name, &is.service_labels)
         && (slot, iteration, node, spec, desired, status)
             == (&is.slot, &is.iteration, &is.node, &is.spec, &is.desired, &is.status)
-        && (running_since, not_before, trial, restarts)
-            == (&is.running_since, &is.not_before, &is.trial, &is.restarts)
+        && (running_since, not_before, trial, replaces, restarts)
+            == (&is.running_since, &is.not_before, &is.trial, &is.replaces, &is.restarts)
         && (attachments, ingress_addresses, ports, default_log)
             == (&is.attachments, &is.ingress_addresses, &is.ports, &is.default_log)
 }

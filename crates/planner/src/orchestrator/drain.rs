@@ -26,10 +26,16 @@ pub(crate) fn is_emptied(node: &Node) -> bool {
     node.is_drained_with_pace() && keeps_tasks(node)
 }
 
-/// Says whether a task is to move from its node, where it may stay meanwhile.
-pub(super) fn leaves(view: &View, task: &Task) -> bool {
-    let node = task.node.as_ref().filter(|_| task.occupies()).and_then(|node| view.node(node));
-    node.is_some_and(|node| is_emptied(node))
+/// Says whether a task of a slot is to move from its node, where it may stay meanwhile: the node is
+/// drained, or there is one that takes over from it elsewhere.
+pub(super) fn leaves(view: &View, service: &Service, (tasks, task): (&SlotTasks, &Task)) -> bool {
+    if !task.occupies() {
+        return false;
+    }
+    let replaces = |other: &Arc<Task>| other.replaces.as_ref() == Some(&task.id);
+    let is_replaced = service.is_rebalanced() && tasks.wanted.iter().any(replaces);
+    let node = task.node.as_ref().and_then(|node| view.node(node));
+    is_replaced || node.is_some_and(|node| is_emptied(node))
 }
 
 /// Says whether two tasks of a slot are there because it moves, and not for an update.
@@ -40,12 +46,20 @@ pub(super) fn is_move(view: &View, service: &Service, tasks: &SlotTasks) -> bool
 }
 
 /// Says whether the next task of a slot has to wait until this one, which leaves, has stopped.
-pub(super) fn goes_first(view: &View, service: &Service, task: &Task) -> bool {
-    let is_beside = match service.spec.update.order {
+pub(super) fn goes_first(
+    view: &View,
+    service: &Service,
+    (tasks, task): (&SlotTasks, &Task),
+) -> bool {
+    !stays_beside(service, task) && leaves(view, service, (tasks, task))
+}
+
+/// Says whether a task that leaves serves until the next one does.
+fn stays_beside(service: &Service, task: &Task) -> bool {
+    match service.spec.update.order {
         UpdateOrder::StopFirst => false,
         UpdateOrder::StartFirst => task.serves(),
-    };
-    !is_beside && leaves(view, task)
+    }
 }
 
 /// Ends what can be ended in a slot that is stirred: a move, or what is left of one that is not to
@@ -86,7 +100,7 @@ fn needless(planning: &Planning<'_>, service: &Service, tasks: &mut SlotTasks) -
     let (current, old): (Vec<_>, Vec<_>) = tasks.wanted.iter().partition(is_current);
     let (mut needless, mut waits) = (Vec::new(), None);
     for alike in [current, old] {
-        let leaves = |task: &&Arc<Task>| leaves(view, task);
+        let leaves = |task: &&Arc<Task>| leaves(view, service, (tasks, task));
         let (leaving, staying): (Vec<_>, Vec<_>) = alike.into_iter().partition(leaves);
         let kept = [&leaving, &staying].map(|them| best(them));
         let all = leaving.into_iter().chain(staying);
@@ -94,7 +108,7 @@ fn needless(planning: &Planning<'_>, service: &Service, tasks: &mut SlotTasks) -
         needless.extend(others.map(|task| task.id.clone()));
         let [Some(leaving), Some(new)] = kept else { continue };
         let not_yet = new.not_before.filter(|time| now < *time);
-        let is_there = if goes_first(view, service, leaving) {
+        let is_there = if goes_first(view, service, (tasks, leaving)) {
             TaskState::Ready <= new.status.state && new.occupies()
         } else {
             new.serves()
@@ -154,7 +168,7 @@ pub(super) fn advance(planning: &mut Planning<'_>, service: &Service, all: &mut 
 
 /// How many slots of a service are on their way, or rest for the delay of its update since they
 /// serve; and when the first of those has rested.
-fn pace(
+pub(super) fn pace(
     planning: &Planning<'_>,
     service: &Service,
     all: &ServiceSlots,
@@ -177,7 +191,7 @@ fn begin_all(
             return;
         }
         let mut tasks = all.take_calm(&slot);
-        let next = tasks.wanted.first().map(|task| start(&planning.tx, service, task));
+        let next = tasks.wanted.first().map(|task| start(service, task));
         if let Some(start) = next {
             create(planning, service, (&slot, &mut tasks), start);
         }
@@ -186,14 +200,14 @@ fn begin_all(
 }
 
 /// When the task starts that is made beside one that leaves.
-fn start(view: &View, service: &Service, leaving: &Task) -> Start {
+pub(super) fn start(service: &Service, leaving: &Task) -> Start {
     // Restarts are counted wherever the slot is.
     let restarts = leaving.restarts.clone();
-    if goes_first(view, service, leaving) {
-        let not_before = leaving.not_before;
-        return Start { not_before, restarts, ..Start::later() };
+    if stays_beside(service, leaving) {
+        return Start { trial: trial(service, true), restarts, ..Start::now() };
     }
-    Start { trial: trial(service, true), restarts, ..Start::now() }
+    let not_before = leaving.not_before;
+    Start { not_before, restarts, ..Start::later() }
 }
 
 /// Says of a slot what it is to a node that is drained with pace.
@@ -206,7 +220,8 @@ pub(super) fn stand(
     let view = &planning.tx;
     let is_alone = others.is_empty();
     // Tasks of an old spec are the update's business.
-    let may_move = is_alone && leaves(view, first) && is_current(view, service, first);
+    let may_move =
+        is_alone && leaves(view, service, (tasks, first)) && is_current(view, service, first);
     let may_run = first.occupies() || restart::may_restart(first);
     let is_on_its_way = !is_alone || (!first.serves() && may_run);
     let since = first.status.since;

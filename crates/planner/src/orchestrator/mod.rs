@@ -9,6 +9,7 @@ mod enforce;
 mod global;
 mod jobs;
 mod reap;
+mod rebalance;
 mod replicated;
 mod restart;
 pub(crate) mod slot;
@@ -19,7 +20,7 @@ pub(crate) use reap::lingers_until;
 pub use replicated::REPLICAS_MAX;
 
 use crate::Planning;
-use crate::index::{Basis, ServiceSlots};
+use crate::index::{Basis, Index, ServiceSlots};
 use slot::{Slot, SlotTasks};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,12 @@ use types::{
 ///
 /// It looks at the slots that are stirred, and at others only to choose those that are too many, or
 /// whose turn it is in an update.
-pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut ServiceSlots) {
+pub(crate) fn orchestrate(
+    planning: &mut Planning<'_>,
+    id: &ServiceId,
+    all: &mut ServiceSlots,
+    index: &Index,
+) {
     let service = planning.tx.service(id).cloned();
     all.follow(Basis::of(planning, id));
     all.stir_due(planning.now);
@@ -60,6 +66,9 @@ pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut
             if !planning.is_full() {
                 step(planning, service, all);
             }
+        }
+        if !planning.is_full() {
+            rebalance::advance(planning, service, all, &index.loads);
         }
     }
     // What is left of them is needed no more where they were not filled.
@@ -139,12 +148,13 @@ struct Start {
     not_before: Option<Timestamp>,
     restarts: Vec<Timestamp>,
     trial: Duration,
+    replaces: Option<TaskId>,
 }
 
 impl Start {
     fn now() -> Self {
-        let (not_before, restarts, trial) = Default::default();
-        Self { desired: DesiredState::Running, not_before, restarts, trial }
+        let (not_before, restarts, trial, replaces) = Default::default();
+        Self { desired: DesiredState::Running, not_before, restarts, trial, replaces }
     }
 
     /// Prepared, and started by [`restart::release`].
@@ -187,6 +197,7 @@ fn create(
         status,
         not_before: start.not_before,
         trial: start.trial,
+        replaces: start.replaces,
         restarts: start.restarts,
         default_log,
         ..Task::default()

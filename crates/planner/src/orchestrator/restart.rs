@@ -32,7 +32,8 @@ pub(crate) fn restart(
             if task.not_before.is_some_and(|time| planning.now < time) {
                 continue;
             }
-            let goes_first = |other: &Arc<Task>| drain::goes_first(&planning.tx, service, other);
+            let goes_first =
+                |other: &Task| drain::goes_first(&planning.tx, service, (&found, other));
             let is_beside = found.wanted.iter().any(|it| it.serves() && !goes_first(it));
             let start = restart_of(planning, service, (task, is_beside));
             tasks.want(planning, &task.id, DesiredState::Shutdown);
@@ -51,7 +52,9 @@ fn is_superseded(view: &View, service: &Service, tasks: &SlotTasks, task: &Task)
     let goes_on = |other: &Task| other.occupies() || place(&task.id) < place(&other.id);
     let makes_needless = |other: &Task| {
         !current
-            || (is_current(view, service, other) && goes_on(other) && !drain::leaves(view, other))
+            || (is_current(view, service, other)
+                && goes_on(other)
+                && !drain::leaves(view, service, (tasks, other)))
     };
     tasks.wanted.iter().filter(|other| other.id != task.id).any(|other| makes_needless(other))
 }
@@ -107,6 +110,7 @@ fn restart_of(
 ) -> Start {
     let trial = trial(service, is_beside);
     let policy = &task.spec.restart;
+    let replaces = task.replaces.clone();
     let mut restarts = Vec::new();
     // Attempts are counted for each spec.
     if policy.max_attempts > 0 && is_current(&planning.tx, service, task) {
@@ -116,10 +120,10 @@ fn restart_of(
     }
     if policy.delay == Duration::ZERO {
         // It is released at once where it has to wait for none.
-        return Start { restarts, trial, ..Start::later() };
+        return Start { restarts, trial, replaces, ..Start::later() };
     }
     let not_before = Some(planning.now.after(policy.delay));
-    Start { not_before, restarts, trial, ..Start::later() }
+    Start { not_before, restarts, trial, replaces, ..Start::later() }
 }
 
 /// Starts tasks that were only prepared: when their delay is over, and when the tasks they replace
@@ -132,7 +136,7 @@ pub(crate) fn release(planning: &mut Planning<'_>, service: &Service, tasks: &mu
     }
     let view = &planning.tx;
     let blocked = tasks.stopping.iter().any(|task| holds_back(view, task));
-    let first = tasks.wanted.iter().filter(|it| drain::goes_first(view, service, it));
+    let first = tasks.wanted.iter().filter(|it| drain::goes_first(view, service, (tasks, it)));
     let first: Vec<TaskId> = first.map(|it| it.id.clone()).collect();
     for task in prepared {
         match task.not_before.filter(|time| planning.now < *time) {

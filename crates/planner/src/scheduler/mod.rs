@@ -10,4 +10,4 @@ mod oracle;
 mod place;
 mod spread;
 
-pub(crate) use place::schedule;
+pub(crate) use place::{any_fits, schedule};

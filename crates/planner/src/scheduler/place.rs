@@ -4,7 +4,7 @@ use super::explain::{Lack, explain};
 use super::filter::{Misfit, Requirements, fit};
 use super::spread::{Candidates, Rank};
 use crate::Planning;
-use crate::index::{Carried, Index};
+use crate::index::{Carried, Index, Loads};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +69,21 @@ pub(crate) fn schedule(
         index.stirred.clear();
     }
     asked
+}
+
+/// Says whether one of the nodes that are asked for, with how many tasks of the service each has, can
+/// run one more task like this.
+pub(crate) fn any_fits(
+    (view, loads): (&View, &Loads),
+    task: &Task,
+    has: impl Fn(&NodeId) -> Option<usize>,
+) -> bool {
+    let asked = Requirements::of(task);
+    view.nodes().any(|node| {
+        let Some(count) = has(&node.id) else { return false };
+        let load = loads.on(&node.id, &task.service).load;
+        fit(node, Carried { load, count }, &asked).is_ok()
+    })
 }
 
 /// The pending tasks of a service that may go to any node, each kind in order.

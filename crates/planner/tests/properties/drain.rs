@@ -5,10 +5,25 @@ use crate::{World, healthy, some_healthy};
 use proptest::prelude::*;
 use std::time::Duration;
 use store::View;
-use types::{Availability, NodeId, Service, ServiceMode, Task, UpdateOrder};
+use types::{
+    Availability, NodeId, REBALANCE_LABEL, REBALANCE_ON, Service, ServiceMode, Task, UpdateOrder,
+};
 
 fn node(node: u8, availability: Availability) -> Step {
     Step::Node { node, down: false, availability, ssd: true, paced: true }
+}
+
+/// A service that loses as many tasks as it may where its tasks move.
+fn web((replicas, parallelism, delay): (usize, usize, u64), start_first: bool) -> Service {
+    let mut web = global("web");
+    let wanted = u64::try_from(replicas).expect("few");
+    web.spec.mode = ServiceMode::Replicated { replicas: wanted };
+    web.spec.update.parallelism = u64::try_from(parallelism).expect("few");
+    web.spec.update.delay = Duration::from_secs(delay);
+    if start_first {
+        web.spec.update.order = UpdateOrder::StartFirst;
+    }
+    web
 }
 
 /// A service that runs everywhere.
@@ -50,16 +65,8 @@ proptest! {
         for number in 0..3 {
             world.take(node(number, Availability::Active));
         }
-        let mut web = global("web");
-        let wanted = u64::try_from(replicas).expect("few");
-        web.spec.mode = ServiceMode::Replicated { replicas: wanted };
-        web.spec.update.parallelism = u64::try_from(parallelism).expect("few");
-        web.spec.update.delay = Duration::from_secs(delay);
-        if start_first {
-            web.spec.update.order = UpdateOrder::StartFirst;
-        }
         world.write(|tx, _| {
-            tx.put_service(web);
+            tx.put_service(web((replicas, parallelism, delay), start_first));
             tx.put_service(global("agent"));
         });
         world.plan();
@@ -98,5 +105,44 @@ proptest! {
         let tasks = world.view.tasks();
         let wanted = tasks.filter(|it| it.is_wanted() && it.service == "web".into());
         prop_assert_eq!(wanted.count(), replicas);
+    }
+
+    /// Nodes come one by one: no more than one task is away, and in the end the spread is even.
+    #[test]
+    fn a_service_that_is_rebalanced_is_spread_evenly_with_one_task_on_its_way(
+        (replicas, delay) in (1..9usize, 0..3u64),
+        start_first in any::<bool>(),
+        seeds in prop::collection::vec(any::<u64>(), 60..61),
+    ) {
+        let mut world = World::new();
+        world.take(node(0, Availability::Active));
+        let mut service = web((replicas, 2, delay), start_first);
+        service.spec.labels.insert(REBALANCE_LABEL.to_owned(), REBALANCE_ON.to_owned());
+        world.write(|tx, _| tx.put_service(service));
+        world.plan();
+        world.write(healthy);
+        world.plan();
+        for (step, seed) in seeds.into_iter().enumerate() {
+            if let Some(number) = [0, 5, 6].iter().position(|at| *at == step) {
+                world.take(node(u8::try_from(number).expect("few") + 1, Availability::Active));
+            }
+            world.plan();
+            let serving = serving(&world.view, "web");
+            let lost = usize::from(!start_first);
+            prop_assert!(replicas <= serving + lost, "{serving} of {replicas} serve");
+            world.write(|tx, now| some_healthy(tx, now, seed));
+            world.take(Step::Wait { seconds: 2 });
+        }
+        for _ in 0..20 {
+            world.plan();
+            world.write(healthy);
+            world.take(Step::Wait { seconds: 3 });
+        }
+        world.plan();
+        let on = |it: u8| on(&world.view, &format!("n{it}").as_str().into(), "web").count();
+        let counts: Vec<usize> = (0..4).map(on).collect();
+        let (least, most) = (counts.iter().min(), counts.iter().max());
+        prop_assert!(most.zip(least).is_some_and(|(most, least)| most - least < 2), "{counts:?}");
+        prop_assert_eq!(counts.iter().sum::<usize>(), replicas);
     }
 }

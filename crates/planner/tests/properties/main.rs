@@ -17,8 +17,8 @@ use support::Count;
 use types::{
     Addresses, Attachment, Availability, Cluster, DRAIN_LABEL, DRAIN_PACED, DesiredState,
     FailureAction, Network, NetworkAttachment, Node, NodeState, Preference, PublishMode,
-    PublishedPort, RestartCondition, Service, ServiceMode, Slot, Subnet, Task, TaskState,
-    Timestamp, UpdateOrder, UpdateState, Version,
+    PublishedPort, REBALANCE_LABEL, REBALANCE_ON, RestartCondition, Service, ServiceMode, Slot,
+    Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, Version,
 };
 
 struct World {
@@ -160,6 +160,8 @@ impl World {
                 ServiceMode::ReplicatedJob { max_concurrent, total_completions: replicas }
             }
         };
+        let rebalance = if wish.rebalance { REBALANCE_ON } else { "off" };
+        spec.labels.insert(REBALANCE_LABEL.to_owned(), rebalance.to_owned());
         spec.task.container.image = format!("image{}", wish.image);
         let constraint = wish.ssd.then(|| "node.labels.disk==ssd".to_owned());
         spec.task.placement.constraints = constraint.into_iter().collect();
@@ -363,15 +365,16 @@ fn check_completed(before: Option<&Arc<Service>>, service: &Service, view: &View
             (ServiceMode::Global, Some(node)) => Slot::Node(node.clone()),
             _ => Slot::Number(task.slot),
         };
-        // One that is beside another one of the same spec is there because its slot moves.
         let is_beside = |other: &&Arc<Task>| {
-            (other.id == task.id || !is_equal(other, task))
-                && other.is_wanted()
+            other.is_wanted()
                 && other.slot == task.slot
                 && (other.slot > 0 || other.node == task.node)
         };
-        let beside = view.tasks_of_service(&service.id).filter(is_beside).count();
-        let is_of_update = update.started_at <= task.meta.created_at || beside > 1;
+        let beside: Vec<_> = view.tasks_of_service(&service.id).filter(is_beside).collect();
+        // One that is beside another one of the same spec is there because its slot moves.
+        let moves = beside.iter().any(|it| it.id != task.id && is_equal(it, task));
+        let is_of_update =
+            !moves && (update.started_at <= task.meta.created_at || beside.len() > 1);
         let is_new = is_of_update && task.spec.makes_same(&service.spec.task);
         let on_its_way =
             task.is_wanted() && task.occupies() && task.status.state < TaskState::Running;
@@ -438,8 +441,10 @@ fn check_slots(view: &View, service: &Service) {
         assert!(tasks.len() <= 2, "a slot with {} tasks", tasks.len());
         if let [old, new] = tasks.as_slice() {
             let made = TaskState::New < new.status.state;
-            let leaves = leaves(view, old) != leaves(view, new);
-            assert!(!made || leaves || !is_equal(old, new), "two equal tasks in a slot");
+            let replaces = |one: &Task, other: &Task| one.replaces.as_ref() == Some(&other.id);
+            let moves = leaves(view, old) != leaves(view, new)
+                || (service.is_rebalanced() && (replaces(old, new) || replaces(new, old)));
+            assert!(!made || moves || !is_equal(old, new), "two equal tasks in a slot");
         }
     }
 }

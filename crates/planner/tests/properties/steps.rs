@@ -57,6 +57,7 @@ pub(super) struct Wish {
     pub(super) memory: u8,
     pub(super) max_per_node: u8,
     pub(super) spread: bool,
+    pub(super) rebalance: bool,
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -75,11 +76,11 @@ fn wish() -> impl Strategy<Value = Wish> {
     let networks = prop::collection::vec(0..3u8, 0..3);
     (
         (0..7u8, 0..6u8, 0..3u8, any::<bool>(), networks, port),
-        (restart, 0..3u8, 0..3u8, order, failure, 0..3u8, 0..4u8, any::<bool>()),
+        (restart, 0..3u8, 0..3u8, order, failure, 0..3u8, 0..4u8, 0..4u8),
     )
         .prop_map(|(one, two)| {
             let (mode, replicas, image, ssd, networks, port) = one;
-            let (restart, delay, parallelism, order, failure, memory, max_per_node, spread) = two;
+            let (restart, delay, parallelism, order, failure, memory, max_per_node, kind) = two;
             Wish {
                 global: mode < 2,
                 job: mode == 1 || mode == 2,
@@ -95,7 +96,8 @@ fn wish() -> impl Strategy<Value = Wish> {
                 failure,
                 memory,
                 max_per_node: max_per_node.saturating_sub(1),
-                spread,
+                spread: kind < 2,
+                rebalance: kind == 2,
             }
         })
 }

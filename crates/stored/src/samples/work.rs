@@ -255,6 +255,7 @@ pub fn task() -> Task {
         running_since: Some(time(9)),
         not_before: Some(time(10)),
         trial: Duration::from_millis(1250),
+        replaces: None,
         restarts: vec![time(11), time(12)],
         attachments: vec![Attachment {
             network: "net1".into(),
