@@ -100,6 +100,8 @@ pub const SECRET: &str = "key";
 #[expect(clippy::struct_excessive_bools, reason = "each is another wish")]
 pub struct Wish {
     pub global: bool,
+    /// It is run until so many have completed.
+    pub job: bool,
     pub replicas: u64,
     pub image: Image,
     pub release: u64,
@@ -130,7 +132,11 @@ impl Wish {
             let mode = if random.chance(850) { PublishMode::Ingress } else { PublishMode::Host };
             (8_000 + u16::try_from(random.below(4)).unwrap_or(0), mode)
         });
-        let image = Image::draw(random);
+        let job = random.chance(150);
+        // What runs on for ever completes never, until users mend it.
+        let ends = job && random.chance(850);
+        let image =
+            if ends { random.pick(&[Image::Job, Image::Brief]) } else { Image::draw(random) };
         let condition = random.pick(&[
             RestartCondition::Any,
             RestartCondition::Any,
@@ -142,6 +148,7 @@ impl Wish {
         let global = random.chance(150);
         Self {
             global,
+            job,
             replicas: random.below(6),
             image,
             release: random.below(4),
@@ -169,10 +176,15 @@ impl Wish {
                 target: FileTarget { name: SECRET.to_owned(), ..FileTarget::default() },
             }];
         }
-        spec.mode = if self.global {
-            ServiceMode::Global
-        } else {
-            ServiceMode::Replicated { replicas: self.replicas }
+        let replicas = self.replicas;
+        spec.mode = match (self.global, self.job) {
+            (true, false) => ServiceMode::Global,
+            (true, true) => ServiceMode::GlobalJob,
+            (false, false) => ServiceMode::Replicated { replicas },
+            (false, true) => ServiceMode::ReplicatedJob {
+                max_concurrent: 1 + self.release,
+                total_completions: replicas,
+            },
         };
         let attach = |number: &u64| NetworkAttachment {
             target: network(*number),
@@ -198,7 +210,9 @@ impl Wish {
         }
         let restart = &mut spec.task.restart;
         (restart.condition, restart.delay, restart.max_attempts) = self.restart;
-        (spec.update, spec.rollback) = (self.update.clone(), self.rollback.clone());
+        if !self.job {
+            (spec.update, spec.rollback) = (self.update.clone(), self.rollback.clone());
+        }
         spec
     }
 }

@@ -1,5 +1,7 @@
 //! What holds in every run, one rule a file.
 
+mod displaced;
+mod jobs;
 mod leaving;
 mod managers;
 mod one_per_slot;
@@ -58,6 +60,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(leaving::Leaving),
         Box::new(managers::Managers),
         Box::new(one_per_slot::OnePerSlot::default()),
+        Box::new(jobs::Jobs::default()),
         Box::new(unique::Unique),
         Box::new(withdrawn_first::WithdrawnFirst::default()),
         Box::new(serves::Serves::default()),

@@ -4,17 +4,17 @@
 //! Not meant are tasks that were replaced for their node's sake (it was lost, is drained at once, or
 //! does not fit any more: nobody waits for those), and those that are on their way out for good.
 
-use super::{Invariant, Verdict, fits, is_connected, is_left_at_once};
+use super::displaced::Displaced;
+use super::{Invariant, Verdict, is_connected};
 use crate::context::Happened;
 use crate::world::World;
 use std::collections::BTreeSet;
 use store::View;
-use types::{DesiredState, ServiceId, Task, TaskId, TaskState, UpdateOrder};
+use types::{DesiredState, ServiceId, Task, UpdateOrder};
 
 #[derive(Debug, Default)]
 pub(super) struct OnePerSlot {
-    /// Tasks that were replaced for their node's sake.
-    displaced: BTreeSet<TaskId>,
+    displaced: Displaced,
     /// Services that were ever told to start the new one first.
     start_first: BTreeSet<ServiceId>,
 }
@@ -27,23 +27,12 @@ impl OnePerSlot {
                 self.start_first.insert(service.id.clone());
             }
         }
-        let counts = |task: &&std::sync::Arc<Task>| task.occupies() || is_given_up(task);
-        for task in view.tasks().filter(counts) {
-            let Some(node) = &task.node else { continue };
-            if view.node(node).is_none_or(|node| is_left_at_once(node) || !fits(node, task)) {
-                self.displaced.insert(task.id.clone());
-            }
-        }
+        self.displaced.note(view);
     }
 
     fn counts(&self, task: &Task) -> bool {
-        task.desired != DesiredState::Remove && !self.displaced.contains(&task.id)
+        task.desired != DesiredState::Remove && !self.displaced.has(&task.id)
     }
-}
-
-/// Nobody waits for it, though it may run.
-fn is_given_up(task: &Task) -> bool {
-    task.status.state == TaskState::Orphaned
 }
 
 impl Invariant for OnePerSlot {

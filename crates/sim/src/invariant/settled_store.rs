@@ -8,8 +8,7 @@ use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use store::View;
 use types::{
-    EndpointMode, NetworkId, NodeId, PublishMode, PublishedPort, Service, ServiceMode, TaskState,
-    UpdateStatus,
+    EndpointMode, NetworkId, NodeId, PublishMode, PublishedPort, Service, TaskState, UpdateStatus,
 };
 
 #[derive(Debug)]
@@ -80,7 +79,7 @@ fn history(view: &View, service: &Service) -> Verdict {
         !task.is_wanted() && !task.occupies() && task.status.state != TaskState::Orphaned
     });
     for task in ended {
-        let node = task.node.as_ref().filter(|_| service.spec.mode == ServiceMode::Global);
+        let node = task.node.as_ref().filter(|_| service.spec.mode.is_global());
         *slots.entry((task.slot, node)).or_default() += 1;
     }
     match slots.into_iter().find(|(_, count)| *count > limit) {

@@ -41,12 +41,16 @@ fn takes(node: &Node) -> bool {
     is_ready && is_active && !is_left(node)
 }
 
+/// The nodes that may run a service's tasks.
+pub(super) fn eligible<'v>(view: &'v View, service: &Service) -> Vec<&'v Arc<Node>> {
+    let model = Task { spec: service.spec.task.clone(), ..Task::default() };
+    view.nodes().filter(|node| takes(node) && fits(node, &model)).collect()
+}
+
 fn check(view: &View, service: &Service) -> Verdict {
     let tasks = view.tasks_of_service(&service.id);
     let wanted: Vec<&Arc<Task>> = tasks.filter(|it| it.desired <= DesiredState::Running).collect();
-    let model = Task { spec: service.spec.task.clone(), ..Task::default() };
-    let eligible: Vec<&Arc<Node>> =
-        view.nodes().filter(|node| takes(node) && fits(node, &model)).collect();
+    let eligible = eligible(view, service);
     match service.spec.mode {
         ServiceMode::Replicated { replicas } => {
             let slots: BTreeSet<u64> = wanted.iter().map(|task| task.slot).collect();

@@ -13,12 +13,14 @@ use store::{Changes, Tx, View};
 use types::{
     Availability, Cluster, ClusterSpec, DRAIN_LABEL, DRAIN_PACED, Fault, FileContent, FileSpec,
     GivenFile, JoinTokens, ManagerStatus, NetworkId, Node, NodeDescription, NodeId, NodeRole,
-    NodeSpec, PublishMode, RestartCondition, RootCa, Secret, ServiceId, ServiceSpec, Timestamp,
-    Version,
+    NodeSpec, PublishMode, RestartCondition, RootCa, Secret, ServiceId, ServiceMode, ServiceSpec,
+    Timestamp, Version,
 };
 
 /// The image that every service has in the end.
 const MENDED: &str = "good:mended";
+/// That every job has: it comes to an end.
+const MENDED_JOB: &str = "job:mended";
 
 /// What a cluster begins with: the first manager, and what others have joined since.
 pub fn first(managers: usize, skew: i64) -> [(Changes, Timestamp); 2] {
@@ -142,14 +144,22 @@ impl Manager {
             }
             Operation::UpdateService(number, mut wish) => {
                 let service = view.service_named(&service_name(number))?;
-                wish.global = service.spec.mode == types::ServiceMode::Global;
+                wish.global = service.spec.mode.is_global();
+                wish.job = service.spec.mode.is_job();
                 let spec = wish.spec(service.spec.name.clone(), |it| network_id(&view, it));
                 update(what, (service.id.clone(), service.meta.version, Some(spec)))
             }
             Operation::Scale(number, replicas) => {
                 let service = view.service_named(&service_name(number))?;
                 let mut spec = service.spec.clone();
-                spec.mode = types::ServiceMode::Replicated { replicas };
+                spec.mode = match spec.mode {
+                    ServiceMode::ReplicatedJob { max_concurrent, .. } => {
+                        ServiceMode::ReplicatedJob { max_concurrent, total_completions: replicas }
+                    }
+                    ServiceMode::Replicated { .. }
+                    | ServiceMode::Global
+                    | ServiceMode::GlobalJob => ServiceMode::Replicated { replicas },
+                };
                 update(what, (service.id.clone(), service.meta.version, Some(spec)))
             }
             Operation::Rollback(number) => {
@@ -189,9 +199,13 @@ impl Manager {
     pub fn mend(&mut self, ctx: &mut Context) {
         // Whoever wrote to a service meanwhile makes an update fail: it is tried again.
         let Some(view) = self.view().filter(|_| self.is_idle()).cloned() else { return };
-        for service in view.services().filter(|it| it.spec.task.container.image != MENDED) {
+        for service in view.services() {
             let mut spec = service.spec.clone();
-            MENDED.clone_into(&mut spec.task.container.image);
+            let mended = if spec.mode.is_job() { MENDED_JOB } else { MENDED };
+            if spec.task.container.image == mended {
+                continue;
+            }
+            mended.clone_into(&mut spec.task.container.image);
             spec.task.restart.condition = RestartCondition::Any;
             spec.task.restart.max_attempts = 0;
             // As many tasks as wanted may not fit on the nodes otherwise.
