@@ -24,15 +24,9 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<PullCredentials>
         .or_else(|_other_alphabet| base64::engine::general_purpose::STANDARD.decode(text))
         .map_err(|_neither| wrong())?;
     let auth: AuthJson = crate::request::read(&bytes).map_err(|_syntax| wrong())?.value;
-    if !auth.identitytoken.is_empty() {
-        let text = "an identity token of a registry (log in with a name and a password)";
-        return Err(Fault::not_implemented(text));
-    }
-    Ok((!auth.username.is_empty()).then_some(PullCredentials {
-        username: auth.username,
-        password: auth.password,
-        identity_token: String::new(),
-    }))
+    let AuthJson { username, password, identitytoken: identity_token } = auth;
+    let is_some = !username.is_empty() || !identity_token.is_empty();
+    Ok(is_some.then_some(PullCredentials { username, password, identity_token }))
 }
 
 #[cfg(test)]
@@ -57,6 +51,6 @@ mod tests {
         assert!(credentials(&headers).is_err());
         let token = base64::engine::general_purpose::URL_SAFE.encode(r#"{"identitytoken":"t"}"#);
         headers.insert("X-Registry-Auth", token.parse().unwrap());
-        assert_eq!(credentials(&headers).unwrap_err().kind, types::FaultKind::NotImplemented);
+        assert_eq!(credentials(&headers).unwrap().unwrap().identity_token, "t");
     }
 }
