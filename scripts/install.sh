@@ -29,6 +29,7 @@ debian-archive-keyring # the demo images' packages are verified with it
 python3              # writes the demo images
 busybox-static       # the small image of tests
 docker-registry      # tests of pulling images
+golang-cfssl         # tests of an external CA
 LIST
 )
 
