@@ -31,6 +31,7 @@ busybox-static       # the small image of tests
 docker-registry      # tests of pulling images
 faketime             # tests: a manager's clock jumps
 e2fsprogs            # tests: a disk of its own for a manager's log
+golang-cfssl         # tests of an external CA
 LIST
 )
 

@@ -42,7 +42,7 @@ impl Containerd {
     ) -> Result<Image, Error> {
         let image = Reference::parse(name)?;
         for mut source in registry::sources(image.parts(), self.mirrors())? {
-            source.log_in(credentials)?;
+            source.log_in(credentials);
             match self.pull_from(&source, progress).await {
                 Err(error) if source.is_mirror => {
                     let (source, error) = (source.address, chain(&error));

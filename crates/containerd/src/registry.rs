@@ -12,7 +12,7 @@ use oci_client::Reference;
 use reqwest::{Client, NoProxy, Proxy};
 use std::net::IpAddr;
 use std::time::Duration;
-use types::{Fault, FaultKind, Retry, causes};
+use types::{Fault, Retry, causes};
 
 const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// Without a byte for this long a transfer is taken for broken, and tried again.
@@ -42,19 +42,13 @@ impl Source {
     }
 
     /// Shows it these credentials. They are for the registry itself, not for whoever mirrors it.
-    pub(crate) fn log_in(&mut self, credentials: Option<&Credentials>) -> Result<(), Error> {
-        match credentials.filter(|_| !self.is_mirror) {
-            Some(credentials) if !credentials.identity_token.is_empty() => {
-                let text = "identity tokens of a registry are not supported by skep yet; log in \
-                            with a password or an access token";
-                Err(Fault::new(FaultKind::NotImplemented, text).into())
-            }
-            Some(Credentials { username, password, .. }) if !username.is_empty() => {
-                let (username, password) = (username.clone(), password.clone());
-                self.http.log_in(Login { username, password });
-                Ok(())
-            }
-            _ => Ok(()),
+    pub(crate) fn log_in(&mut self, credentials: Option<&Credentials>) {
+        let Some(credentials) = credentials.filter(|_| !self.is_mirror) else { return };
+        let Credentials { username, password, identity_token } = credentials.clone();
+        if !identity_token.is_empty() {
+            self.http.log_in(Login::IdentityToken(identity_token));
+        } else if !username.is_empty() {
+            self.http.log_in(Login::Password { username, password });
         }
     }
 }

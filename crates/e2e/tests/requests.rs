@@ -11,9 +11,13 @@ fn nothing_that_is_asked_for_is_forgotten() {
     stats_are_of_now(&lab);
     a_cluster_has_what_no_flag_sets(&lab);
     it_is_told_who_did_what(&lab);
-    let external = ["swarm", "update", "--external-ca", "protocol=cfssl,url=https://ca:8888"];
-    let external = lab.docker(&external).bad();
-    assert!(external.contains("CAConfig.ExternalCAs"), "{external}");
+    for (external, why) in [
+        ("protocol=cfssl,url=https://ca:8888,profile=x", "CAConfig.ExternalCAs[0].Options"),
+        ("protocol=cfssl,url=http://ca:8888", "it must begin with https://"),
+    ] {
+        let refused = lab.docker(&["swarm", "update", "--external-ca", external]).bad();
+        assert!(refused.contains(why), "{refused}");
+    }
     let left = lab.down();
     assert!(left.is_empty(), "{left:#?}");
 }

@@ -7,7 +7,7 @@
 use super::challenge::{Challenge, challenge};
 use futures_util::stream::{Stream, TryStreamExt};
 use oci_client::Reference;
-use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE, WWW_AUTHENTICATE};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -18,16 +18,20 @@ const TOKEN_MAX: usize = 64 << 10;
 
 /// Who asks.
 #[derive(Clone)]
-pub(crate) struct Login {
-    pub(crate) username: String,
-    pub(crate) password: String,
+pub(crate) enum Login {
+    Password {
+        username: String,
+        password: String,
+    },
+    /// What `docker login` was given by the registry in the place of a password.
+    IdentityToken(String),
 }
 
 /// How requests to one repository are authorised.
 #[derive(Clone)]
 enum Authorization {
     Nothing,
-    Login(Login),
+    Password(String, String),
     Token(String),
 }
 
@@ -158,11 +162,20 @@ impl Http {
                 let scope = format!("repository:{}:pull", reference.repository());
                 let mut query = vec![("scope", scope)];
                 query.extend(service.map(|service| ("service", service)));
-                let ask = self.client.get(realm).query(&query);
-                let login = login.clone().map_or(Authorization::Nothing, Authorization::Login);
-                Authorization::Token(token(login.show(ask).send().await?).await?)
+                let ask = match login {
+                    Some(Login::IdentityToken(own)) => {
+                        exchange(self.client.post(realm), query, own)
+                    }
+                    Some(Login::Password { username, password }) => {
+                        self.client.get(realm).query(&query).basic_auth(username, Some(password))
+                    }
+                    None => self.client.get(realm).query(&query),
+                };
+                Authorization::Token(token(ask.send().await?).await?)
             }
-            (Some(Challenge::Password), Some(login)) => Authorization::Login(login.clone()),
+            (Some(Challenge::Password), Some(Login::Password { username, password })) => {
+                Authorization::Password(username.clone(), password.clone())
+            }
             _ => Authorization::Nothing,
         })
     }
@@ -172,10 +185,18 @@ impl Authorization {
     fn show(&self, ask: RequestBuilder) -> RequestBuilder {
         match self {
             Self::Nothing => ask,
-            Self::Login(Login { username, password }) => ask.basic_auth(username, Some(password)),
+            Self::Password(username, password) => ask.basic_auth(username, Some(password)),
             Self::Token(token) => ask.header(AUTHORIZATION, format!("Bearer {token}")),
         }
     }
+}
+
+/// Asks for a token by an identity token, as the protocol of registries has it: OAuth2 (RFC 6749, section 6).
+fn exchange(ask: RequestBuilder, query: Vec<(&str, String)>, identity: &str) -> RequestBuilder {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(query).append_pair("client_id", "docker");
+    form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", identity);
+    ask.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.finish())
 }
 
 async fn token(answer: Response) -> Result<String, Refusal> {

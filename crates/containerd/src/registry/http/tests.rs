@@ -76,6 +76,12 @@ async fn answer(
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
     }
+    // Of what is posted it reads as much as it is told.
+    let text = String::from_utf8_lossy(&head).to_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+    for _ in 0..length.map_or(0, |length| length.parse::<usize>().unwrap()) {
+        head.push(stream.read_u8().await?);
+    }
     let head = String::from_utf8_lossy(&head);
     let (said, body) = says(head.split(' ').nth(1).unwrap(), &head, address);
     stream.write_all(format!("HTTP/1.1 {said}Connection: close\r\n\r\n").as_bytes()).await?;
@@ -168,11 +174,44 @@ async fn a_token_is_fetched_and_another_one_where_it_has_expired() {
         password: "secret".to_owned(),
         identity_token: String::new(),
     };
-    source.log_in(Some(&credentials)).unwrap();
+    source.log_in(Some(&credentials));
     for _ in 0..2 {
         let (content, _) = manifest(&source, &source.reference).await.unwrap();
         assert_eq!(content, b"a manifest");
     }
     let refused = manifest(&source, &source.reference).await.unwrap_err();
+    assert!(refused.to_string().contains("pull access denied"), "{refused}");
+}
+
+/// It exchanges one identity token for tokens, and knows no passwords.
+fn exchanges(path: &str, head: &str, address: &str) -> Answer {
+    let (front, form) = head.split_once("\r\n\r\n").unwrap();
+    if path == "/token" {
+        assert!(front.starts_with("POST ") && !front.to_lowercase().contains("authorization"));
+        assert!(front.to_lowercase().contains("content-type: application/x-www-form-urlencoded"));
+        let wanted = "scope=repository%3Aimage%3Apull&service=s&client_id=docker\
+                      &grant_type=refresh_token&refresh_token=an%2Fidentity";
+        return match form == wanted {
+            true => ok(Body::Text(r#"{"access_token":"T","expires_in":60}"#)),
+            false => ("401 Unauthorized\r\n".to_owned(), Body::Text("")),
+        };
+    }
+    if path == "/v2/image/manifests/latest" && front.contains("authorization: Bearer T") {
+        return ok(Body::Text("a manifest"));
+    }
+    wants_token(address)
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged_for_a_token() {
+    let registry = Registry::start(exchanges).await;
+    let asks = async |identity_token: &str| {
+        let mut source = registry.source();
+        let identity_token = identity_token.to_owned();
+        source.log_in(Some(&engine::Credentials { identity_token, ..Default::default() }));
+        manifest(&source, &source.reference).await.map(|(content, _)| content)
+    };
+    assert_eq!(asks("an/identity").await.unwrap(), b"a manifest");
+    let refused = asks("another").await.unwrap_err();
     assert!(refused.to_string().contains("pull access denied"), "{refused}");
 }
