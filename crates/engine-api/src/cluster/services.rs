@@ -134,11 +134,16 @@ struct UpdateQuery {
     registry_auth_from: Option<String>,
 }
 
-/// The credentials that a service keeps where an update brings none.
-fn kept_credentials(
+/// The credentials of a service after an update: where it says nothing of them, those of a spec
+/// that there is.
+fn credentials_after(
+    said: RegistryAuth,
     service: &Service,
     from: Option<&str>,
 ) -> Result<Option<PullCredentials>, Fault> {
+    if let RegistryAuth::Said(new) = said {
+        return Ok(new);
+    }
     let spec = match from {
         None | Some("" | "spec") => &service.spec,
         Some("previous-spec") => service.previous_spec.as_ref().ok_or_else(|| {
@@ -178,10 +183,9 @@ async fn update(
     let version = Version(crate::version(query.version)?);
     let rollback = rolls_back(query.rollback.as_deref())?;
     let mut spec = spec.parse()?;
-    spec.task.container.pull_credentials = match RegistryAuth::read(&headers)? {
-        RegistryAuth::NotSaid => kept_credentials(&service, query.registry_auth_from.as_deref())?,
-        RegistryAuth::Said(new) => new,
-    };
+    let said = RegistryAuth::read(&headers)?;
+    let from = query.registry_auth_from.as_deref();
+    spec.task.container.pull_credentials = credentials_after(said, &service, from)?;
     resolve_networks(&view, &mut spec)?;
     manager.update_service(&service.id, version, spec, rollback).await?;
     Ok(Json(json!({ "Warnings": some(&warnings) })))
@@ -236,7 +240,8 @@ mod tests {
         };
         let mut service = Service { id: "s".into(), spec: with("new"), ..Service::default() };
         let kept = |service: &Service, from| {
-            kept_credentials(service, from).map(|kept| kept.unwrap_or_default().username)
+            let kept = credentials_after(RegistryAuth::NotSaid, service, from);
+            kept.map(|kept| kept.unwrap_or_default().username)
         };
         for from in [None, Some(""), Some("spec")] {
             assert_eq!(kept(&service, from).unwrap(), "new");
@@ -246,6 +251,11 @@ mod tests {
         service.previous_spec = Some(with("old"));
         assert_eq!(kept(&service, Some("previous-spec")).unwrap(), "old");
         assert!(kept(&service, Some("elsewhere")).is_err());
+        // Who has logged out and says so takes them away.
+        let said = |new| credentials_after(RegistryAuth::Said(new), &service, Some("spec"));
+        assert_eq!(said(None), Ok(None));
+        let other = PullCredentials { username: "other".to_owned(), ..PullCredentials::default() };
+        assert_eq!(said(Some(other.clone())), Ok(Some(other)));
     }
 
     #[test]

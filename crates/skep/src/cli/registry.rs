@@ -124,7 +124,9 @@ fn kept(file: &Value, registry: &str) -> Result<Value> {
     let plain = STANDARD.decode(coded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let plain = plain.with_context(|| format!("the credentials kept for {registry} are broken"))?;
     let (username, password) = plain.split_once(':').unwrap_or_default();
-    Ok(auth(registry, (username, password), token))
+    let mut auth = auth(registry, (username, password), token);
+    auth["registrytoken"] = text(entry, "/registrytoken").into();
+    Ok(auth)
 }
 
 fn auth(registry: &str, (username, password): (&str, &str), token: &str) -> Value {
@@ -170,10 +172,12 @@ mod tests {
     fn what_docker_login_kept_is_found() {
         let coded = STANDARD.encode("alice:se:cret");
         let file = json!({ "auths": { "localhost:5000": { "auth": coded },
-            DOCKER_IO: { "identitytoken": "t" } } });
+            DOCKER_IO: { "identitytoken": "t" }, "r:1": { "registrytoken": "b" } } });
         let found = kept(&file, "localhost:5000").unwrap();
         assert_eq!((text(&found, "/username"), text(&found, "/password")), ("alice", "se:cret"));
         assert_eq!(text(&kept(&file, DOCKER_IO).unwrap(), "/identitytoken"), "t");
+        // The daemon refuses it by name, rather than asking as nobody.
+        assert_eq!(text(&kept(&file, "r:1").unwrap(), "/registrytoken"), "b");
         assert_eq!(text(&kept(&file, "other").unwrap(), "/username"), "");
         let missing = json!({ "credsStore": "there-is-no-such-helper" });
         assert!(kept(&missing, "other").is_err());
