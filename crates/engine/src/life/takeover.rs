@@ -254,8 +254,8 @@ impl Engine {
             for entry in entries(&run)? {
                 let name = entry.file_name().unwrap_or_default();
                 let stays = folders.join(name).try_exists().unwrap_or(true);
-                if !stays && memory::remove_run(&entry).is_err() {
-                    tracing::debug!(path = %entry.display(), "a leftover stays");
+                if !stays && let Err(error) = memory::remove_run(&entry) {
+                    tracing::warn!(path = %entry.display(), %error, "a leftover stays");
                 }
             }
             Ok(())
