@@ -44,7 +44,7 @@ impl Executor {
     /// Carries out one operation of a task.
     pub(crate) async fn run(self, task: Task, operation: Operation) -> Outcome {
         let made = match &operation {
-            Operation::Create { task, .. } => Some(task.name()),
+            Operation::Create { task, .. } => Some((**task).clone()),
             Operation::Pull(_)
             | Operation::Start { .. }
             | Operation::Drain { .. }
@@ -78,20 +78,27 @@ impl Executor {
             Ok(Err(fault)) => fault.message,
             Err(_late) => format!("the engine did not finish within {}s", limit.as_secs()),
         };
-        if let Some(name) = made {
-            self.clear_away(&name).await;
+        if let Some(task) = made {
+            self.clear_away(&task).await;
         }
         Outcome::Failed(reason)
     }
 
     /// Removes what a creation that failed may have left: nobody knows of it.
-    async fn clear_away(&self, name: &str) {
-        match tokio::time::timeout(OPERATION_MAX, self.engine.remove(name, true, true)).await {
+    async fn clear_away(&self, task: &Task) {
+        let Some(id) = self.made_for(task).await else { return };
+        match tokio::time::timeout(OPERATION_MAX, self.engine.remove(&id, true, true)).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) if fault.kind == FaultKind::NotFound => {}
-            Ok(Err(fault)) => tracing::warn!(name, %fault, "container left behind"),
-            Err(_late) => tracing::warn!(name, "the engine did not remove a container in time"),
+            Ok(Err(fault)) => tracing::warn!(id, %fault, "container left behind"),
+            Err(_late) => tracing::warn!(id, "the engine did not remove a container in time"),
         }
+    }
+
+    /// The container that was made for a task, if there is one. A user's may have its name.
+    async fn made_for(&self, task: &Task) -> Option<String> {
+        let info = self.engine.inspect(&task.name()).await.ok()?;
+        (info.config.task().as_ref() == Some(&task.id)).then_some(info.id)
     }
 
     async fn pull(&self, task: &Task) -> Result<Outcome, Fault> {
@@ -104,8 +111,8 @@ impl Executor {
         // What is wrong with them is found before anything is made.
         self.files(task, files).await?;
         // One that was made just before the daemon was killed.
-        if self.engine.inspect(&task.name()).await.is_ok() {
-            self.engine.remove(&task.name(), true, true).await?;
+        if let Some(left) = self.made_for(task).await {
+            self.engine.remove(&left, true, true).await?;
         }
         let (own, id) = (task.clone(), Engine::draw_id());
         let config = self.filled(move |here| config(id, &own, here)).await?;
@@ -220,7 +227,7 @@ impl Executor {
     /// What is there of our tasks' containers, by container id.
     pub(crate) async fn observe(&self) -> BTreeMap<String, (Option<TaskId>, Observed)> {
         let containers = self.engine.list(true).await.into_iter().filter_map(|info| {
-            let task = info.config.spec.labels.get(types::TASK_LABEL)?;
+            let task = info.config.task()?;
             let running = match info.state.status {
                 Status::Running => true,
                 Status::Created | Status::Exited | Status::Removing => false,
@@ -234,7 +241,7 @@ impl Executor {
                 has_health_check: health.is_some(),
                 healthy: health.is_some_and(|health| health.status == HealthStatus::Healthy),
             };
-            Some((info.id, (Some(TaskId::from(task.as_str())), observed)))
+            Some((info.id, (Some(task), observed)))
         });
         containers.collect()
     }

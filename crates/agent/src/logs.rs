@@ -131,13 +131,8 @@ fn portions<T>(batch: Vec<(T, Result<LogEntry, Fault>)>) -> Vec<Vec<(T, Result<L
 /// Opens the logs; says which are missing.
 async fn open(engine: Engine, request: LogRequest) -> (Entries, String) {
     let all = engine.list(true).await;
-    let containers: BTreeMap<TaskId, String> = all
-        .into_iter()
-        .filter_map(|info| {
-            let task = info.config.spec.labels.get(types::TASK_LABEL)?;
-            Some((TaskId::from(task.as_str()), info.id))
-        })
-        .collect();
+    let containers: BTreeMap<TaskId, String> =
+        all.into_iter().filter_map(|info| Some((info.config.task()?, info.id))).collect();
     let wanted = &request.options;
     let options = engine::LogOptions {
         follow: wanted.follow,

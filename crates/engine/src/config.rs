@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use types::{ContainerSpec, Labels, Protocol, Resources};
+use types::{ContainerSpec, Labels, Protocol, Resources, TASK_LABEL, TaskId};
 
 /// Where things are on this machine.
 #[derive(Clone, Debug)]
@@ -49,6 +49,16 @@ pub struct ContainerConfig {
     pub readonly_paths: Option<Vec<String>>,
     /// How it was asked for, where that says more than what is done.
     pub asked: Asked,
+}
+
+impl ContainerConfig {
+    /// The task that it is the container of. The label alone says nothing, since whoever copies a
+    /// container copies its labels: only tasks' containers are attached by another than the engine.
+    pub fn task(&self) -> Option<TaskId> {
+        let is_attached = self.network == NetworkMode::Attached;
+        let task = self.spec.labels.get(TASK_LABEL).filter(|_| is_attached)?;
+        Some(TaskId::from(task.as_str()))
+    }
 }
 
 /// What was asked for, as it is shown again. Nothing is done by it: what is to be done stands in
@@ -106,4 +116,23 @@ pub struct LogConfig {
     pub driver: String,
     /// `max-size` (10m), `max-file` (3), `labels`, `env`, `tag`: see [`LogConfig::check`].
     pub options: Labels,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_copies_the_labels_of_a_tasks_container_makes_no_container_of_a_task() {
+        let labels: Labels = [(TASK_LABEL.to_owned(), "t1".to_owned())].into();
+        let config = |network| {
+            let spec = ContainerSpec { labels: labels.clone(), ..ContainerSpec::default() };
+            ContainerConfig { spec, network, ..ContainerConfig::default() }
+        };
+        assert_eq!(config(NetworkMode::Attached).task(), Some("t1".into()));
+        for network in [NetworkMode::Bridge, NetworkMode::Host, NetworkMode::None] {
+            assert_eq!(config(network).task(), None);
+        }
+        assert_eq!(ContainerConfig::default().task(), None);
+    }
 }

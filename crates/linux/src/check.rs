@@ -217,6 +217,7 @@ fn mesh(render: impl FnOnce(&Mesh<'_>) -> String) -> String {
         ..MeshRules::default()
     };
     let surroundings = Surroundings {
+        closed: ["lo".to_owned()].into(),
         containers: [here].into(),
         inside: [here].into(),
         vnis: [4096].into(),

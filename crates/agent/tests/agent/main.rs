@@ -11,14 +11,14 @@ use dataplane::fake::{Kernel, Namespaces};
 use desk::{Desk, Opened, Said};
 use discovery::{Endpoint, NetworkDifference, NetworkView, ServiceView};
 use engine::fake::Fake;
-use engine::{Engine, Runtime, State};
+use engine::{ContainerConfig, Engine, NetworkMode, Runtime, State};
 use scope::Scope;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{
-    Attachment, DesiredState, FaultKind, NodeDescription, PullCredentials, Subnet, Task, TaskId,
-    TaskState,
+    Attachment, ContainerSpec, DesiredState, FaultKind, NodeDescription, PullCredentials, Subnet,
+    Task, TaskId, TaskState,
 };
 use wire::{Assignments, Difference, LogOptions, LogRequest, Release, SessionMessage};
 
@@ -35,6 +35,7 @@ struct Machine {
     desk: Desk,
     scope: Scope,
     agent: Option<Agent>,
+    engine: Option<Engine>,
 }
 
 impl Machine {
@@ -52,6 +53,7 @@ impl Machine {
             desk: Desk::open(valid_for).await,
             scope: Scope::new(),
             agent: None,
+            engine: None,
         };
         machine.start().await;
         machine
@@ -89,6 +91,7 @@ impl Machine {
             data_path_address: None,
             description: NodeDescription::default(),
         };
+        self.engine = Some(engine.clone());
         let agent = Agent::start(config, engine, dataplane, &mut self.scope).await.unwrap();
         self.agent = Some(agent);
     }
@@ -107,7 +110,16 @@ impl Machine {
         let scope = std::mem::take(&mut self.scope);
         scope.cancel();
         tokio::time::timeout(PATIENCE, scope.join()).await.unwrap().unwrap();
-        self.agent = None;
+        (self.agent, self.engine) = (None, None);
+    }
+
+    /// Makes a container with the labels of a task's.
+    async fn make(&self, id: &str, name: &str, task: &str, network: NetworkMode) {
+        let labels = [(types::TASK_LABEL.to_owned(), task.to_owned())].into();
+        let spec = ContainerSpec { image: "image".into(), labels, ..ContainerSpec::default() };
+        let (id, name) = (id.to_owned(), name.to_owned());
+        let config = ContainerConfig { id, name, spec, network, ..ContainerConfig::default() };
+        self.engine.as_ref().unwrap().create(config).await.unwrap();
     }
 }
 
@@ -540,4 +552,27 @@ async fn a_node_says_in_words_that_its_manager_is_of_a_former_release() {
     let told = tokio::time::timeout(PATIENCE, told).await.expect("it says so").unwrap();
     assert!(told.error.contains("skep 0.1.0 with protocol 1"), "{}", told.error);
     assert!(!told.connected);
+}
+
+/// Tools make containers "like that one", with all its labels.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_container_with_a_tasks_labels_or_name_is_not_the_tasks() {
+    let mut machine = Machine::new().await;
+    let (copy, namesake, leftover) = ("a".repeat(64), "b".repeat(64), "c".repeat(64));
+    let wanted = task("t");
+    machine.make(&copy, "copy", "gone", NetworkMode::Bridge).await;
+    machine.make(&namesake, &wanted.name(), "t", NetworkMode::Bridge).await;
+    machine.make(&leftover, "leftover", "gone", NetworkMode::Attached).await;
+    let opened = machine.desk.opened().await;
+    opened.send(SessionMessage::Whole(whole(&wanted, false))).await;
+    let status = machine.desk.until_state(&wanted.id, TaskState::Rejected).await;
+    assert!(status.error.contains("is already in use by container"), "{}", status.error);
+    let gone = async {
+        while machine.exists(&leftover) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    assert!(machine.exists(&copy) && machine.exists(&namesake));
+    machine.stop().await;
 }

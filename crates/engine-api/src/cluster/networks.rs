@@ -144,7 +144,7 @@ fn find_local(networks: Vec<Value>, wanted: &str) -> Option<Value> {
 /// The containers of this node that have an address on a network of the cluster.
 fn attached(view: &View, network: &Network, containers: &[ContainerInfo]) -> Value {
     let rendered = containers.iter().filter_map(|info| {
-        let task = view.task(&info.config.spec.labels.get(types::TASK_LABEL)?.as_str().into())?;
+        let task = view.task(&info.config.task()?)?;
         let own = task.attachments.iter().find(|attachment| attachment.network == network.id);
         let ingress = Some(task.ingress_addresses).filter(|_| network.spec.ingress);
         let addresses = own.map(|own| own.addresses).or(ingress).filter(|it| !it.is_empty())?;

@@ -140,7 +140,7 @@ fn matches(info: &ContainerInfo, filters: &Filters, named: &Named) -> bool {
         }
         "ancestor" => named.images.contains(&info.image),
         "label" => wanted.labels(labels),
-        "is-task" => Some(info.config.spec.labels.contains_key(types::TASK_LABEL)) == named.is_task,
+        "is-task" => Some(info.config.task().is_some()) == named.is_task,
         "isolation" => wanted.is("default"),
         "network" => wanted.any(|network| is_on(info, network)),
         "volume" => wanted.any(|volume| {
@@ -157,7 +157,7 @@ fn matches(info: &ContainerInfo, filters: &Filters, named: &Named) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::{ContainerConfig, ContainerState, HostPort, Merged};
+    use engine::{ContainerConfig, ContainerState, HostPort, Merged, NetworkMode};
     use serde_json::json;
     use types::Protocol;
 
@@ -219,6 +219,20 @@ mod tests {
         for odd in ["x", "1-", "9-8", "80/icmp", ":80"] {
             assert!(Ports::parse("publish", odd).is_err(), "{odd}");
         }
+    }
+
+    #[test]
+    fn a_copy_of_a_tasks_container_is_no_tasks() {
+        let labels = [(types::TASK_LABEL.to_owned(), "t1".to_owned())];
+        let found = |network| {
+            let mut container = container("ab1", "web-1");
+            container.config.network = network;
+            container.config.spec.labels = labels.clone().into();
+            let named = Named { is_task: Some(true), ..Named::default() };
+            let filters = Filters::parse(Some(r#"{"is-task":["true"]}"#), "GET /containers/json");
+            choose(&[container], &filters.unwrap(), &named).len()
+        };
+        assert_eq!([found(NetworkMode::Attached), found(NetworkMode::Bridge)], [1, 0]);
     }
 
     #[test]

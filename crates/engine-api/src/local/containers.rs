@@ -361,8 +361,7 @@ async fn prune(
     let until = until(&filters)?;
     let mut deleted = Vec::new();
     for info in api.engine.list(true).await {
-        let ended = info.state.status != engine::Status::Running
-            && !info.config.spec.labels.contains_key(types::TASK_LABEL);
+        let ended = info.state.status != engine::Status::Running && info.config.task().is_none();
         if ended && is_pruned(&info, &filters, until) {
             api.engine.remove(&info.id, false, false).await?;
             deleted.push(info.id);

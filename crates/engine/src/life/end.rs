@@ -133,7 +133,8 @@ impl Engine {
         let run = container.run.clone();
         let removed = tokio::task::spawn_blocking(move || memory::remove_run(&run)).await;
         if !matches!(removed, Ok(Ok(()))) {
-            tracing::warn!(id = container.id(), ?removed, "a container's secrets and streams stay");
+            let id = container.id();
+            tracing::warn!(id, ?removed, "a container's streams, secrets or configs stay");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Living beside others on the node: their firewalls (`firewall`), bridges and subnets.
 
-use super::{Config, firewall, mesh};
+use super::{Config, firewall, mesh, router};
 use crate::error::Error;
 use crate::namespace;
 use crate::netlink::{Addresses, LinkKind, Links, Routes, Socket, TABLE_MAIN};
@@ -9,9 +9,12 @@ use ipnet::Ipv4Net;
 /// Bridged frames pass through the rules for routed packets.
 pub(super) const BRIDGED_FRAMES: &str = "bridge/bridge-nf-call-iptables";
 
+const FORWARDING_OFF: &str = "net.ipv4.ip_forward is off and is switched on; the interfaces that are there lead to each other as little as before (switch it on in /etc/sysctl.d where they shall)";
+
 /// What others have on this node that the data plane will live beside, in whole sentences.
 pub(super) fn report(config: &Config) -> Result<Vec<String>, Error> {
     let mut notes = firewall::report(config)?;
+    notes.extend(router::is_off().then(|| FORWARDING_OFF.to_owned()));
     let legacy = std::fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
     if legacy.lines().any(|table| table == "filter") {
         notes.push(format!(

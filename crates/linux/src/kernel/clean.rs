@@ -1,13 +1,14 @@
 //! Taking everything of ours down.
 
-use super::{Config, firewall, gateway, mesh, overlay};
+use super::{Config, firewall, gateway, mesh, overlay, router};
 use crate::error::Error;
 use crate::netlink::{LinkKind, Links, Socket, delete_link};
 use crate::nft::Nftables;
 use crate::render;
 use std::collections::BTreeMap;
 
-/// Removes overlays, the mesh, the gateway bridge and what hangs on it. The thread must be in the
+/// Removes overlays, the mesh, the gateway bridge and what hangs on it, and forwards no more where we
+/// were those who did. The thread must be in the
 /// node's namespace.
 pub(super) fn clean(config: &Config) -> Result<(), Error> {
     gateway::check(config)?;
@@ -17,6 +18,8 @@ pub(super) fn clean(config: &Config) -> Result<(), Error> {
     let table = render::mesh::TABLE;
     let text = ["ip", "bridge", "netdev"].map(|family| render::removal(family, table)).concat();
     let mut rules = Nftables::load()?.open()?;
+    // Before the table goes that keeps interfaces apart.
+    router::restore(&rules)?;
     rules.run(&text)?;
     firewall::dismiss(&mut rules, config)?;
     let links = Links::observe(&mut socket)?;

@@ -4,7 +4,7 @@
 //! port's name alone. Nothing is learnt from what containers send; a port takes frames from its own
 //! container's addresses alone (`render::mesh`).
 
-use super::{Config, beside};
+use super::{Config, beside, router};
 use crate::error::Error;
 use crate::namespace;
 use crate::netlink::{
@@ -134,7 +134,7 @@ impl Gateway {
         let hosts = hosts.map(|(address, _)| address).collect();
         // From the last on: each must not be lower than the one before it.
         NEIGHBOURS.iter().rev().try_for_each(|(name, least)| namespace::raise(name, *least))?;
-        namespace::set("ipv4/ip_forward", "1")?;
+        router::switch_on()?;
         namespace::set(&format!("ipv4/conf/{}/route_localnet", config.bridge), "1")?;
         // The rules know IPv4 only; by a link-local address containers would reach the node past
         // them.

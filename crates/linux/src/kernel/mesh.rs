@@ -14,7 +14,7 @@ use crate::netlink::{
 use crate::nft::{Nftables, Rules};
 use crate::render::mesh::{self as render, Surroundings};
 use ipnet::Ipv4Net;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// The tunnel's interface.
@@ -179,12 +179,13 @@ pub(super) fn same_links(one: &MeshRules, other: &MeshRules) -> bool {
 
 /// Containers with no default route are on internal networks alone. A node is an end of the tunnels of
 /// networks that it has a part in, and of the mesh's.
-pub(super) fn surroundings(wanted: &Desired) -> Surroundings {
+pub(super) fn surroundings(wanted: &Desired, closed: BTreeSet<String>) -> Surroundings {
     let sandboxes = wanted.sandboxes.values();
     let overlays = wanted.overlays.values();
     let mesh = wanted.mesh.ingress.map(|_| VNI);
     let parts = overlays.clone().flat_map(|it| it.peers.iter().map(|peer| (it.vni, *peer)));
     Surroundings {
+        closed,
         containers: sandboxes.clone().map(|sandbox| sandbox.gateway_address).collect(),
         inside: sandboxes
             .filter(|sandbox| !sandbox.default_route)

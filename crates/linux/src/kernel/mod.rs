@@ -16,6 +16,7 @@ mod mtu;
 mod overlay;
 mod parallel;
 mod ports;
+mod router;
 mod sandbox;
 mod tunnel;
 mod watch;
@@ -151,6 +152,8 @@ struct Applier {
     overlays: BTreeMap<NetworkId, AppliedOverlay>,
     sandboxes: BTreeMap<String, AppliedSandbox>,
     ports: Ports,
+    /// The interfaces that do not lead to each other; `None`: nobody has looked yet.
+    closed: Option<BTreeSet<String>>,
     mesh: Option<AppliedMesh>,
     /// Why a firewall of others does not let us pass, when it was last looked at.
     firewall: Option<String>,
@@ -165,6 +168,15 @@ struct Applier {
     fresh: bool,
 }
 
+/// How much is done about the mesh.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// The rules are looked at, and not believed.
+    repair: bool,
+    /// What failed last time is tried again.
+    tries: bool,
+}
+
 impl Applier {
     fn new(config: Config, nftables: Nftables, listener: ChangeListener) -> Self {
         Self {
@@ -175,6 +187,7 @@ impl Applier {
             overlays: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             ports: Ports::default(),
+            closed: None,
             mesh: None,
             firewall: None,
             last: Arc::default(),
@@ -197,7 +210,8 @@ impl Applier {
             rules.attachments.iter().any(|attachment| remade.contains(&attachment.network))
         };
         self.apply_sandboxes(&desired, |rules| repair || is_remade(rules), &mut outcome);
-        self.apply_mesh(&desired, repair || depth == Depth::Rules, &mut outcome);
+        let effort = Effort { repair: repair || depth == Depth::Rules, tries };
+        self.apply_mesh(&desired, effort, &mut outcome);
         self.forget_flows(&desired, &mut outcome);
         outcome.is_behind |= outcome.node.is_some() || self.mesh.is_none();
         self.last = desired;
@@ -210,11 +224,19 @@ impl Applier {
         let mut gateway = match (applied, self.resting.node.take()) {
             (Some(applied), _) => applied,
             (None, Some(reason)) => return Err(reason),
-            (None, None) => Gateway::hold(&self.config).map_err(|error| chain(&error))?,
+            (None, None) => self.hold_gateway().map_err(|error| chain(&error))?,
         };
         let known = gateway.know(desired.sandboxes.values().map(|sandbox| sandbox.gateway_address));
         self.gateway = Some(gateway);
         known.map_err(|error| chain(&error))
+    }
+
+    fn hold_gateway(&mut self) -> Result<Gateway, Error> {
+        // Before forwarding is switched on.
+        if self.closed.is_none() {
+            self.closed = Some(router::close(&self.nftables, &self.listener)?);
+        }
+        Gateway::hold(&self.config)
     }
 
     /// Returns the networks that are another than before, for those who are on them.
@@ -322,13 +344,19 @@ impl Applier {
         steps
     }
 
-    fn apply_mesh(&mut self, desired: &Desired, repair: bool, outcome: &mut Outcome) {
+    fn apply_mesh(
+        &mut self,
+        desired: &Desired,
+        Effort { repair, tries }: Effort,
+        outcome: &mut Outcome,
+    ) {
         let mut rules = desired.mesh.clone();
-        self.ports.hold(rules.ports.keys().chain(rules.host_ports.keys()).copied());
+        self.ports.hold(rules.ports.keys().chain(rules.host_ports.keys()).copied(), tries);
         outcome.ports.clone_from(&self.ports.refused);
         rules.ports.retain(|key, _| !self.ports.refused.contains_key(key));
         rules.host_ports.retain(|key, _| !self.ports.refused.contains_key(key));
-        let wanted = mesh::Wanted { rules, surroundings: mesh::surroundings(desired) };
+        let closed = self.closed.clone().unwrap_or_default();
+        let wanted = mesh::Wanted { rules, surroundings: mesh::surroundings(desired, closed) };
         let applied = self.mesh.take();
         // Without the bridge there is nothing to lead to; its failure is told.
         if self.gateway.is_none() {

@@ -2,9 +2,9 @@
 //! one that a process has already is left to it.
 
 use socket2::{Domain, Protocol as Transport, Socket, Type};
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use types::Protocol;
@@ -27,14 +27,20 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// Takes what is wanted as far as nobody else has it, and gives back the rest. The thread must
-    /// be in the node's namespace.
-    pub(super) fn hold(&mut self, wanted: impl Iterator<Item = Key> + Clone) {
-        let wanted: std::collections::BTreeSet<Key> = wanted.collect();
+    /// Takes what is wanted as far as nobody else has it, and gives back the rest. What could not be
+    /// taken before is tried again only where `tries`. The thread must be in the node's namespace.
+    pub(super) fn hold(&mut self, wanted: impl Iterator<Item = Key> + Clone, tries: bool) {
+        let wanted: BTreeSet<Key> = wanted.collect();
         self.sockets.retain(|key, _| wanted.contains(key));
         self.refused.retain(|key, _| wanted.contains(key));
+        let mut missed = BTreeSet::new();
         for key in wanted {
-            if self.sockets.get(&key).is_some_and(Option::is_some) {
+            let is_done = match self.sockets.get(&key) {
+                Some(Some(_)) => true,
+                Some(None) => !tries,
+                None => !tries && self.refused.contains_key(&key),
+            };
+            if is_done {
                 continue;
             }
             match bind(key) {
@@ -42,7 +48,9 @@ impl Ports {
                     self.refused.remove(&key);
                     self.sockets.insert(key, Some(socket));
                 }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => self.miss(key),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    missed.insert(key);
+                }
                 // Without descriptors, say. The port is published all the same.
                 Err(error) => {
                     tracing::warn!(port = text(key), %error, "cannot keep the port from others");
@@ -50,19 +58,25 @@ impl Ports {
                 }
             }
         }
+        self.miss(missed);
     }
 
-    fn miss(&mut self, key: Key) {
-        let Some(inode) = listener(key) else {
-            self.refused.remove(&key);
-            self.sockets.insert(key, None);
-            return;
-        };
-        self.sockets.remove(&key);
-        self.refused.entry(key).or_insert_with(|| {
-            let who = owner(inode).unwrap_or_else(|| "a process".to_owned());
-            format!("port {} is in use on this node by {who}", text(key))
-        });
+    /// Finds out who has these. The kernel's tables, with a line for each connection of the node, are
+    /// read once for all of them.
+    fn miss(&mut self, keys: BTreeSet<Key>) {
+        let found = listeners(&keys);
+        for key in keys {
+            let Some(inode) = found.get(&key) else {
+                self.refused.remove(&key);
+                self.sockets.insert(key, None);
+                continue;
+            };
+            self.sockets.remove(&key);
+            self.refused.entry(key).or_insert_with(|| {
+                let who = owner(*inode).unwrap_or_else(|| "a process".to_owned());
+                format!("port {} is in use on this node by {who}", text(key))
+            });
+        }
     }
 }
 
@@ -88,26 +102,48 @@ fn bind((protocol, port): Key) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Finds the socket that listens at a port, by the number of its inode.
-fn listener((protocol, port): Key) -> Option<u64> {
-    let (files, state) = match protocol {
-        Protocol::Tcp => (["tcp", "tcp6"], LISTENING),
-        Protocol::Udp => (["udp", "udp6"], UNCONNECTED),
-    };
-    files.into_iter().find_map(|file| {
-        let table = fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?;
-        find(&table, port, state)
-    })
+/// Finds the sockets that listen at ports, by the numbers of their inodes.
+fn listeners(keys: &BTreeSet<Key>) -> BTreeMap<Key, u64> {
+    let mut found = BTreeMap::new();
+    for (protocol, files, state) in
+        [(Protocol::Tcp, ["tcp", "tcp6"], LISTENING), (Protocol::Udp, ["udp", "udp6"], UNCONNECTED)]
+    {
+        let ports: BTreeSet<u16> =
+            keys.iter().filter(|key| key.0 == protocol).map(|key| key.1).collect();
+        for file in files.into_iter().filter(|_| !ports.is_empty()) {
+            let Ok(table) = File::open(format!("/proc/thread-self/net/{file}")) else { continue };
+            for (port, inode) in find(BufReader::new(table), &ports, state) {
+                found.entry((protocol, port)).or_insert(inode);
+            }
+        }
+    }
+    found
 }
 
-/// Reads the kernel's table of sockets: address:port in hexadecimal digits, state, inode.
-fn find(table: &str, port: u16, state: &str) -> Option<u64> {
-    let end = format!(":{port:04X}");
-    table.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let here = fields.get(1)?.ends_with(&end) && *fields.get(3)? == state;
-        fields.get(9)?.parse().ok().filter(|_| here)
-    })
+/// Reads the kernel's table of sockets: address:port in hexadecimal digits, state, inode. Of several
+/// at a port, the first counts.
+fn find(mut table: impl BufRead, ports: &BTreeSet<u16>, state: &str) -> BTreeMap<u16, u64> {
+    let mut found = BTreeMap::new();
+    let mut line = String::new();
+    while table.read_line(&mut line).is_ok_and(|length| length != 0) {
+        if let Some((port, inode)) = listener(&line, state).filter(|(port, _)| ports.contains(port))
+        {
+            found.entry(port).or_insert(inode);
+        }
+        line.clear();
+    }
+    found
+}
+
+fn listener(line: &str, state: &str) -> Option<(u16, u64)> {
+    let mut fields = line.split_whitespace();
+    let (_, port) = fields.nth(1)?.rsplit_once(':')?;
+    // After the other end.
+    if fields.nth(1)? != state {
+        return None;
+    }
+    let port = u16::from_str_radix(port, 16).ok()?;
+    Some((port, fields.nth(5)?.parse().ok()?))
 }
 
 /// The process that has a socket open, as far as it can be seen.
@@ -131,9 +167,33 @@ mod tests {
     fn only_those_who_listen_hold_a_port() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
             \x20  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n\
-            \x20  1: 0100007F:1F91 0100007F:C000 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n";
-        assert_eq!(find(table, 8080, LISTENING), Some(4711));
-        assert_eq!(find(table, 8081, LISTENING), None);
-        assert_eq!(find(table, 808, LISTENING), None);
+            \x20  1: 0100007F:1F91 0100007F:C000 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n\
+            \x20  2: 0200007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1\n\
+            \x20  3: 0100007F:1F92 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4714 1\n";
+        let found = |ports: &[u16]| {
+            let ports = ports.iter().copied().collect();
+            find(table.as_bytes(), &ports, LISTENING).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(found(&[8080]), [(8080, 4711)]);
+        assert_eq!(found(&[8082, 8081, 808]), [(8082, 4714)]);
+        assert_eq!(found(&[8080, 8082]), [(8080, 4711), (8082, 4714)]);
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_has_is_looked_at_again_only_where_that_is_asked_for() {
+        let others = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let key = (Protocol::Tcp, others.local_addr().unwrap().port());
+        let mut ports = Ports::default();
+        ports.hold([key].into_iter(), false);
+        assert!(ports.refused[&key].contains("is in use on this node by"), "{:?}", ports.refused);
+        drop(others);
+        ports.hold([key].into_iter(), false);
+        assert!(ports.refused.contains_key(&key), "nothing says that it may be free");
+        ports.hold([key].into_iter(), true);
+        assert!(ports.refused.is_empty() && ports.sockets[&key].is_some());
+        // One that is wanted for the first time is always tried.
+        ports.hold([].into_iter(), false);
+        ports.hold([key].into_iter(), false);
+        assert!(ports.sockets[&key].is_some());
     }
 }

@@ -5,7 +5,8 @@
 //! address is kept: the node of the task remembers by zone from which node a connection came, and
 //! marks the replies, which sends them back there.
 //!
-//! There is no other way in: what is forwarded to a container, here or through the tunnel, is a
+//! Forwarding is on for containers. Interfaces of others lead to each other only where it was on before
+//! (`kernel::router`). There is no other way in: what is forwarded to a container, here or through the tunnel, is a
 //! connection to a published port, or an answer; and the tunnel leads nowhere else. Frames for a tunnel
 //! of ours are taken from the nodes that have a part in its network alone, to whichever address of this
 //! machine they come. A container sends by the gateway from its own address
@@ -22,6 +23,8 @@ use std::net::Ipv4Addr;
 use types::Protocol;
 
 pub(crate) const TABLE: &str = "skep_mesh";
+/// The set of the interfaces of others that do not lead to each other.
+pub(crate) const CLOSED: &str = "closed";
 /// What the names of containers' ports of the gateway bridge begin with; their address follows.
 pub(crate) const PORT: &str = "skep";
 /// What marks a reply to another node of the mesh: the upper half, whole, so that marks of others
@@ -44,6 +47,8 @@ pub(crate) struct Mesh<'a> {
 /// What is around the mesh on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Surroundings {
+    /// Interfaces of others that do not lead to each other.
+    pub(crate) closed: BTreeSet<String>,
     /// Gateway addresses of all containers here.
     pub(crate) containers: BTreeSet<Ipv4Addr>,
     /// Those of them that are on internal networks alone.
@@ -90,6 +95,19 @@ pub(crate) fn whole(mesh: &Mesh<'_>) -> String {
     [packets(mesh), interfaces(mesh), egress(mesh)].concat()
 }
 
+/// What keeps interfaces apart before there are tables.
+pub(crate) fn closing(closed: &BTreeSet<String>) -> String {
+    let names = list(closed.iter().map(|name| format!("\"{name}\"")));
+    format!(
+        "add table ip {TABLE}
+add set ip {TABLE} {CLOSED} {{ type ifname; }}
+add element ip {TABLE} {CLOSED} {{ {names} }}
+add chain ip {TABLE} closing {{ type filter hook forward priority 0; policy accept; }}
+add rule ip {TABLE} closing iifname @{CLOSED} oifname @{CLOSED} drop
+"
+    )
+}
+
 /// The table of packets.
 pub(crate) fn packets(mesh: &Mesh<'_>) -> String {
     let mut text = replacing("ip", TABLE);
@@ -114,12 +132,14 @@ fn sets(text: &mut String, mesh: &Mesh<'_>, ports: &BTreeMap<(Protocol, u16), Po
     let refused = ports.iter().filter(|(_, port)| port.backends.is_empty());
     let _ = writeln!(
         text,
-        "	map tasks {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr;{} }}
+        "	set {CLOSED} {{ type ifname;{} }}
+	map tasks {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr;{} }}
 	set nodes {{ type ipv4_addr;{} }}
 	set ends {{ typeof @th,96,24 . ip saddr;{} }}
 	set inside {{ type ipv4_addr;{} }}
 	map ports {{ type inet_proto . inet_service : verdict;{} }}
 	set refused {{ type inet_proto . inet_service;{} }}",
+        elements(mesh.surroundings.closed.iter().map(|name| format!("\"{name}\""))),
         elements(rules.local_tasks.iter().map(|(task, to)| format!("{} : {to}", task_text(*task)))),
         elements(nodes),
         elements(mesh.surroundings.ends.iter().map(|part| end(*part))),
@@ -208,6 +228,7 @@ fn gates(text: &mut String, mesh: &Mesh<'_>) {
 	}}
 	chain entry {{
 		type filter hook forward priority 0; policy accept;
+		iifname @{CLOSED} oifname @{CLOSED} drop
 		iifname != \"{tunnel}\" oifname != {{ \"{tunnel}\", \"{bridge}\" }} accept
 		ct direction reply accept
 		ct status dnat accept
@@ -318,7 +339,8 @@ pub(crate) fn difference(before: &Mesh<'_>, new: &Mesh<'_>) -> Option<String> {
         && old.prefix == new.rules.prefix
         && old.local == new.rules.local
         && old.port == new.rules.port
-        && old.peers == new.rules.peers;
+        && old.peers == new.rules.peers
+        && before.surroundings.closed == new.surroundings.closed;
     if !same_nodes {
         return Some(whole(new));
     }
@@ -477,6 +499,7 @@ mod tests {
 
     fn mesh(rules: &MeshRules) -> Mesh<'_> {
         static NOTHING: Surroundings = Surroundings {
+            closed: BTreeSet::new(),
             containers: BTreeSet::new(),
             inside: BTreeSet::new(),
             vnis: BTreeSet::new(),
@@ -499,6 +522,7 @@ mod tests {
             table ip skep_mesh { }
             delete table ip skep_mesh
             table ip skep_mesh {
+            	set closed { type ifname; }
             	map tasks { type ipv4_addr . inet_proto . inet_service : ipv4_addr; elements = { 10.255.1.11 . tcp . 80 : 172.30.0.11 }; }
             	set nodes { type ipv4_addr; elements = { 192.168.100.2, 192.168.100.3 }; }
             	set ends { typeof @th,96,24 . ip saddr; }
@@ -548,6 +572,7 @@ mod tests {
             	}
             	chain entry {
             		type filter hook forward priority 0; policy accept;
+            		iifname @closed oifname @closed drop
             		iifname != "mesh" oifname != { "mesh", "gw" } accept
             		ct direction reply accept
             		ct status dnat accept
@@ -680,6 +705,7 @@ mod tests {
     fn containers_networks_and_nodes_come_and_go() {
         let rules = rules(&[]);
         let surroundings = |host: u8| Surroundings {
+            closed: ["eth0".to_owned(), "lo".to_owned()].into(),
             containers: [[172, 30, 0, host].into()].into(),
             inside: [[172, 30, 0, host].into()].into(),
             vnis: [4096, 4100 + u32::from(host)].into(),
@@ -690,6 +716,7 @@ mod tests {
         let after = Mesh { surroundings: &after, ..mesh(&rules) };
         let text = whole(&after);
         for line in [
+            "set closed { type ifname; elements = { \"eth0\", \"lo\" }; }",
             "set ends { typeof @th,96,24 . ip saddr; elements = { 4096 . 192.168.100.2 }; }",
             "set inside { type ipv4_addr; elements = { 172.30.0.2 }; }",
             "set containers { type ifname . ether_addr . ipv4_addr; elements = { skepac1e0002 . 02:42:ac:1e:00:02 . 172.30.0.2 }; }",

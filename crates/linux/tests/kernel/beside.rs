@@ -5,7 +5,7 @@ use discovery::{Depth, Kernel as _, Outcome};
 use linux::{Kernel, run_in};
 use std::io::Write;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use types::Protocol::Tcp;
@@ -15,9 +15,19 @@ const FAR_TASK: (u8, u8) = (2, 1);
 const PUBLISHED: u16 = 8080;
 const BRIDGE_FILTER: &str = "net.bridge.bridge-nf-call-iptables";
 
+const FORWARDING: &str = "net.ipv4.ip_forward";
+
 /// Two nodes; both tasks are published.
 fn lab() -> Lab {
+    lab_where("0")
+}
+
+/// The same on machines that forward already, or not.
+fn lab_where(forwarding: &str) -> Lab {
     let mut lab = Lab::new(2, 2);
+    for host in [1, 2] {
+        ip(&lab.host(host), &format!("sysctl -qw {FORWARDING}={forwarding}"));
+    }
     lab.ports.insert((Tcp, PUBLISHED), vec![TASK, FAR_TASK]);
     lab.apply();
     lab.serve_all(&[TASK, FAR_TASK]);
@@ -74,9 +84,75 @@ fn forwards_for_others(lab: &Lab) -> bool {
     answered
 }
 
+fn clean(lab: &mut Lab) {
+    let (host, config) = (lab.host(1), lab.hosts[&1].config.clone());
+    lab.hosts.remove(&1);
+    run_in(&host, || Kernel::clean(&config)).unwrap().unwrap();
+}
+
+/// A network of others behind the first node, made when the daemon runs, as virtual machines have it.
+fn later(lab: &Lab) -> PathBuf {
+    let later = lab.machine().with_file_name("later");
+    wait(dataplane::Namespaces::create(&linux::Namespaces, &later)).unwrap();
+    let host = lab.host(1);
+    let peer = format!("ip link add later type veth peer name eth0 netns {}", later.display());
+    for command in [&*peer, "ip addr add 10.9.0.1/24 dev later", "ip link set later up"] {
+        ip(&host, command);
+    }
+    for command in [
+        "ip addr add 10.9.0.2/24 dev eth0",
+        "ip link set eth0 up",
+        "ip route add default via 10.9.0.1",
+    ] {
+        ip(&later, command);
+    }
+    let back = format!("ip route add 10.9.0.0/24 via {}", lab.node_address(1));
+    ip(&lab.machine(), &back);
+    later
+}
+
+#[test]
+fn a_machine_that_did_not_forward_leads_between_its_own_networks_no_more_than_before() {
+    let mut lab = lab();
+    assert_eq!(ip(&lab.host(1), &format!("sysctl -n {FORWARDING}")).trim(), "1");
+    assert!(!forwards_for_others(&lab));
+    check_all(&lab);
+    // Others who come later find that the machine forwards, and make their own rules.
+    let later = later(&lab);
+    assert!(ping(&later, lab.underlay.address(0)));
+    lab.repair();
+    assert!(!forwards_for_others(&lab));
+    // Nor after another daemon has come, or others have flushed all rules.
+    lab.restart();
+    lab.apply();
+    assert!(!forwards_for_others(&lab));
+    load(&lab, "flush ruleset");
+    notice(&mut lab);
+    assert!(!forwards_for_others(&lab));
+    assert!(ping(&later, lab.underlay.address(0)));
+    check_all(&lab);
+    let host = lab.host(1);
+    clean(&mut lab);
+    assert_eq!(ip(&host, &format!("sysctl -n {FORWARDING}")).trim(), "0");
+}
+
+#[test]
+fn a_machine_that_is_a_router_stays_one() {
+    let mut lab = lab_where("1");
+    assert!(forwards_for_others(&lab));
+    lab.restart();
+    lab.apply();
+    lab.repair();
+    assert!(forwards_for_others(&lab));
+    check_all(&lab);
+    let host = lab.host(1);
+    clean(&mut lab);
+    assert_eq!(ip(&host, &format!("sysctl -n {FORWARDING}")).trim(), "1");
+}
+
 #[test]
 fn a_firewall_that_drops_what_is_forwarded_lets_us_pass_and_nobody_else() {
-    let mut lab = lab();
+    let mut lab = lab_where("1");
     assert!(forwards_for_others(&lab));
     for rules in [
         // As Docker and ufw have it.
@@ -125,9 +201,8 @@ fn a_firewall_that_drops_what_is_forwarded_lets_us_pass_and_nobody_else() {
     );
     notice(&mut lab);
     assert!(ask_tcp(&lab.container((1, 2)), lab.underlay.address(0), 80).is_err());
-    let (host, config) = (lab.host(1), lab.hosts[&1].config.clone());
-    lab.hosts.remove(&1);
-    run_in(&host, || Kernel::clean(&config)).unwrap().unwrap();
+    let host = lab.host(1);
+    clean(&mut lab);
     let left = ip(&host, "nft list ruleset");
     assert!(left.contains("policy drop") && !left.contains("skep"), "{left}");
 }
@@ -393,7 +468,9 @@ fn what_others_have_is_told_before_anything_is_made() {
     let lab = Lab::new(1, 0);
     let (host, config) = (lab.host(1), &lab.hosts[&1].config);
     let told = || run_in(&host, || Kernel::beside(config)).unwrap().unwrap();
+    ip(&host, &format!("sysctl -qw {FORWARDING}=1"));
     assert_eq!(told(), [""; 0]);
+    ip(&host, &format!("sysctl -qw {FORWARDING}=0"));
     load(
         &lab,
         "table ip filter {
@@ -407,8 +484,13 @@ fn what_others_have_is_told_before_anything_is_made() {
     ip(&host, &format!("sysctl -qw {BRIDGE_FILTER}=1"));
     ip(&host, "ip link add foreign type vxlan id 4097 dstport 4789 local 10.250.0.2");
     let notes = told();
-    let about =
-        ["ip filter FORWARD drops", "172.30.5.0/24", "foreign has VNI 4097", "bridge-nf-call"];
+    let about = [
+        "ip filter FORWARD drops",
+        "ip_forward is off and is switched on",
+        "172.30.5.0/24",
+        "foreign has VNI 4097",
+        "bridge-nf-call",
+    ];
     assert_eq!(notes.len(), about.len(), "{notes:?}");
     for (note, about) in notes.iter().zip(about) {
         assert!(note.contains(about), "{note}");

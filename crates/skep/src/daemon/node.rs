@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use types::{Fault, FaultKind, NodeId, TASK_LABEL, chain};
+use types::{Fault, FaultKind, NodeId, chain};
 
 /// Orders that may wait; a caller waits when it is full.
 const ORDERS: usize = 16;
@@ -445,7 +445,7 @@ impl MembershipLoop {
         let Standalone { engine, dataplane } = &self.launcher.standalone;
         let mut cleared = Ok(());
         for container in engine.list(true).await {
-            if container.config.spec.labels.contains_key(TASK_LABEL) {
+            if container.config.task().is_some() {
                 tracing::warn!(name = container.name, "removing what is left of a task");
                 cleared = cleared.and(self.remove(&container.id).await);
             }

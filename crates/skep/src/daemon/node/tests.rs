@@ -6,7 +6,7 @@ use engine::{ContainerConfig, NetworkMode};
 use std::fs;
 use std::sync::Arc;
 use tempfile::TempDir;
-use types::{Availability, ContainerSpec, NodeRole};
+use types::{Availability, ContainerSpec, NodeRole, TASK_LABEL};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const IMAGE: &str = "docker.io/library/web:latest";
@@ -75,9 +75,12 @@ impl Stage {
 
     /// A container of a task, whose membership is over.
     async fn leave_a_container(&self) {
+        self.make(NetworkMode::Attached).await;
+    }
+
+    async fn make(&self, network: NetworkMode) {
         let labels = [(TASK_LABEL.to_owned(), "t1".to_owned())].into();
         let spec = ContainerSpec { image: "web".to_owned(), labels, ..ContainerSpec::default() };
-        let network = NetworkMode::None;
         let config = ContainerConfig { spec, network, ..ContainerConfig::default() };
         self.standalone.engine.create(config).await.unwrap();
     }
@@ -113,6 +116,17 @@ async fn a_node_in_no_cluster_starts_though_something_is_left_and_removes_it_whe
     assert!(!folders.iter().any(|folder| folder.exists()));
     stage.fake.set_away(false);
     stage.eventually(async || stage.standalone.engine.list(true).await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_users_container_with_the_labels_of_a_tasks_stays() {
+    let mut stage = Stage::new().await;
+    stage.make(NetworkMode::Bridge).await;
+    stage.leave_a_container().await;
+    stage.start().await.unwrap();
+    let left = stage.standalone.engine.list(true).await;
+    let networks: Vec<_> = left.into_iter().map(|info| info.config.network).collect();
+    assert_eq!(networks, [NetworkMode::Bridge]);
 }
 
 #[tokio::test]
