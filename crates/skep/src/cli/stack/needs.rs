@@ -24,7 +24,7 @@ enum Progress {
 pub(super) async fn wait(client: &Client, service: &str, needs: &[Dependency]) -> Result<()> {
     for need in needs {
         let name = &need.service;
-        let mut is_said = false;
+        let (mut is_said, mut trouble) = (false, String::new());
         loop {
             let found: Value = client.get(&format!("/services/{}", escape(name))).await?;
             let query = filters(&[], &[("service", text(&found, "/ID"))])?;
@@ -41,6 +41,11 @@ pub(super) async fn wait(client: &Client, service: &str, needs: &[Dependency]) -
                         };
                         say(&format!("Waiting until service {name} {end}"));
                         is_said = true;
+                    }
+                    // What keeps it from that is told, each time that it is something else.
+                    if let Some(found) = newest_trouble(&tasks).filter(|found| *found != trouble) {
+                        say(&format!("  {name}: {found}"));
+                        trouble = found;
                     }
                     tokio::time::sleep(PERIOD).await;
                 }
@@ -71,6 +76,13 @@ fn progress(condition: Condition, service: &Value, tasks: &[Value]) -> Progress 
         }
         _ => Progress::NotYet,
     }
+}
+
+/// What the newest task that has ended badly, or waits for a node, says of it.
+fn newest_trouble(tasks: &[Value]) -> Option<String> {
+    let tells = |task: &&Value| !text(task, "/Status/Err").is_empty();
+    let newest = tasks.iter().filter(tells).max_by_key(|task| text(task, "/Status/Timestamp"))?;
+    Some(text(newest, "/Status/Err").to_owned())
 }
 
 /// How many tasks must have completed.
@@ -120,6 +132,14 @@ mod tests {
         let everywhere = json!({"Spec": {"Mode": {"GlobalJob": {}}}});
         assert_eq!(progress(Completed, &everywhere, &[]), Progress::NotYet);
         assert_eq!(progress(Completed, &everywhere, &tasks(&["complete"])), Progress::Met);
+    }
+
+    #[test]
+    fn the_newest_trouble_is_told() {
+        let task = |time, why| json!({"Status": {"Timestamp": time, "Err": why}});
+        let tasks = [task("2026-01-01T00:00:02Z", "b"), task("2026-01-01T00:00:01Z", "a")];
+        assert_eq!(newest_trouble(&tasks).as_deref(), Some("b"));
+        assert_eq!(newest_trouble(&[task("2026-01-01T00:00:03Z", "")]), None);
     }
 
     #[test]
