@@ -176,11 +176,11 @@ mod tests {
             let mut spec = spec("web");
             spec.task.placement.constraints = vec![constraint.to_owned()];
             assert_eq!(spec::check_service(&spec), Ok(()));
-            let refused = with_new(&with_manager(2), "x".into(), spec.clone()).unwrap_err();
+            let refused = with_new(&with_manager(2), "x".into(), (spec.clone(), NOW)).unwrap_err();
             assert!(refused.message.contains("update m1 first"), "{refused}");
-            assert!(with_new(&with_manager(3), "x".into(), spec.clone()).is_ok());
+            assert!(with_new(&with_manager(3), "x".into(), (spec.clone(), NOW)).is_ok());
             spec.task.placement.constraints = vec!["node.labels.zone==a".to_owned()];
-            assert!(with_new(&with_manager(2), "x".into(), spec).is_ok());
+            assert!(with_new(&with_manager(2), "x".into(), (spec, NOW)).is_ok());
         }
     }
 
