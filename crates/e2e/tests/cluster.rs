@@ -467,7 +467,9 @@ fn skep_speaks_the_same_verbs(lab: &Lab) {
     lab.converged("small_a", "1/1", secs(60));
     let services = lab.skep(&["stack", "services", "small"]).good();
     assert!(services.contains("small_a") && services.contains("1/1"), "{services}");
-    lab.skep(&["stack", "rm", "small"]).good();
+    // It does not hear the first signal: its grace is waited for.
+    lab.skep(&["stack", "rm", "--detach=false", "small"]).good();
+    assert_eq!(lab.containers(3, "small_a"), []);
     // Of several, one that fails does not keep the others.
     let create = ["service", "create", "--detach", "--replicas", "0", "--name"];
     for name in ["one", "other"] {

@@ -140,6 +140,13 @@ fn nodes_are_promoted_and_demoted(lab: &Lab) {
     sees(lab, 2, &["node-1 Ready Reachable", "node-4 Ready Reachable"]);
     sees(lab, 4, &["node-1 Ready Reachable", "node-4 Ready Reachable"]);
     lab.docker_at(2, &["node", "demote", "node-4"]).good();
+    // Whoever labels it reads what is wanted of it, and sends all of that.
+    until("node-4 has a label", secs(30), || {
+        let label = lab.docker_at(2, &["node", "update", "--label-add", "kept=1", "node-4"]);
+        if label.ok { Ok(()) } else { Err(format!("{label:?}")) }
+    });
+    let wanted = lab.docker_at(2, &["node", "inspect", "--format", "{{.Spec.Role}}", "node-4"]);
+    assert_eq!(wanted.good().trim(), "worker");
     sees(lab, 2, &["node-4 Ready"]);
     answers(lab, 4);
 }

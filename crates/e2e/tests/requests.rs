@@ -11,6 +11,7 @@ fn nothing_that_is_asked_for_is_forgotten() {
     stats_are_of_now(&lab);
     a_cluster_has_what_no_flag_sets(&lab);
     it_is_told_who_did_what(&lab);
+    clients_of_today_are_answered(&lab);
     for (external, why) in [
         ("protocol=cfssl,url=https://ca:8888,profile=x", "CAConfig.ExternalCAs[0].Options"),
         ("protocol=cfssl,url=http://ca:8888", "it must begin with https://"),
@@ -104,4 +105,42 @@ fn it_is_told_who_did_what(lab: &Lab) {
     // No tool expects them among the events of all.
     let all = lab.docker(&[&events[..], &["{{.Type}}"]].concat()).good();
     assert!(!all.contains("audit"), "{all}");
+}
+
+/// What the docker CLI sends from 29.0 on, and statuses that scripts tell apart.
+fn clients_of_today_are_answered(lab: &Lab) {
+    let images = lab.ask(1, "GET", "/v1.50/images/json?manifests=1");
+    assert!(images.status == 200 && images.body.contains("busybox:latest"), "{images:?}");
+    let spec = |name: &str| {
+        serde_json::json!({
+            "Name": name,
+            "TaskTemplate": { "ContainerSpec": { "Image": "busybox:latest" } },
+            "Mode": { "Replicated": { "Replicas": 0 } },
+            "EndpointSpec": { "Ports": [{ "Protocol": "TCP", "TargetPort": 80, "PublishedPort": 8099 }] },
+        })
+        .to_string()
+    };
+    let create = |name: &str| lab.send(1, ("POST", "/services/create"), &spec(name));
+    assert_eq!(create("today").status, 201);
+    let again = create("today");
+    assert!(again.status == 409 && again.body.contains("already exists"), "{again:?}");
+    let port = create("other");
+    assert!(port.status == 400 && port.body.contains("'8099' is already in use"), "{port:?}");
+    let update = |version: u64, rollback: &str| {
+        let target = format!(
+            "/services/today/update?registryAuthFrom=spec&rollback={rollback}&version={version}"
+        );
+        lab.send(1, ("POST", &target), &spec("today"))
+    };
+    let version = || {
+        let service = lab.ask(1, "GET", "/services/today").body;
+        let service: Value = serde_json::from_str(&service).expect("JSON");
+        service["Version"]["Index"].as_u64().expect("a number")
+    };
+    let read = version();
+    assert_eq!(update(read, "none").status, 200);
+    let late = update(read, "none");
+    assert!(late.status == 500 && late.body.contains("update out of sequence"), "{late:?}");
+    assert_eq!(update(version(), "next").status, 400);
+    lab.docker(&["service", "rm", "today"]).good();
 }
