@@ -234,7 +234,7 @@ impl Applier {
     fn hold_gateway(&mut self) -> Result<Gateway, Error> {
         // Before forwarding is switched on.
         if self.closed.is_none() {
-            self.closed = Some(router::close(&self.nftables, &self.listener)?);
+            self.closed = Some(router::close(&self.config, &self.nftables, &self.listener)?);
         }
         Gateway::hold(&self.config)
     }

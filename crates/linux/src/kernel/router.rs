@@ -9,6 +9,7 @@
 //! was on when we came.
 
 use super::watch::ChangeListener;
+use super::{Config, gateway, mesh};
 use crate::error::Error;
 use crate::namespace;
 use crate::netlink::{Links, Socket};
@@ -31,6 +32,7 @@ pub(super) fn switch_on() -> Result<(), Error> {
 /// The interfaces that do not lead to each other; where forwarding is off yet, they are those that
 /// are there, and closed before anybody switches it on.
 pub(super) fn close(
+    config: &Config,
     nftables: &Nftables,
     listener: &ChangeListener,
 ) -> Result<BTreeSet<String>, Error> {
@@ -40,7 +42,11 @@ pub(super) fn close(
         return Ok(noted);
     }
     let links = Links::observe(&mut Socket::route()?)?;
-    let closed = links.0.into_iter().map(|link| link.name).filter(|name| is_plain(name)).collect();
+    // Ours are there where somebody has switched forwarding off while there was no daemon.
+    let is_ours =
+        |name: &str| name == config.bridge || name == mesh::TUNNEL || gateway::is_port(name);
+    let names = links.0.into_iter().map(|link| link.name);
+    let closed = names.filter(|name| is_plain(name) && !is_ours(name)).collect();
     rules.apply(&render::closing(&closed))?;
     Ok(closed)
 }

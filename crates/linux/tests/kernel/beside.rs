@@ -131,6 +131,13 @@ fn a_machine_that_did_not_forward_leads_between_its_own_networks_no_more_than_be
     assert!(!forwards_for_others(&lab));
     assert!(ping(&later, lab.underlay.address(0)));
     check_all(&lab);
+    // Others switch it off, and flush all rules, while there is no daemon.
+    load(&lab, "flush ruleset");
+    ip(&lab.host(1), &format!("sysctl -qw {FORWARDING}=0"));
+    lab.restart();
+    lab.apply();
+    assert!(!forwards_for_others(&lab));
+    check_all(&lab);
     let host = lab.host(1);
     clean(&mut lab);
     assert_eq!(ip(&host, &format!("sysctl -n {FORWARDING}")).trim(), "0");
