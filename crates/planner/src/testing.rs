@@ -18,9 +18,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 use store::{Change, Object, Tx, View, rules};
 use types::{
-    Addresses, Attachment, Availability, Cluster, DRAIN_LABEL, DRAIN_PACED, DesiredState,
-    EndpointMode, FailureAction, FileReference, HealthCheck, IdSource, JobStatus, Network,
-    NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode, PublishedPort,
+    Addresses, Attachment, Availability, Cluster, ContainerSpec, DRAIN_LABEL, DRAIN_PACED,
+    DesiredState, EndpointMode, FailureAction, FileReference, HealthCheck, IdSource, JobStatus,
+    Network, NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode, PublishedPort,
     REBALANCE_LABEL, REBALANCE_ON, RestartCondition, Service, ServiceMode, ServiceSpec, Slot,
     Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
@@ -211,6 +211,17 @@ fn file<I: for<'a> From<&'a str> + Default>(name: &str) -> FileReference<I> {
     FileReference { id: name.into(), name: name.to_owned(), ..FileReference::default() }
 }
 
+fn container(line: &mut Line<'_>) -> ContainerSpec {
+    let start_period = line.number("start-period").map(Duration::from_secs);
+    ContainerSpec {
+        secrets: line.list("secret").into_iter().map(file).collect(),
+        configs: line.list("config").into_iter().map(file).collect(),
+        health: start_period
+            .map(|start_period| HealthCheck { start_period, ..HealthCheck::default() }),
+        ..ContainerSpec::default()
+    }
+}
+
 fn service(line: &mut Line<'_>) -> Service {
     let name = line.words[1];
     let mut service = Service { id: name.into(), ..Service::default() };
@@ -249,11 +260,7 @@ fn service(line: &mut Line<'_>) -> Service {
     task.placement.preferences = line.list("spread").into_iter().map(preference).collect();
     task.resources.reserve_memory = line.number("memory").unwrap_or(0);
     task.resources.reserve_nano_cpus = line.number("cpus").unwrap_or(0);
-    task.container.secrets = line.list("secret").into_iter().map(file).collect();
-    task.container.configs = line.list("config").into_iter().map(file).collect();
-    let start_period = line.number("start-period").map(Duration::from_secs);
-    task.container.health =
-        start_period.map(|start_period| HealthCheck { start_period, ..HealthCheck::default() });
+    task.container = container(line);
     let restart = &mut task.restart;
     restart.condition = match line.take("restart") {
         Some("none") => RestartCondition::None,
