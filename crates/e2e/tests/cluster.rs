@@ -240,7 +240,8 @@ fn constraints_are_honoured_and_explained(lab: &Lab) {
     });
     lab.docker(&["node", "update", "--availability", "active", "node-1"]).good();
     lab.docker(&["node", "update", "--label-rm", "disk", "node-2"]).good();
-    let either = ["--constraint", "node.labels.disk=={nvme,ssd} || node.ip==192.168.100.3"];
+    let either = format!("node.labels.disk=={{nvme,ssd}} || node.ip=={}/32", lab.address(2));
+    let either = ["--constraint", &either];
     let head = ["service", "create", "--detach", "--name", "either"];
     let sleep = ["--stop-grace-period", "1s", "busybox:latest", "sleep", "1000000"];
     lab.docker(&[&head[..], &either, &sleep].concat()).good();

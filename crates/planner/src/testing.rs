@@ -22,7 +22,8 @@ use types::{
     DesiredState, EndpointMode, FailureAction, FileReference, HealthCheck, IdSource, JobStatus,
     Network, NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode, PublishedPort,
     REBALANCE_LABEL, REBALANCE_ON, RestartCondition, Service, ServiceMode, ServiceSpec, Slot,
-    Subnet, Task, TaskState, Timestamp, UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
+    Subnet, Task, TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
+    Version, Vip,
 };
 
 pub(crate) const NOW: i32 = 100;
@@ -270,20 +271,8 @@ fn service(line: &mut Line<'_>) -> Service {
     restart.delay = line.number("delay").map_or(restart.delay, Duration::from_secs);
     restart.max_attempts = line.number("attempts").unwrap_or(0);
     restart.window = Duration::from_secs(line.number("window").unwrap_or(0));
-    let update = &mut spec.update;
-    update.parallelism = line.number("parallelism").unwrap_or(1);
-    update.delay = Duration::from_secs(line.number("update-delay").unwrap_or(0));
-    if line.take("order") == Some("start-first") {
-        update.order = UpdateOrder::StartFirst;
-    }
-    update.monitor = line.number("monitor").map_or(update.monitor, Duration::from_secs);
-    update.max_failure_ratio = line.number("ratio").unwrap_or(0.0);
-    update.failure_action = match line.take("failure") {
-        Some("rollback") => FailureAction::Rollback,
-        Some("continue") => FailureAction::Continue,
-        _ => FailureAction::Pause,
-    };
-    spec.rollback.failure_action = update.failure_action;
+    spec.update = update(line);
+    spec.rollback.failure_action = spec.update.failure_action;
     spec.rollback.parallelism = line.number("rollback-parallelism").unwrap_or(1);
     service.previous_spec = previous(line, &service.spec);
     line.take("image").unwrap_or("").clone_into(&mut service.spec.task.container.image);
@@ -304,6 +293,26 @@ fn service(line: &mut Line<'_>) -> Service {
         update
     });
     service
+}
+
+/// How a service is updated.
+fn update(line: &mut Line<'_>) -> UpdateConfig {
+    let mut update = UpdateConfig {
+        parallelism: line.number("parallelism").unwrap_or(1),
+        delay: Duration::from_secs(line.number("update-delay").unwrap_or(0)),
+        ..UpdateConfig::default()
+    };
+    if line.take("order") == Some("start-first") {
+        update.order = UpdateOrder::StartFirst;
+    }
+    update.monitor = line.number("monitor").map_or(update.monitor, Duration::from_secs);
+    update.max_failure_ratio = line.number("ratio").unwrap_or(0.0);
+    update.failure_action = match line.take("failure") {
+        Some("rollback") => FailureAction::Rollback,
+        Some("continue") => FailureAction::Continue,
+        _ => FailureAction::Pause,
+    };
+    update
 }
 
 /// The spec before the last update, where the line says what was different.

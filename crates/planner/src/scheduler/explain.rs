@@ -231,9 +231,10 @@ mod tests {
 
     #[test]
     fn ten_nodes_are_named_and_the_others_counted() {
-        let nodes: String = (10..40).map(|node| format!("node n{node} pause\n")).collect();
+        let nodes: Vec<String> = (10..40).map(|node| format!("node n{node} pause")).collect();
+        let nodes = nodes.join("\n");
         check(
-            &format!("{nodes}node n99 memory=5\nservice db replicas=1 memory=10\n"),
+            &format!("{nodes}\nnode n99 memory=5\nservice db replicas=1 memory=10\n"),
             &expect![[r#"
                 + db.1 pending running - error: no suitable node (30 nodes not available for new tasks; insufficient resources on 1 node). n99: 5 B of 5 B memory free; n10: is paused; n11: is paused; n12: is paused; n13: is paused; n14: is paused; n15: is paused; n16: is paused; n17: is paused; n18: is paused; and 21 more
             "#]],
