@@ -222,6 +222,12 @@ fn service(line: &mut Line<'_>) -> Service {
         last_execution: (!line.has("waits")).then(|| seconds(50)),
         scheduled: line.number("scheduled").map(seconds),
     });
+    if line.has("every-minute") {
+        spec.labels.insert(types::SCHEDULE_LABEL.to_owned(), "* * * * *".to_owned());
+    }
+    if let Some(overlap) = line.take("overlap") {
+        spec.labels.insert("skep.schedule.overlap".to_owned(), overlap.to_owned());
+    }
     if line.has("dnsrr") {
         spec.endpoint.mode = EndpointMode::Dnsrr;
     }

@@ -64,8 +64,8 @@ pub use port::{Protocol, PublishMode, PublishedPort};
 pub use quantity::{parse_duration, parse_size};
 pub use service::{
     EndpointMode, EndpointSpec, FailureAction, JobStatus, LogDriver, NetworkAttachment,
-    STACK_LABEL, Service, ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder,
-    UpdateState, UpdateStatus, Vip,
+    SCHEDULE_LABEL, STACK_LABEL, Service, ServiceMode, ServiceSpec, Slot, TaskSpec, UpdateConfig,
+    UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use spec::{SharedSpec, Specs, UnknownSpec};
 pub use state::{DesiredState, TaskState, Writer};

@@ -4,6 +4,7 @@
 //! ended, tasks too many or too few, tasks of an old spec, and tasks whose time has come. A slot is
 //! the unit of all of it: a number in a replicated service, a node in a global one.
 
+mod due;
 mod enforce;
 mod global;
 mod jobs;
@@ -31,6 +32,7 @@ use types::{
 /// It looks at the slots that are stirred, and at others only to choose those that are too many, or
 /// whose turn it is in an update.
 pub(crate) fn orchestrate(planning: &mut Planning<'_>, id: &ServiceId, all: &mut ServiceSlots) {
+    due::begin(planning, id, all);
     let service = planning.tx.service(id).cloned();
     all.follow(Basis::of(planning, id));
     all.stir_due(planning.now);
