@@ -12,7 +12,10 @@ use crate::tree::{Entry, Node, Value};
 use crate::volume::{self, Volumes};
 use crate::{Around, LABEL_IMAGE, deploy, health, order, paths, port};
 use std::collections::BTreeMap;
-use types::{Config, ContainerSpec, HostEntry, Secret, ServiceSpec, TaskSpec, Ulimit, check_name};
+use types::{
+    Config, ContainerSpec, HostEntry, SCHEDULE_LABEL, Secret, ServiceSpec, TaskSpec, Ulimit,
+    check_name,
+};
 
 /// What the other parts of the file say.
 pub(crate) struct Stage<'a> {
@@ -95,6 +98,9 @@ pub(crate) fn service<'a>(
     let mut spec = ServiceSpec::default();
     if let Some(node) = fields.take("deploy") {
         deploy::deploy(node, &mut spec, log);
+    }
+    if let Some(node) = fields.take("x-schedule") {
+        spec.labels.insert(SCHEDULE_LABEL.to_owned(), text(node, log));
     }
     let old_restart = fields.take("restart");
     if let Some(node) = old_restart

@@ -225,6 +225,14 @@ fn deploy_says_how_it_runs() {
     "#]],
     );
     service(
+        "x-schedule: 30 3 * * *\ndeploy:\n  mode: global-job\n  labels: {a: b}",
+        &expect![[r#"
+            .labels.a = "b"
+            .labels.skep.schedule = "30 3 * * *"
+            .mode = "global-job"
+        "#]],
+    );
+    service(
         "deploy:\n  mode: global-job",
         &expect![[r#"
         .mode = "global-job"

@@ -28,6 +28,7 @@ mod index;
 mod orchestrator;
 mod planner;
 mod planning;
+mod schedule;
 mod scheduler;
 #[cfg(test)]
 mod testing;
@@ -35,6 +36,7 @@ mod testing;
 pub use apart::{Refused, apart};
 pub use orchestrator::REPLICAS_MAX;
 pub use planner::{Planner, TASKS_MAX};
+pub use schedule::Schedule;
 
 use planning::Planning;
 use store::{Changes, View};

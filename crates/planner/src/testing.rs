@@ -246,6 +246,12 @@ fn service(line: &mut Line<'_>) -> Service {
     if line.has("rebalance") {
         spec.labels.insert(REBALANCE_LABEL.to_owned(), REBALANCE_ON.to_owned());
     }
+    if line.has("every-minute") {
+        spec.labels.insert(types::SCHEDULE_LABEL.to_owned(), "* * * * *".to_owned());
+    }
+    if let Some(overlap) = line.take("overlap") {
+        spec.labels.insert("skep.schedule.overlap".to_owned(), overlap.to_owned());
+    }
     if line.has("dnsrr") {
         spec.endpoint.mode = EndpointMode::Dnsrr;
     }

@@ -67,8 +67,8 @@ pub use port::{Protocol, PublishMode, PublishedPort};
 pub use quantity::{parse_duration, parse_size};
 pub use service::{
     EndpointMode, EndpointSpec, FailureAction, JobStatus, LogDriver, NetworkAttachment,
-    REBALANCE_LABEL, REBALANCE_ON, STACK_LABEL, Service, ServiceMode, ServiceSpec, Slot, TaskSpec,
-    UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
+    REBALANCE_LABEL, REBALANCE_ON, SCHEDULE_LABEL, STACK_LABEL, Service, ServiceMode, ServiceSpec,
+    Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use spec::{SharedSpec, Specs, UnknownSpec};
 pub use state::{DesiredState, TaskState, Writer};

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// The label of everything that belongs to a stack; its value is the stack's name.
 pub const STACK_LABEL: &str = "com.docker.stack.namespace";
 
+/// The label that says when a job is to be run, e.g. `30 3 * * 1-5` or `@hourly`.
+pub const SCHEDULE_LABEL: &str = "skep.schedule";
+
 /// A service: the user's spec and what the allocator gave it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -180,6 +183,13 @@ pub struct JobStatus {
     /// The newest time of its schedule for which the job was run or not; of a job without one, or
     /// before the first, when the schedule was set.
     pub scheduled: Option<Timestamp>,
+}
+
+impl JobStatus {
+    /// The number of the run that comes next: one that has not begun yet has its own still.
+    pub fn next_iteration(&self) -> u64 {
+        self.iteration + u64::from(self.last_execution.is_some())
+    }
 }
 
 impl Default for ServiceMode {

@@ -1,19 +1,38 @@
 //! What a change of its spec is to a job: it is run anew.
 
-use types::{Fault, JobStatus, Service, ServiceSpec, Timestamp, UpdateConfig};
+use planner::Schedule;
+use types::{Fault, JobStatus, SCHEDULE_LABEL, Service, ServiceSpec, Timestamp, UpdateConfig};
 
-/// The first run of a job; `None`: the spec is not one's.
+/// The first run of a job, which waits where it has a schedule; `None`: the spec is not one's.
 pub(super) fn begun(spec: &ServiceSpec, now: Timestamp) -> Option<JobStatus> {
-    let last_execution = Some(now);
-    spec.mode.is_job().then(|| JobStatus { last_execution, ..JobStatus::default() })
+    let run = JobStatus { last_execution: Some(now), ..JobStatus::default() };
+    let waits = JobStatus { scheduled: Some(now), ..JobStatus::default() };
+    spec.mode.is_job().then(|| if is_scheduled(spec) { waits } else { run })
+}
+
+fn is_scheduled(spec: &ServiceSpec) -> bool {
+    Schedule::of(spec).is_ok_and(|schedule| schedule.is_some())
 }
 
 /// The next run of a job whose spec is changed, also to what it is already: that is how users run it
-/// again.
+/// again. One with a schedule waits for its time, unless it is forced; what does not concern its
+/// tasks leaves it alone.
 pub(super) fn run_anew(service: &Service, spec: &ServiceSpec, now: Timestamp) -> Option<JobStatus> {
-    let job = begun(spec, now)?;
-    let iteration = service.job.as_ref().map_or(0, |job| job.iteration + 1);
-    Some(JobStatus { iteration, ..job })
+    let new = begun(spec, now)?;
+    let before = service.job.clone().unwrap_or_default();
+    let run = JobStatus { iteration: before.next_iteration(), ..new };
+    if !is_scheduled(spec) {
+        return Some(run);
+    }
+    let (was, is) = (&service.spec, spec);
+    // Another schedule counts from now on.
+    let same = was.labels.get(SCHEDULE_LABEL) == is.labels.get(SCHEDULE_LABEL);
+    let scheduled = before.scheduled.filter(|_| same).or(run.scheduled);
+    if was.task.force_update != is.task.force_update {
+        return Some(JobStatus { last_execution: Some(now), scheduled, ..run });
+    }
+    let stays = was.mode == is.mode && was.task.makes_same(&is.task);
+    Some(if stays { JobStatus { scheduled, ..before } } else { JobStatus { scheduled, ..run } })
 }
 
 /// Says what a job cannot have.
@@ -25,7 +44,7 @@ pub(super) fn check(spec: &ServiceSpec) -> Result<(), Fault> {
     if is_job && spec.rollback != UpdateConfig::default() {
         return Err(Fault::invalid("update and rollback configuration is not supported for jobs"));
     }
-    Ok(())
+    Schedule::of(spec).map(drop).map_err(Fault::invalid)
 }
 
 #[cfg(test)]
@@ -73,6 +92,48 @@ mod tests {
         let web = ServiceSpec { name: "web".into(), ..spec(mode) };
         let created = with_new(&view, service.clone(), (web, Timestamp(20))).unwrap();
         assert_eq!(applied(&view, &created).service(&service).unwrap().job, None);
+    }
+
+    #[test]
+    fn a_job_with_a_schedule_waits_for_its_time_unless_it_is_forced() {
+        let at = |label: &str| {
+            let mut job = spec(JOB);
+            job.labels.insert(SCHEDULE_LABEL.to_owned(), label.to_owned());
+            job
+        };
+        let (hourly, id) = (at("@hourly"), ServiceId::from("job"));
+        let new = (hourly.clone(), Timestamp(7));
+        let created = with_new(&View::default(), id.clone(), new).unwrap();
+        let mut view = applied(&View::default(), &created);
+        let (mut daily, mut forced, mut changed) = (at("@daily"), hourly.clone(), hourly.clone());
+        daily.labels.insert("a".to_owned(), "b".to_owned());
+        forced.task.force_update = 1;
+        changed.task.force_update = 1;
+        changed.task.container.image = "other".to_owned();
+        let job = |view: &View| view.service(&id).unwrap().job.clone().unwrap();
+        let is = |iteration, last_execution: Option<i64>, scheduled| JobStatus {
+            iteration,
+            last_execution: last_execution.map(Timestamp),
+            scheduled: Some(Timestamp(scheduled)),
+        };
+        assert_eq!(job(&view), is(0, None, 7));
+        for (now, next, wanted) in [
+            (10, &hourly, is(0, None, 7)),
+            (11, &forced, is(0, Some(11), 7)),
+            (12, &forced, is(0, Some(11), 7)),
+            (13, &changed, is(1, None, 7)),
+            (14, &changed, is(1, None, 7)),
+            (15, &forced, is(1, None, 7)),
+            (16, &daily, is(1, Some(16), 16)),
+            (17, &spec(JOB), JobStatus { scheduled: None, ..is(2, Some(17), 0) }),
+            (18, &hourly, is(2, Some(17), 18)),
+        ] {
+            let change = (Some(next.clone()), Timestamp(now));
+            let changes = with_updated(&view, &id, view.version(), change).unwrap();
+            view = applied(&view, &changes);
+            assert_eq!(job(&view), wanted, "at {now}");
+        }
+        assert!(check(&at("soon")).unwrap_err().message.contains("is no schedule"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the unit of all of it: a number in a replicated service, a node in a global one.
 
 mod drain;
+mod due;
 mod enforce;
 mod global;
 mod jobs;
@@ -39,6 +40,7 @@ pub(crate) fn orchestrate(
     all: &mut ServiceSlots,
     index: &Index,
 ) {
+    due::begin(planning, id, all);
     let service = planning.tx.service(id).cloned();
     all.follow(Basis::of(planning, id));
     all.stir_due(planning.now);

@@ -19,6 +19,11 @@ impl Job {
         if replicated.is_none() && service.pointer("/Spec/Mode/GlobalJob").is_none() {
             return None;
         }
+        // Go's zero time: its own time has not come.
+        if text(service, "/JobStatus/LastExecution").starts_with("0001-") {
+            let lines = vec!["job waits for the time of its schedule".to_owned()];
+            return Some(Self { is_over: true, lines });
+        }
         let iteration = number(service, "/JobStatus/JobIteration/Index");
         let of_iteration = |task: &&Value| number(task, "/JobIteration/Index") == iteration;
         // The newest task of each slot or node.
@@ -102,6 +107,14 @@ mod tests {
         tasks.extend([task(1, "n", "complete", "4"), task(2, "n", "complete", "4")]);
         let job = Job::of(&of, &tasks).unwrap();
         assert_eq!((job.is_over, job.lines.last().unwrap().as_str()), (true, "job complete"));
+    }
+
+    #[test]
+    fn a_job_whose_time_has_not_come_is_not_waited_for() {
+        let mut of = service(&json!({"ReplicatedJob": {"TotalCompletions": 3}}));
+        of["JobStatus"]["LastExecution"] = json!("0001-01-01T00:00:00Z");
+        let job = Job::of(&of, &[]).unwrap();
+        assert!(job.is_over && job.lines[0].contains("schedule"), "{:?}", job.lines);
     }
 
     #[test]

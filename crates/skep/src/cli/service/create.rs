@@ -246,6 +246,7 @@ mod tests {
             ("--mode global-job --replicas 2 i", "replicated or replicated-job mode"),
             ("--mode global-job --max-concurrent 2 i", "replicated-job mode"),
             ("--max-concurrent 2 i", "replicated-job mode"),
+            ("--mode global-job --update-parallelism 2 i", "not supported for jobs"),
             ("--imagee i", "unexpected"),
             ("", "required"),
         ] {

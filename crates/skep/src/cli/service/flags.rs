@@ -250,6 +250,10 @@ impl Flags {
         self.restart.write(&mut spec.task.restart);
         self.update.write(&mut spec.update);
         self.rollback.write(&mut spec.rollback);
+        let none = UpdateConfig::default();
+        if spec.mode.is_job() && (spec.update != none || spec.rollback != none) {
+            bail!("update and rollback configuration is not supported for jobs");
+        }
         Ok(())
     }
 }
