@@ -22,6 +22,7 @@ fn a_container_gets_what_docker_gives_and_what_was_asked_for() {
     memory_and_swap_are_limited(&lab);
     mounts_have_their_options(&lab, &folder);
     a_long_line_has_one_time_stamp(&lab);
+    what_is_the_nodes_is_there_for_who_asks(&lab);
     what_is_wrong_is_refused_at_once(&lab);
     fs::remove_dir_all(&folder).expect("it was ours");
 }
@@ -159,6 +160,55 @@ fn a_long_line_has_one_time_stamp(lab: &Lab) {
     let details = lab.docker(&["logs", "--tail", "1", "--details", "long"]).good();
     assert_eq!(details, "tag=long next\n");
     lab.docker(&["rm", "long"]).good();
+}
+
+fn what_is_the_nodes_is_there_for_who_asks(lab: &Lab) {
+    // The lab's daemons share this machine's name spaces, but for the network.
+    let own = |kind: &str| {
+        let link = fs::read_link(format!("/proc/self/ns/{kind}")).expect("a name space");
+        link.display().to_string()
+    };
+    for (option, kind) in [("--pid", "pid"), ("--ipc", "ipc"), ("--uts", "uts")] {
+        let script = format!("readlink /proc/self/ns/{kind}");
+        assert_ne!(inside(lab, &[], &script), own(kind), "{option}");
+        assert_eq!(inside(lab, &[option, "host"], &script), own(kind), "{option}");
+    }
+    let pid = std::process::id();
+    let sees = format!("[ -d /proc/{pid} ] && grep -c . /proc/{pid}/comm");
+    assert_eq!(inside(lab, &["--pid", "host"], &sees), "1");
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    assert_eq!(inside(lab, &["--uts", "host"], "hostname"), name.trim());
+    assert_eq!(inside(lab, &["--uts", "host"], "cat /etc/hostname"), name.trim());
+    let shared = Path::new("/dev/shm").join(format!("skep-e2e-{pid}"));
+    fs::write(&shared, "shared").expect("a file");
+    assert_eq!(inside(lab, &["--ipc", "host"], &format!("cat {}", shared.display())), "shared");
+    fs::remove_file(&shared).expect("it was ours");
+
+    let full = "/dev/full:/dev/other:rw";
+    let written = "echo x 2>/dev/null >/dev/other; echo $?; ls -l /dev/other | cut -c1";
+    assert_eq!(inside(lab, &["--device", full], written), "1\nc");
+    // fuse's: none of those that every container has.
+    let fuse = "mknod /fuse c 10 229 && (: </fuse) 2>&1; echo $?";
+    assert!(inside(lab, &[], fuse).contains("not permitted"));
+    let may = inside(lab, &["--device-cgroup-rule", "c 10:229 rwm"], fuse);
+    assert!(!may.contains("not permitted"), "{may}");
+    let all =
+        "grep -c '^Seccomp:.*0' /proc/self/status; [ -w /proc/sys/kernel/domainname ] && echo w";
+    assert_eq!(inside(lab, &["--privileged"], all), "1\nw");
+    let rights = |options: &[&str]| inside(lab, options, "grep CapBnd /proc/self/status");
+    let own = fs::read_to_string("/proc/self/status").expect("a status");
+    let own = own.lines().find(|line| line.starts_with("CapBnd")).expect("a set");
+    assert_eq!(rights(&["--privileged"]), own);
+    assert_ne!(rights(&[]), own);
+
+    let refused = |options: &[&str]| {
+        let all = [&["run", "--rm"], options, &["busybox:latest", "true"]].concat();
+        lab.docker(&all).bad()
+    };
+    assert!(refused(&["--device", "/dev/there-is-none"]).contains("/dev/there-is-none"));
+    let both = refused(&["--uts", "host", "--hostname", "x"]);
+    assert!(both.contains("conflicting options"), "{both}");
+    assert!(refused(&["--pid", "container:x"]).contains("HostConfig.PidMode=container:x"));
 }
 
 fn what_is_wrong_is_refused_at_once(lab: &Lab) {

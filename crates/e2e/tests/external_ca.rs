@@ -32,7 +32,7 @@ fn certificates_are_signed_by_whoever_has_the_roots_key() {
     joins(&lab, 3);
     the_cluster_goes_back_to_a_root_of_its_own(&lab, &ca);
     drop(external);
-    lab.docker_at(3, &["swarm", "leave"]).good();
+    leaves(&lab, 3);
     joins(&lab, 3);
     let left = lab.down();
     assert!(left.is_empty(), "{left:#?}");
@@ -176,7 +176,6 @@ fn all_have_it(lab: &Lab) {
     });
 }
 
-/// An update changes the cluster's settings as it is: one of its own that is refused changes nothing.
 fn nobody_goes_to_a_root_that_nobody_signs_by(lab: &Lab, ca: &Ca) {
     let own = root(lab);
     std::fs::write(ca.file("own.pem"), &own).expect("a file is written");
@@ -215,6 +214,13 @@ fn join(lab: &Lab, node: u8) -> e2e::Shown {
     lab.docker_at(node, &["swarm", "join", "--token", &token(lab), &lab.at(1, 2377)])
 }
 
+/// Nobody waits for it any more.
+fn leaves(lab: &Lab, node: u8) {
+    let id = lab.docker_at(node, &["info", "--format", "{{.Swarm.NodeID}}"]).good();
+    lab.docker_at(node, &["swarm", "leave"]).good();
+    lab.docker(&["node", "rm", "--force", id.trim()]).good();
+}
+
 fn joins(lab: &Lab, node: u8) {
     join(lab, node).good();
     let name = format!("node-{node}");
@@ -227,7 +233,7 @@ fn joins(lab: &Lab, node: u8) {
 
 /// Every manager asks the external CA.
 fn a_machine_joins_and_becomes_a_manager(lab: &Lab) {
-    lab.docker_at(3, &["swarm", "leave"]).good();
+    leaves(lab, 3);
     joins(lab, 3);
     lab.docker(&["node", "promote", "node-2"]).good();
     until("node-2 answers as a manager", secs(60), || {
@@ -235,7 +241,7 @@ fn a_machine_joins_and_becomes_a_manager(lab: &Lab) {
         if shown.ok { Ok(()) } else { Err(shown.err) }
     });
     lab.skep(&["raft", "transfer", "node-2"]).good();
-    lab.docker_at(3, &["swarm", "leave"]).good();
+    leaves(lab, 3);
     joins(lab, 3);
     lab.skep(&["raft", "transfer", "node-1"]).good();
     lab.make_worker(2);
@@ -259,7 +265,7 @@ fn from_one_external_ca_to_another_no_cluster_goes(lab: &Lab, ca: &Ca) {
 }
 
 fn nobody_joins_while_it_is_away(lab: &Lab) {
-    lab.docker_at(3, &["swarm", "leave"]).good();
+    leaves(lab, 3);
     let refused = join(lab, 3).bad();
     assert!(refused.contains("the certificate is not signed: external CA"), "{refused}");
     assert!(refused.contains("Connection refused"), "{refused}");
@@ -274,7 +280,7 @@ fn nobody_joins_by_another_root(lab: &Lab) {
 
 fn the_cluster_goes_back_to_a_root_of_its_own(lab: &Lab, ca: &Ca) {
     let before = root(lab);
-    lab.docker(&["swarm", "ca", "--rotate", "--quiet"]).good();
+    lab.docker(&["swarm", "ca", "--rotate", "--detach"]).good();
     all_have_it(lab);
     let after = root(lab);
     let own = std::fs::read_to_string(ca.file("own.pem")).expect("a file is read");

@@ -1,5 +1,6 @@
 //! What the engine must be told: where things are, and what a container should be.
 
+use crate::node_access::NodeAccess;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -47,6 +48,9 @@ pub struct ContainerConfig {
     pub masked_paths: Option<Vec<String>>,
     /// What of /proc and /sys cannot be written; `None`: as Docker does.
     pub readonly_paths: Option<Vec<String>>,
+    /// What it has of the node's own.
+    #[serde(skip_serializing_if = "NodeAccess::is_none")]
+    pub node: NodeAccess,
     /// How it was asked for, where that says more than what is done.
     pub asked: Asked,
 }

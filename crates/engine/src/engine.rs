@@ -173,8 +173,7 @@ impl Engine {
     #[expect(clippy::unused_async, reason = "like the other calls; it may wait one day")]
     pub async fn inspect(&self, name: &str) -> Result<ContainerInfo, Fault> {
         let mut info = self.find(name)?.info();
-        let profile =
-            crate::spec::apparmor(&info.config.spec.security.apparmor, &self.inner.machine);
+        let profile = crate::spec::apparmor(&info.config, &self.inner.machine);
         info.apparmor = profile.unwrap_or_default();
         info.execs = self.running_execs(&info.id);
         Ok(info)

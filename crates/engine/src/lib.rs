@@ -37,6 +37,7 @@ mod life;
 mod logs;
 mod memory;
 mod names;
+mod node_access;
 mod path_checks;
 mod pump;
 mod record;
@@ -67,6 +68,7 @@ pub use life::Created;
 pub use logs::{LogEntry, LogOptions, LogStream};
 pub use memory::MemoryFile;
 pub use names::draw as draw_name;
+pub use node_access::{Device, DeviceRule, NodeAccess};
 pub use reference::Reference;
 pub use runtime::{
     Archive, Credentials, DeviceUse, Distribution, Exit, Happening, Image, Packets, Progress,

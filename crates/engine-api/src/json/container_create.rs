@@ -3,6 +3,7 @@
 use super::container_options::{BindingJson, exposed, extra_host, host_ports, parse_bind, tmpfs};
 use super::container_spec::{HealthJson, MountJson, UlimitJson};
 use super::memory;
+use super::node_access::{self, DeviceJson};
 use super::privileges::security_options;
 use super::{Words, grace};
 use engine::{Asked, ContainerConfig, HostPort, LogConfig, NetworkMode};
@@ -56,6 +57,7 @@ struct EndpointJson {}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "HostConfig", rename_all = "PascalCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's object has them")]
 struct HostConfigJson {
     binds: Vec<String>,
     mounts: Vec<MountJson>,
@@ -87,6 +89,14 @@ struct HostConfigJson {
     pids_limit: Option<i64>,
     shm_size: i64,
     oom_score_adj: i64,
+    privileged: bool,
+    pid_mode: String,
+    ipc_mode: String,
+    #[serde(rename = "UTSMode")]
+    uts_mode: String,
+    cgroupns_mode: String,
+    devices: Vec<DeviceJson>,
+    device_cgroup_rules: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -157,6 +167,15 @@ impl CreateJson {
         let further = host.mounts.into_iter().map(MountJson::parse);
         mounts.extend(further.collect::<Result<Vec<_>, _>>()?);
         add_volumes(&mut mounts, &self.volumes);
+        let node = node_access::Asked {
+            privileged: host.privileged,
+            pid: host.pid_mode,
+            ipc: host.ipc_mode,
+            uts: host.uts_mode,
+            cgroup: host.cgroupns_mode,
+            devices: host.devices,
+            device_rules: host.device_cgroup_rules,
+        };
         let limit =
             |limit: UlimitJson| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard };
         let spec = ContainerSpec {
@@ -206,6 +225,7 @@ impl CreateJson {
             auto_remove: host.auto_remove,
             stdin_once: self.stdin_once,
             shm_size: u64::try_from(host.shm_size).unwrap_or(0),
+            node: node.parse()?,
             asked,
         })
     }
@@ -367,6 +387,15 @@ mod tests {
                 "Minimum memory limit can not be less than memory reservation limit, see usage",
             ),
             (host(r#"{"ShmSize":-1}"#), "SHM size can not be less than 0"),
+            (
+                host(r#"{"Devices":[{"PathOnHost":"/dev/null","CgroupPermissions":"x"}]}"#),
+                "invalid device mode: x",
+            ),
+            (
+                host(r#"{"Devices":[{"PathOnHost":"null"}]}"#),
+                "invalid device path \"null\": it is not absolute",
+            ),
+            (host(r#"{"DeviceCgroupRules":["x"]}"#), "invalid device cgroup rule format: 'x'"),
             (r#"{"Env":["=b"]}"#.to_owned(), "invalid environment variable: \"=b\""),
             (r#"{"Env":["A\u0000=b"]}"#.to_owned(), "invalid environment variable: \"A\\0=b\""),
         ] {
@@ -383,7 +412,8 @@ mod tests {
     #[test]
     fn what_skep_does_not_have_is_refused_by_name() {
         for (text, word) in [
-            (r#"{"HostConfig":{"Privileged":true}}"#, "HostConfig.Privileged=true"),
+            (r#"{"HostConfig":{"PidMode":"container:x"}}"#, "HostConfig.PidMode=container:x"),
+            (r#"{"HostConfig":{"IpcMode":"none"}}"#, "HostConfig.IpcMode=none"),
             (r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#, "RestartPolicy.Name=always"),
             (r#"{"HostConfig":{"NetworkMode":"mynet"}}"#, "mynet"),
             (r#"{"HostConfig":{"SecurityOpt":["label=type:t"]}}"#, "SELinux"),

@@ -13,6 +13,7 @@ pub(crate) mod image;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod node;
+mod node_access;
 pub(crate) mod privileges;
 pub(crate) mod service;
 pub(crate) mod task;

@@ -195,6 +195,9 @@ fn check(config: &ContainerConfig, image: &ImageConfig) -> Result<(), Fault> {
     spec::arguments(spec, image)?;
     spec::check_capabilities(&spec.cap_add)?;
     spec::check_capabilities(&spec.cap_drop)?;
+    if config.node.uts && !spec.hostname.is_empty() {
+        return Err(Fault::invalid("conflicting options: hostname and the UTS mode"));
+    }
     if !spec.stop_signal.is_empty() {
         signals::parse(&spec.stop_signal)?;
     }

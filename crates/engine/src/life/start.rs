@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::fifo::{self, Output};
 use crate::info::Status;
 use crate::memory::{self, MemoryFile};
+use crate::node_access;
 use crate::spec::{self, Netns, Plan};
 use crate::{clock, files, health, pump};
 use dataplane::Dataplane;
@@ -123,15 +124,15 @@ impl Engine {
         }
         let user = self.look_inside(container).await?;
         let netns = self.connect(container).await?;
-        self.write_files(container, &netns).await?;
+        let has_nodes_name = netns == Netns::Host || container.fixed.config.node.uts;
+        let hostname = if has_nodes_name { node_name().await } else { container.hostname() };
+        self.write_files(container, &netns, &hostname).await?;
         self.open_streams(container).await?;
         let (run, files) = (container.run.clone(), files.to_vec());
         let put = move || memory::write(&run, &files).map_err(cannot("put files into memory"));
         let memory_files = blocking(put).await?;
-        let hostname = match netns {
-            Netns::Host => node_name().await,
-            Netns::Path(_) | Netns::New => container.hostname(),
-        };
+        let access = container.fixed.config.node.clone();
+        let devices = blocking(move || node_access::find(&access)).await?;
         let rendered = spec::render(&Plan {
             id: container.id(),
             config: &container.fixed.config,
@@ -144,6 +145,7 @@ impl Engine {
             files: &container.folder,
             memory_files: &memory_files,
             cgroup_parent: &self.inner.config.cgroup_parent,
+            devices: &devices,
         })?;
         let _permit = self.start_permit().await;
         self.inner.runtime.start(id, rendered, container.stdio()).await
@@ -179,9 +181,14 @@ impl Engine {
     }
 
     /// Writes /etc/hosts, /etc/hostname and /etc/resolv.conf.
-    async fn write_files(&self, container: &Container, netns: &Netns) -> Result<(), Fault> {
+    async fn write_files(
+        &self,
+        container: &Container,
+        netns: &Netns,
+        hostname: &str,
+    ) -> Result<(), Fault> {
         let spec = container.fixed.config.spec.clone();
-        let hostname = container.hostname();
+        let hostname = hostname.to_owned();
         let addresses = self.addresses(container).await;
         let folder = container.folder.clone();
         let (own, daemon) = (*netns != Netns::Host, self.inner.config.resolv_conf.clone());

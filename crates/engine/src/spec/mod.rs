@@ -32,11 +32,12 @@ pub use seccomp::check_profile;
 use crate::config::ContainerConfig;
 use crate::info::MountPoint;
 use crate::memory::Place;
+use crate::node_access::Found;
 use crate::users::User;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use types::{AppArmor, Fault, Propagation};
+use types::{AppArmor, Fault, Propagation, Seccomp};
 
 /// The network namespace of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,20 +63,34 @@ pub(crate) struct Plan<'a> {
     /// Secrets and configs.
     pub(crate) memory_files: &'a [Place],
     pub(crate) cgroup_parent: &'a str,
+    /// The node's devices that it is to have.
+    pub(crate) devices: &'a [Found],
 }
 
 impl Plan<'_> {
     /// The bounding set.
     fn capabilities(&self) -> Result<BTreeSet<&'static str>, Fault> {
-        let spec = &self.config.spec;
-        capabilities::plan(&spec.cap_add, &spec.cap_drop, &self.machine.capabilities)
+        capabilities(self.config, self.machine)
     }
 }
 
+/// What a container's processes may do: all that the daemon may, where it is privileged.
+fn capabilities(
+    config: &ContainerConfig,
+    machine: &Machine,
+) -> Result<BTreeSet<&'static str>, Fault> {
+    let spec = &config.spec;
+    if config.node.privileged {
+        return Ok(machine.capabilities.clone());
+    }
+    capabilities::plan(&spec.cap_add, &spec.cap_drop, &machine.capabilities)
+}
+
 /// The AppArmor profile of a container's processes, `None` where they have none.
-pub(crate) fn apparmor(wanted: &AppArmor, machine: &Machine) -> Option<String> {
+pub(crate) fn apparmor(config: &ContainerConfig, machine: &Machine) -> Option<String> {
     let own = machine.apparmor.clone()?;
-    match wanted {
+    match &config.spec.security.apparmor {
+        AppArmor::Default if config.node.privileged => Some("unconfined".to_owned()),
         AppArmor::Default => Some(own),
         AppArmor::Unconfined => Some("unconfined".to_owned()),
         AppArmor::Named(name) => Some(name.clone()),
@@ -85,24 +100,35 @@ pub(crate) fn apparmor(wanted: &AppArmor, machine: &Machine) -> Option<String> {
 /// Renders the specification. The runtime writes `root.path`.
 pub(crate) fn render(plan: &Plan<'_>) -> Result<Value, Fault> {
     let spec = &plan.config.spec;
+    let node = &plan.config.node;
     let mut rendered = json!({
         "ociVersion": "1.0.2",
         "process": process::main(plan)?,
         "root": { "path": "rootfs", "readonly": spec.read_only },
-        "hostname": plan.hostname,
         "mounts": mounts::render(plan),
         "linux": {
             "cgroupsPath": cgroup(plan.cgroup_parent, plan.id),
-            "resources": resources::render(&plan.config.resources, plan.machine),
+            "resources": resources::render(plan),
             "namespaces": namespaces(plan),
-            "maskedPaths": paths(plan.config.masked_paths.as_ref(), &MASKED),
-            "readonlyPaths": paths(plan.config.readonly_paths.as_ref(), &READONLY),
         },
     });
+    if !node.uts {
+        rendered["hostname"] = json!(plan.hostname);
+    }
     let linux = &mut rendered["linux"];
-    if let Some(profile) =
-        seccomp::render(&spec.security.seccomp, plan.machine, &plan.capabilities()?)?
-    {
+    if !node.privileged {
+        linux["maskedPaths"] = paths(plan.config.masked_paths.as_ref(), &MASKED);
+        linux["readonlyPaths"] = paths(plan.config.readonly_paths.as_ref(), &READONLY);
+    }
+    if !plan.devices.is_empty() {
+        linux["devices"] = plan.devices.iter().map(resources::device).collect();
+    }
+    // As with Docker: a profile of one's own holds for a privileged container, too.
+    let policy = match &spec.security.seccomp {
+        Seccomp::Default if node.privileged => &Seccomp::Unconfined,
+        own => own,
+    };
+    if let Some(profile) = seccomp::render(policy, plan.machine, &plan.capabilities()?)? {
         linux["seccomp"] = profile;
     }
     if let Some(propagation) = propagation(plan.mounts) {
@@ -156,19 +182,20 @@ fn cgroup(parent: &str, id: &str) -> String {
 }
 
 fn namespaces(plan: &Plan<'_>) -> Value {
-    let mut kinds = vec![
-        json!({ "type": "mount" }),
-        json!({ "type": "uts" }),
-        json!({ "type": "ipc" }),
-        json!({ "type": "pid" }),
-    ];
+    let node = &plan.config.node;
+    let mut kinds = vec![json!({ "type": "mount" })];
+    for (kind, is_nodes) in [("uts", node.uts), ("ipc", node.ipc), ("pid", node.pid)] {
+        if !is_nodes {
+            kinds.push(json!({ "type": kind }));
+        }
+    }
     match plan.netns {
         Netns::Path(path) => kinds.push(json!({ "type": "network", "path": path })),
         Netns::New => kinds.push(json!({ "type": "network" })),
         Netns::Host => {}
     }
     // As Docker: with cgroup v1, a namespace of its own would hide the limits from many programs.
-    if plan.machine.cgroup2 {
+    if plan.machine.cgroup2 && !node.cgroup {
         kinds.push(json!({ "type": "cgroup" }));
     }
     Value::Array(kinds)
@@ -184,7 +211,7 @@ fn sysctls(plan: &Plan<'_>) -> Result<types::Labels, Fault> {
     }
     for (name, value) in &plan.config.spec.sysctls {
         let network = name.starts_with("net.");
-        let known = network || is_ipc_sysctl(name);
+        let known = network || (is_ipc_sysctl(name) && !plan.config.node.ipc);
         if !known || (network && !own_network) {
             return Err(Fault::invalid(format!("sysctl '{name}' is not allowed")));
         }

@@ -12,7 +12,7 @@ const SHM_SIZE: u64 = 64 << 20;
 
 /// Renders all mounts: Docker's own, then the user's, the outermost first.
 pub(super) fn render(plan: &Plan<'_>) -> Value {
-    let mut mounts = system(plan.config.shm_size);
+    let mut mounts = system(plan);
     mounts.extend(files(plan));
     if let (Some(true), Some(init)) = (plan.config.spec.init, &plan.machine.init) {
         mounts.push(bind(&init.to_string_lossy(), INIT, true));
@@ -31,8 +31,15 @@ pub(super) fn render(plan: &Plan<'_>) -> Value {
     Value::Array(mounts)
 }
 
-fn system(shm_size: u64) -> Vec<Value> {
+fn system(plan: &Plan<'_>) -> Vec<Value> {
+    let (node, shm_size) = (&plan.config.node, plan.config.shm_size);
     let shm = if shm_size == 0 { SHM_SIZE } else { shm_size };
+    // As with Docker: a privileged container may change the kernel's settings.
+    let (sys, cgroup) = match (node.privileged, plan.config.spec.read_only) {
+        (false, _) => ("ro", "ro"),
+        (true, true) => ("ro", "rw"),
+        (true, false) => ("rw", "rw"),
+    };
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -42,14 +49,15 @@ fn system(shm_size: u64) -> Vec<Value> {
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        mount("/sys/fs/cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", sys]),
+        mount("/sys/fs/cgroup", "cgroup", &[cgroup, "nosuid", "noexec", "nodev"]),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount(
-            "/dev/shm",
-            "tmpfs",
-            &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={shm}")],
-        ),
+        if node.ipc {
+            bind("/dev/shm", "/dev/shm", false)
+        } else {
+            let size = format!("size={shm}");
+            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &size])
+        },
     ]
 }
 

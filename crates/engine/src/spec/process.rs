@@ -49,7 +49,7 @@ pub(super) fn main(plan: &Plan<'_>) -> Result<Value, Fault> {
         "noNewPrivileges": spec.security.no_new_privileges,
         "oomScoreAdj": spec.oom_score_adj.clamp(plan.machine.oom_score_adj.min(1000), 1000),
     });
-    if let Some(profile) = apparmor(&spec.security.apparmor, plan.machine) {
+    if let Some(profile) = apparmor(plan.config, plan.machine) {
         rendered["apparmorProfile"] = json!(profile);
     }
     Ok(rendered)
@@ -78,7 +78,7 @@ pub(crate) fn exec(plan: &ExecPlan<'_>) -> Result<Value, Fault> {
     let set = if plan.exec.privileged {
         plan.machine.capabilities.clone()
     } else {
-        capabilities::plan(&spec.cap_add, &spec.cap_drop, &plan.machine.capabilities)?
+        capabilities(plan.config, plan.machine)?
     };
     let dir = &plan.exec.dir;
     let mut rendered = json!({
@@ -91,7 +91,7 @@ pub(crate) fn exec(plan: &ExecPlan<'_>) -> Result<Value, Fault> {
         "noNewPrivileges": spec.security.no_new_privileges,
     });
     // A privileged one is not confined, as with Docker. System calls are filtered all the same.
-    let confined = apparmor(&spec.security.apparmor, plan.machine);
+    let confined = apparmor(plan.config, plan.machine);
     if let Some(profile) = confined.filter(|_| !plan.exec.privileged) {
         rendered["apparmorProfile"] = json!(profile);
     }

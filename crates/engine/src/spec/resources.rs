@@ -2,6 +2,7 @@
 
 use super::machine::LIMITS;
 use super::{Machine, Plan};
+use crate::node_access::{DeviceRule, Found};
 use serde_json::{Map, Value, json};
 use types::{Fault, Resources, Ulimit};
 
@@ -9,10 +10,10 @@ use types::{Fault, Resources, Ulimit};
 const CPU_PERIOD: i64 = 100_000;
 
 /// Renders `linux.resources`.
-pub(super) fn render(resources: &Resources, machine: &Machine) -> Value {
+pub(super) fn render(plan: &Plan<'_>) -> Value {
+    let (resources, machine) = (&plan.config.resources, plan.machine);
     let mut rendered = Map::new();
-    // runc adds what every container needs: null, zero, full, random, urandom, tty, console, pts.
-    rendered.insert("devices".to_owned(), json!([{ "allow": false, "access": "rwm" }]));
+    rendered.insert("devices".to_owned(), devices(plan));
     let mut memory = Map::new();
     if 0 < resources.limit_memory {
         memory.insert("limit".to_owned(), json!(resources.limit_memory));
@@ -39,6 +40,38 @@ pub(super) fn render(resources: &Resources, machine: &Machine) -> Value {
         rendered.insert("pids".to_owned(), json!({ "limit": resources.limit_pids }));
     }
     Value::Object(rendered)
+}
+
+/// Who may use which device.
+fn devices(plan: &Plan<'_>) -> Value {
+    let node = &plan.config.node;
+    if node.privileged {
+        return json!([{ "allow": true, "access": "rwm" }]);
+    }
+    // runc adds what every container needs: null, zero, full, random, urandom, tty, console, pts.
+    let mut rules = vec![json!({ "allow": false, "access": "rwm" })];
+    rules.extend(plan.devices.iter().map(|Found { kind, numbers, access, .. }| {
+        json!({ "allow": true, "type": kind, "major": numbers.0, "minor": numbers.1, "access": access })
+    }));
+    for rule in node.device_rules.iter().filter_map(|rule| DeviceRule::parse(rule)) {
+        let mut rendered = json!({ "allow": true, "type": rule.kind, "access": rule.access });
+        for (name, number) in [("major", rule.major), ("minor", rule.minor)] {
+            if let Some(number) = number {
+                rendered[name] = json!(number);
+            }
+        }
+        rules.push(rendered);
+    }
+    Value::Array(rules)
+}
+
+/// Renders the node of a device.
+pub(super) fn device(device: &Found) -> Value {
+    let Found { path, kind, numbers, mode, owner, .. } = device;
+    json!({
+        "path": path, "type": kind, "major": numbers.0, "minor": numbers.1,
+        "fileMode": mode, "uid": owner.0, "gid": owner.1,
+    })
 }
 
 /// The limit of memory and swap together, as the OCI counts for both cgroup versions; -1: none.

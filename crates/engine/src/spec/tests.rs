@@ -60,6 +60,7 @@ fn render_on(
         files: Path::new("/data/c0ffee"),
         memory_files: &[],
         cgroup_parent: "/skep/",
+        devices: &[],
     })
 }
 
@@ -314,7 +315,7 @@ fn processes_are_confined_as_the_user_and_the_machine_say() {
     assert_eq!(usual["process"]["noNewPrivileges"], false);
     assert_eq!(usual["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
     let free = render(|security| {
-        security.seccomp = types::Seccomp::Unconfined;
+        security.seccomp = Seccomp::Unconfined;
         security.apparmor = AppArmor::Unconfined;
     });
     assert_eq!(free["process"]["apparmorProfile"], "unconfined");
@@ -389,4 +390,80 @@ fn options_of_mounts_are_rendered() {
         it.tmpfs_options = vec!["exec".to_owned(), "uid=7".to_owned()];
     });
     assert_eq!(tmpfs, "tmpfs /t nosuid,nodev,noexec,exec,uid=7,mode=1777 -");
+}
+
+#[test]
+fn a_privileged_container_may_do_what_the_daemon_may_and_no_more() {
+    let spec = rendered(|config| config.node.privileged = true);
+    let all = json!(capabilities::of_mask(0x1ff_feff_ffff));
+    assert_eq!(spec["process"]["capabilities"]["effective"], all);
+    let linux = &spec["linux"];
+    assert_eq!(linux["resources"]["devices"], json!([{ "allow": true, "access": "rwm" }]));
+    assert!(linux.get("maskedPaths").is_none() && linux.get("readonlyPaths").is_none());
+    let lines: Vec<String> = spec["mounts"].as_array().unwrap().iter().map(line).collect();
+    assert!(lines.contains(&"sysfs /sys nosuid,noexec,nodev,rw".to_owned()), "{lines:?}");
+    let confining = Machine { seccomp: true, apparmor: Some("skep".to_owned()), ..machine() };
+    let root = User::default();
+    let on = |privileged| {
+        render_on(&confining, |config| config.node.privileged = privileged, &root, &[]).unwrap()
+    };
+    for (spec, profile, filtered) in [(on(false), "skep", true), (on(true), "unconfined", false)] {
+        assert_eq!(spec["process"]["apparmorProfile"], profile);
+        assert_eq!(spec["linux"].get("seccomp").is_some(), filtered);
+    }
+}
+
+#[test]
+fn name_spaces_of_the_node_and_its_devices_are_there_for_who_asks() {
+    let spec = rendered(|config| {
+        config.node = crate::NodeAccess { pid: true, ipc: true, uts: true, ..Default::default() };
+    });
+    let kinds = spec["linux"]["namespaces"].as_array().unwrap();
+    let kinds: Vec<_> = kinds.iter().map(|kind| kind["type"].as_str().unwrap()).collect();
+    assert_eq!((kinds, spec.get("hostname")), (vec!["mount", "network"], None));
+    let lines: Vec<String> = spec["mounts"].as_array().unwrap().iter().map(line).collect();
+    assert!(lines.contains(&"/dev/shm /dev/shm rbind,rprivate,rw".to_owned()), "{lines:?}");
+    let sysctl = |config: &mut ContainerConfig| {
+        config.node.ipc = true;
+        config.spec.sysctls.insert("kernel.shmmax".to_owned(), "1".to_owned());
+    };
+    render_with(sysctl, &User::default(), &[]).unwrap_err();
+
+    let mut config = ContainerConfig { network: NetworkMode::Attached, ..Default::default() };
+    config.node.device_rules = words(&["c 7:* rw", "a *:* m"]);
+    let found = Found {
+        path: "/dev/other".to_owned(),
+        kind: 'c',
+        numbers: (1, 3),
+        mode: 0o666,
+        owner: (0, 5),
+        access: "r".to_owned(),
+    };
+    let spec = render(&Plan {
+        id: "c0ffee",
+        config: &config,
+        image: &image(),
+        machine: &machine(),
+        user: &User::default(),
+        hostname: "web",
+        netns: &Netns::New,
+        mounts: &[],
+        files: Path::new("/data/c0ffee"),
+        memory_files: &[],
+        cgroup_parent: "/skep/",
+        devices: &[found],
+    });
+    let linux = &spec.unwrap()["linux"];
+    check(
+        &linux["devices"],
+        &expect![[
+            r#"[{"path":"/dev/other","type":"c","major":1,"minor":3,"fileMode":438,"uid":0,"gid":5}]"#
+        ]],
+    );
+    check(
+        &linux["resources"]["devices"],
+        &expect![[
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"r"},{"allow":true,"type":"c","access":"rw","major":7},{"allow":true,"type":"a","access":"m"}]"#
+        ]],
+    );
 }

@@ -2,6 +2,7 @@
 
 use super::super::container_spec::{MountJson, render_ulimit};
 use super::super::memory::memory_swap;
+use super::super::node_access;
 use super::super::privileges::render_options;
 use super::network_name;
 use engine::{ContainerConfig, MASKED, READONLY};
@@ -64,6 +65,7 @@ pub(super) fn host_config(config: &ContainerConfig) -> Value {
     let mut object = of_all_machines(config);
     object.extend(of_this_machine(config));
     object.extend(resources(config));
+    object.extend(node_access::render(&config.node));
     // What Docker leaves out where there is nothing.
     let spec = &config.spec;
     let mounts = mounts(config);
@@ -107,28 +109,26 @@ fn of_all_machines(config: &ContainerConfig) -> Map<String, Value> {
 
 fn of_this_machine(config: &ContainerConfig) -> Map<String, Value> {
     let spec = &config.spec;
-    let paths = |own: &Option<Vec<String>>, usual: &[&str]| {
-        own.as_ref().map_or_else(|| json!(usual), |own| json!(own))
+    let paths = |own: &Option<Vec<String>>, usual: &[&str]| match own {
+        Some(own) => json!(own),
+        // Nothing is hidden from it.
+        None if config.node.privileged => Value::Null,
+        None => json!(usual),
     };
     fields(json!({
         "CapAdd": some(&spec.cap_add),
         "CapDrop": some(&spec.cap_drop),
-        "CgroupnsMode": "private",
         "Dns": spec.dns.nameservers,
         "DnsOptions": spec.dns.options,
         "DnsSearch": spec.dns.search,
         "ExtraHosts": some(&extra_hosts(config)),
         "GroupAdd": some(&spec.groups),
-        "IpcMode": "private",
         "Cgroup": "",
         "Links": null,
         "OomScoreAdj": spec.oom_score_adj,
-        "PidMode": "",
-        "Privileged": false,
         "PublishAllPorts": false,
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": some(&render_options(&spec.security)),
-        "UTSMode": "",
         "UsernsMode": "",
         "ShmSize": if config.shm_size == 0 { SHM_SIZE } else { config.shm_size },
         "Runtime": "runc",
@@ -158,8 +158,6 @@ fn resources(config: &ContainerConfig) -> Map<String, Value> {
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": "",
         "CpusetMems": "",
-        "Devices": [],
-        "DeviceCgroupRules": null,
         "DeviceRequests": null,
         "MemoryReservation": resources.reserve_memory,
         "MemorySwap": memory_swap(resources.limit_memory, resources.swap),
