@@ -33,7 +33,7 @@ pub use control::cluster::pin_external_cas;
 pub use control::file::StoredFile;
 pub use logs::LogStream;
 pub use managers::Peers;
-pub use membership::enrolled;
+pub use membership::{enrolled, number};
 pub use raft::{LogContent, LogEntry};
 pub use recovery::{Survivor, go_on_alone};
 pub use wire::{LogSelector, Rotate};

@@ -172,7 +172,7 @@ pub fn enrolled(view: &View, id: &NodeId, address: String) -> Result<(u64, Chang
 
 /// The number of a manager that says that it has this one: 0 where it has none any more, as it was
 /// demoted since. Where it has moved, that is noted.
-pub(crate) fn number(view: &View, id: &NodeId, (own, address): (u64, String)) -> (u64, Changes) {
+pub fn number(view: &View, id: &NodeId, (own, address): (u64, String)) -> (u64, Changes) {
     let mut tx = Tx::new(view);
     let manager = view.node(id).and_then(|node| node.manager.as_ref());
     let raft_id = manager.map_or(0, |manager| manager.raft_id);

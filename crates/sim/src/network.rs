@@ -74,6 +74,8 @@ pub enum Call {
     Renew,
     /// It is to be a manager, and asks for its number in the log.
     Enroll,
+    /// It is a manager of this number, and asks whether that is still so.
+    Number(u64),
     Leave {
         tasks_first: bool,
     },
@@ -158,7 +160,10 @@ impl Network {
     /// Says whether a packet has to wait. A connection does not come about by one way alone.
     fn holds_up(&self, packet: &Packet) -> bool {
         let begins = match &packet.body {
-            Body::Call { call: Call::Session(_) | Call::Leave { .. } | Call::Enroll, .. } => true,
+            Body::Call {
+                call: Call::Session(_) | Call::Leave { .. } | Call::Enroll | Call::Number(_),
+                ..
+            } => true,
             Body::Call { .. }
             | Body::Again { .. }
             | Body::Answer { .. }

@@ -91,7 +91,7 @@ fn a_name_that_is_wrong_keeps_nothing_from_the_others() {
     let wrong = told(&output.stderr);
     for reason in [
         "nosuch: Error response from daemon: service nosuch not found",
-        "all: scale can only be used with replicated mode",
+        "all: scale can only be used with replicated or replicated-job mode",
         "web: invalid replicas value x",
     ] {
         assert!(wrong.contains(reason), "{reason}: {wrong}");

@@ -167,7 +167,7 @@ mod tests {
             ",
             &expect![[r#"
                 + all.0 assigned running n1
-                + all.0 pending running n2 error: no suitable node (release without secrets and configs, to be updated first, on 1 node)
+                + all.0 pending running n2 error: no suitable node (release without secrets and configs, to be updated first, on 1 node). n2: its release knows no secrets and configs
                 + none.1 assigned running n2
                 + none.2 assigned running n1
                 + one.1 assigned running n1
@@ -181,7 +181,7 @@ mod tests {
             service one replicas=1 secret=key
             ",
             &expect![[r#"
-                + one.1 pending running - error: no suitable node (release without secrets and configs, to be updated first, on 2 nodes)
+                + one.1 pending running - error: no suitable node (release without secrets and configs, to be updated first, on 2 nodes). n1: its release knows no secrets and configs; n2: its release knows no secrets and configs
             "#]],
         );
         check(

@@ -6,7 +6,7 @@ use crate::context::{Context, Happened};
 use crate::network::{Answer, Body, Call, Packet, Way};
 use ca::Peer;
 use manager::dispatch::{Command, SessionId, admission, report};
-use manager::{enrolled, find};
+use manager::{enrolled, find, number};
 use raft::Decide;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
@@ -141,6 +141,16 @@ impl Manager {
                 let role = self.view().and_then(|view| view.node(&name)).map(|node| node.role);
                 let role = role.unwrap_or(NodeRole::Worker);
                 self.say((node, connection, id), Ok(Answer::Renewed(role)), ctx);
+            }
+            Call::Number(own) => {
+                let (sender, given) = channel();
+                let decide: Decide = Box::new(move |view: &View, _| {
+                    let (raft_id, changes) = number(view, &name, (own, address(node)));
+                    sender.send(raft_id).ok();
+                    Ok(changes)
+                });
+                let pending = pending(Then::Enrolled(given));
+                self.sequence(Request { decide, reply: Reply::Call(pending) }, ctx);
             }
             Call::Enroll => {
                 let (sender, given) = channel();

@@ -223,6 +223,8 @@ impl Node {
         let mut lasting = std::mem::take(&mut alive.connection.lasting);
         lasting.role = self.role;
         open.session = Some(Session::begin(address, lasting, now));
+        // While it was away, it may have been made another one.
+        alive.asks_number = true;
         self.tell_applied(ctx);
         self.report(BTreeMap::new(), ctx);
         self.read(ctx);

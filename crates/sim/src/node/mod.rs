@@ -139,6 +139,8 @@ struct Alive {
     last_call: Option<LastCall>,
     /// It asks for its number in the log: by this connection, of the manager in this place.
     enrolls: Option<(u64, usize)>,
+    /// It has a session anew, and does not know whether its number is still its own.
+    asks_number: bool,
     swept: bool,
     wakes: u64,
     /// The loop waits for its journal until then.
@@ -235,6 +237,7 @@ impl Node {
             leaving: None,
             last_call: None,
             enrolls: None,
+            asks_number: false,
             swept: false,
             wakes: 0,
             busy_until: ctx.now,

@@ -20,22 +20,26 @@ impl Node {
 
     pub(super) fn take_role(&mut self, ctx: &mut Context) {
         self.due(PAUSE, Due::Role, ctx);
-        let asks = self.alive.as_ref().is_some_and(|alive| alive.enrolls.is_some());
+        let Some(alive) = &self.alive else { return };
+        let may_ask = alive.enrolls.is_none() && (self.own.is_none() || alive.asks_number);
         match (self.role, self.own) {
-            (NodeRole::Manager, None) if !asks => self.enroll(0, ctx),
+            (NodeRole::Manager, _) if may_ask => self.enroll(0, ctx),
             (NodeRole::Manager, _) | (NodeRole::Worker, None) => {}
-            (NodeRole::Worker, Some(_)) => {
-                self.own = None;
-                let number = self.number;
-                ctx.tell(|| format!("node {number}: is no manager any more"));
-                ctx.after(Duration::ZERO, Event::Role { node: number, manager: None });
-                // What it runs for the cluster begins again.
-                self.die(ctx);
-                self.start(ctx);
-            }
+            (NodeRole::Worker, Some(_)) => self.give_the_log_up(ctx),
         }
     }
 
+    /// What it runs for the cluster begins again.
+    fn give_the_log_up(&mut self, ctx: &mut Context) {
+        self.own = None;
+        let number = self.number;
+        ctx.tell(|| format!("node {number}: has no part in the log any more"));
+        ctx.after(Duration::ZERO, Event::Role { node: number, manager: None });
+        self.die(ctx);
+        self.start(ctx);
+    }
+
+    /// Asks for a number in the log, or whether the one that it has is still its own.
     fn enroll(&mut self, place: usize, ctx: &mut Context) {
         let (connection, id, node) = (ctx.draw(), ctx.draw(), self.number);
         let manager = self.managers.get(place).map(|address| machine_at(address));
@@ -43,7 +47,8 @@ impl Node {
         alive.enrolls = manager.map(|_| (connection, place));
         let Some(manager) = manager else { return };
         ctx.network.connect(connection, (node, manager));
-        let body = Body::Call { id, call: network::Call::Enroll };
+        let call = self.own.map_or(network::Call::Enroll, network::Call::Number);
+        let body = Body::Call { id, call };
         ctx.send(Packet { node, manager, connection, way: Way::Up, body });
         self.due(ANSWER_MAX, Due::EnrollLate(connection), ctx);
     }
@@ -60,6 +65,14 @@ impl Node {
             return false;
         };
         match body {
+            Body::Answer { answer: Ok(Answer::Enrolled(id)), .. } if self.own.is_some() => {
+                if let Some(alive) = &mut self.alive {
+                    (alive.enrolls, alive.asks_number) = (None, false);
+                }
+                if self.own != Some(*id) {
+                    self.give_the_log_up(ctx);
+                }
+            }
             Body::Answer { answer: Ok(Answer::Enrolled(id)), .. } => {
                 (self.own, self.role) = (Some(*id), NodeRole::Manager);
                 let (node, manager) = (self.number, self.own);
