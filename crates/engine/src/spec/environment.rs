@@ -68,6 +68,7 @@ mod tests {
 
     /// No loop waits while variables are merged. Each looked for among all would take minutes.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "it is about the time that it takes")]
     fn a_hundred_thousand_variables_are_merged_in_a_moment() {
         let many: Vec<String> = (0..100_000).map(|number| format!("{number:x}=")).collect();
         let begun = Instant::now();
