@@ -1,6 +1,6 @@
 //! What a transaction changes: the content of a log entry.
 
-use crate::index::job;
+use crate::index::is_job;
 use crate::{Format, Key, Object, View};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Change {
     fn format(&self) -> Format {
         let since = self.key().since();
         match self {
-            Self::Put(object) if job(Some(object)).is_some() => since.max(Format::JOBS),
+            Self::Put(object) if is_job(object) => since.max(Format::JOBS),
             Self::Put(_) | Self::Remove(_) => since,
         }
     }

@@ -19,8 +19,8 @@ pub(crate) struct Indexes {
     pub(crate) specs: OrdMap<SpecId, Made>,
     /// Networks of the routing mesh: there is one.
     pub(crate) ingress: OrdSet<NetworkId>,
-    /// Services that are jobs.
-    pub(crate) jobs: OrdSet<ServiceId>,
+    /// How many services are jobs.
+    pub(crate) jobs: usize,
 }
 
 /// A spec, and how many tasks are made from it: it goes with the last one.
@@ -46,10 +46,8 @@ impl Indexes {
             ingress_was.map(|id| self.ingress.remove(id));
             ingress_is.map(|id| self.ingress.insert(id.clone()));
         }
-        if job(was) != job(is) {
-            job(was).map(|id| self.jobs.remove(id));
-            job(is).map(|id| self.jobs.insert(id.clone()));
-        }
+        self.jobs += usize::from(is.is_some_and(is_job));
+        self.jobs -= usize::from(was.is_some_and(is_job));
     }
 }
 
@@ -74,16 +72,15 @@ impl Indexes {
     }
 }
 
-/// The id of a service that is a job.
-pub(crate) fn job(object: Option<&Object>) -> Option<&ServiceId> {
-    match object? {
-        Object::Service(service) => service.spec.mode.is_job().then_some(&service.id),
+pub(crate) fn is_job(object: &Object) -> bool {
+    match object {
+        Object::Service(service) => service.spec.mode.is_job(),
         Object::Cluster(_)
         | Object::Node(_)
         | Object::Network(_)
         | Object::Task(_)
         | Object::Secret(_)
-        | Object::Config(_) => None,
+        | Object::Config(_) => false,
     }
 }
 

@@ -60,7 +60,7 @@ fn name(node: &Node) -> &str {
 mod tests {
     use super::*;
     use crate::Tx;
-    use types::{ManagerStatus, NodeDescription, Timestamp, Version};
+    use types::{ManagerStatus, NodeDescription, Service, ServiceMode, Timestamp, Version};
 
     const LATER: Format = Format(Format::PRESENT.0 + 1);
 
@@ -87,6 +87,31 @@ mod tests {
         assert_eq!(check_format(&former, Format::LEAST), Ok(()));
         let updated = view([node("m1", true, LATER.0), node("m2", true, LATER.0)]);
         assert_eq!(check_format(&updated, LATER), Ok(()));
+    }
+
+    #[test]
+    fn a_job_is_not_stored_before_all_managers_know_jobs() {
+        let with_job = |view: &View| {
+            let mut tx = Tx::new(view);
+            let mut job = Service { id: "job".into(), ..Service::default() };
+            job.spec.mode = ServiceMode::GlobalJob;
+            tx.put_service(job);
+            tx.finish()
+        };
+        let former = view([node("m1", true, Format::JOBS.0), node("m2", true, 0)]);
+        let refused = check(&former, &with_job(&former)).unwrap_err();
+        assert!(refused.message.contains("update m2 first"), "{refused}");
+        let mut updated = view([node("m1", true, Format::JOBS.0)]);
+        let changes = with_job(&updated);
+        assert_eq!(check(&updated, &changes), Ok(()));
+        updated.apply(&changes, Version(2), Timestamp(2));
+        assert_eq!(updated.format(), Format::JOBS);
+        assert_eq!(crate::Snapshot::from(&updated).format, Format::JOBS);
+        assert!(may_manage(&updated, &node("n", false, 0)).is_err());
+        let mut tx = Tx::new(&updated);
+        tx.remove_service(&"job".into());
+        updated.apply(&tx.finish(), Version(3), Timestamp(3));
+        assert_eq!(updated.format(), Format::LEAST);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl View {
     /// The oldest format that has everything in it.
     pub fn format(&self) -> Format {
         let format = self.tables.format();
-        if self.indexes.jobs.is_empty() { format } else { format.max(Format::JOBS) }
+        if self.indexes.jobs == 0 { format } else { format.max(Format::JOBS) }
     }
 
     /// The object of this id; also a network that was removed and is still carried.
