@@ -40,6 +40,7 @@ pub(super) enum Step {
 
 /// A service as some user wants it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is another wish")]
 pub(super) struct Wish {
     pub(super) global: bool,
     pub(super) job: bool,
