@@ -213,6 +213,23 @@ fn deploy_says_how_it_runs() {
         "#]],
     );
     service(
+        "deploy:\n  placement:\n    constraints: [rack=1]",
+        &expect![[r#"
+            f.yml:6:22: services.web.deploy.placement.constraints: constraint expected one operator from ==, !=: rack=1
+        "#]],
+    );
+    service(
+        "restart: on-failure:3",
+        &expect![[r#"
+        .task.restart.condition = "on-failure"
+        .task.restart.max_attempts = 3
+    "#]],
+    );
+}
+
+#[test]
+fn jobs_say_how_many_complete_and_when() {
+    service(
         "deploy:\n  mode: replicated-job\n  replicas: 5",
         &expect![[r#"
         .mode.replicated-job = {"max_concurrent":5,"total_completions":5}
@@ -246,19 +263,6 @@ fn deploy_says_how_it_runs() {
             f.yml:8:9: services.web.deploy.update_config: update and rollback configuration is not supported for jobs
             f.yml:9:24: services.web.deploy.rollback_config: update and rollback configuration is not supported for jobs
         "#]],
-    );
-    service(
-        "deploy:\n  placement:\n    constraints: [rack=1]",
-        &expect![[r#"
-            f.yml:6:22: services.web.deploy.placement.constraints: constraint expected one operator from ==, !=: rack=1
-        "#]],
-    );
-    service(
-        "restart: on-failure:3",
-        &expect![[r#"
-        .task.restart.condition = "on-failure"
-        .task.restart.max_attempts = 3
-    "#]],
     );
 }
 

@@ -240,7 +240,11 @@ fn a_machine_joins_and_becomes_a_manager(lab: &Lab) {
         let shown = lab.docker_at(2, &["node", "ls"]);
         if shown.ok { Ok(()) } else { Err(shown.err) }
     });
-    lab.skep(&["raft", "transfer", "node-2"]).good();
+    until("node-2 leads", secs(60), || {
+        // It may have to catch up first.
+        let asked = lab.skep(&["raft", "transfer", "node-2"]);
+        if asked.ok { Ok(()) } else { Err(asked.err) }
+    });
     leaves(lab, 3);
     joins(lab, 3);
     lab.skep(&["raft", "transfer", "node-1"]).good();

@@ -87,7 +87,7 @@ impl Container {
                 image: &spec.image,
                 image_id: &record.image,
                 labels: &spec::labels(&spec.labels, &image.labels),
-                env: &spec::merge(image.env.clone(), &spec.env),
+                env: &spec::merge(&image.env, &spec.env),
             })?;
             let path = folder.join(format!("{}-json.log", record.id));
             let closed = record.state.status == Status::Exited;

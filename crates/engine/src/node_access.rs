@@ -114,7 +114,7 @@ pub(crate) fn find(wanted: &NodeAccess) -> Result<Vec<Found>, Fault> {
             ))
         };
         let path = Path::new(source);
-        let there = std::fs::metadata(path).map_err(|_| wrong(&"no such file or directory"))?;
+        let there = std::fs::metadata(path).map_err(|_none| wrong(&"no such file or directory"))?;
         if there.is_dir() {
             below(path, (target, access), &mut found).map_err(|error| wrong(&error))?;
         } else {

@@ -267,7 +267,7 @@ mod tests {
         assert_eq!((streams.len(), before), (3, 9));
         let mut left = 20;
         for (path, mut fifo) in streams {
-            put_aside(&path, &mut fifo, &mut [0; READ], &mut left).unwrap();
+            put_aside(&path, &mut fifo, &mut vec![0; READ], &mut left).unwrap();
         }
         let kept: usize = ends.iter().map(|(path, _)| take(path).unwrap().len()).sum();
         assert_eq!((kept, left), (20, 0));
@@ -282,7 +282,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, mut fifo) = stream(dir.path(), "one/0123-stdout", b"for nobody");
         let mut left = ALL_MAX;
-        put_aside(&path, &mut fifo, &mut [0; READ], &mut left).unwrap();
+        put_aside(&path, &mut fifo, &mut vec![0; READ], &mut left).unwrap();
         assert_eq!(fifo.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert!(!aside(&path).exists());
     }

@@ -76,8 +76,8 @@ mod tests {
     use super::*;
     use crate::{Changes, Key, Snapshot, Tx, rules};
     use types::{
-        Cluster, ClusterSpec, Config, ManagerStatus, NodeDescription, Secret, Service, Task,
-        Timestamp, Version,
+        Cluster, ClusterSpec, Config, ManagerStatus, NodeDescription, Secret, Service, ServiceMode,
+        Task, Timestamp, Version,
     };
 
     const LATER: Format = Format(Format::PRESENT.0 + 1);
@@ -105,6 +105,28 @@ mod tests {
         assert_eq!(check_format(&former, Format::LEAST), Ok(()));
         let updated = view([node("m1", true, LATER.0), node("m2", true, LATER.0)]);
         assert_eq!(check_format(&updated, LATER), Ok(()));
+    }
+
+    #[test]
+    fn a_job_is_not_stored_before_all_managers_know_jobs() {
+        let with_job = |view: &View| {
+            let mut tx = Tx::new(view);
+            let mut job = Service { id: "job".into(), ..Service::default() };
+            job.spec.mode = ServiceMode::GlobalJob;
+            tx.put_service(job);
+            let mut view = view.clone();
+            view.apply(&tx.finish(), Version(2), Timestamp(2));
+            view
+        };
+        let former = view([node("m1", true, Format::FILES.0), node("m2", true, 0)]);
+        let refused = check(&former, &with_job(&former)).unwrap_err();
+        assert!(refused.message.contains("update m2 first"), "{refused}");
+        let updated = view([node("m1", true, Format::FILES.0)]);
+        let stored = with_job(&updated);
+        assert_eq!(check(&updated, &stored), Ok(()));
+        assert_eq!(stored.format(), Format::FILES);
+        assert_eq!(Snapshot::from(&stored).format, Format::FILES);
+        assert!(may_manage(&stored, &node("n", false, 0)).is_err());
     }
 
     #[test]

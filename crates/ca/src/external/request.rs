@@ -5,6 +5,7 @@ use crate::root::{name, one, parse};
 use crate::{Error, Peer};
 use rcgen::{CertificateParams, KeyPair};
 use serde::Serialize;
+use std::fmt::Write as _;
 use types::{NodeRole, RootCa};
 
 /// The policy by which it is to sign a root, as with swarmkit.
@@ -83,7 +84,7 @@ pub(super) fn for_root(root: &RootCa) -> Result<String, Error> {
     let extensions = constraints.map(|it| Extension {
         id: BASIC_CONSTRAINTS,
         critical: it.critical,
-        value: it.value.iter().map(|byte| format!("{byte:02x}")).collect(),
+        value: hexadecimal(it.value),
     });
     Ok(render(&SignRequest {
         hosts: Vec::new(),
@@ -94,6 +95,14 @@ pub(super) fn for_root(root: &RootCa) -> Result<String, Error> {
         label: "",
         extensions: extensions.collect(),
     }))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // A text takes whatever is written to it.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn render(request: &SignRequest<'_>) -> String {

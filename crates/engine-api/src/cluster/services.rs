@@ -69,7 +69,8 @@ fn counts(view: &View, service: &Service) -> Counts {
     // (What is left of a job's former iterations counts for nothing.)
     for task in view.tasks_of_service(&service.id).filter(|task| task.iteration == iteration) {
         let lives = task.desired == DesiredState::Running || task.desired == DesiredState::Ready;
-        let done = iteration.is_some() && task.status.state == TaskState::Complete;
+        // (One that completed on a node that was given up meanwhile has another in its place.)
+        let done = lives && iteration.is_some() && task.status.state == TaskState::Complete;
         completed += u64::from(done);
         wanted += u64::from(lives && !done);
         running += u64::from(task.status.state == TaskState::Running && lives);

@@ -6,10 +6,11 @@ use super::memory;
 use super::node_access::{self, DeviceJson};
 use super::privileges::security_options;
 use super::{Words, grace};
-use engine::{Asked, ContainerConfig, HostPort, LogConfig, NetworkMode};
+use engine::{Asked, ContainerConfig, HostPort, LogConfig, NetworkMode, NodeAccess};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::net::IpAddr;
 use types::{ContainerSpec, DnsConfig, Fault, Labels, MountKind, Resources, Ulimit};
 
@@ -57,7 +58,6 @@ struct EndpointJson {}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "HostConfig", rename_all = "PascalCase", default)]
-#[expect(clippy::struct_excessive_bools, reason = "Docker's object has them")]
 struct HostConfigJson {
     binds: Vec<String>,
     mounts: Vec<MountJson>,
@@ -163,19 +163,11 @@ impl CreateJson {
         let host_ports = host_ports(&host.port_bindings)?;
         let asked = self.asked(&host_ports)?;
         let resources = resources(host)?;
-        let host = self.host_config;
+        let mut host = self.host_config;
+        let node = node_access(&mut host)?;
         let further = host.mounts.into_iter().map(MountJson::parse);
         mounts.extend(further.collect::<Result<Vec<_>, _>>()?);
         add_volumes(&mut mounts, &self.volumes);
-        let node = node_access::Asked {
-            privileged: host.privileged,
-            pid: host.pid_mode,
-            ipc: host.ipc_mode,
-            uts: host.uts_mode,
-            cgroup: host.cgroupns_mode,
-            devices: host.devices,
-            device_rules: host.device_cgroup_rules,
-        };
         let limit =
             |limit: UlimitJson| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard };
         let spec = ContainerSpec {
@@ -225,10 +217,24 @@ impl CreateJson {
             auto_remove: host.auto_remove,
             stdin_once: self.stdin_once,
             shm_size: u64::try_from(host.shm_size).unwrap_or(0),
-            node: node.parse()?,
+            node,
             asked,
         })
     }
+}
+
+/// What it asks for of the node's own.
+fn node_access(host: &mut HostConfigJson) -> Result<NodeAccess, Fault> {
+    let asked = node_access::Asked {
+        privileged: host.privileged,
+        pid: take(&mut host.pid_mode),
+        ipc: take(&mut host.ipc_mode),
+        uts: take(&mut host.uts_mode),
+        cgroup: take(&mut host.cgroupns_mode),
+        devices: take(&mut host.devices),
+        device_rules: take(&mut host.device_cgroup_rules),
+    };
+    asked.parse()
 }
 
 fn resources(host: &HostConfigJson) -> Result<Resources, Fault> {

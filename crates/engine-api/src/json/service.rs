@@ -367,7 +367,7 @@ pub(crate) fn render<'v>(
         let never = || "0001-01-01T00:00:00Z".to_owned();
         object["JobStatus"] = json!({
             "JobIteration": { "Index": job.iteration },
-            "LastExecution": job.last_execution.map_or_else(never, |time| time.rfc3339()),
+            "LastExecution": job.last_execution.map_or_else(never, types::Timestamp::rfc3339),
         });
     }
     // Docker has no place for it; clients skip what they do not know.

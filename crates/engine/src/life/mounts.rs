@@ -97,21 +97,21 @@ fn resolve_one(
     id: &str,
     mut mount: Mount,
 ) -> Result<(MountPoint, Option<Hold>), Fault> {
-    let mut held = None;
+    let mut kept = None;
     let mut anonymous = false;
     let is_new = mount.kind == MountKind::Volume && mount.source.is_empty();
     let source = match mount.kind {
         MountKind::Bind => PathBuf::from(&mount.source),
         MountKind::Volume => {
             let (volume, hold) = volumes.make_for(&mount.source, mount.labels.clone(), id)?;
-            held = Some(hold);
+            kept = Some(hold);
             anonymous = volume.anonymous;
             mount.source = volume.name;
             volume.path
         }
         MountKind::Tmpfs => PathBuf::new(),
     };
-    Ok((MountPoint { mount, source, anonymous, is_new }, held))
+    Ok((MountPoint { mount, source, anonymous, is_new }, kept))
 }
 
 /// Refuses options that contradict each other.

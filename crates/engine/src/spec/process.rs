@@ -85,7 +85,7 @@ pub(crate) fn exec(plan: &ExecPlan<'_>) -> Result<Value, Fault> {
         "terminal": plan.exec.tty,
         "user": user(plan.user),
         "args": plan.exec.command,
-        "env": merge(env, &plan.exec.env),
+        "env": merge(&env, &plan.exec.env),
         "cwd": if dir.is_empty() { working_dir(spec, plan.image) } else { dir.clone() },
         "capabilities": capability_sets(&set, plan.user),
         "noNewPrivileges": spec.security.no_new_privileges,

@@ -67,8 +67,8 @@ pub(crate) async fn change(
                     "rotating from one external CA to a different external CA is not supported",
                 ));
             } else {
-                let signed = signer.cross_sign(&with((own.clone(), None)), &new).await?;
-                ca::rotate_signed(own, new, &signed, now).map_err(|error| {
+                let crossed = signer.cross_sign(&with((own.clone(), None)), &new).await?;
+                ca::rotate_signed(own, new, &crossed, now).map_err(|error| {
                     Fault::internal(format!("{CROSS_SIGNING}: {}", types::chain(&error)))
                 })?
             };

@@ -1,4 +1,4 @@
-//! Tasks that cannot stay where they are: their node is lost, is drained, or does not fulfil their
+//! Tasks that cannot stay where they are: their node is lost, is drained at once, or does not fulfil their
 //! constraints any more.
 
 use super::slot::{Slot, SlotTasks, keeps_tasks, matches};

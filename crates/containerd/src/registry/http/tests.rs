@@ -191,9 +191,10 @@ fn exchanges(path: &str, head: &str, address: &str) -> Answer {
         assert!(front.to_lowercase().contains("content-type: application/x-www-form-urlencoded"));
         let wanted = "scope=repository%3Aimage%3Apull&service=s&client_id=docker\
                       &grant_type=refresh_token&refresh_token=an%2Fidentity";
-        return match form == wanted {
-            true => ok(Body::Text(r#"{"access_token":"T","expires_in":60}"#)),
-            false => ("401 Unauthorized\r\n".to_owned(), Body::Text("")),
+        return if form == wanted {
+            ok(Body::Text(r#"{"access_token":"T","expires_in":60}"#))
+        } else {
+            ("401 Unauthorized\r\n".to_owned(), Body::Text(""))
         };
     }
     if path == "/v2/image/manifests/latest" && front.contains("authorization: Bearer T") {

@@ -27,6 +27,7 @@ async fn volumes_are_filled_from_the_image_and_stay_while_they_are_used() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "what is being made is looked at meanwhile")]
 async fn volumes_of_a_container_that_is_being_made_cannot_be_removed() {
     let stage = Stage::new().await;
     stage.engine.create_volume("db", types::Labels::new()).await.unwrap();
