@@ -202,12 +202,8 @@ fn network(line: &mut Line<'_>) -> Network {
     network
 }
 
-fn service(line: &mut Line<'_>) -> Service {
-    let name = line.words[1];
-    let mut service = Service { id: name.into(), ..Service::default() };
-    let spec = &mut service.spec;
-    name.clone_into(&mut spec.name);
-    spec.mode = if line.has("global") {
+fn mode(line: &mut Line<'_>) -> ServiceMode {
+    if line.has("global") {
         ServiceMode::Global
     } else if line.has("global-job") {
         ServiceMode::GlobalJob
@@ -216,18 +212,49 @@ fn service(line: &mut Line<'_>) -> Service {
         ServiceMode::ReplicatedJob { max_concurrent, total_completions }
     } else {
         ServiceMode::Replicated { replicas: line.number("replicas").unwrap_or(1) }
-    };
-    service.job = spec.mode.is_job().then(|| JobStatus {
-        iteration: line.number("iteration").unwrap_or(0),
-        last_execution: (!line.has("waits")).then(|| seconds(50)),
-        scheduled: line.number("scheduled").map(seconds),
-    });
+    }
+}
+
+/// How often a job was run; writes its schedule into the spec.
+fn job(line: &mut Line<'_>, spec: &mut ServiceSpec) -> Option<JobStatus> {
     if line.has("every-minute") {
         spec.labels.insert(types::SCHEDULE_LABEL.to_owned(), "* * * * *".to_owned());
     }
     if let Some(overlap) = line.take("overlap") {
         spec.labels.insert("skep.schedule.overlap".to_owned(), overlap.to_owned());
     }
+    spec.mode.is_job().then(|| JobStatus {
+        iteration: line.number("iteration").unwrap_or(0),
+        last_execution: (!line.has("waits")).then(|| seconds(50)),
+        scheduled: line.number("scheduled").map(seconds),
+    })
+}
+
+fn update(line: &mut Line<'_>, spec: &mut ServiceSpec) {
+    let update = &mut spec.update;
+    update.parallelism = line.number("parallelism").unwrap_or(1);
+    update.delay = Duration::from_secs(line.number("update-delay").unwrap_or(0));
+    if line.take("order") == Some("start-first") {
+        update.order = UpdateOrder::StartFirst;
+    }
+    update.monitor = line.number("monitor").map_or(update.monitor, Duration::from_secs);
+    update.max_failure_ratio = line.number("ratio").unwrap_or(0.0);
+    update.failure_action = match line.take("failure") {
+        Some("rollback") => FailureAction::Rollback,
+        Some("continue") => FailureAction::Continue,
+        _ => FailureAction::Pause,
+    };
+    spec.rollback.failure_action = update.failure_action;
+    spec.rollback.parallelism = line.number("rollback-parallelism").unwrap_or(1);
+}
+
+fn service(line: &mut Line<'_>) -> Service {
+    let name = line.words[1];
+    let mut service = Service { id: name.into(), ..Service::default() };
+    let spec = &mut service.spec;
+    name.clone_into(&mut spec.name);
+    spec.mode = mode(line);
+    service.job = job(line, spec);
     if line.has("dnsrr") {
         spec.endpoint.mode = EndpointMode::Dnsrr;
     }
@@ -255,21 +282,7 @@ fn service(line: &mut Line<'_>) -> Service {
     restart.delay = line.number("delay").map_or(restart.delay, Duration::from_secs);
     restart.max_attempts = line.number("attempts").unwrap_or(0);
     restart.window = Duration::from_secs(line.number("window").unwrap_or(0));
-    let update = &mut spec.update;
-    update.parallelism = line.number("parallelism").unwrap_or(1);
-    update.delay = Duration::from_secs(line.number("update-delay").unwrap_or(0));
-    if line.take("order") == Some("start-first") {
-        update.order = UpdateOrder::StartFirst;
-    }
-    update.monitor = line.number("monitor").map_or(update.monitor, Duration::from_secs);
-    update.max_failure_ratio = line.number("ratio").unwrap_or(0.0);
-    update.failure_action = match line.take("failure") {
-        Some("rollback") => FailureAction::Rollback,
-        Some("continue") => FailureAction::Continue,
-        _ => FailureAction::Pause,
-    };
-    spec.rollback.failure_action = update.failure_action;
-    spec.rollback.parallelism = line.number("rollback-parallelism").unwrap_or(1);
+    update(line, spec);
     service.previous_spec = previous(line, &service.spec);
     line.take("image").unwrap_or("").clone_into(&mut service.spec.task.container.image);
     service.ports = line.list("has-ports").into_iter().map(port).collect();
