@@ -89,10 +89,11 @@ fn shows(lab: &Lab, name: &str, replicas: &str) {
 /// The tasks of a job's present run, as the API tells them.
 fn present(lab: &Lab, name: &str) -> Vec<Value> {
     let iteration = lab.service(name, "{{.JobStatus.JobIteration.Index}}");
+    let iteration: u64 = iteration.parse().expect("a number");
     let filters = format!("%7B%22service%22%3A%5B%22{name}%22%5D%7D");
     let answer = lab.ask(1, "GET", &format!("/tasks?filters={filters}"));
     let tasks: Vec<Value> = serde_json::from_str(&answer.body).expect("tasks");
-    let is_present = |task: &Value| task["JobIteration"]["Index"].to_string() == iteration;
+    let is_present = |task: &Value| task["JobIteration"]["Index"] == iteration;
     tasks.into_iter().filter(is_present).collect()
 }
 

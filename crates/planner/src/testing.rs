@@ -223,12 +223,8 @@ fn container(line: &mut Line<'_>) -> ContainerSpec {
     }
 }
 
-fn service(line: &mut Line<'_>) -> Service {
-    let name = line.words[1];
-    let mut service = Service { id: name.into(), ..Service::default() };
-    let spec = &mut service.spec;
-    name.clone_into(&mut spec.name);
-    spec.mode = if line.has("global") {
+fn mode(line: &mut Line<'_>) -> ServiceMode {
+    if line.has("global") {
         ServiceMode::Global
     } else if line.has("global-job") {
         ServiceMode::GlobalJob
@@ -237,20 +233,33 @@ fn service(line: &mut Line<'_>) -> Service {
         ServiceMode::ReplicatedJob { max_concurrent, total_completions }
     } else {
         ServiceMode::Replicated { replicas: line.number("replicas").unwrap_or(1) }
-    };
-    service.job = spec.mode.is_job().then(|| JobStatus {
-        iteration: line.number("iteration").unwrap_or(0),
-        last_execution: (!line.has("waits")).then(|| seconds(50)),
-        scheduled: line.number("scheduled").map(seconds),
-    });
-    if line.has("rebalance") {
-        spec.labels.insert(REBALANCE_LABEL.to_owned(), REBALANCE_ON.to_owned());
     }
+}
+
+/// How often a job was run; writes its schedule into the spec.
+fn job(line: &mut Line<'_>, spec: &mut ServiceSpec) -> Option<JobStatus> {
     if line.has("every-minute") {
         spec.labels.insert(types::SCHEDULE_LABEL.to_owned(), "* * * * *".to_owned());
     }
     if let Some(overlap) = line.take("overlap") {
         spec.labels.insert("skep.schedule.overlap".to_owned(), overlap.to_owned());
+    }
+    spec.mode.is_job().then(|| JobStatus {
+        iteration: line.number("iteration").unwrap_or(0),
+        last_execution: (!line.has("waits")).then(|| seconds(50)),
+        scheduled: line.number("scheduled").map(seconds),
+    })
+}
+
+fn service(line: &mut Line<'_>) -> Service {
+    let name = line.words[1];
+    let mut service = Service { id: name.into(), ..Service::default() };
+    let spec = &mut service.spec;
+    name.clone_into(&mut spec.name);
+    spec.mode = mode(line);
+    service.job = job(line, spec);
+    if line.has("rebalance") {
+        spec.labels.insert(REBALANCE_LABEL.to_owned(), REBALANCE_ON.to_owned());
     }
     if line.has("dnsrr") {
         spec.endpoint.mode = EndpointMode::Dnsrr;

@@ -4,16 +4,15 @@
 //! a field that must not be lost belongs to a format of its own, as a kind of objects does.
 
 use crate::{Format, Object};
-use types::{Cluster, ClusterSpec, Service, ServiceSpec, TaskSpec};
+use types::{Cluster, ClusterSpec, Constraint, Service, ServiceSpec, TaskSpec};
 
 impl Object {
     /// The first format that has its kind and all the fields that are set in it.
     pub(crate) fn since(&self) -> Format {
         let is_newer = match self {
             Self::Cluster(cluster) => is_newer(cluster),
-            Self::Service(service) => {
-                specs(service).any(|spec| has_files(&spec.task) || spec.mode.is_job())
-            }
+            Self::Service(service) => specs(service)
+                .any(|spec| has_files(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)),
             Self::Task(task) => has_files(&task.spec),
             // What a node says of itself it says again to every manager that leads.
             Self::Node(_) | Self::Network(_) | Self::Secret(_) | Self::Config(_) => false,
@@ -30,11 +29,18 @@ fn is_newer(cluster: &Cluster) -> bool {
         || !cluster.removed.is_empty()
         || spec.kept_snapshots != usual.kept_snapshots
         || spec.kept_entries != usual.kept_entries
+        || !spec.external_cas.is_empty()
 }
 
 /// What it is made from, and what it is rolled back to.
 fn specs(service: &Service) -> impl Iterator<Item = &ServiceSpec> {
     [&service.spec].into_iter().chain(&service.previous_spec)
+}
+
+/// A release that does not know such constraints takes them for what no node fulfils.
+fn is_beyond_docker(spec: &ServiceSpec) -> bool {
+    let mut constraints = spec.task.placement.constraints.iter();
+    constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
 }
 
 fn has_files(spec: &TaskSpec) -> bool {

@@ -105,11 +105,11 @@ mod tests {
         let new = (hourly.clone(), Timestamp(7));
         let created = with_new(&View::default(), id.clone(), new).unwrap();
         let mut view = applied(&View::default(), &created);
-        let (mut daily, mut forced, mut changed) = (at("@daily"), hourly.clone(), hourly.clone());
+        let (mut daily, mut forced, mut rebuilt) = (at("@daily"), hourly.clone(), hourly.clone());
         daily.labels.insert("a".to_owned(), "b".to_owned());
         forced.task.force_update = 1;
-        changed.task.force_update = 1;
-        changed.task.container.image = "other".to_owned();
+        rebuilt.task.force_update = 1;
+        rebuilt.task.container.image = "other".to_owned();
         let job = |view: &View| view.service(&id).unwrap().job.clone().unwrap();
         let is = |iteration, last_execution: Option<i64>, scheduled| JobStatus {
             iteration,
@@ -121,8 +121,8 @@ mod tests {
             (10, &hourly, is(0, None, 7)),
             (11, &forced, is(0, Some(11), 7)),
             (12, &forced, is(0, Some(11), 7)),
-            (13, &changed, is(1, None, 7)),
-            (14, &changed, is(1, None, 7)),
+            (13, &rebuilt, is(1, None, 7)),
+            (14, &rebuilt, is(1, None, 7)),
             (15, &forced, is(1, None, 7)),
             (16, &daily, is(1, Some(16), 16)),
             (17, &spec(JOB), JobStatus { scheduled: None, ..is(2, Some(17), 0) }),

@@ -64,7 +64,6 @@ pub struct Now {
 
 /// Everything that the dispatcher is told.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "the common one is the large one: a view")]
 pub enum Command {
     /// A newer view of the store.
     View(Box<View>),

@@ -18,7 +18,6 @@ use wire::{HeartbeatReply, LogOptions, LogSelector, SessionMessage};
 
 /// What RPC handlers and the API ask of the loop.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the common one is the large one: a view")]
 pub(crate) enum Request {
     /// What needs no answer.
     Tell(Command),
