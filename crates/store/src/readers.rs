@@ -18,7 +18,7 @@ pub(crate) fn check(before: &View, after: &View) -> Result<(), Fault> {
 }
 
 /// Refuses what only releases understand that read a format, where a manager does not read it.
-pub fn check_format(view: &View, needed: Format) -> Result<(), Fault> {
+fn check_format(view: &View, needed: Format) -> Result<(), Fault> {
     let old: Vec<&str> = old_managers(view, needed).map(name).collect();
     if old.is_empty() {
         return Ok(());
@@ -127,6 +127,27 @@ mod tests {
         assert_eq!(stored.format(), Format::FILES);
         assert_eq!(Snapshot::from(&stored).format, Format::FILES);
         assert!(may_manage(&stored, &node("n", false, 0)).is_err());
+    }
+
+    #[test]
+    fn a_constraint_beyond_dockers_is_not_stored_before_all_managers_know_such() {
+        let with = |view: &View, constraint: &str| {
+            let mut tx = Tx::new(view);
+            let mut service = Service { id: "web".into(), ..Service::default() };
+            service.spec.task.placement.constraints = vec![constraint.to_owned()];
+            tx.put_service(service);
+            let mut view = view.clone();
+            view.apply(&tx.finish(), Version(2), Timestamp(2));
+            view
+        };
+        let former = view([node("m1", true, 2)]);
+        let updated = view([node("m1", true, Format::FILES.0)]);
+        for constraint in ["node.labels.zone=={a,b}", "node.role==worker || node.id==x"] {
+            let refused = check(&former, &with(&former, constraint)).unwrap_err();
+            assert!(refused.message.contains("update m1 first"), "{refused}");
+            assert_eq!(check(&updated, &with(&updated, constraint)), Ok(()));
+        }
+        assert_eq!(check(&former, &with(&former, "node.labels.zone==a")), Ok(()));
     }
 
     #[test]

@@ -114,7 +114,6 @@ fn check_mode_stays(before: &ServiceSpec, after: &ServiceSpec) -> Result<(), Fau
 
 /// Says what is wrong with a spec beside what is there.
 fn check(view: &View, spec: &ServiceSpec, own: Option<&ServiceId>) -> Result<(), Fault> {
-    spec::check_constraints(view, spec)?;
     spec::check_networks(view, &spec.task.networks)?;
     file::check_existence(view, &spec.task.container)?;
     let name = &spec.name;
@@ -137,7 +136,7 @@ fn service<'a>(view: &'a View, id: &ServiceId) -> Result<&'a Service, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{NetworkAttachment, Node, PublishedPort, ServiceMode};
+    use types::{NetworkAttachment, PublishedPort, ServiceMode};
 
     const NOW: Timestamp = Timestamp(9);
 
@@ -160,28 +159,6 @@ mod tests {
         web.endpoint.ports = vec![port];
         let changes = with_new(&view, "web-id".into(), (web, NOW)).unwrap();
         applied(&view, &changes, 5)
-    }
-
-    #[test]
-    fn a_constraint_that_a_manager_does_not_know_is_refused_until_it_is_updated() {
-        let with_manager = |log_format| {
-            let mut tx = Tx::new(&View::default());
-            let mut node = Node { id: "m1".into(), ..Node::default() };
-            node.manager = Some(types::ManagerStatus::default());
-            node.description.log_format = log_format;
-            tx.put_node(node);
-            applied(&View::default(), &tx.finish(), 1)
-        };
-        for constraint in ["node.labels.zone=={a,b}", "node.role==worker || node.id==x"] {
-            let mut spec = spec("web");
-            spec.task.placement.constraints = vec![constraint.to_owned()];
-            assert_eq!(spec::check_service(&spec), Ok(()));
-            let refused = with_new(&with_manager(2), "x".into(), (spec.clone(), NOW)).unwrap_err();
-            assert!(refused.message.contains("update m1 first"), "{refused}");
-            assert!(with_new(&with_manager(3), "x".into(), (spec.clone(), NOW)).is_ok());
-            spec.task.placement.constraints = vec!["node.labels.zone==a".to_owned()];
-            assert!(with_new(&with_manager(2), "x".into(), (spec, NOW)).is_ok());
-        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{file, job};
 use planner::REPLICAS_MAX;
 use std::collections::BTreeSet;
-use store::{Format, View};
+use store::View;
 use types::{
     Constraint, ContainerSpec, EndpointMode, EndpointSpec, Fault, MountKind, NetworkAttachment,
     PublishMode, Resources, ServiceMode, ServiceSpec, UpdateConfig, check_name,
@@ -30,20 +30,6 @@ pub(super) fn check_service(spec: &ServiceSpec) -> Result<(), Fault> {
     check_endpoint(&spec.endpoint)?;
     check_update(&spec.update, "TaskSpec: update")?;
     check_update(&spec.rollback, "TaskSpec: rollback")
-}
-
-/// Releases that read this format know constraints beyond Docker's; one before would take them for
-/// what no node fulfils, and stop the tasks.
-const CONSTRAINTS_SINCE: Format = Format(3);
-
-/// Says whether all managers understand the constraints of a spec.
-pub(super) fn check_constraints(view: &View, spec: &ServiceSpec) -> Result<(), Fault> {
-    let constraints = &spec.task.placement.constraints;
-    let is_new = |text: &String| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker());
-    if constraints.iter().any(is_new) {
-        return store::readers::check_format(view, CONSTRAINTS_SINCE);
-    }
-    Ok(())
 }
 
 /// Says whether every network of a spec is there and may be used by services.
