@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Placement {
-    /// As the user wrote them, checked by [`Constraint::parse`] when the service was made.
+    /// As the user wrote them, checked by [`Constraint::parse`](crate::Constraint::parse) when the service was made.
     pub constraints: Vec<String>,
     pub preferences: Vec<Preference>,
     /// 0: no limit.
