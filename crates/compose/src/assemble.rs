@@ -96,8 +96,18 @@ impl Assembly<'_> {
     }
 }
 
-/// Gives variables that are named alone in `environment` the values of the file's own environment.
+/// Gives what names a variable alone (in `environment`, or as what is in a secret or config) its
+/// value in the file's own environment.
 fn hand_on(root: &mut Node, env: &BTreeMap<String, String>) {
+    paths::each_file(root, |entry| {
+        if entry.key == "environment"
+            && let Value::Text(name) = &entry.node.value
+            && let Some(value) = env.get(name)
+        {
+            "content".clone_into(&mut entry.key);
+            entry.node.value = Value::Text(value.clone());
+        }
+    });
     paths::each_field(root, |key, node| match &mut node.value {
         Value::List(items) if key == "environment" => {
             for item in items {

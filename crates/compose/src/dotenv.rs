@@ -49,7 +49,9 @@ pub fn variables(
         }
         let (value, left) = value(after, &known).map_err(|why| wrong(&why))?;
         // What is in the environment goes over what is in the file.
-        known.entry(name.to_owned()).or_insert_with(|| value.clone());
+        if !env.contains_key(name) {
+            known.insert(name.to_owned(), value.clone());
+        }
         found.insert(name.to_owned(), value);
         rest = left;
     }
@@ -124,7 +126,7 @@ mod tests {
     fn each_form_of_a_variable_is_read() {
         let text = "\u{feff}# of the stack\nA=1\nexport B = two words # said\nC='$A \"x\"'\n\
              D=\"a\\tb \\$A ${A} \\\"q\\\"\" # c\nE=${HOST}-${A}-${NO:-n}\nHOST\nUNKNOWN\nF=\n\
-             G='two\nlines'\r\nH=a#b\nI=#c\n";
+             G='two\nlines'\r\nH=a#b\nI=#c\nJ=1\nJ=2\nK=$J\n";
         let read = read(text).unwrap();
         let pairs: Vec<(&str, &str)> =
             read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -141,6 +143,8 @@ mod tests {
                 ("H", "a#b"),
                 ("HOST", "h"),
                 ("I", ""),
+                ("J", "2"),
+                ("K", "2"),
             ]
         );
     }
@@ -152,6 +156,12 @@ mod tests {
             ("A B=1", "line 1: \"A B\" is no name of a variable"),
             ("\n\nA='x\n", "line 3: a quote has no end"),
             ("A=\"x\" y", "line 1: \"y\" stands after the value"),
+            (
+                "A=a\nB=$A$A$A$A$A$A$A$A$A$A$A$A$A$A$A$A\nC=$B$B$B$B$B$B$B$B$B$B$B$B$B$B$B$B\n\
+              D=$C$C$C$C$C$C$C$C$C$C$C$C$C$C$C$C\nE=$D$D$D$D$D$D$D$D$D$D$D$D$D$D$D$D\n\
+              F=$E$E$E$E$E$E$E$E$E$E$E$E$E$E$E$E\nG=$F$F\n",
+                "line 7: its variables make too long a text",
+            ),
             ("A=${NO:?must be}", "line 1: required variable NO is missing a value: must be"),
         ] {
             assert_eq!(read(text).unwrap_err(), why);

@@ -8,6 +8,9 @@ use crate::scalar::text;
 use crate::tree::{Node, Value};
 use std::path::{Path, PathBuf};
 
+/// The services that one extends, one after the other.
+const CHAIN_MAX: usize = 32;
+
 /// The services that may be extended by their names alone.
 struct Scope<'a> {
     /// The whole file.
@@ -85,6 +88,10 @@ impl Assembly<'_> {
         let link = (path.clone().or(scope.file.map(Path::to_owned)), name.clone());
         if chain.contains(&link) {
             self.log.error(named, format!("{name} extends itself"));
+            return None;
+        }
+        if chain.len() == CHAIN_MAX {
+            self.log.error(named, format!("more than {CHAIN_MAX} services extend one another"));
             return None;
         }
         chain.push(link);

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Variables inside defaults inside defaults.
 const DEPTH_MAX: usize = 8;
+/// Bytes that the variables of one value, and those of a whole file, may come to.
+const VALUE_MAX: usize = 1 << 20;
+const FILE_MAX: usize = 8 << 20;
 
 type Env = BTreeMap<String, String>;
 
@@ -18,8 +21,9 @@ type Env = BTreeMap<String, String>;
 /// replaced where it is used.
 pub(crate) fn file(root: &mut Node, env: &Env, log: &mut Log) {
     let Value::Map(entries) = &mut root.value else { return };
+    let mut left = FILE_MAX;
     for entry in entries.iter_mut().filter(|entry| !entry.key.starts_with("x-")) {
-        interpolate(&mut entry.node, env, log);
+        interpolate(&mut entry.node, (env, &mut left), log);
     }
 }
 
@@ -28,13 +32,17 @@ pub(crate) fn text(text: &str, env: &Env) -> Result<String, String> {
     substitute(text, env, &mut BTreeSet::new(), 0).map_err(Problem::text)
 }
 
-/// Replaces the variables in every string below `node`.
-fn interpolate(node: &mut Node, env: &Env, log: &mut Log) {
+/// Replaces the variables in every string below `node`, as long as so many bytes are left for them.
+fn interpolate(node: &mut Node, (env, left): (&Env, &mut usize), log: &mut Log) {
     match &mut node.value {
         Value::Text(text) if text.contains('$') => {
             let mut unset = BTreeSet::new();
             match substitute(text, env, &mut unset, 0) {
-                Ok(new) => *text = new,
+                Ok(new) if new.len() <= *left => {
+                    *left -= new.len();
+                    *text = new;
+                }
+                Ok(_) => return log.error(node, Problem::Long.text()),
                 Err(problem) => {
                     log.error(node, problem.text());
                     return;
@@ -45,10 +53,14 @@ fn interpolate(node: &mut Node, env: &Env, log: &mut Log) {
                 log.warn(node, text);
             }
         }
-        Value::List(items) => items.iter_mut().for_each(|item| interpolate(item, env, log)),
+        Value::List(items) => {
+            for item in items {
+                interpolate(item, (env, &mut *left), log);
+            }
+        }
         Value::Map(entries) => {
             for entry in entries {
-                interpolate(&mut entry.node, env, log);
+                interpolate(&mut entry.node, (env, &mut *left), log);
             }
         }
         Value::Text(_) | Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
@@ -58,6 +70,7 @@ fn interpolate(node: &mut Node, env: &Env, log: &mut Log) {
 #[derive(Debug, PartialEq, Eq)]
 enum Problem {
     Form,
+    Long,
     Required { name: String, text: String },
 }
 
@@ -67,6 +80,7 @@ impl Problem {
             Self::Form => {
                 "invalid interpolation format: write $$ for a dollar that is meant as such".into()
             }
+            Self::Long => "its variables make too long a text".into(),
             Self::Required { name, text } if text.is_empty() => {
                 format!("required variable {name} is missing a value")
             }
@@ -101,6 +115,9 @@ fn substitute(
             let (name, after) = name(after).ok_or(Problem::Form)?;
             out.push_str(&plain(name, env, unset));
             rest = after;
+        }
+        if VALUE_MAX < out.len() {
+            return Err(Problem::Long);
         }
     }
     out.push_str(rest);

@@ -39,12 +39,19 @@ fn form(keys: &[&str]) -> Form {
 
 /// Puts the file `over` over the file `base`.
 pub(crate) fn merge(base: Node, over: Node) -> Node {
-    merge_at(&[], base, over)
+    merge_at(&[], base, over, Tags::Settle)
 }
 
-/// Puts a service over the one that it extends.
+/// Puts a service over the one that it extends. What is tagged stays so, for the files before.
 pub(crate) fn services(base: Node, over: Node) -> Node {
-    merge_at(&["services", ""], base, over)
+    merge_at(&["services", ""], base, over, Tags::Keep)
+}
+
+/// What becomes of tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tags {
+    Settle,
+    Keep,
 }
 
 /// Takes out what is tagged: there is nothing below.
@@ -67,7 +74,7 @@ pub(crate) fn settled(mut node: Node) -> Node {
     node
 }
 
-fn merge_at(keys: &[&str], base: Node, over: Node) -> Node {
+fn merge_at(keys: &[&str], base: Node, over: Node, tags: Tags) -> Node {
     let form = form(keys);
     let (base, over) = match form {
         Form::Mapping(split) => (mapping(base, split), mapping(over, split)),
@@ -80,7 +87,7 @@ fn merge_at(keys: &[&str], base: Node, over: Node) -> Node {
         {
             Value::Map(over)
         }
-        (Value::Map(base), Value::Map(over)) => Value::Map(merge_entries(keys, base, over)),
+        (Value::Map(base), Value::Map(over)) => Value::Map(merge_entries(keys, base, over, tags)),
         (Value::List(mut base), Value::List(over)) if !matches!(form, Form::Whole) => {
             if matches!(form, Form::Sources) {
                 base.retain(|item| over.iter().all(|other| differ(source(item), source(other))));
@@ -98,21 +105,20 @@ fn merge_at(keys: &[&str], base: Node, over: Node) -> Node {
     Node { value, at, path, tag }
 }
 
-fn merge_entries(keys: &[&str], mut base: Vec<Entry>, over: Vec<Entry>) -> Vec<Entry> {
+fn merge_entries(keys: &[&str], mut base: Vec<Entry>, over: Vec<Entry>, tags: Tags) -> Vec<Entry> {
+    let keeps = tags == Tags::Keep;
     for entry in over {
-        let Some(at) = base.iter().position(|old| old.key == entry.key) else {
-            if entry.node.tag != Some(Tag::Reset) {
-                base.push(Entry { node: settled(entry.node), ..entry });
+        let at = base.iter().position(|old| old.key == entry.key);
+        let old = at.map(|at| base.remove(at).node);
+        let node = match (entry.node.tag, old) {
+            (Some(Tag::Reset), _) if !keeps => continue,
+            (None, Some(old)) => {
+                merge_at(&[keys, &[entry.key.as_str()]].concat(), old, entry.node, tags)
             }
-            continue;
+            (_, _) if keeps => entry.node,
+            (_, _) => settled(entry.node),
         };
-        let old = base.remove(at);
-        let node = match entry.node.tag {
-            Some(Tag::Reset) => continue,
-            Some(Tag::Override) => settled(entry.node),
-            None => merge_at(&[keys, &[entry.key.as_str()]].concat(), old.node, entry.node),
-        };
-        base.insert(at, Entry { node, ..entry });
+        base.insert(at.unwrap_or(base.len()), Entry { node, ..entry });
     }
     base
 }
@@ -129,7 +135,7 @@ fn mapping(node: Node, split: fn(&str) -> (String, Value)) -> Node {
         entries.push(Entry { key, at: item.at.clone(), node: inner });
     }
     // Of an item that stands twice, the last holds.
-    let value = Value::Map(merge_entries(&[], Vec::new(), entries));
+    let value = Value::Map(merge_entries(&[], Vec::new(), entries, Tags::Keep));
     Node { value, at: node.at, path: node.path, tag: node.tag }
 }
 

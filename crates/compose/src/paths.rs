@@ -1,6 +1,6 @@
 //! Relative paths: which values of a file are one, and what they start from.
 
-use crate::tree::{Node, Value};
+use crate::tree::{Entry, Node, Value};
 use std::path::{Component, Path, PathBuf};
 
 /// A path from a folder, with its dots taken out.
@@ -30,13 +30,21 @@ pub(crate) fn settle(root: &mut Node, folder: &Path) {
         }
         _ => {}
     });
+    each_file(root, |entry| {
+        if entry.key == "file" {
+            path(&mut entry.node, folder);
+        }
+    });
+}
+
+/// Hands over every field of every secret and config.
+pub(crate) fn each_file(root: &mut Node, mut with: impl FnMut(&mut Entry)) {
     for section in ["secrets", "configs"] {
         let Some(section) = child(root, section) else { continue };
-        let Value::Map(entries) = &mut section.value else { continue };
-        for entry in entries {
-            if let Some(file) = child(&mut entry.node, "file") {
-                path(file, folder);
-            }
+        let Value::Map(files) = &mut section.value else { continue };
+        for file in files {
+            let Value::Map(fields) = &mut file.node.value else { continue };
+            fields.iter_mut().for_each(&mut with);
         }
     }
 }

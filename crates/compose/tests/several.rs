@@ -39,7 +39,8 @@ fn an_included_file_has_a_folder_and_variables_of_its_own() {
             "db/stack.yml",
             "services:\n  db:\n    image: db:${OWN}-${TAG}\n    env_file: db.env\n    \
              environment: [OWN]\n    volumes: [./data:/data, named:/n, \"~/x:/x\"]\n    \
-             configs: [conf]\nvolumes: {named: }\nconfigs: {conf: {file: ../db/conf}}\n",
+             configs: [conf, said]\nvolumes: {named: }\n\
+             configs: {conf: {file: ../db/conf}, said: {environment: OWN}}\n",
         ),
         ("db/.env", "OWN=inner\nTAG=never\n"),
         ("db/db.env", "A=1\n"),
@@ -51,6 +52,7 @@ fn an_included_file_has_a_folder_and_variables_of_its_own() {
     assert_eq!(db.env, ["A=1", "OWN=inner"]);
     let sources: Vec<&str> = db.mounts.iter().map(|mount| mount.source.as_str()).collect();
     assert_eq!(sources, ["/stack/db/data", "st_named", "/x"]);
+    assert_eq!(db.configs.len(), 2);
 }
 
 #[test]
@@ -174,6 +176,38 @@ fn a_later_file_takes_out_and_replaces_what_is_tagged() {
     let unknown = load(&[file("a.yml", "services: {web: !mine {image: i}}")], &around);
     let told = unknown.unwrap_err().to_string();
     assert!(told.contains("unknown tag \"!mine\""), "{told}");
+}
+
+#[test]
+fn what_is_tagged_is_so_also_where_its_service_extends_another() {
+    let env = BTreeMap::new();
+    let open = |_: &Path| Err("no such file".to_owned());
+    let around =
+        Around { stack: "st", folder: Path::new("/stack"), env: &env, profiles: &[], read: &open };
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let first = "services: {web: {image: i, ports: [\"80:80\"], labels: {a: 1}}}";
+    let second = "services: {base: {image: b, ports: [\"81:81\"], labels: {b: 2}},\n  \
+                  web: {extends: base, ports: !reset [], labels: !override {c: 3}}}";
+    let loaded = load(&[file("a.yml", first), file("b.yml", second)], &around).unwrap();
+    let web = &loaded.project.services[0];
+    assert_eq!((web.name.as_str(), web.endpoint.ports.len()), ("st_web", 0));
+    let labels = web.task.container.labels.keys();
+    let own: Vec<&String> = labels.filter(|name| !name.starts_with("com.docker")).collect();
+    assert_eq!(own, ["c"]);
+}
+
+#[test]
+fn no_chain_and_no_text_is_without_end() {
+    let mut chain = "services:\n  s0: {image: i}\n".to_owned();
+    for number in 1..40 {
+        chain.push_str(&format!("  s{number}: {{extends: s{}}}\n", number - 1));
+    }
+    assert!(why(&[("main.yml", &chain)]).contains("more than 32 services extend one another"));
+    let long = format!("include: [{{path: b.yml, env_file: c.env}}]\nservices: {{}}");
+    let text = format!("services: {{web: {{image: i, command: [\"{}\"]}}}}", "$A".repeat(3_000));
+    let told =
+        why(&[("main.yml", &long), ("b.yml", &text), ("c.env", &format!("A={}", "x".repeat(500)))]);
+    assert!(told.contains("its variables make too long a text"), "{told}");
 }
 
 #[test]

@@ -337,7 +337,7 @@ fn a_stack_of_several_files(lab: &Lab) {
         lab.skep(&[&plan[..], more, &["parts"]].concat())
     };
     let all = plan(&[]);
-    assert_eq!(all.code, Some(2), "{all:?}");
+    assert_eq!(all.code, Some(3), "{all:?}");
     for line in ["+ config parts_conf", "+ network parts_default", "+ service parts_web: 1 task"] {
         assert!(all.out.contains(line), "{line} is missing:\n{}", all.out);
     }
@@ -362,11 +362,11 @@ fn a_stack_of_several_files(lab: &Lab) {
     let none = plan(&[]);
     assert!(none.code == Some(0) && none.out.contains("0 to create, 0 to change"), "{none:?}");
     let one = plan(&["--profile", "debug"]);
-    assert!(one.code == Some(2) && one.out.contains("+ service parts_debug: 1 task"), "{one:?}");
+    assert!(one.code == Some(3) && one.out.contains("+ service parts_debug: 1 task"), "{one:?}");
     let update = ["service", "plan", "--env-add", "KIND=other", "parts_web"];
     let update = lab.skep(&update);
     let tells = update.out.contains("replaces its task, the old first: none goes on meanwhile");
-    assert!(update.code == Some(2) && tells, "{update:?}");
+    assert!(update.code == Some(3) && tells, "{update:?}");
     assert_eq!(stack.variable("web", "KIND").as_deref(), Some("base"));
     // With the profile there is one more; what is there waits for nothing.
     let told = lab.skep(&[&deploy[..], &["--profile", "debug", "parts"]].concat()).good();

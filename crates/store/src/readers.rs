@@ -56,6 +56,11 @@ fn check_reads(format: Format, node: &Node) -> Result<(), Fault> {
     Err(Fault::unavailable(text))
 }
 
+/// Says whether all managers know that a task may take over from another one of its slot.
+pub fn know_moves(view: &View) -> bool {
+    old_managers(view, Format::FILES).next().is_none()
+}
+
 /// Says whether a node's release can give containers secrets and configs.
 pub fn knows_files(node: &Node) -> bool {
     Format::FILES <= reads(node)

@@ -222,8 +222,9 @@ pub(super) fn stand(
     // Tasks of an old spec are the update's business.
     let may_move =
         is_alone && leaves(view, service, (tasks, first)) && is_current(view, service, first);
-    let may_run = first.occupies() || restart::may_restart(first);
-    let is_on_its_way = !is_alone || (!first.serves() && may_run);
+    // One that ended for good keeps its own slot where it is, and no other one.
+    let may_run = tasks.wanted.iter().all(|task| task.occupies() || restart::may_restart(task));
+    let is_on_its_way = may_run && !(is_alone && first.serves());
     let since = first.status.since;
     let rests =
         !is_on_its_way && first.serves() && planning.now < since.after(service.spec.update.delay);

@@ -4,10 +4,11 @@
 //! at, as all managers were away, the last one alone counts. So whoever leads decides the same, and
 //! none is run twice.
 
-use super::jobs;
+use super::{jobs, restart};
 use crate::Planning;
 use crate::index::ServiceSlots;
 use crate::schedule::{Overlap, Schedule};
+use store::View;
 use types::{JobStatus, Service, ServiceId, ServiceMode, Task};
 
 /// Begins the next iteration of a job whose time has come, and asks for another look at the next
@@ -24,7 +25,7 @@ pub(super) fn begin(planning: &mut Planning<'_>, id: &ServiceId, all: &ServiceSl
     let seen = job.scheduled.unwrap_or(service.meta.created_at);
     let Some(time) = schedule.until(now).filter(|time| seen < *time) else { return };
     let is_skipped = match schedule.overlap {
-        Overlap::Skip => is_under_way(&service, job, all),
+        Overlap::Skip => is_under_way(&planning.tx, (&service, job), all),
         Overlap::Replace => false,
     };
     let scheduled = Some(time);
@@ -36,18 +37,20 @@ pub(super) fn begin(planning: &mut Planning<'_>, id: &ServiceId, all: &ServiceSl
     planning.tx.edit_service(id, |service| service.job = Some(next));
 }
 
-/// Says whether a task of the present iteration has not come to its end, or is still to be made.
-fn is_under_way(service: &Service, job: &JobStatus, all: &ServiceSlots) -> bool {
+/// Says whether a task of the present iteration has not come to its end, or is still to be made. What
+/// ended where no other one may take its place (its node is paused) is not waited for.
+fn is_under_way(view: &View, (service, job): (&Service, &JobStatus), all: &ServiceSlots) -> bool {
     if job.last_execution.is_none() {
         return false;
     }
-    let slots = all.calm().values().chain(all.stirred().values());
+    let slots = all.calm().iter().chain(all.stirred());
     let is_present = |task: &Task| task.iteration == Some(job.iteration);
     let mut filled = 0;
-    for tasks in slots {
+    for (slot, tasks) in slots {
         let mut present = tasks.wanted.iter().filter(|task| is_present(task)).peekable();
         filled += u64::from(present.peek().is_some());
-        if present.any(|task| !jobs::is_over(task)) {
+        let goes_on = |task: &Task| task.occupies() || restart::has_place(view, service, slot);
+        if present.any(|task| !jobs::is_over(task) && goes_on(task)) {
             return true;
         }
     }
@@ -97,6 +100,20 @@ mod tests {
                 ~ job.1 complete shutdown n1 iteration 4
                 wake 120s
             "#]],
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_paused_keeps_the_job_from_no_other_one() {
+        check(
+            "
+            node n1
+            node n2 pause
+            service all global-job iteration=4 scheduled=0 every-minute
+            task all.0 complete n1 iteration=4
+            task all.0 failed n2 iteration=4
+            ",
+            &expect![[r#""#]],
         );
     }
 

@@ -30,7 +30,10 @@ pub(super) fn advance(
     loads: &Loads,
 ) {
     let Some(service) = planning.tx.service(&service.id).cloned() else { return };
-    let is_asked_for = service.is_rebalanced() && replicated::replicas(&service).is_some();
+    // A leader that does not know moves would let both tasks run.
+    let is_known = store::readers::know_moves(&planning.tx);
+    let is_asked_for =
+        is_known && service.is_rebalanced() && replicated::replicas(&service).is_some();
     // Those that prefer a spread over labels are not spread by nodes.
     if !is_asked_for || !service.spec.task.placement.preferences.is_empty() {
         return;
@@ -77,6 +80,9 @@ fn choose(
     let gives = |node: &NodeId| view.node(node).is_some_and(|node| takes_tasks(node));
     let fullest = slots.keys().filter(|node| gives(node));
     let fullest = fullest.max_by_key(|node| (count(node), Reverse(**node)))?;
+    if count(fullest) < 2 {
+        return None;
+    }
     let (slot, task) = *slots.get(*fullest)?.last()?;
     let is_emptier = |node: &NodeId| {
         count(node) + 2 <= count(fullest)

@@ -2,13 +2,14 @@
 //! many of a service go on meanwhile.
 
 use super::print;
+use anyhow::{Result, bail};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use types::{FailureAction, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder};
 
-/// The exit code where something would change.
-const CHANGES: u8 = 2;
+/// The exit code where something would change; 2 is for a mistyped flag.
+const CHANGES: u8 = 3;
 /// Longer values are cut.
 const VALUE_MAX: usize = 60;
 
@@ -46,13 +47,25 @@ impl Plan {
         self.fates.push(fate);
     }
 
-    /// Adds what would become of a service.
-    pub(crate) fn service(&mut self, before: Option<&ServiceSpec>, after: &ServiceSpec) {
+    /// Adds what would become of a service. Fails where managers would refuse the change.
+    pub(crate) fn service(
+        &mut self,
+        before: Option<&ServiceSpec>,
+        after: &ServiceSpec,
+    ) -> Result<()> {
         let name = format!("service {}", after.name);
         let Some(before) = before else {
-            return self.add(Fate::Created, &name, &size(after.mode), &[]);
+            self.add(Fate::Created, &name, &size(after.mode), &[]);
+            return Ok(());
         };
-        let replaces = !before.task.makes_same(&after.task);
+        let (was, is) = (before.mode.as_str(), after.mode.as_str());
+        if was != is {
+            bail!("{name}: its mode cannot be changed from {was} to {is}: remove it first");
+        }
+        let is_scheduled = after.labels.contains_key(types::SCHEDULE_LABEL);
+        // That is how users run a job again: by writing it.
+        let runs_anew = after.mode.is_job() && !is_scheduled;
+        let replaces = runs_anew || !before.task.makes_same(&after.task);
         let mut details = Vec::new();
         let (old, new) =
             (engine_api::render_service_spec(before), engine_api::render_service_spec(after));
@@ -77,9 +90,10 @@ impl Plan {
             (false, true) => Fate::Kept,
         };
         self.add(fate, &name, &effects.join("; "), &details);
+        Ok(())
     }
 
-    /// Shows all of it; the exit code is 2 where something would change.
+    /// Shows all of it; the exit code is 3 where something would change.
     pub(crate) fn print(&self) -> ExitCode {
         print(&self.text());
         let changes = self.fates.iter().any(|fate| *fate != Fate::Kept);
@@ -121,7 +135,7 @@ fn replacement(mode: ServiceMode, update: &UpdateConfig) -> String {
         ServiceMode::Replicated { replicas } => Some(replicas),
         ServiceMode::Global => None,
         ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => {
-            return "stops what runs of the job, and runs it again".to_owned();
+            return "stops what runs of the job, and runs it anew".to_owned();
         }
     };
     if tasks == Some(0) {
@@ -231,12 +245,12 @@ mod tests {
     fn a_plan_says_what_becomes_of_each() {
         let mut plan = Plan::default();
         plan.add(Fate::Created, "network net", "", &[]);
-        plan.service(None, &web(|_| {}));
-        plan.service(Some(&web(|_| {})), &web(|_| {}));
+        plan.service(None, &web(|_| {})).unwrap();
+        plan.service(Some(&web(|_| {})), &web(|_| {})).unwrap();
         plan.service(
             Some(&web(|_| {})),
             &web(|spec| {
-                spec.labels.insert("a".into(), "b".into());
+                spec.labels.insert("a".into(), "b".into()).unwrap();
                 spec.mode = ServiceMode::Replicated { replicas: 5 };
                 // Spelled out, it is what there is anyway.
                 spec.task.container.init = Some(false);
@@ -245,7 +259,7 @@ mod tests {
         plan.service(
             Some(&web(|_| {})),
             &web(|spec| {
-                spec.task.container.image = "web:2".into();
+                spec.task.container.image = "web:2".into().unwrap();
                 spec.task.container.env = vec!["A=2".into(), "B=x".into()];
             }),
         );
@@ -267,6 +281,31 @@ mod tests {
             Plan: 2 to create, 2 to change (1 with new tasks), 1 to remove, 1 as before.
         "#]]
         .assert_eq(&plan.text());
+    }
+
+    #[test]
+    fn a_job_is_run_anew_by_what_changes_nothing_and_no_mode_becomes_another() {
+        let job = ServiceMode::ReplicatedJob { max_concurrent: 1, total_completions: 2 };
+        let migrate = web(|spec| spec.mode = job);
+        let mut plan = Plan::default();
+        plan.service(Some(&migrate), &migrate).unwrap();
+        let hourly = web(|spec| {
+            spec.mode = job;
+            spec.labels.insert(types::SCHEDULE_LABEL.into(), "@hourly".into());
+        });
+        plan.service(Some(&hourly), &hourly).unwrap();
+        expect![[r"
+            ~ service web: stops what runs of the job, and runs it anew
+              service web
+
+            Plan: 0 to create, 1 to change (1 with new tasks), 0 to remove, 1 as before.
+        "]]
+        .assert_eq(&plan.text());
+        let refused = plan.service(Some(&migrate), &web(|_| {})).unwrap_err().to_string();
+        assert!(
+            refused.contains("cannot be changed from replicated-job to replicated"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) enum Verb {
     /// List services
     #[command(visible_alias = "list")]
     Ls(Listing),
-    /// Show what an update would do; the exit code is 2 where it would do anything
+    /// Show what an update would do; the exit code is 3 where it would do anything
     Plan(Box<update::Update>),
     /// List the tasks of services
     Ps(Ps),

@@ -30,7 +30,7 @@ pub(crate) enum Verb {
     /// List stacks
     #[command(visible_alias = "list")]
     Ls(Ls),
-    /// Show what a deploy would do; the exit code is 2 where it would do anything
+    /// Show what a deploy would do; the exit code is 3 where it would do anything
     #[command(visible_alias = "diff")]
     Plan(plan::Plan),
     /// List the tasks of a stack

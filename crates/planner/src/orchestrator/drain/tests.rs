@@ -176,6 +176,23 @@ fn a_slot_that_is_lost_elsewhere_counts_and_one_that_has_ended_for_good_does_not
 }
 
 #[test]
+fn a_move_that_failed_for_good_keeps_no_other_slot_back() {
+    check(
+        "
+        node n1 drain paced
+        node n2
+        service web replicas=2 restart=none order=start-first
+        task web.1 running n1
+        task web.1 failed n2
+        task web.2 running n1
+        ",
+        &expect![[r#"
+            + web.2 assigned running n2 trial 1s
+        "#]],
+    );
+}
+
+#[test]
 fn a_global_service_has_its_task_there_until_no_other_is_left() {
     let case = |task: &str| {
         format!(

@@ -188,7 +188,7 @@ pub(super) async fn plan(client: &Client, verb: &Update) -> Result<ExitCode> {
         changed(client, verb, before.clone()).await?.0
     };
     let mut plan = Plan::default();
-    plan.service(Some(&before), &after);
+    plan.service(Some(&before), &after)?;
     Ok(plan.print())
 }
 

@@ -52,14 +52,18 @@ impl Files {
         let env: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let mut own = BTreeMap::new();
+        let mut own: BTreeMap<String, String> = BTreeMap::new();
         let beside = folder.join(".env");
         let is_there = self.env_file.is_empty() && beside.is_file();
         for path in self.env_file.iter().chain(is_there.then_some(&beside)) {
             let name = path.display();
             let bytes = read(path).with_context(|| format!("cannot read {name}"))?;
             let text = String::from_utf8(bytes).with_context(|| format!("cannot read {name}"))?;
-            own.extend(compose::variables(&text, &env).map_err(|why| anyhow!("{name}: {why}"))?);
+            // Those of the environment go over those of the files before.
+            let mut known = own.clone();
+            known.extend(env.clone());
+            let found = compose::variables(&text, &known);
+            own.extend(found.map_err(|why| anyhow!("{name}: {why}"))?);
         }
         own.extend(env);
         Ok(own)

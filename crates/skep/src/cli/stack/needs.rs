@@ -2,10 +2,11 @@
 
 use crate::cli::query::{filters, number, text};
 use crate::cli::say;
-use crate::client::{Client, escape};
+use crate::client::Client;
 use anyhow::{Result, bail};
 use compose::{Condition, Dependency};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How often the cluster is asked.
@@ -24,75 +25,137 @@ enum Progress {
 pub(super) async fn wait(client: &Client, service: &str, needs: &[Dependency]) -> Result<()> {
     for need in needs {
         let name = &need.service;
-        let (mut is_said, mut trouble) = (false, String::new());
+        let (mut is_said, mut trouble, mut hopeless) = (false, String::new(), 0);
         loop {
-            let found: Value = client.get(&format!("/services/{}", escape(name))).await?;
-            let query = filters(&[], &[("service", text(&found, "/ID"))])?;
-            let tasks: Vec<Value> = client.get(&format!("/tasks?filters={query}")).await?;
+            let (found, tasks) = look(client, name).await?;
             match progress(need.condition, &found, &tasks) {
                 Progress::Met => break,
-                Progress::Never(why) => bail!("service {service} waits for {name}: {why}"),
-                Progress::NotYet => {
-                    if !is_said {
-                        let end = match need.condition {
-                            Condition::Started => "runs",
-                            Condition::Healthy => "is healthy",
-                            Condition::Completed => "has completed",
-                        };
-                        say(&format!("Waiting until service {name} {end}"));
-                        is_said = true;
-                    }
-                    // What keeps it from that is told, each time that it is something else.
-                    if let Some(found) = newest_trouble(&tasks).filter(|found| *found != trouble) {
-                        say(&format!("  {name}: {found}"));
-                        trouble = found;
-                    }
-                    tokio::time::sleep(PERIOD).await;
+                Progress::Never(why) if hopeless > 0 => {
+                    bail!("service {service} waits for {name}: {why}")
                 }
+                // Between an end and what follows from it.
+                Progress::Never(_) => hopeless += 1,
+                Progress::NotYet => hopeless = 0,
             }
+            if !is_said {
+                let end = match need.condition {
+                    Condition::Started => "runs",
+                    Condition::Healthy => "is healthy",
+                    Condition::Completed => "has completed",
+                };
+                say(&format!("Waiting until service {name} {end}"));
+                is_said = true;
+            }
+            // What keeps it from that is told, each time that it is something else.
+            if let Some(found) = newest_trouble(&tasks).filter(|found| *found != trouble) {
+                say(&format!("  {name}: {found}"));
+                trouble = found;
+            }
+            tokio::time::sleep(PERIOD).await;
         }
     }
     Ok(())
 }
 
+/// A service with its counts, and its tasks by its present spec.
+async fn look(client: &Client, name: &str) -> Result<(Value, Vec<Value>)> {
+    let query = filters(&[], &[("name", name)])?;
+    let found: Vec<Value> = client.get(&format!("/services?status=true&filters={query}")).await?;
+    let found = found.into_iter().find(|service| text(service, "/Spec/Name") == name);
+    let Some(found) = found else { bail!("service {name} is not there any more") };
+    let query = filters(&[], &[("service", text(&found, "/ID")), ("_up-to-date", "true")])?;
+    let tasks = client.get(&format!("/tasks?filters={query}")).await?;
+    Ok((found, tasks))
+}
+
 /// A task with a health check is `running` once it is healthy.
 fn progress(condition: Condition, service: &Value, tasks: &[Value]) -> Progress {
-    let state = |task: &Value| text(task, "/Status/State").to_owned();
-    let count = |word: &str| tasks.iter().filter(|task| state(task) == word).count();
+    let newest = newest_of_slots(service, tasks);
+    let count = |word: &str| newest.iter().filter(|task| state(task) == word).count();
+    if wanted(service) == Some(0) {
+        return match condition {
+            Condition::Completed => Progress::Met,
+            Condition::Started | Condition::Healthy => {
+                Progress::Never("it is to have no tasks".to_owned())
+            }
+        };
+    }
     let met = match condition {
         Condition::Healthy => count("running") > 0,
         Condition::Started => count("running") + count("complete") > 0,
-        Condition::Completed => completed(service, tasks) <= count("complete"),
+        Condition::Completed => has_completed(service, count("complete"), newest.len()),
     };
     if met {
         return Progress::Met;
     }
-    let restart = text(service, "/Spec/TaskTemplate/RestartPolicy/Condition");
-    let ended = tasks.iter().find(|task| matches!(state(task).as_str(), "failed" | "rejected"));
-    match ended {
-        Some(task) if restart == "none" => {
-            let why = text(task, "/Status/Err");
-            Progress::Never(format!("its task has {}: {why}", state(task)))
-        }
-        _ => Progress::NotYet,
+    if condition == Condition::Completed && !label(service, types::SCHEDULE_LABEL).is_empty() {
+        return Progress::Never("it runs by a schedule".to_owned());
     }
+    if !newest.is_empty() && newest.iter().all(|task| has_ended(task)) {
+        let why = newest_trouble(tasks).unwrap_or_else(|| "no error".to_owned());
+        return Progress::Never(format!("its tasks have ended, and are not restarted: {why}"));
+    }
+    Progress::NotYet
+}
+
+fn state(task: &Value) -> &str {
+    text(task, "/Status/State")
+}
+
+fn has_ended(task: &Value) -> bool {
+    matches!(state(task), "complete" | "failed" | "rejected" | "shutdown" | "orphaned" | "remove")
+}
+
+fn label<'a>(service: &'a Value, name: &str) -> &'a str {
+    service["Spec"]["Labels"][name].as_str().unwrap_or_default()
+}
+
+/// The task of each slot that counts: one that has not ended, or the newest.
+fn newest_of_slots<'a>(service: &Value, tasks: &'a [Value]) -> Vec<&'a Value> {
+    let by_node =
+        ["Global", "GlobalJob"].iter().any(|mode| service["Spec"]["Mode"][mode].is_object());
+    let mut newest: BTreeMap<String, &Value> = BTreeMap::new();
+    for task in tasks {
+        let slot =
+            if by_node { text(task, "/NodeID").to_owned() } else { task["Slot"].to_string() };
+        let rank = |task: &Value| (!has_ended(task), text(task, "/CreatedAt").to_owned());
+        let kept = newest.entry(slot).or_insert(task);
+        if rank(kept) < rank(task) {
+            *kept = task;
+        }
+    }
+    newest.into_values().collect()
+}
+
+/// How many tasks it is to have, where it says so.
+fn wanted(service: &Value) -> Option<i64> {
+    let mode = &service["Spec"]["Mode"];
+    mode["Replicated"]["Replicas"]
+        .as_i64()
+        .or_else(|| mode["ReplicatedJob"]["TotalCompletions"].as_i64())
+}
+
+/// Says whether a service has done what it was to do; of a job the present run counts.
+fn has_completed(service: &Value, complete: usize, slots: usize) -> bool {
+    let mode = &service["Spec"]["Mode"];
+    let done = number(service, "/ServiceStatus/CompletedTasks");
+    if mode["GlobalJob"].is_object() {
+        return done > 0 && number(service, "/ServiceStatus/DesiredTasks") == 0;
+    }
+    if mode["ReplicatedJob"].is_object() {
+        return wanted(service).is_some_and(|wanted| wanted <= done);
+    }
+    let wanted = wanted(service).and_then(|wanted| usize::try_from(wanted).ok());
+    0 < complete && wanted.unwrap_or(slots) <= complete
 }
 
 /// What the newest task that has ended badly, or waits for a node, says of it.
 fn newest_trouble(tasks: &[Value]) -> Option<String> {
     let tells = |task: &&Value| !text(task, "/Status/Err").is_empty();
     let newest = tasks.iter().filter(tells).max_by_key(|task| text(task, "/Status/Timestamp"))?;
-    Some(text(newest, "/Status/Err").to_owned())
-}
-
-/// How many tasks must have completed.
-fn completed(service: &Value, tasks: &[Value]) -> usize {
-    let mode = "/Spec/Mode";
-    let total = number(service, &format!("{mode}/ReplicatedJob/TotalCompletions"));
-    let replicas = number(service, &format!("{mode}/Replicated/Replicas"));
-    let all = usize::try_from(total.max(replicas)).unwrap_or(0);
-    // One on each node, however many there are.
-    if all == 0 { tasks.len().max(1) } else { all }
+    // Others may have written it: nothing of it is for the terminal.
+    let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
+    Some(text(newest, "/Status/Err").chars().map(plain).collect())
 }
 
 #[cfg(test)]
@@ -100,9 +163,17 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// A task in each slot in turn.
     fn tasks(states: &[&str]) -> Vec<Value> {
-        let task = |state| json!({"Status": {"State": state, "Err": "exit 3"}});
-        states.iter().map(task).collect()
+        let task = |(slot, state): (usize, &&str)| {
+            json!({"Slot": slot + 1, "NodeID": slot.to_string(),
+            "Status": {"State": state, "Err": if *state == "failed" { "exit 3" } else { "" }}})
+        };
+        states.iter().enumerate().map(task).collect()
+    }
+
+    fn never(why: &str) -> Progress {
+        Progress::Never(why.to_owned())
     }
 
     #[test]
@@ -113,8 +184,8 @@ mod tests {
             (Started, &[][..], false),
             (Started, &["starting"], false),
             (Started, &["failed", "running"], true),
-            (Started, &["complete"], true),
-            (Healthy, &["complete"], false),
+            (Started, &["complete", "starting"], true),
+            (Healthy, &["complete", "starting"], false),
             (Healthy, &["running"], true),
             (Completed, &["running", "complete"], false),
             (Completed, &["complete", "complete"], true),
@@ -126,30 +197,50 @@ mod tests {
                 "{condition:?} {states:?}"
             );
         }
-        let job = json!({"Spec": {"Mode": {"ReplicatedJob": {"TotalCompletions": 3}}}});
-        assert_eq!(progress(Completed, &job, &tasks(&["complete"; 2])), Progress::NotYet);
-        assert_eq!(progress(Completed, &job, &tasks(&["complete"; 3])), Progress::Met);
-        let everywhere = json!({"Spec": {"Mode": {"GlobalJob": {}}}});
-        assert_eq!(progress(Completed, &everywhere, &[]), Progress::NotYet);
-        assert_eq!(progress(Completed, &everywhere, &tasks(&["complete"])), Progress::Met);
+    }
+
+    #[test]
+    fn of_a_job_the_present_run_counts() {
+        let job = |mode: Value, done: u64, desired: u64| {
+            json!({"Spec": {"Mode": mode},
+                "ServiceStatus": {"CompletedTasks": done, "DesiredTasks": desired}})
+        };
+        let three = || json!({"ReplicatedJob": {"TotalCompletions": 3}});
+        let progress = |job: &Value| progress(Condition::Completed, job, &tasks(&["starting"]));
+        assert_eq!(progress(&job(three(), 2, 1)), Progress::NotYet);
+        assert_eq!(progress(&job(three(), 3, 1)), Progress::Met);
+        let everywhere = || json!({"GlobalJob": {}});
+        assert_eq!(progress(&job(everywhere(), 0, 0)), Progress::NotYet);
+        assert_eq!(progress(&job(everywhere(), 1, 1)), Progress::NotYet);
+        assert_eq!(progress(&job(everywhere(), 2, 0)), Progress::Met);
+        let mut waits = job(three(), 0, 1);
+        waits["Spec"]["Labels"] = json!({types::SCHEDULE_LABEL: "@monthly"});
+        assert_eq!(progress(&waits), never("it runs by a schedule"));
+    }
+
+    #[test]
+    fn what_will_never_be_is_not_waited_for() {
+        use Condition::{Completed, Healthy, Started};
+        let with =
+            |replicas: u64| json!({"Spec": {"Mode": {"Replicated": {"Replicas": replicas}}}});
+        assert_eq!(progress(Started, &with(0), &[]), never("it is to have no tasks"));
+        assert_eq!(progress(Completed, &with(0), &[]), Progress::Met);
+        let over = "its tasks have ended, and are not restarted: ";
+        let failed = tasks(&["failed"]);
+        assert_eq!(progress(Completed, &with(1), &failed), never(&format!("{over}exit 3")));
+        let complete = tasks(&["complete"]);
+        assert_eq!(progress(Healthy, &with(1), &complete), never(&format!("{over}no error")));
+        // Another one is in its place.
+        let mut again = tasks(&["failed"]);
+        again.extend(tasks(&["ready"]));
+        assert_eq!(progress(Completed, &with(1), &again), Progress::NotYet);
     }
 
     #[test]
     fn the_newest_trouble_is_told() {
         let task = |time, why| json!({"Status": {"Timestamp": time, "Err": why}});
-        let tasks = [task("2026-01-01T00:00:02Z", "b"), task("2026-01-01T00:00:01Z", "a")];
-        assert_eq!(newest_trouble(&tasks).as_deref(), Some("b"));
+        let tasks = [task("2026-01-01T00:00:02Z", "b\u{1b}[2J"), task("2026-01-01T00:00:01Z", "a")];
+        assert_eq!(newest_trouble(&tasks).as_deref(), Some("b [2J"));
         assert_eq!(newest_trouble(&[task("2026-01-01T00:00:03Z", "")]), None);
-    }
-
-    #[test]
-    fn what_failed_and_is_not_restarted_is_not_waited_for() {
-        let mut service =
-            json!({"Spec": {"TaskTemplate": {"RestartPolicy": {"Condition": "any"}}}});
-        let failed = tasks(&["failed"]);
-        assert_eq!(progress(Condition::Completed, &service, &failed), Progress::NotYet);
-        service["Spec"]["TaskTemplate"]["RestartPolicy"]["Condition"] = "none".into();
-        let why = Progress::Never("its task has failed: exit 3".to_owned());
-        assert_eq!(progress(Condition::Completed, &service, &failed), why);
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::plan::{Fate, Plan as Outcome};
 use crate::cli::query::text;
 use crate::cli::{file, service};
 use crate::client::Client;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use compose::StackFile;
 use serde_json::Value;
@@ -37,6 +37,7 @@ pub(super) async fn run(client: &Client, verb: &Plan) -> Result<ExitCode> {
     let networks: Vec<Value> = client.get("/networks").await?;
     let named: BTreeMap<&str, &str> =
         networks.iter().map(|it| (text(it, "/Id"), text(it, "/Name"))).collect();
+    let own = parts(client, "networks", &verb.name).await?;
     let mut plan = Outcome::default();
     for service in existing.iter().filter(|_| verb.prune) {
         let name = text(service, "/Spec/Name");
@@ -55,7 +56,7 @@ pub(super) async fn run(client: &Client, verb: &Plan) -> Result<ExitCode> {
     files::<types::Config>(client, &project.configs, &mut plan).await?;
     for network in project.networks.iter().filter(|network| !network.external) {
         let name = network.spec.name.as_str();
-        let is_there = named.values().any(|known| *known == name);
+        let is_there = own.iter().any(|network| text(network, "/Name") == name);
         let fate = if is_there { Fate::Kept } else { Fate::Created };
         plan.add(fate, &format!("network {name}"), "", &[]);
     }
@@ -73,7 +74,7 @@ pub(super) async fn run(client: &Client, verb: &Plan) -> Result<ExitCode> {
             spec.task.force_update = before.task.force_update;
         }
         deploy::image(client, verb.resolve_image, before.as_ref(), &mut spec).await;
-        plan.service(before.as_ref(), &spec);
+        plan.service(before.as_ref(), &spec)?;
     }
     Ok(plan.print())
 }
@@ -84,12 +85,24 @@ async fn files<T: GivenFile>(
     plan: &mut Outcome,
 ) -> Result<()> {
     for file in files.iter().filter(|file| !file.external) {
-        let name = &file.spec.name;
-        let fate = match file::named::<T>(client, name).await? {
-            Some(_) => Fate::Kept,
-            None => Fate::Created,
+        let (word, name) = (T::WORD, &file.spec.name);
+        let Some(found) = file::named::<T>(client, name).await? else {
+            plan.add(Fate::Created, &format!("{word} {name}"), "", &[]);
+            continue;
         };
-        plan.add(fate, &format!("{} {name}", T::WORD), "", &[]);
+        let wanted = engine_api::render_file_spec(&file.spec);
+        // (Nobody is told what is in a secret.)
+        let data = &found["Spec"]["Data"];
+        if !data.is_null() && *data != wanted["Data"] {
+            bail!(
+                "{word} {name} has other contents, which cannot be changed: give it another name"
+            );
+        }
+        let labels = |spec: &Value| spec["Labels"].as_object().cloned().unwrap_or_default();
+        let same = labels(&found["Spec"]) == labels(&wanted);
+        let (fate, effect) =
+            if same { (Fate::Kept, "") } else { (Fate::Changed, "its labels change") };
+        plan.add(fate, &format!("{word} {name}"), effect, &[]);
     }
     Ok(())
 }
