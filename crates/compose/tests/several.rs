@@ -198,15 +198,13 @@ fn what_is_tagged_is_so_also_where_its_service_extends_another() {
 
 #[test]
 fn no_chain_and_no_text_is_without_end() {
-    let mut chain = "services:\n  s0: {image: i}\n".to_owned();
-    for number in 1..40 {
-        chain.push_str(&format!("  s{number}: {{extends: s{}}}\n", number - 1));
-    }
+    let links = (1..40).map(|number| format!("  s{number}: {{extends: s{}}}\n", number - 1));
+    let chain = format!("services:\n  s0: {{image: i}}\n{}", links.collect::<String>());
     assert!(why(&[("main.yml", &chain)]).contains("more than 32 services extend one another"));
-    let long = format!("include: [{{path: b.yml, env_file: c.env}}]\nservices: {{}}");
+    let long = "include: [{path: b.yml, env_file: c.env}]\nservices: {}";
     let text = format!("services: {{web: {{image: i, command: [\"{}\"]}}}}", "$A".repeat(3_000));
     let told =
-        why(&[("main.yml", &long), ("b.yml", &text), ("c.env", &format!("A={}", "x".repeat(500)))]);
+        why(&[("main.yml", long), ("b.yml", &text), ("c.env", &format!("A={}", "x".repeat(500)))]);
     assert!(told.contains("its variables make too long a text"), "{told}");
 }
 

@@ -113,7 +113,13 @@ mod tests {
             task all.0 complete n1 iteration=4
             task all.0 failed n2 iteration=4
             ",
-            &expect![[r#""#]],
+            &expect![[r#"
+                + all.0 assigned running n1 iteration 5
+                ~ all iteration 5 begun 100s scheduled 60s
+                ~ all.0 complete shutdown n1 iteration 4
+                ~ all.0 failed shutdown n2 iteration 4
+                wake 120s
+            "#]],
         );
     }
 

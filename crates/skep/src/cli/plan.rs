@@ -250,19 +250,21 @@ mod tests {
         plan.service(
             Some(&web(|_| {})),
             &web(|spec| {
-                spec.labels.insert("a".into(), "b".into()).unwrap();
+                spec.labels.insert("a".into(), "b".into());
                 spec.mode = ServiceMode::Replicated { replicas: 5 };
                 // Spelled out, it is what there is anyway.
                 spec.task.container.init = Some(false);
             }),
-        );
+        )
+        .unwrap();
         plan.service(
             Some(&web(|_| {})),
             &web(|spec| {
-                spec.task.container.image = "web:2".into().unwrap();
+                spec.task.container.image = "web:2".into();
                 spec.task.container.env = vec!["A=2".into(), "B=x".into()];
             }),
-        );
+        )
+        .unwrap();
         plan.add(Fate::Removed, "service old", "its 2 tasks stop", &[]);
         expect![[r#"
             + network net
