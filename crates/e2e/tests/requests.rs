@@ -13,7 +13,7 @@ fn nothing_that_is_asked_for_is_forgotten() {
     it_is_told_who_did_what(&lab);
     clients_of_today_are_answered(&lab);
     for (external, why) in [
-        ("protocol=cfssl,url=https://ca:8888,profile=x", "Options={\"profile\":\"x\"}"),
+        ("protocol=cfssl,url=https://ca:8888,profile=x", "CAConfig.ExternalCAs.Options.profile=x"),
         ("protocol=cfssl,url=http://ca:8888", "it must begin with https://"),
     ] {
         let refused = lab.docker(&["swarm", "update", "--external-ca", external]).bad();
