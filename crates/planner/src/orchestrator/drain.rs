@@ -223,7 +223,7 @@ pub(super) fn stand(
     let may_move =
         is_alone && leaves(view, service, (tasks, first)) && is_current(view, service, first);
     // One that ended for good keeps its own slot where it is, and no other one.
-    let may_run = tasks.wanted.iter().all(|task| task.occupies() || restart::may_restart(task));
+    let may_run = tasks.wanted.iter().all(|task| restart::may_go_on(task));
     let is_on_its_way = may_run && !(is_alone && first.serves());
     let since = first.status.since;
     let rests =

@@ -25,7 +25,7 @@ pub(super) fn iteration(service: &Service) -> Option<u64> {
 
 /// Says whether a task of a job has come to its end, and nothing takes its place.
 pub(super) fn is_over(task: &Task) -> bool {
-    task.iteration.is_some() && !task.occupies() && !restart::may_restart(task)
+    task.iteration.is_some() && !restart::may_go_on(task)
 }
 
 /// Gives up tasks of former iterations: those that run stop and are forgotten, those that ended are

@@ -69,6 +69,11 @@ pub(crate) fn has_place(view: &View, service: &Service, slot: &Slot) -> bool {
     }
 }
 
+/// Says whether a task runs, or may be replaced where it is over.
+pub(super) fn may_go_on(task: &Task) -> bool {
+    task.occupies() || may_restart(task)
+}
+
 /// Says whether a task that ended may be replaced, as its restart policy says. One of a job that
 /// completed has done what it was made for.
 pub(super) fn may_restart(task: &Task) -> bool {

@@ -44,14 +44,14 @@ pub(super) fn explain(asked: &Requirements, mut lacks: Vec<Lack<'_>>) -> Explana
     }
     let short = format!("no suitable node ({})", reasons.join("; "));
     let more = lacks.len().saturating_sub(NAMED);
-    let rank = |lack: &Lack<'_>| (Reverse(lack.misfit), name(lack.node).to_owned());
+    let order = |one: &Lack<'_>, other: &Lack<'_>| {
+        (Reverse(one.misfit), name(one.node)).cmp(&(Reverse(other.misfit), name(other.node)))
+    };
     if more > 0 {
-        lacks.select_nth_unstable_by(NAMED, |one, other| {
-            (Reverse(one.misfit), name(one.node)).cmp(&(Reverse(other.misfit), name(other.node)))
-        });
+        lacks.select_nth_unstable_by(NAMED, order);
         lacks.truncate(NAMED);
     }
-    lacks.sort_by_cached_key(rank);
+    lacks.sort_by(order);
     let mut details: Vec<String> = lacks
         .iter()
         .map(|lack| format!("{}: {}", name(lack.node), cut(&detail(asked, lack))))

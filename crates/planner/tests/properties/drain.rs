@@ -1,35 +1,18 @@
 //! Nodes that are drained with pace.
 
 use crate::steps::Step;
-use crate::{World, healthy, some_healthy};
+use crate::world::{World, healthy, named, some_healthy, web};
 use proptest::prelude::*;
-use std::time::Duration;
 use store::View;
-use types::{
-    Availability, NodeId, REBALANCE_LABEL, REBALANCE_ON, Service, ServiceMode, Task, UpdateOrder,
-};
+use types::{Availability, NodeId, REBALANCE_LABEL, REBALANCE_ON, Service, ServiceMode, Task};
 
 fn node(node: u8, availability: Availability) -> Step {
     Step::Node { node, down: false, availability, ssd: true, paced: true }
 }
 
-/// A service that loses as many tasks as it may where its tasks move.
-fn web((replicas, parallelism, delay): (usize, usize, u64), start_first: bool) -> Service {
-    let mut web = global("web");
-    let wanted = u64::try_from(replicas).expect("few");
-    web.spec.mode = ServiceMode::Replicated { replicas: wanted };
-    web.spec.update.parallelism = u64::try_from(parallelism).expect("few");
-    web.spec.update.delay = Duration::from_secs(delay);
-    if start_first {
-        web.spec.update.order = UpdateOrder::StartFirst;
-    }
-    web
-}
-
 /// A service that runs everywhere.
 fn global(name: &str) -> Service {
-    let mut service = Service { id: name.into(), ..Service::default() };
-    name.clone_into(&mut service.spec.name);
+    let mut service = named(name);
     service.spec.mode = ServiceMode::Global;
     service
 }

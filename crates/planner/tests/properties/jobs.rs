@@ -1,14 +1,12 @@
 //! Jobs.
 
 use super::steps::Step;
-use super::{World, some_healthy};
+use super::world::{World, named, some_healthy};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::{Tx, View};
-use types::{
-    Availability, JobStatus, RestartCondition, Service, ServiceMode, Task, TaskState, Timestamp,
-};
+use types::{JobStatus, RestartCondition, Service, ServiceMode, Task, TaskState, Timestamp};
 
 /// What a change of its spec is to a job: another iteration begins.
 pub(super) fn run_anew(service: &mut Service, now: Timestamp) {
@@ -74,13 +72,8 @@ proptest! {
         forced in prop::collection::vec(prop::bool::weighted(0.1), 30..31),
         seeds in prop::collection::vec(any::<u64>(), 90..91),
     ) {
-        let mut world = World::new();
-        for node in 0..3 {
-            let availability = Availability::Active;
-            world.take(Step::Node { node, down: false, availability, ssd: true, paced: false });
-        }
-        let mut service = Service { id: "job".into(), ..Service::default() };
-        "job".clone_into(&mut service.spec.name);
+        let mut world = World::with_nodes(3);
+        let mut service = named("job");
         service.spec.mode =
             ServiceMode::ReplicatedJob { max_concurrent: most, total_completions: total };
         service.spec.task.restart.condition = RestartCondition::OnFailure;

@@ -208,39 +208,28 @@ fn pretty_config(config: &Value) -> String {
 
 /// Finds the secrets and configs that a service names: the cluster knows them by their ids.
 pub(super) async fn resolve(client: &Client, container: &mut ContainerSpec) -> Result<()> {
-    for reference in &mut container.secrets {
-        if reference.id == SecretId::default() {
-            reference.id = id::<Secret>(client, &reference.name).await?.into();
-        }
+    resolve_known(client, container).await?;
+    let secrets = container.secrets.iter().filter(|it| it.id == SecretId::default());
+    let secrets = secrets.map(|it| (Secret::WORD, &it.name));
+    let configs = container.configs.iter().filter(|it| it.id == ConfigId::default());
+    let configs = configs.map(|it| (Config::WORD, &it.name));
+    match secrets.chain(configs).next() {
+        Some((word, name)) => bail!("{word} not found: {name}"),
+        None => Ok(()),
     }
-    for reference in &mut container.configs {
-        if reference.id == ConfigId::default() {
-            reference.id = id::<Config>(client, &reference.name).await?.into();
-        }
-    }
-    Ok(())
 }
 
 /// As [`resolve`]; what is not there yet has no id.
 pub(super) async fn resolve_known(client: &Client, container: &mut ContainerSpec) -> Result<()> {
-    for reference in &mut container.secrets {
-        if let Some(found) = named::<Secret>(client, &reference.name).await? {
-            reference.id = text(&found, "/ID").into();
-        }
+    for reference in container.secrets.iter_mut().filter(|it| it.id == SecretId::default()) {
+        let found = named::<Secret>(client, &reference.name).await?;
+        reference.id = found.map_or(SecretId::default(), |found| text(&found, "/ID").into());
     }
-    for reference in &mut container.configs {
-        if let Some(found) = named::<Config>(client, &reference.name).await? {
-            reference.id = text(&found, "/ID").into();
-        }
+    for reference in container.configs.iter_mut().filter(|it| it.id == ConfigId::default()) {
+        let found = named::<Config>(client, &reference.name).await?;
+        reference.id = found.map_or(ConfigId::default(), |found| text(&found, "/ID").into());
     }
     Ok(())
-}
-
-async fn id<T: GivenFile>(client: &Client, name: &str) -> Result<String> {
-    match named::<T>(client, name).await? {
-        Some(found) => Ok(text(&found, "/ID").to_owned()),
-        None => bail!("{} not found: {name}", T::WORD),
-    }
 }
 
 pub(super) async fn named<T: GivenFile>(client: &Client, name: &str) -> Result<Option<Value>> {

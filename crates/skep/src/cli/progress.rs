@@ -1,6 +1,6 @@
 //! Waiting for a service to converge, and showing how far it is.
 
-mod job;
+pub(crate) mod job;
 
 use super::query::{filters, number, text};
 use super::{human, print, say};

@@ -77,6 +77,27 @@ pub(super) async fn ls_of(
     several.end()
 }
 
+/// The newest task of each slot. Where there is one on each node, a slot is a node.
+pub(crate) fn newest_of_slots<'a>(
+    tasks: impl IntoIterator<Item = &'a Value>,
+    by_node: bool,
+) -> BTreeMap<(i64, &'a str), &'a Value> {
+    let mut newest: BTreeMap<(i64, &str), &Value> = BTreeMap::new();
+    for task in tasks {
+        let node = if by_node { text(task, "/NodeID") } else { "" };
+        let kept = newest.entry((number(task, "/Slot"), node)).or_insert(task);
+        if text(kept, "/CreatedAt") < text(task, "/CreatedAt") {
+            *kept = task;
+        }
+    }
+    newest
+}
+
+pub(crate) fn has_ended(task: &Value) -> bool {
+    let state = text(task, "/Status/State");
+    matches!(state, "complete" | "failed" | "rejected" | "shutdown" | "orphaned" | "remove")
+}
+
 /// The name of a task, as lists have it: its service and slot, or its service and node.
 pub(crate) fn name(task: &Value, names: &Names) -> String {
     let service = names.of(text(task, "/ServiceID"));

@@ -3,18 +3,18 @@
 use super::{STATE_WIDTH, TASKS_MAX};
 use crate::cli::human;
 use crate::cli::query::{number, text};
+use crate::cli::tasks::newest_of_slots;
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// How far a job is in its present iteration.
-pub(super) struct Job {
-    pub(super) is_over: bool,
+pub(crate) struct Job {
+    pub(crate) is_over: bool,
     pub(super) lines: Vec<String>,
 }
 
 impl Job {
     /// `None`: the service is no job.
-    pub(super) fn of(service: &Value, tasks: &[Value]) -> Option<Self> {
+    pub(crate) fn of(service: &Value, tasks: &[Value]) -> Option<Self> {
         let replicated = service.pointer("/Spec/Mode/ReplicatedJob");
         if replicated.is_none() && service.pointer("/Spec/Mode/GlobalJob").is_none() {
             return None;
@@ -25,16 +25,8 @@ impl Job {
             return Some(Self { is_over: true, lines });
         }
         let iteration = number(service, "/JobStatus/JobIteration/Index");
-        let of_iteration = |task: &&Value| number(task, "/JobIteration/Index") == iteration;
-        // The newest task of each slot or node.
-        let mut newest: BTreeMap<(i64, &str), &Value> = BTreeMap::new();
-        for task in tasks.iter().filter(of_iteration) {
-            let node = if replicated.is_some() { "" } else { text(task, "/NodeID") };
-            let place = newest.entry((number(task, "/Slot"), node)).or_insert(task);
-            if text(place, "/CreatedAt") < text(task, "/CreatedAt") {
-                *place = task;
-            }
-        }
+        let is_present = |task: &&Value| number(task, "/JobIteration/Index") == iteration;
+        let newest = newest_of_slots(tasks.iter().filter(is_present), replicated.is_none());
         let is = |state: &str| {
             newest.values().filter(|task| text(task, "/Status/State") == state).count()
         };

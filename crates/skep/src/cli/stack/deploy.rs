@@ -7,22 +7,39 @@ use crate::cli::{file, progress, registry, say, service, warn};
 use crate::client::{Client, Refusal, escape};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use compose::StackNetwork;
+use compose::{Project, StackNetwork};
 use hyper::StatusCode;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use types::ServiceSpec;
 
+/// What is deployed.
 #[derive(Args, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "as many switches as docker's verb has")]
-pub(crate) struct Deploy {
+pub(super) struct Target {
     #[arg(value_name = "STACK")]
-    name: String,
+    pub(super) name: String,
     #[command(flatten)]
     files: Files,
     /// Remove services that the files have no more
     #[arg(long)]
-    prune: bool,
+    pub(super) prune: bool,
+    /// When a registry is asked for the digests of images
+    #[arg(long, value_enum, default_value_t = Resolve::Always)]
+    pub(super) resolve_image: Resolve,
+}
+
+impl Target {
+    /// Reads the files.
+    pub(super) fn load(&self) -> Result<Project> {
+        check_name(&self.name)?;
+        Ok(self.files.load(&self.name)?.project)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Deploy {
+    #[command(flatten)]
+    target: Target,
     /// Return at once; `--detach=false` waits until every service has converged
     #[arg(short, long, value_name = "BOOL", num_args = 0..=1, default_value_t = true,
         default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
@@ -30,9 +47,6 @@ pub(crate) struct Deploy {
     /// Wait without showing progress
     #[arg(short, long)]
     quiet: bool,
-    /// When a registry is asked for the digests of images
-    #[arg(long, value_enum, default_value_t = Resolve::Always)]
-    resolve_image: Resolve,
     /// Send the credentials for registries to the nodes
     #[arg(long)]
     with_registry_auth: bool,
@@ -75,7 +89,7 @@ pub(super) fn config(verb: &Config) -> Result<()> {
 }
 
 /// A stack's name is part of every name in the cluster.
-pub(super) fn check_name(stack: &str) -> Result<()> {
+fn check_name(stack: &str) -> Result<()> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if stack.is_empty() || !stack.bytes().all(known) {
         bail!("invalid stack name {stack:?}: use letters, digits, '-' and '_'");
@@ -84,16 +98,16 @@ pub(super) fn check_name(stack: &str) -> Result<()> {
 }
 
 pub(super) async fn run(client: &Client, verb: &Deploy) -> Result<()> {
-    check_name(&verb.name)?;
-    let project = verb.files.load(&verb.name)?.project;
+    let Target { name: stack, prune: prunes, .. } = &verb.target;
+    let project = verb.target.load()?;
     // A node that is no manager says so before anything is changed.
-    let existing = parts(client, "services", &verb.name).await?;
-    if verb.prune {
+    let existing = parts(client, "services", stack).await?;
+    if *prunes {
         prune(client, &existing, &project.services).await?;
     }
     file::put::<types::Secret>(client, &project.secrets).await?;
     file::put::<types::Config>(client, &project.configs).await?;
-    networks(client, &verb.name, &project.networks).await?;
+    networks(client, stack, &project.networks).await?;
     let mut ids = Vec::new();
     for spec in project.services {
         let is_new = !existing.iter().any(|service| text(service, "/Spec/Name") == spec.name);
@@ -108,15 +122,19 @@ pub(super) async fn run(client: &Client, verb: &Deploy) -> Result<()> {
     progress::converge(client, &ids, !verb.quiet).await
 }
 
-/// Removes the stack's services that are not wanted any more.
+/// The stack's services that the files have no more.
+pub(super) fn unwanted<'a>(
+    existing: &'a [Value],
+    wanted: &[ServiceSpec],
+) -> impl Iterator<Item = &'a Value> {
+    let wanted: BTreeSet<String> = wanted.iter().map(|spec| spec.name.clone()).collect();
+    existing.iter().filter(move |service| !wanted.contains(text(service, "/Spec/Name")))
+}
+
 async fn prune(client: &Client, existing: &[Value], wanted: &[ServiceSpec]) -> Result<()> {
-    let wanted: BTreeSet<&str> = wanted.iter().map(|spec| spec.name.as_str()).collect();
-    for service in existing {
-        let name = text(service, "/Spec/Name");
-        if !wanted.contains(name) {
-            say(&format!("Removing service {name}"));
-            client.delete(&format!("/services/{}", text(service, "/ID"))).await?;
-        }
+    for service in unwanted(existing, wanted) {
+        say(&format!("Removing service {}", text(service, "/Spec/Name")));
+        client.delete(&format!("/services/{}", text(service, "/ID"))).await?;
     }
     Ok(())
 }
@@ -198,7 +216,7 @@ async fn put(
     file::resolve(client, &mut spec.task.container).await?;
     let Some(service) = existing.iter().find(|service| text(service, "/Spec/Name") == name) else {
         say(&format!("Creating service {name}"));
-        image(client, verb.resolve_image, None, &mut spec).await;
+        image(client, verb.target.resolve_image, None, &mut spec).await;
         let body = engine_api::render_service_spec(&spec);
         let created: Value = client
             .post("/services/create", &body)
@@ -214,7 +232,7 @@ async fn put(
     // Forced updates count up; starting again from zero would replace every task.
     let before = service::spec(service)?;
     spec.task.force_update = before.task.force_update;
-    image(client, verb.resolve_image, Some(&before), &mut spec).await;
+    image(client, verb.target.resolve_image, Some(&before), &mut spec).await;
     service::write(client, service, &spec)
         .await
         .with_context(|| format!("failed to update service {name}"))?;

@@ -1,12 +1,13 @@
 //! What a new service of a stack waits for before it is created: `depends_on`.
 
-use crate::cli::query::{filters, number, text};
+use crate::cli::progress::job::Job;
+use crate::cli::query::{filters, text};
 use crate::cli::say;
-use crate::client::Client;
+use crate::cli::tasks::{has_ended, newest_of_slots};
+use crate::client::{Client, escape};
 use anyhow::{Result, bail};
 use compose::{Condition, Dependency};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How often the cluster is asked.
@@ -57,12 +58,9 @@ pub(super) async fn wait(client: &Client, service: &str, needs: &[Dependency]) -
     Ok(())
 }
 
-/// A service with its counts, and its tasks by its present spec.
+/// A service, and its tasks by its present spec.
 async fn look(client: &Client, name: &str) -> Result<(Value, Vec<Value>)> {
-    let query = filters(&[], &[("name", name)])?;
-    let found: Vec<Value> = client.get(&format!("/services?status=true&filters={query}")).await?;
-    let found = found.into_iter().find(|service| text(service, "/Spec/Name") == name);
-    let Some(found) = found else { bail!("service {name} is not there any more") };
+    let found: Value = client.get(&format!("/services/{}", escape(name))).await?;
     let query = filters(&[], &[("service", text(&found, "/ID")), ("_up-to-date", "true")])?;
     let tasks = client.get(&format!("/tasks?filters={query}")).await?;
     Ok((found, tasks))
@@ -70,8 +68,11 @@ async fn look(client: &Client, name: &str) -> Result<(Value, Vec<Value>)> {
 
 /// A task with a health check is `running` once it is healthy.
 fn progress(condition: Condition, service: &Value, tasks: &[Value]) -> Progress {
-    let newest = newest_of_slots(service, tasks);
-    let count = |word: &str| newest.iter().filter(|task| state(task) == word).count();
+    let mode = &service["Spec"]["Mode"];
+    let by_node = mode["Global"].is_object() || mode["GlobalJob"].is_object();
+    let newest = newest_of_slots(tasks, by_node);
+    let is = |word: &str, task: &Value| text(task, "/Status/State") == word;
+    let count = |word: &str| newest.values().filter(|task| is(word, task)).count();
     if wanted(service) == Some(0) {
         return match condition {
             Condition::Completed => Progress::Met,
@@ -83,7 +84,14 @@ fn progress(condition: Condition, service: &Value, tasks: &[Value]) -> Progress 
     let met = match condition {
         Condition::Healthy => count("running") > 0,
         Condition::Started => count("running") + count("complete") > 0,
-        Condition::Completed => has_completed(service, count("complete"), newest.len()),
+        // One that waits for its time has no task of the present run.
+        Condition::Completed => match (Job::of(service, tasks), wanted(service)) {
+            (Some(job), _) => job.is_over && !newest.is_empty(),
+            (None, Some(replicas)) => {
+                usize::try_from(replicas).is_ok_and(|it| it <= count("complete"))
+            }
+            (None, None) => !newest.is_empty() && newest.len() == count("complete"),
+        },
     };
     if met {
         return Progress::Met;
@@ -91,40 +99,15 @@ fn progress(condition: Condition, service: &Value, tasks: &[Value]) -> Progress 
     if condition == Condition::Completed && !label(service, types::SCHEDULE_LABEL).is_empty() {
         return Progress::Never("it runs by a schedule".to_owned());
     }
-    if !newest.is_empty() && newest.iter().all(|task| has_ended(task)) {
+    if !newest.is_empty() && newest.values().all(|task| has_ended(task)) {
         let why = newest_trouble(tasks).unwrap_or_else(|| "no error".to_owned());
         return Progress::Never(format!("its tasks have ended, and are not restarted: {why}"));
     }
     Progress::NotYet
 }
 
-fn state(task: &Value) -> &str {
-    text(task, "/Status/State")
-}
-
-fn has_ended(task: &Value) -> bool {
-    matches!(state(task), "complete" | "failed" | "rejected" | "shutdown" | "orphaned" | "remove")
-}
-
 fn label<'a>(service: &'a Value, name: &str) -> &'a str {
     service["Spec"]["Labels"][name].as_str().unwrap_or_default()
-}
-
-/// The task of each slot that counts: one that has not ended, or the newest.
-fn newest_of_slots<'a>(service: &Value, tasks: &'a [Value]) -> Vec<&'a Value> {
-    let by_node =
-        ["Global", "GlobalJob"].iter().any(|mode| service["Spec"]["Mode"][mode].is_object());
-    let mut newest: BTreeMap<String, &Value> = BTreeMap::new();
-    for task in tasks {
-        let slot =
-            if by_node { text(task, "/NodeID").to_owned() } else { task["Slot"].to_string() };
-        let rank = |task: &Value| (!has_ended(task), text(task, "/CreatedAt").to_owned());
-        let kept = newest.entry(slot).or_insert(task);
-        if rank(kept) < rank(task) {
-            *kept = task;
-        }
-    }
-    newest.into_values().collect()
 }
 
 /// How many tasks it is to have, where it says so.
@@ -133,20 +116,6 @@ fn wanted(service: &Value) -> Option<i64> {
     mode["Replicated"]["Replicas"]
         .as_i64()
         .or_else(|| mode["ReplicatedJob"]["TotalCompletions"].as_i64())
-}
-
-/// Says whether a service has done what it was to do; of a job the present run counts.
-fn has_completed(service: &Value, complete: usize, slots: usize) -> bool {
-    let mode = &service["Spec"]["Mode"];
-    let done = number(service, "/ServiceStatus/CompletedTasks");
-    if mode["GlobalJob"].is_object() {
-        return done > 0 && number(service, "/ServiceStatus/DesiredTasks") == 0;
-    }
-    if mode["ReplicatedJob"].is_object() {
-        return wanted(service).is_some_and(|wanted| wanted <= done);
-    }
-    let wanted = wanted(service).and_then(|wanted| usize::try_from(wanted).ok());
-    0 < complete && wanted.unwrap_or(slots) <= complete
 }
 
 /// What the newest task that has ended badly, or waits for a node, says of it.
@@ -201,21 +170,20 @@ mod tests {
 
     #[test]
     fn of_a_job_the_present_run_counts() {
-        let job = |mode: Value, done: u64, desired: u64| {
-            json!({"Spec": {"Mode": mode},
-                "ServiceStatus": {"CompletedTasks": done, "DesiredTasks": desired}})
-        };
-        let three = || json!({"ReplicatedJob": {"TotalCompletions": 3}});
-        let progress = |job: &Value| progress(Condition::Completed, job, &tasks(&["starting"]));
-        assert_eq!(progress(&job(three(), 2, 1)), Progress::NotYet);
-        assert_eq!(progress(&job(three(), 3, 1)), Progress::Met);
-        let everywhere = || json!({"GlobalJob": {}});
-        assert_eq!(progress(&job(everywhere(), 0, 0)), Progress::NotYet);
-        assert_eq!(progress(&job(everywhere(), 1, 1)), Progress::NotYet);
-        assert_eq!(progress(&job(everywhere(), 2, 0)), Progress::Met);
-        let mut waits = job(three(), 0, 1);
+        let job = |mode: Value| json!({"Spec": {"Mode": mode}});
+        let three = || job(json!({"ReplicatedJob": {"TotalCompletions": 3}}));
+        let progress =
+            |job: &Value, states: &[&str]| progress(Condition::Completed, job, &tasks(states));
+        assert_eq!(progress(&three(), &["complete", "complete", "starting"]), Progress::NotYet);
+        assert_eq!(progress(&three(), &["complete"; 3]), Progress::Met);
+        let everywhere = job(json!({"GlobalJob": {}}));
+        assert_eq!(progress(&everywhere, &[]), Progress::NotYet);
+        assert_eq!(progress(&everywhere, &["complete", "starting"]), Progress::NotYet);
+        assert_eq!(progress(&everywhere, &["complete", "complete"]), Progress::Met);
+        let mut waits = three();
         waits["Spec"]["Labels"] = json!({types::SCHEDULE_LABEL: "@monthly"});
-        assert_eq!(progress(&waits), never("it runs by a schedule"));
+        waits["JobStatus"]["LastExecution"] = json!("0001-01-01T00:00:00Z");
+        assert_eq!(progress(&waits, &[]), never("it runs by a schedule"));
     }
 
     #[test]
@@ -233,6 +201,7 @@ mod tests {
         // Another one is in its place.
         let mut again = tasks(&["failed"]);
         again.extend(tasks(&["ready"]));
+        again[1]["CreatedAt"] = json!("2026-01-01T00:00:01Z");
         assert_eq!(progress(Completed, &with(1), &again), Progress::NotYet);
     }
 

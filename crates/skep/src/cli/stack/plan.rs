@@ -1,7 +1,6 @@
 //! `skep stack plan`: what a deploy would do, before it is done.
 
-use super::deploy::{self, Resolve};
-use super::files::Files;
+use super::deploy::{self, Target};
 use super::parts;
 use crate::cli::plan::{Fate, Plan as Outcome};
 use crate::cli::query::text;
@@ -17,40 +16,30 @@ use types::{GivenFile, ServiceMode};
 
 #[derive(Args, Debug)]
 pub(crate) struct Plan {
-    #[arg(value_name = "STACK")]
-    name: String,
     #[command(flatten)]
-    files: Files,
-    /// Services that the files have no more would be removed
-    #[arg(long)]
-    prune: bool,
-    /// When a registry is asked for the digests of images
-    #[arg(long, value_enum, default_value_t = Resolve::Always)]
-    resolve_image: Resolve,
+    target: Target,
 }
 
 /// Shows what would be created, changed and removed, in the order of the deploy. Nothing is changed.
 pub(super) async fn run(client: &Client, verb: &Plan) -> Result<ExitCode> {
-    deploy::check_name(&verb.name)?;
-    let project = verb.files.load(&verb.name)?.project;
-    let existing = parts(client, "services", &verb.name).await?;
+    let Target { name: stack, prune, resolve_image, .. } = &verb.target;
+    let project = verb.target.load()?;
+    let existing = parts(client, "services", stack).await?;
     let networks: Vec<Value> = client.get("/networks").await?;
     let named: BTreeMap<&str, &str> =
         networks.iter().map(|it| (text(it, "/Id"), text(it, "/Name"))).collect();
-    let own = parts(client, "networks", &verb.name).await?;
+    let own = parts(client, "networks", stack).await?;
     let mut plan = Outcome::default();
-    for service in existing.iter().filter(|_| verb.prune) {
-        let name = text(service, "/Spec/Name");
-        if project.services.iter().all(|spec| spec.name != name) {
-            let effect = match service::spec(service)?.mode {
-                ServiceMode::Replicated { replicas: 1 } => "its task stops".to_owned(),
-                ServiceMode::Replicated { replicas } => format!("its {replicas} tasks stop"),
-                ServiceMode::Global
-                | ServiceMode::ReplicatedJob { .. }
-                | ServiceMode::GlobalJob => "its tasks stop".to_owned(),
-            };
-            plan.add(Fate::Removed, &format!("service {name}"), &effect, &[]);
-        }
+    for service in deploy::unwanted(&existing, &project.services).filter(|_| *prune) {
+        let effect = match service::spec(service)?.mode {
+            ServiceMode::Replicated { replicas: 1 } => "its task stops".to_owned(),
+            ServiceMode::Replicated { replicas } => format!("its {replicas} tasks stop"),
+            ServiceMode::Global | ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => {
+                "its tasks stop".to_owned()
+            }
+        };
+        let name = format!("service {}", text(service, "/Spec/Name"));
+        plan.add(Fate::Removed, &name, &effect, &[]);
     }
     files::<types::Secret>(client, &project.secrets, &mut plan).await?;
     files::<types::Config>(client, &project.configs, &mut plan).await?;
@@ -73,7 +62,7 @@ pub(super) async fn run(client: &Client, verb: &Plan) -> Result<ExitCode> {
             }
             spec.task.force_update = before.task.force_update;
         }
-        deploy::image(client, verb.resolve_image, before.as_ref(), &mut spec).await;
+        deploy::image(client, *resolve_image, before.as_ref(), &mut spec).await;
         plan.service(before.as_ref(), &spec)?;
     }
     Ok(plan.print())
