@@ -17,12 +17,9 @@ use dataplane::{Identity, News};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
-use types::{
-    ConfigId, Fault, FaultKind, FileContent, NodeRole, SecretId, SharedSpec, SpecId, TaskId,
-    TaskStatus, Timestamp,
-};
+use types::{Fault, FaultKind, NodeRole, TaskId, TaskStatus, Timestamp};
 use wire::{
-    Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Parts, Report, SessionMessage, Trust,
+    Acknowledge, Heartbeat, HeartbeatReply, LogRequest, Materials, Report, SessionMessage, Trust,
 };
 
 /// For a manager to say how the session begins.
@@ -217,10 +214,7 @@ pub struct Session {
     /// `None` before the whole set has come.
     version: Option<u64>,
     /// What the node's tasks are made from, as managers have said it in this session.
-    specs: Parts<SpecId, SharedSpec>,
-    /// What tasks need that are to start.
-    secrets: Parts<SecretId, FileContent>,
-    configs: Parts<ConfigId, FileContent>,
+    materials: Materials,
     unacknowledged: VecDeque<Unacknowledged>,
     under_way: BTreeSet<UnderWay>,
     /// What kernel and names hold.
@@ -261,9 +255,7 @@ impl Session {
             useless: None,
             is_parting: false,
             version: None,
-            specs: Parts::default(),
-            secrets: Parts::default(),
-            configs: Parts::default(),
+            materials: Materials::default(),
             unacknowledged: VecDeque::new(),
             under_way: BTreeSet::new(),
             applied: 0,

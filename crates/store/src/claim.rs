@@ -145,7 +145,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use types::{
-        Attachment, Network, PublishMode, PublishedPort, TaskState, Timestamp, Version, Vip,
+        Attachment, Config, Network, PublishMode, PublishedPort, Secret, TaskState, Timestamp,
+        Version, Vip,
     };
 
     /// One write: of which kind, with which number, and what it claims.
@@ -199,10 +200,23 @@ mod tests {
                 }
                 tx.put(task);
             }
+            // They keep their names.
+            (4, true) => {
+                let mut secret = Secret { id: id.as_str().into(), ..Secret::default() };
+                secret.spec.name = ["a", "A", "b"][usize::from(number % 3)].into();
+                tx.put(secret);
+            }
+            (5, true) => {
+                let mut config = Config { id: id.as_str().into(), ..Config::default() };
+                config.spec.name = ["a", "A", "b"][usize::from(number % 3)].into();
+                tx.put(config);
+            }
             (0, false) => tx.remove::<Node>(&id.into()),
             (1, false) => tx.remove::<Network>(&id.into()),
             (2, false) => tx.remove::<Service>(&id.into()),
-            (_, _) => tx.remove::<Task>(&id.into()),
+            (3, false) => tx.remove::<Task>(&id.into()),
+            (4, false) => tx.remove::<Secret>(&id.into()),
+            (_, _) => tx.remove::<Config>(&id.into()),
         }
     }
 
@@ -214,18 +228,10 @@ mod tests {
         tx.finish()
     }
 
-    fn objects(view: &View) -> impl Iterator<Item = Object> {
-        let nodes = view.nodes().cloned().map(Object::Node);
-        let networks = view.networks().cloned().map(Object::Network);
-        let services = view.services().cloned().map(Object::Service);
-        let tasks = view.tasks().cloned().map(Object::Task);
-        nodes.chain(networks).chain(services).chain(tasks)
-    }
-
     /// All claims, found by looking through everything; those of the mesh by one name.
     fn look_through(view: &View) -> BTreeMap<Claim, Vec<(Key, Claim)>> {
         let mut all: BTreeMap<Claim, Vec<(Key, Claim)>> = BTreeMap::new();
-        for object in objects(view) {
+        for object in view.tables.objects() {
             for claim in Claim::all_of(&object) {
                 let ingress = view.networks().find(|network| network.spec.ingress);
                 let name = match &claim {
@@ -248,7 +254,7 @@ mod tests {
         #[test]
         fn claims_are_what_looking_through_everything_finds(
             history in prop::collection::vec(
-                prop::collection::vec((0..4u8, 0..3u8, 0..3u8, 0..3u8, any::<bool>()), 1..4),
+                prop::collection::vec((0..6u8, 0..3u8, 0..3u8, 0..3u8, any::<bool>()), 1..4),
                 0..20,
             )
         ) {

@@ -31,29 +31,21 @@ pub(crate) fn differing<'a, T: Record>(
 mod tests {
     use crate::{Change, Changes, Key, Object, View};
     use proptest::prelude::*;
+    use proptest::sample::Index;
     use std::collections::BTreeSet;
     use std::sync::Arc;
-    use types::{Cluster, Network, Node, Service, Task, Timestamp, Version};
+    use types::{Timestamp, Version};
 
-    /// An object of one of five kinds, and whether it is written or removed.
+    /// An object of any kind, and whether it is written or removed.
     fn change() -> impl Strategy<Value = Change> {
-        (0..5u8, 0..60u8, any::<bool>(), any::<bool>()).prop_map(|(kind, id, put, flag)| {
-            let text = format!("id{id:02}");
-            let object = match kind {
-                0 => Object::Cluster(Arc::new(Cluster { id: "c".into(), ..Cluster::default() })),
-                1 => Object::Node(Arc::new(Node { id: text.into(), ..Node::default() })),
-                2 => Object::Network(Arc::new(Network {
-                    id: text.into(),
-                    removed: flag,
-                    ..Network::default()
-                })),
-                3 => Object::Service(Arc::new(Service { id: text.into(), ..Service::default() })),
-                _ => Object::Task(Arc::new(Task {
-                    id: text.into(),
-                    node: flag.then(|| "n".into()),
-                    ..Task::default()
-                })),
-            };
+        (any::<Index>(), 0..60u8, any::<bool>(), any::<bool>()).prop_map(|(kind, id, put, flag)| {
+            let all = Object::one_of_each(&format!("id{id:02}"));
+            let mut object = kind.get(&all).clone();
+            match &mut object {
+                Object::Network(network) => Arc::make_mut(network).removed = flag,
+                Object::Task(task) => Arc::make_mut(task).node = flag.then(|| "n".into()),
+                _ => {}
+            }
             if put { Change::Put(object) } else { Change::Remove(object.key()) }
         })
     }
@@ -71,14 +63,7 @@ mod tests {
 
     /// Looks at everything.
     fn compared(before: &View, after: &View) -> BTreeSet<Key> {
-        let keys = |view: &View| -> Vec<Key> {
-            let clusters = view.cluster().into_iter().map(|it| Key::Cluster(it.id.clone()));
-            let nodes = view.nodes().map(|it| Key::Node(it.id.clone()));
-            let networks = view.networks().map(|it| Key::Network(it.id.clone()));
-            let services = view.services().map(|it| Key::Service(it.id.clone()));
-            let tasks = view.tasks().map(|it| Key::Task(it.id.clone()));
-            clusters.chain(nodes).chain(networks).chain(services).chain(tasks).collect()
-        };
+        let keys = |view: &View| view.tables.objects().map(|it| it.key()).collect::<Vec<_>>();
         let all: BTreeSet<Key> = keys(before).into_iter().chain(keys(after)).collect();
         all.into_iter().filter(|key| before.object(key) != after.object(key)).collect()
     }

@@ -83,6 +83,12 @@ macro_rules! tables {
                 }
             }
 
+            /// One of each kind, of this id and with nothing else.
+            #[cfg(test)]
+            pub(crate) fn one_of_each(id: &str) -> Vec<Self> {
+                vec![$(Self::$kind(Arc::new($kind { id: id.into(), ..$kind::default() })),)*]
+            }
+
             /// The same object with another meta.
             #[must_use]
             pub(crate) fn with_meta(mut self, meta: Meta) -> Self {
@@ -149,6 +155,13 @@ macro_rules! tables {
                 let keys = std::iter::empty();
                 $(let keys = keys.chain(differing::<$kind>(&before.$table, &self.$table));)*
                 keys
+            }
+
+            #[cfg(test)]
+            pub(crate) fn objects(&self) -> impl Iterator<Item = Object> {
+                let objects = std::iter::empty();
+                $(let objects = objects.chain(self.$table.values().cloned().map(Object::$kind));)*
+                objects
             }
 
             pub(crate) fn remove(&mut self, key: &Key) -> Option<Object> {

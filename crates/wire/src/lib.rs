@@ -10,6 +10,7 @@
 
 mod codec;
 mod managers;
+mod materials;
 mod messages;
 mod parts;
 mod release;
@@ -21,6 +22,7 @@ pub use managers::{
     BarrierReply, BarrierRequest, LogItem, LogSelector, LogsRequest, Order, OrderReply,
     OrderRequest, RaftMessage, Rotate,
 };
+pub use materials::Materials;
 pub use messages::{
     Acknowledge, Answer, Assignments, Difference, Done, EnrollReply, EnrollRequest, Heartbeat,
     HeartbeatReply, IssueReply, IssueRequest, LeaveRequest, LogChunk, LogLine, LogOptions,

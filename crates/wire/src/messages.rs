@@ -172,22 +172,6 @@ fn has_none<I>(contents: &Parts<I, FileContent>) -> bool {
     contents.is_empty()
 }
 
-impl Difference {
-    /// Makes of what a node should have by the version `from` what it should have now.
-    pub fn apply(self, assignments: &mut Assignments) {
-        assignments.version = self.version;
-        assignments.specs.apply(self.specs, &self.removed_specs);
-        assignments.specs_with_files.apply(self.specs_with_files, &self.removed_specs);
-        assignments.secrets.apply(self.secrets, &self.removed_secrets);
-        assignments.configs.apply(self.configs, &self.removed_configs);
-        assignments.tasks.apply(self.tasks, &self.removed_tasks);
-        if let Some(withdrawn) = self.withdrawn {
-            assignments.withdrawn = withdrawn;
-        }
-        self.knowledge.apply(&mut assignments.knowledge);
-    }
-}
-
 /// A node is alive. The reply says when the next one is due.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -5,9 +5,9 @@ use crate::Now;
 use crate::files::{Files, of_container};
 use crate::worker::{Assigned, Event};
 use dataplane::{Identity, News};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use types::{Config, ContainerSpec, Secret, SharedSpec, Task, TaskId};
-use wire::{Assignments, Difference, LogRequest, Parts, SessionMessage, Welcome};
+use wire::{Assignments, Difference, LogRequest, Materials, Parts, SessionMessage, Welcome};
 
 impl Session {
     pub(super) fn message(
@@ -78,11 +78,9 @@ impl Session {
         Ok(())
     }
 
-    fn whole(&mut self, whole: Assignments, outputs: &mut Vec<Output>) {
+    fn whole(&mut self, mut whole: Assignments, outputs: &mut Vec<Output>) {
+        self.materials = Materials::take_from(&mut whole);
         let Assignments { version, tasks, withdrawn, knowledge, .. } = whole;
-        self.specs = whole.specs;
-        self.specs.apply(whole.specs_with_files, &BTreeSet::new());
-        (self.secrets, self.configs) = (whole.secrets, whole.configs);
         let tasks = self.assigned(tasks);
         self.learn(News::Whole(knowledge), outputs);
         self.has(version);
@@ -90,15 +88,12 @@ impl Session {
         outputs.push(Output::Order(Order::Work(Event::Whole { tasks, withdrawn })));
     }
 
-    fn difference(&mut self, it: Difference, outputs: &mut Vec<Output>) -> Result<(), String> {
-        let Difference { from, version, tasks, removed_tasks: removed, withdrawn, .. } = it;
-        if self.version != Some(from) {
-            return Err(format!("a difference to version {from} came too early"));
+    fn difference(&mut self, mut it: Difference, outputs: &mut Vec<Output>) -> Result<(), String> {
+        if self.version != Some(it.from) {
+            return Err(format!("a difference to version {} came too early", it.from));
         }
-        self.specs.apply(it.specs, &it.removed_specs);
-        self.specs.apply(it.specs_with_files, &BTreeSet::new());
-        self.secrets.apply(it.secrets, &it.removed_secrets);
-        self.configs.apply(it.configs, &it.removed_configs);
+        self.materials.apply(&mut it);
+        let Difference { version, tasks, removed_tasks: removed, withdrawn, .. } = it;
         let tasks = self.assigned(tasks);
         if !it.knowledge.is_empty() {
             self.learn(News::Difference(it.knowledge), outputs);
@@ -132,8 +127,8 @@ impl Session {
 
     fn files(&self, container: &ContainerSpec) -> Files {
         Files {
-            secrets: of_container::<Secret>(&self.secrets, container),
-            configs: of_container::<Config>(&self.configs, container),
+            secrets: of_container::<Secret>(&self.materials.secrets, container),
+            configs: of_container::<Config>(&self.materials.configs, container),
         }
     }
 
@@ -142,9 +137,7 @@ impl Session {
         if spec.is_known() {
             return Ok(spec.clone());
         }
-        let id = spec.id();
-        let why = || self.specs.why_not(id).unwrap_or("what it is made from was not said");
-        self.specs.get(id).cloned().ok_or_else(|| why().to_owned())
+        self.materials.spec(spec.id()).cloned().map_err(ToOwned::to_owned)
     }
 
     fn learn(&mut self, news: News, outputs: &mut Vec<Output>) {

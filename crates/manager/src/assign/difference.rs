@@ -90,15 +90,7 @@ pub(crate) fn difference(
         difference.specs_with_files = said(unknown(after.1, &before.1));
     }
     files(&old.files, &new.files, &mut difference);
-    let is_nothing = difference.tasks.is_empty()
-        && difference.removed_tasks.is_empty()
-        && difference.secrets.is_empty()
-        && difference.configs.is_empty()
-        && difference.removed_secrets.is_empty()
-        && difference.removed_configs.is_empty()
-        && difference.withdrawn.is_none()
-        && difference.knowledge.is_empty();
-    (!is_nothing).then_some(difference)
+    (!difference.is_empty()).then_some(difference)
 }
 
 /// What is in one of an id stays as it is.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::worker::Assigned;
 use serde::Serialize;
-use types::{SharedSpec, SpecId};
+use types::{FileContent, SharedSpec, SpecId};
 use wire::Parts;
 
 fn spec(image: &str) -> SharedSpec {
@@ -146,7 +146,7 @@ fn a_task_gets_its_files_and_nobody_keeps_what_no_task_needs() {
     let gone = Difference { removed_secrets: ["k".into(), "other".into()].into(), ..gone };
     let outputs = story.session.handle(Event::Message(SessionMessage::Difference(gone)), story.now);
     assert!(!outputs.iter().any(|output| matches!(output, Output::Order(Order::Work(_)))));
-    assert!(story.session.secrets.is_empty());
+    assert!(story.session.materials.secrets.is_empty());
     let again = Difference { from: 2, version: 3, ..Difference::default() };
     let again = Difference { tasks: named(&[("b", &with_key)]), ..again };
     let tasks = assigned(&mut story, &SessionMessage::Difference(again));
