@@ -13,10 +13,12 @@
 pub mod assign;
 pub mod backup;
 pub mod bootstrap;
+pub mod callers;
 mod clock;
 pub mod control;
 pub mod dispatch;
 pub mod find;
+mod limits;
 pub mod liveness;
 mod logs;
 pub mod managers;
@@ -24,6 +26,7 @@ mod membership;
 mod own;
 mod plan;
 pub mod recovery;
+mod server;
 mod signing;
 mod withdrawal;
 
@@ -39,6 +42,7 @@ pub use recovery::{Survivor, go_on_alone};
 pub use wire::{LogSelector, Rotate};
 
 use ca::{Identity, Refusals};
+use logs::Sinks;
 use managers::{Orders, Route, Term, roles};
 use raft::Sequencer;
 use scope::Scope;
@@ -146,24 +150,23 @@ impl Manager {
             own::keep(sequencer.clone(), (Arc::clone(&identity), signer.clone()), scope.token());
         scope.spawn("own certificate", keep);
 
-        let (publish, leading) = Term::channel();
+        let (publish, leading) = Term::channel(sequencer.clone());
         let admission = membership::Admission::new(sequencer.clone(), signer.clone());
         let orders = Orders::new(sequencer.clone(), (admission.clone(), signer), address.port());
-        let by_leader = (sequencer.clone(), leading.clone());
-        let route = Arc::new(Route::new(by_leader.clone(), peers, orders));
-        let served = dispatch::Served {
-            sequencer: sequencer.clone(),
-            leading,
-            membership: membership::Service::new(by_leader, Arc::clone(&route), admission),
+        let route = Arc::new(Route::new(leading.clone(), peers, orders));
+        let sinks = Sinks::default();
+        let services = server::Services {
+            membership: membership::Service::new(leading.clone(), Arc::clone(&route), admission),
             managers: managers::Service {
                 identity: Arc::clone(&identity),
                 route: Arc::clone(&route),
             },
+            dispatcher: dispatch::Rpc::new(leading.clone(), sinks.clone()),
         };
-        let (dispatch, refusals) = dispatch::serve(served, (listener, &identity), scope)?;
+        let refusals = server::start(services, leading, (listener, &identity), scope)?;
         let status = ManagerStatus { raft_id: sequencer.member(), address: config.address };
         let own = roles::Own { node: identity.node_id(), status };
-        Term { sequencer: sequencer.clone(), dispatch, own }.start(publish, scope);
+        Term { sequencer: sequencer.clone(), sinks, own }.start(publish, scope);
         Ok(Self { sequencer, route, address, refusals })
     }
 

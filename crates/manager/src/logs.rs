@@ -3,7 +3,7 @@
 //! They go from the RPC handler straight to the client, so that a client that does not read holds up
 //! only its own nodes' log calls. Who is asked for what is decided in `dispatch`.
 
-use crate::dispatch::{Request, SubscriptionId};
+use crate::dispatch::{Ask, SubscriptionId};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,13 +24,13 @@ pub type LogStream = BoxStream<'static, Result<LogLine, Fault>>;
 pub(crate) type LogSink = mpsc::Sender<Result<LogLine, Fault>>;
 
 pub(crate) async fn subscribe(
-    requests: &mpsc::Sender<Request>,
+    requests: &mpsc::Sender<Ask>,
     selector: LogSelector,
     options: LogOptions,
 ) -> Result<LogStream, Fault> {
     let (sink, lines) = mpsc::channel(QUEUE);
     requests
-        .send(Request::Subscribe { selector, options, sink })
+        .send(Ask::Subscribe { selector, options, sink })
         .await
         .map_err(|_closed| Fault::unavailable("this manager is stopping"))?;
     Ok(ReceiverStream::new(lines).boxed())

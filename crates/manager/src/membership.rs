@@ -3,9 +3,10 @@
 //! The only calls that a stranger may make. What costs is limited for each caller, renewals apart
 //! from joins; whoever guesses tokens keeps nobody out. A token is compared in constant time.
 
+use crate::callers::caller;
 use crate::clock::now;
-use crate::dispatch::limits::Callers;
-use crate::dispatch::{Command, Request as Ask, caller, report};
+use crate::dispatch::{Ask, Command, report};
+use crate::limits::Callers;
 use crate::managers::{Leading, Route};
 use crate::signing::Signer;
 use ca::JoinToken;
@@ -44,7 +45,6 @@ pub(crate) struct Admission {
 /// What machines and nodes call.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
-    sequencer: Sequencer,
     leading: Leading,
     route: Arc<Route>,
     admission: Admission,
@@ -106,22 +106,18 @@ impl Admission {
 }
 
 impl Service {
-    pub(crate) fn new(
-        (sequencer, leading): (Sequencer, Leading),
-        route: Arc<Route>,
-        admission: Admission,
-    ) -> Self {
-        Self { sequencer, leading, route, admission, renewals: Arc::default() }
+    pub(crate) fn new(leading: Leading, route: Arc<Route>, admission: Admission) -> Self {
+        Self { leading, route, admission, renewals: Arc::default() }
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
-        caller(request, (&self.sequencer, &self.leading))
+        caller(request, &self.leading)
     }
 
     /// A node that shows its certificate gets a new one, for what it is now.
     async fn renew(&self, request: &Request<IssueRequest>) -> Result<IssueReply, Status> {
         let id = self.caller(request)?;
-        let view = self.sequencer.view();
+        let view = self.leading.log.view();
         if !self.renewals.admit(&id, RENEWALS, WINDOW) {
             let text = "this node has renewed its certificate often enough: try again in a minute";
             return Err(status_of(Fault::unavailable(text)));
@@ -148,7 +144,7 @@ impl Service {
             sender.send(raft_id).ok();
             Ok(changes)
         };
-        self.sequencer.sequence(decide).await.map_err(status_of)?;
+        self.leading.log.sequence(decide).await.map_err(status_of)?;
         let lost = |_| status_of(Fault::unavailable("this manager is stopping"));
         let raft_id = given.await.map_err(lost)?;
         Ok(Response::new(EnrollReply { release: Release::own(), raft_id }))
@@ -204,7 +200,7 @@ impl Membership for Service {
     async fn root(&self, request: Request<RootRequest>) -> Result<Response<RootReply>, Status> {
         let release = &request.get_ref().release;
         Release::own().check_node(release, None).map_err(status_of)?;
-        let cluster = cluster(&self.sequencer.view()).map_err(status_of)?;
+        let cluster = cluster(&self.leading.log.view()).map_err(status_of)?;
         let root = cluster.root_ca.certificate.clone();
         Ok(Response::new(RootReply { release: Release::own(), root }))
     }
@@ -250,7 +246,7 @@ impl Membership for Service {
         let leaves = move |view: &View, now| {
             if tasks_first { report::leaves(view, &id) } else { report::left(view, &id, now) }
         };
-        self.sequencer.sequence(leaves).await.map_err(status_of)?;
+        self.leading.log.sequence(leaves).await.map_err(status_of)?;
         if tasks_first {
             return Ok(Response::new(Done {}));
         }

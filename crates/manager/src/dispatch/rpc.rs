@@ -2,51 +2,26 @@
 //!
 //! A node is who its certificate says; what it says of others is not heard.
 
-use super::admission::{caller, known};
-use super::limits::{Busy, Write};
-use super::quota::{Limited, Quotas};
-use super::refused::Counted;
 use super::stream::{Messages, stream};
-use super::{Command, Request as Ask, SessionId, parting, report};
-use crate::Error;
+use super::{Ask, Command, SessionId, report};
+use crate::callers::caller;
 use crate::clock::RandomIds;
 use crate::find;
+use crate::limits::{Busy, Write};
 use crate::logs::{Reading, Sinks, admitted};
-use crate::managers::{self, Leading, managers_only};
-use crate::membership;
-use ca::{Arrivals, Identity, Refusals};
-use raft::Sequencer;
-use scope::Scope;
+use crate::managers::Leading;
 use std::time::Duration;
 use store::View;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
-use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
 use types::{Fault, IdSource, NodeId};
 use wire::{
     Acknowledge, Dispatcher, Done, Heartbeat, HeartbeatReply, LogChunk, Release, Report,
-    SessionRequest, dispatcher_server, elsewhere, managers_server, membership_server, status_of,
+    SessionRequest, elsewhere, status_of,
 };
 
 /// For the loop to take a command and to answer it.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Calls of one connection at a time, of a node and of a stranger.
-const CALLS: u32 = 128;
-const CALLS_OF_STRANGERS: u32 = 4;
-/// What a node may send in one call before it is read, and on its connection: logs that no client
-/// reads must not hold up its heartbeats. What is read is bounded by its [`Quotas`].
-const CALL_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// What a stranger may send before it is read: the wish for a certificate.
-const WINDOW_OF_STRANGERS: u32 = 64 << 10;
-/// Bytes of the headers of a call.
-const HEADERS: u32 = 16 << 10;
-/// For open calls to end when the manager stops.
-const FAREWELL: Duration = Duration::from_secs(2);
 /// Statuses in one report.
 const STATUSES: usize = 10_000;
 /// Bytes of a release's version that are told to others.
@@ -54,27 +29,26 @@ const VERSION_MAX: usize = 64;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc {
-    sequencer: Sequencer,
     leading: Leading,
     sinks: Sinks,
     busy: Busy,
 }
 
 impl Rpc {
-    pub(crate) fn new(sequencer: Sequencer, leading: Leading, sinks: Sinks) -> Self {
-        Self { sequencer, leading, sinks, busy: Busy::default() }
+    pub(crate) fn new(leading: Leading, sinks: Sinks) -> Self {
+        Self { leading, sinks, busy: Busy::default() }
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
-        caller(request, (&self.sequencer, &self.leading))
+        caller(request, &self.leading)
     }
 
     /// The node that opens a session. It may know no other manager than this one: where this one does
-    /// not lead, it says where all are, to nodes of the cluster ([`Limited`]).
+    /// not lead, it says where all are, to nodes of the cluster (`server::quota`).
     fn opener<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         if self.leading.check().is_err() {
-            let view = self.sequencer.view();
-            let leader = self.sequencer.leadership().borrow().leader;
+            let view = self.leading.log.view();
+            let leader = self.leading.log.leadership().borrow().leader;
             let leader = leader.and_then(|number| find::manager(&view, number)?.manager.as_ref());
             return Err(elsewhere(leader.map(|it| &it.address), &find::addresses(&view)));
         }
@@ -118,12 +92,13 @@ impl Rpc {
             self.note_refused(node.clone(), &fault).await;
             return Err(fault);
         }
-        let view = self.sequencer.view();
-        if report::registered(&view, node, &request, self.sequencer.now())?.is_empty() {
+        let view = self.leading.log.view();
+        if report::registered(&view, node, &request, self.leading.log.now())?.is_empty() {
             return Ok(one);
         }
         let id = node.clone();
-        self.sequencer
+        self.leading
+            .log
             .sequence(move |view: &View, now| report::registered(view, &id, &request, now))
             .await?;
         Ok(one)
@@ -132,12 +107,12 @@ impl Rpc {
     /// Lets users see why a node is not there.
     async fn note_refused(&self, node: NodeId, fault: &Fault) {
         let trouble = fault.message.clone();
-        if report::refused(&self.sequencer.view(), &node, trouble.clone()).is_empty() {
+        if report::refused(&self.leading.log.view(), &node, trouble.clone()).is_empty() {
             return;
         }
         tracing::warn!(%node, %fault, "a node is refused");
         let why = move |view: &View, _| Ok(report::refused(view, &node, trouble));
-        if let Err(fault) = self.sequencer.sequence(why).await {
+        if let Err(fault) = self.leading.log.sequence(why).await {
             tracing::warn!(%fault, "cannot note why");
         }
     }
@@ -152,89 +127,6 @@ fn check_release(release: &Release, node: &NodeId) -> Result<(), Fault> {
 
 fn stopping() -> Status {
     status_of(Fault::unavailable("this manager is stopping or overloaded"))
-}
-
-/// What is served beside the dispatcher.
-pub(crate) struct Served {
-    pub(crate) sequencer: Sequencer,
-    pub(crate) leading: Leading,
-    pub(crate) membership: membership::Service,
-    pub(crate) managers: managers::Service,
-}
-
-/// Starts to serve nodes, managers and strangers in `scope`.
-pub(crate) fn start(
-    served: Served,
-    sinks: Sinks,
-    (listener, identity): (TcpListener, &Identity),
-    scope: &mut Scope,
-) -> Result<Refusals, Error> {
-    let Served { sequencer, leading, membership, managers } = served;
-    let views = sequencer.watch();
-    let knows = (sequencer.clone(), leading.clone());
-    let rpc = Rpc::new(sequencer, leading, sinks);
-    let accepting = ca::accept(listener, identity, scope.token());
-    let (acceptor, accepted) = accepting.map_err(Error::Identity)?;
-    let refusals = accepted.refusals;
-    let strangers = server()
-        .max_concurrent_streams(Some(CALLS_OF_STRANGERS))
-        .initial_stream_window_size(Some(WINDOW_OF_STRANGERS))
-        .initial_connection_window_size(Some(WINDOW_OF_STRANGERS))
-        .add_service(counted(membership_server(membership.clone()), &refusals))
-        .add_service(counted(
-            InterceptedService::new(dispatcher_server(rpc.clone()), known),
-            &refusals,
-        ));
-    let quotas = Quotas::default();
-    let membership = Limited {
-        service: membership_server(membership),
-        quotas: quotas.clone(),
-        views: views.clone(),
-    };
-    let dispatcher = Limited { service: dispatcher_server(rpc), quotas, views };
-    let nodes = server()
-        .max_concurrent_streams(Some(CALLS))
-        .initial_stream_window_size(Some(CALL_WINDOW))
-        .initial_connection_window_size(Some(CONNECTION_WINDOW))
-        .add_service(counted(membership, &refusals))
-        .add_service(counted(
-            InterceptedService::new(managers_server(managers), managers_only),
-            &refusals,
-        ))
-        .add_service(counted(InterceptedService::new(dispatcher, known), &refusals));
-    scope.spawn("acceptor", acceptor);
-    scope.spawn("connections", parting::run(accepted.connections, knows, scope.token()));
-    scope.spawn("strangers", serve(strangers, accepted.strangers, scope.token()));
-    scope.spawn("nodes", serve(nodes, accepted.nodes, scope.token()));
-    Ok(refusals)
-}
-
-fn counted<S>(service: S, refusals: &Refusals) -> Counted<S> {
-    Counted { service, refusals: refusals.clone() }
-}
-
-fn server() -> Server {
-    Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .http2_max_header_list_size(Some(HEADERS))
-}
-
-/// Serves those who arrive until the token is cancelled.
-async fn serve(
-    server: Router,
-    arrivals: Arrivals,
-    token: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    let serving = server.serve_with_incoming_shutdown(arrivals, token.clone().cancelled_owned());
-    let late = async {
-        token.cancelled().await;
-        tokio::time::sleep(FAREWELL).await;
-    };
-    tokio::select! {
-        ended = serving => ended,
-        () = late => Ok(()),
-    }
 }
 
 #[tonic::async_trait]
@@ -285,7 +177,8 @@ impl Dispatcher for Rpc {
             return Err(status_of(Fault::invalid(fault)));
         }
         self.hear(&node, report.session.clone()).await?;
-        self.sequencer
+        self.leading
+            .log
             .sequence(move |view: &View, now| Ok(report::reported(view, &node, report, now)))
             .await
             .map_err(status_of)?;
@@ -328,6 +221,8 @@ impl Dispatcher for Rpc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::managers;
+    use scope::Scope;
     use store::Tx;
     use types::Node;
 
@@ -358,8 +253,8 @@ mod tests {
             Ok(tx.finish())
         };
         sequencer.sequence(node).await.unwrap();
-        let (_publish, leading) = managers::Term::channel();
-        let rpc = Rpc::new(sequencer.clone(), leading, Sinks::default());
+        let (_publish, leading) = managers::Term::channel(sequencer.clone());
+        let rpc = Rpc::new(leading, Sinks::default());
         let trouble = || sequencer.view().node(&"n".into()).unwrap().trouble.clone();
 
         let (request, known) = refused(&"9".repeat(100_000));

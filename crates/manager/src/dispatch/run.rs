@@ -18,7 +18,7 @@ use wire::{HeartbeatReply, LogOptions, LogSelector, SessionMessage};
 
 /// What RPC handlers and the API ask of the loop.
 #[derive(Debug)]
-pub(crate) enum Request {
+pub(crate) enum Ask {
     /// What needs no answer.
     Tell(Command),
     Open {
@@ -82,7 +82,7 @@ impl Loop {
 
     pub(crate) async fn run(
         mut self,
-        mut inbox: mpsc::Receiver<Request>,
+        mut inbox: mpsc::Receiver<Ask>,
         token: CancellationToken,
     ) -> Result<(), Ended> {
         loop {
@@ -131,21 +131,21 @@ impl Loop {
         self.handle(Command::View(view.into()));
     }
 
-    fn take(&mut self, request: Request) {
+    fn take(&mut self, request: Ask) {
         match request {
-            Request::Tell(command) => self.handle(command),
-            Request::Open { node, session, sink } => {
+            Ask::Tell(command) => self.handle(command),
+            Ask::Open { node, session, sink } => {
                 // The node's registration must be in the view.
                 self.view();
                 self.streams.insert(node.clone(), Stream { session: session.clone(), sink });
                 self.handle(Command::Open { node, session });
             }
-            Request::Heartbeat { node, session, reply } => {
+            Ask::Heartbeat { node, session, reply } => {
                 self.check_stream(&node);
                 self.reply = Some(reply);
                 self.handle(Command::Heartbeat { node, session });
             }
-            Request::Subscribe { selector, options, sink } => {
+            Ask::Subscribe { selector, options, sink } => {
                 let subscription = self.clients.add(sink);
                 self.handle(Command::Subscribe { subscription, selector, options });
             }

@@ -1,6 +1,7 @@
 //! What runs on the manager that leads, while it does.
 
-use crate::dispatch::{self, Request};
+use crate::dispatch::{self, Ask};
+use crate::logs::Sinks;
 use crate::managers::{roles, rotation};
 use crate::plan;
 use raft::{Leadership, Sequencer};
@@ -9,11 +10,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use types::Fault;
 
-type Requests = mpsc::Sender<Request>;
+type Requests = mpsc::Sender<Ask>;
 
-/// Whether this manager leads, for those who serve nodes and users. Clones are the same.
+/// The log and whether this manager leads it, for those who serve nodes and users. Clones are the
+/// same.
 #[derive(Clone, Debug)]
-pub(crate) struct Leading(watch::Receiver<Option<Requests>>);
+pub(crate) struct Leading {
+    pub(crate) log: Sequencer,
+    requests: watch::Receiver<Option<Requests>>,
+}
 
 impl Leading {
     /// Fails where this manager does not lead.
@@ -23,7 +28,7 @@ impl Leading {
 
     /// The way to the dispatcher.
     pub(crate) fn requests(&self) -> Result<Requests, Fault> {
-        self.0.borrow().clone().ok_or_else(Fault::not_leading)
+        self.requests.borrow().clone().ok_or_else(Fault::not_leading)
     }
 }
 
@@ -31,22 +36,22 @@ impl Leading {
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
     pub(crate) sequencer: Sequencer,
-    pub(crate) dispatch: dispatch::Term,
+    pub(crate) sinks: Sinks,
     pub(crate) own: roles::Own,
 }
 
 impl Term {
     /// Who is told whether this manager leads, and the loop that sees to it.
-    pub(crate) fn channel() -> (watch::Sender<Option<Requests>>, Leading) {
-        let (publish, leading) = watch::channel(None);
-        (publish, Leading(leading))
+    pub(crate) fn channel(log: Sequencer) -> (watch::Sender<Option<Requests>>, Leading) {
+        let (publish, requests) = watch::channel(None);
+        (publish, Leading { log, requests })
     }
 
     /// Begins what runs while this manager leads, in a scope of its own.
     fn begin(&self, publish: &watch::Sender<Option<Requests>>, token: &CancellationToken) -> Scope {
         let mut scope = Scope::with_token(token.child_token());
         plan::start(self.sequencer.clone(), &mut scope);
-        let requests = dispatch::begin(self.dispatch.clone(), self.sequencer.clone(), &mut scope);
+        let requests = dispatch::begin(self.sinks.clone(), self.sequencer.clone(), &mut scope);
         let roles = roles::run(self.sequencer.clone(), self.own.clone(), scope.token());
         scope.spawn("roles", roles);
         scope.spawn("rotation", rotation::run(self.sequencer.clone(), scope.token()));

@@ -4,7 +4,7 @@ use super::{Leading, NO_LEADER, Orders, Peers};
 use crate::clock::Uptime;
 use crate::logs::{self, LogStream};
 use futures_util::StreamExt;
-use raft::{Leadership, Sequencer};
+use raft::Leadership;
 use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
@@ -30,7 +30,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(super) sequencer: Sequencer,
     pub(super) leading: Leading,
     peers: Peers,
     pub(super) orders: Orders,
@@ -44,12 +43,8 @@ enum Refusal {
 }
 
 impl Route {
-    pub(crate) fn new(
-        (sequencer, leading): (Sequencer, Leading),
-        peers: Peers,
-        orders: Orders,
-    ) -> Self {
-        Self { sequencer, leading, peers, orders }
+    pub(crate) fn new(leading: Leading, peers: Peers, orders: Orders) -> Self {
+        Self { leading, peers, orders }
     }
 
     /// Has something changed; the view has it afterwards.
@@ -68,7 +63,7 @@ impl Route {
         };
         // It is done in any case. One that has resigned gets nothing more.
         if !matches!(order, Order::Resign { .. }) {
-            self.sequencer.reach(reply.version, REACH_MAX).await.ok();
+            self.leading.log.reach(reply.version, REACH_MAX).await.ok();
         }
         Ok(reply)
     }
@@ -113,15 +108,15 @@ impl Route {
                 Err(fault) => attempts.failed(fault),
             }
         };
-        self.sequencer.reach(version, REACH_MAX).await?;
-        Ok((self.sequencer.view(), unreachable))
+        self.leading.log.reach(version, REACH_MAX).await?;
+        Ok((self.leading.log.view(), unreachable))
     }
 
     /// What the leader itself says.
     pub(crate) async fn barrier(&self) -> Result<BarrierReply, Fault> {
         self.leading.check()?;
-        let version = self.sequencer.barrier(LEADER_MAX).await?;
-        let members = self.sequencer.members();
+        let version = self.leading.log.barrier(LEADER_MAX).await?;
+        let members = self.leading.log.members();
         let all = members.voters.union(&members.learners);
         let unreachable = all.filter(|id| !members.reachable.contains(id)).copied().collect();
         Ok(BarrierReply { version, unreachable })
@@ -134,7 +129,7 @@ impl Route {
         grace: Duration,
         answer: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        let mut leadership = self.sequencer.leadership();
+        let mut leadership = self.leading.log.leadership();
         let replaced = async {
             let is_other = |now: &Leadership| now.leader.is_some_and(|id| id != leader);
             if leadership.wait_for(is_other).await.is_err() {
@@ -214,8 +209,8 @@ impl Route {
 
     fn attempts(&self) -> Attempts {
         Attempts {
-            own: self.sequencer.member(),
-            leadership: self.sequencer.leadership(),
+            own: self.leading.log.member(),
+            leadership: self.leading.log.leadership(),
             deadline: Uptime::now().after(LEADER_MAX),
             last: None,
         }

@@ -85,7 +85,7 @@ impl Service {
     fn caller<T>(&self, request: &Request<T>) -> Result<(), Status> {
         self.route.leading.check().map_err(status_of)?;
         let peer = ca::peer(request).ok_or_else(|| status_of(Fault::forbidden(WORKER)))?;
-        check(&peer, &self.route.sequencer.view(), &self.identity.cluster()).map_err(status_of)
+        check(&peer, &self.route.leading.log.view(), &self.identity.cluster()).map_err(status_of)
     }
 }
 
@@ -94,7 +94,7 @@ impl Managers for Service {
     async fn raft(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         let peer = ca::peer(&request).ok_or_else(|| status_of(Fault::forbidden(WORKER)))?;
         let RaftMessage { from, generation, body } = request.into_inner();
-        let sequencer = &self.route.sequencer;
+        let sequencer = &self.route.leading.log;
         let (view, cluster) = (sequencer.view(), self.identity.cluster());
         check_member(&peer, (from, generation), &view, &cluster).map_err(status_of)?;
         let body = sequencer.receive(from, &body).await.map_err(status_of)?;

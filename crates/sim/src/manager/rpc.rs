@@ -5,7 +5,8 @@ use crate::consensus::Id;
 use crate::context::{Context, Happened};
 use crate::network::{Answer, Body, Call, Packet, Way};
 use ca::Peer;
-use manager::dispatch::{Command, SessionId, admission, report};
+use manager::callers;
+use manager::dispatch::{Command, SessionId, report};
 use manager::{enrolled, find, number};
 use raft::Decide;
 use std::collections::BTreeMap;
@@ -111,7 +112,7 @@ impl Manager {
     fn authenticated(&self, node: usize) -> Result<(), Fault> {
         let view = self.view().filter(|_| self.leads().is_some()).ok_or_else(Fault::not_leading)?;
         let (role, cluster) = (NodeRole::Worker, CLUSTER.into());
-        admission::check(&Peer { node: node_id(node), role, cluster }, view)
+        callers::check(&Peer { node: node_id(node), role, cluster }, view)
     }
 
     fn call(&mut self, (node, connection, id): (usize, u64, u64), call: Call, ctx: &mut Context) {

@@ -1,9 +1,8 @@
 //! Who may call, and whose connections stay.
 
-use super::report;
+use crate::dispatch::report;
 use crate::managers::Leading;
 use ca::Peer;
-use raft::Sequencer;
 use std::time::Duration;
 use store::View;
 use tonic::{Request, Status};
@@ -32,12 +31,9 @@ fn authenticated<T>(request: &Request<T>, view: &View) -> Result<NodeId, Status>
 }
 
 /// The node that calls the manager that leads; another manager is to be asked otherwise.
-pub(crate) fn caller<T>(
-    request: &Request<T>,
-    (sequencer, leading): (&Sequencer, &Leading),
-) -> Result<NodeId, Status> {
+pub(crate) fn caller<T>(request: &Request<T>, leading: &Leading) -> Result<NodeId, Status> {
     leading.check().map_err(status_of)?;
-    authenticated(request, &sequencer.view())
+    authenticated(request, &leading.log.view())
 }
 
 /// Says why a node may not call, though its certificate is good.
