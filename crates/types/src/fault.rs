@@ -35,7 +35,7 @@ pub struct Fault {
 }
 
 /// What a manager says that was asked for what only the one that leads does: nothing was done, another
-/// one may be asked at once.
+/// one may be asked at once. Managers of neighbouring releases know it by this sentence: it stays as it is.
 const NOT_LEADING: &str = "this manager does not lead the cluster";
 
 impl Fault {
@@ -89,4 +89,16 @@ pub enum Retry {
     Transient,
     /// The same call will fail again.
     Permanent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managers_of_other_releases_know_by_the_sentence_that_nothing_was_done() {
+        let said = Fault::unavailable("this manager does not lead the cluster");
+        assert!(said.is_not_leading());
+        assert_eq!(Fault::not_leading(), said);
+    }
 }
