@@ -16,6 +16,7 @@ mod constraint;
 mod container;
 mod fault;
 mod file;
+pub mod generic;
 mod id;
 mod meta;
 mod name;
@@ -51,6 +52,7 @@ pub use file::{
     Config, FILE_MODE, FileContent, FileReference, FileSpec, FileTarget, GivenFile, Secret,
     Templating,
 };
+pub use generic::{Amount, GenericReservations, GenericResources};
 pub use id::{
     ClusterId, ConfigId, IdSource, NetworkId, NodeId, SecretId, ServiceId, SpecId, TaskId,
 };

@@ -142,6 +142,7 @@ impl TaskTemplateJson {
             log_driver: log.name,
             log_options: log.options,
             force_update: self.force_update,
+            generic,
         })
     }
 

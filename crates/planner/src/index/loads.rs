@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use store::View;
-use types::{Node, NodeId, Protocol, PublishedPort, ServiceId, Task};
+use types::{Amount, Node, NodeId, Protocol, PublishedPort, ServiceId, Task};
 
 /// What all nodes carry.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(crate) struct Load {
     /// Reserved by all of them.
     pub(crate) nano_cpus: i128,
     pub(crate) memory: i128,
+    /// What they were given of generic resources, by kinds.
+    generic: BTreeMap<String, Given>,
     /// Ports of the host that belong to one of them.
     host_ports: BTreeMap<(Protocol, u16), usize>,
     /// Those that are wanted.
@@ -46,8 +48,21 @@ pub(crate) fn host_ports(task: &Task) -> impl Iterator<Item = (Protocol, u16)> {
     task.ports.iter().filter(host).map(|port| (port.protocol, port.published))
 }
 
-static IDLE: Load =
-    Load { placed: 0, nano_cpus: 0, memory: 0, host_ports: BTreeMap::new(), tasks: 0 };
+static IDLE: Load = Load {
+    placed: 0,
+    nano_cpus: 0,
+    memory: 0,
+    generic: BTreeMap::new(),
+    host_ports: BTreeMap::new(),
+    tasks: 0,
+};
+
+/// What tasks on a node have of a kind of generic resources.
+#[derive(Debug, Default, PartialEq)]
+struct Given {
+    counted: u64,
+    names: BTreeMap<String, usize>,
+}
 
 impl Loads {
     /// What a node carries.
@@ -92,7 +107,9 @@ impl Loads {
         let wanted = |task: Option<&Task>| task.is_some_and(Task::is_wanted);
         let moves = node(was) != node(is);
         let same = |(was, is): (&Task, &Task)| {
-            was.spec.resources == is.spec.resources && was.ports == is.ports
+            was.spec.resources == is.spec.resources
+                && was.ports == is.ports
+                && was.generic == is.generic
         };
         let asks_the_same = !moves && was.zip(is).is_none_or(same);
         if asks_the_same && wanted(was) == wanted(is) {
@@ -114,6 +131,7 @@ impl Loads {
             let resources = &task.spec.resources;
             resources.reserve_nano_cpus > 0
                 || resources.reserve_memory > 0
+                || !task.generic.is_empty()
                 || host_ports(task).next().is_some()
         };
         !asks_the_same && [was, is].into_iter().flatten().any(reserves)
@@ -142,10 +160,38 @@ impl Load {
         self.host_ports.contains_key(&port)
     }
 
+    /// What of a kind that a node has is nobody's. Where a node names what it only counted before, as
+    /// many names are held back.
+    pub(crate) fn free(&self, kind: &str, has: &Amount) -> Amount {
+        let Some(Given { counted, names: taken }) = self.generic.get(kind) else {
+            return has.clone();
+        };
+        match has {
+            Amount::Count(count) => {
+                let named = u64::try_from(taken.len()).unwrap_or(u64::MAX);
+                Amount::Count(count.saturating_sub(*counted).saturating_sub(named))
+            }
+            Amount::Names(names) => {
+                let free = names.iter().filter(|name| !taken.contains_key(*name));
+                let counted = usize::try_from(*counted).unwrap_or(usize::MAX);
+                Amount::Names(free.skip(counted).cloned().collect())
+            }
+        }
+    }
+
     fn add(&mut self, task: &Task) {
         self.placed += 1;
         self.nano_cpus += i128::from(task.spec.resources.reserve_nano_cpus);
         self.memory += i128::from(task.spec.resources.reserve_memory);
+        for (kind, amount) in &task.generic {
+            let given = self.generic.entry(kind.clone()).or_default();
+            match amount {
+                Amount::Count(count) => given.counted += count,
+                Amount::Names(names) => {
+                    names.iter().for_each(|it| *given.names.entry(it.clone()).or_default() += 1);
+                }
+            }
+        }
         for port in host_ports(task) {
             *self.host_ports.entry(port).or_default() += 1;
         }
@@ -156,6 +202,18 @@ impl Load {
         self.placed -= 1;
         self.nano_cpus -= i128::from(task.spec.resources.reserve_nano_cpus);
         self.memory -= i128::from(task.spec.resources.reserve_memory);
+        for (kind, amount) in &task.generic {
+            let Some(given) = self.generic.get_mut(kind) else { continue };
+            match amount {
+                Amount::Count(count) => given.counted -= count,
+                Amount::Names(names) => {
+                    names.iter().for_each(|name| decrease(&mut given.names, name));
+                }
+            }
+            if *given == Given::default() {
+                self.generic.remove(kind);
+            }
+        }
         for port in host_ports(task) {
             decrease(&mut self.host_ports, &port);
         }

@@ -297,6 +297,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         ingress_addresses,
         ports,
         default_log,
+        generic,
     } = was;
     (id, service, service_name, service_labels)
         == (&is.id, &is.service, &is.service_name, &is.service_labels)
@@ -306,6 +307,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
             == (&is.running_since, &is.not_before, &is.trial, &is.replaces, &is.restarts)
         && (attachments, ingress_addresses, ports, default_log)
             == (&is.attachments, &is.ingress_addresses, &is.ports, &is.default_log)
+        && *generic == is.generic
 }
 
 /// Makes a set have `id` or not.

@@ -1,6 +1,6 @@
 //! Why no node can run a task: in Docker's words, and then node by node.
 
-use super::filter::{Misfit, Requirements, first_unfulfilled, taken_port};
+use super::filter::{Misfit, Requirements, first_unfulfilled, lacking_kind, taken_port};
 use crate::index::Carried;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ impl Reason {
             Misfit::Constraints => Self::Constraints,
             Misfit::Platform => Self::Platform,
             Misfit::Files => Self::Files,
-            Misfit::Cpus | Misfit::Memory => Self::Resources,
+            Misfit::Cpus | Misfit::Memory | Misfit::Generic => Self::Resources,
             Misfit::Mesh => Self::Mesh,
             Misfit::HostPort => Self::HostPort,
             Misfit::MaxReplicas => Self::MaxReplicas,
@@ -131,6 +131,11 @@ fn detail(asked: &Requirements, lack: &Lack<'_>) -> String {
             let free = (total - carried.load.memory).max(0);
             format!("{} of {} memory free", bytes(free), bytes(total))
         }
+        Misfit::Generic => match lacking_kind(node, *carried, asked) {
+            Some((kind, Some((free, has)))) => format!("{free} of {has} {kind} free"),
+            Some((kind, None)) => format!("has no {kind}"),
+            None => String::new(),
+        },
         Misfit::Mesh => match node.allocation_error.as_str() {
             "" => "has no address on the ingress network yet".to_owned(),
             error => error.to_owned(),

@@ -1,7 +1,7 @@
 //! Pending tasks get their nodes.
 
 use super::explain::{Lack, explain};
-use super::filter::{Misfit, Requirements, fit};
+use super::filter::{Misfit, Requirements, fit, given};
 use super::spread::{Candidates, Rank};
 use crate::Planning;
 use crate::index::{Carried, Index, Loads};
@@ -137,7 +137,12 @@ fn fits(index: &Index, (task, node): (&Task, &Node)) -> Result<(), Misfit> {
 
 fn place(planning: &mut Planning<'_>, index: &mut Index, (task, node): (&Arc<Task>, &Node)) {
     let assigned = (TaskState::Assigned, "scheduler assigned task to node");
-    planning.enter(&task.id, assigned, |task| task.node = Some(node.id.clone()));
+    let carried = index.loads.on(&node.id, &task.service);
+    let given = given(node, carried, &Requirements::of(task));
+    planning.enter(&task.id, assigned, |task| {
+        task.node = Some(node.id.clone());
+        task.generic = given;
+    });
     if let Some(placed) = planning.tx.task(&task.id) {
         index.place(task, placed);
     }
