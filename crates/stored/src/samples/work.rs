@@ -6,12 +6,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use types::{
     AppArmor, Attachment, ContainerSpec, ContainerStatus, DesiredState, DnsConfig, EndpointMode,
-    EndpointSpec, FailureAction, FileReference, FileTarget, GenericReservations, GenericResources, HealthCheck, HostEntry, JobStatus,
-    Labels, Mount, MountKind, NetworkAttachment, Placement, Platform, Preference, Propagation,
-    Protocol, PublishMode, PublishedPort, PullCredentials, Resources, RestartCondition,
-    RestartPolicy, STACK_LABEL, Seccomp, Security, Service, ServiceMode, ServiceSpec, Slot, Task,
-    TaskSpec, TaskState, TaskStatus, Ulimit, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
-    Vip,
+    EndpointSpec, FailureAction, FileReference, FileTarget, GenericReservations, GenericResources,
+    HealthCheck, HostEntry, JobStatus, Labels, Mount, MountKind, NetworkAttachment, Placement,
+    Platform, Preference, Propagation, Protocol, PublishMode, PublishedPort, PullCredentials,
+    Resources, RestartCondition, RestartPolicy, STACK_LABEL, Seccomp, Security, Service,
+    ServiceMode, ServiceSpec, Slot, Task, TaskSpec, TaskState, TaskStatus, Ulimit, UpdateConfig,
+    UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 
 fn mount(kind: MountKind, propagation: Propagation) -> Mount {
