@@ -6,7 +6,7 @@ use crate::scalar::{duration, fraction, integer, labels, nano_cpus, size, string
 use crate::tree::{Node, Value};
 use std::time::Duration;
 use types::{
-    Constraint, EndpointMode, FailureAction, GenericReservations, Placement, Preference, Resources,
+    EndpointMode, FailureAction, GenericReservations, Placement, Preference, Resources,
     RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
 };
 
@@ -227,7 +227,7 @@ fn placement(node: &Node, log: &mut Log) -> Placement {
     if let Some(node) = fields.take("constraints") {
         placement.constraints = strings(node, log);
         for constraint in &placement.constraints {
-            if let Err(error) = Constraint::parse(constraint) {
+            if let Err(error) = Placement::check(constraint) {
                 log.error(node, error.to_string());
             }
         }

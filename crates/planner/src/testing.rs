@@ -259,6 +259,9 @@ fn service(line: &mut Line<'_>) -> Service {
     name.clone_into(&mut spec.name);
     spec.mode = mode(line);
     service.job = job(line, spec);
+    if let Some(stack) = line.take("stack") {
+        spec.labels.insert(types::STACK_LABEL.to_owned(), stack.to_owned());
+    }
     if line.has("rebalance") {
         spec.labels.insert(REBALANCE_LABEL.to_owned(), REBALANCE_ON.to_owned());
     }

@@ -40,8 +40,10 @@ fn specs(service: &Service) -> impl Iterator<Item = &ServiceSpec> {
 
 /// A release that does not know such constraints takes them for what no node fulfils.
 fn is_beyond_docker(spec: &ServiceSpec) -> bool {
-    let mut constraints = spec.task.placement.constraints.iter();
-    constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
+    let placement = &spec.task.placement;
+    let mut constraints = placement.constraints.iter();
+    placement.affinities().next().is_some()
+        || constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
 }
 
 /// Than the release before can give: what it was given of generic resources would be another one's again.

@@ -10,6 +10,7 @@
 //! Invariant: a task's state only ever rises, and every state is left by exactly one writer.
 
 mod address;
+mod affinity;
 mod causes;
 mod cluster;
 mod constraint;
@@ -36,6 +37,7 @@ pub mod template;
 mod text;
 
 pub use address::{Addresses, mac_of};
+pub use affinity::Affinity;
 pub use causes::{causes, chain};
 pub use cluster::{
     Cluster, ClusterSpec, DEFAULT_POOL, EXTERNAL_VALIDITY_MAX, ExternalCa, Issuer, JoinTokens,

@@ -13,8 +13,8 @@ use types::{Amount, Node, NodeId, Protocol, PublishedPort, ServiceId, Task};
 pub(crate) struct Loads {
     /// One that carries nothing is not here.
     of_node: BTreeMap<NodeId, Load>,
-    /// The wanted tasks of each service on each node.
-    of_service: BTreeMap<(ServiceId, NodeId), usize>,
+    /// The tasks of each service on each node.
+    of_service: BTreeMap<(ServiceId, NodeId), Count>,
     /// Nodes that may get new tasks: first those with the fewest tasks that are wanted.
     idlest: BTreeSet<(usize, NodeId)>,
 }
@@ -33,6 +33,14 @@ pub(crate) struct Load {
     host_ports: BTreeMap<(Protocol, u16), usize>,
     /// Those that are wanted.
     pub(crate) tasks: usize,
+}
+
+/// Tasks of a service on a node.
+#[derive(Debug, Default)]
+struct Count {
+    placed: usize,
+    /// Those of them that are wanted.
+    wanted: usize,
 }
 
 /// What a node carries, and how many of it are wanted tasks of a certain service.
@@ -69,7 +77,19 @@ impl Loads {
     pub(crate) fn on(&self, node: &NodeId, service: &ServiceId) -> Carried<'_> {
         let load = self.of_node.get(node).unwrap_or(&IDLE);
         let count = self.of_service.get(&(service.clone(), node.clone()));
-        Carried { load, count: count.copied().unwrap_or(0) }
+        Carried { load, count: count.map_or(0, |count| count.wanted) }
+    }
+
+    /// The nodes that have tasks of a service; where it `wants` them, those alone that are wanted.
+    pub(crate) fn nodes_of(
+        &self,
+        service: &ServiceId,
+        wants: bool,
+    ) -> impl Iterator<Item = &NodeId> {
+        let first = (service.clone(), NodeId::default());
+        let service = service.clone();
+        let all = self.of_service.range(first..).take_while(move |(it, _)| it.0 == service);
+        all.filter(move |(_, count)| !wants || count.wanted > 0).map(|((_, node), _)| node)
     }
 
     /// All nodes with what they carry.
@@ -85,7 +105,7 @@ impl Loads {
         let mut loads = self.of_node.iter().peekable();
         view.nodes().map(move |node| {
             let load = next_of(&mut loads, &node.id).unwrap_or(&IDLE);
-            let count = next_of(&mut counts, &node.id).copied().unwrap_or(0);
+            let count = next_of(&mut counts, &node.id).map_or(0, |count| count.wanted);
             (&**node, Carried { load, count })
         })
     }
@@ -117,15 +137,20 @@ impl Loads {
         }
         if let Some((task, node)) = was.and_then(|task| Some((task, carrier(task)?))) {
             self.change(node, |load| load.take(task));
-            if task.is_wanted() {
-                decrease(&mut self.of_service, &(task.service.clone(), node.clone()));
+            let key = (task.service.clone(), node.clone());
+            if let Some(count) = self.of_service.get_mut(&key) {
+                count.placed -= 1;
+                count.wanted -= usize::from(task.is_wanted());
+                if count.placed == 0 {
+                    self.of_service.remove(&key);
+                }
             }
         }
         if let Some((task, node)) = is.and_then(|task| Some((task, carrier(task)?))) {
             self.change(node, |load| load.add(task));
-            if task.is_wanted() {
-                *self.of_service.entry((task.service.clone(), node.clone())).or_default() += 1;
-            }
+            let count = self.of_service.entry((task.service.clone(), node.clone())).or_default();
+            count.placed += 1;
+            count.wanted += usize::from(task.is_wanted());
         }
         let reserves = |task: &Task| {
             let resources = &task.spec.resources;

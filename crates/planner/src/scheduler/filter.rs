@@ -1,7 +1,9 @@
 //! Which nodes can run a task.
 
-use crate::index::{Carried, host_ports};
+use super::beside::{Term, terms};
+use crate::index::{Carried, Index, Load, host_ports};
 use crate::orchestrator::slot::takes_tasks;
+use store::View;
 use types::{
     Amount, Constraint, GenericReservations, GenericResources, Node, Placement, Protocol,
     ServiceId, Task,
@@ -14,6 +16,7 @@ pub(super) enum Misfit {
     Constraints,
     Platform,
     Files,
+    Beside,
     Cpus,
     Memory,
     Generic,
@@ -35,16 +38,18 @@ pub(super) struct Requirements {
     has_files: bool,
     in_mesh: bool,
     host_ports: Vec<(Protocol, u16)>,
+    /// What is wanted of other services on the node, as of when these were made.
+    pub(super) terms: Vec<Term>,
 }
 
 impl Requirements {
-    pub(super) fn of(task: &Task) -> Self {
+    pub(super) fn of((view, index): (&View, &Index), task: &Task) -> Self {
         let placement = task.spec.placement.clone();
-        let constraints = placement.constraints.iter();
         Self {
             service: task.service.clone(),
-            constraints: constraints.map(|text| Constraint::parse(text).ok()).collect(),
+            constraints: placement.of_nodes().collect(),
             placement,
+            terms: terms((view, index), task),
             nano_cpus: task.spec.resources.reserve_nano_cpus,
             memory: task.spec.resources.reserve_memory,
             generic: task.spec.generic.clone(),
@@ -85,6 +90,9 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     if asked.has_files && !store::readers::knows_files(node) {
         return Err(Misfit::Files);
     }
+    if first_broken(node, asked).is_some() {
+        return Err(Misfit::Beside);
+    }
     let has = |total: i64, reserved: i128, wanted: i64| {
         wanted <= 0 || i128::from(wanted) <= i128::from(total) - reserved
     };
@@ -94,7 +102,7 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     if !has(node.description.memory_bytes, load.memory, asked.memory) {
         return Err(Misfit::Memory);
     }
-    if claims(node, carried, asked).any(|(_, claim)| claim.is_err()) {
+    if claims(node, load, &asked.generic).any(|(_, claim)| claim.is_err()) {
         return Err(Misfit::Generic);
     }
     // Others would not find the way to it.
@@ -119,23 +127,28 @@ pub(super) fn first_unfulfilled(node: &Node, asked: &Requirements) -> String {
     constraints.iter().find_map(|constraint| constraint.lack(node)).unwrap_or_default()
 }
 
+/// The first condition on other services on a node that does not hold there and must.
+pub(super) fn first_broken<'a>(node: &Node, asked: &'a Requirements) -> Option<&'a Term> {
+    asked.terms.iter().find(|term| !term.soft && !term.holds(&node.id))
+}
+
 /// What a task would be given of each kind of generic resources that it asks for; of one that there is
 /// too little of, what is free. `None`: the node has nothing of that kind.
 fn claims<'a>(
     node: &'a Node,
-    carried: Carried<'a>,
-    asked: &'a Requirements,
+    load: &'a Load,
+    wanted: &'a GenericReservations,
 ) -> impl Iterator<Item = (&'a str, Result<Amount, Option<Amount>>)> {
-    asked.generic.iter().map(move |(kind, wanted)| {
-        let free = node.description.generic.get(kind).map(|has| carried.load.free(kind, has));
+    wanted.iter().map(move |(kind, wanted)| {
+        let free = node.description.generic.get(kind).map(|has| load.free(kind, has));
         let claim = free.as_ref().and_then(|free| types::generic::claim(free, *wanted));
         (kind.as_str(), claim.ok_or(free))
     })
 }
 
 /// What a task is given of the generic resources of its node.
-pub(super) fn given(node: &Node, carried: Carried<'_>, asked: &Requirements) -> GenericResources {
-    let claims = claims(node, carried, asked);
+pub(super) fn given(node: &Node, load: &Load, task: &Task) -> GenericResources {
+    let claims = claims(node, load, &task.spec.generic);
     claims.filter_map(|(kind, claim)| Some((kind.to_owned(), claim.ok()?))).collect()
 }
 
@@ -143,10 +156,10 @@ pub(super) fn given(node: &Node, carried: Carried<'_>, asked: &Requirements) -> 
 /// how much there is; `None`: nothing.
 pub(super) fn lacking_kind(
     node: &Node,
-    carried: Carried<'_>,
+    load: &Load,
     asked: &Requirements,
 ) -> Option<(String, Option<(u64, u64)>)> {
-    claims(node, carried, asked).find_map(|(kind, claim)| {
+    claims(node, load, &asked.generic).find_map(|(kind, claim)| {
         let free = claim.err()?;
         let has = node.description.generic.get(kind);
         let amounts = free.zip(has).map(|(free, has)| (free.count(), has.count()));

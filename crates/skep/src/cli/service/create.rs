@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use types::{
-    ConfigId, Constraint, FileReference, HostEntry, Labels, Mount, NetworkAttachment, Preference,
+    ConfigId, FileReference, HostEntry, Labels, Mount, NetworkAttachment, Placement, Preference,
     SecretId, ServiceMode, ServiceSpec, Ulimit,
 };
 
@@ -93,7 +93,7 @@ pub(crate) struct Create {
 
 /// A constraint, checked before it travels.
 pub(super) fn constraint(text: &str) -> Result<String, types::ConstraintError> {
-    Constraint::parse(text).map(|_valid| text.to_owned())
+    Placement::check(text).map(|()| text.to_owned())
 }
 
 /// `KEY=VALUE` words as labels.
