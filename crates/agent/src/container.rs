@@ -18,6 +18,8 @@ pub(crate) fn config(
     // For pulling only: the engine writes down what it makes, and shows it.
     spec.pull_credentials = None;
     spec.labels.extend(labels(task, node));
+    // As in Docker they count over what the user set.
+    spec.env.extend(types::generic::environment(&task.generic));
     let LogDriver { name: driver, options } = task.log();
     let host_ports: Vec<HostPort> = host_ports(task)
         .into_iter()

@@ -6,8 +6,8 @@ use crate::scalar::{duration, fraction, integer, labels, nano_cpus, size, string
 use crate::tree::{Node, Value};
 use std::time::Duration;
 use types::{
-    Constraint, EndpointMode, FailureAction, Placement, Preference, Resources, RestartCondition,
-    RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
+    EndpointMode, FailureAction, GenericReservations, Placement, Preference, Resources,
+    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
 };
 
 /// Reads `deploy` into a service's spec.
@@ -30,7 +30,7 @@ pub(crate) fn deploy(node: &Node, spec: &mut ServiceSpec, log: &mut Log) {
         refuse_for_job(spec.mode, node, log);
     }
     if let Some(node) = fields.take("resources") {
-        spec.task.resources = resources(node, log);
+        (spec.task.resources, spec.task.generic) = resources(node, log);
     }
     if let Some(node) = fields.take("restart_policy") {
         spec.task.restart = restart(node, log);
@@ -110,9 +110,9 @@ fn update(node: &Node, log: &mut Log) -> UpdateConfig {
     config
 }
 
-fn resources(node: &Node, log: &mut Log) -> Resources {
+fn resources(node: &Node, log: &mut Log) -> (Resources, GenericReservations) {
     let mut fields = Fields::of(node, log);
-    let mut resources = Resources::default();
+    let (mut resources, mut kept) = (Resources::default(), GenericReservations::new());
     if let Some(node) = fields.take("limits") {
         let mut fields = Fields::of(node, log);
         if let Some(node) = fields.take("cpus") {
@@ -134,17 +134,43 @@ fn resources(node: &Node, log: &mut Log) -> Resources {
         if let Some(node) = fields.take("memory") {
             resources.reserve_memory = size(node, log);
         }
-        fields.refuse(
-            &[
-                ("generic_resources", "generic resources are not supported by skep yet"),
-                ("devices", "devices are not supported by skep yet"),
-            ],
-            log,
-        );
+        if let Some(node) = fields.take("generic_resources") {
+            kept = generic_resources(node, log);
+        }
+        fields.refuse(&[("devices", "devices are not supported by skep yet")], log);
         fields.finish(log);
     }
     fields.finish(log);
-    resources
+    (resources, kept)
+}
+
+/// Reads `- discrete_resource_spec: {kind: gpu, value: 2}`, each.
+fn generic_resources(node: &Node, log: &mut Log) -> GenericReservations {
+    let mut kept = GenericReservations::new();
+    let Value::List(items) = &node.value else {
+        log.error(node, "should be a list");
+        return kept;
+    };
+    for item in items {
+        let mut fields = Fields::of(item, log);
+        let Some(spec) = fields.take("discrete_resource_spec") else {
+            log.error(item, "should have a discrete_resource_spec with kind and value");
+            continue;
+        };
+        fields.finish(log);
+        let mut fields = Fields::of(spec, log);
+        let kind = fields.take("kind").map(|node| text(node, log)).unwrap_or_default();
+        let value = fields.take("value").map(|node| integer(node, log));
+        fields.finish(log);
+        match value {
+            Some(value) if !kind.is_empty() => {
+                let sum = kept.entry(kind).or_default();
+                *sum = sum.saturating_add(value);
+            }
+            Some(_) | None => log.error(spec, "should have kind and value"),
+        }
+    }
+    kept
 }
 
 fn restart(node: &Node, log: &mut Log) -> RestartPolicy {
@@ -201,7 +227,7 @@ fn placement(node: &Node, log: &mut Log) -> Placement {
     if let Some(node) = fields.take("constraints") {
         placement.constraints = strings(node, log);
         for constraint in &placement.constraints {
-            if let Err(error) = Constraint::parse(constraint) {
+            if let Err(error) = Placement::check(constraint) {
                 log.error(node, error.to_string());
             }
         }

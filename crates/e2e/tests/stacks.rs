@@ -224,9 +224,8 @@ fn what_a_later_version_brings_is_refused_by_name(lab: &Lab) {
             "networks: {n: {driver_opts: {encrypted: \"true\"}}}\n",
         ),
         (
-            "generic resource",
-            "    deploy: {resources: {reservations: {generic_resources: \
-            [{discrete_resource_spec: {kind: gpu, value: 1}}]}}}\n",
+            "devices",
+            "    deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}\n",
             "",
         ),
         ("network host", "    networks: [n]\n", "networks: {n: {external: true, name: host}}\n"),

@@ -5,7 +5,7 @@ use manager::Manager;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use store::View;
-use types::{Availability, ClusterSpec, Fault, Labels, NodeId, RootCa};
+use types::{Availability, ClusterSpec, Fault, GenericResources, Labels, NodeId, RootCa};
 
 /// The node, as far as the API needs it besides its containers.
 pub trait Node: Send + Sync + 'static {
@@ -38,6 +38,8 @@ pub struct About {
     pub hostname: String,
     /// What the daemon was started with.
     pub labels: Labels,
+    /// What the daemon was told that it has for tasks.
+    pub generic: GenericResources,
     pub version: String,
     pub data_dir: PathBuf,
     pub kernel: String,

@@ -167,7 +167,7 @@ pub(crate) fn render_info(about: &About, counts: &Counts, machine: &Machine) -> 
         "ContainerdCommit": { "ID": "" }, "RuncCommit": { "ID": "" }, "InitCommit": { "ID": "" },
     "SecurityOptions": machine.security_options,
     "Labels": about.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
-    "GenericResources": null,
+    "GenericResources": json::generic::render(&about.generic),
     "Isolation": "",
     "FirewallBackend": { "Driver": "nftables" },
     "CDISpecDirs": [],

@@ -181,6 +181,7 @@ fn node(line: &mut Line<'_>, index: usize) -> Node {
     node.description.log_format = line.number("log-format").unwrap_or(0);
     node.description.memory_bytes = line.number("memory").unwrap_or(0);
     node.description.nano_cpus = line.number("cpus").unwrap_or(0);
+    node.description.generic = types::generic::parse(&line.list("generic")).expect("resources");
     for (name, value) in std::mem::take(&mut line.settings) {
         node.spec.labels.insert(name.to_owned(), value.to_owned());
     }
@@ -258,6 +259,9 @@ fn service(line: &mut Line<'_>) -> Service {
     name.clone_into(&mut spec.name);
     spec.mode = mode(line);
     service.job = job(line, spec);
+    if let Some(stack) = line.take("stack") {
+        spec.labels.insert(types::STACK_LABEL.to_owned(), stack.to_owned());
+    }
     if line.has("rebalance") {
         spec.labels.insert(REBALANCE_LABEL.to_owned(), REBALANCE_ON.to_owned());
     }
@@ -276,6 +280,8 @@ fn service(line: &mut Line<'_>) -> Service {
     task.placement.preferences = line.list("spread").into_iter().map(preference).collect();
     task.resources.reserve_memory = line.number("memory").unwrap_or(0);
     task.resources.reserve_nano_cpus = line.number("cpus").unwrap_or(0);
+    let generic = types::generic::parse(&line.list("generic")).expect("resources");
+    task.generic = generic.into_iter().map(|(kind, amount)| (kind, amount.count())).collect();
     task.container = container(line);
     let restart = &mut task.restart;
     restart.condition = match line.take("restart") {
@@ -411,6 +417,7 @@ fn task(line: &mut Line<'_>, tx: &Tx) -> Task {
     task.running_since = line.number("ran").map(seconds);
     task.ingress_addresses = line.take("mesh").map(addresses).unwrap_or_default();
     task.replaces = line.take("replaces").map(Into::into);
+    task.generic = types::generic::parse(&line.list("given")).expect("resources");
     task.not_before = line.number("at").map(seconds);
     let restarts = line.list("restarts");
     task.restarts = restarts.iter().map(|text| seconds(text.parse().unwrap())).collect();
@@ -475,6 +482,10 @@ fn render_task(task: &Task) -> String {
         write!(text, " mesh {}", render_addresses(task.ingress_addresses)).unwrap();
     }
     text += &render_ports(&task.ports);
+    for variable in types::generic::environment(&task.generic) {
+        write!(text, " given {}", variable.trim_start_matches("DOCKER_RESOURCE_").to_lowercase())
+            .unwrap();
+    }
     if let Some(time) = task.not_before {
         write!(text, " at {}s", seconds(time)).unwrap();
     }

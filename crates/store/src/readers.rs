@@ -147,7 +147,9 @@ mod tests {
         };
         let former = view([node("m1", true, 2)]);
         let updated = view([node("m1", true, Format::FILES.0)]);
-        for constraint in ["node.labels.zone=={a,b}", "node.role==worker || node.id==x"] {
+        for constraint in
+            ["node.labels.zone=={a,b}", "node.role==worker || node.id==x", "service==web"]
+        {
             let refused = check(&former, &with(&former, constraint)).unwrap_err();
             assert!(refused.message.contains("update m1 first"), "{refused}");
             assert_eq!(check(&updated, &with(&updated, constraint)), Ok(()));

@@ -11,9 +11,10 @@ impl Object {
     pub(crate) fn since(&self) -> Format {
         let is_newer = match self {
             Self::Cluster(cluster) => is_newer(cluster),
-            Self::Service(service) => specs(service)
-                .any(|spec| has_files(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)),
-            Self::Task(task) => has_files(&task.spec) || task.replaces.is_some(),
+            Self::Service(service) => specs(service).any(|spec| {
+                asks_for_more(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)
+            }),
+            Self::Task(task) => asks_for_more(&task.spec) || task.replaces.is_some(),
             // What a node says of itself it says again to every manager that leads.
             Self::Node(_) | Self::Network(_) | Self::Secret(_) | Self::Config(_) => false,
         };
@@ -39,10 +40,13 @@ fn specs(service: &Service) -> impl Iterator<Item = &ServiceSpec> {
 
 /// A release that does not know such constraints takes them for what no node fulfils.
 fn is_beyond_docker(spec: &ServiceSpec) -> bool {
-    let mut constraints = spec.task.placement.constraints.iter();
-    constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
+    let placement = &spec.task.placement;
+    let mut constraints = placement.constraints.iter();
+    placement.affinities().next().is_some()
+        || constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
 }
 
-fn has_files(spec: &TaskSpec) -> bool {
-    spec.container.has_files()
+/// Than the release before can give: what it was given of generic resources would be another one's again.
+fn asks_for_more(spec: &TaskSpec) -> bool {
+    spec.container.has_files() || !spec.generic.is_empty()
 }

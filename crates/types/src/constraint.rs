@@ -49,11 +49,15 @@ pub enum ConstraintError {
     #[error("key '{0}' is invalid in a constraint")]
     Malformed(String),
     #[error(
-        "invalid constraint key {0}: use node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, node.labels.* or engine.labels.*"
+        "invalid constraint key {0}: use node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, node.labels.*, engine.labels.* or service"
     )]
     Key(String),
     #[error("value '{0}' is invalid in a constraint")]
     Value(String),
+    #[error(
+        "'{0}' names no service: write service==web, service!=db, service==~web or service!={{db,cache}}"
+    )]
+    Service(String),
 }
 
 impl Constraint {

@@ -10,12 +10,14 @@
 //! Invariant: a task's state only ever rises, and every state is left by exactly one writer.
 
 mod address;
+mod affinity;
 mod causes;
 mod cluster;
 mod constraint;
 mod container;
 mod fault;
 mod file;
+pub mod generic;
 mod id;
 mod meta;
 mod name;
@@ -35,6 +37,7 @@ pub mod template;
 mod text;
 
 pub use address::{Addresses, mac_of};
+pub use affinity::Affinity;
 pub use causes::{causes, chain};
 pub use cluster::{
     Cluster, ClusterSpec, DEFAULT_POOL, EXTERNAL_VALIDITY_MAX, ExternalCa, Issuer, JoinTokens,
@@ -51,6 +54,7 @@ pub use file::{
     Config, FILE_MODE, FileContent, FileReference, FileSpec, FileTarget, GivenFile, Secret,
     Templating,
 };
+pub use generic::{Amount, GenericReservations, GenericResources};
 pub use id::{
     ClusterId, ConfigId, IdSource, NetworkId, NodeId, SecretId, ServiceId, SpecId, TaskId,
 };

@@ -1,7 +1,7 @@
 //! Nodes: the machines of the cluster.
 
 use crate::task::{TEXT_MAX, cut};
-use crate::{Addresses, Issuer, Labels, Meta, NodeId, Timestamp};
+use crate::{Addresses, GenericResources, Issuer, Labels, Meta, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -148,6 +148,9 @@ pub struct NodeDescription {
     /// The newest format of the managers' log that its release reads; 0: it does not say.
     #[serde(skip_serializing_if = "is_zero")]
     pub log_format: u32,
+    /// What its daemon was told that it has of generic resources.
+    #[serde(skip_serializing_if = "GenericResources::is_empty")]
+    pub generic: GenericResources,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]

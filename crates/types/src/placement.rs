@@ -1,12 +1,12 @@
 //! Where tasks may run: constraints and preferences.
 
-use crate::{Node, Platform};
+use crate::{Affinity, Constraint, ConstraintError, Node, Platform};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Placement {
-    /// As the user wrote them, checked by [`Constraint::parse`](crate::Constraint::parse) when the service was made.
+    /// As the user wrote them, checked by [`Placement::check`] when the service was made.
     pub constraints: Vec<String>,
     pub preferences: Vec<Preference>,
     /// 0: no limit.
@@ -17,6 +17,30 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// What is wrong with a constraint, be it about nodes or about services.
+    pub fn check(constraint: &str) -> Result<(), ConstraintError> {
+        match Affinity::parse(constraint) {
+            Some(affinity) => affinity.map(drop),
+            None => Constraint::parse(constraint).map(drop),
+        }
+    }
+
+    /// Those of the constraints that are about nodes; `None`: one cannot be read.
+    pub fn of_nodes(&self) -> impl Iterator<Item = Option<Constraint>> {
+        let texts = self.constraints.iter().filter(|text| Affinity::parse(text).is_none());
+        texts.map(|text| Constraint::parse(text).ok())
+    }
+
+    /// Those of the constraints that are about other services.
+    pub fn affinities(&self) -> impl Iterator<Item = Affinity> {
+        self.constraints.iter().filter_map(|text| Affinity::parse(text)?.ok())
+    }
+
+    /// Says whether a node fulfils all constraints that are about nodes.
+    pub fn is_fulfilled_by(&self, node: &Node) -> bool {
+        self.of_nodes().all(|constraint| constraint.is_some_and(|it| it.matches(node)))
+    }
+
     /// Says whether the image is made for the platform of a node.
     pub fn suits(&self, node: &Node) -> bool {
         let has = &node.description.platform;

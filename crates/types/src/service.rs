@@ -1,8 +1,8 @@
 //! Services: what a user wants to keep running, and how it is reached.
 
 use crate::{
-    Addresses, ContainerSpec, Labels, Meta, MountKind, NetworkId, NodeId, Placement, PublishedPort,
-    Resources, RestartPolicy, ServiceId, SharedSpec, Timestamp,
+    Addresses, ContainerSpec, GenericReservations, Labels, Meta, MountKind, NetworkId, NodeId,
+    Placement, PublishedPort, Resources, RestartPolicy, ServiceId, SharedSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -74,6 +74,9 @@ pub struct TaskSpec {
     pub log_options: Labels,
     /// Counts up to force an update without another change.
     pub force_update: u64,
+    /// Kept for it on its node, besides what `resources` has.
+    #[serde(skip_serializing_if = "GenericReservations::is_empty")]
+    pub generic: GenericReservations,
 }
 
 impl TaskSpec {

@@ -1,8 +1,8 @@
 //! Tasks: units of work on a node.
 
 use crate::{
-    Addresses, DesiredState, Labels, LogDriver, Meta, NetworkId, NodeId, PublishedPort, ServiceId,
-    SharedSpec, TaskId, TaskState, Timestamp,
+    Addresses, DesiredState, GenericResources, Labels, LogDriver, Meta, NetworkId, NodeId,
+    PublishedPort, ServiceId, SharedSpec, TaskId, TaskState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -58,6 +58,9 @@ pub struct Task {
     /// The cluster's default when the task was made, where its spec says nothing of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_log: Option<LogDriver>,
+    /// What it was given of its node's generic resources. Written by the scheduler.
+    #[serde(skip_serializing_if = "GenericResources::is_empty")]
+    pub generic: GenericResources,
 }
 
 impl Task {

@@ -72,6 +72,7 @@ fn about() -> About {
         id: text("id"),
         hostname: text("node-1"),
         labels: types::Labels::new(),
+        generic: types::generic::parse(&["gpu=a", "seat=2"]).expect("resources"),
         version: text("0.1.0"),
         data_dir: PathBuf::from("/data"),
         kernel: text("6.12"),

@@ -9,6 +9,7 @@ pub(crate) mod container_create;
 pub(crate) mod container_options;
 pub(crate) mod container_spec;
 pub(crate) mod file;
+pub(crate) mod generic;
 pub(crate) mod image;
 pub(crate) mod memory;
 pub(crate) mod network;

@@ -110,6 +110,10 @@ pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
         },
         "Status": status,
     });
+    if !description.generic.is_empty() {
+        object["Description"]["Resources"]["GenericResources"] =
+            super::generic::render(&description.generic);
+    }
     if let Some(manager) = manager {
         let reachability = if manager.reachable { "reachable" } else { "unreachable" };
         object["ManagerStatus"] = json!({ "Reachability": reachability, "Addr": manager.address });

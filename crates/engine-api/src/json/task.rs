@@ -57,8 +57,12 @@ pub(crate) fn render(task: &Task, network: impl Fn(&NetworkId) -> Option<Network
         "Status": status,
         "DesiredState": task.desired_word(),
         "NetworksAttachments": attachments,
-        "GenericResources": null,
+        "GenericResources": super::generic::render(&task.generic),
     });
+    // The name by which Docker documents it; the one above is what its servers say and its CLI reads.
+    if !task.generic.is_empty() {
+        object["AssignedGenericResources"] = object["GenericResources"].clone();
+    }
     if task.number() > 0 {
         object["Slot"] = task.number().into();
     }

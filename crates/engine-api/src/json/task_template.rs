@@ -1,11 +1,12 @@
 //! `TaskTemplate`: what every task of a service is made from.
 
 use super::container_spec::ContainerSpecJson;
+use super::generic::{self, GenericJson};
 use super::{memory, nanos, not_negative};
 use serde::{Deserialize, Serialize};
 use types::{
-    Fault, Labels, LogDriver, NetworkAttachment, Placement, Platform, Preference, Resources,
-    RestartCondition, RestartPolicy, TaskSpec,
+    Fault, GenericReservations, Labels, LogDriver, NetworkAttachment, Placement, Platform,
+    Preference, Resources, RestartCondition, RestartPolicy, TaskSpec,
 };
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -72,6 +73,8 @@ struct ReservationsJson {
     nano_cpus: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    generic_resources: Vec<GenericJson>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -131,9 +134,13 @@ impl TaskTemplateJson {
             return Err(Fault::invalid("TaskSpec: missing container spec"));
         };
         let log = self.log_driver.unwrap_or_default().parse()?;
+        let mut resources = self.resources;
+        let generic =
+            resources.reservations.as_mut().map(|it| std::mem::take(&mut it.generic_resources));
+        let generic = generic::parse(generic.unwrap_or_default())?;
         Ok(TaskSpec {
             container: container.parse()?,
-            resources: self.resources.parse()?,
+            resources: resources.parse()?,
             restart: self
                 .restart_policy
                 .map_or(Ok(RestartPolicy::default()), RestartJson::parse)?,
@@ -142,13 +149,14 @@ impl TaskTemplateJson {
             log_driver: log.name,
             log_options: log.options,
             force_update: self.force_update,
+            generic,
         })
     }
 
     pub(crate) fn render(spec: &TaskSpec) -> Self {
         Self {
             container_spec: Some(ContainerSpecJson::render(&spec.container)),
-            resources: ResourcesJson::render(&spec.resources),
+            resources: ResourcesJson::render(&spec.resources, &spec.generic),
             restart_policy: Some(RestartJson::render(&spec.restart)),
             placement: PlacementJson::render(&spec.placement),
             networks: spec.networks.iter().map(AttachmentJson::render).collect(),
@@ -197,7 +205,7 @@ impl ResourcesJson {
         })
     }
 
-    fn render(resources: &Resources) -> Self {
+    fn render(resources: &Resources, generic: &GenericReservations) -> Self {
         let some = |amount: i64| (amount != 0).then_some(amount);
         let limits = LimitsJson {
             nano_cpus: some(resources.limit_nano_cpus),
@@ -207,12 +215,14 @@ impl ResourcesJson {
         let kept = ReservationsJson {
             nano_cpus: some(resources.reserve_nano_cpus),
             memory_bytes: some(resources.reserve_memory),
+            generic_resources: generic::render_wanted(generic),
         };
         let none = Resources::default();
         let is_limited = (resources.limit_nano_cpus, resources.limit_memory, resources.limit_pids)
             != (none.limit_nano_cpus, none.limit_memory, none.limit_pids);
         let keeps = (resources.reserve_nano_cpus, resources.reserve_memory)
-            != (none.reserve_nano_cpus, none.reserve_memory);
+            != (none.reserve_nano_cpus, none.reserve_memory)
+            || !generic.is_empty();
         Self {
             limits: is_limited.then_some(limits),
             reservations: keeps.then_some(kept),

@@ -5,7 +5,7 @@ use planner::REPLICAS_MAX;
 use std::collections::BTreeSet;
 use store::View;
 use types::{
-    Constraint, ContainerSpec, EndpointMode, EndpointSpec, Fault, MountKind, NetworkAttachment,
+    ContainerSpec, EndpointMode, EndpointSpec, Fault, MountKind, NetworkAttachment, Placement,
     PublishMode, Resources, ServiceMode, ServiceSpec, UpdateConfig, check_name,
 };
 
@@ -23,7 +23,7 @@ pub(super) fn check_service(spec: &ServiceSpec) -> Result<(), Fault> {
     file::check_references(&filled)?;
     check_resources(&spec.task.resources)?;
     for constraint in &spec.task.placement.constraints {
-        Constraint::parse(constraint).map_err(|error| Fault::invalid(error.to_string()))?;
+        Placement::check(constraint).map_err(|error| Fault::invalid(error.to_string()))?;
     }
     check_mode(spec)?;
     job::check(spec)?;

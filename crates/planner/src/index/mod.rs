@@ -14,7 +14,7 @@ mod slots;
 mod standing;
 
 pub(crate) use addresses::{Addresses, address_of, number_of};
-pub(crate) use loads::{Carried, Loads, host_ports};
+pub(crate) use loads::{Carried, Load, Loads, host_ports};
 pub(crate) use news::News;
 pub(crate) use runs::Runs;
 pub(crate) use slots::{AllSlots, Basis, ServiceSlots};
@@ -26,7 +26,7 @@ use crate::orchestrator::slot::slot_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{Key, View};
-use types::{Network, NetworkId, Node, NodeId, ServiceId, Task, TaskId, TaskState};
+use types::{Affinity, Network, NetworkId, Node, NodeId, ServiceId, Task, TaskId, TaskState};
 use types::{Service, Slot, Timestamp};
 
 /// Tasks that wait for something, in the order in which they get it.
@@ -64,6 +64,8 @@ pub(crate) struct Index {
     global: BTreeSet<ServiceId>,
     /// Services that are spread anew where nodes have come.
     pub(crate) rebalanced: BTreeSet<ServiceId>,
+    /// What services want of others on their nodes, where they want something.
+    pub(crate) affine: BTreeMap<ServiceId, Vec<Affinity>>,
     /// Nodes that are drained with pace.
     emptied: BTreeSet<NodeId>,
 }
@@ -214,8 +216,28 @@ impl Index {
         news.addresses |= self.addresses.of_service(vips);
         keep(&mut self.global, id, is.is_some_and(|service| service.spec.mode.is_global()));
         keep(&mut self.rebalanced, id, is.is_some_and(|it| it.is_rebalanced()));
+        self.follow_affinities(id, is.map(AsRef::as_ref), news);
         keep(&mut self.lacking, id, is.is_some_and(|it| !it.allocation_error.is_empty()));
         keep(&mut self.unsettled, id, is.is_some_and(|it| !port::is_settled(it)));
+    }
+
+    /// What a service wants of others decides where these may be, too, and so does its name.
+    fn follow_affinities(&mut self, id: &ServiceId, service: Option<&Service>, news: &mut News) {
+        let affinities = service.into_iter().flat_map(|it| it.spec.task.placement.affinities());
+        let affinities: Vec<Affinity> = affinities.collect();
+        let (had, has) = (self.affine.remove(id), !affinities.is_empty());
+        if has {
+            self.affine.insert(id.clone(), affinities);
+        }
+        if had.is_some() || !self.affine.is_empty() {
+            news.nodes = true;
+            self.stir_bound();
+        }
+    }
+
+    /// All that waits for a node of its own is to be looked at.
+    fn stir_bound(&mut self) {
+        self.stirred.extend(self.bound.values().flatten().cloned());
     }
 
     fn task(
@@ -249,6 +271,11 @@ impl Index {
         self.pend((was, is));
         news.addresses |= self.addresses.of_task((was, is), view, now);
         news.nodes |= self.loads.of_task((was, is));
+        let here = |task: Option<&Task>| task.filter(|it| it.is_placed()).map(Task::is_wanted);
+        if !self.affine.is_empty() && here(was) != here(is) {
+            news.nodes = true;
+            self.stir_bound();
+        }
     }
 
     /// Follows what a task waits for. Whatever happens on a node may be what others wait for there.
@@ -297,6 +324,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         ingress_addresses,
         ports,
         default_log,
+        generic,
     } = was;
     (id, service, service_name, service_labels)
         == (&is.id, &is.service, &is.service_name, &is.service_labels)
@@ -306,6 +334,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
             == (&is.running_since, &is.not_before, &is.trial, &is.replaces, &is.restarts)
         && (attachments, ingress_addresses, ports, default_log)
             == (&is.attachments, &is.ingress_addresses, &is.ports, &is.default_log)
+        && *generic == is.generic
 }
 
 /// Makes a set have `id` or not.

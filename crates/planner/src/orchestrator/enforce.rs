@@ -6,7 +6,7 @@ use super::{Start, create};
 use crate::Planning;
 use std::sync::Arc;
 use store::View;
-use types::{DesiredState, Service, Task};
+use types::{Amount, DesiredState, Node, Service, Task};
 
 /// Gives up tasks that cannot stay where they are. Those of a replicated service start elsewhere at
 /// once: it is the node's fault, so neither delay nor policy apply.
@@ -45,7 +45,24 @@ fn is_displaced(view: &View, service: &Service, task: &Task) -> bool {
     };
     // A task whose service has other constraints by now is the update's business.
     let fits = matches(node, &task.spec.placement) || matches(node, &service.spec.task.placement);
-    !keeps_tasks(node) || !fits
+    !keeps_tasks(node) || !fits || lost_its_share(view, node, task)
+}
+
+/// Says whether a node has no more what a task was given of its generic resources: a name of those is
+/// gone, or there are fewer than the tasks that were given some before it have together with it.
+fn lost_its_share(view: &View, node: &Node, task: &Task) -> bool {
+    task.generic.iter().any(|(kind, given)| match (given, node.description.generic.get(kind)) {
+        (Amount::Names(given), Some(Amount::Names(has))) => !given.is_subset(has),
+        (Amount::Count(_), Some(Amount::Count(has))) => {
+            let others = view.tasks_of_node(&node.id).filter(|it| it.is_wanted() && it.is_placed());
+            let first = others.filter(|it| it.id <= task.id);
+            let counts = first.filter_map(|it| Some(it.generic.get(kind)?.count()));
+            *has < counts.fold(0, u64::saturating_add)
+        }
+        (_, None)
+        | (Amount::Names(_), Some(Amount::Count(_)))
+        | (Amount::Count(_), Some(Amount::Names(_))) => true,
+    })
 }
 
 #[cfg(test)]
@@ -119,6 +136,40 @@ mod tests {
             &expect![[r#"
                 + web.1 assigned running n2
                 - web.1 running running n1
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_goes_where_its_node_has_no_more_what_it_was_given() {
+        check(
+            "
+            node n1 generic=gpu=a
+            node n2 generic=seat=3
+            node n3 generic=gpu=3
+            node n4 generic=seat=9
+            service gpu replicas=3 generic=gpu=1
+            service seat replicas=2 generic=seat=2
+            service all global generic=seat=1
+            task gpu.1 running n1 given=gpu=a
+            task gpu.2 running n1 given=gpu=b
+            task gpu.3 running n3 given=gpu=c
+            task seat.1 running n2 given=seat=2
+            task seat.2 running n2 given=seat=2
+            task all.0 running n1 given=seat=1
+            ",
+            &expect![[r#"
+                + all.0 assigned running n4 given seat=1
+                + all.0 pending running n1 error: no suitable node (insufficient resources on 1 node). n1: has no seat
+                + all.0 pending running n2 error: no suitable node (insufficient resources on 1 node). n2: 0 of 3 seat free
+                + all.0 pending running n3 error: no suitable node (insufficient resources on 1 node). n3: has no seat
+                + gpu.2 assigned running n3 given gpu=1
+                + gpu.3 assigned running n3 given gpu=1
+                + seat.2 assigned running n4 given seat=2
+                ~ all.0 running shutdown n1 given seat=1
+                ~ gpu.2 running shutdown n1 given gpu=b
+                ~ gpu.3 running shutdown n3 given gpu=c
+                ~ seat.2 running shutdown n2 given seat=2
             "#]],
         );
     }

@@ -70,7 +70,7 @@ pub(crate) fn orchestrate(
             }
         }
         if !planning.is_full() {
-            rebalance::advance(planning, service, all, &index.loads);
+            rebalance::advance(planning, service, all, index);
         }
     }
     // What is left of them is needed no more where they were not filled.

@@ -10,7 +10,7 @@ use super::slot::{Slot, takes_tasks};
 use super::update::is_current;
 use super::{Start, create, keep, replicated};
 use crate::Planning;
-use crate::index::{Loads, ServiceSlots};
+use crate::index::{Index, ServiceSlots};
 use crate::scheduler;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -27,15 +27,17 @@ pub(super) fn advance(
     planning: &mut Planning<'_>,
     service: &Service,
     all: &mut ServiceSlots,
-    loads: &Loads,
+    index: &Index,
 ) {
     let Some(service) = planning.tx.service(&service.id).cloned() else { return };
     // A leader that does not know moves would let both tasks run.
     let is_known = store::readers::know_moves(&planning.tx);
     let is_asked_for =
         is_known && service.is_rebalanced() && replicated::replicas(&service).is_some();
-    // Those that prefer a spread over labels are not spread by nodes.
-    if !is_asked_for || !service.spec.task.placement.preferences.is_empty() {
+    // Those that prefer a spread over labels, or other services beside them, are not spread by nodes.
+    let placement = &service.spec.task.placement;
+    let is_bound = !placement.preferences.is_empty() || placement.affinities().next().is_some();
+    if !is_asked_for || is_bound {
         return;
     }
     let standings = all.standings();
@@ -43,7 +45,7 @@ pub(super) fn advance(
         && standings.leaving.is_empty()
         && standings.old.is_empty()
         && !service.update.as_ref().is_some_and(UpdateStatus::runs);
-    let chosen = if stand { choose(&planning.tx, &service, all, loads) } else { None };
+    let chosen = if stand { choose(&planning.tx, &service, all, index) } else { None };
     let Some((slot, old)) = chosen else { return };
     if let (_, Some(end)) = drain::pace(planning, &service, all) {
         planning.wake_at(end);
@@ -62,7 +64,7 @@ fn choose(
     view: &View,
     service: &Service,
     all: &ServiceSlots,
-    loads: &Loads,
+    index: &Index,
 ) -> Option<(Slot, Arc<Task>)> {
     let mut failures: BTreeMap<&NodeId, usize> = BTreeMap::new();
     let mut slots: BTreeMap<&NodeId, Vec<(&Slot, &Arc<Task>)>> = BTreeMap::new();
@@ -89,7 +91,7 @@ fn choose(
             && failures.get(node).is_none_or(|failures| *failures < FAILURES_MAX)
     };
     let has_place =
-        scheduler::any_fits((view, loads), task, |node| is_emptier(node).then(|| count(node)));
+        scheduler::any_fits((view, index), task, |node| is_emptier(node).then(|| count(node)));
     let moves = is_current(view, service, task) && has_place;
     moves.then(|| (slot.clone(), Arc::clone(task)))
 }

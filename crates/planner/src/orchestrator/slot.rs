@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 pub(crate) use types::Slot;
 use types::{
-    Availability, Constraint, DesiredState, Node, NodeState, Placement, Task, TaskId, TaskState,
-    Timestamp, Version,
+    Availability, DesiredState, Node, NodeState, Placement, Task, TaskId, TaskState, Timestamp,
+    Version,
 };
 
 /// Slots of a service, for all steps of a plan: what one step changes, the next one sees.
@@ -132,7 +132,5 @@ pub(crate) fn takes_tasks(node: &Node) -> bool {
 /// Says whether a node is of a platform that the image is made for, and fulfils all constraints.
 /// One that cannot be read is fulfilled by no node.
 pub(crate) fn matches(node: &Node, placement: &Placement) -> bool {
-    let fulfils =
-        |text: &String| Constraint::parse(text).is_ok_and(|constraint| constraint.matches(node));
-    placement.suits(node) && placement.constraints.iter().all(fulfils)
+    placement.suits(node) && placement.is_fulfilled_by(node)
 }

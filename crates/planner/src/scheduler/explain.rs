@@ -1,6 +1,9 @@
 //! Why no node can run a task: in Docker's words, and then node by node.
 
-use super::filter::{Misfit, Requirements, first_unfulfilled, taken_port};
+use super::beside::Term;
+use super::filter::{
+    Misfit, Requirements, first_broken, first_unfulfilled, lacking_kind, taken_port,
+};
 use crate::index::Carried;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -70,6 +73,7 @@ enum Reason {
     Constraints,
     Platform,
     Files,
+    Beside,
     Resources,
     Mesh,
     HostPort,
@@ -83,7 +87,8 @@ impl Reason {
             Misfit::Constraints => Self::Constraints,
             Misfit::Platform => Self::Platform,
             Misfit::Files => Self::Files,
-            Misfit::Cpus | Misfit::Memory => Self::Resources,
+            Misfit::Beside => Self::Beside,
+            Misfit::Cpus | Misfit::Memory | Misfit::Generic => Self::Resources,
             Misfit::Mesh => Self::Mesh,
             Misfit::HostPort => Self::HostPort,
             Misfit::MaxReplicas => Self::MaxReplicas,
@@ -101,6 +106,7 @@ impl Reason {
                     "release without secrets and configs, to be updated first, on {count} {nodes}"
                 )
             }
+            Self::Beside => format!("wrong services beside it on {count} {nodes}"),
             Self::Resources => format!("insufficient resources on {count} {nodes}"),
             Self::Mesh => format!("no address on the ingress network on {count} {nodes}"),
             Self::HostPort => format!("host-mode port already in use on {count} {nodes}"),
@@ -121,6 +127,7 @@ fn detail(asked: &Requirements, lack: &Lack<'_>) -> String {
             format!("is {}/{}", platform.os, platform.architecture)
         }
         Misfit::Files => "its release knows no secrets and configs".to_owned(),
+        Misfit::Beside => first_broken(node, asked).map(Term::lack).unwrap_or_default(),
         Misfit::Cpus => {
             let total = i128::from(description.nano_cpus);
             let free = (total - carried.load.nano_cpus).max(0);
@@ -131,6 +138,11 @@ fn detail(asked: &Requirements, lack: &Lack<'_>) -> String {
             let free = (total - carried.load.memory).max(0);
             format!("{} of {} memory free", bytes(free), bytes(total))
         }
+        Misfit::Generic => match lacking_kind(node, carried.load, asked) {
+            Some((kind, Some((free, has)))) => format!("{free} of {has} {kind} free"),
+            Some((kind, None)) => format!("has no {kind}"),
+            None => String::new(),
+        },
         Misfit::Mesh => match node.allocation_error.as_str() {
             "" => "has no address on the ingress network yet".to_owned(),
             error => error.to_owned(),

@@ -1,8 +1,13 @@
 //! Which nodes can run a task.
 
-use crate::index::{Carried, host_ports};
+use super::beside::{Term, terms};
+use crate::index::{Carried, Index, Load, host_ports};
 use crate::orchestrator::slot::takes_tasks;
-use types::{Constraint, Node, Placement, Protocol, ServiceId, Task};
+use store::View;
+use types::{
+    Amount, Constraint, GenericReservations, GenericResources, Node, Placement, Protocol,
+    ServiceId, Task,
+};
 
 /// Why a node cannot run a task, in the order in which it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,8 +16,10 @@ pub(super) enum Misfit {
     Constraints,
     Platform,
     Files,
+    Beside,
     Cpus,
     Memory,
+    Generic,
     Mesh,
     HostPort,
     MaxReplicas,
@@ -27,21 +34,25 @@ pub(super) struct Requirements {
     constraints: Option<Vec<Constraint>>,
     nano_cpus: i64,
     memory: i64,
+    generic: GenericReservations,
     has_files: bool,
     in_mesh: bool,
     host_ports: Vec<(Protocol, u16)>,
+    /// What is wanted of other services on the node, as of when these were made.
+    pub(super) terms: Vec<Term>,
 }
 
 impl Requirements {
-    pub(super) fn of(task: &Task) -> Self {
+    pub(super) fn of((view, index): (&View, &Index), task: &Task) -> Self {
         let placement = task.spec.placement.clone();
-        let constraints = placement.constraints.iter();
         Self {
             service: task.service.clone(),
-            constraints: constraints.map(|text| Constraint::parse(text).ok()).collect(),
+            constraints: placement.of_nodes().collect(),
             placement,
+            terms: terms((view, index), task),
             nano_cpus: task.spec.resources.reserve_nano_cpus,
             memory: task.spec.resources.reserve_memory,
+            generic: task.spec.generic.clone(),
             has_files: task.spec.container.has_files(),
             in_mesh: !task.ingress_addresses.is_empty(),
             host_ports: host_ports(task).collect(),
@@ -55,6 +66,7 @@ impl Requirements {
             && self.placement == task.spec.placement
             && (self.nano_cpus, self.memory)
                 == (resources.reserve_nano_cpus, resources.reserve_memory)
+            && self.generic == task.spec.generic
             && self.has_files == task.spec.container.has_files()
             && self.in_mesh != task.ingress_addresses.is_empty()
             && host_ports(task).eq(self.host_ports.iter().copied())
@@ -78,6 +90,9 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     if asked.has_files && !store::readers::knows_files(node) {
         return Err(Misfit::Files);
     }
+    if first_broken(node, asked).is_some() {
+        return Err(Misfit::Beside);
+    }
     let has = |total: i64, reserved: i128, wanted: i64| {
         wanted <= 0 || i128::from(wanted) <= i128::from(total) - reserved
     };
@@ -86,6 +101,9 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     }
     if !has(node.description.memory_bytes, load.memory, asked.memory) {
         return Err(Misfit::Memory);
+    }
+    if claims(node, load, &asked.generic).any(|(_, claim)| claim.is_err()) {
+        return Err(Misfit::Generic);
     }
     // Others would not find the way to it.
     if asked.in_mesh && node.ingress_addresses.is_empty() {
@@ -107,6 +125,46 @@ pub(super) fn first_unfulfilled(node: &Node, asked: &Requirements) -> String {
         return "a constraint cannot be read".to_owned();
     };
     constraints.iter().find_map(|constraint| constraint.lack(node)).unwrap_or_default()
+}
+
+/// The first condition on other services on a node that does not hold there and must.
+pub(super) fn first_broken<'a>(node: &Node, asked: &'a Requirements) -> Option<&'a Term> {
+    asked.terms.iter().find(|term| !term.soft && !term.holds(&node.id))
+}
+
+/// What a task would be given of each kind of generic resources that it asks for; of one that there is
+/// too little of, what is free. `None`: the node has nothing of that kind.
+fn claims<'a>(
+    node: &'a Node,
+    load: &'a Load,
+    wanted: &'a GenericReservations,
+) -> impl Iterator<Item = (&'a str, Result<Amount, Option<Amount>>)> {
+    wanted.iter().map(move |(kind, wanted)| {
+        let free = node.description.generic.get(kind).map(|has| load.free(kind, has));
+        let claim = free.as_ref().and_then(|free| types::generic::claim(free, *wanted));
+        (kind.as_str(), claim.ok_or(free))
+    })
+}
+
+/// What a task is given of the generic resources of its node.
+pub(super) fn given(node: &Node, load: &Load, task: &Task) -> GenericResources {
+    let claims = claims(node, load, &task.spec.generic);
+    claims.filter_map(|(kind, claim)| Some((kind.to_owned(), claim.ok()?))).collect()
+}
+
+/// The first kind of generic resources that there is too little of: its name, how much of it is free and
+/// how much there is; `None`: nothing.
+pub(super) fn lacking_kind(
+    node: &Node,
+    load: &Load,
+    asked: &Requirements,
+) -> Option<(String, Option<(u64, u64)>)> {
+    claims(node, load, &asked.generic).find_map(|(kind, claim)| {
+        let free = claim.err()?;
+        let has = node.description.generic.get(kind);
+        let amounts = free.zip(has).map(|(free, has)| (free.count(), has.count()));
+        Some((kind.to_owned(), amounts))
+    })
 }
 
 /// The first port of the host that a task asks for and another one has.
@@ -210,6 +268,56 @@ mod tests {
                 + proxy.2 assigned running n2 ports 80:80/tcp/host
                 + proxy.3 pending running - ports 80:80/tcp/host error: no suitable node (host-mode port already in use on 2 nodes). n1: port 80/tcp is in use; n2: port 80/tcp is in use
                 ~ proxy ports 80:80/tcp/host
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_is_given_what_it_asks_for_of_generic_resources_and_nobody_else_has() {
+        check(
+            "
+            node n1 generic=gpu=a,gpu=b,seat=3
+            node n2 generic=gpu=c
+            node n3
+            service one replicas=4 generic=gpu=1
+            service two replicas=2 generic=seat=2
+            task one.1 running n1 given=gpu=a
+            task one.2 complete n1 given=gpu=b desired=shutdown
+            ",
+            &expect![[r#"
+                + one.2 assigned running n2 given gpu=c
+                + one.3 assigned running n1 given gpu=b
+                + one.4 pending running - error: no suitable node (insufficient resources on 3 nodes). n1: 0 of 2 gpu free; n2: 0 of 1 gpu free; n3: has no gpu
+                + two.1 assigned running n1 given seat=2
+                + two.2 pending running - error: no suitable node (insufficient resources on 3 nodes). n1: 1 of 3 seat free; n2: has no seat; n3: has no seat
+            "#]],
+        );
+        check(
+            "
+            node n1 generic=gpu=a,gpu=b,gpu=c
+            service one replicas=1 generic=gpu=1
+            service two replicas=1 generic=gpu=2
+            task one.1 running n1 desired=shutdown given=gpu=b
+            task one.1 pending -
+            ",
+            &expect![[r#"
+                + two.1 pending running - error: no suitable node (insufficient resources on 1 node). n1: 1 of 3 gpu free
+                ~ one.1 assigned running n1 given gpu=a
+            "#]],
+        );
+        // What is only counted now is no other one's before the names that were given have come back.
+        check(
+            "
+            node n1 generic=gpu=3
+            node n2 generic=seat=a,seat=b
+            service one replicas=1 generic=gpu=2
+            service two replicas=1 generic=seat=2
+            task one.1 running n1 desired=shutdown given=gpu=a,gpu=b
+            task two.1 running n2 desired=shutdown given=seat=1
+            ",
+            &expect![[r#"
+                + one.1 pending running - error: no suitable node (insufficient resources on 2 nodes). n1: 1 of 3 gpu free; n2: has no gpu
+                + two.1 pending running - error: no suitable node (insufficient resources on 2 nodes). n1: has no seat; n2: 1 of 2 seat free
             "#]],
         );
     }

@@ -1,8 +1,9 @@
 //! Which task runs on which node.
 //!
-//! Start with [`schedule`]: [`filter`] says which nodes can run a task, [`spread`] which of them it
+//! Start with [`schedule`]: [`filter`] says which nodes can run a task ([`beside`]: because of other services there), [`spread`] which of them it
 //! goes to, and [`explain`] why there is none.
 
+mod beside;
 mod explain;
 mod filter;
 #[cfg(test)]

@@ -26,11 +26,13 @@ fn place_one_by_one(view: &View, now: Timestamp) -> BTreeMap<TaskId, Outcome> {
     tasks.sort_by(|a, b| (&a.service, a.slot, &a.id).cmp(&(&b.service, b.slot, &b.id)));
     // Those that name their node come first, and those of a service that ask for the same together.
     let (bound, mut tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|it| it.node.is_some());
+    let mut whole = Index::default();
+    whole.follow(view, now);
     let mut kinds: Vec<Requirements> = Vec::new();
     tasks.sort_by_cached_key(|task| {
         let known = kinds.iter().position(|kind| kind.are_of(task));
         let kind = known.unwrap_or_else(|| {
-            kinds.push(Requirements::of(task));
+            kinds.push(Requirements::of((view, &whole), task));
             kinds.len() - 1
         });
         (task.service.clone(), kind)
@@ -56,7 +58,7 @@ fn place_one_by_one(view: &View, now: Timestamp) -> BTreeMap<TaskId, Outcome> {
     index.follow(&view, now);
     let mut alike: Vec<Requirements> = Vec::new();
     for task in unplaced {
-        let asked = Requirements::of(&task);
+        let asked = Requirements::of((&view, &index), &task);
         let misfits = place(&view, now, &task).expect_err("there is less than before");
         let lacks = misfits.iter().map(|(id, misfit)| {
             let node: &Node = view.node(id).expect("a node");
@@ -80,7 +82,7 @@ fn place(view: &View, now: Timestamp, task: &Task) -> Result<NodeId, Vec<(NodeId
     let carried = |node: &Node| index.loads.on(&node.id, &task.service);
     let (mut fitting, mut misfits) = (Vec::new(), Vec::new());
     for node in view.nodes().filter(|it| task.node.as_ref().is_none_or(|node| *node == it.id)) {
-        match fit(node, carried(node), &Requirements::of(task)) {
+        match fit(node, carried(node), &Requirements::of((view, &index), task)) {
             Ok(()) => fitting.push(node),
             Err(misfit) => misfits.push((node.id.clone(), misfit)),
         }

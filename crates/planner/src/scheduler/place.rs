@@ -1,10 +1,11 @@
 //! Pending tasks get their nodes.
 
+use super::beside::terms;
 use super::explain::{Lack, explain};
-use super::filter::{Misfit, Requirements, fit};
+use super::filter::{Misfit, Requirements, fit, given};
 use super::spread::{Candidates, Rank};
 use crate::Planning;
-use crate::index::{Carried, Index, Loads};
+use crate::index::{Carried, Index};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,17 +38,15 @@ pub(crate) fn schedule(
     let view = View::clone(&planning.tx);
     let mut asked: BTreeSet<ServiceId> = index.stirred.iter().map(|it| it.0.clone()).collect();
     let mut unplaced: Vec<Kind> = Vec::new();
-    if place_bound(planning, index, &view) || may_be_placed {
-        for service in Index::services(&index.pending) {
-            if planning.admits_any_of(&service) {
-                for kind in kinds(index, &view, &service) {
-                    let choice = Choice::new((&view, index), &kind.0, planning.now);
-                    let left = choice.place_all(planning, index, kind.1);
-                    unplaced.push((kind.0, left));
-                }
-            }
-            asked.insert(service);
+    let mut goes_on = true;
+    while goes_on {
+        let mut any = place_bound(planning, index, &view);
+        if any || may_be_placed || !unplaced.is_empty() {
+            unplaced.clear();
+            any |= place_free(planning, index, &view, (&mut unplaced, &mut asked));
         }
+        // What was placed now may be what others want beside them.
+        goes_on = any && !index.affine.is_empty() && !planning.is_cut();
     }
     // What one of them lacks may be what another one has just got.
     asked.extend(index.stirred.iter().map(|it| it.0.clone()));
@@ -71,17 +70,41 @@ pub(crate) fn schedule(
     asked
 }
 
+/// Places tasks that may go to any node, and says what is left of each kind and which services were
+/// asked; says whether there was one.
+fn place_free(
+    planning: &mut Planning<'_>,
+    index: &mut Index,
+    view: &View,
+    (unplaced, asked): (&mut Vec<Kind>, &mut BTreeSet<ServiceId>),
+) -> bool {
+    let mut any = false;
+    for service in Index::services(&index.pending) {
+        if planning.admits_any_of(&service) {
+            for (requirements, tasks) in kinds(index, view, &service) {
+                let all = tasks.len();
+                let choice = Choice::new((view, index), requirements, planning.now);
+                let kind = choice.place_all(planning, index, tasks);
+                any |= kind.1.len() < all;
+                unplaced.push(kind);
+            }
+        }
+        asked.insert(service);
+    }
+    any
+}
+
 /// Says whether one of the nodes that are asked for, with how many tasks of the service each has, can
 /// run one more task like this.
 pub(crate) fn any_fits(
-    (view, loads): (&View, &Loads),
+    (view, index): (&View, &Index),
     task: &Task,
     has: impl Fn(&NodeId) -> Option<usize>,
 ) -> bool {
-    let asked = Requirements::of(task);
+    let asked = Requirements::of((view, index), task);
     view.nodes().any(|node| {
         let Some(count) = has(&node.id) else { return false };
-        let load = loads.on(&node.id, &task.service).load;
+        let load = index.loads.on(&node.id, &task.service).load;
         fit(node, Carried { load, count }, &asked).is_ok()
     })
 }
@@ -92,7 +115,7 @@ fn kinds(index: &Index, view: &View, service: &ServiceId) -> Vec<Kind> {
     for task in Index::of_service(&index.pending, service).filter_map(|id| view.task(id)) {
         match kinds.iter_mut().find(|(requirements, _)| requirements.are_of(task)) {
             Some((_, tasks)) => tasks.push(Arc::clone(task)),
-            None => kinds.push((Requirements::of(task), vec![Arc::clone(task)])),
+            None => kinds.push((Requirements::of((view, index), task), vec![Arc::clone(task)])),
         }
     }
     kinds
@@ -102,7 +125,7 @@ fn kinds(index: &Index, view: &View, service: &ServiceId) -> Vec<Kind> {
 fn place_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) -> bool {
     let mut any = false;
     for (task, node) in stirred(index, view) {
-        if fits(index, (&task, &node)).is_ok() && planning.admits(&task.id) {
+        if fits(view, index, (&task, &node)).is_ok() && planning.admits(&task.id) {
             place(planning, index, (&task, &node));
             any = true;
         }
@@ -112,10 +135,10 @@ fn place_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) -> b
 
 fn excuse_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) {
     for (task, node) in stirred(index, view) {
-        if let Err(misfit) = fits(index, (&task, &node)) {
+        if let Err(misfit) = fits(view, index, (&task, &node)) {
             let carried = index.loads.on(&node.id, &task.service);
             let lack = Lack { node: &node, carried, misfit };
-            let why = explain(&Requirements::of(&task), vec![lack]);
+            let why = explain(&Requirements::of((view, index), &task), vec![lack]);
             excuse(planning, index, (&task, &why.whole));
         }
     }
@@ -131,13 +154,18 @@ fn stirred(index: &Index, view: &View) -> Vec<(Arc<Task>, Arc<Node>)> {
     tasks.filter_map(with_node).collect()
 }
 
-fn fits(index: &Index, (task, node): (&Task, &Node)) -> Result<(), Misfit> {
-    fit(node, index.loads.on(&node.id, &task.service), &Requirements::of(task))
+fn fits(view: &View, index: &Index, (task, node): (&Task, &Node)) -> Result<(), Misfit> {
+    let asked = Requirements::of((view, index), task);
+    fit(node, index.loads.on(&node.id, &task.service), &asked)
 }
 
 fn place(planning: &mut Planning<'_>, index: &mut Index, (task, node): (&Arc<Task>, &Node)) {
     let assigned = (TaskState::Assigned, "scheduler assigned task to node");
-    planning.enter(&task.id, assigned, |task| task.node = Some(node.id.clone()));
+    let given = given(node, index.loads.on(&node.id, &task.service).load, task);
+    planning.enter(&task.id, assigned, |task| {
+        task.node = Some(node.id.clone());
+        task.generic = given;
+    });
     if let Some(placed) = planning.tx.task(&task.id) {
         index.place(task, placed);
     }
@@ -153,17 +181,13 @@ fn excuse(planning: &mut Planning<'_>, index: &mut Index, (task, reason): (&Arc<
 /// The choice of nodes for one kind of tasks.
 struct Choice<'a> {
     view: &'a View,
-    requirements: &'a Requirements,
+    requirements: Requirements,
     /// Tasks of the service that failed lately, on each node.
     failures: BTreeMap<&'a NodeId, usize>,
 }
 
 impl<'a> Choice<'a> {
-    fn new(
-        (view, index): (&'a View, &Index),
-        requirements: &'a Requirements,
-        now: Timestamp,
-    ) -> Self {
+    fn new((view, index): (&'a View, &Index), requirements: Requirements, now: Timestamp) -> Self {
         let mut failures = BTreeMap::new();
         for task in index.failed(&requirements.service).filter_map(|task| view.task(task)) {
             if let Some(node) = &task.node
@@ -175,14 +199,17 @@ impl<'a> Choice<'a> {
         Self { view, requirements, failures }
     }
 
-    /// Gives tasks their nodes; returns those that fit on none.
+    /// Gives tasks their nodes; returns those that fit on none, and what they asked for last.
     fn place_all(
-        &self,
+        mut self,
         planning: &mut Planning<'_>,
         index: &mut Index,
         tasks: Vec<Arc<Task>>,
-    ) -> Vec<Arc<Task>> {
+    ) -> Kind {
         let (mut candidates, mut unplaced) = (None, Vec::new());
+        if let Some(task) = tasks.first() {
+            self.look_beside(index, task);
+        }
         for task in tasks {
             if !planning.admits(&task.id) {
                 continue;
@@ -196,13 +223,24 @@ impl<'a> Choice<'a> {
                 continue;
             };
             place(planning, index, (&task, node));
+            if self.requirements.terms.iter().any(|term| term.follows(&task.service)) {
+                self.look_beside(index, &task);
+                candidates = None;
+            }
             if let Some(candidates) = &mut candidates {
                 let carried = index.loads.on(&node.id, &self.requirements.service);
-                let fits = fit(node, carried, self.requirements).is_ok();
+                let fits = fit(node, carried, &self.requirements).is_ok();
                 candidates.replace_first(fits.then(|| rank.with(carried)));
             }
         }
-        unplaced
+        (self.requirements, unplaced)
+    }
+
+    /// What is wanted of other services is asked anew: tasks were placed since.
+    fn look_beside(&mut self, index: &Index, task: &Task) {
+        if !self.requirements.terms.is_empty() {
+            self.requirements.terms = terms((self.view, index), task);
+        }
     }
 
     /// The node with the least to do, where it has no task of the service: none comes before it.
@@ -232,8 +270,10 @@ impl<'a> Choice<'a> {
 
     /// The rank of a node that can run one more task.
     fn rank(&self, (at, node): (usize, &'a Node), carried: Carried<'_>) -> Option<Rank<'a>> {
-        fit(node, carried, self.requirements).ok()?;
+        fit(node, carried, &self.requirements).ok()?;
         let failures = self.failures.get(&node.id).copied().unwrap_or(0);
-        Some(Rank::of((at, &node.id), carried, failures))
+        let wishes = self.requirements.terms.iter().filter(|term| term.soft);
+        let unmet = wishes.filter(|term| !term.holds(&node.id)).count();
+        Some(Rank::of((at, &node.id), carried, (failures, unmet)))
     }
 }

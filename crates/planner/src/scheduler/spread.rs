@@ -14,6 +14,8 @@ const FAILURES_MAX: usize = 5;
 pub(super) struct Rank<'a> {
     /// Of the service's tasks here, lately; a few do not count.
     failures: usize,
+    /// How many of its wishes for other services beside it do not come true here.
+    unmet: usize,
     count: usize,
     tasks: usize,
     /// Its place among all nodes by their ids, which take longer to compare.
@@ -25,10 +27,10 @@ impl<'a> Rank<'a> {
     pub(super) fn of(
         (at, node): (usize, &'a NodeId),
         carried: Carried<'_>,
-        failures: usize,
+        (failures, unmet): (usize, usize),
     ) -> Self {
         let failures = if failures < FAILURES_MAX { 0 } else { failures };
-        Self { failures, count: carried.count, tasks: carried.load.tasks, at, node }
+        Self { failures, unmet, count: carried.count, tasks: carried.load.tasks, at, node }
     }
 
     /// The rank of the same node where it carries this.
@@ -38,7 +40,7 @@ impl<'a> Rank<'a> {
 
     /// Says whether nothing of the service speaks against the node: only what it has to do in all.
     pub(super) fn is_unburdened(&self) -> bool {
-        self.failures == 0 && self.count == 0
+        self.failures == 0 && self.unmet == 0 && self.count == 0
     }
 }
 

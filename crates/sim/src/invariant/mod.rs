@@ -80,11 +80,7 @@ fn is_connected(world: &World, node: &Node) -> bool {
 
 /// Says whether a task's node fulfils what the task asks for.
 fn fits(node: &types::Node, task: &Task) -> bool {
-    task.spec
-        .placement
-        .constraints
-        .iter()
-        .all(|text| Constraint::parse(text).is_ok_and(|constraint| constraint.matches(node)))
+    task.spec.placement.is_fulfilled_by(node)
 }
 
 /// Says whether tasks are moved away from a node.

@@ -17,6 +17,7 @@ pub(crate) fn observe(options: &Options) -> Result<About> {
         id: engine_id(&options.data)?,
         hostname,
         labels: labels::read(&options.labels)?,
+        generic: types::generic::parse(&options.generic)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data_dir: options.data.clone(),
         kernel: word(uname.release()),
@@ -38,6 +39,7 @@ pub(crate) fn description(about: &About) -> NodeDescription {
         platform: Platform { os: "linux".into(), architecture: about.architecture.clone() },
         nano_cpus: about.cpus * 1_000_000_000,
         memory_bytes: about.memory_bytes,
+        generic: about.generic.clone(),
         log_format: store::Format::PRESENT.0,
         engine: EngineInfo {
             version: about.version.clone(),

@@ -57,6 +57,10 @@ pub(crate) struct Options {
     /// Repeatable
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,
+    /// What this machine has for tasks that ask for it (service create --generic-resource): a name each
+    /// (gpu=UUID1, gpu=UUID2), or how many there are (seat=4). Repeatable
+    #[arg(long = "node-generic-resource", value_name = "KIND=VALUE")]
+    pub(crate) generic: Vec<String>,
     /// The network namespace to live in [default: the one it is started in]
     #[arg(long, value_name = "FILE")]
     pub(crate) netns: Option<PathBuf>,

@@ -68,6 +68,7 @@ pub fn node() -> Node {
             trust_root: "PEM 1".to_owned(),
             issuer: types::Issuer::default(),
             log_format: 0,
+            generic: types::GenericResources::default(),
         },
         status: NodeStatus {
             state: NodeState::Ready,

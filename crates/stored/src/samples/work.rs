@@ -6,12 +6,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 use types::{
     AppArmor, Attachment, ContainerSpec, ContainerStatus, DesiredState, DnsConfig, EndpointMode,
-    EndpointSpec, FailureAction, FileReference, FileTarget, HealthCheck, HostEntry, JobStatus,
-    Labels, Mount, MountKind, NetworkAttachment, Placement, Platform, Preference, Propagation,
-    Protocol, PublishMode, PublishedPort, PullCredentials, Resources, RestartCondition,
-    RestartPolicy, STACK_LABEL, Seccomp, Security, Service, ServiceMode, ServiceSpec, Slot, Task,
-    TaskSpec, TaskState, TaskStatus, Ulimit, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
-    Vip,
+    EndpointSpec, FailureAction, FileReference, FileTarget, GenericReservations, GenericResources,
+    HealthCheck, HostEntry, JobStatus, Labels, Mount, MountKind, NetworkAttachment, Placement,
+    Platform, Preference, Propagation, Protocol, PublishMode, PublishedPort, PullCredentials,
+    Resources, RestartCondition, RestartPolicy, STACK_LABEL, Seccomp, Security, Service,
+    ServiceMode, ServiceSpec, Slot, Task, TaskSpec, TaskState, TaskStatus, Ulimit, UpdateConfig,
+    UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 
 fn mount(kind: MountKind, propagation: Propagation) -> Mount {
@@ -128,6 +128,7 @@ fn task_spec() -> TaskSpec {
         log_driver: "local".to_owned(),
         log_options: labels("log"),
         force_update: 10,
+        generic: GenericReservations::default(),
     }
 }
 
@@ -265,6 +266,7 @@ pub fn task() -> Task {
         ingress_addresses: [10, 255, 0, 4].into(),
         ports: ports(),
         default_log: None,
+        generic: GenericResources::default(),
     }
 }
 

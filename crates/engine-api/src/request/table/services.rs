@@ -23,7 +23,6 @@ pub(super) const ROWS: &[Row] = &[
     refused("Mount", "ClusterOptions", ""),
     refused("VolumeOptions", "Subpath", "mount the whole volume"),
     refused("Driver", "Options", "only plain local volumes are there yet"),
-    refused("Resources", "GenericResources", ""),
-    refused("Limit", "GenericResources", ""),
+    refused("Limit", "GenericResources", "they are reserved"),
     refused("NetworkAttachmentConfig", "DriverOpts", ""),
 ];

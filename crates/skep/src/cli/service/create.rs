@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use types::{
-    ConfigId, Constraint, FileReference, HostEntry, Labels, Mount, NetworkAttachment, Preference,
+    ConfigId, FileReference, HostEntry, Labels, Mount, NetworkAttachment, Placement, Preference,
     SecretId, ServiceMode, ServiceSpec, Ulimit,
 };
 
@@ -50,6 +50,9 @@ pub(crate) struct Create {
     /// Spread tasks: spread=node.labels.KEY
     #[arg(long, value_name = "PREF", value_parser = parse::preference)]
     placement_pref: Vec<Preference>,
+    /// Keep so many of what nodes have for it, e.g. gpu=2
+    #[arg(long, value_name = "KIND=COUNT", value_parser = parse::generic)]
+    generic_resource: Vec<(String, u64)>,
     /// Label the service
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -90,7 +93,7 @@ pub(crate) struct Create {
 
 /// A constraint, checked before it travels.
 pub(super) fn constraint(text: &str) -> Result<String, types::ConstraintError> {
-    Constraint::parse(text).map(|_valid| text.to_owned())
+    Placement::check(text).map(|()| text.to_owned())
 }
 
 /// `KEY=VALUE` words as labels.
@@ -126,6 +129,7 @@ impl Create {
         spec.task.networks = self.network;
         spec.task.placement.constraints = self.constraint;
         spec.task.placement.preferences = self.placement_pref;
+        spec.task.generic = self.generic_resource.into_iter().collect();
         let container = &mut spec.task.container;
         container.image = self.image;
         container.args = self.args;

@@ -173,6 +173,15 @@ pub(super) fn preference(text: &str) -> Parsed<Preference> {
     }
 }
 
+/// Reads `gpu=2`: which ones they are a service cannot ask for.
+pub(super) fn generic(text: &str) -> Parsed<(String, u64)> {
+    let read = types::generic::parse(&[text]).map_err(|error| error.to_string())?;
+    match read.into_iter().next() {
+        Some((kind, types::Amount::Count(count))) => Ok((kind, count)),
+        _ => Err("ask for a number of them, as in gpu=2".into()),
+    }
+}
+
 /// Reads `NAME:ADDRESS`.
 pub(super) fn host(text: &str) -> Parsed<HostEntry> {
     text.split_once(['=', ':'])

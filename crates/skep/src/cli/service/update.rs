@@ -56,6 +56,9 @@ struct Added {
     /// Publish a port
     #[arg(long, value_name = "PORT", value_parser = parse::publish)]
     publish_add: Vec<parse::Ports>,
+    /// Keep so many of what nodes have for it, e.g. gpu=2
+    #[arg(long, value_name = "KIND=COUNT", value_parser = parse::generic)]
+    generic_resource_add: Vec<(String, u64)>,
     /// Add a constraint
     #[arg(long, value_name = "CONSTRAINT", value_parser = constraint)]
     constraint_add: Vec<String>,
@@ -113,6 +116,9 @@ struct Removed {
     /// By target port, protocol and mode
     #[arg(long, value_name = "PORT", value_parser = parse::publish)]
     publish_rm: Vec<parse::Ports>,
+    /// Keep none of a kind of what nodes have
+    #[arg(long, value_name = "KIND")]
+    generic_resource_rm: Vec<String>,
     /// Remove a constraint
     #[arg(long, value_name = "CONSTRAINT")]
     constraint_rm: Vec<String>,
@@ -276,6 +282,12 @@ impl Update {
         let placement = &mut spec.task.placement;
         change(&mut placement.constraints, &added.constraint_add, &removed.constraint_rm);
         change(&mut placement.preferences, &added.placement_pref_add, &removed.placement_pref_rm);
+        for kind in &removed.generic_resource_rm {
+            if spec.task.generic.remove(kind).is_none() {
+                bail!("could not find generic-resource `{kind}` to remove it");
+            }
+        }
+        spec.task.generic.extend(added.generic_resource_add.iter().cloned());
         self.write_ports(spec);
         self.write_container(spec)?;
         if self.force {

@@ -59,6 +59,7 @@ impl Stage {
             id: String::new(),
             hostname: "node-1".to_owned(),
             labels: types::Labels::new(),
+            generic: types::GenericResources::new(),
             version: "1".to_owned(),
             data_dir: self.data.path().to_owned(),
             kernel: String::new(),
