@@ -32,6 +32,7 @@ docker-registry      # tests of pulling images
 faketime             # tests: a manager's clock jumps
 e2fsprogs            # tests: a disk of its own for a manager's log
 golang-cfssl         # tests of an external CA
+rsyslog              # tests of the log driver syslog
 LIST
 )
 

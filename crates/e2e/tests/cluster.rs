@@ -282,8 +282,8 @@ fn what_a_daemon_is_started_with_is_known_of_its_node(lab: &Lab) {
     assert!(lab.containers(3, "picky").iter().all(|(node, _)| *node == 3));
     let format = "{{json .Description.Engine.Labels}} {{.Description.Engine.Plugins}}";
     let shown = lab.docker(&["node", "inspect", "--format", format, "node-3"]).good();
-    let plugins = "{Log json-file} {Log local} {Network bridge} {Network host} {Network null} \
-                   {Network overlay} {Volume local}";
+    let plugins = "{Log fluentd} {Log gelf} {Log journald} {Log json-file} {Log local} {Log syslog} \
+                   {Network bridge} {Network host} {Network null} {Network overlay} {Volume local}";
     assert_eq!(shown.trim(), format!(r#"{{"disk":"nvme","rack":"7"}} [{plugins}]"#));
     let pretty = lab.docker(&["node", "inspect", "--pretty", "node-3"]).good();
     assert!(pretty.contains("Engine Labels:\n - disk=nvme\n - rack=7"), "{pretty}");

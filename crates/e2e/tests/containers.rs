@@ -219,7 +219,7 @@ fn what_is_wrong_is_refused_at_once(lab: &Lab) {
     assert!(create(&["--env", "X={{.Nope}}"]).contains("Nope"));
     assert!(create(&["--log-driver", "gelf"]).contains("gelf"));
     assert!(
-        create(&["--log-driver", "json-file", "--log-opt", "labels-regex=x"])
+        create(&["--log-driver", "json-file", "--log-opt", "labels-regex=("])
             .contains("labels-regex")
     );
     let run = |options: &[&str]| {

@@ -8,7 +8,12 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// What a secret holds is put together here, so that the test itself is not found.
-const MARKERS: [[&str; 2]; 2] = [["marker-of-", "the-first-secret"], ["marker-of-", "the-second"]];
+const MARKERS: [[&str; 2]; 4] = [
+    ["marker-of-", "the-first-secret"],
+    ["marker-of-", "the-second"],
+    ["marker-of-", "a-first-revision"],
+    ["marker-of-", "a-second-revision"],
+];
 
 fn marker(number: usize) -> String {
     format!("{}-{}", MARKERS[number].concat(), std::process::id())
@@ -22,6 +27,8 @@ fn secrets_are_where_they_are_asked_for_and_nowhere_else() {
     nobody_else_has_them(&lab);
     files_outlive_a_daemon_and_go_with_the_service(&lab);
     templates_are_filled(&lab);
+    another_content_of_a_name_rolls_out(&lab);
+    a_content_that_services_fail_with_is_rolled_back(&lab);
     skep_speaks_the_same_verbs(&lab);
     stacks_bring_and_take_their_own(&lab);
     let left = lab.down();
@@ -135,6 +142,7 @@ fn nobody_else_has_them(lab: &Lab) {
     }
     assert!(is_in_memory(lab, 1, &marker), "a manager has it, and the search finds it");
     assert!(!is_in_memory(lab, 3, &marker), "a node that needs no secret has none");
+    assert!(1 < processes(lab, 3).len(), "its daemon and its name server are looked at");
     let logged = lab.docker(&["inspect", "--type", "task", &lab.tasks("web")[0]]);
     assert!(!logged.out.contains(&marker));
 }
@@ -155,11 +163,30 @@ fn holds(text: &[u8], bytes: &[u8]) -> bool {
     text.windows(bytes.len()).any(|window| window == bytes)
 }
 
-/// Looks through the memory of a node's daemon.
+/// The processes of a node that know its folders: its daemon and its name server.
+fn processes(lab: &Lab, node: u8) -> Vec<i32> {
+    let own = lab.folder().join(format!("run/node-{node}")).display().to_string();
+    let pids = fs::read_dir("/proc").expect("processes").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_own = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        program.ends_with("skep") && holds(&line, own.as_bytes())
+    };
+    let found: Vec<i32> = pids.filter(is_own).collect();
+    assert!(found.contains(&lab.pid(node).expect("the daemon runs")), "{found:?}");
+    found
+}
+
+/// Looks through the memory of a node's processes.
 fn is_in_memory(lab: &Lab, node: u8, marker: &str) -> bool {
-    let pid = lab.pid(node).expect("the daemon runs");
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("its memory is mapped");
-    let memory = File::open(format!("/proc/{pid}/mem")).expect("its memory is open to root");
+    processes(lab, node).into_iter().any(|pid| is_in_memory_of(pid, marker))
+}
+
+fn is_in_memory_of(pid: i32, marker: &str) -> bool {
+    // One that has just ended has none.
+    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { return false };
+    let Ok(memory) = File::open(format!("/proc/{pid}/mem")) else { return false };
     maps.lines().filter(|line| line.contains(" rw")).any(|line| {
         let range = line.split_whitespace().next().unwrap_or_default();
         let ends = range.split('-').map(|end| u64::from_str_radix(end, 16).expect("an address"));
@@ -212,6 +239,7 @@ fn files_outlive_a_daemon_and_go_with_the_service(lab: &Lab) {
 
 fn templates_are_filled(lab: &Lab) {
     let template = r#"{{.Service.Name}} at {{.Node.Hostname}}: {{secret "word"}} {{env "A"}}"#;
+    let variable = "--env=A={{.Task.Slot}}b";
     lab.docker_told(1, &["secret", "create", "word", "-"], "sesame").good();
     let driver = ["config", "create", "--template-driver", "golang"];
     lab.docker_told(1, &[&driver[..], &["page", "-"]].concat(), template).good();
@@ -219,10 +247,10 @@ fn templates_are_filled(lab: &Lab) {
     create(
         lab,
         "filled",
-        &["--secret=word", "--config=page", "--env=A=b", "--constraint=node.hostname==node-3"],
+        &["--secret=word", "--config=page", variable, "--constraint=node.hostname==node-3"],
     );
     let filled = container(lab, "filled");
-    assert_eq!(lab.inside(&filled, "cat /page").good(), "filled at node-3: sesame b");
+    assert_eq!(lab.inside(&filled, "cat /page").good(), "filled at node-3: sesame 1b");
     let wrong = ["service", "create", "--detach", "--name", "wrong", "--config=bad"];
     lab.docker(&[&wrong[..], &["--restart-condition=none", "busybox:latest", "true"]].concat())
         .good();
@@ -234,6 +262,99 @@ fn templates_are_filled(lab: &Lab) {
     lab.docker(&["service", "rm", "filled", "wrong"]).good();
     lab.docker(&["secret", "rm", "word"]).good();
     lab.docker(&["config", "rm", "page", "bad"]).good();
+}
+
+fn another_content_of_a_name_rolls_out(lab: &Lab) {
+    lab.docker_told(1, &["secret", "create", "--label", "a=b", "turn", "-"], &marker(2)).good();
+    lab.docker_told(1, &["config", "create", "colour", "-"], "blue").good();
+    let flags = ["--secret=turn", "--config=source=colour,target=/etc/colour"];
+    create(lab, "web", &[&flags[..], &["--constraint=node.hostname==node-2"]].concat());
+    let stay = [&flags[..], &["--constraint=node.hostname==node-2"]].concat();
+    create(lab, "calm", &[&stay[..], &["--label=skep.file-update=stay"]].concat());
+    let first = lab.docker(&["secret", "inspect", "--format", "{{.ID}}", "turn"]).good();
+    // Docker's own clients change labels alone.
+    let version =
+        lab.docker(&["secret", "inspect", "--format", "{{.Version.Index}}", "turn"]).good();
+    let target = format!("/secrets/turn/update?version={}", version.trim());
+    let body = r#"{"Name": "turn", "Data": "b3RoZXI="}"#;
+    let refused = lab.send(1, ("POST", &target), body);
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("only updates to Labels are allowed"), "{}", refused.body);
+    let refused = lab.send(1, ("POST", &format!("{target}&data=some")), body);
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("data=some is not known"), "{}", refused.body);
+
+    lab.skep_told(1, &["secret", "update", "turn", "-"], &marker(3)).good();
+    lab.update_ends("web", "completed", 90 * SECOND);
+    let web = container(lab, "web");
+    assert_eq!(lab.inside(&web, "cat /run/secrets/turn").good(), marker(3));
+    lab.skep_told(1, &["config", "update", "colour", "-"], "green").good();
+    until("the config is the new one", 90 * SECOND, || {
+        let read = |(node, id): &(u8, String)| {
+            lab.inside(&(*node, id.clone()), "cat /etc/colour /run/secrets/turn").out
+        };
+        let read: Vec<String> = lab.containers(3, "web").iter().map(read).collect();
+        if read == [format!("green{}", marker(3))] { Ok(()) } else { Err(format!("{read:?}")) }
+    });
+    lab.update_ends("web", "completed", 90 * SECOND);
+    let calm = container(lab, "calm");
+    let stays = lab.inside(&calm, "cat /etc/colour /run/secrets/turn").good();
+    assert_eq!(stays, format!("blue{}", marker(2)));
+
+    // The name is the last one's, the former one is there for who has it.
+    let listed = lab.docker(&["secret", "ls", "--format", "{{.ID}} {{.Name}}"]).good();
+    assert_eq!(listed.lines().filter(|line| line.ends_with(" turn")).count(), 1, "{listed}");
+    let shown = lab.docker(&["secret", "inspect", "turn"]).good();
+    assert!(!shown.contains(first.trim()) && shown.contains("\"a\": \"b\""), "{shown}");
+    let all = lab.skep(&["secret", "ls", "--revisions"]).good();
+    let line = |words: &str| all.lines().any(|it| it.contains(" turn ") && it.contains(words));
+    assert!(line(" 1 (former) ") && line(" 2 "), "{all}");
+    let pretty = lab.skep(&["secret", "inspect", "--pretty", "turn"]).good();
+    assert!(pretty.contains("Revision:") && !pretty.contains(&marker(3)), "{pretty}");
+    let former = lab.docker(&["config", "inspect", "--format", "{{.Spec.Name}}", "colour"]).good();
+    assert_eq!(former.trim(), "colour");
+
+    // Where bytes are holds of all revisions.
+    let (mut found, own) = (Vec::new(), lab.folder().join("run/node-2/containers"));
+    for number in [2, 3] {
+        search(lab.folder(), marker(number).as_bytes(), &mut found);
+        assert!(is_in_memory(lab, 1, &marker(number)), "a manager has it");
+        assert!(!is_in_memory(lab, 3, &marker(number)), "a node that has no such task has none");
+    }
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.iter().all(|path| path.starts_with(&own)), "{found:?}");
+    let used = lab.docker(&["secret", "rm", "turn"]).bad();
+    assert!(used.contains("is in use by the following services: calm, web"), "{used}");
+    lab.docker(&["service", "rm", "calm", "web"]).good();
+    until("the former ones go with their last tasks", 60 * SECOND, || {
+        let all = lab.skep(&["secret", "ls", "--revisions"]).good();
+        if all.contains("former") { Err(all) } else { Ok(()) }
+    });
+    lab.docker(&["secret", "rm", "turn"]).good();
+    lab.docker(&["config", "rm", "colour"]).good();
+}
+
+fn a_content_that_services_fail_with_is_rolled_back(lab: &Lab) {
+    lab.docker_told(1, &["secret", "create", "pass", "-"], "good").good();
+    let service = ["service", "create", "--detach", "--name", "picky", "--secret=pass"];
+    let update =
+        ["--update-failure-action=rollback", "--update-monitor=2s", "--stop-grace-period=1s"];
+    let command = "grep -q good /run/secrets/pass && exec sleep 1000000";
+    let image = ["--restart-delay=200ms", "busybox:latest", "sh", "-c", command];
+    lab.docker(&[&service[..], &update, &image].concat()).good();
+    lab.converged("picky", "1/1", 60 * SECOND);
+    lab.skep_told(1, &["secret", "update", "pass", "-"], "evil").good();
+    lab.update_ends("picky", "rollback_completed", 90 * SECOND);
+    lab.converged("picky", "1/1", 60 * SECOND);
+    let picky = container(lab, "picky");
+    assert_eq!(lab.inside(&picky, "cat /run/secrets/pass").good(), "good");
+    // It follows the next one all the same.
+    lab.skep_told(1, &["secret", "update", "pass", "-"], "good, too").good();
+    lab.update_ends("picky", "completed", 90 * SECOND);
+    let picky = container(lab, "picky");
+    assert_eq!(lab.inside(&picky, "cat /run/secrets/pass").good(), "good, too");
+    lab.docker(&["service", "rm", "picky"]).good();
+    lab.docker(&["secret", "rm", "pass"]).good();
 }
 
 fn skep_speaks_the_same_verbs(lab: &Lab) {

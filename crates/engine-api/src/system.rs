@@ -70,7 +70,8 @@ pub(crate) fn go_arch(architecture: &str) -> &str {
     }
 }
 
-const LOG_PLUGINS: [&str; 2] = ["json-file", "local"];
+/// All of [`engine::LOG_DRIVERS`] but `none`, as Docker shows them.
+const LOG_PLUGINS: [&str; 6] = ["fluentd", "gelf", "journald", "json-file", "local", "syslog"];
 const NETWORK_PLUGINS: [&str; 4] = ["bridge", "host", "null", "overlay"];
 const VOLUME_PLUGINS: [&str; 1] = ["local"];
 
@@ -95,6 +96,7 @@ async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let machine = Machine {
         limits_swap: api.engine.limits_swap(),
         security_options: api.engine.security_options(),
+        log_driver: api.engine.log_driver().to_owned(),
     };
     let mut object = render_info(api.node.about(), &counts, &machine);
     object["Swarm"] = swarm(&api.node.membership());
@@ -114,6 +116,7 @@ pub(crate) struct Counts {
 pub(crate) struct Machine {
     limits_swap: bool,
     security_options: Vec<&'static str>,
+    log_driver: String,
 }
 
 /// Docker Hub, as clients know it: where they send no other name, they log in there.
@@ -143,7 +146,7 @@ pub(crate) fn render_info(about: &About, counts: &Counts, machine: &Machine) -> 
         "CPUShares": false, "CPUSet": false, "PidsLimit": true, "OomKillDisable": false,
         "IPv4Forwarding": true, "Debug": false, "ExperimentalBuild": false,
         "LiveRestoreEnabled": true,
-        "LoggingDriver": "json-file",
+        "LoggingDriver": machine.log_driver,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": about.cgroup_version,
         "NEventsListener": 0,

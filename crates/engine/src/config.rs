@@ -22,6 +22,10 @@ pub struct Config {
     pub init: Option<&'static [u8]>,
     /// The AppArmor profile of containers, which is loaded; `None` where the kernel has none.
     pub apparmor: Option<String>,
+    /// The log driver of containers that name none, and its options.
+    pub log: LogConfig,
+    /// The socket of the machine's journal, e.g. `/run/systemd/journal/socket`.
+    pub journal: PathBuf,
 }
 
 /// A container to make.
@@ -116,9 +120,9 @@ pub struct HostPort {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogConfig {
-    /// `json-file` (also where empty), `local`, which is the same with other defaults, or `none`.
+    /// One of [`crate::LOG_DRIVERS`]; empty: `json-file`.
     pub driver: String,
-    /// `max-size` (10m), `max-file` (3), `labels`, `env`, `tag`: see [`LogConfig::check`].
+    /// Docker's; see [`LogConfig::check`].
     pub options: Labels,
 }
 

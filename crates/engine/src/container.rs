@@ -4,7 +4,7 @@ use crate::blocking::{blocking, cannot};
 use crate::events::{EventKind, Events};
 use crate::health::Check;
 use crate::info::{ContainerInfo, ContainerState, Status};
-use crate::logs::{LogFile, LoggedContainer, Options};
+use crate::logs::{LogFile, LoggedContainer, Options, Remote};
 use crate::record::{self, Record};
 use crate::runtime::Stdio;
 use crate::signals;
@@ -12,7 +12,7 @@ use crate::spec::{self, ImageConfig, Merged};
 use crate::taps::Tap;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::unix::pipe::Sender;
@@ -43,8 +43,10 @@ pub(crate) struct Container {
     /// So many are restarting it: its end is not the last.
     pub(crate) restarting: AtomicUsize,
     saving: tokio::sync::Mutex<()>,
-    /// `None` with the log driver `none`.
+    /// `None` where nothing is kept here, as with the log driver `none`.
     pub(crate) log: Option<Arc<LogFile>>,
+    /// Where its lines are sent besides.
+    pub(crate) remote: Option<Arc<Remote>>,
     /// It has been removed.
     pub(crate) gone: CancellationToken,
     live: Mutex<Live>,
@@ -73,27 +75,15 @@ pub(crate) struct Pump {
 }
 
 impl Container {
-    pub(crate) fn new(record: Record, folder: PathBuf, run: PathBuf) -> Result<Self, Fault> {
+    /// `journal`: the socket of the machine's journal.
+    pub(crate) fn new(
+        record: Record,
+        (folder, run): (PathBuf, PathBuf),
+        journal: &Path,
+    ) -> Result<Self, Fault> {
         let image = ImageConfig::of(&record.image_config);
         let check = Check::resolve(record.config.spec.health.as_ref(), image.health().as_ref());
-        let log = if record.config.log.driver == "none" {
-            None
-        } else {
-            let options = Options::parse(&record.config.log)?;
-            let spec = &record.config.spec;
-            let attributes = options.attributes(&LoggedContainer {
-                id: &record.id,
-                name: &record.name,
-                image: &spec.image,
-                image_id: &record.image,
-                labels: &spec::labels(&spec.labels, &image.labels),
-                env: &spec::merge(&image.env, &spec.env),
-            })?;
-            let path = folder.join(format!("{}-json.log", record.id));
-            let closed = record.state.status == Status::Exited;
-            let log = LogFile::new(path, options.limits, closed, attributes);
-            Some(Arc::new(log))
-        };
+        let (log, remote) = logs(&record, &image, (&folder, journal))?;
         Ok(Self {
             image,
             check,
@@ -104,6 +94,7 @@ impl Container {
             restarting: AtomicUsize::new(0),
             saving: tokio::sync::Mutex::new(()),
             log,
+            remote,
             gone: CancellationToken::new(),
             live: Mutex::new(Live::default()),
             fixed: record,
@@ -209,4 +200,33 @@ impl Container {
             execs: Vec::new(),
         }
     }
+}
+
+/// Where a container's output goes: to files here, and elsewhere.
+#[expect(clippy::type_complexity, reason = "two things that there may not be")]
+fn logs(
+    record: &Record,
+    image: &ImageConfig,
+    (folder, journal): (&Path, &Path),
+) -> Result<(Option<Arc<LogFile>>, Option<Arc<Remote>>), Fault> {
+    let options = Options::parse(&record.config.log)?;
+    let spec = &record.config.spec;
+    let about = LoggedContainer {
+        id: &record.id,
+        name: &record.name,
+        image: &spec.image,
+        image_id: &record.image,
+        created: record.created,
+        command: &spec::arguments(spec, image).unwrap_or_default(),
+        labels: Some(&spec::labels(&spec.labels, &image.labels)),
+        env: &spec::merge(&image.env, &spec.env),
+    };
+    let attributes = options.selection.attributes(&about)?;
+    let file = options.limits.map(|limits| {
+        let path = folder.join(format!("{}-json.log", record.id));
+        let closed = record.state.status == Status::Exited;
+        Arc::new(LogFile::new(path, limits, closed, attributes))
+    });
+    let remote = Remote::new(&options, options.selection.source(&about)?, (folder, journal));
+    Ok((file, remote.map(Arc::new)))
 }

@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Fault, Labels, Timestamp};
+use types::{Fault, FaultKind, Labels, Timestamp};
 
 /// Lines that wait for a reader of a log. Each may be long.
 const LINES: usize = 32;
@@ -226,13 +226,19 @@ impl Engine {
     pub fn logs(&self, name: &str, options: LogOptions) -> Result<LogStream, Fault> {
         let container = self.find(name)?;
         let Some(log) = &container.log else {
-            return Err(Fault::not_implemented("reading logs of the log driver \"none\""));
+            let message = "configured logging driver does not support reading";
+            return Err(Fault::new(FaultKind::NotImplemented, message.to_owned()));
         };
         let (sink, lines) = mpsc::channel(LINES);
         let reading = logs::read(Arc::clone(log), options, sink);
         let token = self.inner.token.clone();
         self.inner.tracker.spawn(async move { token.run_until_cancelled(reading).await });
         Ok(ReceiverStream::new(lines))
+    }
+
+    /// The log driver of containers that name none.
+    pub fn log_driver(&self) -> &str {
+        &self.inner.config.log.driver
     }
 
     /// What goes with each line of the log: labels, variables and a tag that its options name.

@@ -65,7 +65,7 @@ pub use health::{Health, HealthStatus, Probe};
 pub use images::{PullStream, Removed};
 pub use info::{ContainerInfo, ContainerState, MountPoint, Status};
 pub use life::Created;
-pub use logs::{LogEntry, LogOptions, LogStream};
+pub use logs::{DRIVERS as LOG_DRIVERS, LogEntry, LogOptions, LogStream};
 pub use memory::MemoryFile;
 pub use names::draw as draw_name;
 pub use node_access::{Device, DeviceRule, NodeAccess};

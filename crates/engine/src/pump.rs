@@ -1,12 +1,13 @@
 //! Carries what a container writes to its log and to the clients that are attached.
 //!
 //! Invariant: what is read is in the log before a client has it. The container is held up only as
-//! long as a piece is being written to the disk, and by its clients as `taps` says.
+//! long as a piece is being written to the disk, by its clients as `taps` says, and by whom its lines are
+//! sent to, where its log driver says so (`logs::remote`).
 
 use crate::container::{Container, Pump};
 use crate::exec::Chunk;
 use crate::fifo::Output;
-use crate::logs::{Lines, LogEntry, stamp};
+use crate::logs::{Courier, Lines, Link, LogEntry, stamp};
 use crate::taps::Tap;
 use crate::{clock, stand_in};
 use bytes::Bytes;
@@ -17,14 +18,17 @@ use tokio_util::task::TaskTracker;
 /// Starts to carry. When `shutdown` is cancelled the engine stops, and the container goes on.
 pub(crate) fn start(
     container: &Arc<Container>,
-    output: Output,
+    (output, link): (Output, Option<Link>),
     tracker: &TaskTracker,
     shutdown: CancellationToken,
 ) {
     let finish = CancellationToken::new();
     let ended = finish.child_token();
+    let remote = container.remote.as_ref();
+    let courier = remote.map(|remote| remote.courier(link, tracker, shutdown.clone()));
     let carrier = Carrier {
         container: Arc::clone(container),
+        courier,
         output,
         taps: Vec::new(),
         tracker: tracker.clone(),
@@ -39,6 +43,8 @@ pub(crate) fn start(
 
 struct Carrier {
     container: Arc<Container>,
+    /// Takes lines to where they are sent.
+    courier: Option<Courier>,
     output: Output,
     taps: Vec<Tap>,
     tracker: TaskTracker,
@@ -112,13 +118,25 @@ impl Carrier {
     }
 
     async fn write(&self, entries: Vec<LogEntry>) {
-        let Some(log) = self.container.log.as_ref().map(Arc::clone) else { return };
         if entries.is_empty() {
             return;
         }
-        let written = tokio::task::spawn_blocking(move || log.append(&entries)).await;
-        if let Err(panic) = written {
-            tracing::error!(%panic, "lines of a container's log were lost");
+        if let Some(log) = self.container.log.as_ref().map(Arc::clone) {
+            let kept = entries.clone();
+            let written = tokio::task::spawn_blocking(move || log.append(&kept)).await;
+            if let Err(panic) = written {
+                tracing::error!(%panic, "lines of a container's log were lost");
+            }
+        }
+        if let Some(courier) = &self.courier {
+            // A container that has ended, and a daemon that ends, wait for no receiver.
+            let hurry = async {
+                tokio::select! {
+                    () = self.ended.cancelled() => {}
+                    () = self.shutdown.cancelled() => {}
+                }
+            };
+            courier.take(entries, hurry).await;
         }
     }
 

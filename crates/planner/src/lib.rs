@@ -24,6 +24,7 @@
 
 pub mod allocator;
 mod apart;
+mod former;
 mod index;
 mod orchestrator;
 mod planner;
@@ -34,6 +35,7 @@ mod scheduler;
 mod testing;
 
 pub use apart::{Refused, apart};
+pub use former::forget_former_files;
 pub use orchestrator::REPLICAS_MAX;
 pub use planner::{Planner, TASKS_MAX};
 pub use schedule::Schedule;

@@ -82,6 +82,7 @@ impl Planner {
             orchestrator::update::watch(&mut planning, service, &self.index.slots);
             self.wakes.set(Step::Watch, service, planning.take_wake());
         }
+        crate::forget_former_files(&mut planning.tx);
         self.index.follow(&planning.tx, now);
         self.is_cut = planning.is_cut();
         let wake = if is_full || self.is_cut { Some(now) } else { self.wakes.next() };

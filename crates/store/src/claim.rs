@@ -36,6 +36,9 @@ impl Claim {
             Object::Network(network) => vec![Self::network_name(&network.spec.name)],
             Object::Service(service) => service_claims(service),
             Object::Task(task) => task_claims(task),
+            // The name is that of the last one alone.
+            Object::Secret(secret) if secret.spec.former => Vec::new(),
+            Object::Config(config) if config.spec.former => Vec::new(),
             Object::Secret(secret) => vec![Self::secret_name(&secret.spec.name)],
             Object::Config(config) => vec![Self::config_name(&config.spec.name)],
         }

@@ -74,11 +74,13 @@ fn check_object(before: &View, object: &Object) -> Result<(), Fault> {
     }
 }
 
-/// What is in a secret or a config stays, as does its name: tasks are made from it.
+/// What is in a secret or a config stays, as does its name: tasks are made from it. Another one may come
+/// to have the name, and does not give it back.
 fn check_file<T: GivenFile>(was: Option<&Arc<T>>, is: &T) -> Result<(), Fault> {
     let kept = |was: &Arc<T>| {
         let (was, is) = (was.spec(), is.spec());
-        was.name == is.name && was.content == is.content
+        let (was_one, is_one) = ((&was.name, was.revision), (&is.name, is.revision));
+        was_one == is_one && was.content == is.content && was.former <= is.former
     };
     if was.is_none_or(kept) {
         return Ok(());

@@ -33,6 +33,17 @@ pub struct FileSpec {
     pub name: String,
     pub labels: Labels,
     pub content: FileContent,
+    /// Which one of its name it is, from 0; of a change: which one it is to be.
+    #[serde(skip_serializing_if = "is_first")]
+    pub revision: u64,
+    /// A later one has its name. It is there as long as somebody may need it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub former: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way")]
+fn is_first(revision: &u64) -> bool {
+    *revision == 0
 }
 
 /// What is in a file, before its templates are filled.
@@ -102,6 +113,7 @@ pub trait GivenFile {
     fn draw_id(ids: &mut dyn IdSource) -> Self::Id;
     /// Those that a container gets.
     fn references(container: &ContainerSpec) -> &[FileReference<Self::Id>];
+    fn references_mut(container: &mut ContainerSpec) -> &mut [FileReference<Self::Id>];
 
     /// Where its file is in a container, without `.`, `..` and links; `None`: that is no file.
     fn path(target: &FileTarget) -> Option<PathBuf> {
@@ -152,6 +164,10 @@ macro_rules! given_file {
 
             fn references(container: &ContainerSpec) -> &[FileReference<$id>] {
                 &container.$field
+            }
+
+            fn references_mut(container: &mut ContainerSpec) -> &mut [FileReference<$id>] {
+                &mut container.$field
             }
         }
     };

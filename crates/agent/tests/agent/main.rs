@@ -79,6 +79,8 @@ impl Machine {
             resolv_conf: dir.join("resolv.conf"),
             init: None,
             apparmor: None,
+            log: engine::LogConfig::default(),
+            journal: std::path::PathBuf::from("/nowhere"),
         };
         let runtime = Arc::new(self.containers.clone());
         let engine: Engine =

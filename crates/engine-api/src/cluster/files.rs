@@ -1,12 +1,12 @@
 //! `/secrets` and `/configs`: what users give containers as files. Both go the same way.
 
+use crate::Api;
 use crate::error::ApiError;
 use crate::json::file::{FileSpecJson, render_config, render_secret};
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
 use crate::request::{JsonBody, Query};
-use crate::{Api, ListQuery};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use manager::{StoredFile, find};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::{Config, GivenFile, Secret, Version};
+use types::{Config, Fault, GivenFile, Secret, Version};
 
 pub(crate) fn routes() -> Router<Api> {
     routes_of::<Secret>("/secrets").merge(routes_of::<Config>("/configs"))
@@ -56,12 +56,22 @@ impl ShownFile for Config {
 /// labels narrow it, and names are compared without regard to case, as they are single without it.
 async fn list<T: ShownFile>(
     State(api): State<Api>,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<FilesQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let filters = Filters::parse(query.filters.as_deref(), T::LIST)?;
+    let with_former = flag("revisions", query.revisions.as_deref())?;
     let view = api.view().await?;
-    let shown = view.all::<T>().filter(|file| matches(file.as_ref(), &filters));
+    let shown = view.all::<T>().filter(|file| with_former || !file.spec().former);
+    let shown = shown.filter(|file| matches(file.as_ref(), &filters));
     Ok(Json(shown.map(|file| file.render()).collect()))
+}
+
+fn flag(name: &str, value: Option<&str>) -> Result<bool, Fault> {
+    match value.unwrap_or_default() {
+        "" | "0" | "false" => Ok(false),
+        "1" | "true" => Ok(true),
+        other => Err(Fault::invalid(format!("{name}={other} is neither true nor false"))),
+    }
 }
 
 fn matches<T: GivenFile>(file: &T, filters: &Filters) -> bool {
@@ -82,6 +92,17 @@ fn matches<T: GivenFile>(file: &T, filters: &Filters) -> bool {
 #[serde(rename = "POST /secrets/{id}/update", default)]
 struct UpdateQuery {
     version: Option<u64>,
+    /// Not Docker's: `new` where a new content is meant, `labels` (and nothing) where labels are.
+    data: Option<String>,
+}
+
+/// The query of lists.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename = "ListQuery", default)]
+struct FilesQuery {
+    filters: Option<String>,
+    /// Not Docker's: former revisions, too.
+    revisions: Option<String>,
 }
 
 async fn create<T: ShownFile>(
@@ -119,7 +140,16 @@ async fn update<T: ShownFile>(
     let found = find::file::<T>(&manager.fresh().await?, &id)?;
     let version = Version(crate::version(query.version)?);
     let id = GivenFile::id(found.as_ref()).clone();
-    manager.update_file::<T>(id, version, spec.parse()?).await?;
+    let mut spec = spec.parse()?;
+    match query.data.as_deref() {
+        None | Some("labels") => {}
+        Some("new") => spec.revision = found.spec().revision + 1,
+        Some(other) => {
+            let text = format!("data={other} is not known: use new, or leave it out");
+            return Err(Fault::invalid(text).into());
+        }
+    }
+    manager.update_file::<T>(id, version, spec).await?;
     Ok(StatusCode::OK)
 }
 
@@ -128,14 +158,14 @@ async fn update<T: ShownFile>(
 pub(super) fn served() -> Vec<Served> {
     const FULL: &str = include_str!("../request/coverage/file.json");
     vec![
-        Served::new("GET /secrets").query::<ListQuery>(),
+        Served::new("GET /secrets").query::<FilesQuery>(),
         Served::new("POST /secrets/create").body(FULL, FileSpecJson::parse),
         Served::new("GET /secrets/{id}"),
         Served::new("DELETE /secrets/{id}"),
         Served::new("POST /secrets/{id}/update")
             .query::<UpdateQuery>()
             .body(FULL, FileSpecJson::parse),
-        Served::new("GET /configs").query::<ListQuery>(),
+        Served::new("GET /configs").query::<FilesQuery>(),
         Served::new("POST /configs/create").body(FULL, FileSpecJson::parse),
         Served::new("GET /configs/{id}"),
         Served::new("DELETE /configs/{id}"),

@@ -38,7 +38,7 @@ impl FileSpecJson {
             other => Err(Fault::not_implemented(&format!("Templating.Name={other} (golang is)"))),
         })?;
         let content = FileContent { data: data.into(), templating };
-        Ok(FileSpec { name: self.name, labels: self.labels, content })
+        Ok(FileSpec { name: self.name, labels: self.labels, content, ..FileSpec::default() })
     }
 }
 
@@ -50,15 +50,25 @@ fn spec(spec: &FileSpec) -> Value {
     shown
 }
 
+/// What Docker has no word for: which one of its name it is, from 1.
+fn with_revision(mut shown: Value, file: &FileSpec) -> Value {
+    if file.former || file.revision != 0 {
+        shown["Revision"] = json!({ "Number": file.revision + 1, "Former": file.former });
+    }
+    shown
+}
+
 /// A secret, without its bytes.
 pub(crate) fn render_secret(secret: &Secret) -> Value {
-    with_meta(json!({ "ID": secret.id, "Spec": spec(&secret.spec) }), &secret.meta)
+    let shown = json!({ "ID": secret.id, "Spec": spec(&secret.spec) });
+    with_revision(with_meta(shown, &secret.meta), &secret.spec)
 }
 
 pub(crate) fn render_config(config: &Config) -> Value {
     let mut shown = spec(&config.spec);
     shown["Data"] = STANDARD.encode(config.spec.content.data.as_bytes()).into();
-    with_meta(json!({ "ID": config.id, "Spec": shown }), &config.meta)
+    let shown = json!({ "ID": config.id, "Spec": shown });
+    with_revision(with_meta(shown, &config.meta), &config.spec)
 }
 
 /// The body of a request for a secret or a config. Its bytes are in it.

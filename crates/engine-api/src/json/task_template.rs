@@ -171,7 +171,7 @@ impl LogDriverJson {
     pub(super) fn parse(self) -> Result<LogDriver, Fault> {
         let Self { name, options } = self;
         // Else it is every task that is refused, one node after another.
-        engine::LogConfig { driver: name.clone(), options: options.clone() }.check()?;
+        engine::LogConfig { driver: name.clone(), options: options.clone() }.check_anywhere()?;
         Ok(LogDriver { name, options })
     }
 

@@ -43,6 +43,7 @@ impl Engine {
         let image = self.image(&config.spec.image).await?;
         let image_config = ImageConfig::of(&image.config);
         image_config.check()?;
+        config.log = std::mem::take(&mut config.log).or(&self.inner.config.log);
         check(&config, &image_config)?;
         self.check_machine(&config)?;
         let warnings = self.warnings(&config);
@@ -121,7 +122,8 @@ impl Engine {
             mounts: points,
             state: ContainerState::default(),
         };
-        let container = Arc::new(Container::new(record, folder.clone(), run)?);
+        let container =
+            Arc::new(Container::new(record, (folder.clone(), run), &self.inner.config.journal)?);
         blocking(move || {
             record::private_folder(&folder).map_err(cannot("make a container's folder"))
         })

@@ -7,6 +7,7 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::fifo::{self, Output};
 use crate::info::Status;
+use crate::logs::Link;
 use crate::memory::{self, MemoryFile};
 use crate::node_access;
 use crate::spec::{self, Netns, Plan};
@@ -224,6 +225,11 @@ impl Engine {
 
     /// Makes the FIFOs and starts to carry what comes.
     async fn open_streams(&self, container: &Arc<Container>) -> Result<(), Fault> {
+        // A container whose output nobody takes is not started.
+        let link = match &container.remote {
+            Some(remote) => remote.connect().await?,
+            None => None,
+        };
         let (run, stdio) = (container.run.clone(), container.stdio());
         blocking(move || {
             let made = fs::create_dir_all(&run).and_then(|()| {
@@ -233,11 +239,15 @@ impl Engine {
             made.map_err(cannot("make a container's streams"))
         })
         .await?;
-        self.carry(container)
+        self.carry(container, link)
     }
 
-    /// Opens the FIFOs and carries what comes.
-    pub(super) fn carry(&self, container: &Arc<Container>) -> Result<(), Fault> {
+    /// Opens the FIFOs and carries what comes; `link`: to where it is sent, if there is one already.
+    pub(super) fn carry(
+        &self,
+        container: &Arc<Container>,
+        link: Option<Link>,
+    ) -> Result<(), Fault> {
         let stdio = container.stdio();
         let stdout = stdio.stdout.unwrap_or_default();
         let output = Output::open(&stdout, stdio.stderr.as_deref())
@@ -250,7 +260,7 @@ impl Engine {
             log.reopen();
         }
         let token: CancellationToken = self.inner.token.clone();
-        pump::start(container, output, &self.inner.tracker, token);
+        pump::start(container, (output, link), &self.inner.tracker, token);
         Ok(())
     }
 }

@@ -29,7 +29,7 @@ impl Engine {
         for record in records {
             let (folder, run) = (self.folder(&record.id), self.run_folder(&record.id));
             let id = record.id.clone();
-            match Container::new(record, folder, run) {
+            match Container::new(record, (folder, run), &self.inner.config.journal) {
                 Ok(container) => self.registry().insert(Arc::new(container)),
                 Err(fault) => tracing::error!(id, %fault, "a container's record cannot be used"),
             }
@@ -110,7 +110,7 @@ impl Engine {
     fn carry_task(&self, container: &Arc<Container>, state: Option<State>) {
         let has_task =
             matches!(state, Some(State::Running { .. } | State::Ended(_) | State::Unknown));
-        if has_task && let Err(fault) = self.carry(container) {
+        if has_task && let Err(fault) = self.carry(container, None) {
             // After the machine was restarted, or when the run directory was emptied.
             tracing::warn!(id = container.id(), %fault, "output of a container is lost");
         }

@@ -117,6 +117,8 @@ async fn open(dir: &Path, fake: &Fake) -> (Engine, scope::Scope) {
         resolv_conf,
         init: Some(b"init"),
         apparmor: None,
+        log: LogConfig::default(),
+        journal: dir.join("journal"),
     };
     let runtime: Arc<dyn Runtime> = Arc::new(fake.clone());
     let engine = start(config, runtime, dataplane, &mut scope).await.unwrap();

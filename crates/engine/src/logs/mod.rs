@@ -1,4 +1,4 @@
-//! Logs of containers: JSON lines in files that rotate.
+//! Logs of containers: JSON lines in files that rotate, and what is sent elsewhere (`remote`).
 //!
 //! The pump (`pump`) cuts output into lines (`split`) and appends them (`file`);
 //! any number of readers (`read`) follow over rotations without holding the writer up.
@@ -10,14 +10,19 @@ mod file;
 mod line;
 mod options;
 mod read;
+mod remote;
+mod source;
 mod split;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use file::{Limits, LogFile};
 pub(crate) use line::stamp;
-pub(crate) use options::{LoggedContainer, Options};
+pub use options::DRIVERS;
+pub(crate) use options::Options;
 pub(crate) use read::read;
+pub(crate) use remote::{Courier, Link, Remote};
+pub(crate) use source::LoggedContainer;
 pub(crate) use split::Lines;
 
 use bytes::Bytes;

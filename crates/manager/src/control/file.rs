@@ -1,5 +1,8 @@
 //! Secrets and configs. Both go the same way.
 //!
+//! What is in one never changes. Another content under the same name is another object, the next revision
+//! of the name (`revision`): services that refer to the name are updated to it like by any other change of their specs.
+//!
 //! Invariant: nothing of their content is in what users are told.
 
 use super::{check_version, specs_in_use};
@@ -13,6 +16,10 @@ use types::{
     Config, ConfigId, ContainerSpec, Fault, FileSpec, GivenFile, Secret, SecretId, Version,
 };
 use wire::Order;
+
+mod revision;
+
+pub(super) use revision::check_follows;
 
 /// The longest name, swarmkit's.
 const NAME_MAX: usize = 64;
@@ -67,8 +74,15 @@ pub(crate) async fn update<T: StoredFile>(
     version: Version,
     spec: FileSpec,
 ) -> Result<(), Fault> {
-    let decide = move |view: &View, _| with_updated::<T>(view, &id, version, spec);
-    sequencer.sequence(decide).await?;
+    if spec.revision == 0 {
+        let decide = move |view: &View, _| with_updated::<T>(view, &id, version, spec);
+        sequencer.sequence(decide).await?;
+    } else {
+        let new = T::draw_id(&mut RandomIds);
+        let decide =
+            move |view: &View, _| revision::with_next::<T>(view, (&id, version), (new, spec));
+        sequencer.sequence(decide).await?;
+    }
     Ok(())
 }
 
@@ -139,10 +153,16 @@ pub fn with_updated<T: StoredFile>(
     Ok(tx.finish())
 }
 
-/// One that is removed: no service uses it.
+/// One that is removed, and all former ones of its name: no service uses them.
 pub fn without<T: StoredFile>(view: &View, id: &<T as GivenFile>::Id) -> Result<Changes, Fault> {
     let file = known::<T>(view, id)?;
-    let refers = |container: &ContainerSpec| T::references(container).iter().any(|it| it.id == *id);
+    let ids = if file.spec().former {
+        BTreeSet::from([id.clone()])
+    } else {
+        revision::ids_of_name::<T>(view, &file.spec().name)
+    };
+    let refers =
+        |container: &ContainerSpec| T::references(container).iter().any(|it| ids.contains(&it.id));
     let users = view
         .services()
         .filter(|service| specs_in_use(service).any(|spec| refers(&spec.task.container)));
@@ -156,7 +176,7 @@ pub fn without<T: StoredFile>(view: &View, id: &<T as GivenFile>::Id) -> Result<
         )));
     }
     let mut tx = Tx::new(view);
-    tx.remove::<T>(id);
+    ids.iter().for_each(|id| tx.remove::<T>(id));
     Ok(tx.finish())
 }
 

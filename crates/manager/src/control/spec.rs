@@ -21,6 +21,7 @@ pub(super) fn check_service(spec: &ServiceSpec) -> Result<(), Fault> {
     let filled = types::template::check(spec).map_err(Fault::invalid)?;
     check_container(&filled)?;
     file::check_references(&filled)?;
+    file::check_follows(spec)?;
     check_resources(&spec.task.resources)?;
     for constraint in &spec.task.placement.constraints {
         Placement::check(constraint).map_err(|error| Fault::invalid(error.to_string()))?;

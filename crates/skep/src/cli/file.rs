@@ -28,12 +28,21 @@ pub(crate) enum Verb {
     Inspect(Inspect),
     /// List them
     #[command(visible_alias = "list")]
-    Ls(Listing),
+    Ls(Ls),
     /// Remove them
     #[command(visible_alias = "remove")]
     Rm(Rm),
-    /// Change the labels of one
+    /// Change the labels of one, or what is in it: services that have it are updated
     Update(Update),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    listing: Listing,
+    /// Show former revisions, too, as long as they are kept
+    #[arg(long)]
+    revisions: bool,
 }
 
 #[derive(Args, Debug)]
@@ -67,6 +76,9 @@ pub(crate) struct Rm {
 #[derive(Args, Debug)]
 pub(crate) struct Update {
     name: String,
+    /// What is in it from now on; - is standard input
+    #[arg(value_name = "FILE|-")]
+    file: Option<PathBuf>,
     /// Label it
     #[arg(long, value_name = "KEY=VALUE")]
     label_add: Vec<String>,
@@ -109,7 +121,12 @@ pub(crate) async fn run<T: GivenFile>(client: &Client, verb: Verb) -> Result<()>
                 let (key, value) = word.split_once('=').unwrap_or((word, ""));
                 spec["Labels"][key] = json!(value);
             }
-            write(client, path, &found, &spec).await?;
+            if let Some(file) = &verb.file {
+                spec["Data"] = STANDARD.encode(read(file)?).into();
+                write(client, path, &found, (&spec, "&data=new")).await?;
+            } else {
+                write(client, path, &found, (&spec, "")).await?;
+            }
             say(&verb.name);
             Ok(())
         }
@@ -131,22 +148,33 @@ async fn create(client: &Client, path: &str, spec: &FileSpec) -> Result<String> 
 }
 
 /// Changes the one that was found, where nobody has changed it since.
-async fn write(client: &Client, path: &str, found: &Value, spec: &Value) -> Result<()> {
+async fn write(
+    client: &Client,
+    path: &str,
+    found: &Value,
+    (spec, further): (&Value, &str),
+) -> Result<()> {
     let (id, version) = (text(found, "/ID"), &found["Version"]["Index"]);
-    client.order(&format!("{path}/{id}/update?version={version}"), spec).await
+    client.order(&format!("{path}/{id}/update?version={version}{further}"), spec).await
+}
+
+/// What is in a file, or comes by standard input.
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let mut data = Vec::new();
+    let name = file.display();
+    let failed = || format!("cannot read {name}");
+    if file == Path::new("-") {
+        std::io::stdin().lock().take(DATA_MAX).read_to_end(&mut data).with_context(failed)?;
+    } else {
+        let file = std::fs::File::open(file).with_context(failed)?;
+        file.take(DATA_MAX).read_to_end(&mut data).with_context(failed)?;
+    }
+    Ok(data)
 }
 
 impl Create {
     fn spec(&self) -> Result<FileSpec> {
-        let mut data = Vec::new();
-        let name = self.file.display();
-        let failed = || format!("cannot read {name}");
-        if self.file == Path::new("-") {
-            std::io::stdin().lock().take(DATA_MAX).read_to_end(&mut data).with_context(failed)?;
-        } else {
-            let file = std::fs::File::open(&self.file).with_context(failed)?;
-            file.take(DATA_MAX).read_to_end(&mut data).with_context(failed)?;
-        }
+        let data = read(&self.file)?;
         let templating = self.template_driver.as_ref().map(|_golang| Templating::Golang);
         let pair = |word: &String| {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -156,34 +184,52 @@ impl Create {
             name: self.name.clone(),
             labels: self.label.iter().map(pair).collect(),
             content: FileContent { data: data.into(), templating },
+            ..FileSpec::default()
         })
     }
 }
 
-async fn ls<T: GivenFile>(client: &Client, verb: &Listing) -> Result<()> {
-    let query = filters(&verb.filter, &[])?;
-    let mut files: Vec<Value> = client.get(&format!("{}?filters={query}", path::<T>())).await?;
-    files.sort_by_key(|file| human::natural(text(file, "/Spec/Name")));
+async fn ls<T: GivenFile>(client: &Client, verb: &Ls) -> Result<()> {
+    let query = filters(&verb.listing.filter, &[])?;
+    let further = if verb.revisions { "&revisions=true" } else { "" };
+    let mut files: Vec<Value> =
+        client.get(&format!("{}?filters={query}{further}", path::<T>())).await?;
+    files.sort_by_key(|file| (human::natural(text(file, "/Spec/Name")), revision(file)));
     let has_drivers = is_secret::<T>();
     let mut columns = vec![("ID", "ID"), ("Name", "NAME")];
     columns.extend(has_drivers.then_some(("Driver", "DRIVER")));
+    columns.extend(verb.revisions.then_some(("Revision", "REVISION")));
     columns.extend([("CreatedAt", "CREATED"), ("UpdatedAt", "UPDATED")]);
     let mut table = List::new(&columns, &[("Labels", "LABELS")]);
     let now = human::now();
     for file in &files {
         let mut row = vec![text(file, "/ID").to_owned(), text(file, "/Spec/Name").to_owned()];
         row.extend(has_drivers.then(String::new));
+        row.extend(verb.revisions.then(|| shown_revision(file)));
         row.extend([human::ago(&file["CreatedAt"], now), human::ago(&file["UpdatedAt"], now)]);
         row.push(labels(file, "/Spec/Labels"));
         table.row(row);
     }
-    verb.print(&table)
+    verb.listing.print(&table)
+}
+
+/// Which one of its name it is, from 1.
+fn revision(file: &Value) -> u64 {
+    file.pointer("/Revision/Number").and_then(Value::as_u64).unwrap_or(1)
+}
+
+fn shown_revision(file: &Value) -> String {
+    let is_former = file.pointer("/Revision/Former") == Some(&Value::Bool(true));
+    format!("{}{}", revision(file), if is_former { " (former)" } else { "" })
 }
 
 fn head(file: &Value) -> Pretty {
     let mut pretty = Pretty::default();
     pretty.line("ID", text(file, "/ID"));
     pretty.line("Name", text(file, "/Spec/Name"));
+    if file.get("Revision").is_some() {
+        pretty.line("Revision", &shown_revision(file));
+    }
     pretty.labels("Labels", Some(&file["Spec"]["Labels"]));
     pretty
 }
@@ -245,7 +291,7 @@ pub(super) async fn put<T: GivenFile>(client: &Client, files: &[compose::StackFi
         let (spec, name) = (&file.spec, &file.spec.name);
         if let Some(found) = named::<T>(client, name).await? {
             let body = engine_api::render_file_spec(spec);
-            let written = write(client, path, &found, &body).await;
+            let written = write(client, path, &found, (&body, "")).await;
             written.with_context(|| format!("failed to update {word} {name}"))?;
         } else {
             say(&format!("Creating {word} {name}"));

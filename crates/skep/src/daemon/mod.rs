@@ -114,6 +114,8 @@ impl Standalone {
             resolv_conf: options.resolv_conf.clone(),
             init: linux::init(),
             apparmor: apparmor().await?,
+            log: options.log_config()?,
+            journal: options.journal_socket.clone(),
         };
         let engine = engine::start(config, Arc::new(runtime), dataplane.clone(), scope)
             .await

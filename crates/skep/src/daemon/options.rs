@@ -1,5 +1,6 @@
 //! What the daemon is told on its command line.
 
+use anyhow::{Result, anyhow};
 use clap::Args;
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
@@ -12,6 +13,7 @@ pub(crate) const CONTAINERD_NAMESPACE: &str = "skep";
 pub(crate) const CGROUP_PARENT: &str = "/skep";
 /// Where clients look for the API of a daemon that runs in [`RUN`].
 pub(crate) const API: &str = "unix:///run/skep/docker.sock";
+const JOURNAL: &str = "/run/systemd/journal/socket";
 /// The subnet of the gateway bridge.
 pub(crate) const GATEWAY_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 30, 0, 0), 16);
 
@@ -79,6 +81,15 @@ pub(crate) struct Options {
     /// What is logged: error, warn, info, debug, or a tracing filter
     #[arg(long, default_value = "info,openraft=error", env = "SKEP_LOG", value_name = "LEVEL")]
     pub(crate) log: String,
+    /// The log driver of containers that name none
+    #[arg(long, default_value = "json-file", value_name = "DRIVER")]
+    pub(crate) log_driver: String,
+    /// An option of the log driver of containers that name none, or the same one. Repeatable
+    #[arg(long = "log-opt", value_name = "KEY=VALUE")]
+    pub(crate) log_options: Vec<String>,
+    /// Where the machine's journal listens, for the log driver journald
+    #[arg(long, default_value = JOURNAL, value_name = "SOCKET")]
+    pub(crate) journal_socket: PathBuf,
     /// The group that may use the API's sockets
     #[arg(long, default_value = "docker", value_name = "GROUP")]
     pub(crate) group: String,
@@ -91,6 +102,17 @@ impl Options {
             return vec![format!("unix://{}", self.run.join("docker.sock").display())];
         }
         self.hosts.clone()
+    }
+
+    /// The log driver of containers that name none.
+    pub(crate) fn log_config(&self) -> Result<engine::LogConfig> {
+        let mut log = engine::LogConfig { driver: self.log_driver.clone(), ..Default::default() };
+        for option in &self.log_options {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            log.options.insert(name.to_owned(), value.to_owned());
+        }
+        log.check().map_err(|fault| anyhow!("failed to set log opts: {fault}"))?;
+        Ok(log)
     }
 
     /// The API's first unix socket.
@@ -116,5 +138,19 @@ mod tests {
     fn clients_look_where_a_daemon_answers() {
         let line = Line::parse_from(["daemon"]);
         assert_eq!(line.options.addresses(), [API]);
+    }
+
+    #[test]
+    fn the_daemons_log_driver_has_to_be_one() {
+        let read = |line: &[&str]| {
+            let line = [&["daemon"], line].concat();
+            Line::parse_from(line).options.log_config().map_err(|error| error.to_string())
+        };
+        assert_eq!(read(&[]).unwrap().driver, "json-file");
+        let syslog = ["--log-driver", "syslog", "--log-opt", "syslog-facility=user"];
+        assert_eq!(read(&syslog).unwrap().options["syslog-facility"], "user");
+        let error = read(&["--log-opt", "x=y"]).unwrap_err();
+        assert_eq!(error, "failed to set log opts: unknown log opt 'x' for json-file log driver");
+        read(&["--log-driver", "splunk"]).unwrap_err();
     }
 }

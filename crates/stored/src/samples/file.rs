@@ -5,7 +5,7 @@ use types::{Config, FileContent, FileSpec, Secret, Templating};
 
 fn spec(name: &str, data: &[u8], templating: Option<Templating>) -> FileSpec {
     let content = FileContent { data: data.to_vec().into(), templating };
-    FileSpec { name: name.to_owned(), labels: labels(name), content }
+    FileSpec { name: name.to_owned(), labels: labels(name), content, ..FileSpec::default() }
 }
 
 pub fn secret() -> Secret {

@@ -1,7 +1,7 @@
 //! Templates in secrets and configs: they know what all templates know, and other files of the container.
 
 use super::budget::Budget;
-use super::{context, expand_with};
+use super::{context, expand_text, expand_with};
 use crate::{
     Config, ConfigId, FileContent, FileTarget, GivenFile, NodeDescription, NodeId, Payload, Secret,
     SecretId, Task, Templating,
@@ -34,7 +34,7 @@ pub fn expand_files(
     let known = Known {
         secrets: by_target::<Secret>(task, secrets),
         configs: by_target::<Config>(task, configs),
-        env: env(task),
+        env: env(task, &context),
     };
     // What is wrong with a secret's template is a part of the secret.
     let mut files =
@@ -80,10 +80,14 @@ fn by_target<T: GivenFile>(task: &Task, contents: &BTreeMap<T::Id, FileContent>)
     Arc::new(known.map(|(name, content)| (name, text(content))).collect())
 }
 
-/// As the user wrote them.
-fn env(task: &Task) -> Texts {
+/// As the container has them: with their own templates filled. Docker gives the text of the template;
+/// a value without one is the same there.
+fn env(task: &Task, context: &Value) -> Texts {
     let all = task.spec.container.env.iter().filter_map(|variable| variable.split_once('='));
-    Arc::new(all.map(|(name, value)| (name.to_owned(), Some(value.to_value()))).collect())
+    // What is wrong with a variable's template is said by `expand`, which refuses the task.
+    let filled =
+        |value: &str| expand_text(value, context).unwrap_or_else(|_wrong| value.to_owned());
+    Arc::new(all.map(|(name, value)| (name.to_owned(), Some(filled(value).to_value()))).collect())
 }
 
 impl Known {
@@ -169,7 +173,7 @@ mod tests {
     fn expand(template: &str, as_secret: bool) -> Result<String, String> {
         let mut task = Task { id: "t".into(), service_name: "web".into(), ..Task::default() };
         let container = &mut task.spec.container;
-        container.env = vec!["A=1".into(), "B".into()];
+        container.env = vec!["A=1".into(), "B".into(), "T=at {{.Node.Hostname}}".into()];
         let own = content(template.as_bytes(), Some(Templating::Golang));
         let mut secrets = BTreeMap::from([("key".into(), content(b"pass{{.Nope}}", None))]);
         let mut configs = BTreeMap::from([("plain".into(), content(b"text\n", None))]);
@@ -198,6 +202,8 @@ mod tests {
             ("{{.Service.Name}}@{{.Node.Hostname}} {{.Task.ID}}", "web@node-1 t"),
             (r#"p={{ secret "key" }} c={{ config "plain" }}"#, "p=pass{{.Nope}} c=text\n"),
             (r#"[{{ env "A" }}{{ env "B" }}{{ env "C" }}]"#, "[1]"),
+            // Docker gives the text of the template: `at {{.Node.Hostname}}`.
+            (r#"{{ env "T" }}"#, "at node-1"),
         ] {
             assert_eq!(expand(text, false).as_deref(), Ok(filled), "{text}");
             assert_eq!(expand(text, true).as_deref(), Ok(filled), "{text}");

@@ -148,8 +148,8 @@ async fn mistakes_are_found_when_a_container_is_made() {
         config.spec.mounts = vec![Mount { kind, source, target, ..Mount::default() }];
     };
     assert!(fault(&mounted).await.ends_with("bind source path does not exist: /no/such"));
-    let driver = |config: &mut ContainerConfig| config.log.driver = "syslog".to_owned();
-    assert!(fault(&driver).await.contains("the log driver \"syslog\""));
+    let driver = |config: &mut ContainerConfig| config.log.driver = "splunk".to_owned();
+    assert!(fault(&driver).await.contains("no log driver named 'splunk' is registered"));
     let dir = |config: &mut ContainerConfig| config.spec.dir = "relative".to_owned();
     assert!(fault(&dir).await.contains("needs to be an absolute path"));
     assert!(stage.fake.ids().is_empty() && stage.engine.list(true).await.is_empty());

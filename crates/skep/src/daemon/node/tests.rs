@@ -40,6 +40,8 @@ impl Stage {
             resolv_conf,
             init: None,
             apparmor: None,
+            log: engine::LogConfig::default(),
+            journal: std::path::PathBuf::from("/nowhere"),
         };
         let fake = Fake::with_image(IMAGE, serde_json::json!({ "Cmd": ["serve"] }));
         let runtime = Arc::new(fake.clone());
