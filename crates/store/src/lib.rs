@@ -12,7 +12,9 @@
 mod change;
 mod claim;
 mod diff;
+mod event;
 mod format;
+mod history;
 mod index;
 pub mod readers;
 pub mod rules;
@@ -22,7 +24,9 @@ mod tx;
 mod view;
 
 pub use change::{Change, Changes};
+pub use event::{Action, Attributes, Event};
 pub use format::Format;
+pub use history::{History, StoredHistory};
 pub use table::{Key, Object, Record, Snapshot};
 pub use tx::Tx;
 pub use view::View;

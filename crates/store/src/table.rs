@@ -3,8 +3,8 @@
 //! A further kind is one line in `tables!`. Where kinds differ, the compiler asks for it: what only
 //! one object may have is in `claim`, what is looked up otherwise than by id in `index`.
 
-use crate::Format;
 use crate::diff::differing;
+use crate::{Format, StoredHistory};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
@@ -180,6 +180,9 @@ macro_rules! tables {
             pub time: Timestamp,
             /// What the tasks are made from, which name it by its id alone.
             pub specs: Specs,
+            /// `None`: a release wrote it that kept none.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub history: Option<StoredHistory>,
             $($(#[$stored])* $table: Vec<Arc<$kind>>,)*
         }
 
@@ -188,9 +191,9 @@ macro_rules! tables {
                 format: Format,
                 (version, time): (Version, Timestamp),
                 specs: Specs,
-                tables: &Tables,
+                (history, tables): (Option<StoredHistory>, &Tables),
             ) -> Self {
-                Self { format, version, time, specs, $($table: tables.$table.values().cloned().collect(),)* }
+                Self { format, version, time, specs, history, $($table: tables.$table.values().cloned().collect(),)* }
             }
 
             pub(crate) fn objects(self) -> impl Iterator<Item = Object> {

@@ -1,9 +1,10 @@
 //! Everything that is stored, at one version.
 
 use crate::claim::Claim;
+use crate::event::meaning;
 use crate::index::Indexes;
 use crate::table::Tables;
-use crate::{Change, Changes, Format, Key, Object, Record, Snapshot};
+use crate::{Change, Changes, Format, History, Key, Object, Record, Snapshot};
 use imbl::OrdSet;
 use std::sync::Arc;
 use types::{
@@ -18,6 +19,7 @@ pub struct View {
     time: Timestamp,
     /// The newest that anything has had that was ever part of it.
     format: Format,
+    pub(crate) history: History,
     pub(crate) tables: Tables,
     pub(crate) indexes: Indexes,
 }
@@ -174,9 +176,13 @@ impl View {
     /// Makes `changes`, which the log entry `index` of time `now` holds, part of this view.
     pub fn apply(&mut self, changes: &Changes, index: Version, now: Timestamp) {
         for change in &changes.changes {
+            let key = change.key();
+            let before = self.object(&key);
+            if let Some(event) = meaning(before.as_ref(), change) {
+                self.history.add(key, event, (index, now));
+            }
             match change {
                 Change::Put(object) => {
-                    let before = self.object(&object.key());
                     let created_at = before.map_or(now, |before| before.meta().created_at);
                     let meta = Meta { version: index, created_at, updated_at: now };
                     self.insert(object.clone().with_meta(meta));
@@ -235,7 +241,8 @@ impl View {
 impl From<&View> for Snapshot {
     fn from(view: &View) -> Self {
         let specs = view.indexes.specs.values().map(|made| &made.spec).collect();
-        Self::new(view.format(), (view.version, view.time), specs, &view.tables)
+        let history = Some((&view.history).into());
+        Self::new(view.format(), (view.version, view.time), specs, (history, &view.tables))
     }
 }
 
@@ -245,7 +252,11 @@ impl TryFrom<Snapshot> for View {
     fn try_from(mut snapshot: Snapshot) -> Result<Self, UnknownSpec> {
         let Snapshot { version, time, format, .. } = snapshot;
         let specs = std::mem::take(&mut snapshot.specs);
-        let mut view = Self { version, time, format, ..Self::default() };
+        let history = match snapshot.history.take() {
+            Some(stored) => stored.into(),
+            None => History::unknown_before(time),
+        };
+        let mut view = Self { version, time, format, history, ..Self::default() };
         for mut object in snapshot.objects() {
             object.give_spec(&specs, &Self::default())?;
             view.insert(object);

@@ -16,6 +16,7 @@ mod settled_tasks;
 mod settled_traffic;
 mod unique;
 mod versions_rise;
+mod watches;
 mod withdrawn_first;
 
 use crate::context::Happened;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(versions_rise::VersionsRise::default()),
         Box::new(plan_keeps_rules::PlanKeepsRules),
         Box::new(replay::Replay),
+        Box::new(watches::Watches::default()),
         Box::new(leaving::Leaving),
         Box::new(managers::Managers),
         Box::new(one_per_slot::OnePerSlot::default()),
