@@ -1,13 +1,14 @@
 //! `deploy`: how a service runs in a cluster.
 
+use crate::access;
 use crate::fields::Fields;
 use crate::remark::Log;
 use crate::scalar::{duration, fraction, integer, labels, nano_cpus, size, strings, text, word};
 use crate::tree::{Node, Value};
 use std::time::Duration;
 use types::{
-    Constraint, EndpointMode, FailureAction, Placement, Preference, Resources, RestartCondition,
-    RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
+    Constraint, EndpointMode, FailureAction, Labels, Placement, Preference, Resources,
+    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
 };
 
 /// Reads `deploy` into a service's spec.
@@ -30,7 +31,8 @@ pub(crate) fn deploy(node: &Node, spec: &mut ServiceSpec, log: &mut Log) {
         refuse_for_job(spec.mode, node, log);
     }
     if let Some(node) = fields.take("resources") {
-        spec.task.resources = resources(node, log);
+        let labels = &mut spec.task.container.labels;
+        spec.task.resources = resources(node, labels, log);
     }
     if let Some(node) = fields.take("restart_policy") {
         spec.task.restart = restart(node, log);
@@ -110,7 +112,7 @@ fn update(node: &Node, log: &mut Log) -> UpdateConfig {
     config
 }
 
-fn resources(node: &Node, log: &mut Log) -> Resources {
+fn resources(node: &Node, access: &mut Labels, log: &mut Log) -> Resources {
     let mut fields = Fields::of(node, log);
     let mut resources = Resources::default();
     if let Some(node) = fields.take("limits") {
@@ -134,11 +136,11 @@ fn resources(node: &Node, log: &mut Log) -> Resources {
         if let Some(node) = fields.take("memory") {
             resources.reserve_memory = size(node, log);
         }
+        if let Some(node) = fields.take("devices") {
+            access::reserved(node, access, log);
+        }
         fields.refuse(
-            &[
-                ("generic_resources", "generic resources are not supported by skep yet"),
-                ("devices", "devices are not supported by skep yet"),
-            ],
+            &[("generic_resources", "generic resources are not supported by skep yet")],
             log,
         );
         fields.finish(log);

@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use engine::ContainerInfo;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::sync::Arc;
 use types::Plugin;
 
@@ -95,6 +96,7 @@ async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
     let machine = Machine {
         limits_swap: api.engine.limits_swap(),
         security_options: api.engine.security_options(),
+        cdi: api.engine.cdi_folders().to_vec(),
     };
     let mut object = render_info(api.node.about(), &counts, &machine);
     object["Swarm"] = swarm(&api.node.membership());
@@ -114,6 +116,7 @@ pub(crate) struct Counts {
 pub(crate) struct Machine {
     limits_swap: bool,
     security_options: Vec<&'static str>,
+    cdi: Vec<PathBuf>,
 }
 
 /// Docker Hub, as clients know it: where they send no other name, they log in there.
@@ -170,7 +173,7 @@ pub(crate) fn render_info(about: &About, counts: &Counts, machine: &Machine) -> 
     "GenericResources": null,
     "Isolation": "",
     "FirewallBackend": { "Driver": "nftables" },
-    "CDISpecDirs": [],
+    "CDISpecDirs": machine.cdi,
         "Warnings": null,
     })
 }

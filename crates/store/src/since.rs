@@ -11,9 +11,10 @@ impl Object {
     pub(crate) fn since(&self) -> Format {
         let is_newer = match self {
             Self::Cluster(cluster) => is_newer(cluster),
-            Self::Service(service) => specs(service)
-                .any(|spec| has_files(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)),
-            Self::Task(task) => has_files(&task.spec) || task.replaces.is_some(),
+            Self::Service(service) => specs(service).any(|spec| {
+                is_newer_task(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)
+            }),
+            Self::Task(task) => is_newer_task(&task.spec) || task.replaces.is_some(),
             // What a node says of itself it says again to every manager that leads.
             Self::Node(_) | Self::Network(_) | Self::Secret(_) | Self::Config(_) => false,
         };
@@ -43,6 +44,7 @@ fn is_beyond_docker(spec: &ServiceSpec) -> bool {
     constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
 }
 
-fn has_files(spec: &TaskSpec) -> bool {
-    spec.container.has_files()
+/// A release that does not know what a task asks of its node would start it without.
+fn is_newer_task(spec: &TaskSpec) -> bool {
+    spec.container.has_files() || spec.asks_of_node()
 }

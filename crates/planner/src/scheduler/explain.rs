@@ -70,6 +70,7 @@ enum Reason {
     Constraints,
     Platform,
     Files,
+    Access,
     Resources,
     Mesh,
     HostPort,
@@ -83,6 +84,7 @@ impl Reason {
             Misfit::Constraints => Self::Constraints,
             Misfit::Platform => Self::Platform,
             Misfit::Files => Self::Files,
+            Misfit::Access => Self::Access,
             Misfit::Cpus | Misfit::Memory => Self::Resources,
             Misfit::Mesh => Self::Mesh,
             Misfit::HostPort => Self::HostPort,
@@ -101,6 +103,10 @@ impl Reason {
                     "release without secrets and configs, to be updated first, on {count} {nodes}"
                 )
             }
+            Self::Access => format!(
+                "release without what a service asks of its node, to be updated first, on {count} \
+                 {nodes}"
+            ),
             Self::Resources => format!("insufficient resources on {count} {nodes}"),
             Self::Mesh => format!("no address on the ingress network on {count} {nodes}"),
             Self::HostPort => format!("host-mode port already in use on {count} {nodes}"),
@@ -121,6 +127,7 @@ fn detail(asked: &Requirements, lack: &Lack<'_>) -> String {
             format!("is {}/{}", platform.os, platform.architecture)
         }
         Misfit::Files => "its release knows no secrets and configs".to_owned(),
+        Misfit::Access => "its release knows nothing of what is asked of it".to_owned(),
         Misfit::Cpus => {
             let total = i128::from(description.nano_cpus);
             let free = (total - carried.load.nano_cpus).max(0);

@@ -11,6 +11,7 @@ pub(super) enum Misfit {
     Constraints,
     Platform,
     Files,
+    Access,
     Cpus,
     Memory,
     Mesh,
@@ -28,6 +29,7 @@ pub(super) struct Requirements {
     nano_cpus: i64,
     memory: i64,
     has_files: bool,
+    asks_of_node: bool,
     in_mesh: bool,
     host_ports: Vec<(Protocol, u16)>,
 }
@@ -43,6 +45,7 @@ impl Requirements {
             nano_cpus: task.spec.resources.reserve_nano_cpus,
             memory: task.spec.resources.reserve_memory,
             has_files: task.spec.container.has_files(),
+            asks_of_node: task.spec.asks_of_node(),
             in_mesh: !task.ingress_addresses.is_empty(),
             host_ports: host_ports(task).collect(),
         }
@@ -56,6 +59,7 @@ impl Requirements {
             && (self.nano_cpus, self.memory)
                 == (resources.reserve_nano_cpus, resources.reserve_memory)
             && self.has_files == task.spec.container.has_files()
+            && self.asks_of_node == task.spec.asks_of_node()
             && self.in_mesh != task.ingress_addresses.is_empty()
             && host_ports(task).eq(self.host_ports.iter().copied())
     }
@@ -77,6 +81,10 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     // It would reject the task, again and again.
     if asked.has_files && !store::readers::knows_files(node) {
         return Err(Misfit::Files);
+    }
+    // It would start it without.
+    if asked.asks_of_node && !store::readers::knows_files(node) {
+        return Err(Misfit::Access);
     }
     let has = |total: i64, reserved: i128, wanted: i64| {
         wanted <= 0 || i128::from(wanted) <= i128::from(total) - reserved
@@ -152,6 +160,19 @@ mod tests {
                 + one.1 assigned running n2
                 + one.2 assigned running n2
             "#]],
+        );
+    }
+
+    #[test]
+    fn what_asks_anything_of_its_node_goes_where_the_release_knows_it() {
+        check(
+            "
+            node n1 log-format=3
+            node n2
+            service hosted global networks=686f737400000000000000000000000000000000000000000000000000000000
+            service rights replicas=2 label=skep.privileged
+            ",
+            &expect![[r#""#]],
         );
     }
 
