@@ -4,8 +4,8 @@ use crate::files::Files;
 use discovery::SandboxAttachment;
 use engine::{Asked, ContainerConfig, HostPort, LogConfig, MemoryFile, NetworkMode};
 use types::{
-    FileTarget, Labels, LogDriver, NodeDescription, NodeId, Protocol, PublishMode, TASK_LABEL,
-    Task, template,
+    AskedAccess, FileTarget, Labels, LogDriver, NodeDescription, NodeId, NodeNetwork, Protocol,
+    PublishMode, TASK_LABEL, Task, template,
 };
 
 /// What the engine is asked to make. Says which template is wrong otherwise.
@@ -15,6 +15,7 @@ pub(crate) fn config(
     (node, description): (&NodeId, &NodeDescription),
 ) -> Result<ContainerConfig, String> {
     let mut spec = template::expand(task, node, description)?;
+    let AskedAccess { node: access, shm_size } = AskedAccess::of(&spec.labels)?;
     // For pulling only: the engine writes down what it makes, and shows it.
     spec.pull_credentials = None;
     spec.labels.extend(labels(task, node));
@@ -36,7 +37,14 @@ pub(crate) fn config(
         name: task.name(),
         spec,
         resources: task.spec.resources,
-        network: NetworkMode::Attached,
+        network: match task.spec.node_network() {
+            None | Some(NodeNetwork::Bridge) => NetworkMode::Attached,
+            Some(NodeNetwork::Host) => NetworkMode::Host,
+            Some(NodeNetwork::None) => NetworkMode::None,
+        },
+        is_tasks: true,
+        node: access,
+        shm_size,
         // The data plane leads to them; here they are for people who look.
         host_ports,
         asked,
@@ -74,6 +82,11 @@ pub(crate) fn memory_files(
         MemoryFile { target: it.path, uid, gid, mode, data: it.data }
     };
     Ok(filled.into_iter().map(file).collect())
+}
+
+/// Says whether the task's container has a network that the data plane gives it.
+pub(crate) fn has_network(task: &Task) -> bool {
+    matches!(task.spec.node_network(), None | Some(NodeNetwork::Bridge))
 }
 
 /// The task's addresses, as the data plane wants them.
@@ -118,6 +131,30 @@ mod tests {
         assert_eq!(label(TASK_LABEL), Some("t"));
         assert_eq!(label("com.docker.swarm.node.id"), Some("n"));
         assert_eq!(config.host_ports, []);
+    }
+
+    #[test]
+    fn what_a_task_asks_of_its_node_is_its_containers() {
+        let mut task = Task { id: "t".into(), ..Task::default() };
+        let labels = [("skep.privileged", "true"), ("skep.shm_size", "8m")];
+        task.spec.container.labels =
+            labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let of = |task: &Task| config("c".into(), task, (&"n".into(), &NodeDescription::default()));
+        let made = of(&task).unwrap();
+        assert!(made.node.privileged && made.shm_size == 8 << 20 && has_network(&task));
+        for (network, mode) in [
+            (NodeNetwork::Host, NetworkMode::Host),
+            (NodeNetwork::None, NetworkMode::None),
+            (NodeNetwork::Bridge, NetworkMode::Attached),
+        ] {
+            let target = network.id().into();
+            task.spec.networks = vec![types::NetworkAttachment { target, aliases: Vec::new() }];
+            let made = of(&task).unwrap();
+            assert_eq!((made.network.clone(), made.task()), (mode, Some("t".into())));
+            assert_eq!(has_network(&task), made.network == NetworkMode::Attached);
+        }
+        task.spec.container.labels.insert("skep.gpus".into(), "some".into());
+        assert!(of(&task).unwrap_err().starts_with("label skep.gpus: "));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Carries out operations: the only place where the agent touches containers and networks.
 
 use crate::Config;
-use crate::container::{attachments, config, host_ports, memory_files};
+use crate::container::{attachments, config, has_network, host_ports, memory_files};
 use crate::files::Files;
 use crate::worker::{Event, Exit, Observed, Operation, Outcome};
 use dataplane::{Dataplane, Wanted};
@@ -143,6 +143,18 @@ impl Executor {
 
     async fn start(&self, task: &Task, container: &str, files: &Files) -> Result<Outcome, Fault> {
         let files = self.files(task, files).await?;
+        if has_network(task) {
+            self.attach(task, container).await?;
+        }
+        if let Err(fault) = self.engine.start_with(container, files).await {
+            self.detach(container).await;
+            return Err(fault);
+        }
+        let state = self.engine.inspect(container).await?.state;
+        Ok(Outcome::Started { pid: state.pid, has_health_check: state.health.is_some() })
+    }
+
+    async fn attach(&self, task: &Task, container: &str) -> Result<(), Fault> {
         let wanted = Wanted {
             task: Some(task.id.clone()),
             attachments: attachments(task),
@@ -151,12 +163,7 @@ impl Executor {
         };
         let attached = self.dataplane.attach(container, wanted).await;
         attached.map_err(|error| Fault::internal(format!("cannot attach its network: {error}")))?;
-        if let Err(fault) = self.engine.start_with(container, files).await {
-            self.detach(container).await;
-            return Err(fault);
-        }
-        let state = self.engine.inspect(container).await?.state;
-        Ok(Outcome::Started { pid: state.pid, has_health_check: state.health.is_some() })
+        Ok(())
     }
 
     /// Waits until nobody is connected, or the time is up.

@@ -1,13 +1,15 @@
 //! `deploy`: how a service runs in a cluster.
 
+use crate::access;
 use crate::fields::Fields;
 use crate::remark::Log;
 use crate::scalar::{duration, fraction, integer, labels, nano_cpus, size, strings, text, word};
 use crate::tree::{Node, Value};
 use std::time::Duration;
 use types::{
-    EndpointMode, FailureAction, GenericReservations, Placement, Preference, Resources,
-    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
+    Constraint, EndpointMode, FailureAction, GenericReservations, Labels, Placement, Preference,
+    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig,
+    UpdateOrder,
 };
 
 /// Reads `deploy` into a service's spec.
@@ -30,7 +32,8 @@ pub(crate) fn deploy(node: &Node, spec: &mut ServiceSpec, log: &mut Log) {
         refuse_for_job(spec.mode, node, log);
     }
     if let Some(node) = fields.take("resources") {
-        (spec.task.resources, spec.task.generic) = resources(node, log);
+        let labels = &mut spec.task.container.labels;
+        (spec.task.resources, spec.task.generic) = resources(node, labels, log);
     }
     if let Some(node) = fields.take("restart_policy") {
         spec.task.restart = restart(node, log);
@@ -110,7 +113,7 @@ fn update(node: &Node, log: &mut Log) -> UpdateConfig {
     config
 }
 
-fn resources(node: &Node, log: &mut Log) -> (Resources, GenericReservations) {
+fn resources(node: &Node, access: &mut Labels, log: &mut Log) -> (Resources, GenericReservations) {
     let mut fields = Fields::of(node, log);
     let (mut resources, mut kept) = (Resources::default(), GenericReservations::new());
     if let Some(node) = fields.take("limits") {
@@ -137,7 +140,9 @@ fn resources(node: &Node, log: &mut Log) -> (Resources, GenericReservations) {
         if let Some(node) = fields.take("generic_resources") {
             kept = generic_resources(node, log);
         }
-        fields.refuse(&[("devices", "devices are not supported by skep yet")], log);
+        if let Some(node) = fields.take("devices") {
+            access::reserved(node, access, log);
+        }
         fields.finish(log);
     }
     fields.finish(log);

@@ -12,6 +12,7 @@
 //! is not, or it is an error; each names file, line and column. All errors of a file are reported
 //! at once. Arbitrary text never panics.
 
+mod access;
 mod assemble;
 mod deploy;
 mod dotenv;

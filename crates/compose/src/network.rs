@@ -10,7 +10,7 @@ use crate::tree::{Node, Value};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use types::{NetworkAttachment, NetworkSpec, Subnet, check_name};
+use types::{NetworkAttachment, NetworkSpec, NodeNetwork, PublishedPort, Subnet, check_name};
 
 /// The network of services that name none.
 const DEFAULT: &str = "default";
@@ -61,13 +61,9 @@ fn network(key: &str, node: &Node, around: &Around<'_>, log: &mut Log) -> StackN
     if let Some(node) = fields.take("ipam") {
         ipam(node, spec, log);
     }
-    if part.external {
-        if matches!(part.name.as_str(), "host" | "bridge") {
-            let name = &part.name;
-            let text = "of each node are not supported by skep yet";
-            log.error(node, format!("services on the network {name:?} {text}"));
-        }
-    } else if let Err(fault) = check_name(&spec.name) {
+    if !part.external
+        && let Err(fault) = check_name(&spec.name)
+    {
         log.error(node, format!("{:?}: {fault}", spec.name));
     }
     fields.finish(log);
@@ -215,6 +211,28 @@ pub(crate) fn attachments(
     attachments.sort_by(|one, other| one.target.cmp(&other.target));
     attachments.dedup_by(|one, other| one.target == other.target);
     attachments
+}
+
+/// Reads `network_mode`: a network of every node's own.
+pub(crate) fn of_node(
+    mode: &Node,
+    networks: Option<&Node>,
+    ports: &[PublishedPort],
+    log: &mut Log,
+) -> Vec<NetworkAttachment> {
+    if let Some(networks) = networks {
+        log.error(networks, "networks and network_mode exclude each other");
+    }
+    let name = text(mode, log);
+    let found = NodeNetwork::ALL.into_iter().find(|network| network.name() == name);
+    let Some(network) = found else {
+        log.error(mode, format!("{name:?} is none of host, none, bridge: a task has no network of other containers, which may be elsewhere"));
+        return Vec::new();
+    };
+    if network != NodeNetwork::Bridge && !ports.is_empty() {
+        log.error(mode, format!("ports are not published on the network {name}: remove ports"));
+    }
+    vec![NetworkAttachment { target: name.as_str().into(), aliases: Vec::new() }]
 }
 
 /// Reads what a service wants on one network; returns its aliases.

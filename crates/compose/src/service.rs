@@ -10,7 +10,7 @@ use crate::scalar::{
 };
 use crate::tree::{Entry, Node, Value};
 use crate::volume::{self, Volumes};
-use crate::{Around, LABEL_IMAGE, deploy, health, order, paths, port};
+use crate::{Around, LABEL_IMAGE, access, deploy, health, order, paths, port};
 use std::collections::BTreeMap;
 use types::{
     Config, ContainerSpec, HostEntry, SCHEDULE_LABEL, Secret, ServiceSpec, TaskSpec, Ulimit,
@@ -29,30 +29,21 @@ pub(crate) struct Stage<'a> {
 }
 
 /// Keys that Docker ignores, too.
-const IGNORED: [(&str, &str); 25] = [
+const IGNORED: [(&str, &str); 16] = [
     ("build", "skep runs images, it does not build them"),
-    ("cgroup_parent", "it has no effect in a cluster"),
     ("cgroupns_mode", "it has no effect in a cluster"),
     ("container_name", "a task's container is named after its service"),
     ("credential_spec", "it has no effect on Linux"),
     ("develop", "it has no effect in a cluster"),
-    ("devices", "devices are not supported in a cluster"),
     ("domainname", "it has no effect in a cluster"),
     ("expose", "services of one network reach each other on every port"),
     ("external_links", "services of one network find each other by name"),
-    ("ipc", "it has no effect in a cluster"),
     ("isolation", "it has no effect on Linux"),
     ("links", "services of one network find each other by name"),
     ("mac_address", "it has no effect in a cluster"),
-    ("network_mode", "tasks are on the networks of the stack"),
-    ("pid", "it has no effect in a cluster"),
     ("platform", "it has no effect in a cluster; use deploy.placement.constraints"),
-    ("privileged", "it has no effect in a cluster"),
     ("pull_policy", "an image is pulled where a node does not have it"),
     ("runtime", "it has no effect in a cluster"),
-    ("security_opt", "it has no effect in a cluster"),
-    ("shm_size", "it has no effect in a cluster"),
-    ("userns_mode", "it has no effect in a cluster"),
     ("annotations", "it has no effect in a cluster"),
     ("attach", "it has no effect in a cluster"),
 ];
@@ -66,8 +57,8 @@ const REFUSED: [(&str, &str); 11] = [
     ("cpuset", "set resource limits with deploy.resources"),
     ("mem_limit", "set resource limits with deploy.resources"),
     ("mem_reservation", "set resource limits with deploy.resources"),
-    ("memswap_limit", "set resource limits with deploy.resources"),
     ("pids_limit", "set resource limits with deploy.resources"),
+    ("storage_opt", "what a container writes over its image is not limited by skep"),
     ("volume_driver", "name the driver of a volume in the top-level volumes"),
     ("volumes_from", "share a volume by naming it in the top-level volumes"),
 ];
@@ -112,9 +103,17 @@ pub(crate) fn service<'a>(
         spec.endpoint.ports = port::ports(node, log);
     }
     let networks = fields.take("networks");
-    spec.task.networks = network::attachments(networks, &entry.key, stage, log);
+    spec.task.networks = match fields.take("network_mode") {
+        Some(mode) => network::of_node(mode, networks, &spec.endpoint.ports, log),
+        None => network::attachments(networks, &entry.key, stage, log),
+    };
     logging(&mut fields, &mut spec.task, log);
+    access::swap(&mut fields, &mut spec.task.resources, log);
+    // Those of reserved devices, which stand in `deploy`.
+    let reserved = std::mem::take(&mut spec.task.container.labels);
     spec.task.container = container(&mut fields, stage, log);
+    spec.task.container.labels.extend(reserved);
+    access::access(&mut fields, &mut spec.task.container.labels, log);
     fields.ignore(&IGNORED, log);
     fields.refuse(&REFUSED, log);
     fields.finish(log);
@@ -173,6 +172,9 @@ fn container(fields: &mut Fields<'_>, stage: &Stage<'_>, log: &mut Log) -> Conta
     }
     if let Some(node) = fields.take("oom_score_adj") {
         spec.oom_score_adj = integer(node, log);
+    }
+    if let Some(node) = fields.take("security_opt") {
+        spec.security = access::security(node, stage.around, log);
     }
     if let Some(node) = fields.take("extra_hosts") {
         spec.hosts = hosts(node, log);

@@ -88,7 +88,8 @@ pub struct Endpoint {
     pub service: ServiceId,
     /// The container's name, e.g. `web.1.<task id>`; a plain container has its own.
     pub name: String,
-    /// Further names of this endpoint alone (host name, aliases of a plain container).
+    /// Further names of this endpoint alone (host name, aliases of a plain container); where one is a
+    /// service's name, the service has it.
     pub aliases: BTreeSet<String>,
     /// Names and balancers lead to it. False while it starts or stops; its route stays.
     pub serving: bool,

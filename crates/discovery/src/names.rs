@@ -143,6 +143,8 @@ struct Draft {
     addresses: Table,
     stacks: BTreeMap<String, Table>,
     reverse: BTreeMap<IpAddr, String>,
+    /// The names of services, in lower case.
+    services: BTreeSet<String>,
 }
 
 impl Draft {
@@ -155,6 +157,7 @@ impl Draft {
             let own = if vips.is_empty() { members.clone() } else { vips.iter().collect() };
             let names = [(name.clone(), own), (format!("tasks.{name}"), members.clone())];
             for (name, addresses) in names {
+                self.services.insert(name.to_lowercase());
                 if !service.stack.is_empty() {
                     let stack = self.stacks.entry(service.stack.clone()).or_default();
                     stack.add(&name, addresses.iter().copied());
@@ -178,7 +181,10 @@ impl Draft {
         let slot =
             endpoint.name.strip_suffix(task.as_str()).and_then(|name| name.strip_suffix('.'));
         for name in endpoint.aliases.iter().map(String::as_str).chain(slot) {
-            self.add(name, addresses.iter());
+            // The name of a service leads to the service alone.
+            if !self.services.contains(&name.to_lowercase()) {
+                self.add(name, addresses.iter());
+            }
         }
     }
 

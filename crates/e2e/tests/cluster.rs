@@ -136,8 +136,8 @@ fn plain_containers_run(lab: &Lab) {
     assert_eq!(run(&[&limits[..], &command].concat()).good().trim(), "h\n1000");
     let missing = run(&["busybox:latest", "no-such-program"]).bad();
     assert!(missing.contains("executable file not found"), "{missing}");
-    let refused = run(&["--cgroup-parent", "mine", "busybox:latest", "true"]).bad();
-    assert!(refused.contains("HostConfig.CgroupParent"), "{refused}");
+    let refused = run(&["--cpu-quota", "25000", "busybox:latest", "true"]).bad();
+    assert!(refused.contains("HostConfig.CpuQuota"), "{refused}");
     let nowhere = run(&["no-such-image:latest", "true"]).bad();
     assert!(nowhere.contains("no-such-image"), "{nowhere}");
     let left = lab.docker(&["ps", "--all", "--quiet", "--filter", "is-task=false"]).good();

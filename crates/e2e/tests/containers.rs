@@ -23,6 +23,8 @@ fn a_container_gets_what_docker_gives_and_what_was_asked_for() {
     mounts_have_their_options(&lab, &folder);
     a_long_line_has_one_time_stamp(&lab);
     what_is_the_nodes_is_there_for_who_asks(&lab);
+    name_spaces_of_other_containers_are_joined(&lab);
+    devices_are_given_as_their_vendors_say(&lab);
     what_is_wrong_is_refused_at_once(&lab);
     fs::remove_dir_all(&folder).expect("it was ours");
 }
@@ -208,7 +210,97 @@ fn what_is_the_nodes_is_there_for_who_asks(lab: &Lab) {
     assert!(refused(&["--device", "/dev/there-is-none"]).contains("/dev/there-is-none"));
     let both = refused(&["--uts", "host", "--hostname", "x"]);
     assert!(both.contains("conflicting options"), "{both}");
-    assert!(refused(&["--pid", "container:x"]).contains("HostConfig.PidMode=container:x"));
+    assert!(refused(&["--pid", "private"]).contains("invalid PID mode: private"));
+    let parent = format!("{}/mine", lab.cgroup());
+    let own =
+        inside(lab, &["--cgroupns", "host", "--cgroup-parent", &parent], "cat /proc/self/cgroup");
+    assert!(own.contains(&format!(":{parent}/")), "{own}");
+    assert!(refused(&["--cgroup-parent", "/a/../b"]).contains("invalid cgroup parent"));
+}
+
+fn name_spaces_of_other_containers_are_joined(lab: &Lab) {
+    let run = ["run", "--detach", "--name", "donor", "--hostname", "giver", "--ipc", "shareable"];
+    let rest = ["--shm-size", "8m", "busybox:latest", "sleep", "1000"];
+    lab.docker(&[&run[..], &rest].concat()).good();
+    let of_donor =
+        |script: &str| lab.docker(&["exec", "donor", "sh", "-c", script]).good().trim().to_owned();
+    for (option, kind) in [("--pid", "pid"), ("--ipc", "ipc"), ("--network", "net")] {
+        let script = format!("readlink /proc/self/ns/{kind}");
+        let joined = inside(lab, &[option, "container:donor"], &script);
+        assert_eq!(joined, of_donor(&script), "{option}");
+        assert_ne!(inside(lab, &[], &script), joined, "{option}");
+    }
+    of_donor("echo word >/dev/shm/shared; echo hosts >>/etc/hosts");
+    let size = "cat /dev/shm/shared; df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2";
+    assert_eq!(inside(lab, &["--ipc", "container:donor"], size), "word\n8192");
+    let same = "hostname; tail -1 /etc/hosts; cat /etc/resolv.conf";
+    let network = ["--network", "container:donor"];
+    let same_there = inside(lab, &network, same);
+    assert_eq!(same_there, of_donor(same));
+    assert!(same_there.starts_with("giver\nhosts\n"), "{same_there}");
+    let sees = inside(lab, &["--pid", "container:donor"], "ps | grep -c '[s]leep 1000'");
+    assert_eq!(sees, "1");
+
+    let id = lab.docker(&["inspect", "--format", "{{.Id}}", "donor"]).good();
+    let create = ["create", "--name", "joined", "--pid", "container:donor"];
+    lab.docker(&[&create[..], &network, &["busybox:latest", "true"]].concat()).good();
+    let shown = [
+        "inspect",
+        "--format",
+        "{{.HostConfig.NetworkMode}} {{.HostConfig.PidMode}} \
+        {{.HostConfig.IpcMode}} {{json .NetworkSettings.Networks}}",
+        "joined",
+    ];
+    let wanted = format!("container:{0} container:{0} private {{}}", id.trim());
+    assert_eq!(lab.docker(&shown).good().trim(), wanted);
+    let shown = ["inspect", "--format", "{{.HostConfig.IpcMode}}", "donor"];
+    assert_eq!(lab.docker(&shown).good().trim(), "shareable");
+
+    let run = |options: &[&str]| {
+        let all = [&["run", "--rm"], options, &["busybox:latest", "true"]].concat();
+        lab.docker(&all).bad()
+    };
+    assert!(run(&["--pid", "container:nobody"]).contains("No such container: nobody"));
+    lab.docker(&["run", "--detach", "--name", "alone", "busybox:latest", "sleep", "1000"]).good();
+    let refused = run(&["--ipc", "container:alone"]);
+    assert!(refused.contains("non-shareable IPC (hint: use IpcMode:shareable"), "{refused}");
+    lab.docker(&["kill", "donor", "alone"]).good();
+    let late = lab.docker(&["start", "joined"]).bad();
+    let words = format!("cannot join network of a non running container: {}", id.trim());
+    assert!(late.contains(&words), "{late}");
+    lab.docker(&["rm", "donor", "alone", "joined"]).good();
+}
+
+/// Devices that files of their vendors describe.
+fn devices_are_given_as_their_vendors_say(lab: &Lab) {
+    let folder = lab.folder().join("run/cdi");
+    fs::create_dir_all(&folder).expect("a folder");
+    let text = r#"{"cdiVersion": "0.6.0", "kind": "skep.test/thing",
+        "containerEdits": {"env": ["THINGS=yes"]}, "devices": [{"name": "one", "containerEdits": {
+        "deviceNodes": [{"path": "/dev/one", "hostPath": "/dev/full"}],
+        "mounts": [{"hostPath": "/proc/version", "containerPath": "/one/version",
+                    "options": ["ro", "bind"]}]}}]}"#;
+    fs::write(folder.join("thing.json"), text).expect("a file");
+    let gpu = "kind: nvidia.com/gpu\ndevices:\n- name: \"0\"\n  containerEdits: {env: [GPU=0]}\n\
+               - name: all\n  containerEdits: {env: [GPU=all]}\n";
+    fs::write(folder.join("gpu.yaml"), gpu).expect("a file");
+    let script = "echo $THINGS; echo x 2>/dev/null >/dev/one; echo $?; \
+                  cmp /one/version /proc/version && echo same";
+    assert_eq!(inside(lab, &["--device", "skep.test/thing=one"], script), "yes\n1\nsame");
+    assert_eq!(inside(lab, &["--gpus", "all"], "echo $GPU"), "all");
+    assert_eq!(inside(lab, &["--gpus", "1"], "echo $GPU"), "0");
+    assert_eq!(inside(lab, &["--gpus", "device=0"], "echo $GPU"), "0");
+    let refused = |options: &[&str]| {
+        let all = [&["run", "--rm"], options, &["busybox:latest", "true"]].concat();
+        lab.docker(&all).bad()
+    };
+    let unknown = refused(&["--device", "skep.test/thing=two"]);
+    let words = "CDI device injection failed: unresolvable CDI devices skep.test/thing=two";
+    assert!(unknown.contains(words), "{unknown}");
+    let many = refused(&["--gpus", "7"]);
+    assert!(many.contains("unresolvable CDI devices nvidia.com/gpu=1"), "{many}");
+    let shown = lab.docker(&["info", "--format", "{{json .CDISpecDirs}}"]).good();
+    assert!(shown.contains("/etc/cdi") && shown.contains("run/cdi"), "{shown}");
 }
 
 fn what_is_wrong_is_refused_at_once(lab: &Lab) {

@@ -109,7 +109,6 @@ fn stack_files_of_people_run_and_are_read_the_same_by_skep() {
     variables_of_every_kind(&lab);
     proxies_with_ports_of_their_nodes(&lab);
     what_a_later_version_brings_is_refused_by_name(&lab);
-    what_has_no_stack_file_is_refused_by_name(&lab);
     the_same_in_another_order_restarts_nothing(&lab);
     a_stack_of_several_files(&lab);
     stacks_that_come_and_go_at_once(&lab);
@@ -228,7 +227,6 @@ fn what_a_later_version_brings_is_refused_by_name(lab: &Lab) {
             "    deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}\n",
             "",
         ),
-        ("network host", "    networks: [n]\n", "networks: {n: {external: true, name: host}}\n"),
         (
             "option",
             "    volumes: ['vol:/v']\n",
@@ -251,20 +249,6 @@ fn what_a_later_version_brings_is_refused_by_name(lab: &Lab) {
         lab.docker(&["stack", "rm", "later"]);
         let left = lab.docker(&["service", "ls", "--quiet", "--filter", "name=later"]).good();
         assert_eq!(left, "", "{feature}");
-    }
-}
-
-fn what_has_no_stack_file_is_refused_by_name(lab: &Lab) {
-    for network in ["host", "bridge"] {
-        for said in [
-            lab.docker(&["service", "create", "--network", network, "busybox"]).bad(),
-            lab.skep(&["service", "create", "--network", network, "busybox"]).bad(),
-        ] {
-            let named = format!("not supported by skep yet: services on the network {network}");
-            assert!(said.contains(&named), "{said}");
-        }
-        // Each node's own is shown.
-        lab.docker(&["network", "inspect", network]).good();
     }
 }
 

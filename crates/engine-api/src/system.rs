@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use engine::ContainerInfo;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::sync::Arc;
 use types::Plugin;
 
@@ -97,6 +98,7 @@ async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
         limits_swap: api.engine.limits_swap(),
         security_options: api.engine.security_options(),
         log_driver: api.engine.log_driver().to_owned(),
+        cdi: api.engine.cdi_folders().to_vec(),
     };
     let mut object = render_info(api.node.about(), &counts, &machine);
     object["Swarm"] = swarm(&api.node.membership());
@@ -116,6 +118,7 @@ pub(crate) struct Counts {
 pub(crate) struct Machine {
     limits_swap: bool,
     security_options: Vec<&'static str>,
+    cdi: Vec<PathBuf>,
     log_driver: String,
 }
 
@@ -173,7 +176,7 @@ pub(crate) fn render_info(about: &About, counts: &Counts, machine: &Machine) -> 
     "GenericResources": json::generic::render(&about.generic),
     "Isolation": "",
     "FirewallBackend": { "Driver": "nftables" },
-    "CDISpecDirs": [],
+    "CDISpecDirs": machine.cdi,
         "Warnings": null,
     })
 }

@@ -1,10 +1,9 @@
 //! What the engine must be told: where things are, and what a container should be.
 
-use crate::node_access::NodeAccess;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use types::{ContainerSpec, Labels, Protocol, Resources, TASK_LABEL, TaskId};
+use types::{ContainerSpec, Labels, NodeAccess, Protocol, Resources, TASK_LABEL, TaskId};
 
 /// Where things are on this machine.
 #[derive(Clone, Debug)]
@@ -20,6 +19,8 @@ pub struct Config {
     /// A static program that starts the command after its `--`, hands signals on to it, reaps
     /// processes that lost their parent, and ends as the command does.
     pub init: Option<&'static [u8]>,
+    /// Folders with files of the Container Device Interface; later ones go first.
+    pub cdi: Vec<PathBuf>,
     /// The AppArmor profile of containers, which is loaded; `None` where the kernel has none.
     pub apparmor: Option<String>,
     /// The log driver of containers that name none, and its options.
@@ -55,16 +56,20 @@ pub struct ContainerConfig {
     /// What it has of the node's own.
     #[serde(skip_serializing_if = "NodeAccess::is_none")]
     pub node: NodeAccess,
+    /// Its caller makes and removes it as the container of a task, on whichever network it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_tasks: bool,
     /// How it was asked for, where that says more than what is done.
     pub asked: Asked,
 }
 
 impl ContainerConfig {
     /// The task that it is the container of. The label alone says nothing, since whoever copies a
-    /// container copies its labels: only tasks' containers are attached by another than the engine.
+    /// container copies its labels: users make no such containers. (One of a former release does not
+    /// say so; only tasks' containers are attached by another than the engine.)
     pub fn task(&self) -> Option<TaskId> {
-        let is_attached = self.network == NetworkMode::Attached;
-        let task = self.spec.labels.get(TASK_LABEL).filter(|_| is_attached)?;
+        let is_tasks = self.is_tasks || self.network == NetworkMode::Attached;
+        let task = self.spec.labels.get(TASK_LABEL).filter(|_| is_tasks)?;
         Some(TaskId::from(task.as_str()))
     }
 }
@@ -142,5 +147,7 @@ mod tests {
             assert_eq!(config(network).task(), None);
         }
         assert_eq!(ContainerConfig::default().task(), None);
+        let host = ContainerConfig { is_tasks: true, ..config(NetworkMode::Host) };
+        assert_eq!(host.task(), Some("t1".into()));
     }
 }

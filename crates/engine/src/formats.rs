@@ -30,7 +30,8 @@ fn record() -> Record {
         shm_size: 1 << 20,
         masked_paths: Some(vec!["/proc/kcore".to_owned()]),
         readonly_paths: Some(vec!["/proc/sys".to_owned()]),
-        node: crate::NodeAccess::default(),
+        node: types::NodeAccess::default(),
+        is_tasks: true,
         asked: Asked {
             attach_stdin: true,
             attach_stdout: true,

@@ -16,6 +16,7 @@
 mod attach;
 mod blocking;
 mod by_name;
+mod cdi;
 mod clock;
 mod config;
 mod connections;
@@ -33,6 +34,7 @@ mod formats;
 mod health;
 mod images;
 mod info;
+mod joined;
 mod life;
 mod logs;
 mod memory;
@@ -69,7 +71,6 @@ pub use life::Created;
 pub use logs::{DRIVERS as LOG_DRIVERS, LogEntry, LogOptions, LogStream};
 pub use memory::MemoryFile;
 pub use names::draw as draw_name;
-pub use node_access::{Device, DeviceRule, NodeAccess};
 pub use reference::Reference;
 pub use runtime::{
     Archive, Credentials, DeviceUse, Distribution, Exit, Happening, Image, Packets, Progress,

@@ -14,6 +14,8 @@ use types::Payload;
 
 /// The folder in a container's run directory.
 const FOLDER: &str = "files";
+/// The folder there of shared memory that other containers may have.
+const SHM: &str = "shm";
 /// The largest page that a kernel has: a file takes whole ones. What is not written takes no memory.
 const PAGE: usize = 64 << 10;
 
@@ -48,8 +50,8 @@ pub(crate) fn write(run: &Path, files: &[MemoryFile]) -> io::Result<Vec<Place>> 
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    remove(run)?;
     let folder = run.join(FOLDER);
+    unmount(&folder)?;
     fs::create_dir_all(&folder)?;
     mount_memory(&folder, files)?;
     let written = files.iter().enumerate().map(|(number, file)| {
@@ -82,10 +84,30 @@ fn mount_memory(folder: &Path, files: &[MemoryFile]) -> io::Result<()> {
     }
 }
 
+/// Where the shared memory of a container is that others may have.
+pub(crate) fn shm(run: &Path) -> PathBuf {
+    run.join(SHM)
+}
+
+/// Mounts a container's shared memory, so that others may have it.
+pub(crate) fn share(run: &Path, bytes: u64) -> io::Result<()> {
+    let folder = shm(run);
+    unmount(&folder)?;
+    fs::create_dir_all(&folder)?;
+    let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let options = format!("mode=1777,size={bytes}");
+    Ok(mount(Some("shm"), &folder, Some("tmpfs"), flags, Some(options.as_str()))?)
+}
+
 /// Takes a container's files out of memory; that there are none is fine.
 pub(crate) fn remove(run: &Path) -> io::Result<()> {
+    unmount(&run.join(FOLDER))?;
+    unmount(&shm(run))
+}
+
+fn unmount(folder: &Path) -> io::Result<()> {
     // Lazily: nobody can keep it by holding a file open, and it goes with the last one that is.
-    match umount2(&run.join(FOLDER), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+    match umount2(folder, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         // Nobody has mounted anything who may not.
         Err(Errno::EPERM) if !nix::unistd::geteuid().is_root() => Ok(()),

@@ -1,85 +1,9 @@
-//! What a container has of its node's own, where it asks for it: name spaces, devices, all rights.
+//! The node's devices that a container asks for.
 
-use serde::{Deserialize, Serialize};
 use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use types::Fault;
-
-/// What of the node's own a container has; nothing, unless it asks.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[expect(clippy::struct_excessive_bools, reason = "as many name spaces as there are")]
-pub struct NodeAccess {
-    /// It may do what the daemon may, and has all devices.
-    pub privileged: bool,
-    /// It sees the node's processes.
-    pub pid: bool,
-    /// It has the node's shared memory and queues.
-    pub ipc: bool,
-    /// It has the node's name.
-    pub uts: bool,
-    /// It sees the node's cgroups.
-    pub cgroup: bool,
-    pub devices: Vec<Device>,
-    /// Further devices that it may use if it makes their nodes, e.g. `c 1:3 rw`.
-    pub device_rules: Vec<String>,
-}
-
-impl NodeAccess {
-    pub(crate) fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// A device of the node, or a folder of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Device {
-    pub source: String,
-    /// Where it is in the container.
-    pub target: String,
-    /// Of `r`, `w` and `m` (make a node of it).
-    pub access: String,
-}
-
-impl Device {
-    /// Says whether an access is of these letters, each once at most.
-    pub fn is_access(text: &str) -> bool {
-        let once = |letter| text.chars().filter(|other| *other == letter).count() <= 1;
-        !text.is_empty() && text.chars().all(|letter| "rwm".contains(letter) && once(letter))
-    }
-}
-
-/// A rule of cgroups for devices: `TYPE MAJOR:MINOR ACCESS`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceRule {
-    /// `a` (all), `b` or `c`.
-    pub kind: char,
-    /// `None`: all of them.
-    pub major: Option<u32>,
-    pub minor: Option<u32>,
-    pub access: String,
-}
-
-impl DeviceRule {
-    /// `None`: it cannot be read.
-    pub fn parse(text: &str) -> Option<Self> {
-        let [kind, numbers, access] = text.split(' ').collect::<Vec<_>>().try_into().ok()?;
-        let number = |text: &str| match text {
-            "*" => Some(None),
-            digits => digits.parse().ok().map(Some),
-        };
-        let (major, minor) = numbers.split_once(':')?;
-        let kind = ['a', 'b', 'c'].into_iter().find(|known| kind == known.to_string())?;
-        Device::is_access(access).then_some(Self {
-            kind,
-            major: number(major)?,
-            minor: number(minor)?,
-            access: access.to_owned(),
-        })
-    }
-}
+use types::{Device, Fault, NodeAccess};
 
 /// A device as the node has it, and where it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,19 +118,6 @@ mod tests {
         {
             let refused = wants(path, path).unwrap_err().message;
             assert!(refused.contains(path) && refused.ends_with(why), "{refused}");
-        }
-    }
-
-    #[test]
-    fn rules_for_devices_are_read_or_not_taken() {
-        let all = DeviceRule { kind: 'a', major: None, minor: None, access: "rwm".to_owned() };
-        assert_eq!(DeviceRule::parse("a *:* rwm"), Some(all));
-        let one = DeviceRule::parse("c 1:3 mr").unwrap();
-        assert_eq!((one.kind, one.major, one.minor), ('c', Some(1), Some(3)));
-        for text in
-            ["", "c", "c 1:3", "d 1:3 r", "c 1 r", "c 1:x r", "c 1:3 x", "c 1:3 rr", "c 1:3 "]
-        {
-            assert_eq!(DeviceRule::parse(text), None, "{text}");
         }
     }
 }

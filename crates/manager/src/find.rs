@@ -16,7 +16,7 @@ pub fn service(view: &View, term: &str) -> Result<Arc<Service>, Fault> {
     by_prefix("service", term, view.services().map(|it| (it.id.as_str(), it)))
 }
 
-/// Finds a network of the cluster. One that each node has of its own is refused by its name.
+/// Finds a network of the cluster.
 pub fn network(view: &View, term: &str) -> Result<Arc<Network>, Fault> {
     let there = |network: &&Arc<Network>| !network.removed;
     if let Some(found) = view.network(&term.into()).filter(there) {
@@ -24,10 +24,6 @@ pub fn network(view: &View, term: &str) -> Result<Arc<Network>, Fault> {
     }
     if let Some(found) = view.network_named(term).filter(|found| found.spec.name == term) {
         return Ok(Arc::clone(found));
-    }
-    if matches!(term, "host" | "bridge") {
-        let feature = format!("services on the network {term} of each node");
-        return Err(Fault::not_implemented(&feature));
     }
     by_prefix("network", term, view.networks().filter(there).map(|it| (it.id.as_str(), it)))
 }

@@ -218,6 +218,11 @@ fn container(line: &mut Line<'_>) -> ContainerSpec {
     ContainerSpec {
         secrets: line.list("secret").into_iter().map(file).collect(),
         configs: line.list("config").into_iter().map(file).collect(),
+        labels: line
+            .list("label")
+            .into_iter()
+            .map(|name| (name.to_owned(), "true".to_owned()))
+            .collect(),
         health: start_period
             .map(|start_period| HealthCheck { start_period, ..HealthCheck::default() }),
         ..ContainerSpec::default()

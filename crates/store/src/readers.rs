@@ -61,7 +61,8 @@ pub fn know_moves(view: &View) -> bool {
     old_managers(view, Format::FILES).next().is_none()
 }
 
-/// Says whether a node's release can give containers secrets and configs.
+/// Says whether a node's release can give containers secrets and configs, and what is the node's
+/// own.
 pub fn knows_files(node: &Node) -> bool {
     Format::FILES <= reads(node)
 }
@@ -201,6 +202,16 @@ mod tests {
         assert_eq!(gone.format(&View::default()), Format::PRESENT);
     }
 
+    /// A former release would start a task without what it asks of its node.
+    fn labels() -> types::Labels {
+        [("skep.privileged".to_owned(), "true".to_owned())].into()
+    }
+
+    fn hosts() -> Vec<types::NetworkAttachment> {
+        let target = types::NodeNetwork::Host.id().into();
+        vec![types::NetworkAttachment { target, aliases: Vec::new() }]
+    }
+
     /// The release before reads an object without what it does not know, and would write it so.
     #[test]
     fn a_field_that_would_be_lost_is_refused_as_a_new_kind_of_objects_is() {
@@ -215,6 +226,11 @@ mod tests {
         removed.note_removed("n".into(), Timestamp(1));
         let mut service = Service::default();
         service.spec.task = with_files().into();
+        let asks = |edit: fn(&mut types::TaskSpec)| {
+            let mut service = Service::default();
+            edit(&mut service.spec.task);
+            Object::Service(service.into())
+        };
         let back = Service { previous_spec: Some(service.spec.clone()), ..Service::default() };
         for (what, object) in [
             ("generation", cluster(Cluster { generation: 1, ..Cluster::default() })),
@@ -223,6 +239,8 @@ mod tests {
             ("entries", spec(ClusterSpec { kept_entries: 1, ..ClusterSpec::default() })),
             ("service", Object::Service(service.into())),
             ("rollback", Object::Service(back.into())),
+            ("label", asks(|spec| spec.container.labels = labels())),
+            ("node's network", asks(|spec| spec.networks = hosts())),
             ("task", Object::Task(Task { spec: with_files().into(), ..Task::default() }.into())),
             ("secret", Object::Secret(Secret::default().into())),
             ("config", Object::Config(Config::default().into())),

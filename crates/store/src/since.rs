@@ -12,9 +12,9 @@ impl Object {
         let is_newer = match self {
             Self::Cluster(cluster) => is_newer(cluster),
             Self::Service(service) => specs(service).any(|spec| {
-                asks_for_more(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)
+                is_newer_task(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)
             }),
-            Self::Task(task) => asks_for_more(&task.spec) || task.replaces.is_some(),
+            Self::Task(task) => is_newer_task(&task.spec) || task.replaces.is_some(),
             // What a node says of itself it says again to every manager that leads.
             Self::Node(_) | Self::Network(_) | Self::Secret(_) | Self::Config(_) => false,
         };
@@ -46,7 +46,8 @@ fn is_beyond_docker(spec: &ServiceSpec) -> bool {
         || constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
 }
 
-/// Than the release before can give: what it was given of generic resources would be another one's again.
-fn asks_for_more(spec: &TaskSpec) -> bool {
-    spec.container.has_files() || !spec.generic.is_empty()
+/// A release that does not know what a task asks of its node would start it without; what it was given of
+/// generic resources would be another one's again.
+fn is_newer_task(spec: &TaskSpec) -> bool {
+    spec.container.has_files() || spec.asks_of_node() || !spec.generic.is_empty()
 }

@@ -9,6 +9,7 @@
 //!
 //! Invariant: a task's state only ever rises, and every state is left by exactly one writer.
 
+mod access;
 mod address;
 mod affinity;
 mod causes;
@@ -23,6 +24,7 @@ mod meta;
 mod name;
 mod network;
 mod node;
+mod node_network;
 pub mod octets;
 mod payload;
 mod placement;
@@ -36,6 +38,10 @@ mod task;
 pub mod template;
 mod text;
 
+pub use access::{
+    ACCESS_LABELS, Asked as AskedAccess, Device, DeviceRequest, DeviceRule, Joined, NodeAccess,
+    is_cdi_name,
+};
 pub use address::{Addresses, mac_of};
 pub use affinity::Affinity;
 pub use causes::{causes, chain};
@@ -65,6 +71,7 @@ pub use node::{
     Availability, DRAIN_LABEL, DRAIN_PACED, EngineInfo, ManagerStatus, Node, NodeDescription,
     NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Plugin,
 };
+pub use node_network::NodeNetwork;
 pub use payload::Payload;
 pub use placement::{Placement, Preference};
 pub use port::{Protocol, PublishMode, PublishedPort};

@@ -1,8 +1,9 @@
 //! Services: what a user wants to keep running, and how it is reached.
 
 use crate::{
-    Addresses, ContainerSpec, GenericReservations, Labels, Meta, MountKind, NetworkId, NodeId,
-    Placement, PublishedPort, Resources, RestartPolicy, ServiceId, SharedSpec, Timestamp,
+    Addresses, AskedAccess, ContainerSpec, GenericReservations, Labels, Meta, MountKind, NetworkId,
+    NodeId, NodeNetwork, Placement, PublishedPort, Resources, RestartPolicy, ServiceId, SharedSpec,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -85,6 +86,21 @@ impl TaskSpec {
         let Self { log_driver: name, log_options: options, .. } = self;
         let is_said = !name.is_empty() || !options.is_empty();
         is_said.then(|| LogDriver { name: name.clone(), options: options.clone() })
+    }
+
+    /// The network of each node's own that its tasks are on, where it names one.
+    pub fn node_network(&self) -> Option<NodeNetwork> {
+        self.networks.iter().find_map(|wish| NodeNetwork::of(&wish.target))
+    }
+
+    /// The networks of the cluster that it names.
+    pub fn overlays(&self) -> impl Iterator<Item = &NetworkAttachment> {
+        self.networks.iter().filter(|wish| NodeNetwork::of(&wish.target).is_none())
+    }
+
+    /// Says whether it asks for anything of its node's own, beyond what Docker's services have.
+    pub fn asks_of_node(&self) -> bool {
+        AskedAccess::is_in(&self.container.labels) || self.node_network().is_some()
     }
 
     /// Says whether both make the same task: what one spells out may be what the other has anyway.

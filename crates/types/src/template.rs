@@ -47,6 +47,20 @@ pub fn expand(
     Ok(spec)
 }
 
+/// The host name that a task's container is given, where it can be looked up as one.
+pub fn hostname(task: &Task, node: &NodeId, description: &NodeDescription) -> Option<String> {
+    let text = &task.spec.container.hostname;
+    if text.is_empty() {
+        return None;
+    }
+    let name = expand_text(text, &context(task, node, description)).ok()?.to_lowercase();
+    let is_label = |label: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(known)
+    };
+    (name.len() <= 253 && name != "localhost" && name.split('.').all(is_label)).then_some(name)
+}
+
 /// Finds what is wrong with the templates of a service before there is a task.
 pub fn check(spec: &ServiceSpec) -> Result<ContainerSpec, String> {
     let task = Task {
@@ -138,6 +152,22 @@ mod tests {
             task.service_labels.insert(name.to_owned(), value.to_owned());
         }
         task
+    }
+
+    #[test]
+    fn a_host_name_can_be_looked_up_where_it_is_one() {
+        let mut task = task();
+        let mut of = |text: &str| {
+            task.spec.container.hostname = text.into();
+            let description = NodeDescription { hostname: "Node-1".into(), ..Default::default() };
+            hostname(&task, &"n".into(), &description)
+        };
+        assert_eq!(of("{{.Service.Name}}-{{.Task.Slot}}").as_deref(), Some("web-2"));
+        assert_eq!(of("db.{{.Node.Hostname}}").as_deref(), Some("db.node-1"));
+        let long = "a".repeat(64);
+        for odd in ["", "a b", "a..b", "localhost", "{{.Nope}}", "é", &long, "a/b", "."] {
+            assert_eq!(of(odd), None, "{odd}");
+        }
     }
 
     fn expand_env(value: &str) -> Result<String, String> {

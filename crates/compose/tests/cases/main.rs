@@ -326,3 +326,100 @@ fn mounts_keep_their_options_and_volumes_their_driver() {
         "#]],
     );
 }
+
+#[test]
+fn what_a_service_asks_of_its_nodes_is_in_labels_of_its_container() {
+    service(
+        "privileged: true\npid: host\nipc: host\nuts: host\nuserns_mode: host\ncgroup: host\ncgroup_parent: /mine\nshm_size: 128m\ndevices:\n  - /dev/fuse\n  - /dev/null:/dev/other:rw\n  - {source: /dev/kvm, target: /dev/k, permissions: r}\n  - v.io/c=x\ndevice_cgroup_rules: [\"c 1:3 rw\"]\ngpus: all\nlabels: {own: label}",
+        &expect![[r#"
+            .task.container.labels.own = "label"
+            .task.container.labels.skep.cgroup = "host"
+            .task.container.labels.skep.cgroup_parent = "/mine"
+            .task.container.labels.skep.device_cgroup_rules = "c 1:3 rw"
+            .task.container.labels.skep.devices = "/dev/fuse,/dev/null:/dev/other:rw,/dev/kvm:/dev/k:r,v.io/c=x"
+            .task.container.labels.skep.gpus = "all"
+            .task.container.labels.skep.ipc = "host"
+            .task.container.labels.skep.pid = "host"
+            .task.container.labels.skep.privileged = "true"
+            .task.container.labels.skep.shm_size = "128m"
+            .task.container.labels.skep.userns_mode = "host"
+            .task.container.labels.skep.uts = "host"
+        "#]],
+    );
+    service(
+        "gpus: [{count: 2}]\ndeploy:\n  resources:\n    limits: {memory: 64m}\n    reservations:\n      devices: [{driver: cdi, device_ids: [v.io/c=x]}]\nmemswap_limit: 128m\nmem_swappiness: 10",
+        &expect![[r#"
+            .task.container.labels.skep.devices = "v.io/c=x"
+            .task.container.labels.skep.gpus = "2"
+            .task.resources.limit_memory = 67108864
+            .task.resources.swap = 67108864
+            .task.resources.swappiness = 10
+        "#]],
+    );
+    service(
+        "deploy:\n  resources:\n    reservations:\n      devices: [{driver: nvidia, device_ids: ['0', GPU-1], capabilities: [gpu]}]\nsecurity_opt: [\"no-new-privileges:true\", \"seccomp=unconfined\", \"apparmor:unconfined\", \"label:disable\"]\nprivileged: false\nmemswap_limit: -1",
+        &expect![[r#"
+            .task.container.labels.skep.gpus = "device=0,GPU-1"
+            .task.container.security.seccomp = "unconfined"
+            .task.container.security.apparmor = "unconfined"
+            .task.container.security.no_new_privileges = true
+            .task.container.security.selinux_disabled = true
+            .task.resources.swap = -1
+        "#]],
+    );
+    service(
+        "network_mode: host",
+        &expect![[r#"
+        .task.networks = [{"target":"host","aliases":[]}]
+    "#]],
+    );
+    service(
+        "network_mode: none",
+        &expect![[r#"
+        .task.networks = [{"target":"none","aliases":[]}]
+    "#]],
+    );
+}
+
+#[test]
+fn what_no_service_can_ask_of_its_nodes_is_an_error_with_its_place() {
+    service(
+        "privileged: maybe\npid: container:x\nipc: service:web\nuts: mine\ncgroup: x\nuserns_mode: keep\nshm_size: none\ndevices: [null0, {source: /dev/kvm, name: k}]\ndevice_cgroup_rules: [x]\ngpus: [{count: 1, device_ids: [a]}, {driver: cdi}, {driver: cdi, device_ids: [x]}, {driver: mine}]",
+        &expect![[r#"
+            f.yml:4:17: services.web.privileged: should be true or false
+            f.yml:5:10: services.web.pid: "container:x": a task has no name spaces of other containers, which may be elsewhere
+            f.yml:6:10: services.web.ipc: "service:web": a task has no name spaces of other containers, which may be elsewhere
+            f.yml:7:10: services.web.uts: "mine" is none of host
+            f.yml:8:13: services.web.cgroup: "x" is none of host, private
+            f.yml:9:18: services.web.userns_mode: "keep" is none of host
+            f.yml:10:15: services.web.shm_size: "none" is no amount of bytes such as 64m
+            f.yml:11:14: services.web.devices: invalid device path "null0": it is not absolute
+            f.yml:11:41: services.web.devices[1]: unknown key "name"
+            f.yml:12:26: services.web.device_cgroup_rules: invalid device cgroup rule format: 'x'
+            f.yml:13:12: services.web.gpus[0]: count and device_ids exclude each other
+            f.yml:13:41: services.web.gpus[1]: the driver cdi needs device_ids
+            f.yml:13:56: services.web.gpus[2]: "x" is no name of CDI: VENDOR/CLASS=NAME
+            f.yml:13:88: services.web.gpus[3]: the driver "mine" is not supported by skep: use cdi
+        "#]],
+    );
+    service(
+        "network_mode: service:db\nnetworks: [a]\ndeploy: {resources: {reservations: {devices: [{capabilities: [tpu]}]}}}\nmemswap_limit: 64m\nmem_swappiness: 101\nsecurity_opt: [\"label:type:t\", \"apparmor:mine\", \"seccomp:none.json\", \"odd:x\"]",
+        &expect![[r#"
+            f.yml:4:19: services.web.network_mode: "service:db" is none of host, none, bridge: a task has no network of other containers, which may be elsewhere
+            f.yml:5:15: services.web.networks: networks and network_mode exclude each other
+            f.yml:6:51: services.web.deploy.resources.reservations.devices[0]: there are devices of the capability gpu alone, not [tpu]
+            f.yml:7:20: services.web.memswap_limit: it counts memory and swap, so it is at least deploy.resources.limits.memory
+            f.yml:8:21: services.web.mem_swappiness: should be from 0 to 100
+            f.yml:9:19: services.web.security_opt: containers get no SELinux labels with skep
+            f.yml:9:19: services.web.security_opt: a service has its node's AppArmor profile, or is unconfined
+            f.yml:9:19: services.web.security_opt: cannot read /stack/none.json: no such file
+            f.yml:9:19: services.web.security_opt: "odd" is no security option
+        "#]],
+    );
+    service(
+        "network_mode: host\nports: [\"80:80\"]",
+        &expect![[r#"
+        f.yml:4:19: services.web.network_mode: ports are not published on the network host: remove ports
+    "#]],
+    );
+}

@@ -5,16 +5,15 @@ use expect_test::expect;
 use std::fmt::Write;
 
 #[test]
-fn networks_of_a_node_alone_are_refused_where_they_are_named() {
+fn networks_of_the_nodes_own_are_there_for_services() {
     for network in ["host: {external: true}", "bridge: {external: {name: bridge}}"] {
         let name = network.split(':').next().unwrap();
         let text = format!(
             "services:\n  web:\n    image: i\n    networks: [{name}]\nnetworks:\n  {network}\n"
         );
-        let said = run(&[("f.yml", &text)]).unwrap_err();
-        let reason =
-            format!("services on the network {name:?} of each node are not supported by skep yet");
-        assert!(said.starts_with("f.yml:6:") && said.ends_with(&reason), "{said}");
+        let project = run(&[("f.yml", &text)]).unwrap().project;
+        assert!(project.networks[0].external);
+        assert_eq!(project.services[0].task.networks[0].target.as_str(), name);
     }
     let own = "services:\n  web:\n    image: i\n    networks: [host]\nnetworks:\n  host:\n";
     assert_eq!(run(&[("f.yml", own)]).unwrap().project.networks[0].spec.name, "st_host");
@@ -23,11 +22,11 @@ fn networks_of_a_node_alone_are_refused_where_they_are_named() {
 #[test]
 fn what_is_not_honoured_is_said_with_its_place() {
     service(
-        "build: .\nrestart: \"no\"\nprivileged: true\ncontainer_name: x",
+        "build: .\nrestart: \"no\"\nlinks: [db]\ncontainer_name: x",
         &expect![[r#"
             warning: f.yml:4:5: services.web.build: ignored: skep runs images, it does not build them
             warning: f.yml:5:14: services.web.restart: ignored: tasks are restarted; set deploy.restart_policy.condition to none instead
-            warning: f.yml:6:5: services.web.privileged: ignored: it has no effect in a cluster
+            warning: f.yml:6:5: services.web.links: ignored: services of one network find each other by name
             warning: f.yml:7:5: services.web.container_name: ignored: a task's container is named after its service
         "#]],
     );

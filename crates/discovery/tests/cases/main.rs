@@ -182,6 +182,41 @@ fn addresses_have_names_on_own_networks() {
 }
 
 #[test]
+fn a_host_name_leads_to_its_task_unless_it_is_the_name_of_a_service() {
+    check(
+        "
+        network net front 10.0.1.0/24
+        service net web 10.0.1.2 www
+        service net db -
+        task net t1 web.1 10.0.1.3 n2 serving web-1 db
+        task net t2 web.2 10.0.1.4 n2 serving Web
+        task net t3 web.3 10.0.1.5 n2 serving shared WWW
+        task net t4 web.4 10.0.1.6 n2 serving shared
+        task net t5 web.5 10.0.1.7 n2 starting web-5
+        sandbox c1 - net=10.0.1.9
+        ask c1 A web-1
+        ask c1 A web-1.front
+        ask c1 A shared
+        ask c1 A web
+        ask c1 A www
+        ask c1 A db
+        ask c1 A web-5
+        ",
+        &expect![[r#"
+            overlay net vni 4097 peers {192.168.0.2} remotes {10.0.1.3: 192.168.0.2, 10.0.1.4: 192.168.0.2, 10.0.1.5: 192.168.0.2, 10.0.1.6: 192.168.0.2, 10.0.1.7: 192.168.0.2}
+            sandbox c1 on ["net"] default route true vips {10.0.1.2: [10.0.1.3, 10.0.1.4, 10.0.1.5, 10.0.1.6]}
+            c1 web-1: [10.0.1.3]
+            c1 web-1.front: [10.0.1.3]
+            c1 shared: [10.0.1.5, 10.0.1.6]
+            c1 web: [10.0.1.2]
+            c1 www: [10.0.1.2]
+            c1 db: NxDomain
+            c1 web-5: NxDomain
+        "#]],
+    );
+}
+
+#[test]
 fn the_mesh_leads_to_own_tasks_by_gateway_and_to_others_by_ingress() {
     check(
         "

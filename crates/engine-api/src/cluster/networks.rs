@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::json::container::{endpoint_id, is_on, mac_text, networks as render_networks};
-use crate::json::network::{CreateJson, EndpointJson, render, render_local};
+use crate::json::network::{CreateJson, EndpointJson, render, render_local, render_predefined};
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use store::View;
-use types::{Addresses, Fault, Labels, Network, Service, Task};
+use types::{Addresses, Fault, Labels, Network, NodeNetwork, Service, Task};
 
 pub(crate) fn routes() -> Router<Api> {
     Router::new()
@@ -31,11 +31,9 @@ pub(crate) fn routes() -> Router<Api> {
 
 /// The networks that a node has of its own.
 fn local(api: &Api) -> Vec<Value> {
-    vec![
-        render_local("bridge", "bridge", api.bridge()),
-        render_local("host", "host", None),
-        render_local("none", "null", None),
-    ]
+    let subnet = |network| (network == NodeNetwork::Bridge).then(|| api.bridge()).flatten();
+    let shown = |it: NodeNetwork| render_local(it.name(), it.driver(), subnet(it));
+    NodeNetwork::ALL.map(shown).into()
 }
 
 /// The cluster's view, where this node is a manager. Where there is no leader, networks are shown as
@@ -107,6 +105,12 @@ async fn inspect(
 ) -> Result<Json<Value>, ApiError> {
     let of = |scope: &str| query.scope.as_ref().is_none_or(|wanted| wanted == scope);
     let mut missing = Fault::not_found(format!("network {id} not found"));
+    if query.scope.as_deref() == Some("swarm")
+        && let Some(network) = NodeNetwork::named(&id)
+        && api.manager().is_ok()
+    {
+        return Ok(Json(render_predefined(network)));
+    }
     if of("swarm")
         && let Some(view) = view(&api).await
     {

@@ -19,8 +19,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use store::View;
 use types::{
-    DesiredState, Fault, NetworkId, PullCredentials, Service, ServiceMode, ServiceSpec, TaskState,
-    Version,
+    DesiredState, Fault, NetworkId, NodeNetwork, PullCredentials, Service, ServiceMode,
+    ServiceSpec, TaskState, Version,
 };
 
 pub(crate) fn routes() -> Router<Api> {
@@ -86,7 +86,11 @@ fn counts(view: &View, service: &Service) -> Counts {
 /// Turns what the user wrote as networks (names or ids) into ids.
 fn resolve_networks(view: &View, spec: &mut ServiceSpec) -> Result<(), Fault> {
     for attachment in &mut spec.task.networks {
-        attachment.target = find::network(view, attachment.target.as_str())?.id.clone();
+        let wanted = attachment.target.as_str();
+        attachment.target = match NodeNetwork::named(wanted) {
+            Some(network) => network.id().into(),
+            None => find::network(view, wanted)?.id.clone(),
+        };
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::container_spec::HealthJson;
 use engine::{ContainerInfo, Reference, Status};
 use host_config::host_config;
 use ipnet::IpNet;
-use network::{network_name, network_settings};
+use network::{network_mode, network_settings};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use types::{FOREVER, MountKind, Timestamp};
@@ -113,7 +113,7 @@ pub(crate) fn render_item(info: &ContainerInfo, now: Timestamp, bridge: Option<I
         "Labels": info.merged.labels,
         "State": info.state.status.as_str(),
         "Status": status(info, now),
-        "HostConfig": { "NetworkMode": network_name(&info.config.network) },
+        "HostConfig": { "NetworkMode": network_mode(&info.config) },
         "NetworkSettings": { "Networks": networks(info, bridge) },
         "Mounts": mounts(info),
     })

@@ -3,16 +3,16 @@
 use super::container_options::{BindingJson, exposed, extra_host, host_ports, parse_bind, tmpfs};
 use super::container_spec::{HealthJson, MountJson, UlimitJson};
 use super::memory;
-use super::node_access::{self, DeviceJson};
+use super::node_access::{self, CONTAINER, DeviceJson, RequestJson};
 use super::privileges::security_options;
 use super::{Words, grace};
-use engine::{Asked, ContainerConfig, HostPort, LogConfig, NetworkMode, NodeAccess};
+use engine::{Asked, ContainerConfig, HostPort, LogConfig, NetworkMode};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::mem::take;
 use std::net::IpAddr;
-use types::{ContainerSpec, DnsConfig, Fault, Labels, MountKind, Resources, Ulimit};
+use types::{ContainerSpec, DnsConfig, Fault, Labels, MountKind, NodeAccess, Resources, Ulimit};
 
 /// In Go's nanoseconds.
 const SECOND: i64 = 1_000_000_000;
@@ -97,6 +97,8 @@ struct HostConfigJson {
     cgroupns_mode: String,
     devices: Vec<DeviceJson>,
     device_cgroup_rules: Vec<String>,
+    device_requests: Vec<RequestJson>,
+    cgroup_parent: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -218,6 +220,7 @@ impl CreateJson {
             stdin_once: self.stdin_once,
             shm_size: u64::try_from(host.shm_size).unwrap_or(0),
             node,
+            is_tasks: false,
             asked,
         })
     }
@@ -233,6 +236,9 @@ fn node_access(host: &mut HostConfigJson) -> Result<NodeAccess, Fault> {
         cgroup: take(&mut host.cgroupns_mode),
         devices: take(&mut host.devices),
         device_rules: take(&mut host.device_cgroup_rules),
+        device_requests: take(&mut host.device_requests),
+        cgroup_parent: take(&mut host.cgroup_parent),
+        network_of: host.network_mode.strip_prefix(CONTAINER).unwrap_or_default().to_owned(),
     };
     asked.parse()
 }
@@ -272,6 +278,10 @@ fn network_mode(host: &HostConfigJson, networking: &NetworkingJson) -> Result<Ne
         "" | "default" | "bridge" => Ok(NetworkMode::Bridge),
         "host" => Ok(NetworkMode::Host),
         "none" => Ok(NetworkMode::None),
+        // That of another container is none of its own.
+        other if other.strip_prefix(CONTAINER).is_some_and(|it| !it.is_empty()) => {
+            Ok(NetworkMode::None)
+        }
         other => Err(Fault::not_implemented(&format!("a plain container on the network {other}"))),
     };
     let named = networking.endpoints_config.keys().next().map_or("", String::as_str);
@@ -401,6 +411,19 @@ mod tests {
                 host(r#"{"Devices":[{"PathOnHost":"null"}]}"#),
                 "invalid device path \"null\": it is not absolute",
             ),
+            (host(r#"{"PidMode":"private"}"#), "invalid PID mode: private"),
+            (host(r#"{"PidMode":"container:"}"#), "invalid PID mode: container:"),
+            (host(r#"{"IpcMode":"mine"}"#), "invalid IPC mode: mine"),
+            (host(r#"{"UTSMode":"container:x"}"#), "invalid UTS mode: container:x"),
+            (host(r#"{"CgroupnsMode":"x"}"#), "invalid cgroup namespace mode: x"),
+            (
+                host(r#"{"DeviceRequests":[{"Count":1,"DeviceIDs":["0"]}]}"#),
+                "cannot set both Count and DeviceIDs on device request",
+            ),
+            (
+                host(r#"{"DeviceRequests":[{"Driver":"cdi","DeviceIDs":["x"]}]}"#),
+                "invalid CDI device name \"x\": it is VENDOR/CLASS=NAME",
+            ),
             (host(r#"{"DeviceCgroupRules":["x"]}"#), "invalid device cgroup rule format: 'x'"),
             (r#"{"Env":["=b"]}"#.to_owned(), "invalid environment variable: \"=b\""),
             (r#"{"Env":["A\u0000=b"]}"#.to_owned(), "invalid environment variable: \"A\\0=b\""),
@@ -418,7 +441,6 @@ mod tests {
     #[test]
     fn what_skep_does_not_have_is_refused_by_name() {
         for (text, word) in [
-            (r#"{"HostConfig":{"PidMode":"container:x"}}"#, "HostConfig.PidMode=container:x"),
             (r#"{"HostConfig":{"IpcMode":"none"}}"#, "HostConfig.IpcMode=none"),
             (r#"{"HostConfig":{"RestartPolicy":{"Name":"always"}}}"#, "RestartPolicy.Name=always"),
             (r#"{"HostConfig":{"NetworkMode":"mynet"}}"#, "mynet"),

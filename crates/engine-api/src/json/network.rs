@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::Digest;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use types::{Addresses, Fault, Labels, Network, NetworkSpec, Subnet};
+use types::{Addresses, Fault, Labels, Network, NetworkSpec, NodeNetwork, Subnet};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "NetworkCreate", rename_all = "PascalCase", default)]
@@ -232,6 +232,15 @@ pub(crate) fn render_local(name: &str, driver: &str, subnet: Option<IpNet>) -> V
         "Options": {},
         "Labels": {},
     })
+}
+
+/// Renders a network of every node's own as services are put on it: clients look for one of the
+/// cluster's.
+pub(crate) fn render_predefined(network: NodeNetwork) -> Value {
+    let mut shown = render_local(network.name(), network.driver(), None);
+    shown["Scope"] = json!("swarm");
+    shown["Labels"] = json!({ "com.docker.swarm.predefined": "true" });
+    shown
 }
 
 /// Renders a network inside a task: the cluster's form rather than the engine's.

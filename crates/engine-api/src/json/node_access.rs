@@ -1,9 +1,8 @@
 //! What a plain container asks of its node: name spaces, devices, all rights.
 
-use engine::{Device, DeviceRule, NodeAccess};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use types::Fault;
+use types::{Device, DeviceRequest, DeviceRule, Fault, Joined, Labels, NodeAccess};
 
 /// The part of `HostConfig` that is about it.
 #[derive(Debug, Default)]
@@ -15,6 +14,10 @@ pub(crate) struct Asked {
     pub(crate) cgroup: String,
     pub(crate) devices: Vec<DeviceJson>,
     pub(crate) device_rules: Vec<String>,
+    pub(crate) device_requests: Vec<RequestJson>,
+    pub(crate) cgroup_parent: String,
+    /// The container whose network it has.
+    pub(crate) network_of: String,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -29,17 +32,7 @@ impl DeviceJson {
     fn parse(self) -> Result<Device, Fault> {
         let Self { path_on_host: source, path_in_container: target, cgroup_permissions: access } =
             self;
-        let target = if target.is_empty() { source.clone() } else { target };
-        let access = if access.is_empty() { "rwm".to_owned() } else { access };
-        if !source.starts_with('/') || !target.starts_with('/') {
-            return Err(Fault::invalid(format!(
-                "invalid device path {source:?}: it is not absolute"
-            )));
-        }
-        if !Device::is_access(&access) {
-            return Err(Fault::invalid(format!("invalid device mode: {access}")));
-        }
-        Ok(Device { source, target, access })
+        Device::new(&source, &target, &access).map_err(Fault::invalid)
     }
 
     fn render(device: &Device) -> Self {
@@ -48,12 +41,51 @@ impl DeviceJson {
     }
 }
 
-/// Says whether a name space is the node's.
-fn is_nodes(field: &str, mode: &str, own: &[&str]) -> Result<bool, Fault> {
-    match mode {
-        "host" => Ok(true),
-        own_one if own.contains(&own_one) => Ok(false),
-        other => Err(Fault::not_implemented(&format!("HostConfig.{field}={other}"))),
+/// Devices by what they can do, or by their vendors' names.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename = "DeviceRequest", rename_all = "PascalCase", default)]
+pub(crate) struct RequestJson {
+    driver: String,
+    count: i64,
+    #[serde(rename = "DeviceIDs")]
+    ids: Vec<String>,
+    capabilities: Vec<Vec<String>>,
+    options: Labels,
+}
+
+impl RequestJson {
+    fn parse(self) -> Result<DeviceRequest, Fault> {
+        let Self { driver, count, ids, capabilities, options } = self;
+        let request = DeviceRequest { driver, count, ids, capabilities, options };
+        request.check().map_err(Fault::invalid)?;
+        Ok(request)
+    }
+
+    fn render(request: &DeviceRequest) -> Self {
+        let DeviceRequest { driver, count, ids, capabilities, options } = request.clone();
+        Self { driver, count, ids, capabilities, options }
+    }
+}
+
+/// Whose a name space is.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Whose {
+    is_nodes: bool,
+    /// The container that has it.
+    others: String,
+}
+
+/// What comes before a container whose name space is meant.
+pub(crate) const CONTAINER: &str = "container:";
+
+/// `own`: the words for one of its own.
+fn whose(kind: &str, mode: &str, own: &[&str], joins: bool) -> Result<Whose, Fault> {
+    let whose = Whose::default();
+    match (mode, mode.strip_prefix(CONTAINER).filter(|_| joins)) {
+        ("host", _) => Ok(Whose { is_nodes: true, ..whose }),
+        (own_one, _) if own.contains(&own_one) => Ok(whose),
+        (_, Some(other)) if !other.is_empty() => Ok(Whose { others: other.to_owned(), ..whose }),
+        _ => Err(Fault::invalid(format!("invalid {kind} mode: {mode}"))),
     }
 }
 
@@ -64,33 +96,53 @@ impl Asked {
                 return Err(Fault::invalid(format!("invalid device cgroup rule format: '{rule}'")));
             }
         }
+        if self.ipc == "none" {
+            return Err(Fault::not_implemented("HostConfig.IpcMode=none (use private)"));
+        }
         let devices = self.devices.into_iter().map(DeviceJson::parse);
+        let requests = self.device_requests.into_iter().map(RequestJson::parse);
+        let pid = whose("PID", &self.pid, &[""], true)?;
+        let ipc = whose("IPC", &self.ipc, &["", "private", "shareable"], true)?;
         Ok(NodeAccess {
             privileged: self.privileged,
-            pid: is_nodes("PidMode", &self.pid, &["", "private"])?,
-            ipc: is_nodes("IpcMode", &self.ipc, &["", "private", "shareable"])?,
-            uts: is_nodes("UTSMode", &self.uts, &[""])?,
-            cgroup: is_nodes("CgroupnsMode", &self.cgroup, &["", "private"])?,
+            pid: pid.is_nodes,
+            ipc: ipc.is_nodes,
+            uts: whose("UTS", &self.uts, &[""], false)?.is_nodes,
+            cgroup: whose("cgroup namespace", &self.cgroup, &["", "private"], false)?.is_nodes,
             devices: devices.collect::<Result<_, _>>()?,
             device_rules: self.device_rules,
+            device_requests: requests.collect::<Result<_, _>>()?,
+            cgroup_parent: self.cgroup_parent,
+            shareable: self.ipc == "shareable",
+            joined: Joined { network: self.network_of, pid: pid.others, ipc: ipc.others },
         })
     }
 }
 
 /// Renders the part of `HostConfig` that is about it.
 pub(crate) fn render(node: &NodeAccess) -> Map<String, Value> {
-    let mode =
-        |is_nodes: bool, own: &str| if is_nodes { "host".to_owned() } else { own.to_owned() };
+    let mode = |is_nodes: bool, other: &str, own: &str| match (is_nodes, other) {
+        (true, _) => "host".to_owned(),
+        (false, "") => own.to_owned(),
+        (false, other) => format!("{CONTAINER}{other}"),
+    };
     let devices: Vec<DeviceJson> = node.devices.iter().map(DeviceJson::render).collect();
+    let requests: Vec<RequestJson> = node.device_requests.iter().map(RequestJson::render).collect();
     let rules = Some(&node.device_rules).filter(|rules| !rules.is_empty());
     let fields = json!({
         "Privileged": node.privileged,
-        "PidMode": mode(node.pid, ""),
-        "IpcMode": mode(node.ipc, "private"),
-        "UTSMode": mode(node.uts, ""),
-        "CgroupnsMode": mode(node.cgroup, "private"),
+        "PidMode": mode(node.pid, &node.joined.pid, ""),
+        "IpcMode": mode(
+            node.ipc,
+            &node.joined.ipc,
+            if node.shareable { "shareable" } else { "private" },
+        ),
+        "UTSMode": mode(node.uts, "", ""),
+        "CgroupnsMode": mode(node.cgroup, "", "private"),
+        "CgroupParent": node.cgroup_parent,
         "Devices": devices,
         "DeviceCgroupRules": rules,
+        "DeviceRequests": Some(requests).filter(|requests| !requests.is_empty()),
     });
     if let Value::Object(fields) = fields { fields } else { Map::new() }
 }

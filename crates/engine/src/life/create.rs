@@ -10,8 +10,9 @@ use crate::record::{self, Record};
 use crate::runtime::Image;
 use crate::spec::{self, ImageConfig};
 use crate::volumes::Hold;
-use crate::{clock, names, signals};
+use crate::{clock, joined, names, signals};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use types::{AppArmor, Fault, Protocol};
@@ -45,6 +46,7 @@ impl Engine {
         image_config.check()?;
         config.log = std::mem::take(&mut config.log).or(&self.inner.config.log);
         check(&config, &image_config)?;
+        self.join(&mut config)?;
         self.check_machine(&config)?;
         let warnings = self.warnings(&config);
         config.host_ports = free_ports(config.host_ports)?;
@@ -166,6 +168,11 @@ impl Engine {
         options.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
     }
 
+    /// Where files of the Container Device Interface are looked for.
+    pub fn cdi_folders(&self) -> &[PathBuf] {
+        &self.inner.config.cdi
+    }
+
     /// Says whether this machine limits swap.
     pub fn limits_swap(&self) -> bool {
         self.inner.machine.swap
@@ -200,6 +207,8 @@ fn check(config: &ContainerConfig, image: &ImageConfig) -> Result<(), Fault> {
     if config.node.uts && !spec.hostname.is_empty() {
         return Err(Fault::invalid("conflicting options: hostname and the UTS mode"));
     }
+    joined::check(config)?;
+    check_parent(&config.node.cgroup_parent)?;
     if !spec.stop_signal.is_empty() {
         signals::parse(&spec.stop_signal)?;
     }
@@ -213,6 +222,14 @@ fn check(config: &ContainerConfig, image: &ImageConfig) -> Result<(), Fault> {
         return Err(Fault::invalid("a container's id has 64 hex digits"));
     }
     config.log.check()
+}
+
+/// A cgroup stays below the root of all.
+fn check_parent(path: &str) -> Result<(), Fault> {
+    if path.contains('\0') || path.split('/').any(|part| part == "..") {
+        return Err(Fault::invalid(format!("invalid cgroup parent: {path:?}")));
+    }
+    Ok(())
 }
 
 fn is_id(text: &str) -> bool {

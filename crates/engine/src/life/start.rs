@@ -11,7 +11,7 @@ use crate::logs::Link;
 use crate::memory::{self, MemoryFile};
 use crate::node_access;
 use crate::spec::{self, Netns, Plan};
-use crate::{clock, files, health, pump, told};
+use crate::{cdi, clock, files, health, pump, told};
 use dataplane::Dataplane;
 use std::fs;
 use std::net::IpAddr;
@@ -125,17 +125,34 @@ impl Engine {
             self.inner.runtime.prepare(id.clone(), container.fixed.image.clone()).await?;
         }
         let user = self.look_inside(container).await?;
-        let netns = self.connect(container).await?;
-        let has_nodes_name = netns == Netns::Host || container.fixed.config.node.uts;
-        let hostname = if has_nodes_name { node_name().await } else { container.hostname() };
-        self.write_files(container, &netns, &hostname).await?;
+        let own = &container.fixed.config;
+        let host = self.joined_network(container)?;
+        let borrowed = self.borrowed(container)?;
+        let (netns, files_of) = match host {
+            Some(host) => (host.netns, host.container),
+            None => (self.connect(container).await?, Arc::clone(container)),
+        };
+        let its_name = &files_of.fixed.config;
+        let has_nodes_name =
+            its_name.node.uts || (netns == Netns::Host && its_name.spec.hostname.is_empty());
+        let hostname = if has_nodes_name { node_name().await } else { files_of.hostname() };
+        if Arc::ptr_eq(&files_of, container) {
+            self.write_files(container, &netns, &hostname).await?;
+        }
         self.open_streams(container).await?;
         let (run, files) = (container.run.clone(), files.to_vec());
-        let put = move || memory::write(&run, &files).map_err(cannot("put files into memory"));
+        let shared = own.node.shareable.then_some(own.shm_size);
+        let put = move || {
+            if let Some(bytes) = shared {
+                memory::share(&run, if bytes == 0 { spec::SHM_SIZE } else { bytes })?;
+            }
+            memory::write(&run, &files)
+        };
+        let put = move || put().map_err(cannot("put files into memory"));
         let memory_files = blocking(put).await?;
-        let access = container.fixed.config.node.clone();
+        let access = own.node.clone();
         let devices = blocking(move || node_access::find(&access)).await?;
-        let rendered = spec::render(&Plan {
+        let mut rendered = spec::render(&Plan {
             id: container.id(),
             config: &container.fixed.config,
             image: &container.image,
@@ -144,11 +161,25 @@ impl Engine {
             hostname: &hostname,
             netns: &netns,
             mounts: &container.fixed.mounts,
-            files: &container.folder,
+            files: &files_of.folder,
             memory_files: &memory_files,
-            cgroup_parent: &self.inner.config.cgroup_parent,
+            cgroup_parent: match own.node.cgroup_parent.as_str() {
+                "" => &self.inner.config.cgroup_parent,
+                own => own,
+            },
+            borrowed: &borrowed,
             devices: &devices,
         })?;
+        if !own.node.device_requests.is_empty() {
+            let (folders, requests) =
+                (self.inner.config.cdi.clone(), own.node.device_requests.clone());
+            rendered = blocking(move || {
+                let registry = cdi::Registry::read(&folders);
+                registry.inject(&cdi::names(&requests, &registry)?, &mut rendered)?;
+                Ok(rendered)
+            })
+            .await?;
+        }
         let _permit = self.start_permit().await;
         self.inner.runtime.start(id, rendered, container.stdio()).await
     }

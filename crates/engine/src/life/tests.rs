@@ -4,6 +4,7 @@
 mod disk;
 mod files;
 mod images;
+mod joined;
 mod lives;
 mod takeover;
 
@@ -114,6 +115,7 @@ async fn open(dir: &Path, fake: &Fake) -> (Engine, scope::Scope) {
         data: dir.join("engine"),
         run: dir.join("run"),
         cgroup_parent: "/skep".to_owned(),
+        cdi: vec![dir.join("cdi")],
         resolv_conf,
         init: Some(b"init"),
         apparmor: None,

@@ -25,12 +25,14 @@ pub(crate) use image::ImageConfig;
 pub(crate) use machine::Machine;
 pub use merged::Merged;
 pub(crate) use merged::{labels, labels_within};
+pub(crate) use mounts::SHM_SIZE;
 pub(crate) use process::{ExecPlan, arguments, exec, working_dir};
 pub(crate) use seccomp::check as check_seccomp;
 pub use seccomp::check_profile;
 
 use crate::config::ContainerConfig;
 use crate::info::MountPoint;
+use crate::joined::Borrowed;
 use crate::memory::Place;
 use crate::node_access::Found;
 use crate::users::User;
@@ -63,6 +65,8 @@ pub(crate) struct Plan<'a> {
     /// Secrets and configs.
     pub(crate) memory_files: &'a [Place],
     pub(crate) cgroup_parent: &'a str,
+    /// What it has of other containers.
+    pub(crate) borrowed: &'a Borrowed,
     /// The node's devices that it is to have.
     pub(crate) devices: &'a [Found],
 }
@@ -184,9 +188,14 @@ fn cgroup(parent: &str, id: &str) -> String {
 fn namespaces(plan: &Plan<'_>) -> Value {
     let node = &plan.config.node;
     let mut kinds = vec![json!({ "type": "mount" })];
-    for (kind, is_nodes) in [("uts", node.uts), ("ipc", node.ipc), ("pid", node.pid)] {
-        if !is_nodes {
-            kinds.push(json!({ "type": kind }));
+    let Borrowed { pid, ipc, .. } = plan.borrowed;
+    for (kind, is_nodes, of_other) in
+        [("uts", node.uts, &None), ("ipc", node.ipc, ipc), ("pid", node.pid, pid)]
+    {
+        match of_other {
+            Some(path) => kinds.push(json!({ "type": kind, "path": path })),
+            None if is_nodes => {}
+            None => kinds.push(json!({ "type": kind })),
         }
     }
     match plan.netns {
@@ -204,14 +213,16 @@ fn namespaces(plan: &Plan<'_>) -> Value {
 /// The user's settings over Docker's own, which let an ordinary user ping and serve port 80.
 fn sysctls(plan: &Plan<'_>) -> Result<types::Labels, Fault> {
     let mut settings = types::Labels::new();
-    let own_network = *plan.netns != Netns::Host;
+    let node = &plan.config.node;
+    let own_network = *plan.netns != Netns::Host && node.joined.network.is_empty();
+    let own_ipc = !node.ipc && node.joined.ipc.is_empty();
     if own_network && plan.machine.network_sysctls {
         settings.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         settings.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
     }
     for (name, value) in &plan.config.spec.sysctls {
         let network = name.starts_with("net.");
-        let known = network || (is_ipc_sysctl(name) && !plan.config.node.ipc);
+        let known = network || (is_ipc_sysctl(name) && own_ipc);
         if !known || (network && !own_network) {
             return Err(Fault::invalid(format!("sysctl '{name}' is not allowed")));
         }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 use types::MountKind;
 
-const SHM_SIZE: u64 = 64 << 20;
+/// Of /dev/shm, where nothing is said.
+pub(crate) const SHM_SIZE: u64 = 64 << 20;
 
 /// Renders all mounts: Docker's own, then the user's, the outermost first.
 pub(super) fn render(plan: &Plan<'_>) -> Value {
@@ -52,11 +53,13 @@ fn system(plan: &Plan<'_>) -> Vec<Value> {
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", sys]),
         mount("/sys/fs/cgroup", "cgroup", &[cgroup, "nosuid", "noexec", "nodev"]),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        if node.ipc {
-            bind("/dev/shm", "/dev/shm", false)
-        } else {
-            let size = format!("size={shm}");
-            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &size])
+        match &plan.borrowed.shm {
+            Some(folder) => bind(&folder.to_string_lossy(), "/dev/shm", false),
+            None if node.ipc => bind("/dev/shm", "/dev/shm", false),
+            None => {
+                let size = format!("size={shm}");
+                mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &size])
+            }
         },
     ]
 }

@@ -2,9 +2,9 @@
 
 use super::machine::LIMITS;
 use super::{Machine, Plan};
-use crate::node_access::{DeviceRule, Found};
+use crate::node_access::Found;
 use serde_json::{Map, Value, json};
-use types::{Fault, Resources, Ulimit};
+use types::{DeviceRule, Fault, Resources, Ulimit};
 
 /// Microseconds in which a quota of processor time is given.
 const CPU_PERIOD: i64 = 100_000;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{ContainerConfig, NetworkMode};
+use crate::joined::Borrowed;
 use crate::users::User;
 use expect_test::{Expect, expect};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,7 @@ fn render_on(
         files: Path::new("/data/c0ffee"),
         memory_files: &[],
         cgroup_parent: "/skep/",
+        borrowed: &Borrowed::default(),
         devices: &[],
     })
 }
@@ -416,7 +418,7 @@ fn a_privileged_container_may_do_what_the_daemon_may_and_no_more() {
 #[test]
 fn name_spaces_of_the_node_and_its_devices_are_there_for_who_asks() {
     let spec = rendered(|config| {
-        config.node = crate::NodeAccess { pid: true, ipc: true, uts: true, ..Default::default() };
+        config.node = types::NodeAccess { pid: true, ipc: true, uts: true, ..Default::default() };
     });
     let kinds = spec["linux"]["namespaces"].as_array().unwrap();
     let kinds: Vec<_> = kinds.iter().map(|kind| kind["type"].as_str().unwrap()).collect();
@@ -451,6 +453,7 @@ fn name_spaces_of_the_node_and_its_devices_are_there_for_who_asks() {
         files: Path::new("/data/c0ffee"),
         memory_files: &[],
         cgroup_parent: "/skep/",
+        borrowed: &Borrowed::default(),
         devices: &[found],
     });
     let linux = &spec.unwrap()["linux"];

@@ -8,11 +8,12 @@ use discovery::{
 };
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use store::View;
 use types::{
     EndpointMode, Network, NetworkId, Node, Protocol, PublishedPort, STACK_LABEL, Service,
-    ServiceId, Task, TaskId,
+    ServiceId, Task, TaskId, template,
 };
 
 /// How much of a container's id is a name of it, as Docker has it.
@@ -179,8 +180,7 @@ impl Edit<'_> {
                     None => nodes.remove(id),
                 };
             }
-            let matters = |node: &Arc<Node>| (has_place(node), node.status.vtep(), node.is_down());
-            if old.map(matters) != new.map(matters) {
+            if old.map(|node| matters(node)) != new.map(|node| matters(node)) {
                 let tasks = view.tasks_of_node(id);
                 self.tasks.extend(tasks.map(|task| task.id.clone()));
             }
@@ -342,15 +342,21 @@ pub(super) fn settings(network: &Network) -> NetworkSettings {
     }
 }
 
+/// What of a node shows in its tasks.
+fn matters(node: &Node) -> (bool, IpAddr, bool, &str) {
+    (has_place(node), node.status.vtep(), node.is_down(), &node.description.hostname)
+}
+
 /// A task's presence on its networks.
 pub(super) fn endpoints<'a>(task: &'a Task, node: &Node) -> BTreeMap<&'a NetworkId, Endpoint> {
+    let own_name = || template::hostname(task, &node.id, &node.description);
     let endpoint = |addresses| Endpoint {
         addresses,
         node: node.id.clone(),
         vtep: node.status.vtep(),
         service: task.service.clone(),
         name: task.name(),
-        aliases: short_id(task).into_iter().collect(),
+        aliases: short_id(task).into_iter().chain(own_name()).collect(),
         serving: serves(task, node),
     };
     task.attachments.iter().map(|it| (&it.network, endpoint(it.addresses))).collect()

@@ -5,8 +5,9 @@ use planner::REPLICAS_MAX;
 use std::collections::BTreeSet;
 use store::View;
 use types::{
-    ContainerSpec, EndpointMode, EndpointSpec, Fault, MountKind, NetworkAttachment, Placement,
-    PublishMode, Resources, ServiceMode, ServiceSpec, UpdateConfig, check_name,
+    AskedAccess, Constraint, ContainerSpec, EndpointMode, EndpointSpec, Fault, MountKind,
+    NetworkAttachment, NodeNetwork, Placement, PublishMode, Resources, ServiceMode, ServiceSpec,
+    UpdateConfig, check_name,
 };
 
 /// Docker's smallest memory limit.
@@ -22,6 +23,7 @@ pub(super) fn check_service(spec: &ServiceSpec) -> Result<(), Fault> {
     check_container(&filled)?;
     file::check_references(&filled)?;
     file::check_follows(spec)?;
+    check_access(spec, &filled)?;
     check_resources(&spec.task.resources)?;
     for constraint in &spec.task.placement.constraints {
         Placement::check(constraint).map_err(|error| Fault::invalid(error.to_string()))?;
@@ -33,11 +35,40 @@ pub(super) fn check_service(spec: &ServiceSpec) -> Result<(), Fault> {
     check_update(&spec.rollback, "TaskSpec: rollback")
 }
 
+/// What a service asks of its nodes, and which of their networks it is on.
+fn check_access(spec: &ServiceSpec, container: &ContainerSpec) -> Result<(), Fault> {
+    let asked = AskedAccess::of(&container.labels).map_err(Fault::invalid)?;
+    if asked.node.uts && !container.hostname.is_empty() {
+        return Err(Fault::invalid("conflicting options: hostname and the UTS mode"));
+    }
+    let Some(own) = spec.task.node_network() else { return Ok(()) };
+    if spec.task.networks.len() > 1 {
+        return Err(Fault::invalid(format!(
+            "conflicting options: a service on the network {} of its nodes is on no other one",
+            own.name()
+        )));
+    }
+    if own != NodeNetwork::Bridge && !spec.endpoint.ports.is_empty() {
+        let why = match own {
+            NodeNetwork::Host => "what it listens on is its node's in any case",
+            NodeNetwork::Bridge | NodeNetwork::None => "nobody reaches it",
+        };
+        return Err(Fault::invalid(format!(
+            "conflicting options: port publishing and the network {}: {why}",
+            own.name()
+        )));
+    }
+    Ok(())
+}
+
 /// Says whether every network of a spec is there and may be used by services.
 pub(super) fn check_networks(view: &View, wanted: &[NetworkAttachment]) -> Result<(), Fault> {
     let mut seen = BTreeSet::new();
     for attachment in wanted {
         let target = &attachment.target;
+        if NodeNetwork::of(target).is_some() {
+            continue;
+        }
         let Some(network) = view.network(target).filter(|network| !network.removed) else {
             return Err(Fault::not_found(format!("network {target} not found")));
         };
@@ -273,6 +304,57 @@ mod tests {
             |it| it.task.container.mounts = vec![mount.clone(), mount],
             "ContainerSpec: duplicate mount point: /data",
         );
+    }
+
+    #[test]
+    fn what_a_service_asks_of_its_nodes_is_checked_before_there_is_a_task() {
+        let label = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
+        let on = |networks: &[NodeNetwork]| -> Vec<NetworkAttachment> {
+            let wish = |network: &NodeNetwork| NetworkAttachment {
+                target: network.id().into(),
+                aliases: Vec::new(),
+            };
+            networks.iter().map(wish).collect()
+        };
+        let port = |mode| vec![PublishedPort { target: 80, mode, ..PublishedPort::default() }];
+        check(
+            |spec| spec.task.container.labels = label("skep.pid", "mine"),
+            "label skep.pid: \"mine\" is none of host",
+        );
+        check(
+            |spec| {
+                spec.task.container.labels = label("skep.uts", "host");
+                spec.task.container.hostname = "h".into();
+            },
+            "conflicting options: hostname and the UTS mode",
+        );
+        check(
+            |spec| spec.task.networks = on(&[NodeNetwork::Host, NodeNetwork::None]),
+            "conflicting options: a service on the network host of its nodes is on no other one",
+        );
+        for mode in [PublishMode::Ingress, PublishMode::Host] {
+            check(
+                |spec| {
+                    spec.task.networks = on(&[NodeNetwork::Host]);
+                    spec.endpoint.ports = port(mode);
+                },
+                "conflicting options: port publishing and the network host: what it listens on is \
+                 its node's in any case",
+            );
+            check(
+                |spec| {
+                    spec.task.networks = on(&[NodeNetwork::None]);
+                    spec.endpoint.ports = port(mode);
+                },
+                "conflicting options: port publishing and the network none: nobody reaches it",
+            );
+        }
+        let mut fine = spec();
+        fine.task.networks = on(&[NodeNetwork::Bridge]);
+        fine.endpoint.ports = port(PublishMode::Ingress);
+        fine.task.container.labels = label("skep.devices", "/dev/fuse");
+        assert_eq!(check_service(&fine), Ok(()));
+        assert_eq!(check_networks(&View::default(), &fine.task.networks), Ok(()));
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn take_each(
 ) -> Result<Given, Shortage> {
     let mut given = Given::default();
     let mut seen = BTreeSet::new();
-    for wish in task.spec.networks.iter().filter(|wish| seen.insert(&wish.target)) {
+    for wish in task.spec.overlays().filter(|wish| seen.insert(&wish.target)) {
         let addresses = pools.take(&planning.tx, &wish.target)?;
         given.attachments.push(Attachment {
             network: wish.target.clone(),

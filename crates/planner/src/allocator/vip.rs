@@ -114,7 +114,7 @@ fn wanted(view: &View, service: &Service) -> Vec<NetworkId> {
         EndpointMode::Dnsrr => Vec::new(),
         EndpointMode::Vip => {
             let mut seen = BTreeSet::new();
-            let targets = service.spec.task.networks.iter().map(|network| network.target.clone());
+            let targets = service.spec.task.overlays().map(|network| network.target.clone());
             let in_mesh = service.spec.endpoint.ports.iter().any(PublishedPort::in_mesh);
             let ingress = view.ingress_network().filter(|_| in_mesh).map(|it| it.id.clone());
             targets.chain(ingress).filter(|target| seen.insert(target.clone())).collect()
@@ -127,8 +127,7 @@ fn unknown_network(planning: &Planning<'_>, service: &Service) -> Option<String>
     service
         .spec
         .task
-        .networks
-        .iter()
+        .overlays()
         .find(|wish| planning.tx.network(&wish.target).is_none_or(|network| network.removed))
         .map(|network| Shortage::NoNetwork(network.target.clone()).to_string())
 }

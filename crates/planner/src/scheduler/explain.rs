@@ -73,6 +73,7 @@ enum Reason {
     Constraints,
     Platform,
     Files,
+    Access,
     Beside,
     Resources,
     Mesh,
@@ -87,6 +88,7 @@ impl Reason {
             Misfit::Constraints => Self::Constraints,
             Misfit::Platform => Self::Platform,
             Misfit::Files => Self::Files,
+            Misfit::Access => Self::Access,
             Misfit::Beside => Self::Beside,
             Misfit::Cpus | Misfit::Memory | Misfit::Generic => Self::Resources,
             Misfit::Mesh => Self::Mesh,
@@ -107,6 +109,10 @@ impl Reason {
                 )
             }
             Self::Beside => format!("wrong services beside it on {count} {nodes}"),
+            Self::Access => format!(
+                "release without what a service asks of its node, to be updated first, on {count} \
+                 {nodes}"
+            ),
             Self::Resources => format!("insufficient resources on {count} {nodes}"),
             Self::Mesh => format!("no address on the ingress network on {count} {nodes}"),
             Self::HostPort => format!("host-mode port already in use on {count} {nodes}"),
@@ -128,6 +134,7 @@ fn detail(asked: &Requirements, lack: &Lack<'_>) -> String {
         }
         Misfit::Files => "its release knows no secrets and configs".to_owned(),
         Misfit::Beside => first_broken(node, asked).map(Term::lack).unwrap_or_default(),
+        Misfit::Access => "its release knows nothing of what is asked of it".to_owned(),
         Misfit::Cpus => {
             let total = i128::from(description.nano_cpus);
             let free = (total - carried.load.nano_cpus).max(0);

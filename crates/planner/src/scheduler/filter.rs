@@ -16,6 +16,7 @@ pub(super) enum Misfit {
     Constraints,
     Platform,
     Files,
+    Access,
     Beside,
     Cpus,
     Memory,
@@ -36,6 +37,7 @@ pub(super) struct Requirements {
     memory: i64,
     generic: GenericReservations,
     has_files: bool,
+    asks_of_node: bool,
     in_mesh: bool,
     host_ports: Vec<(Protocol, u16)>,
     /// What is wanted of other services on the node, as of when these were made.
@@ -54,6 +56,7 @@ impl Requirements {
             memory: task.spec.resources.reserve_memory,
             generic: task.spec.generic.clone(),
             has_files: task.spec.container.has_files(),
+            asks_of_node: task.spec.asks_of_node(),
             in_mesh: !task.ingress_addresses.is_empty(),
             host_ports: host_ports(task).collect(),
         }
@@ -68,6 +71,7 @@ impl Requirements {
                 == (resources.reserve_nano_cpus, resources.reserve_memory)
             && self.generic == task.spec.generic
             && self.has_files == task.spec.container.has_files()
+            && self.asks_of_node == task.spec.asks_of_node()
             && self.in_mesh != task.ingress_addresses.is_empty()
             && host_ports(task).eq(self.host_ports.iter().copied())
     }
@@ -89,6 +93,10 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     // It would reject the task, again and again.
     if asked.has_files && !store::readers::knows_files(node) {
         return Err(Misfit::Files);
+    }
+    // It would start it without.
+    if asked.asks_of_node && !store::readers::knows_files(node) {
+        return Err(Misfit::Access);
     }
     if first_broken(node, asked).is_some() {
         return Err(Misfit::Beside);
@@ -210,6 +218,19 @@ mod tests {
                 + one.1 assigned running n2
                 + one.2 assigned running n2
             "#]],
+        );
+    }
+
+    #[test]
+    fn what_asks_anything_of_its_node_goes_where_the_release_knows_it() {
+        check(
+            "
+            node n1 log-format=3
+            node n2
+            service hosted global networks=686f737400000000000000000000000000000000000000000000000000000000
+            service rights replicas=2 label=skep.privileged
+            ",
+            &expect![[r#""#]],
         );
     }
 

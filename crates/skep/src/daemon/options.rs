@@ -11,6 +11,8 @@ pub(crate) const DATA: &str = "/var/lib/skep";
 pub(crate) const RUN: &str = "/run/skep";
 pub(crate) const CONTAINERD_NAMESPACE: &str = "skep";
 pub(crate) const CGROUP_PARENT: &str = "/skep";
+/// Docker's own.
+pub(crate) const CDI_SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 /// Where clients look for the API of a daemon that runs in [`RUN`].
 pub(crate) const API: &str = "unix:///run/skep/docker.sock";
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -75,6 +77,9 @@ pub(crate) struct Options {
     /// The cgroup above the containers' own
     #[arg(long, default_value = CGROUP_PARENT, value_name = "PATH")]
     pub(crate) cgroup_parent: String,
+    /// Where files of the Container Device Interface are; later folders go first. Repeatable
+    #[arg(long = "cdi-spec-dir", value_name = "DIR", default_values = CDI_SPEC_DIRS)]
+    pub(crate) cdi_spec_dirs: Vec<PathBuf>,
     /// Mirrors of docker.io, tried in order. Repeatable
     #[arg(long = "registry-mirror", value_name = "URL")]
     pub(crate) mirrors: Vec<String>,

@@ -133,6 +133,11 @@ impl Layout {
         self.run.join("resolv.conf")
     }
 
+    /// Files of the Container Device Interface that are every node's, beside the machine's own.
+    pub(crate) fn cdi(&self) -> PathBuf {
+        self.run.join("cdi")
+    }
+
     pub(crate) fn containerd_data(&self) -> PathBuf {
         self.data.join("containerd")
     }

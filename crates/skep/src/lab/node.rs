@@ -2,6 +2,7 @@
 
 use super::layout::{Layout, Node};
 use crate::client::Client;
+use crate::daemon::options::CDI_SPEC_DIRS;
 use crate::process::{end, running};
 use anyhow::{Context, Result, bail};
 use host::Process;
@@ -83,7 +84,11 @@ pub(super) async fn start(layout: &Layout, node: &Node, options: &[String]) -> R
             "--cgroup-parent".to_owned(),
             node.cgroup_parent.clone(),
         ];
-        let arguments = [&arguments[..], options].concat();
+        let mut devices = CDI_SPEC_DIRS.map(str::to_owned).to_vec();
+        devices.push(text(layout.cdi()));
+        let devices = devices.into_iter().flat_map(|dir| ["--cdi-spec-dir".to_owned(), dir]);
+        let devices: Vec<String> = devices.collect();
+        let arguments = [&arguments[..], &devices, options].concat();
         launch(&arguments, &node.log(), &node.pid_file())?
     };
     let client = Client::unix(&node.socket());

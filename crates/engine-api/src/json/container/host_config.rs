@@ -4,7 +4,7 @@ use super::super::container_spec::{MountJson, render_ulimit};
 use super::super::memory::memory_swap;
 use super::super::node_access;
 use super::super::privileges::render_options;
-use super::network_name;
+use super::network_mode;
 use engine::{ContainerConfig, MASKED, READONLY};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,7 +97,7 @@ fn of_all_machines(config: &ContainerConfig) -> Map<String, Value> {
         "Binds": some(&config.asked.binds),
         "ContainerIDFile": "",
         "LogConfig": { "Type": log_driver(config), "Config": config.log.options },
-        "NetworkMode": network_name(&config.network),
+        "NetworkMode": network_mode(config),
         "PortBindings": bindings(config),
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "AutoRemove": config.auto_remove,
@@ -145,7 +145,6 @@ fn resources(config: &ContainerConfig) -> Map<String, Value> {
         "CpuShares": 0,
         "Memory": resources.limit_memory,
         "NanoCpus": resources.limit_nano_cpus,
-        "CgroupParent": "",
         "BlkioWeight": 0,
         "BlkioWeightDevice": [],
         "BlkioDeviceReadBps": [],
@@ -158,7 +157,6 @@ fn resources(config: &ContainerConfig) -> Map<String, Value> {
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": "",
         "CpusetMems": "",
-        "DeviceRequests": null,
         "MemoryReservation": resources.reserve_memory,
         "MemorySwap": memory_swap(resources.limit_memory, resources.swap),
         "MemorySwappiness": resources.swappiness,

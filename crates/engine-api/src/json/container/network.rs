@@ -1,7 +1,8 @@
 //! Networks and ports of a container.
 
 use super::super::network::{derived_id, local_id};
-use engine::{ContainerInfo, HostPort, NetworkMode, Place, Status};
+use super::super::node_access::CONTAINER;
+use engine::{ContainerConfig, ContainerInfo, HostPort, NetworkMode, Place, Status};
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::net::IpAddr;
 use types::Subnet;
 
 /// The network of a container that is on none of the cluster's.
-pub(super) fn network_name(network: &NetworkMode) -> &'static str {
+fn network_name(network: &NetworkMode) -> &'static str {
     match network {
         NetworkMode::Bridge | NetworkMode::Attached => "bridge",
         NetworkMode::Host => "host",
@@ -17,9 +18,20 @@ pub(super) fn network_name(network: &NetworkMode) -> &'static str {
     }
 }
 
+/// How a container is connected, as it is asked for.
+pub(super) fn network_mode(config: &ContainerConfig) -> String {
+    match config.node.joined.network.as_str() {
+        "" => network_name(&config.network).to_owned(),
+        other => format!("{CONTAINER}{other}"),
+    }
+}
+
 /// Says whether a container is on a network, by the network's name or the beginning of its id.
 pub(crate) fn is_on(info: &ContainerInfo, wanted: &str) -> bool {
     let is = |name: &str, id: &str| name == wanted || id.starts_with(wanted);
+    if !info.config.node.joined.network.is_empty() {
+        return false;
+    }
     if info.state.places.is_empty() {
         let name = network_name(&info.config.network);
         return is(name, &local_id(name));
@@ -140,6 +152,9 @@ fn endpoint(info: &ContainerInfo, place: &Place) -> Endpoint {
 /// Renders `NetworkSettings.Networks`. `bridge` is the subnet of the gateway bridge.
 pub(crate) fn networks(info: &ContainerInfo, bridge: Option<IpNet>) -> Value {
     let places = &info.state.places;
+    if !info.config.node.joined.network.is_empty() {
+        return json!({});
+    }
     if places.is_empty() {
         let name = network_name(&info.config.network);
         let network = local_id(name);

@@ -11,7 +11,7 @@ use compose::{Project, StackNetwork};
 use hyper::StatusCode;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use types::ServiceSpec;
+use types::{NodeNetwork, ServiceSpec};
 
 /// What is deployed.
 #[derive(Args, Debug)]
@@ -141,7 +141,11 @@ async fn prune(client: &Client, existing: &[Value], wanted: &[ServiceSpec]) -> R
 
 /// Creates the stack's networks that are not there, and sees that the others are.
 async fn networks(client: &Client, stack: &str, wanted: &[StackNetwork]) -> Result<()> {
-    for network in wanted.iter().filter(|network| network.external) {
+    // Those of every node's own are there in any case.
+    let is_looked_for = |network: &&StackNetwork| {
+        network.external && NodeNetwork::named(&network.spec.name).is_none()
+    };
+    for network in wanted.iter().filter(is_looked_for) {
         let name = &network.spec.name;
         let found: Result<Value> = client.get(&format!("/networks/{}", escape(name))).await;
         match found {
