@@ -24,7 +24,7 @@ use crate::node::Node;
 use crate::world::World;
 use std::sync::Arc;
 use store::View;
-use types::{Availability, Constraint, NodeState, Task};
+use types::{Availability, NodeState, Task};
 
 /// Why a rule is broken.
 pub type Verdict = Result<(), String>;
