@@ -208,6 +208,9 @@ impl Wish {
         if self.labelled {
             spec.task.placement.constraints = vec!["node.labels.disk==ssd".to_owned()];
         }
+        if self.release % 2 == 1 {
+            spec.task.generic.insert("gpu".to_owned(), 1 + self.release / 2);
+        }
         let restart = &mut spec.task.restart;
         (restart.condition, restart.delay, restart.max_attempts) = self.restart;
         if !self.job {

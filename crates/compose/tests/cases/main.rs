@@ -187,7 +187,7 @@ fn mounts_have_short_and_long_forms() {
 #[test]
 fn deploy_says_how_it_runs() {
     service(
-        "deploy:\n  replicas: ${N}\n  endpoint_mode: dnsrr\n  labels: [\"a=b\"]\n  update_config: {parallelism: 2, order: start-first, failure_action: rollback, delay: 10s}\n  resources:\n    limits: {cpus: '0.50', memory: 50M, pids: 100}\n    reservations: {memory: 20M}\n  restart_policy: {condition: on-failure, max_attempts: 3, window: 2m}\n  placement:\n    constraints: [node.role == manager]\n    preferences: [{spread: node.labels.zone}]\n    max_replicas_per_node: 2",
+        "deploy:\n  replicas: ${N}\n  endpoint_mode: dnsrr\n  labels: [\"a=b\"]\n  update_config: {parallelism: 2, order: start-first, failure_action: rollback, delay: 10s}\n  resources:\n    limits: {cpus: '0.50', memory: 50M, pids: 100}\n    reservations: {memory: 20M, generic_resources: [{discrete_resource_spec: {kind: gpu, value: 2}}]}\n  restart_policy: {condition: on-failure, max_attempts: 3, window: 2m}\n  placement:\n    constraints: [node.role == manager]\n    preferences: [{spread: node.labels.zone}]\n    max_replicas_per_node: 2",
         &expect![[r#"
             .labels.a = "b"
             .task.resources.limit_nano_cpus = 500000000
@@ -200,6 +200,7 @@ fn deploy_says_how_it_runs() {
             .task.placement.constraints = ["node.role == manager"]
             .task.placement.preferences = [{"spread":"node.labels.zone"}]
             .task.placement.max_replicas_per_node = 2
+            .task.generic = {"gpu":2}
             .mode.replicated.replicas = 3
             .endpoint.mode = "dnsrr"
             .update.parallelism = 2

@@ -47,8 +47,9 @@ pub(super) fn explain(asked: &Requirements, mut lacks: Vec<Lack<'_>>) -> Explana
     }
     let short = format!("no suitable node ({})", reasons.join("; "));
     let more = lacks.len().saturating_sub(NAMED);
+    let rank = |lack: &Lack<'_>| (Reverse(lack.misfit), shortage(asked, lack));
     let order = |one: &Lack<'_>, other: &Lack<'_>| {
-        (Reverse(one.misfit), name(one.node)).cmp(&(Reverse(other.misfit), name(other.node)))
+        (rank(one), name(one.node)).cmp(&(rank(other), name(other.node)))
     };
     if more > 0 {
         lacks.select_nth_unstable_by(NAMED, order);
@@ -164,6 +165,28 @@ fn detail(asked: &Requirements, lack: &Lack<'_>) -> String {
     }
 }
 
+/// By how much a node has too little, among those that have too little of the same.
+fn shortage(asked: &Requirements, lack: &Lack<'_>) -> i128 {
+    let Lack { node, carried, misfit } = lack;
+    let (load, has) = (carried.load, &node.description);
+    match misfit {
+        Misfit::Cpus => i128::from(asked.nano_cpus) + load.nano_cpus - i128::from(has.nano_cpus),
+        Misfit::Memory => i128::from(asked.memory) + load.memory - i128::from(has.memory_bytes),
+        // One that has nothing of it comes last.
+        Misfit::Generic => lacking_kind(node, load, asked)
+            .and_then(|(_, amounts)| amounts)
+            .map_or(i128::MAX, |(free, _)| -i128::from(free)),
+        Misfit::MaxReplicas => i128::try_from(carried.count).unwrap_or(i128::MAX),
+        Misfit::Unavailable
+        | Misfit::Constraints
+        | Misfit::Platform
+        | Misfit::Files
+        | Misfit::Beside
+        | Misfit::Mesh
+        | Misfit::HostPort => 0,
+    }
+}
+
 fn availability(node: &Node) -> &'static str {
     if node.has_left() {
         return "has left";
@@ -244,6 +267,24 @@ mod tests {
             ",
             &expect![[r#"
                 + db.1 pending running - error: no suitable node (4 nodes not available for new tasks; scheduling constraints not satisfied on 2 nodes; insufficient resources on 2 nodes; unsupported platform on 1 node). n9: 1.0 GiB of 1.0 GiB memory free; n8: 1.2 of 2.0 cores free; n5: is /arm64; n6: node.labels.disk==ssd is missing; n7: node.labels.disk is hdd, not ssd; n1: is down; n2: is drained; n3: is paused; n4: is leaving
+            "#]],
+        );
+    }
+
+    #[test]
+    fn of_nodes_that_lack_the_same_the_one_with_most_of_it_comes_first() {
+        check(
+            "
+            node n1 memory=10
+            node n2 memory=30
+            node n3 memory=20
+            node n4 memory=99 generic=gpu=1
+            node n5 memory=99
+            node n6 memory=99 generic=gpu=2
+            service db replicas=1 memory=40 generic=gpu=3
+            ",
+            &expect![[r#"
+                + db.1 pending running - error: no suitable node (insufficient resources on 6 nodes). n6: 2 of 2 gpu free; n4: 1 of 1 gpu free; n5: has no gpu; n2: 30 B of 30 B memory free; n3: 20 B of 20 B memory free; n1: 10 B of 10 B memory free
             "#]],
         );
     }

@@ -33,8 +33,8 @@ pub(super) struct Requirements {
     pub(super) placement: Placement,
     /// `None`: one of them cannot be read, so no node fulfils them.
     constraints: Option<Vec<Constraint>>,
-    nano_cpus: i64,
-    memory: i64,
+    pub(super) nano_cpus: i64,
+    pub(super) memory: i64,
     generic: GenericReservations,
     has_files: bool,
     asks_of_node: bool,

@@ -2,7 +2,7 @@
 //! with candidates is compared with.
 
 use super::explain::{Lack, explain};
-use super::filter::{Misfit, Requirements, fit};
+use super::filter::{Misfit, Requirements, fit, given};
 use super::place::EXPLAINED;
 use super::schedule;
 use crate::Planning;
@@ -44,7 +44,12 @@ fn place_one_by_one(view: &View, now: Timestamp) -> BTreeMap<TaskId, Outcome> {
         match place(&view, now, &task) {
             Ok(node) => {
                 let mut tx = store::Tx::new(&view);
+                let mut index = Index::default();
+                index.follow(&view, now);
+                let here: &Node = view.node(&node).expect("a node");
+                let given = given(here, index.loads.on(&node, &task.service).load, &task);
                 tx.edit_task(&task.id, |task| {
+                    task.generic = given;
                     task.status.state = TaskState::Assigned;
                     task.node = Some(node.clone());
                 });
@@ -128,16 +133,18 @@ fn case() -> impl Strategy<Value = String> {
             for (index, (zone, rack, memory, kind)) in nodes.iter().enumerate() {
                 let state = ["pause", "down", "ingress=none"].get(usize::from(*kind)).unwrap_or(&"");
                 let zone = if *zone == 0 { String::new() } else { format!("zone={zone}") };
-                writeln!(text, "node n{index} {zone} rack={rack} memory={memory} {state}").unwrap();
+                let gpus = ["", "generic=gpu=a,gpu=b,seat=3", "generic=gpu=2"][usize::from(*rack)];
+                writeln!(text, "node n{index} {zone} rack={rack} memory={memory} {gpus} {state}").unwrap();
             }
             for (index, (memory, spread, max, kind, mesh)) in services.iter().enumerate() {
                 let spread = ["", "spread=node.labels.zone", "spread=node.labels.rack",
                     "spread=node.labels.zone,node.labels.rack"][usize::from(*spread)];
                 let port = if *mesh { "" } else { "has-ports=host:80:80" };
+                let generic = if index == 0 { "generic=gpu=1" } else { "" };
                 let constraint = if *kind == 0 { "constraint=node.labels.zone!=2" } else { "" };
                 writeln!(
                     text,
-                    "service s{index} memory={memory} max-per-node={max} {spread} {port} {constraint}"
+                    "service s{index} memory={memory} max-per-node={max} {spread} {port} {constraint} {generic}"
                 )
                 .unwrap();
             }

@@ -1,5 +1,6 @@
 //! What holds whatever users, nodes and time do.
 
+mod beside;
 mod drain;
 mod jobs;
 mod steps;
@@ -71,6 +72,9 @@ proptest! {
                 service.spec.endpoint.ports.clear();
                 service.spec.task.networks.clear();
                 service.spec.task.resources.reserve_memory = 0;
+                service.spec.task.generic.clear();
+                let is_about_nodes = |text: &String| types::Affinity::parse(text).is_none();
+                service.spec.task.placement.constraints.retain(is_about_nodes);
                 service.spec.task.placement.max_replicas_per_node = 0;
                 service.spec.task.restart.condition = RestartCondition::Any;
                 service.spec.task.restart.max_attempts = 0;

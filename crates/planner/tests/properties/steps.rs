@@ -59,6 +59,10 @@ pub(super) struct Wish {
     pub(super) max_per_node: u8,
     pub(super) spread: bool,
     pub(super) rebalance: bool,
+    /// To another service: an operator of affinities.
+    pub(super) beside: Option<&'static str>,
+    pub(super) gpus: u8,
+    pub(super) seats: u8,
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -78,8 +82,9 @@ fn wish() -> impl Strategy<Value = Wish> {
     (
         (0..7u8, 0..6u8, 0..3u8, any::<bool>(), networks, port),
         (restart, 0..3u8, 0..3u8, order, failure, 0..3u8, 0..4u8, 0..4u8),
+        (0..12usize, 0..8u8, 0..8u8),
     )
-        .prop_map(|(one, two)| {
+        .prop_map(|(one, two, (beside, gpus, seats))| {
             let (mode, replicas, image, ssd, networks, port) = one;
             let (restart, delay, parallelism, order, failure, memory, max_per_node, kind) = two;
             Wish {
@@ -99,6 +104,9 @@ fn wish() -> impl Strategy<Value = Wish> {
                 max_per_node: max_per_node.saturating_sub(1),
                 spread: kind < 2,
                 rebalance: kind == 2,
+                beside: ["==", "!=", "==~", "!=~"].get(beside).copied(),
+                gpus: gpus.saturating_sub(5),
+                seats: seats.saturating_sub(5),
             }
         })
 }

@@ -1,8 +1,8 @@
 //! The cluster of the properties, and what always holds in it.
 
-use crate::jobs;
 use crate::steps::{Step, Wish};
 use crate::support::Count;
+use crate::{beside, jobs};
 use planner::{Plan, Planner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -77,6 +77,13 @@ impl World {
         }
     }
 
+    /// Makes a plan come to be.
+    fn carry_out(&mut self, changes: &Changes) {
+        let before = self.view.clone();
+        self.commit(changes);
+        beside::check(&before, &self.view);
+    }
+
     pub(super) fn take(&mut self, step: Step) {
         self.now = self.now.after(Duration::from_millis(1));
         match step {
@@ -90,6 +97,13 @@ impl World {
                 node.status.enter(state, "", now);
                 node.spec.availability = availability;
                 node.description.memory_bytes = 4;
+                // It may come back with one less, or with what it only counts.
+                let gpus = if ssd {
+                    &["gpu=a", "gpu=b", "gpu=c", "seat=4"][..]
+                } else {
+                    &["gpu=a", "gpu=b", "seat=2"]
+                };
+                node.description.generic = types::generic::parse(gpus).expect("resources");
                 let disk = if ssd { "ssd" } else { "hdd" };
                 node.spec.labels.insert("disk".to_owned(), disk.to_owned());
                 let how = if paced { DRAIN_PACED } else { "at once" };
@@ -173,7 +187,11 @@ impl World {
         spec.labels.insert(REBALANCE_LABEL.to_owned(), rebalance.to_owned());
         spec.task.container.image = format!("image{}", wish.image);
         let constraint = wish.ssd.then(|| "node.labels.disk==ssd".to_owned());
-        spec.task.placement.constraints = constraint.into_iter().collect();
+        let beside = wish.beside.map(|sign| format!("service{sign}s{}", (service + 1) % 3));
+        spec.task.placement.constraints = constraint.into_iter().chain(beside).collect();
+        let generic = [("gpu", wish.gpus), ("seat", wish.seats)].into_iter();
+        let asked = generic.filter(|(_, count)| *count > 0);
+        spec.task.generic = asked.map(|(kind, count)| (kind.to_owned(), count.into())).collect();
         let attachment = |network: &u8| NetworkAttachment {
             target: format!("net{network}").as_str().into(),
             aliases: Vec::new(),
@@ -216,7 +234,7 @@ impl World {
     /// Plans, checks the plan and commits it.
     pub(super) fn plan(&mut self) {
         let planned = self.make_plan();
-        self.commit(&planned.changes);
+        self.carry_out(&planned.changes);
         let again = self.make_plan();
         assert_eq!(again.changes.changes, [], "planning again changes something");
         assert_eq!(again.wake, planned.wake);
@@ -237,8 +255,8 @@ impl World {
             assert!(tasks <= 2 * self.tasks_max + 2 * 3, "{tasks} tasks in one plan");
             match seed & 3 {
                 0 => {}
-                1 => self.commit(&planner::apart(&self.view, &changes).0),
-                _ => self.commit(&changes),
+                1 => self.carry_out(&planner::apart(&self.view, &changes).0),
+                _ => self.carry_out(&changes),
             }
             seed >>= 2;
             if seed & 1 == 1 {
@@ -404,6 +422,7 @@ fn check_loads(view: &View) {
         let tasks: Vec<&Arc<Task>> = view.tasks_of_node(&node.id).filter(placed).collect();
         let memory: i64 = tasks.iter().map(|task| task.spec.resources.reserve_memory).sum();
         assert!(memory <= node.description.memory_bytes, "{} has too little memory", node.id);
+        check_given(node, &tasks);
         let ports = tasks.iter().flat_map(|task| &task.ports);
         let host: Vec<u16> = ports
             .filter(|port| port.mode == PublishMode::Host)
@@ -411,6 +430,37 @@ fn check_loads(view: &View) {
             .collect();
         let distinct: BTreeSet<&u16> = host.iter().collect();
         assert_eq!(host.len(), distinct.len(), "a port of {} is used twice", node.id);
+    }
+}
+
+/// A name is given once, and what is given is what was asked for and is there.
+fn check_given(node: &Node, tasks: &[&Arc<Task>]) {
+    let mut names = BTreeSet::new();
+    let mut seats = 0;
+    for task in tasks {
+        let given: BTreeMap<&String, u64> =
+            task.generic.iter().map(|(kind, amount)| (kind, amount.count())).collect();
+        assert!(given.into_iter().eq(task.spec.generic.iter().map(|(kind, count)| (kind, *count))));
+        for (kind, amount) in &task.generic {
+            match (amount, node.description.generic.get(kind)) {
+                (types::Amount::Names(given), Some(types::Amount::Names(has))) => {
+                    assert!(
+                        given.iter().all(|name| names.insert(name)),
+                        "{} is given twice",
+                        node.id
+                    );
+                    let keeps = !task.is_wanted() || node.is_down() || given.is_subset(has);
+                    assert!(keeps, "{} has no {given:?}", node.id);
+                }
+                (types::Amount::Count(count), Some(types::Amount::Count(has))) => {
+                    seats += if task.is_wanted() { *count } else { 0 };
+                    assert!(seats <= *has || node.is_down(), "{} has too few", node.id);
+                }
+                (_, None) | (types::Amount::Names(_) | types::Amount::Count(_), Some(_)) => {
+                    panic!("{} has nothing of {kind}", node.id)
+                }
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Nobody has what somebody else has: addresses on a network, in the mesh, VIPs, VNIs, published
-//! ports. Also nodes
+//! ports, names of generic resources. Also nodes
 //! that are away hold what they have, as their kernels carry on; only those that left or were
 //! removed are forgotten.
 
@@ -64,6 +64,27 @@ fn stored(view: &View) -> Verdict {
         for address in node.ingress_addresses.iter() {
             if let Some(other) = nodes.insert(address, &node.id) {
                 return Err(format!("{} and {other} have {address} in the mesh", node.id));
+            }
+        }
+    }
+    given(view)
+}
+
+/// What was given to tasks of the generic resources of their nodes.
+fn given(view: &View) -> Verdict {
+    let mut names = BTreeMap::new();
+    for task in view.tasks().filter(|task| task.is_placed()) {
+        let asked: u64 = task.spec.generic.values().sum();
+        let given: u64 = task.generic.values().map(types::Amount::count).sum();
+        if asked != given {
+            return Err(format!("{} is given {given} of {asked}", task.id));
+        }
+        for (kind, amount) in &task.generic {
+            let types::Amount::Names(given) = amount else { continue };
+            for name in given {
+                if let Some(other) = names.insert((&task.node, kind, name), &task.id) {
+                    return Err(format!("{} and {other} have {kind} {name}", task.id));
+                }
             }
         }
     }

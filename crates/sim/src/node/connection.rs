@@ -107,6 +107,7 @@ impl Node {
             nano_cpus: 8_000_000_000,
             memory_bytes: 16 << 30,
             log_format: store::Format::PRESENT.0,
+            generic: generic(),
             ..NodeDescription::default()
         };
         let release = wire::Release::own();
@@ -433,4 +434,10 @@ impl Connection {
         let renew_at = halfway(now, now.after(VALIDITY));
         Self { lasting: Lasting { renew_at, ..Lasting::default() }, ..Self::default() }
     }
+}
+
+/// More than users ever ask for, each with a name.
+fn generic() -> types::GenericResources {
+    let names = (0..64).map(|number| format!("gpu{number:02}")).collect();
+    [("gpu".to_owned(), types::Amount::Names(names))].into()
 }
