@@ -13,7 +13,9 @@ impl Object {
             Self::Cluster(cluster) => is_newer(cluster),
             Self::Service(service) => specs(service)
                 .any(|spec| has_files(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)),
-            Self::Task(task) => has_files(&task.spec) || task.replaces.is_some(),
+            Self::Task(task) => {
+                has_files(&task.spec) || task.replaces.is_some() || task.refresh.is_some()
+            }
             // What a node says of itself it says again to every manager that leads.
             Self::Node(_) | Self::Network(_) | Self::Secret(_) | Self::Config(_) => false,
         };

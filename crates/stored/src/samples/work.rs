@@ -235,6 +235,7 @@ pub fn status(state: TaskState) -> TaskStatus {
         error: "exit code 3".to_owned(),
         container: Some(ContainerStatus { id: "c1".to_owned(), pid: 42, exit_code: -1 }),
         unhealthy: true,
+        refreshed: 0,
     }
 }
 
@@ -265,6 +266,7 @@ pub fn task() -> Task {
         ingress_addresses: [10, 255, 0, 4].into(),
         ports: ports(),
         default_log: None,
+        refresh: None,
     }
 }
 
