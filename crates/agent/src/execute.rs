@@ -47,6 +47,7 @@ impl Executor {
             Operation::Create { task, .. } => Some((**task).clone()),
             Operation::Pull(_)
             | Operation::Start { .. }
+            | Operation::Refresh { .. }
             | Operation::Drain { .. }
             | Operation::Stop { .. }
             | Operation::Remove { .. } => None,
@@ -54,7 +55,7 @@ impl Executor {
         let limit = match &operation {
             Operation::Pull(_) => PULL_MAX,
             Operation::Create { .. } | Operation::Start { .. } => START_MAX,
-            Operation::Remove { .. } => OPERATION_MAX,
+            Operation::Refresh { .. } | Operation::Remove { .. } => OPERATION_MAX,
             Operation::Drain { limit, .. } => *limit + OPERATION_MAX,
             Operation::Stop { grace, .. } => *grace + OPERATION_MAX,
         };
@@ -67,6 +68,10 @@ impl Executor {
                 Operation::Create { task, files } => patiently(|| self.create(&task, &files)).await,
                 Operation::Start { container, files } => {
                     self.start(&task, &container, &files).await
+                }
+                Operation::Refresh { container, files, signal } => {
+                    let files = self.files(&task, &files).await;
+                    self.refresh(&container, files?, &signal).await
                 }
                 Operation::Drain { container, limit } => self.drain(&task, &container, limit).await,
                 Operation::Stop { container, grace } => self.stop(&container, grace).await,
@@ -164,6 +169,19 @@ impl Executor {
         let attached = self.dataplane.attach(container, wanted).await;
         attached.map_err(|error| Fault::internal(format!("cannot attach its network: {error}")))?;
         Ok(())
+    }
+
+    async fn refresh(
+        &self,
+        container: &str,
+        files: Vec<MemoryFile>,
+        signal: &str,
+    ) -> Result<Outcome, Fault> {
+        self.engine.replace_files(container, files).await?;
+        if !signal.is_empty() {
+            self.engine.kill(container, signal).await?;
+        }
+        Ok(Outcome::Refreshed)
     }
 
     /// Waits until nobody is connected, or the time is up.

@@ -29,6 +29,7 @@ fn secrets_are_where_they_are_asked_for_and_nowhere_else() {
     templates_are_filled(&lab);
     another_content_of_a_name_rolls_out(&lab);
     a_content_that_services_fail_with_is_rolled_back(&lab);
+    files_of_a_container_that_runs_are_replaced(&lab);
     skep_speaks_the_same_verbs(&lab);
     stacks_bring_and_take_their_own(&lab);
     let left = lab.down();
@@ -354,6 +355,54 @@ fn a_content_that_services_fail_with_is_rolled_back(lab: &Lab) {
     let picky = container(lab, "picky");
     assert_eq!(lab.inside(&picky, "cat /run/secrets/pass").good(), "good, too");
     lab.docker(&["service", "rm", "picky"]).good();
+    lab.docker(&["secret", "rm", "pass"]).good();
+}
+
+fn files_of_a_container_that_runs_are_replaced(lab: &Lab) {
+    lab.docker_told(1, &["secret", "create", "pass", "-"], "first").good();
+    let create = ["service", "create", "--detach", "--name", "keen", "--secret=pass"];
+    let label = ["--constraint=node.hostname==node-3", "--label=skep.file-update=signal=HUP"];
+    let command = "trap 'cat /run/secrets/pass > /tmp/seen' HUP; while :; do sleep 0.1; done";
+    let image = ["busybox:latest", "sh", "-c", command];
+    let wrong = ["--label=skep.file-update=signal=NONE"];
+    let told = lab.docker(&[&create[..], &wrong, &image].concat()).bad();
+    assert!(told.contains("invalid value of the label skep.file-update"), "{told}");
+    lab.docker(&[&create[..], &label, &image].concat()).good();
+    lab.converged("keen", "1/1", 60 * SECOND);
+    let keen = container(lab, "keen");
+    let tasks = lab.tasks("keen");
+    let seen = |text: &str| {
+        until("the process has read its new file", 60 * SECOND, || {
+            let read = lab.inside(&keen, "cat /tmp/seen /run/secrets/pass").out;
+            if read == text.repeat(2) { Ok(()) } else { Err(read) }
+        });
+    };
+    let second = "second, and longer. ".repeat(10_000);
+    lab.skep_told(1, &["secret", "update", "pass", "-"], &second).good();
+    seen(&second);
+    // A node that is away does it when it is back.
+    lab.lab(&["kill", "node-3"]).good();
+    lab.skep_told(1, &["secret", "update", "pass", "-"], "third").good();
+    lab.lab(&["start", "node-3"]).good();
+    seen("third");
+    assert_eq!(container(lab, "keen"), keen, "it is the same container");
+    assert_eq!(lab.tasks("keen"), tasks, "of the same task");
+    until("nobody needs the others any more", 60 * SECOND, || {
+        let all = lab.skep(&["secret", "ls", "--revisions"]).good();
+        // The last one before is what the service would be rolled back to.
+        if all.matches("former").count() == 1 { Ok(()) } else { Err(all) }
+    });
+    lab.docker(&["service", "rollback", "--detach", "keen"]).good();
+    until("the former one is back", 90 * SECOND, || {
+        let read = |it: &(u8, String)| lab.inside(it, "cat /run/secrets/pass").out;
+        let read: Vec<String> = lab.containers(3, "keen").iter().map(read).collect();
+        if read == [second.as_str()] { Ok(()) } else { Err(format!("{} containers", read.len())) }
+    });
+    lab.docker(&["service", "rm", "keen"]).good();
+    until("its last task is gone", 60 * SECOND, || {
+        let left = lab.containers(3, "keen");
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
     lab.docker(&["secret", "rm", "pass"]).good();
 }
 

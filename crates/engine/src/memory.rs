@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use types::Payload;
 
@@ -70,12 +70,42 @@ fn give(to: &File, file: &MemoryFile) -> io::Result<()> {
     to.set_permissions(Permissions::from_mode(file.mode))
 }
 
-fn mount_memory(folder: &Path, files: &[MemoryFile]) -> io::Result<()> {
+/// Writes other bytes into the files that are there, in the same order: they are bound into the container,
+/// each by itself, so that another file in its place would not be seen there. Who reads at that very moment
+/// may see a part of each.
+pub(crate) fn replace(run: &Path, files: &[MemoryFile]) -> io::Result<()> {
+    let folder = run.join(FOLDER);
+    let there = fs::read_dir(&folder)?.count();
+    if there != files.len() {
+        let text = format!("the container has {there} files, and not {}", files.len());
+        return Err(io::Error::other(text));
+    }
+    let (flags, limits) = how_to_mount(files);
+    let none = None::<&str>;
+    match mount(none, &folder, none, flags | MsFlags::MS_REMOUNT, Some(limits.as_str())) {
+        // A ramfs has no limits.
+        Ok(()) | Err(Errno::EINVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for (number, file) in files.iter().enumerate() {
+        let to = OpenOptions::new().write(true).open(folder.join(number.to_string()))?;
+        to.write_all_at(file.data.as_bytes(), 0)?;
+        to.set_len(u64::try_from(file.data.len()).unwrap_or(u64::MAX))?;
+    }
+    Ok(())
+}
+
+fn how_to_mount(files: &[MemoryFile]) -> (MsFlags, String) {
     let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
     // What is bound from it can be run only where this can.
     flags.set(MsFlags::MS_NOEXEC, !files.iter().any(MemoryFile::is_program));
     let pages: usize = files.iter().map(|file| file.data.len().div_ceil(PAGE) + 1).sum();
     let limits = format!("mode=0700,size={},nr_inodes={}", pages * PAGE, files.len() + 2);
+    (flags, limits)
+}
+
+fn mount_memory(folder: &Path, files: &[MemoryFile]) -> io::Result<()> {
+    let (flags, limits) = how_to_mount(files);
     let made =
         |kind: &str, options: &str| mount(Some(kind), folder, Some(kind), flags, Some(options));
     match made("tmpfs", &format!("{limits},noswap")) {
@@ -152,6 +182,13 @@ mod tests {
             let about = fs::metadata(&places[0].source).unwrap();
             assert_eq!((about.uid(), about.gid(), about.mode() & 0o7777), (7, 8, 0o440));
         }
+        // Others take their place, larger and smaller ones.
+        let same = File::open(run.join("files/0")).unwrap();
+        replace(&run, &[file("/run/secrets/a", &vec![8; 900 << 10]), file("/b", b"2")]).unwrap();
+        assert_eq!(fs::read(run.join("files/1")).unwrap(), b"2");
+        assert_eq!(io::read_to_string(same).unwrap().len(), 900 << 10, "it is the same file");
+        let fewer = replace(&run, &[file("/b", b"2")]).unwrap_err().to_string();
+        assert_eq!(fewer, "the container has 2 files, and not 1");
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let folder = run.join(FOLDER).display().to_string();
         let own: Vec<&str> = mounts.lines().filter(|line| line.contains(&folder)).collect();

@@ -14,7 +14,9 @@ impl Object {
             Self::Service(service) => specs(service).any(|spec| {
                 is_newer_task(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)
             }),
-            Self::Task(task) => is_newer_task(&task.spec) || task.replaces.is_some(),
+            Self::Task(task) => {
+                is_newer_task(&task.spec) || task.replaces.is_some() || task.refresh.is_some()
+            }
             // What a node says of itself it says again to every manager that leads.
             Self::Node(_) | Self::Network(_) | Self::Secret(_) | Self::Config(_) => false,
         };

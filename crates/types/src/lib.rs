@@ -83,7 +83,7 @@ pub use service::{
 };
 pub use spec::{SharedSpec, Specs, UnknownSpec};
 pub use state::{DesiredState, TaskState, Writer};
-pub use task::{Attachment, ContainerStatus, TASK_LABEL, Task, TaskStatus};
+pub use task::{Attachment, ContainerStatus, Refresh, TASK_LABEL, Task, TaskStatus};
 
 /// Labels and other sets of names with values, in a stable order.
 pub type Labels = std::collections::BTreeMap<String, String>;

@@ -61,9 +61,31 @@ pub struct Task {
     /// What it was given of its node's generic resources. Written by the scheduler.
     #[serde(skip_serializing_if = "GenericResources::is_empty")]
     pub generic: GenericResources,
+    /// What it refers to of secrets and configs has changed since it was given its files. Written by
+    /// whoever makes a new revision of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<Refresh>,
+}
+
+/// Files of a container that take the place of others while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refresh {
+    /// Counts, for one task.
+    pub number: u64,
+    /// What its process is sent afterwards; empty: nothing.
+    pub signal: String,
 }
 
 impl Task {
+    /// The files that are to take the place of others, as far as a node has said that they did in
+    /// `status`.
+    pub fn due_refresh(&self, status: &TaskStatus) -> Option<&Refresh> {
+        let refresh = self.refresh.as_ref()?;
+        let is_due = status.state == TaskState::Running && status.refreshed < refresh.number;
+        is_due.then_some(refresh)
+    }
+
     /// The name of the task and of its container: `service.slot.id`, or `service.node.id` for a
     /// task of a global service.
     pub fn name(&self) -> String {
@@ -145,6 +167,14 @@ pub struct TaskStatus {
     /// Its health check has failed: it is about to be stopped, and nobody may lead traffic to it,
     /// although it runs. It stays so until it has ended.
     pub unhealthy: bool,
+    /// Up to which [`Refresh`] its files have been replaced.
+    #[serde(skip_serializing_if = "is_none_yet")]
+    pub refreshed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way")]
+fn is_none_yet(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Bytes of a text that are kept of what a node reports.

@@ -14,9 +14,13 @@ const RETRY: Duration = Duration::from_secs(1);
 /// An operation that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    Pull { aborting: bool },
+    Pull {
+        aborting: bool,
+    },
     Create,
     Start,
+    /// Up to this one.
+    Refresh(u64),
     Drain,
     Stop,
     Remove,
@@ -160,18 +164,20 @@ impl Local {
 
     /// What managers say of the task. Says whether it is new.
     pub(super) fn assign(&mut self, task: Task, files: Files) -> bool {
-        self.give(files);
         self.leaving = false;
         self.parting = false;
-        let is_new = self.task != task;
+        let is_new = self.task != task || !files.is_empty();
         self.task = task;
+        self.give(files);
         is_new
     }
 
     /// Its files are there, for as long as they are needed. What it has stays, whatever else is to start
     /// on this node.
     pub(super) fn give(&mut self, files: Files) {
-        if self.process == Process::NotStarted && !self.status.state.is_terminal() {
+        let needs_them =
+            self.process == Process::NotStarted || self.task.due_refresh(&self.status).is_some();
+        if needs_them && !self.status.state.is_terminal() {
             self.files.secrets.extend(files.secrets);
             self.files.configs.extend(files.configs);
         }
@@ -216,7 +222,8 @@ impl Local {
     pub(super) fn is_news(&self) -> bool {
         let known = &self.task.status;
         let unhealthy = self.status.unhealthy && !known.unhealthy;
-        !self.leaving && (known.state < self.status.state || unhealthy)
+        let refreshed = known.refreshed < self.status.refreshed;
+        !self.leaving && (known.state < self.status.state || unhealthy || refreshed)
     }
 
     pub(super) fn report(&self) -> Effect {
@@ -259,6 +266,7 @@ impl Local {
                     effects.push(self.report());
                 }
             }
+            Outcome::Refreshed => self.refreshed(doing, "", effects),
             Outcome::Drained => self.drained(),
             Outcome::Stopped(exit) => {
                 // A start that was given up may have gone on behind this stop's back.
@@ -286,12 +294,28 @@ impl Local {
         }
     }
 
+    /// It has its new files, or it keeps what it has, and users see why.
+    fn refreshed(&mut self, doing: Doing, why_not: &str, effects: &mut Vec<Effect>) {
+        let Doing::Refresh(number) = doing else { return };
+        self.files = Files::default();
+        self.status.refreshed = number;
+        self.status.error = if why_not.is_empty() {
+            String::new()
+        } else {
+            format!("its secrets and configs are not the new ones: {why_not}")
+        };
+        if !self.status.state.is_terminal() {
+            effects.push(self.report());
+        }
+    }
+
     fn failed(&mut self, doing: Doing, reason: &str, now: Now, effects: &mut Vec<Effect>) {
         match doing {
             Doing::Pull { .. } | Doing::Create => {
                 self.end(TaskState::Rejected, reason, now, effects);
             }
             Doing::Start => self.broken = Some(reason.to_owned()),
+            Doing::Refresh(_) => self.refreshed(doing, reason, effects),
             Doing::Drain => self.drained(),
             Doing::Stop => {
                 self.retry_at = Some(now.uptime + RETRY);
@@ -437,12 +461,24 @@ impl Local {
         }
         if want != Want::Running || self.process != Process::NotStarted {
             self.end_trial(now, effects);
+            self.refresh(effects);
             return;
         }
         let Some(container) = self.container().map(str::to_owned) else { return };
         self.rise(TaskState::Starting, "starting", now, effects);
         let files = self.files.clone();
         self.begin(Doing::Start, Operation::Start { container, files }, effects);
+    }
+
+    /// Files that take the place of others come with the task.
+    fn refresh(&mut self, effects: &mut Vec<Effect>) {
+        let Some(refresh) = self.task.due_refresh(&self.status).cloned() else { return };
+        let Some(container) = self.container().map(str::to_owned) else { return };
+        if self.files.missing(&self.task.spec.container).is_none() {
+            let (files, signal) = (self.files.clone(), refresh.signal);
+            let operation = Operation::Refresh { container, files, signal };
+            self.begin(Doing::Refresh(refresh.number), operation, effects);
+        }
     }
 
     /// A task that serves leaves names and balancers everywhere first, then its connections end,

@@ -97,6 +97,7 @@ pub enum Outcome {
     },
     Drained,
     Stopped(Exit),
+    Refreshed,
     Removed,
     Failed(String),
     /// It was called off.
@@ -128,6 +129,12 @@ pub enum Operation {
     Start {
         container: String,
         files: Files,
+    },
+    /// Put other files in the place of those that it has, and send a signal.
+    Refresh {
+        container: String,
+        files: Files,
+        signal: String,
     },
     /// Wait until nobody is connected.
     Drain {

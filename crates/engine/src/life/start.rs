@@ -41,6 +41,16 @@ impl Engine {
         .await
     }
 
+    /// Puts other files in the place of those that a container that runs was started with: as many, at
+    /// the same places.
+    pub async fn replace_files(&self, name: &str, files: Vec<MemoryFile>) -> Result<(), Fault> {
+        let container = self.running(name)?;
+        let _turn = container.operation.lock().await;
+        let run = container.run.clone();
+        blocking(move || memory::replace(&run, &files).map_err(cannot("replace files in memory")))
+            .await
+    }
+
     pub(super) async fn start_one(
         &self,
         container: &Arc<Container>,

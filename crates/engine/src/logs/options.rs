@@ -36,6 +36,7 @@ impl LogConfig {
     /// Refuses a driver that is not there, and options that have no effect here.
     pub fn check(&self) -> Result<(), Fault> {
         let options = Options::parse(self)?;
+        buffer(self)?;
         let about = LoggedContainer::default();
         options.selection.attributes(&about)?;
         options.selection.source(&about).map(drop)
@@ -106,7 +107,8 @@ impl Options {
                 }
             }
         }
-        options.buffer = buffer(log)?;
+        // What is wrong with it was said when it was new: a container that is there is kept.
+        options.buffer = buffer(log).unwrap_or_default();
         if driver == "json-file" || driver == "local" {
             let usual = if driver == "local" { (20 * MIB, 5) } else { (10 * MIB, 3) };
             let mut limits = Limits { size: usual.0, files: usual.1 };

@@ -61,6 +61,8 @@ fn what_is_wrong_with_options_of_remote_drivers_is_said_as_docker_says_it() {
         ("fluentd", "fluentd-buffer-limit", "0", "invalid value for fluentd-buffer-limit: 0"),
         ("fluentd", "fluentd-max-retries", "-1", "invalid value for fluentd-max-retries: -1"),
         ("fluentd", "fluentd-retry-wait", "long", "invalid value for fluentd-retry-wait: long"),
+        ("fluentd", "fluentd-async-reconnect-interval", "1m", "must be between 100ms and 10s"),
+        ("fluentd", "fluentd-write-timeout", "long", "invalid value for fluentd-write-timeout"),
         ("fluentd", "cache-disabled", "no", "invalid value for cache-disabled: no"),
         ("syslog", "cache-max-file", "0", "invalid value for cache-max-file: 0"),
         ("syslog", "mode", "fast", "logger: logging mode not supported: fast"),

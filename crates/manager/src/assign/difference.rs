@@ -149,4 +149,5 @@ fn asks_the_same(old: &Task, new: &Task) -> bool {
         && old.ingress_addresses == new.ingress_addresses
         && old.ports == new.ports
         && old.service_labels == new.service_labels
+        && old.refresh == new.refresh
 }

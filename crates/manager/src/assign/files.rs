@@ -61,11 +61,13 @@ impl Files {
     }
 }
 
-/// One that has started has its files, and one that is to stop gets none.
+/// One that has started has its files, unless others take their place, and one that is to stop gets none.
 fn is_to_start(task: &Task) -> bool {
     match task.desired {
         DesiredState::Ready | DesiredState::Running => {
-            task.spec.container.has_files() && task.status.state < TaskState::Running
+            let is_due =
+                task.status.state < TaskState::Running || task.due_refresh(&task.status).is_some();
+            task.spec.container.has_files() && is_due
         }
         DesiredState::Shutdown | DesiredState::Remove => false,
     }

@@ -325,6 +325,7 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         ports,
         default_log,
         generic,
+        refresh,
     } = was;
     (id, service, service_name, service_labels)
         == (&is.id, &is.service, &is.service_name, &is.service_labels)
@@ -332,9 +333,9 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
             == (&is.slot, &is.iteration, &is.node, &is.spec, &is.desired, &is.status)
         && (running_since, not_before, trial, replaces, restarts)
             == (&is.running_since, &is.not_before, &is.trial, &is.replaces, &is.restarts)
-        && (attachments, ingress_addresses, ports, default_log)
-            == (&is.attachments, &is.ingress_addresses, &is.ports, &is.default_log)
-        && *generic == is.generic
+        && (attachments, ingress_addresses, ports)
+            == (&is.attachments, &is.ingress_addresses, &is.ports)
+        && (default_log, generic, refresh) == (&is.default_log, &is.generic, &is.refresh)
 }
 
 /// Makes a set have `id` or not.

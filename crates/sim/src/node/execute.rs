@@ -61,7 +61,7 @@ impl Node {
                 | Image::Sick => self.random.millis(2, 800),
             },
             Operation::Create { .. } => self.random.millis(5, 150),
-            Operation::Start { .. } => Duration::from_micros(100),
+            Operation::Start { .. } | Operation::Refresh { .. } => Duration::from_micros(100),
             Operation::Drain { limit, .. } => self.random.millis(0, 3_000).min(*limit),
             Operation::Stop { .. } => self.random.millis(1, 20),
             Operation::Remove { .. } => self.random.millis(5, 100),
@@ -137,6 +137,10 @@ impl Node {
             Operation::Start { container, files } => match files.missing(&of.spec.container) {
                 Some(missing) => Outcome::Failed(missing),
                 None => return self.start_step((&task, number, step), &container, &of, ctx),
+            },
+            Operation::Refresh { files, .. } => match files.missing(&of.spec.container) {
+                Some(missing) => Outcome::Failed(missing),
+                None => Outcome::Refreshed,
             },
             Operation::Drain { .. } => Outcome::Drained,
             Operation::Stop { container, grace } => {

@@ -144,6 +144,7 @@ impl Node {
                     | Operation::Pull(_)
                     | Operation::Create { .. }
                     | Operation::Start { .. }
+                    | Operation::Refresh { .. }
                     | Operation::Remove { .. } => {}
                 }
                 self.begin((task, entry), operation, ctx);

@@ -236,6 +236,7 @@ pub fn status(state: TaskState) -> TaskStatus {
         error: "exit code 3".to_owned(),
         container: Some(ContainerStatus { id: "c1".to_owned(), pid: 42, exit_code: -1 }),
         unhealthy: true,
+        refreshed: 0,
     }
 }
 
@@ -267,6 +268,7 @@ pub fn task() -> Task {
         ports: ports(),
         default_log: None,
         generic: GenericResources::default(),
+        refresh: None,
     }
 }
 

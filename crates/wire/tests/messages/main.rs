@@ -47,6 +47,7 @@ fn status() -> TaskStatus {
         error: String::new(),
         container: Some(ContainerStatus { id: "c1".into(), pid: 42, exit_code: -1 }),
         unhealthy: false,
+        refreshed: 0,
     }
 }
 

@@ -72,6 +72,7 @@ impl World {
             Operation::Start { .. } => {
                 Outcome::Started { pid: 7, has_health_check: self.with_health }
             }
+            Operation::Refresh { .. } => Outcome::Refreshed,
             Operation::Drain { .. } => Outcome::Drained,
             Operation::Stop { .. } => Outcome::Stopped(Exit::default()),
             Operation::Remove { .. } => Outcome::Removed,

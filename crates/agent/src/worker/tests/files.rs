@@ -76,3 +76,48 @@ fn what_a_task_has_is_not_taken_from_it_and_what_comes_late_is_there() {
         assert_eq!(created[0].secrets.len(), 1, "{said:?}");
     }
 }
+
+/// The task that runs is to have other files, the `number`th time.
+fn with_others(number: u64, has_files: bool) -> Event {
+    let Event::Whole { mut tasks, withdrawn } = with_key(DesiredState::Running, has_files) else {
+        panic!("it is the whole");
+    };
+    let task = tasks.understood.get_mut(&TaskId::from("t")).unwrap();
+    task.refresh = Some(types::Refresh { number, signal: "HUP".to_owned() });
+    Event::Whole { tasks, withdrawn }
+}
+
+#[test]
+fn a_task_that_runs_gets_other_files_once_and_says_so() {
+    let mut worker = Worker::default();
+    let done = |outcome| Event::Done { task: "t".into(), outcome };
+    let mut handle = |event| -> Vec<String> {
+        let effects = worker.handle(event, at(0));
+        let told = effects.iter().map(|effect| match effect {
+            Effect::Report { status, .. } => format!("{} ({})", status.refreshed, status.error),
+            other => render(other),
+        });
+        told.collect()
+    };
+    handle(with_key(DesiredState::Ready, true));
+    handle(done(Outcome::Pulled));
+    handle(done(Outcome::Created { container: "c".into() }));
+    handle(with_key(DesiredState::Running, true));
+    handle(done(Outcome::Started { pid: 7, has_health_check: false }));
+    assert_eq!(handle(with_others(1, false)), [""; 0], "not without the files");
+    assert_eq!(handle(with_others(1, true)), ["refresh c HUP"]);
+    assert_eq!(handle(done(Outcome::Refreshed)), ["1 ()"]);
+    // Managers know it later.
+    assert!(!handle(with_others(1, true)).iter().any(|told| told.contains("refresh")));
+    assert_eq!(handle(with_others(2, true)), ["refresh c HUP"]);
+    let why = "2 (its secrets and configs are not the new ones: no place)";
+    assert_eq!(handle(done(Outcome::Failed("no place".into()))), [why]);
+    assert!(!format!("{worker:?}").contains("Payload"), "{worker:?}");
+    let observed = Observed { running: true, ..Observed::default() };
+    let (mut worker, _) =
+        Worker::restore(worker.entries(), &[("c".into(), observed)].into(), at(1));
+    let again = worker.handle(with_others(2, true), at(1));
+    assert!(!again.iter().any(|effect| render(effect).contains("refresh")), "{again:?}");
+    let third = worker.handle(with_others(3, true), at(1));
+    assert!(third.iter().any(|effect| render(effect).contains("refresh")), "{third:?}");
+}

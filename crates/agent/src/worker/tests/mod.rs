@@ -32,6 +32,9 @@ fn render(effect: &Effect) -> String {
             Operation::Pull(_) => "pull".into(),
             Operation::Create { .. } => "create".into(),
             Operation::Start { container, .. } => format!("start {container}"),
+            Operation::Refresh { container, signal, .. } => {
+                format!("refresh {container} {signal}")
+            }
             Operation::Drain { container, limit } => {
                 format!("drain {container} within {}s", limit.as_secs())
             }

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -65,7 +65,7 @@ impl Remote {
         let events = usize::try_from(events).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let worker = Worker {
             remote: Arc::clone(self),
-            link,
+            link: link.map(|link| (link, Instant::now())),
             parts: Parts::default(),
             number: 0,
             lost: 0,
@@ -127,7 +127,8 @@ impl Courier {
 
 struct Worker {
     remote: Arc<Remote>,
-    link: Option<Link>,
+    /// With when it began.
+    link: Option<(Link, Instant)>,
     parts: Parts,
     /// Counts messages.
     number: u64,
@@ -208,6 +209,10 @@ impl Worker {
             }
             again -= 1;
             tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+            // It may be long before a line gets through.
+            if 0 < self.dropped.load(Ordering::Relaxed) {
+                self.tell_lost();
+            }
             if patience.grows {
                 pause = pause.saturating_mul(3) / 2;
             }
@@ -215,12 +220,14 @@ impl Worker {
     }
 
     async fn attempt(&mut self, message: &super::Message) -> io::Result<()> {
-        let mut link = match self.link.take() {
-            Some(link) => link,
-            None => self.remote.open().await?,
+        let (write_max, renewed_after) = self.remote.protocol.limits();
+        let is_old = |since: Instant| renewed_after.is_some_and(|limit| limit < since.elapsed());
+        let (mut link, since) = match self.link.take() {
+            Some((link, since)) if !is_old(since) => (link, since),
+            Some(_) | None => (self.remote.open().await?, Instant::now()),
         };
-        link.send(message).await?;
-        self.link = Some(link);
+        link.send(message, write_max).await?;
+        self.link = Some((link, since));
         Ok(())
     }
 

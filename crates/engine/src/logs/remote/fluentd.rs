@@ -1,16 +1,19 @@
 //! The fluentd driver: Fluentd's forward protocol, one event a message.
 
 use super::address::{Address, host_port};
-use super::{Message, Part, Patience, text, unknown};
+use super::{Message, Part, Patience, WRITE_MAX, text, unknown};
 use crate::logs::LogEntry;
 use crate::logs::options::{Own, boolean};
 use crate::logs::source::Source;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 use types::{Fault, Timestamp, parse_duration, parse_size};
 
 const PORT: u16 = 24224;
 /// Events that wait, where nobody says how many.
 const BUFFER: u64 = 1 << 20;
+const RENEWED_AFTER: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(10);
 const NANOS: i64 = 1_000_000_000;
 
 #[derive(Clone, Debug)]
@@ -21,6 +24,9 @@ pub(crate) struct Fluentd {
     pub(super) is_async: bool,
     /// Events that may wait.
     pub(super) buffer: u64,
+    pub(super) write_max: Duration,
+    /// An asynchronous connection is not kept for longer.
+    pub(super) renewed_after: Option<Duration>,
     ack: bool,
     precise: bool,
 }
@@ -32,6 +38,8 @@ impl Fluentd {
             patience: Patience { again: u32::MAX, pause: Duration::from_secs(1), grows: true },
             is_async: false,
             buffer: BUFFER,
+            write_max: WRITE_MAX,
+            renewed_after: None,
             ack: false,
             precise: false,
         };
@@ -50,6 +58,15 @@ impl Fluentd {
                     parsed.patience.again = value.parse().map_err(|_| wrong())?;
                 }
                 "fluentd-retry-wait" => parsed.patience.pause = duration()?,
+                "fluentd-write-timeout" => parsed.write_max = duration()?,
+                "fluentd-async-reconnect-interval" => {
+                    let interval = duration()?;
+                    if !RENEWED_AFTER.contains(&interval) {
+                        let text = format!("{name}={value} must be between 100ms and 10s");
+                        return Err(Fault::invalid(text));
+                    }
+                    parsed.renewed_after = Some(interval);
+                }
                 "fluentd-request-ack" => parsed.ack = boolean(name, value)?,
                 "fluentd-sub-second-precision" => parsed.precise = boolean(name, value)?,
                 _ => return Err(unknown(name, "fluentd")),

@@ -15,8 +15,6 @@ use tokio_rustls::client::TlsStream;
 
 /// A receiver that is there answers sooner.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// One that reads no more is away.
-const WRITE_MAX: Duration = Duration::from_secs(10);
 /// An answer is no longer.
 const ACK_MAX: usize = 1 << 10;
 
@@ -76,11 +74,11 @@ impl Link {
 
     /// Sends a message, and waits for the answer to it where there is to be one. What was sent to a
     /// receiver that had ended the connection already would be lost without a word: it is asked first.
-    pub(super) async fn send(&mut self, message: &Message) -> io::Result<()> {
+    pub(super) async fn send(&mut self, message: &Message, limit: Duration) -> io::Result<()> {
         if self.has_ended() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        timeout(WRITE_MAX, self.write(message)).await?
+        timeout(limit, self.write(message)).await?
     }
 
     /// The kernel is asked itself: what tokio knows may be older.

@@ -30,6 +30,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use types::Fault;
 
+/// A receiver that reads no more is away.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+
 /// What is sent, and where to.
 #[derive(Clone, Debug)]
 pub(crate) enum Protocol {
@@ -124,6 +127,14 @@ impl Protocol {
             Self::Syslog(_) | Self::Journald => {
                 Patience { again: 1, pause: Duration::ZERO, grows: false }
             }
+        }
+    }
+
+    /// How long a message may take, and how old a connection becomes, where that is limited.
+    fn limits(&self) -> (Duration, Option<Duration>) {
+        match self {
+            Self::Fluentd(it) => (it.write_max, it.renewed_after),
+            Self::Syslog(_) | Self::Gelf(_) | Self::Journald => (WRITE_MAX, None),
         }
     }
 

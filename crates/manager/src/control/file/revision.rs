@@ -3,24 +3,55 @@
 use super::{StoredFile, check, check_version, known};
 use std::collections::BTreeSet;
 use store::{Changes, Tx, View};
-use types::{Fault, FileSpec, GivenFile, Service, ServiceSpec, Version};
+use types::{Fault, FileSpec, GivenFile, Refresh, Service, ServiceSpec, Task, TaskId, Version};
 
 /// The label by which a service says what a new revision of a secret or a config of it does.
 pub(super) const FOLLOWS: &str = "skep.file-update";
 
 /// Refuses what a service says of new revisions, where nothing is done by it.
 pub(in crate::control) fn check_follows(spec: &ServiceSpec) -> Result<(), Fault> {
-    match spec.labels.get(FOLLOWS).map(String::as_str) {
-        None | Some("roll" | "stay") => Ok(()),
-        Some(other) => Err(Fault::invalid(format!(
-            "invalid value of the label {FOLLOWS}: {other:?} (roll: the service is updated to a new \
-             revision of its secrets and configs; stay: it is not)"
+    let Some(value) = spec.labels.get(FOLLOWS) else { return Ok(()) };
+    match Follows::parse(value) {
+        Some(_) => Ok(()),
+        None => Err(Fault::invalid(format!(
+            "invalid value of the label {FOLLOWS}: {value:?} (roll: the service is updated to a new \
+             revision of its secrets and configs; stay: it is not; swap: the files of containers that run \
+             are replaced; signal=NAME: and their processes get a signal: {})",
+            SIGNALS.join(", ")
         ))),
     }
 }
 
-fn follows(service: &Service) -> bool {
-    service.spec.labels.get(FOLLOWS).is_none_or(|value| value != "stay")
+/// What a service does when there is a new revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Follows {
+    Roll,
+    Stay,
+    /// Its containers get the new files while they run, and this signal where it is not empty.
+    Swap(String),
+}
+
+/// Those that make sense where a process goes on.
+const SIGNALS: [&str; 6] = ["HUP", "USR1", "USR2", "WINCH", "CONT", "INT"];
+
+impl Follows {
+    fn parse(value: &str) -> Option<Self> {
+        match value {
+            "roll" => Some(Self::Roll),
+            "stay" => Some(Self::Stay),
+            "swap" => Some(Self::Swap(String::new())),
+            _ => {
+                let name = value.strip_prefix("signal=")?;
+                let name = name.strip_prefix("SIG").unwrap_or(name);
+                SIGNALS.contains(&name).then(|| Self::Swap(name.to_owned()))
+            }
+        }
+    }
+
+    fn of(service: &Service) -> Self {
+        let said = service.spec.labels.get(FOLLOWS).and_then(|value| Self::parse(value));
+        said.unwrap_or(Self::Roll)
+    }
 }
 
 /// The next revision of the one that is still at `version` and the last of its name: a new object, to
@@ -52,13 +83,19 @@ pub(super) fn with_next<T: StoredFile>(
     let ids = ids_of_name::<T>(view, &before.name);
     tx.edit::<T>(id, |it| it.spec_mut().former = true);
     tx.put(T::new(new.clone(), spec));
-    for service in view.services().filter(|service| follows(service)) {
-        let refers = |id: &<T as GivenFile>::Id| ids.contains(id);
-        if T::references(&service.spec.task.container).iter().any(|it| refers(&it.id)) {
-            let mut service = Service::clone(service);
-            move_to::<T>(&mut service, &ids, &new);
-            tx.put_service(service);
+    for service in view.services() {
+        let follows = Follows::of(service);
+        let references = T::references(&service.spec.task.container);
+        if follows == Follows::Stay || !references.iter().any(|it| ids.contains(&it.id)) {
+            continue;
         }
+        let before = service;
+        let mut service = Service::clone(service);
+        move_to::<T>(&mut service, &ids, &new);
+        if let Follows::Swap(signal) = &follows {
+            swap_in_tasks(&mut tx, (before, &service), signal);
+        }
+        tx.put_service(service);
     }
     planner::forget_former_files(&mut tx);
     Ok(tx.finish())
@@ -74,6 +111,28 @@ fn move_to<T: GivenFile>(service: &mut Service, ids: &BTreeSet<T::Id>, new: &T::
     }
     service.previous_spec = Some(before);
     service.update = None;
+}
+
+/// Tasks that are made from what the service was become such of what it is: their containers get the
+/// new files while they run, and no update has anything to replace.
+fn swap_in_tasks(tx: &mut Tx, (before, after): (&Service, &Service), signal: &str) {
+    let is_up_to_date = |task: &Task| task.spec == before.spec.task && task.occupies();
+    let tasks: Vec<TaskId> = tx
+        .tasks_of_service(&before.id)
+        .filter(|task| is_up_to_date(task))
+        .map(|task| task.id.clone())
+        .collect();
+    let spec = after.spec.task.clone();
+    for id in tasks {
+        tx.edit::<Task>(&id, |task| {
+            task.spec = spec.clone();
+            // One that has no files yet gets them as any other.
+            if task.node.is_some() {
+                let number = task.refresh.as_ref().map_or(0, |refresh| refresh.number) + 1;
+                task.refresh = Some(Refresh { number, signal: signal.to_owned() });
+            }
+        });
+    }
 }
 
 /// All revisions of a name.

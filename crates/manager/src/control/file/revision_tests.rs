@@ -109,6 +109,35 @@ fn a_service_may_stay_with_what_it_has() {
 }
 
 #[test]
+fn the_files_of_tasks_that_run_are_replaced_where_the_service_says_so() {
+    let view = with_services(&["web"]);
+    let mut web = service(&view, "web").clone();
+    web.spec.labels.insert(FOLLOWS.to_owned(), "signal=SIGHUP".to_owned());
+    assert!(check_follows(&web.spec).is_ok());
+    let mut tx = Tx::new(&view);
+    for (id, state) in [("runs", TaskState::Running), ("over", TaskState::Complete)] {
+        let mut task = Task { id: id.into(), service: "web".into(), ..Task::default() };
+        (task.spec, task.node) = (web.spec.task.clone(), Some("n".into()));
+        task.status.state = state;
+        tx.put_task(task);
+    }
+    tx.put_service(web);
+    let view = applied(view.clone(), Ok(tx.finish()));
+    let view = applied(view.clone(), next(&view, "one", "two", b"2"));
+    let task = |view: &View, id: &str| view.task(&id.into()).unwrap().as_ref().clone();
+    let runs = task(&view, "runs");
+    assert_eq!(runs.spec, service(&view, "web").spec.task, "nothing is to be replaced");
+    assert_eq!(runs.refresh, Some(Refresh { number: 1, signal: "HUP".to_owned() }));
+    assert_eq!(runs.due_refresh(&runs.status), runs.refresh.as_ref());
+    let over = task(&view, "over");
+    assert_eq!((over.spec.container.secrets[0].id.as_str(), over.refresh), ("one", None));
+    let view = applied(view.clone(), next(&view, "two", "three", b"3"));
+    assert_eq!(task(&view, "runs").refresh.unwrap().number, 2);
+    let done = types::TaskStatus { refreshed: 2, ..runs.status.clone() };
+    assert_eq!(task(&view, "runs").due_refresh(&done), None);
+}
+
+#[test]
 fn what_is_no_next_revision_is_refused_and_the_same_content_is_none() {
     let view = with_services(&["web"]);
     let version = view.get::<Secret>(&"one".into()).unwrap().meta.version;
