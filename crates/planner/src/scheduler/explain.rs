@@ -181,6 +181,7 @@ fn shortage(asked: &Requirements, lack: &Lack<'_>) -> i128 {
         | Misfit::Constraints
         | Misfit::Platform
         | Misfit::Files
+        | Misfit::Access
         | Misfit::Beside
         | Misfit::Mesh
         | Misfit::HostPort => 0,
