@@ -7,9 +7,8 @@ use crate::scalar::{duration, fraction, integer, labels, nano_cpus, size, string
 use crate::tree::{Node, Value};
 use std::time::Duration;
 use types::{
-    Constraint, EndpointMode, FailureAction, GenericReservations, Labels, Placement, Preference,
-    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig,
-    UpdateOrder,
+    EndpointMode, FailureAction, GenericReservations, Labels, Placement, Preference, Resources,
+    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
 };
 
 /// Reads `deploy` into a service's spec.

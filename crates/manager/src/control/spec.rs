@@ -5,9 +5,9 @@ use planner::REPLICAS_MAX;
 use std::collections::BTreeSet;
 use store::View;
 use types::{
-    AskedAccess, Constraint, ContainerSpec, EndpointMode, EndpointSpec, Fault, MountKind,
-    NetworkAttachment, NodeNetwork, Placement, PublishMode, Resources, ServiceMode, ServiceSpec,
-    UpdateConfig, check_name,
+    AskedAccess, ContainerSpec, EndpointMode, EndpointSpec, Fault, MountKind, NetworkAttachment,
+    NodeNetwork, Placement, PublishMode, Resources, ServiceMode, ServiceSpec, UpdateConfig,
+    check_name,
 };
 
 /// Docker's smallest memory limit.
