@@ -20,6 +20,7 @@ use disk::{SMALL, SmallDisk};
 use e2e::history::{self, Call, Outcome, What};
 use e2e::{Lab, until};
 use fault::{Fault, all_are_there, leader, set_snapshots};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -59,8 +60,9 @@ fn whatever_happens_to_managers_what_they_said_holds() {
             scope.spawn(move || client.run(chance, MANAGERS, stop));
         }
         // Clients end with the storm, however that ends.
-        let ended =
-            std::panic::catch_unwind(|| rage((&lab, &small), (&book, &watches), (seed, storm)));
+        let watched = (&book, &watches);
+        let rage = AssertUnwindSafe(|| rage((&lab, &small), watched, (seed, storm)));
+        let ended = std::panic::catch_unwind(rage);
         stop.store(true, Ordering::Relaxed);
         if let Err(why) = ended {
             std::panic::resume_unwind(why);
