@@ -71,7 +71,10 @@ async fn who_cannot_be_joined_is_told_in_dockers_words() {
     let private = stage.created(joins("", &donor)).await;
     let refused = stage.engine.start(&private).await.unwrap_err();
     assert_eq!(refused.kind, FaultKind::Conflict);
-    assert!(refused.message.contains("non-shareable IPC (hint: use IpcMode:shareable"), "{refused}");
+    assert!(
+        refused.message.contains("non-shareable IPC (hint: use IpcMode:shareable"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
