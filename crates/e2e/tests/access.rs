@@ -1,8 +1,6 @@
 //! What services have of their nodes' own where they ask for it: devices, name spaces, rights, and
 //! the networks of one node.
 
-#![allow(clippy::disallowed_methods, reason = "tests run programs")]
-
 use e2e::{Lab, until};
 use std::fs;
 use std::time::Duration;

@@ -63,7 +63,8 @@ impl Engine {
         let joined = &mut config.node.joined;
         for one in [&mut joined.network, &mut joined.pid, &mut joined.ipc] {
             if !one.is_empty() {
-                *one = self.find(one)?.id().to_owned();
+                let found = self.find(one)?;
+                found.id().clone_into(one);
             }
         }
         Ok(())

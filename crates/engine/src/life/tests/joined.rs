@@ -5,6 +5,8 @@ use crate::*;
 use serde_json::{Value, json};
 use types::{Fault, FaultKind};
 
+type Change = fn(&mut ContainerConfig);
+
 fn kinds(spec: &Value) -> Vec<(String, Option<String>)> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let kinds = spec["linux"]["namespaces"].as_array().unwrap().iter();
@@ -81,7 +83,6 @@ async fn who_cannot_be_joined_is_told_in_dockers_words() {
 async fn what_has_no_meaning_on_the_network_of_another_is_refused() {
     let stage = Stage::new().await;
     stage.running(|config| config.name = "donor".to_owned()).await;
-    type Change = fn(&mut ContainerConfig);
     let port = HostPort { protocol: types::Protocol::Tcp, published: 80, target: 80 };
     let publish: Box<dyn Fn(&mut ContainerConfig)> =
         Box::new(move |config| config.host_ports = vec![port]);
