@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 const NODES: u8 = 2;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
 fn services_have_what_they_ask_of_their_nodes() {

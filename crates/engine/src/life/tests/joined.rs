@@ -94,7 +94,7 @@ async fn what_has_no_meaning_on_the_network_of_another_is_refused() {
             "custom host-to-IP mapping and the network mode",
         ),
         (
-            |it| drop(it.asked.exposed_ports.insert("80/tcp".to_owned())),
+            |it| it.asked.exposed_ports = ["80/tcp".to_owned()].into(),
             "port exposing and the container type network mode",
         ),
         (|it| it.node.cgroup_parent = "/a/../b".to_owned(), "invalid cgroup parent: \"/a/../b\""),
