@@ -45,7 +45,7 @@ impl Engine {
         let image_config = ImageConfig::of(&image.config);
         image_config.check()?;
         check(&config, &image_config)?;
-        self.join(&mut config)?;
+        self.join(&mut config);
         self.check_machine(&config)?;
         let warnings = self.warnings(&config);
         config.host_ports = free_ports(config.host_ports)?;

@@ -61,7 +61,8 @@ async fn who_cannot_be_joined_is_told_in_dockers_words() {
             config.node.joined.ipc = ipc;
         }
     };
-    let unknown = stage.try_create(joins("nobody", "")).await.unwrap_err();
+    let early = stage.created(joins("nobody", "")).await;
+    let unknown = stage.engine.start(&early).await.unwrap_err();
     assert_eq!(unknown, Fault::not_found("No such container: nobody"));
     let donor = stage.created(|_| {}).await;
     let early = stage.created(joins(&donor, "")).await;
