@@ -19,6 +19,8 @@ pub struct Config {
     /// A static program that starts the command after its `--`, hands signals on to it, reaps
     /// processes that lost their parent, and ends as the command does.
     pub init: Option<&'static [u8]>,
+    /// The network namespace that is the node's; `None`: the one that the runtime is in.
+    pub network: Option<PathBuf>,
     /// Folders with files of the Container Device Interface; later ones go first.
     pub cdi: Vec<PathBuf>,
     /// The AppArmor profile of containers, which is loaded; `None` where the kernel has none.

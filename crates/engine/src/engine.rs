@@ -92,6 +92,7 @@ pub async fn start(
     let folder = data.clone();
     let images = blocking(move || Ok(task_images::read(&folder))).await?;
     let mut machine = Machine::observe(config.apparmor.clone());
+    machine.network.clone_from(&config.network);
     machine.init = blocking(move || files::init(&data, init)).await?;
     let events = Events::new();
     let inner = Inner {

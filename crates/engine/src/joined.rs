@@ -58,15 +58,17 @@ pub(crate) fn check(config: &ContainerConfig) -> Result<(), Fault> {
 }
 
 impl Engine {
-    /// Knows the containers whose name spaces one is to have by their ids from now on.
-    pub(crate) fn join(&self, config: &mut ContainerConfig) -> Result<(), Fault> {
+    /// Knows the containers whose name spaces one is to have by their ids from now on. One that is not
+    /// there yet is looked for when it starts, as with Docker.
+    pub(crate) fn join(&self, config: &mut ContainerConfig) {
         let joined = &mut config.node.joined;
         for one in [&mut joined.network, &mut joined.pid, &mut joined.ipc] {
-            if !one.is_empty() {
-                *one = self.find(one)?.id().to_owned();
+            if !one.is_empty()
+                && let Ok(found) = self.find(one)
+            {
+                found.id().clone_into(one);
             }
         }
-        Ok(())
     }
 
     /// The network of the container whose one it has.

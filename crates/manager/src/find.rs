@@ -148,15 +148,4 @@ mod tests {
         assert_eq!(file::<Secret>(&with_secret, "db").unwrap_err().kind, FaultKind::NotFound);
         assert_eq!(service(&view(), "WEB").unwrap_err().kind, FaultKind::NotFound);
     }
-
-    #[test]
-    fn a_network_of_each_node_is_refused_by_name_and_not_said_to_be_missing() {
-        for name in ["host", "bridge"] {
-            let said = network(&view(), name).unwrap_err();
-            assert_eq!(said.kind, FaultKind::NotImplemented);
-            assert!(said.message.contains(&format!("the network {name} of each node")), "{said}");
-        }
-        // Docker has none for services either.
-        assert_eq!(network(&view(), "none").unwrap_err().kind, FaultKind::NotFound);
-    }
 }

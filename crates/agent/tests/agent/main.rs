@@ -76,6 +76,7 @@ impl Machine {
             data: dir.join("engine"),
             run: dir.join("run"),
             cgroup_parent: "/skep-test".to_owned(),
+            network: None,
             cdi: Vec::new(),
             resolv_conf: dir.join("resolv.conf"),
             init: None,

@@ -37,7 +37,8 @@ struct DeviceNode {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 struct Hook {
-    hook_name: String,
+    #[serde(rename = "hookName")]
+    when: String,
     path: String,
     args: Vec<String>,
     env: Vec<String>,
@@ -91,8 +92,8 @@ impl Edits {
             });
         }
         for hook in &self.hooks {
-            let Some(name) = HOOKS.into_iter().find(|name| *name == hook.hook_name) else {
-                return Err(format!("there is no hook {:?}", hook.hook_name));
+            let Some(name) = HOOKS.into_iter().find(|name| *name == hook.when) else {
+                return Err(format!("there is no hook {:?}", hook.when));
             };
             let mut rendered = json!({ "path": hook.path, "args": hook.args, "env": hook.env });
             if let Some(timeout) = hook.timeout {

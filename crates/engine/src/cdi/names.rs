@@ -34,9 +34,9 @@ fn gpus(request: &DeviceRequest, registry: &Registry) -> Result<Vec<String>, Fau
         ))
     };
     let is_wanted = |vendor: &&str| request.driver.is_empty() || request.driver == *vendor;
-    let kinds = VENDORS.into_iter().filter(is_wanted).map(|vendor| format!("{vendor}.com/gpu"));
+    let mut kinds = VENDORS.into_iter().filter(is_wanted).map(|vendor| format!("{vendor}.com/gpu"));
     let has = |kind: &String| registry.of_kind(kind).next().is_some();
-    let kind = { kinds }.find(has).filter(|_| request.capabilities.iter().any(is_gpu));
+    let kind = kinds.find(has).filter(|_| request.capabilities.iter().any(is_gpu));
     let kind = kind.ok_or_else(unknown)?;
     let name = |id: &str| format!("{kind}={id}");
     if !request.ids.is_empty() {

@@ -46,7 +46,7 @@ impl Engine {
         image_config.check()?;
         config.log = std::mem::take(&mut config.log).or(&self.inner.config.log);
         check(&config, &image_config)?;
-        self.join(&mut config)?;
+        self.join(&mut config);
         self.check_machine(&config)?;
         let warnings = self.warnings(&config);
         config.host_ports = free_ports(config.host_ports)?;

@@ -115,6 +115,7 @@ async fn open(dir: &Path, fake: &Fake) -> (Engine, scope::Scope) {
         data: dir.join("engine"),
         run: dir.join("run"),
         cgroup_parent: "/skep".to_owned(),
+        network: None,
         cdi: vec![dir.join("cdi")],
         resolv_conf,
         init: Some(b"init"),

@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     pub(crate) swap: bool,
     /// How gladly the kernel swaps can be set for a container; with cgroup v2 it cannot.
     pub(crate) swappiness: bool,
+    /// The node's network, where the runtime may be in another one.
+    pub(crate) network: Option<PathBuf>,
     /// A small init, for those who ask for one.
     pub(crate) init: Option<PathBuf>,
 }
@@ -72,6 +74,7 @@ impl Machine {
                 there(&format!("{memory}/memory.memsw.limit_in_bytes"))
             },
             swappiness: !cgroup2 && there(&format!("{memory}/memory.swappiness")),
+            network: None,
             init: None,
         }
     }

@@ -201,7 +201,10 @@ fn namespaces(plan: &Plan<'_>) -> Value {
     match plan.netns {
         Netns::Path(path) => kinds.push(json!({ "type": "network", "path": path })),
         Netns::New => kinds.push(json!({ "type": "network" })),
-        Netns::Host => {}
+        Netns::Host => {
+            let node = plan.machine.network.iter();
+            kinds.extend(node.map(|path| json!({ "type": "network", "path": path })));
+        }
     }
     // As Docker: with cgroup v1, a namespace of its own would hide the limits from many programs.
     if plan.machine.cgroup2 && !node.cgroup {

@@ -22,6 +22,7 @@ fn machine() -> Machine {
         apparmor: None,
         swap: true,
         swappiness: true,
+        network: None,
         init: Some("/lib/init".into()),
     }
 }

@@ -230,7 +230,12 @@ mod tests {
             service hosted global networks=686f737400000000000000000000000000000000000000000000000000000000
             service rights replicas=2 label=skep.privileged
             ",
-            &expect![[r#""#]],
+            &expect![[r#"
+                + hosted.0 assigned running n1
+                + hosted.0 pending running n2 error: no suitable node (release without what a service asks of its node, to be updated first, on 1 node). n2: its release knows nothing of what is asked of it
+                + rights.1 assigned running n1
+                + rights.2 assigned running n1
+            "#]],
         );
     }
 

@@ -111,6 +111,7 @@ impl Standalone {
             data: options.data.join("engine"),
             run: options.run.join("containers"),
             cgroup_parent: options.cgroup_parent.clone(),
+            network: options.netns.clone(),
             cdi: options.cdi_spec_dirs.clone(),
             resolv_conf: options.resolv_conf.clone(),
             init: linux::init(),

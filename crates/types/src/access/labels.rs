@@ -58,7 +58,9 @@ impl Asked {
                 node.shareable = value == "shareable";
             }
             // Containers have the node's users in any case.
-            "userns_mode" => drop(is_nodes(value, &[])?),
+            "userns_mode" => {
+                is_nodes(value, &[])?;
+            }
             "cgroup_parent" => value.clone_into(&mut node.cgroup_parent),
             "shm_size" => {
                 let size = parse_size(value).and_then(|size| u64::try_from(size).ok());

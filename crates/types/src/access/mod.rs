@@ -172,10 +172,10 @@ impl DeviceRequest {
             if self.count != 0 || !self.capabilities.is_empty() || !self.options.is_empty() {
                 return Err("invalid device request: those of CDI have DeviceIDs alone".to_owned());
             }
-            return self.ids.iter().try_for_each(|id| match is_cdi_name(id) {
-                true => Ok(()),
-                false => Err(format!("invalid CDI device name {id:?}: it is VENDOR/CLASS=NAME")),
-            });
+            return match self.ids.iter().find(|id| !is_cdi_name(id)) {
+                Some(id) => Err(format!("invalid CDI device name {id:?}: it is VENDOR/CLASS=NAME")),
+                None => Ok(()),
+            };
         }
         if self.count != 0 && !self.ids.is_empty() {
             return Err("cannot set both Count and DeviceIDs on device request".to_owned());

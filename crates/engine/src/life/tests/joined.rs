@@ -5,6 +5,8 @@ use crate::*;
 use serde_json::{Value, json};
 use types::{Fault, FaultKind};
 
+type Change = fn(&mut ContainerConfig);
+
 fn kinds(spec: &Value) -> Vec<(String, Option<String>)> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let kinds = spec["linux"]["namespaces"].as_array().unwrap().iter();
@@ -59,7 +61,8 @@ async fn who_cannot_be_joined_is_told_in_dockers_words() {
             config.node.joined.ipc = ipc;
         }
     };
-    let unknown = stage.try_create(joins("nobody", "")).await.unwrap_err();
+    let early = stage.created(joins("nobody", "")).await;
+    let unknown = stage.engine.start(&early).await.unwrap_err();
     assert_eq!(unknown, Fault::not_found("No such container: nobody"));
     let donor = stage.created(|_| {}).await;
     let early = stage.created(joins(&donor, "")).await;
@@ -81,7 +84,6 @@ async fn who_cannot_be_joined_is_told_in_dockers_words() {
 async fn what_has_no_meaning_on_the_network_of_another_is_refused() {
     let stage = Stage::new().await;
     stage.running(|config| config.name = "donor".to_owned()).await;
-    type Change = fn(&mut ContainerConfig);
     let port = HostPort { protocol: types::Protocol::Tcp, published: 80, target: 80 };
     let publish: Box<dyn Fn(&mut ContainerConfig)> =
         Box::new(move |config| config.host_ports = vec![port]);
@@ -93,7 +95,7 @@ async fn what_has_no_meaning_on_the_network_of_another_is_refused() {
             "custom host-to-IP mapping and the network mode",
         ),
         (
-            |it| drop(it.asked.exposed_ports.insert("80/tcp".to_owned())),
+            |it| it.asked.exposed_ports = ["80/tcp".to_owned()].into(),
             "port exposing and the container type network mode",
         ),
         (|it| it.node.cgroup_parent = "/a/../b".to_owned(), "invalid cgroup parent: \"/a/../b\""),

@@ -37,6 +37,7 @@ impl Stage {
             data: data.path().join("engine"),
             run: data.path().join("containers"),
             cgroup_parent: "/skep".to_owned(),
+            network: None,
             cdi: Vec::new(),
             resolv_conf,
             init: None,
