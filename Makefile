@@ -42,7 +42,7 @@ bench: build images ## Measure: each figure is a ratio within one run
 sim: ## Simulate clusters in which everything breaks: SEEDS=0..1000, or SEED=7 for one
 	@cargo run --release --locked --quiet -p sim -- $(or $(SEED),$(SEEDS),0..1000)
 
-mutants: ## Take one rule out of a copy of the tree at a time: does the simulator notice?
+mutants: ## Take one rule out of a copy of the tree at a time: does anybody notice?
 	@scripts/mutants.sh
 
 clean: ## Take the lab down and remove what was built

@@ -60,9 +60,9 @@ fn tasks_are_given_what_nodes_have(lab: &Lab) {
         })
         .collect();
     assert_eq!(given.iter().map(String::as_str).collect::<Vec<_>>(), ["UUID1", "UUID2"]);
-    let shown = lab.tasks("learn").iter().map(|task| {
+    let shown = lab.tasks("learn").into_iter().map(|task| {
         let format = "{{range .GenericResources}}{{.NamedResourceSpec.Value}}{{end}}";
-        lab.docker(&["inspect", "--type", "task", "--format", format, task])
+        lab.docker(&["inspect", "--type", "task", "--format", format, &task])
             .good()
             .trim()
             .to_owned()

@@ -36,6 +36,7 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
     };
     let mut node = samples::node();
     node.trouble = "a port is taken".to_owned();
+    node.description.generic = about().generic;
     let find = |_: &types::NetworkId| Some(&network);
     let mut info =
         system::render_info(&about(), &system::Counts::default(), &system::Machine::default());
@@ -161,6 +162,7 @@ fn task() -> Task {
         ..PublishedPort::default()
     };
     task.ports = vec![port];
+    task.generic = about().generic;
     task
 }
 

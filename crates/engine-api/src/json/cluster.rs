@@ -103,11 +103,11 @@ impl ClusterSpecJson {
         let or = |nanos: i64, usual, reason: &str| match nanos {
             0 => Ok(usual),
             1.. => Ok(duration(nanos)),
-            _ => Err(Fault::invalid(reason)),
+            _ => Err(Fault::invalid(format!("{reason}: {nanos}"))),
         };
         let history = match self.orchestration.task_history_retention_limit {
             Some(limit) => u64::try_from(limit).map_err(|_negative| {
-                Fault::invalid("the task history limit must not be negative")
+                Fault::invalid(format!("the task history limit must not be negative: {limit}"))
             })?,
             None => normal.task_history_limit,
         };
@@ -233,9 +233,12 @@ mod tests {
         for (text, reason) in [
             (
                 r#"{"Dispatcher":{"HeartbeatPeriod":-1}}"#,
-                "heartbeat time period cannot be a negative duration",
+                "heartbeat time period cannot be a negative duration: -1",
             ),
-            (r#"{"CAConfig":{"NodeCertExpiry":-1}}"#, "minimum certificate expiry time is: 1h0m0s"),
+            (
+                r#"{"CAConfig":{"NodeCertExpiry":-1}}"#,
+                "minimum certificate expiry time is: 1h0m0s: -1",
+            ),
             (r#"{"CAConfig":{"ExternalCAs":[{"Protocol":"acme"}]}}"#, "invalid protocol: \"acme\""),
         ] {
             assert_eq!(parse(text).unwrap_err(), Fault::invalid(reason));

@@ -393,9 +393,12 @@ mod tests {
         let host = |text: &str| format!(r#"{{"HostConfig":{text}}}"#);
         for (text, reason) in [
             (check(r#"{"Test":["FOO"]}"#), "Unknown healthcheck type 'FOO' (expected 'CMD')"),
-            (check(r#"{"Interval":5}"#), "Interval in Healthcheck cannot be less than 1ms"),
-            (check(r#"{"StartPeriod":-1}"#), "StartPeriod in Healthcheck cannot be less than 1ms"),
-            (check(r#"{"Retries":-1}"#), "Retries in Healthcheck cannot be negative"),
+            (check(r#"{"Interval":5}"#), "Interval in Healthcheck cannot be less than 1ms: 5"),
+            (
+                check(r#"{"StartPeriod":-1}"#),
+                "StartPeriod in Healthcheck cannot be less than 1ms: -1",
+            ),
+            (check(r#"{"Retries":-1}"#), "Retries in Healthcheck cannot be negative: -1"),
             (host(r#"{"Memory":1}"#), "Minimum memory limit allowed is 6MB"),
             (host(r#"{"MemoryReservation":1}"#), "Minimum memory reservation allowed is 6MB"),
             (

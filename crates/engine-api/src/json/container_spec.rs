@@ -304,12 +304,16 @@ impl HealthJson {
             let reason = format!("Unknown healthcheck type '{kind}' (expected 'CMD')");
             return Err(Fault::invalid(reason));
         }
-        let retries = u32::try_from(self.retries)
-            .map_err(|_range| Fault::invalid("Retries in Healthcheck cannot be negative"))?;
+        let retries = u32::try_from(self.retries).map_err(|_range| {
+            let retries = self.retries;
+            Fault::invalid(format!("Retries in Healthcheck cannot be negative: {retries}"))
+        })?;
         let time = |name: &str, nanos: i64| match nanos {
             0 => Ok(duration(0)),
             1_000_000.. => Ok(duration(nanos)),
-            _ => Err(Fault::invalid(format!("{name} in Healthcheck cannot be less than 1ms"))),
+            _ => Err(Fault::invalid(format!(
+                "{name} in Healthcheck cannot be less than 1ms: {nanos}"
+            ))),
         };
         Ok(HealthCheck {
             test: self.test,

@@ -8,16 +8,7 @@ use types::{Amount, Fault, GenericReservations, GenericResources};
 #[serde(rename = "GenericResource", rename_all = "PascalCase", default)]
 pub(super) struct GenericJson {
     #[serde(skip_serializing_if = "Option::is_none")]
-    named_resource_spec: Option<NamedJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     discrete_resource_spec: Option<DiscreteJson>,
-}
-
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(rename = "NamedGenericResource", rename_all = "PascalCase", default)]
-struct NamedJson {
-    kind: String,
-    value: String,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -31,11 +22,6 @@ struct DiscreteJson {
 pub(super) fn parse(all: Vec<GenericJson>) -> Result<GenericReservations, Fault> {
     let mut wanted = GenericReservations::new();
     for one in all {
-        if let Some(NamedJson { kind, value }) = one.named_resource_spec {
-            return Err(Fault::invalid(format!(
-                "invalid argument for resource {kind}: ask for a number of them, not for {value}"
-            )));
-        }
         let Some(DiscreteJson { kind, value }) = one.discrete_resource_spec else {
             return Err(Fault::invalid("invalid argument for resource : it has no kind"));
         };
@@ -57,7 +43,6 @@ pub(super) fn render_wanted(wanted: &GenericReservations) -> Vec<GenericJson> {
             kind: kind.clone(),
             value: i64::try_from(*count).unwrap_or(i64::MAX),
         }),
-        ..GenericJson::default()
     };
     wanted.iter().map(one).collect()
 }
@@ -96,7 +81,6 @@ mod tests {
         assert_eq!(serde_json::to_string(&render_wanted(&wanted)).unwrap(), format!("[{gpu}]"));
         assert_eq!(read(&format!("[{gpu},{gpu}]")).unwrap()["gpu"], 4);
         for (text, said) in [
-            (r#"{"NamedResourceSpec":{"Kind":"gpu","Value":"UUID1"}}"#, "UUID1"),
             (r#"{"DiscreteResourceSpec":{"Kind":"gpu","Value":-1}}"#, "negative resource gpu: -1"),
             (r#"{"DiscreteResourceSpec":{"Kind":"","Value":1}}"#, "kind \"\""),
             (r#"{"DiscreteResourceSpec":{"Kind":"a=b","Value":1}}"#, "kind \"a=b\""),

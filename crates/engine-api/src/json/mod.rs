@@ -77,9 +77,9 @@ pub(crate) fn duration(nanos: i64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
-/// A duration that must not be negative, refused in Docker's words otherwise.
+/// A duration that must not be negative, refused in Docker's words otherwise, and with what was said.
 pub(crate) fn not_negative(what: &str, nanos: i64) -> Result<Duration, Fault> {
-    let negative = |_| Fault::invalid(format!("{what} cannot be negative"));
+    let negative = |_| Fault::invalid(format!("{what} cannot be negative: {nanos}"));
     u64::try_from(nanos).map(Duration::from_nanos).map_err(negative)
 }
 

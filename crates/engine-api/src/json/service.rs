@@ -509,11 +509,23 @@ mod tests {
         let refused =
             |rest: &str| parse(&format!(r#"{{"TaskTemplate":{{"ContainerSpec":{{}}{rest}"#));
         for (rest, reason) in [
-            (r#"},"UpdateConfig":{"Delay":-1}}"#, "TaskSpec: update-delay cannot be negative"),
-            (r#"},"RollbackConfig":{"Delay":-1}}"#, "TaskSpec: update-delay cannot be negative"),
-            (r#"},"UpdateConfig":{"Monitor":-1}}"#, "TaskSpec: update-monitor cannot be negative"),
-            (r#","RestartPolicy":{"Delay":-1}}}"#, "TaskSpec: restart-delay cannot be negative"),
-            (r#","RestartPolicy":{"Window":-1}}}"#, "TaskSpec: restart-window cannot be negative"),
+            (r#"},"UpdateConfig":{"Delay":-1}}"#, "TaskSpec: update-delay cannot be negative: -1"),
+            (
+                r#"},"RollbackConfig":{"Delay":-1}}"#,
+                "TaskSpec: update-delay cannot be negative: -1",
+            ),
+            (
+                r#"},"UpdateConfig":{"Monitor":-1}}"#,
+                "TaskSpec: update-monitor cannot be negative: -1",
+            ),
+            (
+                r#","RestartPolicy":{"Delay":-1}}}"#,
+                "TaskSpec: restart-delay cannot be negative: -1",
+            ),
+            (
+                r#","RestartPolicy":{"Window":-1}}}"#,
+                "TaskSpec: restart-window cannot be negative: -1",
+            ),
         ] {
             assert_eq!(refused(rest).unwrap_err(), Fault::invalid(reason), "{rest}");
         }

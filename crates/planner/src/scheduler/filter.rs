@@ -197,7 +197,7 @@ mod tests {
             ",
             &expect![[r#"
                 + db.1 assigned running n2
-                + db.2 pending running - error: no suitable node (insufficient resources on 2 nodes; scheduling constraints not satisfied on 1 node). n2: 40 B of 100 B memory free; n3: 50 B of 50 B memory free; n1: node.labels.disk==ssd is missing
+                + db.2 pending running - error: no suitable node (insufficient resources on 2 nodes; scheduling constraints not satisfied on 1 node). n3: 50 B of 50 B memory free; n2: 40 B of 100 B memory free; n1: node.labels.disk==ssd is missing
             "#]],
         );
     }
@@ -343,7 +343,7 @@ mod tests {
             ",
             &expect![[r#"
                 + one.1 pending running - error: no suitable node (insufficient resources on 2 nodes). n1: 1 of 3 gpu free; n2: has no gpu
-                + two.1 pending running - error: no suitable node (insufficient resources on 2 nodes). n1: has no seat; n2: 1 of 2 seat free
+                + two.1 pending running - error: no suitable node (insufficient resources on 2 nodes). n2: 1 of 2 seat free; n1: has no seat
             "#]],
         );
     }

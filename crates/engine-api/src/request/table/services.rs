@@ -23,6 +23,7 @@ pub(super) const ROWS: &[Row] = &[
     refused("Mount", "ClusterOptions", ""),
     refused("VolumeOptions", "Subpath", "mount the whole volume"),
     refused("Driver", "Options", "only plain local volumes are there yet"),
+    refused("GenericResource", "NamedResourceSpec", "ask for a number of them").when_given(),
     refused("Limit", "GenericResources", "they are reserved"),
     refused("NetworkAttachmentConfig", "DriverOpts", ""),
 ];
