@@ -40,7 +40,9 @@ fn run(lab: &Lab, driver: &str, options: &[[String; 2]], command: &[&str]) -> e2
 }
 
 fn what_is_wrong_is_refused_at_once(lab: &Lab) {
-    let wrong = |driver, name, value| run(lab, driver, &[option(name, value)], &["true"]).bad();
+    let wrong = |driver: &str, name: &str, value: &str| {
+        run(lab, driver, &[option(name, value)], &["true"]).bad()
+    };
     for (driver, name, value, text) in [
         ("syslog", "syslog-adress", "udp://1.2.3.4", "unknown log opt 'syslog-adress' for syslog"),
         ("gelf", "gelf-address", "", "gelf-address is a required parameter"),
