@@ -250,7 +250,8 @@ fn a_stack_sends_to_fluentd_also_while_no_daemon_runs(lab: &Lab) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("stack.yml");
     let text = format!(
-        r#"services:
+        r#"version: "3.8"
+services:
   app:
     image: {IMAGE}
     command: ["sh", "-c", "i=0; while :; do echo count-$$i.; i=$$((i+1)); sleep 0.05; done"]
