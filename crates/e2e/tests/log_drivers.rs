@@ -40,7 +40,9 @@ fn run(lab: &Lab, driver: &str, options: &[[String; 2]], command: &[&str]) -> e2
 }
 
 fn what_is_wrong_is_refused_at_once(lab: &Lab) {
-    let wrong = |driver, name, value| run(lab, driver, &[option(name, value)], &["true"]).bad();
+    let wrong = |driver: &str, name: &str, value: &str| {
+        run(lab, driver, &[option(name, value)], &["true"]).bad()
+    };
     for (driver, name, value, text) in [
         ("syslog", "syslog-adress", "udp://1.2.3.4", "unknown log opt 'syslog-adress' for syslog"),
         ("gelf", "gelf-address", "", "gelf-address is a required parameter"),
@@ -248,7 +250,8 @@ fn a_stack_sends_to_fluentd_also_while_no_daemon_runs(lab: &Lab) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("stack.yml");
     let text = format!(
-        r#"services:
+        r#"version: "3.8"
+services:
   app:
     image: {IMAGE}
     command: ["sh", "-c", "i=0; while :; do echo count-$$i.; i=$$((i+1)); sleep 0.05; done"]

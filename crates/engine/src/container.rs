@@ -202,13 +202,15 @@ impl Container {
     }
 }
 
-/// Where a container's output goes: to files here, and elsewhere.
-#[expect(clippy::type_complexity, reason = "two things that there may not be")]
+/// Files here, and where lines are sent elsewhere.
+type Logs = (Option<Arc<LogFile>>, Option<Arc<Remote>>);
+
+/// Where a container's output goes.
 fn logs(
     record: &Record,
     image: &ImageConfig,
     (folder, journal): (&Path, &Path),
-) -> Result<(Option<Arc<LogFile>>, Option<Arc<Remote>>), Fault> {
+) -> Result<Logs, Fault> {
     let options = Options::parse(&record.config.log)?;
     let spec = &record.config.spec;
     let about = LoggedContainer {

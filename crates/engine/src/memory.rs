@@ -19,6 +19,9 @@ const SHM: &str = "shm";
 /// The largest page that a kernel has: a file takes whole ones. What is not written takes no memory.
 const PAGE: usize = 64 << 10;
 
+/// Tmpfs cannot be told so later, nor be told otherwise.
+const NO_SWAP: &str = "noswap";
+
 /// A file that a container gets and nobody writes to a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryFile {
@@ -81,7 +84,7 @@ pub(crate) fn replace(run: &Path, files: &[MemoryFile]) -> io::Result<()> {
         return Err(io::Error::other(text));
     }
     let (flags, limits) = how_to_mount(files);
-    let none = None::<&str>;
+    let (none, limits) = (None::<&str>, format!("{limits},{NO_SWAP}"));
     match mount(none, &folder, none, flags | MsFlags::MS_REMOUNT, Some(limits.as_str())) {
         // A ramfs has no limits.
         Ok(()) | Err(Errno::EINVAL) => {}
@@ -108,7 +111,7 @@ fn mount_memory(folder: &Path, files: &[MemoryFile]) -> io::Result<()> {
     let (flags, limits) = how_to_mount(files);
     let made =
         |kind: &str, options: &str| mount(Some(kind), folder, Some(kind), flags, Some(options));
-    match made("tmpfs", &format!("{limits},noswap")) {
+    match made("tmpfs", &format!("{limits},{NO_SWAP}")) {
         Err(Errno::EINVAL) => Ok(made("ramfs", "mode=0700")?),
         made => Ok(made?),
     }

@@ -27,6 +27,7 @@ pub struct Planner {
     is_cut: bool,
     tasks_max: usize,
     fair_from: Timestamp,
+    has_begun: bool,
 }
 
 impl Default for Planner {
@@ -38,8 +39,9 @@ impl Default for Planner {
 impl Planner {
     /// A planner that knows nothing yet, and writes so many tasks at most.
     pub fn with_tasks_max(tasks_max: usize) -> Self {
-        let (index, wakes, rest, turn, is_cut, fair_from) = Default::default();
-        Self { index, wakes, rest, turn, is_cut, tasks_max: tasks_max.max(1), fair_from }
+        let (index, wakes, rest, turn, is_cut, fair_from, has_begun) = Default::default();
+        let tasks_max = tasks_max.max(1);
+        Self { index, wakes, rest, turn, is_cut, tasks_max, fair_from, has_begun }
     }
 
     /// Another planner that knows nothing yet, and begins with the same service: what it plans is
@@ -65,7 +67,9 @@ impl Planner {
         let was_cut = std::mem::take(&mut self.is_cut);
         news.addresses |= was_cut;
         news.nodes |= was_cut;
-        if news.is_empty() {
+        // A manager that begins to lead looks once, also where there is no service.
+        let has_begun = std::mem::replace(&mut self.has_begun, true);
+        if news.is_empty() && has_begun {
             return Plan { wake: self.wakes.next(), ..Plan::default() };
         }
         news.look_at_all(self.index.unsettled.iter().cloned());

@@ -90,8 +90,11 @@ impl Options {
         for (name, value) in &log.options {
             match name.as_str() {
                 "mode" | "max-buffer-size" => {}
-                "cache-disabled" if boolean(name, value)? => cache = None,
-                "cache-disabled" => {}
+                "cache-disabled" => {
+                    if boolean(name, value)? {
+                        cache = None;
+                    }
+                }
                 "cache-max-size" | "cache-max-file" | "cache-compress" => {
                     let mut limits = Limits { size: 0, files: 0 };
                     file_option(&mut limits, driver, (name, value))?;

@@ -55,7 +55,7 @@ impl Fluentd {
                     parsed.buffer = limit.filter(|limit| 0 < *limit).ok_or_else(wrong)?;
                 }
                 "fluentd-max-retries" => {
-                    parsed.patience.again = value.parse().map_err(|_| wrong())?;
+                    parsed.patience.again = value.parse().map_err(|_no_number| wrong())?;
                 }
                 "fluentd-retry-wait" => parsed.patience.pause = duration()?,
                 "fluentd-write-timeout" => parsed.write_max = duration()?,

@@ -85,10 +85,10 @@ impl Gelf {
                     return Err(Fault::invalid(format!("{name} is only supported on TCP")));
                 }
                 "gelf-tcp-max-reconnect" => {
-                    parsed.patience.again = value.parse().map_err(|_| wrong())?;
+                    parsed.patience.again = value.parse().map_err(|_no_number| wrong())?;
                 }
                 "gelf-tcp-reconnect-delay" => {
-                    let pause = value.parse().map_err(|_| wrong())?;
+                    let pause = value.parse().map_err(|_no_number| wrong())?;
                     parsed.patience.pause = Duration::from_secs(pause);
                 }
                 _ => {}
