@@ -10,6 +10,7 @@ mod http;
 mod lab;
 mod managers;
 mod shown;
+pub mod watch;
 
 pub use client::{Client, Seen};
 pub use http::{Answer, Page, page};

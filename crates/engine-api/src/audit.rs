@@ -144,6 +144,7 @@ mod tests {
         let mut events = audit.events(Some(Timestamp(0)), None);
         let mut told = Vec::new();
         while let Some(Some(event)) = events.next().now_or_never() {
+            let event = event.unwrap();
             told.push(format!("{} {} {:?}", event.action, event.id, event.attributes));
         }
         told

@@ -5,9 +5,10 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use http::header::CONTENT_TYPE;
-use types::{Labels, Timestamp};
+use serde_json::Value;
+use types::{Fault, Labels, Timestamp};
 
 /// Reads a request to its end before it is refused: a client that still sends would see a broken
 /// connection rather than the reason.
@@ -26,7 +27,7 @@ pub(crate) async fn drain(body: Body) {
 /// Answers with JSON documents, one a line, as they come.
 pub(crate) fn json_lines<S>(items: S) -> Response
 where
-    S: Stream<Item = serde_json::Value> + Send + 'static,
+    S: Stream<Item = Value> + Send + 'static,
 {
     let lines = items.map(|item| {
         let mut line = item.to_string();
@@ -34,6 +35,36 @@ where
         Ok::<_, std::convert::Infallible>(Bytes::from(line))
     });
     stream("application/json", Body::from_stream(lines))
+}
+
+/// The same, until a fault, which has a last line and breaks the answer off: no client takes what it
+/// has for all there is.
+pub(crate) fn unless_broken<S>(items: S) -> Response
+where
+    S: Stream<Item = Result<Value, (Value, Fault)>> + Send + 'static,
+{
+    let line = |item: &Value| Bytes::from(format!("{item}\n"));
+    let pieces = items.flat_map(move |item| match item {
+        Ok(item) => stream::iter([Piece::Line(line(&item))]).left_stream(),
+        Err((last, fault)) => {
+            stream::iter([Piece::Line(line(&last)), Piece::Broken(fault)]).right_stream()
+        }
+    });
+    let sent = pieces.then(async |piece| match piece {
+        Piece::Line(line) => Ok(line),
+        Piece::Broken(fault) => {
+            // What is there so far is sent before the connection is closed.
+            tokio::task::yield_now().await;
+            Err(fault)
+        }
+    });
+    stream("application/json", Body::from_stream(sent))
+}
+
+/// A part of an answer.
+enum Piece {
+    Line(Bytes),
+    Broken(Fault),
 }
 
 /// Answers with a body of this content type.

@@ -18,6 +18,7 @@ mod body;
 mod cluster;
 mod credentials;
 mod error;
+mod events;
 mod json;
 mod local;
 mod port;
@@ -81,6 +82,7 @@ pub fn router(
         .merge(system::routes())
         .merge(cluster::routes())
         .merge(local::routes())
+        .merge(events::routes())
         .fallback(unknown.layer(from_fn(body::received)))
         .method_not_allowed_fallback(unknown.layer(from_fn(body::received)))
         .layer(Extension(audit.clone()))

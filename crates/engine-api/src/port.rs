@@ -5,6 +5,7 @@ use manager::Manager;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use store::View;
+use tokio::sync::watch;
 use types::{Availability, ClusterSpec, Fault, Labels, NodeId, RootCa};
 
 /// The node, as far as the API needs it besides its containers.
@@ -14,6 +15,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// The node's part in a cluster, now.
     fn membership(&self) -> Membership;
+
+    /// Follows the node's part in a cluster.
+    fn memberships(&self) -> watch::Receiver<Membership>;
 
     /// Makes this node the first manager of a new cluster.
     fn init(&self, request: Init) -> BoxFuture<'_, Result<NodeId, Fault>>;

@@ -20,6 +20,7 @@ impl Engine {
     #[expect(clippy::unused_async, reason = "like the other calls; it may wait one day")]
     pub async fn attach(&self, name: &str, options: AttachOptions) -> Result<Attached, Fault> {
         let container = self.find(name)?;
+        container.tell(&self.inner.events, "attach", &[]);
         let (sink, output) = mpsc::channel(CHUNKS);
         let AttachOptions { stdout, stderr, .. } = options;
         match (&container.log, options.logs, options.stream) {

@@ -244,7 +244,10 @@ impl Engine {
     /// Sets the size of the container's terminal.
     pub async fn resize(&self, name: &str, size: Size) -> Result<(), Fault> {
         let container = self.running(name)?;
-        self.inner.runtime.resize(container.id().to_owned(), None, size).await
+        self.inner.runtime.resize(container.id().to_owned(), None, size).await?;
+        let size = [("width", size.width.to_string()), ("height", size.height.to_string())];
+        container.tell(&self.inner.events, "resize", &size);
+        Ok(())
     }
 
     /// Says whether a client from elsewhere is connected to a port that the container's image
@@ -270,9 +273,14 @@ impl Engine {
     }
 
     /// What happens from now on, after what is remembered since `since`; up to `until`, where there
-    /// is one. The last 256 events are remembered; a reader that falls behind further misses some.
+    /// is one. The last 1024 events are remembered; a reader that falls behind further is told so.
     pub fn events(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> EventStream {
         self.inner.events.listen(since, until)
+    }
+
+    /// After this moment no event is missing among those that are remembered.
+    pub fn events_whole_after(&self) -> Timestamp {
+        self.inner.events.whole_after()
     }
 
     /// All volumes, by name.

@@ -50,6 +50,7 @@ mod spec;
 mod stand_in;
 mod taps;
 mod task_images;
+mod told;
 mod top;
 mod usage;
 mod users;

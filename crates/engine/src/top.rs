@@ -20,6 +20,7 @@ impl Engine {
         let container = self.running(name)?;
         let pids = self.inner.runtime.pids(container.id().to_owned()).await?;
         let rows = blocking(move || Ok(pids.into_iter().filter_map(row).collect())).await?;
+        container.tell(&self.inner.events, "top", &[]);
         Ok(Top { titles: TITLES, rows })
     }
 }

@@ -180,7 +180,8 @@ impl Volumes {
     }
 
     fn tell(&self, action: &str, name: &str) {
-        self.events.tell(EventKind::Volume, action, name, BTreeMap::new());
+        let driver = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
+        self.events.tell(EventKind::Volume, action, name, driver);
     }
 }
 
@@ -202,6 +203,7 @@ fn write(folder: &Path, volume: &Volume) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Event;
     use futures_util::StreamExt;
 
     fn volumes(dir: &Path) -> Volumes {
@@ -211,7 +213,8 @@ mod tests {
     /// What was told, e.g. `create data`.
     async fn told(volumes: &Volumes) -> Vec<String> {
         let all = volumes.events.listen(Some(Timestamp(0)), Some(clock::now()));
-        all.map(|event| format!("{} {}", event.action, event.id)).collect().await
+        let line = |event: Event| format!("{} {}", event.action, event.id);
+        all.map(|event| line(event.unwrap())).collect().await
     }
 
     #[tokio::test]

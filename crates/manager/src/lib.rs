@@ -16,6 +16,7 @@ pub mod bootstrap;
 mod clock;
 pub mod control;
 pub mod dispatch;
+mod events;
 pub mod find;
 pub mod liveness;
 mod logs;
@@ -31,6 +32,7 @@ pub use bootstrap::{First, bootstrap};
 pub use clock::Uptime;
 pub use control::cluster::pin_external_cas;
 pub use control::file::StoredFile;
+pub use events::EventStream;
 pub use logs::LogStream;
 pub use managers::Peers;
 pub use membership::{enrolled, number};
@@ -51,7 +53,7 @@ use store::View;
 use tokio::sync::watch;
 use types::{
     ClusterSpec, Fault, FileSpec, GivenFile, ManagerStatus, NetworkId, NetworkSpec, NodeId,
-    NodeSpec, ServiceId, ServiceSpec, Version,
+    NodeSpec, ServiceId, ServiceSpec, Timestamp, Version,
 };
 use wire::{LogOptions, Order, OrderReply};
 
@@ -180,6 +182,11 @@ impl Manager {
     /// Everything that is stored, as this manager knows it: it may lag behind the leader.
     pub fn view(&self) -> View {
         self.sequencer.view()
+    }
+
+    /// The cluster's time, as this manager has it.
+    pub fn now(&self) -> Timestamp {
+        self.sequencer.now()
     }
 
     /// Everything that is stored: with all that anybody was told is done.

@@ -17,6 +17,14 @@ pub(crate) struct Record {
     #[serde(skip_serializing_if = "Specs::is_empty")]
     pub(crate) specs: Specs,
     pub(crate) time: Timestamp,
+    /// The member that led when it was written; 0: a release wrote it that does not say.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) leader: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn with_specs_by_id<S: Serializer>(changes: &Changes, serializer: S) -> Result<S::Ok, S::Error> {

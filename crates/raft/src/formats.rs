@@ -66,7 +66,8 @@ fn changes() -> Changes {
 fn record() -> Record {
     let changes = changes();
     let specs = changes.new_specs(&View::default());
-    Record { format: Format::PRESENT, changes, specs, time: Timestamp(1_700_000_001_000_000_000) }
+    let time = Timestamp(1_700_000_001_000_000_000);
+    Record { format: Format::PRESENT, changes, specs, time, leader: 1 }
 }
 
 /// What [`changes`] removes, and what it changes.
@@ -144,6 +145,9 @@ async fn logs_of_every_format_are_read() {
         record.changes.give_specs(&record.specs, &expected).unwrap();
         let restored = Snapshot::from(&expected);
         expected.apply(&record.changes, Version(PURGED + 3), record.time);
+        if record.leader != 0 {
+            expected.led_by(record.leader, Version(PURGED + 3), record.time);
+        }
         let is_former = format != stored::PRESENT;
         let mut found = opened(&rows, if is_former { restore_clear } else { restore }).await;
         // It has begun to lead since.

@@ -171,7 +171,8 @@ impl Writer {
             return Ok(());
         }
         let view = self.views.borrow().clone();
-        let mut batch = decide(requests, view, self.clock.read().now);
+        let now = (self.clock.read().now, *self.raft.node_id());
+        let mut batch = decide(requests, view, now);
         if !batch.waiting.is_empty()
             && let Err(fault) = self.has_room().await?
         {
@@ -305,7 +306,7 @@ impl Writer {
 }
 
 /// Decides what is still waited for.
-fn decide(requests: Vec<Request>, view: View, time: Timestamp) -> Batch {
+fn decide(requests: Vec<Request>, view: View, (time, leader): (Timestamp, u64)) -> Batch {
     let present = view.version();
     let before = view.clone();
     // Whoever closed the reply has given up: what nobody waits for is not begun.
@@ -321,7 +322,7 @@ fn decide(requests: Vec<Request>, view: View, time: Timestamp) -> Batch {
         }
     }
     let (specs, format) = (changes.new_specs(&before), changes.format(&before));
-    let record = Record { format, changes, specs, time };
+    let record = Record { format, changes, specs, time, leader };
     Batch { record, waiting, answers }
 }
 

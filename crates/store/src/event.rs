@@ -6,9 +6,10 @@
 use crate::{Change, Key, Object};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use types::{
-    Availability, ManagerStatus, Network, Node, NodeRole, NodeState, Service, ServiceMode,
-    Timestamp, UpdateState, Version,
+    Availability, Network, Node, NodeRole, NodeState, Service, ServiceMode, Timestamp, UpdateState,
+    Version,
 };
 
 /// Docker's attributes, e.g. `replicas.old`.
@@ -83,6 +84,14 @@ fn put(before: Option<&Object>, object: &Object) -> Option<(Action, Attributes)>
     Some((action, attributes))
 }
 
+/// That a manager's node leads now, or does not any more.
+pub(crate) fn leads(node: &Arc<Node>, leads: bool) -> Attributes {
+    let name = name(&Object::Node(Arc::clone(node))).map(named);
+    let mut attributes = name.unwrap_or_default();
+    note(&mut attributes, "leader", (!leads, leads), |it| it.to_string());
+    attributes
+}
+
 fn named(name: &str) -> Attributes {
     Attributes::from([("name".to_owned(), name.to_owned())])
 }
@@ -129,12 +138,7 @@ fn node(was: &Node, is: &Node, attributes: &mut Attributes) {
     note(attributes, "availability", availability, |it| availability_word(it).to_owned());
     note(attributes, "role", (was.role, is.role), |it| role_word(it).to_owned());
     note(attributes, "state", (was.status.state, is.status.state), |it| state_word(it).to_owned());
-    if let (Some(was), Some(is)) = (&was.manager, &is.manager) {
-        manager(was, is, attributes);
-    }
 }
-
-fn manager(_: &ManagerStatus, _: &ManagerStatus, _: &mut Attributes) {}
 
 fn service(was: &Service, is: &Service, attributes: &mut Attributes) {
     let image = |service: &Service| service.spec.task.container.image.clone();

@@ -6,13 +6,13 @@
 //!
 //! Invariant: after the moment that [`History::whole_after`] says, none is missing.
 
-use crate::event::{Action, Attributes, Event};
+use crate::event::{self, Action, Attributes, Event};
 use crate::{Key, View};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
 use std::sync::Arc;
-use types::{Timestamp, Version};
+use types::{Node, Timestamp, Version};
 
 /// Events that are kept. A thousand nodes that are lost and come back are two thousand.
 const KEPT: usize = 2048;
@@ -22,6 +22,8 @@ const KEPT: usize = 2048;
 pub struct History {
     events: OrdMap<Timestamp, Arc<Event>>,
     whole_after: Timestamp,
+    /// Who wrote the last entry that says so, by its number; 0: none did.
+    leader: u64,
 }
 
 impl History {
@@ -68,6 +70,24 @@ impl View {
     pub fn history(&self) -> &History {
         &self.history
     }
+
+    /// Notes which manager led when this entry of the log was made: it is told where it is another one.
+    pub fn led_by(&mut self, leader: u64, version: Version, now: Timestamp) {
+        let was = std::mem::replace(&mut self.history.leader, leader);
+        if was == leader {
+            return;
+        }
+        for (number, leads) in [(was, false), (leader, true)] {
+            let is_it = |node: &&Arc<Node>| {
+                node.manager.as_ref().is_some_and(|manager| manager.raft_id == number)
+            };
+            let found = self.nodes().find(is_it).cloned();
+            if let Some(node) = found {
+                let told = (Action::Update, event::leads(&node, leads));
+                self.history.add(Key::Node(node.id.clone()), told, (version, now));
+            }
+        }
+    }
 }
 
 /// The history in a snapshot.
@@ -76,19 +96,21 @@ impl View {
 pub struct StoredHistory {
     pub whole_after: Timestamp,
     pub events: Vec<Arc<Event>>,
+    pub leader: u64,
 }
 
 impl From<&History> for StoredHistory {
     fn from(history: &History) -> Self {
         let events = history.events.values().cloned().collect();
-        Self { whole_after: history.whole_after, events }
+        Self { whole_after: history.whole_after, events, leader: history.leader }
     }
 }
 
 impl From<StoredHistory> for History {
     fn from(stored: StoredHistory) -> Self {
-        let events = stored.events.into_iter().map(|event| (event.time, event)).collect();
-        let mut history = Self { events, whole_after: stored.whole_after };
+        let StoredHistory { whole_after, events, leader } = stored;
+        let events = events.into_iter().map(|event| (event.time, event)).collect();
+        let mut history = Self { events, whole_after, leader };
         // A later release may keep more of them.
         history.forget();
         history
@@ -98,7 +120,7 @@ impl From<StoredHistory> for History {
 impl History {
     /// That of a snapshot without one: nobody knows what there was.
     pub(crate) fn unknown_before(time: Timestamp) -> Self {
-        Self { events: OrdMap::new(), whole_after: time }
+        Self { whole_after: time, ..Self::default() }
     }
 }
 
@@ -108,8 +130,8 @@ mod tests {
     use crate::{Snapshot, Tx};
     use proptest::prelude::*;
     use types::{
-        Availability, Cluster, Network, Node, NodeState, Secret, Service, ServiceMode, Task,
-        UpdateState, UpdateStatus,
+        Availability, Cluster, ManagerStatus, Network, Node, NodeState, Secret, Service,
+        ServiceMode, Task, UpdateState, UpdateStatus,
     };
 
     fn apply(view: &mut View, time: i64, change: impl FnOnce(&mut Tx)) {
@@ -207,6 +229,30 @@ mod tests {
         for (line, action) in told.iter().zip(["create", "update", "remove"]) {
             assert!(line.contains(action), "{told:?}");
         }
+    }
+
+    #[test]
+    fn it_is_told_once_when_another_manager_leads() {
+        let mut view = View::default();
+        apply(&mut view, 1, |tx| {
+            for raft_id in [1, 2] {
+                let id = format!("n{raft_id}");
+                let manager = Some(ManagerStatus { raft_id, ..ManagerStatus::default() });
+                tx.put_node(Node { id: id.as_str().into(), manager, ..Node::default() });
+            }
+        });
+        for leader in [1, 1, 2, 2] {
+            view.led_by(leader, Version(7), Timestamp(10));
+            view = View::try_from(Snapshot::from(&view)).unwrap();
+        }
+        assert_eq!(
+            told(&view, 9),
+            [
+                "10 v7 node n1 update leader.new=true leader.old=false name=",
+                "11 v7 node n1 update leader.new=false leader.old=true name=",
+                "12 v7 node n2 update leader.new=true leader.old=false name=",
+            ]
+        );
     }
 
     #[test]

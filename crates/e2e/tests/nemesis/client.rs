@@ -7,6 +7,7 @@ use crate::chance::Chance;
 use e2e::Lab;
 use e2e::history::{Call, Outcome, Value, What};
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,9 +22,19 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// Between two calls of a client, in milliseconds.
 const PAUSE: (u64, u64) = (10, 120);
 
+/// Versions of services, by their ids: what those who watch must have been told.
+#[derive(Clone, Default)]
+pub(crate) struct Versions {
+    /// Somebody has read it.
+    pub(crate) seen: BTreeSet<(String, u64)>,
+    /// Somebody has written on it, and it was done.
+    pub(crate) written_on: BTreeSet<(String, u64)>,
+}
+
 /// The history, line by line as it comes to be.
 pub(crate) struct Book {
     file: Mutex<File>,
+    versions: Mutex<Versions>,
     begun: Instant,
 }
 
@@ -31,7 +42,12 @@ impl Book {
     #[expect(clippy::disallowed_methods, reason = "tests measure real time")]
     pub(crate) fn open(path: &Path) -> Self {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        Self { file: Mutex::new(File::create(path).unwrap()), begun: Instant::now() }
+        let (file, versions) = (Mutex::new(File::create(path).unwrap()), Mutex::default());
+        Self { file, versions, begun: Instant::now() }
+    }
+
+    pub(crate) fn versions(&self) -> Versions {
+        self.versions.lock().unwrap().clone()
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -98,6 +114,8 @@ impl<'a> Client<'a> {
             panic!("node {node} has lost register {register}: {}", answer.body);
         }
         let seen = (answer.status == 200).then(|| seen(&answer.body))??;
+        let version = (seen.id.clone(), seen.version);
+        self.book.versions.lock().unwrap().seen.insert(version);
         self.note((register, node, begun), What::Read(seen.value));
         Some(seen)
     }
@@ -117,6 +135,10 @@ impl<'a> Client<'a> {
             Err(error) if nobody_was_there(&error) => Outcome::Refused,
             Ok(_) | Err(_) => Outcome::Unknown,
         };
+        if outcome == Outcome::Done {
+            let version = (seen.id.clone(), seen.version);
+            self.book.versions.lock().unwrap().written_on.insert(version);
+        }
         self.note((register, node, begun), What::Write { on: seen.value, value, outcome });
         outcome
     }

@@ -12,6 +12,7 @@ mod clock;
 mod disk;
 mod fault;
 mod strike;
+mod watch;
 
 use chance::Chance;
 use client::{Book, Client, REGISTERS};
@@ -19,10 +20,12 @@ use disk::{SMALL, SmallDisk};
 use e2e::history::{self, Call, Outcome, What};
 use e2e::{Lab, until};
 use fault::{Fault, all_are_there, leader, set_snapshots};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use strike::strike;
+use watch::Watches;
 
 const MANAGERS: u8 = 5;
 const CLIENTS: u64 = 5;
@@ -48,6 +51,7 @@ fn whatever_happens_to_managers_what_they_said_holds() {
     all_are_there(&lab, 1, MANAGERS);
     set_snapshots(&lab, 1, SNAPSHOTS).unwrap();
     (0..REGISTERS).for_each(|register| client::create(&lab, register));
+    let watches = Watches::start(&lab, MANAGERS);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for number in 1..=CLIENTS {
@@ -56,7 +60,9 @@ fn whatever_happens_to_managers_what_they_said_holds() {
             scope.spawn(move || client.run(chance, MANAGERS, stop));
         }
         // Clients end with the storm, however that ends.
-        let ended = std::panic::catch_unwind(|| rage((&lab, &small), &book, (seed, storm)));
+        let watched = (&book, &watches);
+        let rage = AssertUnwindSafe(|| rage((&lab, &small), watched, (seed, storm)));
+        let ended = std::panic::catch_unwind(rage);
         stop.store(true, Ordering::Relaxed);
         if let Err(why) = ended {
             std::panic::resume_unwind(why);
@@ -64,6 +70,7 @@ fn whatever_happens_to_managers_what_they_said_holds() {
     });
     all_are_there(&lab, 1, MANAGERS);
     agree(&lab, &book);
+    watches.check(&book);
     let calls = history::read(&std::fs::read_to_string(&path).unwrap()).unwrap();
     tell(&calls);
     history::check(&calls).unwrap_or_else(|why| panic!("{why}\nin {}", path.display()));
@@ -79,7 +86,11 @@ fn kept(seed: u64) -> PathBuf {
 
 /// One fault after the other, or two at once; each kind comes before any comes again.
 #[expect(clippy::disallowed_methods, reason = "tests measure real time")]
-fn rage((lab, disk): (&Lab, &SmallDisk), book: &Book, (seed, storm): (u64, Duration)) {
+fn rage(
+    (lab, disk): (&Lab, &SmallDisk),
+    (book, watches): (&Book, &Watches),
+    (seed, storm): (u64, Duration),
+) {
     let mut chance = Chance::new(seed);
     let mut deck = Vec::new();
     let begun = Instant::now();
@@ -90,6 +101,7 @@ fn rage((lab, disk): (&Lab, &SmallDisk), book: &Book, (seed, storm): (u64, Durat
         let at = usize::try_from(chance.below(deck.len() as u64)).unwrap();
         let fault = deck.swap_remove(at);
         let victim = victim(lab, &mut chance);
+        watches.move_on();
         if strike(fault, (lab, disk), book, (victim, &mut chance)) {
             continue;
         }

@@ -9,9 +9,10 @@ use crate::{MANAGERS, SNAPSHOTS};
 use e2e::{Lab, until};
 use std::time::Duration;
 
-/// A clock that is set is off by no more seconds than certificates bear: they begin an hour before they
-/// are made.
+/// A clock that is set, and stays so, is off by no more seconds than certificates bear: they begin an
+/// hour before they are made.
 const JUMP_MAX: u64 = 50 * 60;
+const DAY: i64 = 24 * 3600;
 /// Settings are taken as soon as somebody leads.
 const CHANGE_MAX: Duration = Duration::from_mins(1);
 
@@ -35,11 +36,16 @@ pub(crate) fn strike(
             book.tell(format!("Slow node-{SMALL} is over"));
         }
         Fault::Clock => {
-            let seconds = chance.below(2 * JUMP_MAX).cast_signed() - JUMP_MAX.cast_signed();
-            book.tell(format!("Clock node-{CLOCKED} {seconds:+} s"));
-            clock::set(lab, seconds);
-            until("the clock has jumped", CHANGE_MAX, || clock::is_seen(lab, seconds));
-            std::thread::sleep(chance.millis(500, 3_000));
+            // One of a day is over soon: meanwhile the manager and the others may not believe each
+            // other's certificates, and who has a connection keeps it.
+            for far in [Some(DAY), Some(-DAY), None] {
+                let near = chance.below(2 * JUMP_MAX).cast_signed() - JUMP_MAX.cast_signed();
+                let seconds = near + far.unwrap_or(0);
+                book.tell(format!("Clock node-{CLOCKED} {seconds:+} s"));
+                clock::set(lab, seconds);
+                until("the clock has jumped", CHANGE_MAX, || clock::is_seen(lab, seconds));
+                std::thread::sleep(chance.millis(500, 3_000));
+            }
         }
         Fault::Transfer => {
             let name = format!("node-{victim}");

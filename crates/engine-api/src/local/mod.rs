@@ -6,7 +6,6 @@ mod container_filters;
 mod containers;
 mod detach;
 mod empty;
-mod events;
 mod exec;
 mod images;
 mod stats;
@@ -30,7 +29,6 @@ pub(crate) fn routes() -> Router<Api> {
         .merge(stats::routes())
         .merge(images::routes())
         .merge(volumes::routes())
-        .merge(events::routes())
         .merge(empty::routes())
 }
 
@@ -75,7 +73,6 @@ pub(crate) fn served() -> Vec<crate::request::coverage::Served> {
         stats::served(),
         images::served(),
         volumes::served(),
-        events::served(),
         empty::served(),
     ];
     parts.into_iter().flatten().collect()

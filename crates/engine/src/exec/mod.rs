@@ -220,6 +220,7 @@ impl Engine {
         let Launched { output, input, streams, .. } = launched;
         let (sink, receiver) = mpsc::channel(CHUNKS);
         let runtime = Arc::clone(&self.inner.runtime);
+        let (events, of) = (self.inner.events.clone(), Arc::clone(container));
         let (container, id) = (container.id().to_owned(), exec.info().id.clone());
         let over = self.inner.token.child_token();
         let client = input.map(|pipe| {
@@ -256,7 +257,10 @@ impl Engine {
             let exit = token.run_until_cancelled(carrying).await;
             over.cancel();
             drop(streams);
-            exec.ended(exit.map_or(KILLED, |exit| exit.code));
+            let code = exit.map_or(KILLED, |exit| exit.code);
+            exec.ended(code);
+            let ended = [("execID", id), ("exitCode", code.to_string())];
+            of.tell(&events, "exec_die", &ended);
         });
         Attached { tty: config.tty, output: receiver, input: client }
     }

@@ -5,7 +5,7 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::info::Status;
 use crate::runtime::{Exit, State};
-use crate::{clock, memory, pump};
+use crate::{clock, memory, pump, told};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{FaultKind, Timestamp};
@@ -52,8 +52,10 @@ impl Engine {
                 state.finished_at = exit.at;
             })
             .await;
-        let code = [("exitCode", exit.code.to_string())];
-        container.tell(&self.inner.events, "die", &code);
+        let lasted = exit.at.since(started).as_secs();
+        let how = [("exitCode", exit.code.to_string()), ("execDuration", lasted.to_string())];
+        container.tell(&self.inner.events, "die", &how);
+        told::let_go(container, &self.inner.events);
         drop(turn);
         self.remove_itself(container).await;
     }

@@ -10,7 +10,7 @@ use crate::info::Status;
 use crate::memory::{self, MemoryFile};
 use crate::node_access;
 use crate::spec::{self, Netns, Plan};
-use crate::{clock, files, health, pump};
+use crate::{clock, files, health, pump, told};
 use dataplane::Dataplane;
 use std::fs;
 use std::net::IpAddr;
@@ -65,6 +65,7 @@ impl Engine {
         match self.bring_up(container, files).await {
             Ok(pid) => {
                 self.began(container, pid, started).await;
+                told::taken(container, &self.inner.events);
                 container.tell(&self.inner.events, "start", &[]);
                 Ok(true)
             }

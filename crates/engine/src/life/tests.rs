@@ -158,7 +158,7 @@ async fn a_container_becomes_healthy_and_unhealthy_and_the_state_tells() {
     let last = health.log.last().unwrap();
     assert_eq!((last.exit_code, last.output.as_str()), (1, "seen"));
     for action in ["health_status: healthy", "health_status: unhealthy"] {
-        soon(async { while events.next().await.unwrap().action != action {} }).await;
+        soon(async { while events.next().await.unwrap().unwrap().action != action {} }).await;
     }
     let stage = stage.restart().await;
     let health = stage.engine.inspect(&id).await.unwrap().state.health.unwrap();

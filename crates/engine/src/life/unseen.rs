@@ -6,6 +6,7 @@ use crate::clock;
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::info::Status;
+use crate::told;
 use host::Process;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -80,6 +81,7 @@ impl Engine {
             })
             .await;
         container.tell(&self.inner.events, "die", &[("exitCode", UNKNOWN.to_string())]);
+        told::let_go(container, &self.inner.events);
     }
 }
 

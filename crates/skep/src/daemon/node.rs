@@ -539,6 +539,10 @@ impl Node for HostNode {
         self.membership.borrow().clone()
     }
 
+    fn memberships(&self) -> watch::Receiver<Membership> {
+        self.membership.clone()
+    }
+
     fn init(&self, request: Init) -> BoxFuture<'_, Result<NodeId, Fault>> {
         self.order(|reply| Order::Init(Box::new(request), reply)).boxed()
     }

@@ -70,6 +70,7 @@ impl Served {
 fn served() -> Vec<Served> {
     let mut all = crate::cluster::served();
     all.extend(crate::local::served());
+    all.extend(crate::events::served());
     all.extend(["GET /_ping", "HEAD /_ping", "GET /version", "GET /info"].map(Served::new));
     all.sort_by_key(|it| it.name.split_once(' ').map(|(method, path)| (path, method)));
     all

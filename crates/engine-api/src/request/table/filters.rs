@@ -46,8 +46,21 @@ pub(crate) const FILTERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "GET /events",
-        &["container", "event", "image", "label", "scope", "type", "volume"],
-        &["config", "daemon", "network", "node", "plugin", "secret", "service"],
+        &[
+            "config",
+            "container",
+            "event",
+            "image",
+            "label",
+            "network",
+            "node",
+            "scope",
+            "secret",
+            "service",
+            "type",
+            "volume",
+        ],
+        &["daemon", "plugin"],
     ),
     ("GET /secrets", &["id", "label", "name", "names"], &[]),
     ("GET /configs", &["id", "label", "name", "names"], &[]),
@@ -90,12 +103,22 @@ const VALUES: &[(&str, &str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    ("GET /events", "scope", &["local"], &["swarm"]),
+    ("GET /events", "scope", &["local", "swarm"], &[]),
     (
         "GET /events",
         "type",
-        &["audit", "container", "image", "volume"],
-        &["builder", "config", "daemon", "network", "node", "plugin", "secret", "service"],
+        &[
+            "audit",
+            "config",
+            "container",
+            "image",
+            "network",
+            "node",
+            "secret",
+            "service",
+            "volume",
+        ],
+        &["builder", "daemon", "plugin"],
     ),
 ];
 
@@ -271,8 +294,8 @@ mod tests {
         assert!(name.is("b") && !name.is("c"));
         let fault = parse(r#"{"colour":["red"]}"#).unwrap_err();
         assert_eq!(fault, Fault::invalid("invalid filter 'colour'"));
-        let fault = Filters::parse(Some(r#"{"node":["a"]}"#), "GET /events").unwrap_err();
-        assert_eq!(fault, Fault::not_implemented("the filter 'node'"));
+        let fault = Filters::parse(Some(r#"{"plugin":["a"]}"#), "GET /events").unwrap_err();
+        assert_eq!(fault, Fault::not_implemented("the filter 'plugin'"));
         assert!(parse("[").is_err());
         assert!(!parse(r#"{"name":null}"#).unwrap().has("name"));
     }
@@ -284,8 +307,8 @@ mod tests {
         };
         let odd = fault(r#"{"status":["running","bogus"]}"#, "GET /containers/json");
         assert_eq!(odd.as_deref(), Some("invalid filter 'status=bogus'"));
-        let later = fault(r#"{"type":["container","service"]}"#, "GET /events");
-        let wanted = "not supported by skep yet: the filter 'type=service'";
+        let later = fault(r#"{"type":["container","plugin"]}"#, "GET /events");
+        let wanted = "not supported by skep yet: the filter 'type=plugin'";
         assert_eq!(later.as_deref(), Some(wanted));
         assert_eq!(fault(r#"{"role":["worker"]}"#, "GET /nodes"), None);
         for (operation, name) in FOLDED {

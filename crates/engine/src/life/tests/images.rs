@@ -190,7 +190,7 @@ async fn events_are_told_with_a_measure_of_labels_and_of_a_command() {
     stage.engine.exec_create(&id, config).await.unwrap();
     for action in ["create", "start", "exec_create: echo ä"] {
         let told = loop {
-            let event = soon(events.next()).await.unwrap();
+            let event = soon(events.next()).await.unwrap().unwrap();
             if event.kind == EventKind::Container {
                 break event;
             }

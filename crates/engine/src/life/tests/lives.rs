@@ -178,7 +178,7 @@ async fn a_container_that_removes_itself_outlives_restarts_with_its_volumes() {
         assert_eq!((seen.status, seen.starts), (Status::Running, starts));
         assert_eq!(stage.engine.volumes().await.unwrap().len(), 1);
     }
-    while soon(events.next()).await.unwrap().action != "restart" {}
+    while soon(events.next()).await.unwrap().unwrap().action != "restart" {}
     let removed = stage.engine.wait(&id, WaitFor::Removed);
     stage.engine.stop(&id, None, None).await.unwrap();
     soon(removed).await.unwrap();
