@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -107,7 +107,7 @@ impl Shared {
     }
 
     /// Asks once, and reads as long as something comes.
-    fn follow(&self, socket: &PathBuf) -> io::Result<()> {
+    fn follow(&self, socket: &Path) -> io::Result<()> {
         let mut stream = UnixStream::connect(socket)?;
         *self.stream() = Some(stream.try_clone()?);
         if self.stop.load(Ordering::Relaxed) {

@@ -47,7 +47,6 @@ impl Manager {
 }
 
 /// One who follows.
-#[expect(clippy::struct_excessive_bools, reason = "each by itself")]
 struct Follower {
     manager: Manager,
     views: watch::Receiver<View>,

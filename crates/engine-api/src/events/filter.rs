@@ -90,7 +90,7 @@ mod tests {
         }
     }
 
-    fn filters(filters: serde_json::Value) -> Filters {
+    fn filters(filters: &serde_json::Value) -> Filters {
         Filters::parse(Some(&filters.to_string()), "GET /events").unwrap()
     }
 
@@ -116,9 +116,9 @@ mod tests {
         for kind in ["container", "service", "node", "secret", "config", "network", "volume"] {
             let event = event(kind, "abc", ("name", "web-1"));
             for (wanted, is) in [("web", true), ("web-1", true), ("ab", true), ("eb", false)] {
-                assert_eq!(matches(&event, &filters(json!({ kind: [wanted] }))), is, "{wanted}");
+                assert_eq!(matches(&event, &filters(&json!({ kind: [wanted] }))), is, "{wanted}");
             }
-            assert!(!matches(&event, &filters(json!({ "image": ["web"] }))));
+            assert!(!matches(&event, &filters(&json!({ "image": ["web"] }))));
         }
     }
 
@@ -134,14 +134,14 @@ mod tests {
             (json!({ "event": ["update"] }), false),
             (json!({ "label": ["name=web"] }), true),
         ] {
-            assert_eq!(matches(&service, &filters(wanted.clone())), is, "{wanted}");
+            assert_eq!(matches(&service, &filters(&wanted)), is, "{wanted}");
         }
     }
 
     #[test]
     fn only_those_are_listened_to_who_can_tell_what_is_wanted() {
         let of = |wanted: serde_json::Value| {
-            let Sources { local, swarm, audit } = Sources::of(&filters(wanted));
+            let Sources { local, swarm, audit } = Sources::of(&filters(&wanted));
             [local, swarm, audit]
         };
         assert_eq!(of(json!({})), [true, true, false]);

@@ -134,17 +134,13 @@ fn by_time(one: Events, other: Events) -> Events {
     let mut both = (one.peekable(), other.peekable());
     stream::poll_fn(move |ctx| {
         let (one, other) = &mut both;
-        let times = (peek(one, ctx), peek(other, ctx));
-        match times {
-            (Poll::Ready(None), _) => other.poll_next_unpin(ctx),
-            (_, Poll::Ready(None)) => one.poll_next_unpin(ctx),
-            (Poll::Ready(Some(first)), Poll::Ready(Some(second))) if second < first => {
-                other.poll_next_unpin(ctx)
-            }
-            (Poll::Ready(Some(_)), _) => one.poll_next_unpin(ctx),
-            (_, Poll::Ready(Some(_))) => other.poll_next_unpin(ctx),
-            (Poll::Pending, Poll::Pending) => Poll::Pending,
-        }
+        let takes_other = match (peek(one, ctx), peek(other, ctx)) {
+            (Poll::Ready(Some(first)), Poll::Ready(Some(second))) => second < first,
+            (Poll::Ready(Some(_)), _) | (_, Poll::Ready(None)) => false,
+            (Poll::Ready(None), _) | (Poll::Pending, Poll::Ready(Some(_))) => true,
+            (Poll::Pending, Poll::Pending) => return Poll::Pending,
+        };
+        if takes_other { other.poll_next_unpin(ctx) } else { one.poll_next_unpin(ctx) }
     })
     .boxed()
 }

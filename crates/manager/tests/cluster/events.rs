@@ -7,7 +7,7 @@ use manager::{EventStream, Manager};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Action, Event, Key};
-use types::{FaultKind, ServiceId, ServiceMode, Timestamp};
+use types::{FaultKind, Service, ServiceId, ServiceMode, Timestamp};
 
 /// The next events of services, so many; the others come and go with what the planner does.
 async fn take(events: &mut EventStream, count: usize) -> Vec<Arc<Event>> {
@@ -23,8 +23,8 @@ async fn take(events: &mut EventStream, count: usize) -> Vec<Arc<Event>> {
 }
 
 async fn scale(manager: &Manager, id: &ServiceId, replicas: u64) {
-    let service = manager.fresh().await.unwrap().service(id).unwrap().clone();
-    let mut spec = service.spec.clone();
+    let service = Service::clone(manager.fresh().await.unwrap().service(id).unwrap());
+    let mut spec = service.spec;
     spec.mode = ServiceMode::Replicated { replicas };
     manager.update_service(id, service.meta.version, spec, false).await.unwrap();
 }
