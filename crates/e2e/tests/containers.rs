@@ -265,6 +265,7 @@ fn name_spaces_of_other_containers_are_joined(lab: &Lab) {
     let refused = run(&["--ipc", "container:alone"]);
     assert!(refused.contains("non-shareable IPC (hint: use IpcMode:shareable"), "{refused}");
     lab.docker(&["kill", "donor", "alone"]).good();
+    lab.docker(&["wait", "donor", "alone"]).good();
     let late = lab.docker(&["start", "joined"]).bad();
     let words = format!("cannot join network of a non running container: {}", id.trim());
     assert!(late.contains(&words), "{late}");
