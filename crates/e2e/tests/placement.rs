@@ -31,15 +31,15 @@ fn waits(lab: &Lab, service: &str, words: &str) {
 }
 
 fn tasks_are_given_what_nodes_have(lab: &Lab) {
-    let restart = |resources: &[&str]| {
-        lab.lab(&["kill", "node-3"]).good();
+    let start = |resources: &[&str]| {
         let options = resources.iter().flat_map(|it| ["--node-generic-resource", it]);
-        let start: Vec<&str> = ["start", "node-3", "--"].into_iter().chain(options).collect();
-        lab.lab(&start)
+        let words: Vec<&str> = ["start", "node-3", "--"].into_iter().chain(options).collect();
+        lab.lab(&words)
     };
-    let refused = restart(&["gpu=a", "gpu=1"]).bad();
+    lab.lab(&["kill", "node-3"]).good();
+    let refused = start(&["gpu=a", "gpu=1"]).bad();
     assert!(refused.contains("node-3"), "{refused}");
-    restart(&["gpu=UUID1", "gpu=UUID2", "seat=4"]).good();
+    start(&["gpu=UUID1", "gpu=UUID2", "seat=4"]).good();
     let format = "{{json .Description.Resources.GenericResources}}";
     until("the node says what it has", PATIENCE, || {
         let shown = lab.docker(&["node", "inspect", "--format", format, "node-3"]).good();
@@ -80,7 +80,8 @@ fn tasks_are_given_what_nodes_have(lab: &Lab) {
     // A node that comes back without one of them gives up the task that has it.
     create(lab, "both", &["--replicas", "2", "--generic-resource", "gpu=1"]);
     lab.converged("both", "2/2", PATIENCE);
-    restart(&["gpu=UUID2"]).good();
+    lab.lab(&["kill", "node-3"]).good();
+    start(&["gpu=UUID2"]).good();
     lab.converged("both", "1/2", PATIENCE);
     waits(lab, "both", "node-3: 0 of 1 gpu free");
     let (_, container) = lab.containers(3, "both").remove(0);

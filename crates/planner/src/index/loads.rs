@@ -213,7 +213,9 @@ impl Load {
             match amount {
                 Amount::Count(count) => given.counted += count,
                 Amount::Names(names) => {
-                    names.iter().for_each(|it| *given.names.entry(it.clone()).or_default() += 1);
+                    for name in names {
+                        *given.names.entry(name.clone()).or_default() += 1;
+                    }
                 }
             }
         }
@@ -232,7 +234,9 @@ impl Load {
             match amount {
                 Amount::Count(count) => given.counted -= count,
                 Amount::Names(names) => {
-                    names.iter().for_each(|name| decrease(&mut given.names, name));
+                    for name in names {
+                        decrease(&mut given.names, name);
+                    }
                 }
             }
             if *given == Given::default() {
