@@ -20,6 +20,11 @@ pub struct Config {
     /// A static program that starts the command after its `--`, hands signals on to it, reaps
     /// processes that lost their parent, and ends as the command does.
     pub init: Option<&'static [u8]>,
+    /// The program that mounts volumes, called with [`crate::MOUNT_HELPER`]; without one, threads of
+    /// this process do it.
+    pub mount_helper: Option<PathBuf>,
+    /// The folders that Docker's volume plugins are found in.
+    pub plugin_folders: Vec<PathBuf>,
     /// The AppArmor profile of containers, which is loaded; `None` where the kernel has none.
     pub apparmor: Option<String>,
 }

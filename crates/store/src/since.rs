@@ -11,9 +11,11 @@ impl Object {
     pub(crate) fn since(&self) -> Format {
         let is_newer = match self {
             Self::Cluster(cluster) => is_newer(cluster),
-            Self::Service(service) => specs(service)
-                .any(|spec| has_files(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)),
-            Self::Task(task) => has_files(&task.spec) || task.replaces.is_some(),
+            Self::Service(service) if !service.homes.is_empty() => true,
+            Self::Service(service) => specs(service).any(|spec| {
+                needs_files(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)
+            }),
+            Self::Task(task) => needs_files(&task.spec) || task.replaces.is_some(),
             // What a node says of itself it says again to every manager that leads.
             Self::Node(_) | Self::Network(_) | Self::Secret(_) | Self::Config(_) => false,
         };
@@ -43,6 +45,7 @@ fn is_beyond_docker(spec: &ServiceSpec) -> bool {
     constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
 }
 
-fn has_files(spec: &TaskSpec) -> bool {
-    spec.container.has_files()
+/// It has files, or a mount that the release before takes for another one.
+fn needs_files(spec: &TaskSpec) -> bool {
+    spec.container.has_files() || spec.container.has_mounts_beyond_names()
 }

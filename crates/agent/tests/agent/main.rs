@@ -77,6 +77,8 @@ impl Machine {
             run: dir.join("run"),
             cgroup_parent: "/skep-test".to_owned(),
             resolv_conf: dir.join("resolv.conf"),
+            mount_helper: None,
+            plugin_folders: Vec::new(),
             init: None,
             apparmor: None,
         };

@@ -62,7 +62,9 @@ impl Engine {
             ));
         }
         let started = clock::now();
-        match self.bring_up(container, files).await {
+        let brought_up = self.bring_up(container, files).await;
+        self.hide_sources(container).await;
+        match brought_up {
             Ok(pid) => {
                 self.began(container, pid, started).await;
                 container.tell(&self.inner.events, "start", &[]);
@@ -122,7 +124,8 @@ impl Engine {
             let _permit = self.start_permit().await;
             self.inner.runtime.prepare(id.clone(), container.fixed.image.clone()).await?;
         }
-        let user = self.look_inside(container).await?;
+        let places = self.acquire_volumes(container).await?;
+        let user = self.look_inside(container, &places).await?;
         let netns = self.connect(container).await?;
         let has_nodes_name = netns == Netns::Host || container.fixed.config.node.uts;
         let hostname = if has_nodes_name { node_name().await } else { container.hostname() };
@@ -131,6 +134,7 @@ impl Engine {
         let (run, files) = (container.run.clone(), files.to_vec());
         let put = move || memory::write(&run, &files).map_err(cannot("put files into memory"));
         let memory_files = blocking(put).await?;
+        let points = self.show_sources(container, &places).await?;
         let access = container.fixed.config.node.clone();
         let devices = blocking(move || node_access::find(&access)).await?;
         let rendered = spec::render(&Plan {
@@ -141,7 +145,7 @@ impl Engine {
             user: &user,
             hostname: &hostname,
             netns: &netns,
-            mounts: &container.fixed.mounts,
+            mounts: &points,
             files: &container.folder,
             memory_files: &memory_files,
             cgroup_parent: &self.inner.config.cgroup_parent,

@@ -116,6 +116,8 @@ async fn open(dir: &Path, fake: &Fake) -> (Engine, scope::Scope) {
         cgroup_parent: "/skep".to_owned(),
         resolv_conf,
         init: Some(b"init"),
+        mount_helper: None,
+        plugin_folders: Vec::new(),
         apparmor: None,
     };
     let runtime: Arc<dyn Runtime> = Arc::new(fake.clone());

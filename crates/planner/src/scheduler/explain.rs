@@ -1,6 +1,6 @@
 //! Why no node can run a task: in Docker's words, and then node by node.
 
-use super::filter::{Misfit, Requirements, first_unfulfilled, taken_port};
+use super::filter::{Misfit, Requirements, first_unfulfilled, missing_plugin, taken_port};
 use crate::index::Carried;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -70,6 +70,8 @@ enum Reason {
     Constraints,
     Platform,
     Files,
+    Mounts,
+    Plugin,
     Resources,
     Mesh,
     HostPort,
@@ -83,6 +85,8 @@ impl Reason {
             Misfit::Constraints => Self::Constraints,
             Misfit::Platform => Self::Platform,
             Misfit::Files => Self::Files,
+            Misfit::Mounts => Self::Mounts,
+            Misfit::Plugin => Self::Plugin,
             Misfit::Cpus | Misfit::Memory => Self::Resources,
             Misfit::Mesh => Self::Mesh,
             Misfit::HostPort => Self::HostPort,
@@ -101,6 +105,13 @@ impl Reason {
                     "release without secrets and configs, to be updated first, on {count} {nodes}"
                 )
             }
+            Self::Mounts => {
+                format!(
+                    "release without options and paths of volumes, to be updated first, on \
+                     {count} {nodes}"
+                )
+            }
+            Self::Plugin => format!("missing plugin on {count} {nodes}"),
             Self::Resources => format!("insufficient resources on {count} {nodes}"),
             Self::Mesh => format!("no address on the ingress network on {count} {nodes}"),
             Self::HostPort => format!("host-mode port already in use on {count} {nodes}"),
@@ -121,6 +132,11 @@ fn detail(asked: &Requirements, lack: &Lack<'_>) -> String {
             format!("is {}/{}", platform.os, platform.architecture)
         }
         Misfit::Files => "its release knows no secrets and configs".to_owned(),
+        Misfit::Mounts => "its release knows volumes by their names alone".to_owned(),
+        Misfit::Plugin => {
+            let driver = missing_plugin(node, asked).unwrap_or_default();
+            format!("the volume driver {driver} is missing")
+        }
         Misfit::Cpus => {
             let total = i128::from(description.nano_cpus);
             let free = (total - carried.load.nano_cpus).max(0);

@@ -2,7 +2,8 @@
 
 use crate::index::{Carried, host_ports};
 use crate::orchestrator::slot::takes_tasks;
-use types::{Constraint, Node, Placement, Protocol, ServiceId, Task};
+use std::collections::BTreeSet;
+use types::{Constraint, Mount, Node, Placement, Plugin, Protocol, ServiceId, Task};
 
 /// Why a node cannot run a task, in the order in which it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,6 +12,8 @@ pub(super) enum Misfit {
     Constraints,
     Platform,
     Files,
+    Mounts,
+    Plugin,
     Cpus,
     Memory,
     Mesh,
@@ -28,6 +31,10 @@ pub(super) struct Requirements {
     nano_cpus: i64,
     memory: i64,
     has_files: bool,
+    /// Something is mounted that a release before this one takes for another thing.
+    has_new_mounts: bool,
+    /// Drivers of its volumes that a node must have.
+    plugins: BTreeSet<String>,
     in_mesh: bool,
     host_ports: Vec<(Protocol, u16)>,
 }
@@ -43,6 +50,8 @@ impl Requirements {
             nano_cpus: task.spec.resources.reserve_nano_cpus,
             memory: task.spec.resources.reserve_memory,
             has_files: task.spec.container.has_files(),
+            has_new_mounts: task.spec.container.has_mounts_beyond_names(),
+            plugins: plugins(task).map(str::to_owned).collect(),
             in_mesh: !task.ingress_addresses.is_empty(),
             host_ports: host_ports(task).collect(),
         }
@@ -56,6 +65,9 @@ impl Requirements {
             && (self.nano_cpus, self.memory)
                 == (resources.reserve_nano_cpus, resources.reserve_memory)
             && self.has_files == task.spec.container.has_files()
+            && self.has_new_mounts == task.spec.container.has_mounts_beyond_names()
+            && plugins(task).collect::<BTreeSet<_>>()
+                == self.plugins.iter().map(String::as_str).collect()
             && self.in_mesh != task.ingress_addresses.is_empty()
             && host_ports(task).eq(self.host_ports.iter().copied())
     }
@@ -78,6 +90,12 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     if asked.has_files && !store::readers::knows_files(node) {
         return Err(Misfit::Files);
     }
+    if asked.has_new_mounts && !store::readers::knows_files(node) {
+        return Err(Misfit::Mounts);
+    }
+    if missing_plugin(node, asked).is_some() {
+        return Err(Misfit::Plugin);
+    }
     let has = |total: i64, reserved: i128, wanted: i64| {
         wanted <= 0 || i128::from(wanted) <= i128::from(total) - reserved
     };
@@ -99,6 +117,17 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
         return Err(Misfit::MaxReplicas);
     }
     Ok(())
+}
+
+/// Drivers of volumes that only plugins have.
+fn plugins(task: &Task) -> impl Iterator<Item = &str> {
+    task.spec.container.mounts.iter().filter_map(Mount::plugin)
+}
+
+/// The first driver that a task asks for and a node does not have.
+pub(super) fn missing_plugin<'a>(node: &Node, asked: &'a Requirements) -> Option<&'a str> {
+    let has = |name: &str| node.description.engine.has_plugin(Plugin::VOLUME, name);
+    asked.plugins.iter().map(String::as_str).find(|name| !has(name))
 }
 
 /// The first constraint that a node does not fulfil, in words.
@@ -193,6 +222,26 @@ mod tests {
             ",
             &expect![[r#"
                 ~ one.1 assigned running n2
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_goes_where_the_driver_of_its_volumes_is() {
+        check(
+            "
+            node n1 log-format=3 drivers=flock
+            node n2 log-format=3
+            node n3 drivers=flock
+            service db replicas=2 volume-driver=flock
+            service own replicas=1 volume-driver=local
+            service none replicas=1 volume-driver=other
+            ",
+            &expect![[r#"
+                + db.1 assigned running n1
+                + db.2 assigned running n1
+                + none.1 pending running - error: no suitable node (missing plugin on 2 nodes; release without options and paths of volumes, to be updated first, on 1 node). n1: the volume driver other is missing; n2: the volume driver other is missing; n3: its release knows volumes by their names alone
+                + own.1 assigned running n2
             "#]],
         );
     }

@@ -5,6 +5,7 @@ use super::filter::{Misfit, Requirements, fit};
 use super::spread::{Candidates, Rank};
 use crate::Planning;
 use crate::index::{Carried, Index, Loads};
+use crate::orchestrator::sticky;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,8 +116,13 @@ fn excuse_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) {
         if let Err(misfit) = fits(index, (&task, &node)) {
             let carried = index.loads.on(&node.id, &task.service);
             let lack = Lack { node: &node, carried, misfit };
-            let why = explain(&Requirements::of(&task), vec![lack]);
-            excuse(planning, index, (&task, &why.whole));
+            let why = explain(&Requirements::of(&task), vec![lack]).whole;
+            let service = planning.tx.service(&task.service);
+            let why = match sticky::waits_for(service.map(AsRef::as_ref), &task, &node) {
+                Some(sticky) => format!("{why}; {sticky}"),
+                None => why,
+            };
+            excuse(planning, index, (&task, &why));
         }
     }
 }
@@ -138,8 +144,21 @@ fn fits(index: &Index, (task, node): (&Task, &Node)) -> Result<(), Misfit> {
 fn place(planning: &mut Planning<'_>, index: &mut Index, (task, node): (&Arc<Task>, &Node)) {
     let assigned = (TaskState::Assigned, "scheduler assigned task to node");
     planning.enter(&task.id, assigned, |task| task.node = Some(node.id.clone()));
+    remember(planning, task, node);
     if let Some(placed) = planning.tx.task(&task.id) {
         index.place(task, placed);
+    }
+}
+
+/// A service that is sticky keeps where its slots are; nodes that are gone are forgotten with that.
+fn remember(planning: &mut Planning<'_>, task: &Task, node: &Node) {
+    let service = planning.tx.service(&task.service);
+    if service.is_some_and(|service| sticky::remembers(service, task, node)) {
+        let view = View::clone(&planning.tx);
+        planning.tx.edit_service(&task.service, |service| {
+            service.homes.retain(|_, home| view.node(home).is_some());
+            service.homes.insert(task.slot, node.id.clone());
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 mod drain;
 mod jobs;
 mod steps;
+mod sticky;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

@@ -113,6 +113,8 @@ impl Standalone {
             cgroup_parent: options.cgroup_parent.clone(),
             resolv_conf: options.resolv_conf.clone(),
             init: linux::init(),
+            plugin_folders: options.plugin_folders.clone(),
+            mount_helper: Some("/proc/self/exe".into()),
             apparmor: apparmor().await?,
         };
         let engine = engine::start(config, Arc::new(runtime), dataplane.clone(), scope)

@@ -82,6 +82,9 @@ pub(super) async fn start(layout: &Layout, node: &Node, options: &[String]) -> R
             node.namespace.clone(),
             "--cgroup-parent".to_owned(),
             node.cgroup_parent.clone(),
+            // Each node is a machine of its own.
+            "--plugins".to_owned(),
+            text(node.run.join("plugins")),
         ];
         let arguments = [&arguments[..], options].concat();
         launch(&arguments, &node.log(), &node.pid_file())?

@@ -38,6 +38,8 @@ impl Stage {
             run: data.path().join("containers"),
             cgroup_parent: "/skep".to_owned(),
             resolv_conf,
+            mount_helper: None,
+            plugin_folders: Vec::new(),
             init: None,
             apparmor: None,
         };
