@@ -5,12 +5,16 @@ use crate::container::{attachments, config, has_network, host_ports, memory_file
 use crate::files::Files;
 use crate::worker::{Event, Exit, Observed, Operation, Outcome};
 use dataplane::{Dataplane, Wanted};
-use engine::{ContainerState, Engine, HealthStatus, MemoryFile, Reference, Status, WaitFor};
+use engine::{
+    ContainerState, Credentials, Engine, HealthStatus, MemoryFile, Reference, Status, WaitFor,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use types::{Fault, FaultKind, NodeDescription, NodeId, Protocol, Task, TaskId};
+use types::{
+    Fault, FaultKind, MountKind, NodeDescription, NodeId, Protocol, Task, TaskId, template,
+};
 
 /// A pull may be long; one that takes longer never ends.
 const PULL_MAX: Duration = Duration::from_mins(30);
@@ -109,7 +113,32 @@ impl Executor {
     async fn pull(&self, task: &Task) -> Result<Outcome, Fault> {
         let container = &task.spec.container;
         let credentials = container.pull_credentials.clone().map(Into::into);
-        self.engine.ensure_image(&container.image, credentials).await.map(|_| Outcome::Pulled)
+        self.engine.ensure_image(&container.image, credentials.clone()).await?;
+        if container.mounts.iter().any(|mount| mount.kind == MountKind::Image) {
+            self.pull_mounted(task, credentials).await?;
+        }
+        Ok(Outcome::Pulled)
+    }
+
+    /// Pulls the images that a task mounts.
+    async fn pull_mounted(
+        &self,
+        task: &Task,
+        credentials: Option<Credentials>,
+    ) -> Result<(), Fault> {
+        let own = task.clone();
+        let fill = move |(node, description): (&NodeId, &NodeDescription)| {
+            Ok(template::expand(&own, node, description)?.mounts)
+        };
+        // What is wrong with its templates is told when it is made.
+        let mounts = self.filled(fill).await.unwrap_or_default();
+        for mount in mounts.iter().filter(|mount| mount.kind == MountKind::Image) {
+            let pulled = self.engine.ensure_image(&mount.source, credentials.clone()).await;
+            pulled.map_err(|fault| {
+                Fault::new(fault.kind, format!("No such image: {} ({fault})", mount.source))
+            })?;
+        }
+        Ok(())
     }
 
     async fn create(&self, task: &Task, files: &Files) -> Result<Outcome, Fault> {

@@ -45,13 +45,20 @@ pub(crate) struct StackPart {
     pub(crate) labels: Labels,
     /// The driver of a volume as the file names it; empty: the default one.
     pub(crate) driver: String,
+    /// What the driver is told.
+    pub(crate) driver_options: Labels,
 }
 
 impl StackPart {
     /// A part of the stack's own that the file does not say more about.
     pub(crate) fn own(key: &str, around: &Around<'_>) -> Self {
-        let (labels, driver) = (Labels::new(), String::new());
-        Self { name: scoped(around, key), external: false, labels, driver }
+        Self {
+            name: scoped(around, key),
+            external: false,
+            labels: Labels::new(),
+            driver: String::new(),
+            driver_options: Labels::new(),
+        }
     }
 
     /// Reads `name` and `external`.

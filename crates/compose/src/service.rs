@@ -13,8 +13,8 @@ use crate::volume::{self, Volumes};
 use crate::{Around, LABEL_IMAGE, access, deploy, health, order, paths, port};
 use std::collections::BTreeMap;
 use types::{
-    Config, ContainerSpec, HostEntry, SCHEDULE_LABEL, Secret, ServiceSpec, TaskSpec, Ulimit,
-    check_name,
+    Config, ContainerSpec, HostEntry, SCHEDULE_LABEL, STICKY_LABEL, Secret, ServiceSpec, TaskSpec,
+    Ulimit, check_name,
 };
 
 /// What the other parts of the file say.
@@ -92,6 +92,10 @@ pub(crate) fn service<'a>(
     }
     if let Some(node) = fields.take("x-schedule") {
         spec.labels.insert(SCHEDULE_LABEL.to_owned(), text(node, log));
+    }
+    if let Some(node) = fields.take("x-sticky") {
+        let value = if boolean(node, log) { "on" } else { "off" };
+        spec.labels.insert(STICKY_LABEL.to_owned(), value.to_owned());
     }
     let old_restart = fields.take("restart");
     if let Some(node) = old_restart

@@ -23,14 +23,10 @@ pub(crate) fn volumes(node: &Node, around: &Around<'_>, log: &mut Log) -> Volume
         }
         if let Some(node) = fields.take("driver") {
             part.driver = text(node, log);
-            if part.driver != "local" {
-                log.error(node, "volume drivers other than local are not supported by skep yet");
-            }
         }
-        fields.refuse(
-            &[("driver_opts", "options of volume drivers are not supported by skep yet")],
-            log,
-        );
+        if let Some(node) = fields.take("driver_opts") {
+            part.driver_options = labels(node, log);
+        }
         fields.finish(log);
         volumes.insert(entry.key.clone(), part);
     }
@@ -91,10 +87,14 @@ fn locate(mount: &mut Mount, node: &Node, volumes: &Volumes, around: &Around<'_>
                 if !part.external {
                     mount.labels = stack_labels(part.labels.clone(), around);
                     mount.volume_driver.clone_from(&part.driver);
+                    mount.driver_options.clone_from(&part.driver_options);
                 }
             }
         },
-        MountKind::Bind | MountKind::Tmpfs => {}
+        MountKind::Image if mount.source.is_empty() => {
+            log.error(node, "an image mount needs a source");
+        }
+        MountKind::Bind | MountKind::Tmpfs | MountKind::Image => {}
     }
 }
 
@@ -136,14 +136,10 @@ fn long(node: &Node, log: &mut Log) -> Mount {
     let mut mount = Mount::default();
     match fields.take("type") {
         Some(kind) => {
-            let kinds = [
-                ("bind", MountKind::Bind),
-                ("volume", MountKind::Volume),
-                ("tmpfs", MountKind::Tmpfs),
-            ];
+            let kinds = MountKind::ALL.map(|kind| (kind.as_str(), kind));
             mount.kind = word(kind, &kinds, log);
         }
-        None => log.error(node, "a mount needs a type: bind, volume or tmpfs"),
+        None => log.error(node, "a mount needs a type: bind, volume, tmpfs or image"),
     }
     if let Some(source) = fields.take("source") {
         mount.source = text(source, log);
@@ -161,6 +157,13 @@ fn long(node: &Node, log: &mut Log) -> Mount {
             let words = Propagation::ALL.map(|one| (one.as_str(), one));
             mount.propagation = word(propagation, &words, log);
         }
+        if let Some(node) = fields.take("create_host_path") {
+            mount.make_source = boolean(node, log);
+        }
+        if let Some(node) = fields.take("recursive") {
+            recursive(&mut mount, node, log);
+        }
+        fields.ignore(&[("selinux", "containers get no SELinux labels")], log);
         fields.finish(log);
     }
     if let Some(volume) = fields.take("volume") {
@@ -168,7 +171,16 @@ fn long(node: &Node, log: &mut Log) -> Mount {
         if let Some(node) = fields.take("nocopy") {
             mount.no_copy = boolean(node, log);
         }
-        fields.refuse(&[("subpath", "subpaths of volumes are not supported by skep yet")], log);
+        if let Some(node) = fields.take("subpath") {
+            mount.subpath = text(node, log);
+        }
+        fields.finish(log);
+    }
+    if let Some(image) = fields.take("image") {
+        let mut fields = Fields::of(image, log);
+        if let Some(node) = fields.take("subpath") {
+            mount.subpath = text(node, log);
+        }
         fields.finish(log);
     }
     if let Some(options) = fields.take("tmpfs") {
@@ -183,6 +195,17 @@ fn long(node: &Node, log: &mut Log) -> Mount {
     }
     fields.finish(log);
     mount
+}
+
+/// What becomes of what is mounted below a bind's source.
+fn recursive(mount: &mut Mount, node: &Node, log: &mut Log) {
+    match text(node, log).as_str() {
+        "enabled" => {}
+        "disabled" => mount.not_below = true,
+        "writable" => mount.read_only_not_below = true,
+        "readonly" => mount.read_only_or_fail = true,
+        _ => log.error(node, "should be enabled, disabled, writable or readonly"),
+    }
 }
 
 /// Reads `tmpfs` of a service: paths, each with options like `:size=64m,mode=755`.

@@ -5,7 +5,7 @@ use bytes::{Buf, BufMut, Bytes};
 use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, MountsRequest, MountsResponse, PrepareSnapshotRequest,
     PrepareSnapshotResponse, RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse,
-    UsageRequest, UsageResponse,
+    UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
 };
 use containerd_client::services::v1::{
     AbortRequest, ApplyRequest, ApplyResponse, CloseIoRequest, CreateContainerRequest,
@@ -81,6 +81,7 @@ calls! {
         "Remove" RemoveSnapshotRequest => (),
         "Stat" StatSnapshotRequest => StatSnapshotResponse,
         "Usage" UsageRequest => UsageResponse,
+        "View" ViewSnapshotRequest => ViewSnapshotResponse,
     }
     "tasks.v1.Tasks" {
         "CloseIO" CloseIoRequest => (),

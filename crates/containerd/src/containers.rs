@@ -25,6 +25,8 @@ const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 const RUNC_OPTIONS_TYPE: &str = "containerd.runc.v1.Options";
 /// Marks a snapshot as a container's, with the container's id.
 const CONTAINER_LABEL: &str = "skep.container";
+/// Marks a view of an image that a container has mounted, with the container's id.
+const VIEW_LABEL: &str = "skep.view-of";
 /// Keeps containerd's garbage collector off, while there is no record yet.
 const ROOT_LABEL: &str = "containerd.io/gc.root";
 
@@ -57,6 +59,27 @@ impl Containerd {
     pub(crate) async fn mount_container(&self, id: &str, at: PathBuf) -> Result<(), Error> {
         let mounts = mounts::to_read(self.mounts_of(id).await?);
         mounts::beside(move || mounts::mount_at(&mounts, &at)).await
+    }
+
+    /// Mounts an image for a container, as its mount of this number.
+    pub(crate) async fn mount_image_for(
+        &self,
+        (id, number): (&str, usize),
+        image: &str,
+        at: PathBuf,
+    ) -> Result<(), Error> {
+        let key = format!("{id}.{number}");
+        let mounts = match self.snapshots().mounts(&key).await {
+            Err(error) if error.is_not_found() => {
+                let image = self.existing_image(image).await?;
+                let parent = self.root_of(&image).await?;
+                let labels = [(VIEW_LABEL, id), (ROOT_LABEL, id)];
+                let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                self.snapshots().view(&key, &parent, labels.into()).await?
+            }
+            found => found?,
+        };
+        mounts::beside(move || mounts::mount_to_run(&mounts, &at)).await
     }
 
     pub(crate) async fn mounts_of(
@@ -127,6 +150,9 @@ impl Containerd {
         let body = DeleteContainerRequest { id: id.to_owned() };
         let deleted = client.call("remove a container", QUICK, body);
         let record = deleted.await.or_gone();
+        for view in self.snapshots_with(&format!("labels.\"{VIEW_LABEL}\"=={id}")).await? {
+            self.snapshots().remove(&view).await?;
+        }
         self.snapshots().remove(id).await?;
         record
     }
@@ -137,15 +163,17 @@ impl Containerd {
         // The tasks first: a container that is made meanwhile is listed as prepared, and one that
         // is removed meanwhile is not listed.
         let tasks = self.task_states().await?;
-        Ok(own(self.snapshot_ids().await?, tasks))
+        let filter = format!("labels.\"{CONTAINER_LABEL}\"");
+        Ok(own(self.snapshots_with(&filter).await?, tasks))
     }
 
-    async fn snapshot_ids(&self) -> Result<Vec<String>, Error> {
+    /// The names of the snapshots that a filter of containerd's finds.
+    async fn snapshots_with(&self, filter: &str) -> Result<Vec<String>, Error> {
         let call = "list snapshots";
         let client = self.client();
         let body = ListSnapshotsRequest {
             snapshotter: self.snapshotter().to_owned(),
-            filters: vec![format!("labels.\"{CONTAINER_LABEL}\"")],
+            filters: vec![filter.to_owned()],
         };
         let answer = client
             .stream(call, QUICK, body, |request| async { client.snapshots().list(request).await });

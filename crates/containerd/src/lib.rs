@@ -44,7 +44,7 @@ pub use leave::leave;
 pub use patience::Patience;
 pub use process::{Directories, OwnContainerd};
 pub use registry::Mirror;
-pub use teardown::{mounts_below, stop, unmount_below};
+pub use teardown::{stop, unmount_below};
 
 use client::Client;
 use starts::Starts;

@@ -48,10 +48,19 @@ fn part_to_read(mut part: Mount) -> Mount {
 
 /// `mount -t TYPE -o OPTIONS SOURCE AT`
 pub(crate) fn mount_at(mounts: &[Mount], at: &Path) -> Result<(), Error> {
+    // Nobody runs anything here, and an image's device is none of the machine's.
+    mount_with(mounts, at, MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC)
+}
+
+/// The same for a container to have it: it may run what is there.
+pub(crate) fn mount_to_run(mounts: &[Mount], at: &Path) -> Result<(), Error> {
+    mount_with(mounts, at, MsFlags::MS_NODEV | MsFlags::MS_RDONLY)
+}
+
+fn mount_with(mounts: &[Mount], at: &Path, always: MsFlags) -> Result<(), Error> {
     let failed = |source: io::Error| Error::file("mount a file system at", at, source);
     for part in mounts {
-        // Nobody runs anything here, and an image's device is none of the machine's.
-        let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+        let mut flags = always;
         let mut options: Vec<&str> = Vec::new();
         for option in &part.options {
             match option.as_str() {

@@ -87,6 +87,17 @@ impl Runtime for Containerd {
         answer(async move { own.mount_container(&id, at).await })
     }
 
+    fn mount_image(
+        &self,
+        id: String,
+        number: usize,
+        image: String,
+        at: PathBuf,
+    ) -> RuntimeFuture<'_, ()> {
+        let own = self.clone();
+        answer(async move { own.mount_image_for((&id, number), &image, at).await })
+    }
+
     fn unmount(&self, at: PathBuf) -> RuntimeFuture<'_, ()> {
         answer(mounts::beside(move || mounts::unmount(&at)))
     }

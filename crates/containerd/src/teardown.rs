@@ -161,38 +161,14 @@ fn shim_address(bundle: &Path) -> Option<String> {
     Some(bootstrap.get("address")?.as_str()?.to_owned())
 }
 
-/// What is mounted below these directories, the deepest first.
-pub fn mounts_below(directories: &[&Path]) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    // The kernel's table has paths without links in them.
-    let real = |directory: &&Path| fs::canonicalize(directory).ok();
-    let directories: Vec<PathBuf> = directories.iter().filter_map(real).collect();
-    let below = |mount: &PathBuf| {
-        directories.iter().any(|directory| mount.starts_with(directory) && mount != directory)
-    };
-    let mut mounts: Vec<PathBuf> = mounts.filter(below).collect();
-    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.components().count()));
-    mounts
-}
-
 /// Unmounts everything below these directories, the deepest first; what is in use goes when it is
 /// not any more.
 pub fn unmount_below(directories: &[&Path]) {
-    for mount in mounts_below(directories) {
+    for mount in host::mounts_below(directories) {
         if let Err(error) = umount2(&mount, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             tracing::warn!(mount = %mount.display(), %error, "cannot unmount");
         }
     }
-}
-
-/// The kernel writes spaces and the like in octal.
-fn unescape(text: &str) -> PathBuf {
-    let mut plain = text.to_owned();
-    for (code, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
-        plain = plain.replace(code, character);
-    }
-    PathBuf::from(plain)
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {

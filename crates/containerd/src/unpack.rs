@@ -8,7 +8,7 @@ use crate::oci::{self, Descriptor};
 use containerd_client::services::v1::ApplyRequest;
 use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
-    StatSnapshotRequest, UsageRequest,
+    StatSnapshotRequest, UsageRequest, ViewSnapshotRequest,
 };
 use containerd_client::types::Mount;
 use engine::ByName;
@@ -141,6 +141,24 @@ impl Snapshots {
             labels: labels.into_iter().collect(),
         };
         let answer = client.call("make a snapshot", BULKY, body);
+        Ok(answer.await?.mounts)
+    }
+
+    /// Makes a snapshot that is only read.
+    pub(crate) async fn view(
+        &self,
+        key: &str,
+        parent: &str,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        let client = &self.client;
+        let body = ViewSnapshotRequest {
+            snapshotter: self.name.clone(),
+            key: key.to_owned(),
+            parent: parent.to_owned(),
+            labels: labels.into_iter().collect(),
+        };
+        let answer = client.call("make a view of a snapshot", BULKY, body);
         Ok(answer.await?.mounts)
     }
 

@@ -227,11 +227,6 @@ fn what_a_later_version_brings_is_refused_by_name(lab: &Lab) {
             "    deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}\n",
             "",
         ),
-        (
-            "option",
-            "    volumes: ['vol:/v']\n",
-            "volumes: {vol: {driver: local, driver_opts: {type: tmpfs, device: tmpfs}}}\n",
-        ),
     ] {
         let text = format!("version: \"3.8\"\nservices:\n  a:\n    {service}{of_service}{rest}");
         std::fs::write(&file, text).expect("a stack file");

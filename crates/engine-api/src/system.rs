@@ -101,6 +101,9 @@ async fn info(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
         cdi: api.engine.cdi_folders().to_vec(),
     };
     let mut object = render_info(api.node.about(), &counts, &machine);
+    let drivers = api.engine.volume_drivers().borrow().clone();
+    let own = VOLUME_PLUGINS.map(str::to_owned).into_iter();
+    object["Plugins"]["Volume"] = own.chain(drivers).collect();
     object["Swarm"] = swarm(&api.node.membership());
     Ok(Json(object))
 }

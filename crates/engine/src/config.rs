@@ -23,6 +23,11 @@ pub struct Config {
     pub network: Option<PathBuf>,
     /// Folders with files of the Container Device Interface; later ones go first.
     pub cdi: Vec<PathBuf>,
+    /// The program that mounts volumes, called with [`crate::MOUNT_HELPER`]; without one, threads of
+    /// this process do it.
+    pub mount_helper: Option<PathBuf>,
+    /// The folders that Docker's volume plugins are found in.
+    pub plugin_folders: Vec<PathBuf>,
     /// The AppArmor profile of containers, which is loaded; `None` where the kernel has none.
     pub apparmor: Option<String>,
     /// The log driver of containers that name none, and its options.

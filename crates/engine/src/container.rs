@@ -101,6 +101,12 @@ impl Container {
         })
     }
 
+    /// The ids of the images it needs: its own, and those that are mounted.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &str> {
+        let mounted = self.fixed.mounts.iter().map(|point| point.image.as_str());
+        [self.fixed.image.as_str()].into_iter().chain(mounted.filter(|id| !id.is_empty()))
+    }
+
     pub(crate) fn id(&self) -> &str {
         &self.fixed.id
     }

@@ -8,14 +8,15 @@ use crate::exec::Exec;
 use crate::fetch::Fetches;
 use crate::info::{ContainerInfo, ContainerState, Status};
 use crate::logs::{self, LogOptions, LogStream};
+use crate::mounting::Mounter;
 use crate::path_checks::PathChecks;
 use crate::registry::Registry;
 use crate::runtime::{Exit, Runtime, Size};
 use crate::spec::Machine;
 use crate::stand_in::ReaderLock;
 use crate::task_images::TaskImages;
-use crate::volumes::{Volume, Volumes};
-use crate::{clock, connections, files, life, stand_in, task_images};
+use crate::volumes::{Plugins, Volume, VolumeMounts, VolumeOrder, Volumes};
+use crate::{clock, connections, drivers, files, life, stand_in, task_images};
 use dataplane::Dataplane;
 use scope::Scope;
 use std::collections::BTreeMap;
@@ -46,6 +47,10 @@ pub(crate) struct Inner {
     pub(crate) machine: Machine,
     pub(crate) events: Events,
     pub(crate) volumes: Volumes,
+    pub(crate) volume_mounts: VolumeMounts,
+    pub(crate) plugins: Plugins,
+    /// The names of the drivers of volumes that this node has beside its own.
+    pub(crate) volume_drivers: watch::Sender<Vec<String>>,
     pub(crate) path_checks: PathChecks,
     start_permits: Semaphore,
     registry: Mutex<Registry>,
@@ -95,9 +100,16 @@ pub async fn start(
     machine.network.clone_from(&config.network);
     machine.init = blocking(move || files::init(&data, init)).await?;
     let events = Events::new();
+    let plugins = Plugins::new(config.plugin_folders.clone());
     let inner = Inner {
         reader_lock: Mutex::new(blocking(move || lock_as_reader(&run)).await?),
-        volumes: Volumes::new(config.data.join("volumes"), events.clone()),
+        volumes: Volumes::new(config.data.join("volumes"), plugins.clone(), events.clone()),
+        volume_mounts: VolumeMounts::new(
+            Mounter::new(config.mount_helper.clone()),
+            plugins.clone(),
+        ),
+        volume_drivers: watch::Sender::new(drivers::names(&plugins).await),
+        plugins,
         path_checks: PathChecks::default(),
         start_permits: Semaphore::new(AT_ONCE),
         machine,
@@ -120,6 +132,7 @@ pub async fn start(
     engine.take_over().await?;
     scope.spawn("engine", life::run(engine.clone(), happenings));
     scope.spawn("images", task_images::run(engine.clone()));
+    scope.spawn("volume drivers", drivers::run(engine.clone()));
     Ok(engine)
 }
 
@@ -290,22 +303,10 @@ impl Engine {
         self.inner.events.whole_after()
     }
 
-    /// All volumes, by name.
-    pub async fn volumes(&self) -> Result<Vec<Volume>, Fault> {
+    /// Makes a volume, or finds the one of this name.
+    pub async fn create_volume(&self, order: VolumeOrder) -> Result<Volume, Fault> {
         let volumes = self.inner.volumes.clone();
-        blocking(move || volumes.list()).await
-    }
-
-    /// The volume of this name.
-    pub async fn volume(&self, name: &str) -> Result<Volume, Fault> {
-        let (volumes, name) = (self.inner.volumes.clone(), name.to_owned());
-        blocking(move || volumes.find(&name)).await
-    }
-
-    /// Makes a volume, or finds the one of this name. An empty name is drawn.
-    pub async fn create_volume(&self, name: &str, labels: Labels) -> Result<Volume, Fault> {
-        let (volumes, name) = (self.inner.volumes.clone(), name.to_owned());
-        blocking(move || volumes.make(&name, labels)).await
+        blocking(move || volumes.make(order)).await
     }
 
     /// Removes a volume that no container uses.
@@ -319,7 +320,7 @@ impl Engine {
         self.inner.volumes.remove(volume, |volume| {
             let uses = |container: &Container| {
                 let mut points = container.fixed.mounts.iter();
-                container.id() != but && points.any(|point| point.source == volume.path)
+                container.id() != but && points.any(|point| point.is_of(&volume.name))
             };
             let containers = self.containers();
             containers.iter().find(|container| uses(container)).map(|user| user.id().to_owned())

@@ -38,6 +38,8 @@ struct Held {
     containers: BTreeMap<String, Kept>,
     execs: BTreeMap<String, Run>,
     mounts: Vec<PathBuf>,
+    /// Images that were mounted for containers, and where.
+    image_mounts: Vec<(String, PathBuf)>,
     listeners: Vec<mpsc::Sender<Happening>>,
     /// What further processes do, by their first word.
     scripts: BTreeMap<String, Script>,
@@ -208,6 +210,11 @@ impl Fake {
     pub fn spec(&self, id: &str) -> Option<Value> {
         let held = self.held();
         Some(held.containers.get(id)?.run.as_ref()?.spec.clone())
+    }
+
+    /// Which images were mounted for containers, and where.
+    pub fn image_mounts(&self) -> Vec<(String, PathBuf)> {
+        self.held().image_mounts.clone()
     }
 
     /// The signals a container got.
@@ -416,6 +423,20 @@ impl Runtime for Fake {
                 }
             }
             held.mounts.retain(|mount| *mount != at);
+            Ok(())
+        })
+    }
+
+    fn mount_image(
+        &self,
+        _: String,
+        _: usize,
+        image: String,
+        at: PathBuf,
+    ) -> RuntimeFuture<'_, ()> {
+        self.call(|held| {
+            let image = held.images.get(&image).ok_or_else(|| Fault::not_found("No such image"))?;
+            held.image_mounts.push((image.id.clone(), at));
             Ok(())
         })
     }

@@ -93,7 +93,9 @@ fn volume() -> Volume {
         labels: Labels::from([("a".to_owned(), "b".to_owned())]),
         created: Timestamp(6),
         anonymous: true,
-        path: PathBuf::default(),
+        driver: "local".to_owned(),
+        options: Labels::from([("type".to_owned(), "tmpfs".to_owned())]),
+        ..Volume::default()
     }
 }
 

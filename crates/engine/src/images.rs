@@ -181,7 +181,7 @@ impl Engine {
 
     fn check_unused(&self, image: &Image, what: &str, force: bool) -> Result<(), Fault> {
         let containers = self.containers();
-        let mut users = containers.iter().filter(|one| one.fixed.image == image.id);
+        let mut users = containers.iter().filter(|one| one.images().any(|id| id == image.id));
         // One that runs is named first: there, force does not help.
         let running = users.clone().find(|one| one.status() == Status::Running);
         let Some(user) = running.or_else(|| users.next()) else { return Ok(()) };

@@ -7,7 +7,7 @@ use discovery::Place;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use types::{Mount, Timestamp};
+use types::{Mount, MountKind, Timestamp};
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,13 @@ pub struct ContainerInfo {
     pub execs: Vec<String>,
 }
 
+impl MountPoint {
+    /// Says whether it is of this volume.
+    pub(crate) fn is_of(&self, volume: &str) -> bool {
+        self.mount.kind == MountKind::Volume && self.mount.source == volume
+    }
+}
+
 /// A mount as it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -94,6 +101,9 @@ pub struct MountPoint {
     pub mount: Mount,
     /// A directory or file of this machine; empty for a tmpfs.
     pub source: PathBuf,
+    /// The id of the image that is mounted; empty for all else.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub image: String,
     /// The volume has no name of its own and goes with the container.
     pub anonymous: bool,
     /// The volume was made with the mount.

@@ -1,7 +1,7 @@
 //! Containers, images, volumes, logs, exec, events and health checks of this node, for tasks and
 //! plain containers alike.
 //!
-//! It knows nothing of clusters and their tasks, of HTTP, nor of what runs the processes: that is
+//! It knows nothing of clusters and their tasks, of Docker's API, nor of what runs the processes: that is
 //! behind [`Runtime`]. Networks are the data plane's. Start with [`Engine`], then `container`, one
 //! container's life, `spec`, the pure rendering of what runs, and `logs`.
 //!
@@ -21,6 +21,7 @@ mod clock;
 mod config;
 mod connections;
 mod container;
+mod drivers;
 mod engine;
 mod events;
 mod exec;
@@ -38,6 +39,7 @@ mod joined;
 mod life;
 mod logs;
 mod memory;
+mod mounting;
 mod names;
 mod node_access;
 mod path_checks;
@@ -70,6 +72,7 @@ pub use info::{ContainerInfo, ContainerState, MountPoint, Status};
 pub use life::Created;
 pub use logs::{DRIVERS as LOG_DRIVERS, LogEntry, LogOptions, LogStream};
 pub use memory::MemoryFile;
+pub use mounting::{HELPER as MOUNT_HELPER, help as mount_helper};
 pub use names::draw as draw_name;
 pub use reference::Reference;
 pub use runtime::{
@@ -80,4 +83,4 @@ pub use spec::{MASKED, Merged, READONLY, check_profile as check_seccomp_profile}
 pub use stand_in::stand_in;
 pub use top::Top;
 pub use usage::DiskUse;
-pub use volumes::Volume;
+pub use volumes::{Volume, VolumeOrder};

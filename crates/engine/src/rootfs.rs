@@ -50,14 +50,16 @@ fn open(root: &Path, path: &str, flags: OFlag) -> io::Result<File> {
 /// Fills an empty volume with what the image has at its target, with owners and modes, as Docker
 /// does. Nothing happens where the volume holds something or the image has nothing there.
 ///
-/// The copy is made beside the volume and moved in when it is whole; an earlier move that was
-/// interrupted is finished. The volume's folder itself stays: it may be mounted already.
-pub(crate) fn fill(root: &Path, target: &str, volume: &Path) -> io::Result<()> {
-    let (half, whole) = (beside(volume, "half"), beside(volume, "whole"));
-    if whole.try_exists()? {
+/// The copy is made at a place of its own and moved in when it is whole; an earlier move that was
+/// interrupted is finished, where the volume is this node's alone. The volume's folder itself stays:
+/// it may be mounted already.
+pub(crate) fn fill(root: &Path, target: &str, volume: &Path, place: Halfway) -> io::Result<()> {
+    let (half, whole) = place.of(volume);
+    if place == Halfway::Beside && whole.try_exists()? {
         return move_in(&whole, volume);
     }
-    if fs::read_dir(volume)?.next().is_some() {
+    let mut entries = fs::read_dir(volume)?.flatten();
+    if entries.any(|entry| !entry.file_name().to_string_lossy().starts_with(HALFWAY)) {
         return Ok(());
     }
     let folder = match open(root, target, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
@@ -74,6 +76,34 @@ pub(crate) fn fill(root: &Path, target: &str, volume: &Path) -> io::Result<()> {
     copy_folder(&source.join("."), &half, DEPTH_MAX)?;
     fs::rename(&half, &whole)?;
     move_in(&whole, volume)
+}
+
+/// Where a copy is while it is not in its volume yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Halfway {
+    /// Of a folder of this node.
+    Beside,
+    /// Of a file system that is mounted there, as files can be moved only within one. Other nodes may
+    /// fill it, too: each has a place of its own.
+    Within,
+}
+
+/// How folders with copies begin that are not whole.
+const HALFWAY: &str = ".skep-fill-";
+
+impl Halfway {
+    /// Where it is while it is copied, and when it is whole.
+    fn of(self, volume: &Path) -> (PathBuf, PathBuf) {
+        match self {
+            Self::Beside => (beside(volume, "half"), beside(volume, "whole")),
+            Self::Within => {
+                let place = |state: &str| {
+                    volume.join(format!("{HALFWAY}{}-{state}", crate::clock::draw_id()))
+                };
+                (place("half"), place("whole"))
+            }
+        }
+    }
 }
 
 fn beside(volume: &Path, state: &str) -> PathBuf {
@@ -150,7 +180,7 @@ mod tests {
         symlink(outside.path(), root.path().join("data")).unwrap();
         assert_eq!(accounts(root.path()).unwrap().passwd, "");
         let volume = tempfile::tempdir().unwrap();
-        fill(root.path(), "/data", volume.path()).unwrap();
+        fill(root.path(), "/data", volume.path(), Halfway::Beside).unwrap();
         assert_eq!(fs::read_dir(volume.path()).unwrap().count(), 0);
     }
 
@@ -164,7 +194,7 @@ mod tests {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o1777)).unwrap();
         symlink("sub/file", data.join("link")).unwrap();
         let volume = tempfile::tempdir().unwrap();
-        fill(root.path(), "/var/data", volume.path()).unwrap();
+        fill(root.path(), "/var/data", volume.path(), Halfway::Beside).unwrap();
         assert_eq!(fs::read_to_string(volume.path().join("link")).unwrap(), "text");
         assert_eq!(fs::metadata(volume.path()).unwrap().mode() & 0o7777, 0o1777);
         let copied = fs::metadata(volume.path().join("sub/file")).unwrap();
@@ -173,7 +203,7 @@ mod tests {
             !beside(volume.path(), "whole").exists() && !beside(volume.path(), "half").exists()
         );
         fs::write(data.join("later"), "").unwrap();
-        fill(root.path(), "/var/data", volume.path()).unwrap();
+        fill(root.path(), "/var/data", volume.path(), Halfway::Beside).unwrap();
         assert!(!volume.path().join("later").exists());
     }
 
@@ -187,16 +217,35 @@ mod tests {
         // It ended while it copied.
         fs::create_dir(beside(&volume, "half")).unwrap();
         fs::write(beside(&volume, "half").join("part"), "").unwrap();
-        fill(&root, "/data", &volume).unwrap();
+        fill(&root, "/data", &volume, Halfway::Beside).unwrap();
         assert!(volume.join("new").exists() && !volume.join("part").exists());
         // It ended while it moved.
         fs::create_dir(beside(&volume, "whole")).unwrap();
         fs::write(beside(&volume, "whole").join("rest"), "").unwrap();
         fs::write(beside(&volume, "whole").join("new"), "old").unwrap();
-        fill(&root, "/data", &volume).unwrap();
+        fill(&root, "/data", &volume, Halfway::Beside).unwrap();
         assert!(volume.join("rest").exists());
         assert_eq!(fs::read_to_string(volume.join("new")).unwrap(), "new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_volume_that_is_mounted_is_filled_from_within() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, volume) = (dir.path().join("root"), dir.path().join("share"));
+        fs::create_dir_all(root.join("data")).unwrap();
+        fs::create_dir(&volume).unwrap();
+        fs::write(root.join("data/new"), "new").unwrap();
+        // Another node ended while it copied.
+        fs::create_dir(volume.join(".skep-fill-0-half")).unwrap();
+        fill(&root, "/data", &volume, Halfway::Within).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("new")).unwrap(), "new");
+        assert_eq!(fs::read_dir(&volume).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        fs::remove_file(volume.join("new")).unwrap();
+        fs::write(volume.join("own"), "").unwrap();
+        fill(&root, "/data", &volume, Halfway::Within).unwrap();
+        assert!(!volume.join("new").exists());
     }
 
     #[test]

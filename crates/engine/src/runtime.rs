@@ -88,6 +88,16 @@ pub trait Runtime: Send + Sync + 'static {
     /// Undoes [`Self::mount`]. It is fine if nothing is mounted there.
     fn unmount(&self, at: PathBuf) -> RuntimeFuture<'_, ()>;
 
+    /// Mounts what is in an image (its id) at an empty directory, for a container to read: its mount
+    /// of this number. The image's files stay until [`Self::delete`] of the container.
+    fn mount_image(
+        &self,
+        id: String,
+        number: usize,
+        image: String,
+        at: PathBuf,
+    ) -> RuntimeFuture<'_, ()>;
+
     /// Makes a process from an OCI runtime specification and starts it, in the file system that
     /// [`Self::prepare`] made. The runtime writes `root.path` of the specification. A task of this
     /// id that has ended is removed first. When this fails, no process is left. Returns the

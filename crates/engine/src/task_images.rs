@@ -67,7 +67,7 @@ impl Engine {
     /// Removes the images that are due, where the disk is nearly full after ten minutes.
     pub(crate) async fn remove_task_images(&self, now: Timestamp, is_nearly_full: bool) {
         let used: BTreeSet<String> =
-            self.containers().iter().map(|container| container.fixed.image.clone()).collect();
+            self.containers().iter().flat_map(|one| one.images().map(str::to_owned)).collect();
         for (_, last) in self.task_images().iter_mut().filter(|(id, _)| used.contains(*id)) {
             *last = now;
         }

@@ -20,10 +20,10 @@ use store::{Change, Object, Tx, View, rules};
 use types::{
     Addresses, Attachment, Availability, Cluster, ContainerSpec, DRAIN_LABEL, DRAIN_PACED,
     DesiredState, EndpointMode, FailureAction, FileReference, HealthCheck, IdSource, JobStatus,
-    Network, NetworkAttachment, Node, NodeState, Platform, Preference, PublishMode, PublishedPort,
-    REBALANCE_LABEL, REBALANCE_ON, RestartCondition, Service, ServiceMode, ServiceSpec, Slot,
-    Subnet, Task, TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
-    Version, Vip,
+    Mount, Network, NetworkAttachment, Node, NodeState, Platform, Plugin, Preference, PublishMode,
+    PublishedPort, REBALANCE_LABEL, REBALANCE_ON, RestartCondition, Service, ServiceMode,
+    ServiceSpec, Slot, Subnet, Task, TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState,
+    UpdateStatus, Version, Vip,
 };
 
 pub(crate) const NOW: i32 = 100;
@@ -182,6 +182,8 @@ fn node(line: &mut Line<'_>, index: usize) -> Node {
     node.description.memory_bytes = line.number("memory").unwrap_or(0);
     node.description.nano_cpus = line.number("cpus").unwrap_or(0);
     node.description.generic = types::generic::parse(&line.list("generic")).expect("resources");
+    let plugin = |name: &str| Plugin { kind: Plugin::VOLUME.to_owned(), name: name.to_owned() };
+    node.description.engine.plugins = line.list("drivers").into_iter().map(plugin).collect();
     for (name, value) in std::mem::take(&mut line.settings) {
         node.spec.labels.insert(name.to_owned(), value.to_owned());
     }
@@ -267,6 +269,12 @@ fn service(line: &mut Line<'_>) -> Service {
     if let Some(stack) = line.take("stack") {
         spec.labels.insert(types::STACK_LABEL.to_owned(), stack.to_owned());
     }
+    if line.has("sticky") {
+        spec.labels.insert(types::STICKY_LABEL.to_owned(), "on".to_owned());
+    }
+    let home =
+        |it: &str| it.split_once(':').map(|(slot, node)| (slot.parse().unwrap(), node.into()));
+    service.homes = line.list("homes").into_iter().filter_map(home).collect();
     if line.has("rebalance") {
         spec.labels.insert(REBALANCE_LABEL.to_owned(), REBALANCE_ON.to_owned());
     }
@@ -288,6 +296,8 @@ fn service(line: &mut Line<'_>) -> Service {
     let generic = types::generic::parse(&line.list("generic")).expect("resources");
     task.generic = generic.into_iter().map(|(kind, amount)| (kind, amount.count())).collect();
     task.container = container(line);
+    let mount = |driver: &str| Mount { volume_driver: driver.to_owned(), ..Mount::default() };
+    task.container.mounts = line.list("volume-driver").into_iter().map(mount).collect();
     let restart = &mut task.restart;
     restart.condition = match line.take("restart") {
         Some("none") => RestartCondition::None,
@@ -528,6 +538,10 @@ fn render_ports(ports: &[PublishedPort]) -> String {
 fn render_service(before: &Service, service: &Service) -> Vec<String> {
     let name = &service.spec.name;
     let mut lines = Vec::new();
+    if service.homes != before.homes {
+        let homes = service.homes.iter().map(|(slot, home)| format!(" {slot}:{home}"));
+        lines.push(format!("~ {name} homes{}", homes.collect::<String>()));
+    }
     if before.spec != service.spec {
         lines.push(format!("~ {name} image {}", service.spec.task.container.image));
     }

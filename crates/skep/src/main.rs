@@ -34,6 +34,9 @@ enum Verb {
     /// Answer the containers' DNS questions (the daemon starts it)
     #[command(hide = true)]
     Resolver(daemon::resolver::Options),
+    /// Mount something for a volume (the daemon starts it)
+    #[command(hide = true, name = engine::MOUNT_HELPER)]
+    MountHelper,
     /// Check whether this machine has what skep needs
     Check,
     /// Take everything of this machine's node off it; its data stays unless asked for
@@ -65,11 +68,15 @@ fn run(skep: Skep) -> Result<ExitCode> {
     if let Verb::Resolver(options) = &skep.verb {
         return daemon::resolver::run(options).map(|()| ExitCode::SUCCESS);
     }
+    if let Verb::MountHelper = &skep.verb {
+        let done = engine::mount_helper();
+        return Ok(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
         match skep.verb {
             Verb::Daemon(options) => daemon::run(*options).await.map(|()| ExitCode::SUCCESS),
-            Verb::Resolver(_) => unreachable!("it has ended"),
+            Verb::Resolver(_) | Verb::MountHelper => unreachable!("it has ended"),
             Verb::Check => Ok(check::run()),
             Verb::Uninstall(options) => uninstall::run(options).await.map(|()| ExitCode::SUCCESS),
             Verb::Lab(lab) => lab::run(lab).await.map(|()| ExitCode::SUCCESS),

@@ -64,7 +64,7 @@ fn is_daemon_running() -> bool {
 pub(crate) fn remove_files(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         containerd::unmount_below(&[path]);
-        if let Some(mount) = containerd::mounts_below(&[path]).first() {
+        if let Some(mount) = host::mounts_below(&[path]).first() {
             bail!("{} cannot be unmounted: unmount it, then try again", mount.display());
         }
         let removed = match fs::symlink_metadata(path) {

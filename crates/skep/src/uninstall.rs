@@ -105,6 +105,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if options.purge {
         remove_folder(&options.data)?;
     } else if options.data.is_dir() {
+        // Volumes with options, which no container uses any more.
+        containerd::unmount_below(&[&options.data]);
         println!("    the data in {} stays; --purge removes it", options.data.display());
     }
     if daemon::is_member(&options.data) {

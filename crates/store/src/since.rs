@@ -11,6 +11,7 @@ impl Object {
     pub(crate) fn since(&self) -> Format {
         let is_newer = match self {
             Self::Cluster(cluster) => is_newer(cluster),
+            Self::Service(service) if !service.homes.is_empty() => true,
             Self::Service(service) => specs(service).any(|spec| {
                 is_newer_task(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)
             }),
@@ -48,8 +49,12 @@ fn is_beyond_docker(spec: &ServiceSpec) -> bool {
         || constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
 }
 
-/// A release that does not know what a task asks of its node would start it without; what it was given of
-/// generic resources would be another one's again.
+/// A release that does not know what a task asks of its node would start it without, or takes its mount
+/// for another one; what it was given of generic resources would be another one's again.
 fn is_newer_task(spec: &TaskSpec) -> bool {
-    spec.container.has_files() || spec.asks_of_node() || !spec.generic.is_empty()
+    let container = &spec.container;
+    container.has_files()
+        || container.has_mounts_beyond_names()
+        || spec.asks_of_node()
+        || !spec.generic.is_empty()
 }

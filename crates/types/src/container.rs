@@ -1,9 +1,10 @@
 //! What a user wants to run in a container.
 
-use crate::{ConfigId, FileReference, Labels, SecretId};
+use crate::{ConfigId, Fault, FileReference, Labels, SecretId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Component, Path};
 use std::time::Duration;
 
 /// A container as a user describes it.
@@ -74,6 +75,11 @@ impl ContainerSpec {
     /// Says whether it gets files that are kept elsewhere: secrets or configs.
     pub fn has_files(&self) -> bool {
         !self.secrets.is_empty() || !self.configs.is_empty()
+    }
+
+    /// Says whether something is mounted that a release before this one mounts otherwise.
+    pub fn has_mounts_beyond_names(&self) -> bool {
+        self.mounts.iter().any(Mount::is_beyond_names)
     }
 
     /// The time between the stop signal and SIGKILL.
@@ -160,7 +166,8 @@ pub struct DnsConfig {
 #[expect(clippy::struct_excessive_bools, reason = "as many switches as Docker has")]
 pub struct Mount {
     pub kind: MountKind,
-    /// A host path (bind), a volume's name (volume; empty: anonymous), nothing (tmpfs).
+    /// A host path (bind), a volume's name (volume; empty: anonymous), an image's name (image),
+    /// nothing (tmpfs).
     pub source: String,
     pub target: String,
     pub read_only: bool,
@@ -185,6 +192,71 @@ pub struct Mount {
     pub labels: Labels,
     /// The driver of a volume as the user named it; empty: the default one.
     pub volume_driver: String,
+    /// What the driver is told of a volume that is made for this mount.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    pub driver_options: Labels,
+    /// What of a volume or an image is mounted, a path in it; empty: all of it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
+}
+
+/// The driver of volumes that every node has.
+pub const LOCAL_DRIVER: &str = "local";
+
+impl Mount {
+    /// The driver that a node must have for it beside its own: a plugin.
+    pub fn plugin(&self) -> Option<&str> {
+        let driver = self.volume_driver.as_str();
+        let is_volume = self.kind == MountKind::Volume;
+        (is_volume && !matches!(driver, "" | LOCAL_DRIVER)).then_some(driver)
+    }
+
+    /// Refuses what cannot be mounted by what its source and its subpath say, in Docker's words.
+    pub fn check_source(&self) -> Result<(), Fault> {
+        let kind = self.kind.as_str();
+        let invalid = |why: &str| {
+            Err(Fault::invalid(format!("invalid mount config for type \"{kind}\": {why}")))
+        };
+        match self.kind {
+            MountKind::Bind | MountKind::Image if self.source.is_empty() => {
+                return invalid("field Source must not be empty");
+            }
+            MountKind::Tmpfs if !self.source.is_empty() => {
+                return invalid("field Source must not be specified");
+            }
+            MountKind::Volume if self.source.is_empty() && !self.subpath.is_empty() => {
+                return invalid("must not set Subpath when using anonymous volumes");
+            }
+            MountKind::Bind | MountKind::Image | MountKind::Tmpfs | MountKind::Volume => {}
+        }
+        let takes_subpath = matches!(self.kind, MountKind::Volume | MountKind::Image);
+        if !self.subpath.is_empty() && !(takes_subpath && is_local(&self.subpath)) {
+            return invalid("subpath must be a relative path within the volume");
+        }
+        Ok(())
+    }
+
+    /// Says whether a release that knows volumes by their names alone would mount something else.
+    pub fn is_beyond_names(&self) -> bool {
+        self.kind == MountKind::Image
+            || self.plugin().is_some()
+            || !self.driver_options.is_empty()
+            || !self.subpath.is_empty()
+    }
+}
+
+/// Says whether a path leads nowhere but down, links aside.
+fn is_local(path: &str) -> bool {
+    let mut depth = 0_usize;
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if 0 < depth => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
 }
 
 /// mount_namespaces(7): with `R`, also for mounts below.
@@ -229,6 +301,27 @@ pub enum MountKind {
     #[default]
     Volume,
     Tmpfs,
+    /// What is in an image, to be read alone.
+    Image,
+}
+
+impl MountKind {
+    pub const ALL: [Self; 4] = [Self::Bind, Self::Volume, Self::Tmpfs, Self::Image];
+
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Volume => "volume",
+            Self::Tmpfs => "tmpfs",
+            Self::Image => "image",
+        }
+    }
+
+    /// Reads Docker's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.as_str() == text)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

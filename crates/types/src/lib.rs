@@ -51,9 +51,9 @@ pub use cluster::{
 };
 pub use constraint::{Constraint, ConstraintError};
 pub use container::{
-    AppArmor, ContainerSpec, DnsConfig, FOREVER, HealthCheck, HostEntry, Mount, MountKind,
-    Propagation, PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp, Security,
-    Ulimit,
+    AppArmor, ContainerSpec, DnsConfig, FOREVER, HealthCheck, HostEntry, LOCAL_DRIVER, Mount,
+    MountKind, Propagation, PullCredentials, Resources, RestartCondition, RestartPolicy, Seccomp,
+    Security, Ulimit,
 };
 pub use fault::{Fault, FaultKind, Retry};
 pub use file::{
@@ -78,8 +78,8 @@ pub use port::{Protocol, PublishMode, PublishedPort};
 pub use quantity::{parse_duration, parse_size};
 pub use service::{
     EndpointMode, EndpointSpec, FailureAction, JobStatus, LogDriver, NetworkAttachment,
-    REBALANCE_LABEL, REBALANCE_ON, SCHEDULE_LABEL, STACK_LABEL, Service, ServiceMode, ServiceSpec,
-    Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
+    REBALANCE_LABEL, REBALANCE_ON, SCHEDULE_LABEL, STACK_LABEL, STICKY_LABEL, Service, ServiceMode,
+    ServiceSpec, Slot, TaskSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use spec::{SharedSpec, Specs, UnknownSpec};
 pub use state::{DesiredState, TaskState, Writer};

@@ -186,6 +186,20 @@ pub struct Plugin {
     pub name: String,
 }
 
+impl Plugin {
+    /// Docker's word for drivers of volumes.
+    pub const VOLUME: &str = "Volume";
+}
+
+impl EngineInfo {
+    /// Says whether the node has a plugin. Docker's managed ones are told with a tag.
+    pub fn has_plugin(&self, kind: &str, name: &str) -> bool {
+        let bare = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_owned();
+        let wanted = bare(name);
+        self.plugins.iter().any(|it| it.kind == kind && bare(&it.name) == wanted)
+    }
+}
+
 /// What managers observe of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -35,7 +35,17 @@ pub struct Service {
     /// How often a job was run; only jobs have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<JobStatus>,
+    /// The node that each slot was on last; only services that are sticky have it. Written by the
+    /// scheduler.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub homes: BTreeMap<u64, NodeId>,
 }
+
+/// The label of a service that says whether its slots go back to the nodes that they were on, where
+/// their volumes are.
+pub const STICKY_LABEL: &str = "skep.sticky";
+const ON: &str = "on";
+const OFF: &str = "off";
 
 /// The label of a service that says whether its tasks are spread anew where nodes have come, and the
 /// value for: they are.
@@ -46,7 +56,13 @@ impl Service {
     /// Says whether its tasks are spread anew where nodes have come.
     pub fn is_rebalanced(&self) -> bool {
         let asks = self.spec.labels.get(REBALANCE_LABEL).is_some_and(|value| value == REBALANCE_ON);
-        asks && !self.spec.mode.is_job()
+        asks && !self.spec.mode.is_job() && !self.is_sticky()
+    }
+
+    /// Says whether its slots go back to the nodes that they were on.
+    pub fn is_sticky(&self) -> bool {
+        let has_slots = !self.spec.mode.is_job() && !self.spec.mode.is_global();
+        has_slots && self.spec.labels.get(STICKY_LABEL).is_some_and(|value| value == ON)
     }
 }
 
@@ -60,6 +76,20 @@ pub struct ServiceSpec {
     pub endpoint: EndpointSpec,
     pub update: UpdateConfig,
     pub rollback: UpdateConfig,
+}
+
+impl ServiceSpec {
+    /// Refuses a label [`STICKY_LABEL`] that says nothing, or nothing of this service.
+    pub fn check_sticky(&self) -> Result<(), String> {
+        match self.labels.get(STICKY_LABEL).map(String::as_str) {
+            None | Some(OFF) => Ok(()),
+            Some(ON) if self.mode.is_job() || self.mode.is_global() => Err(format!(
+                "label {STICKY_LABEL}: only a service of mode replicated has slots that can be sticky"
+            )),
+            Some(ON) => Ok(()),
+            Some(other) => Err(format!("label {STICKY_LABEL}: \"{other}\" is none of on, off")),
+        }
+    }
 }
 
 /// What every task of a service is made from.

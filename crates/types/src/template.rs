@@ -40,8 +40,12 @@ pub fn expand(
     for mount in &mut spec.mounts {
         mount.source = fill("mount source", &mount.source)?;
         mount.target = fill("mount target", &mount.target)?;
+        mount.subpath = fill("mount subpath", &mount.subpath)?;
         for value in mount.labels.values_mut() {
             *value = fill("volume label", value)?;
+        }
+        for value in mount.driver_options.values_mut() {
+            *value = fill("volume driver option", value)?;
         }
     }
     Ok(spec)
@@ -263,6 +267,8 @@ mod tests {
             source: "data-{{.Task.Slot}}".to_owned(),
             target: "/{{.Service.Name}}".to_owned(),
             labels: [("of".to_owned(), "{{.Task.ID}}".to_owned())].into(),
+            driver_options: [("device".to_owned(), ":/{{.Task.Slot}}".to_owned())].into(),
+            subpath: "{{.Node.ID}}".to_owned(),
             ..Mount::default()
         }];
         let spec = expand(&task, &"n".into(), &NodeDescription::default()).unwrap();
@@ -270,6 +276,7 @@ mod tests {
         let mount = &spec.mounts[0];
         assert_eq!((spec.hostname.as_str(), mount.source.as_str()), ("web", "data-2"));
         assert_eq!((mount.target.as_str(), mount.labels["of"].as_str()), ("/web", "t"));
+        assert_eq!((mount.driver_options["device"].as_str(), mount.subpath.as_str()), (":/2", "n"));
     }
 
     #[test]

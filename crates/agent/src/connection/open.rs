@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tonic::Streaming;
 use tonic::transport::Channel;
-use types::{Fault, NodeDescription, Timestamp};
+use types::{Fault, NodeDescription, Plugin, Timestamp};
 use wire::{
     DispatcherClient, LogRequest, Release, SessionMessage, SessionRequest, Trust,
     dispatcher_client, fault_of, leader_of, managers_of,
@@ -33,6 +33,8 @@ pub(super) struct Carrier {
     messages: Streaming<SessionMessage>,
     running: JoinSet<Ended>,
     logs: BTreeMap<String, AbortHandle>,
+    /// As this session has told them.
+    volume_drivers: watch::Receiver<Vec<String>>,
 }
 
 impl Carrier {
@@ -42,7 +44,14 @@ impl Carrier {
         let channel = ca::connect(address, ca::tls::client_config(&config.identity)?).await?;
         let mut client = dispatcher_client(channel.clone());
         let leaving = connection.leaving.is_cancelled();
+        let mut volume_drivers = connection.engine.volume_drivers();
+        let drivers = volume_drivers.borrow_and_update().clone();
+        let drivers =
+            drivers.into_iter().map(|name| Plugin { kind: Plugin::VOLUME.to_owned(), name });
+        let mut engine = config.description.engine.clone();
+        engine.plugins.extend(drivers);
         let description = NodeDescription {
+            engine,
             trust_root: config.identity.roots(),
             issuer: config.identity.issuer(),
             ..config.description.clone()
@@ -77,6 +86,7 @@ impl Carrier {
             messages,
             running: JoinSet::new(),
             logs: BTreeMap::new(),
+            volume_drivers,
         })
     }
 
@@ -90,11 +100,19 @@ impl Carrier {
     async fn serve_on(&mut self, session: &mut Session, connection: &Connection) -> String {
         let mut applied = connection.dataplane.applied();
         let mut trouble = connection.dataplane.trouble();
+        let mut drivers = self.volume_drivers.clone();
         // What is so now counts as news.
         applied.mark_changed();
         trouble.mark_changed();
         loop {
-            let event = match self.next(session, connection, (&mut applied, &mut trouble)).await {
+            let next = self.next(session, connection, (&mut applied, &mut trouble));
+            let event = tokio::select! {
+                event = next => event,
+                Ok(()) = drivers.changed() => {
+                    return "its volume drivers have changed, which another session says".to_owned();
+                }
+            };
+            let event = match event {
                 Ok(Some(event)) => event,
                 Ok(None) => continue,
                 Err(reason) => return reason,

@@ -79,6 +79,8 @@ impl Machine {
             network: None,
             cdi: Vec::new(),
             resolv_conf: dir.join("resolv.conf"),
+            mount_helper: None,
+            plugin_folders: Vec::new(),
             init: None,
             apparmor: None,
             log: engine::LogConfig::default(),

@@ -253,6 +253,31 @@ fn jobs_say_how_many_complete_and_when() {
         "#]],
     );
     service(
+        "x-sticky: true",
+        &expect![[r#"
+            .labels.skep.sticky = "on"
+        "#]],
+    );
+    service(
+        "x-sticky: maybe",
+        &expect![[r#"
+            f.yml:4:15: services.web.x-sticky: should be true or false
+        "#]],
+    );
+    service(
+        "volumes:\n  - {type: image, source: 'web:1', target: /w, image: {subpath: etc}}\n  - {type: volume, source: data, target: /d, volume: {subpath: a/b}}\n  - {type: bind, source: /s, target: /s, read_only: true, bind: {create_host_path: true, recursive: readonly}}",
+        &expect![[r#"
+            .task.container.mounts = [{"kind":"image","source":"web:1","target":"/w","read_only":false,"read_only_not_below":false,"read_only_or_fail":false,"propagation":"rprivate","not_below":false,"make_source":false,"no_copy":false,"tmpfs_size":0,"tmpfs_mode":0,"tmpfs_options":[],"labels":{},"volume_driver":"","subpath":"etc"},{"kind":"volume","source":"st_data","target":"/d","read_only":false,"read_only_not_below":false,"read_only_or_fail":false,"propagation":"rprivate","not_below":false,"make_source":false,"no_copy":false,"tmpfs_size":0,"tmpfs_mode":0,"tmpfs_options":[],"labels":{"com.docker.stack.namespace":"st"},"volume_driver":"","subpath":"a/b"},{"kind":"bind","source":"/s","target":"/s","read_only":true,"read_only_not_below":false,"read_only_or_fail":true,"propagation":"rprivate","not_below":false,"make_source":true,"no_copy":false,"tmpfs_size":0,"tmpfs_mode":0,"tmpfs_options":[],"labels":{},"volume_driver":""}]
+        "#]],
+    );
+    service(
+        "volumes: [{type: image, target: /w}, {type: bind, source: /s, target: /s, bind: {recursive: maybe}}]",
+        &expect![[r#"
+            f.yml:4:15: services.web.volumes[0]: an image mount needs a source
+            f.yml:4:97: services.web.volumes[1].bind.recursive: should be enabled, disabled, writable or readonly
+        "#]],
+    );
+    service(
         "deploy:\n  mode: global-job",
         &expect![[r#"
         .mode = "global-job"
@@ -296,6 +321,20 @@ fn everything_else_of_a_container_is_taken() {
             .task.log_options.max-size = "10m"
         "#]],
     );
+}
+
+#[test]
+fn volumes_have_options_of_their_drivers() {
+    let text = "services:\n  web:\n    image: i\n    volumes: ['share:/s', 'theirs:/t']\nvolumes:\n  share:\n    driver: flock\n    driver_opts: {type: nfs, size: 4, o: 'addr=files,ro'}\n  theirs: {external: true}\n";
+    let loaded = run(&[("f.yml", text)]).unwrap();
+    let [share, theirs] = loaded.project.services[0].task.container.mounts.as_slice() else {
+        panic!("two mounts")
+    };
+    let options: Vec<String> =
+        share.driver_options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(options, ["o=addr=files,ro", "size=4", "type=nfs"]);
+    assert_eq!((share.source.as_str(), share.volume_driver.as_str()), ("st_share", "flock"));
+    assert!(theirs.driver_options.is_empty() && theirs.volume_driver.is_empty());
 }
 
 #[test]

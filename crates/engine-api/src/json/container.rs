@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use network::{network_mode, network_settings};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use types::{FOREVER, MountKind, Timestamp};
+use types::{FOREVER, LOCAL_DRIVER, MountKind, Timestamp};
 
 /// The command line as `docker ps` shows it: arguments with spaces in them are quoted.
 fn command(info: &ContainerInfo) -> String {
@@ -76,24 +76,23 @@ fn mounts(info: &ContainerInfo) -> Vec<Value> {
         .filter(|point| !info.config.asked.tmpfs.contains_key(&point.mount.target))
         .map(|point| {
             let mount = &point.mount;
-            let kind = match mount.kind {
-                MountKind::Bind => "bind",
-                MountKind::Volume => "volume",
-                MountKind::Tmpfs => "tmpfs",
-            };
             let volume = mount.kind == MountKind::Volume;
             let bind = mount.kind == MountKind::Bind;
             let mut object = json!({
-                "Type": kind,
+                "Type": mount.kind.as_str(),
                 "Source": point.source,
                 "Destination": mount.target,
                 "Mode": mode(info, &mount.target).unwrap_or(if volume { "z" } else { "" }),
-                "RW": !mount.read_only,
+                "RW": !mount.read_only && mount.kind != MountKind::Image,
                 "Propagation": if bind { mount.propagation.as_str() } else { "" },
             });
             if volume {
                 object["Name"] = mount.source.as_str().into();
-                object["Driver"] = "local".into();
+                let driver = mount.volume_driver.as_str();
+                object["Driver"] = if driver.is_empty() { LOCAL_DRIVER } else { driver }.into();
+            }
+            if mount.kind == MountKind::Image {
+                object["Name"] = mount.source.as_str().into();
             }
             object
         })

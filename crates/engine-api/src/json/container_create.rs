@@ -62,6 +62,7 @@ struct HostConfigJson {
     binds: Vec<String>,
     mounts: Vec<MountJson>,
     tmpfs: Labels,
+    volume_driver: String,
     network_mode: String,
     port_bindings: BTreeMap<String, Option<Vec<BindingJson>>>,
     restart_policy: RestartJson,
@@ -169,7 +170,7 @@ impl CreateJson {
         let node = node_access(&mut host)?;
         let further = host.mounts.into_iter().map(MountJson::parse);
         mounts.extend(further.collect::<Result<Vec<_>, _>>()?);
-        add_volumes(&mut mounts, &self.volumes);
+        add_volumes(&mut mounts, &self.volumes, &host.volume_driver);
         let limit =
             |limit: UlimitJson| Ulimit { name: limit.name, soft: limit.soft, hard: limit.hard };
         let spec = ContainerSpec {
@@ -298,6 +299,9 @@ fn network_mode(host: &HostConfigJson, networking: &NetworkingJson) -> Result<Ne
 fn plain_mounts(host: &HostConfigJson) -> Result<Vec<types::Mount>, Fault> {
     let mut mounts =
         host.binds.iter().map(|bind| parse_bind(bind)).collect::<Result<Vec<_>, _>>()?;
+    for mount in mounts.iter_mut().filter(|mount| mount.kind == MountKind::Volume) {
+        mount.volume_driver.clone_from(&host.volume_driver);
+    }
     for (target, options) in &host.tmpfs {
         mounts.push(tmpfs(target, options)?);
     }
@@ -306,12 +310,13 @@ fn plain_mounts(host: &HostConfigJson) -> Result<Vec<types::Mount>, Fault> {
 
 /// Adds a volume without a name wherever nothing is mounted yet: clients also name the targets of
 /// their binds.
-fn add_volumes(mounts: &mut Vec<types::Mount>, volumes: &BTreeMap<String, Value>) {
+fn add_volumes(mounts: &mut Vec<types::Mount>, volumes: &BTreeMap<String, Value>, driver: &str) {
     for target in volumes.keys() {
         let path = std::path::Path::new(target);
         if !mounts.iter().any(|mount| std::path::Path::new(&mount.target) == path) {
             let kind = MountKind::Volume;
-            mounts.push(types::Mount { kind, target: target.clone(), ..types::Mount::default() });
+            let (target, volume_driver) = (target.clone(), driver.to_owned());
+            mounts.push(types::Mount { kind, target, volume_driver, ..types::Mount::default() });
         }
     }
 }

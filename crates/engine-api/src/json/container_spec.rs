@@ -114,9 +114,18 @@ pub(crate) struct MountJson {
     volume_options: Option<VolumeOptionsJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tmpfs_options: Option<TmpfsOptionsJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_options: Option<ImageOptionsJson>,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename = "ImageOptions", rename_all = "PascalCase", default)]
+struct ImageOptionsJson {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    subpath: String,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename = "VolumeOptions", rename_all = "PascalCase", default)]
 struct VolumeOptionsJson {
     #[serde(skip_serializing_if = "is_false")]
@@ -125,12 +134,16 @@ struct VolumeOptionsJson {
     driver_config: Option<DriverConfigJson>,
     #[serde(skip_serializing_if = "Labels::is_empty")]
     labels: Labels,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    subpath: String,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename = "Driver", rename_all = "PascalCase", default)]
 struct DriverConfigJson {
     name: String,
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    options: Labels,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -339,21 +352,30 @@ impl HealthJson {
 
 impl MountJson {
     pub(crate) fn parse(self) -> Result<Mount, Fault> {
-        let kind = match self.kind.to_ascii_lowercase().as_str() {
-            "bind" => MountKind::Bind,
-            "" | "volume" => MountKind::Volume,
-            "tmpfs" => MountKind::Tmpfs,
-            other => return Err(Fault::not_implemented(&format!("a mount of type {other}"))),
+        let word = self.kind.to_ascii_lowercase();
+        let kind = match word.as_str() {
+            "" => MountKind::Volume,
+            // What Docker knows, and nobody here has.
+            "npipe" | "cluster" => {
+                return Err(Fault::not_implemented(&format!("a mount of type {word}")));
+            }
+            other => MountKind::parse(other).ok_or_else(|| {
+                Fault::invalid(format!(
+                    "invalid mount config for type \"{other}\": mount type unknown"
+                ))
+            })?,
         };
         if self.target.is_empty() {
-            return Err(Fault::invalid("invalid mount config: field Target must not be empty"));
+            let kind = kind.as_str();
+            return Err(Fault::invalid(format!(
+                "invalid mount config for type \"{kind}\": field Target must not be empty"
+            )));
         }
+        self.check_options(kind)?;
         let tmpfs = self.tmpfs_options.unwrap_or_default();
         let volume = self.volume_options.unwrap_or_default();
-        let driver = volume.driver_config.unwrap_or_default().name;
-        if !matches!(driver.as_str(), "" | "local") {
-            return Err(Fault::not_implemented(&format!("the volume driver '{driver}'")));
-        }
+        let driver = volume.driver_config.unwrap_or_default();
+        let image = self.image_options.unwrap_or_default();
         let bind = self.bind_options.unwrap_or_default();
         let mut propagation = Propagation::default();
         if !bind.propagation.is_empty() {
@@ -361,7 +383,7 @@ impl MountJson {
             let wrong = || Fault::invalid(format!("invalid propagation mode: {word}"));
             propagation = Propagation::parse(&word.to_ascii_lowercase()).ok_or_else(wrong)?;
         }
-        Ok(Mount {
+        let mount = Mount {
             kind,
             source: self.source,
             target: self.target,
@@ -376,13 +398,44 @@ impl MountJson {
             tmpfs_size: u64::try_from(tmpfs.size_bytes).unwrap_or(0),
             tmpfs_mode: u32::try_from(tmpfs.mode).unwrap_or(0),
             labels: volume.labels,
-            volume_driver: driver,
-        })
+            volume_driver: driver.name,
+            driver_options: driver.options,
+            subpath: if kind == MountKind::Image { image.subpath } else { volume.subpath },
+        };
+        mount.check_source()?;
+        Ok(mount)
+    }
+
+    /// Refuses options of another type of mounts than this one, in Docker's words.
+    fn check_options(&self, kind: MountKind) -> Result<(), Fault> {
+        let options = [
+            ("BindOptions", MountKind::Bind, self.bind_options.is_some()),
+            ("VolumeOptions", MountKind::Volume, self.volume_options.is_some()),
+            ("TmpfsOptions", MountKind::Tmpfs, self.tmpfs_options.is_some()),
+            ("ImageOptions", MountKind::Image, self.image_options.is_some()),
+        ];
+        match options.into_iter().find(|(_, of, given)| *given && *of != kind) {
+            Some((field, ..)) => Err(Fault::invalid(format!(
+                "invalid mount config for type \"{}\": field {field} must not be specified",
+                kind.as_str()
+            ))),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn render(mount: &Mount) -> Self {
-        let driver = (!mount.volume_driver.is_empty())
-            .then(|| DriverConfigJson { name: mount.volume_driver.clone() });
+        let is_volume = mount.kind == MountKind::Volume;
+        let has_driver = !mount.volume_driver.is_empty() || !mount.driver_options.is_empty();
+        let volume = VolumeOptionsJson {
+            no_copy: mount.no_copy,
+            driver_config: has_driver.then(|| DriverConfigJson {
+                name: mount.volume_driver.clone(),
+                options: mount.driver_options.clone(),
+            }),
+            labels: mount.labels.clone(),
+            subpath: mount.subpath.clone(),
+        };
+        let image = ImageOptionsJson { subpath: mount.subpath.clone() };
         let tmpfs = TmpfsOptionsJson {
             size_bytes: i64::try_from(mount.tmpfs_size).unwrap_or(i64::MAX),
             mode: i64::from(mount.tmpfs_mode),
@@ -400,23 +453,15 @@ impl MountJson {
             read_only_non_recursive: mount.read_only_not_below,
             read_only_force_recursive: mount.read_only_or_fail,
         };
-        let kind = match mount.kind {
-            MountKind::Bind => "bind",
-            MountKind::Volume => "volume",
-            MountKind::Tmpfs => "tmpfs",
-        };
         Self {
-            kind: kind.to_owned(),
+            kind: mount.kind.as_str().to_owned(),
             source: mount.source.clone(),
             target: mount.target.clone(),
             read_only: mount.read_only,
-            volume_options: (!mount.labels.is_empty() || mount.no_copy || driver.is_some()).then(
-                || VolumeOptionsJson {
-                    no_copy: mount.no_copy,
-                    driver_config: driver,
-                    labels: mount.labels.clone(),
-                },
-            ),
+            volume_options: Some(volume)
+                .filter(|volume| is_volume && *volume != VolumeOptionsJson::default()),
+            image_options: Some(image)
+                .filter(|it| mount.kind == MountKind::Image && !it.subpath.is_empty()),
             bind_options: Some(bind).filter(|bind| *bind != BindOptionsJson::default()),
             tmpfs_options: (mount.kind == MountKind::Tmpfs).then_some(tmpfs),
         }

@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use engine::Volume;
+use engine::{Volume, VolumeOrder};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{FaultKind, Labels, MountKind};
@@ -24,15 +24,19 @@ pub(crate) fn routes() -> Router<Api> {
 
 /// Renders a volume as `GET /volumes/{name}` shows it.
 pub(crate) fn render(volume: &Volume) -> Value {
-    json!({
+    let mut object = json!({
         "Name": volume.name,
-        "Driver": "local",
+        "Driver": volume.driver(),
         "Mountpoint": volume.path,
         "CreatedAt": volume.created.rfc3339(),
         "Labels": volume.labels,
-        "Scope": "local",
-        "Options": null,
-    })
+        "Scope": if volume.is_global { "global" } else { "local" },
+        "Options": (!volume.options.is_empty()).then_some(&volume.options),
+    });
+    if let Some(status) = &volume.status {
+        object["Status"] = status.clone();
+    }
+    object
 }
 
 async fn list(
@@ -58,7 +62,7 @@ async fn list(
 fn matches(volume: &Volume, filters: &Filters, dangles: impl Fn() -> bool) -> bool {
     filters.all(|name, wanted| match name {
         "name" => wanted.fits(&volume.name),
-        "driver" => wanted.is("local"),
+        "driver" => wanted.is(volume.driver()),
         "label" => wanted.labels(&volume.labels),
         "dangling" => dangles(),
         _ => false,
@@ -69,6 +73,8 @@ fn matches(volume: &Volume, filters: &Filters, dangles: impl Fn() -> bool) -> bo
 #[serde(rename = "VolumeCreate", rename_all = "PascalCase", default)]
 struct CreateJson {
     name: String,
+    driver: String,
+    driver_opts: Labels,
     labels: Labels,
 }
 
@@ -76,7 +82,8 @@ async fn create(
     State(api): State<Api>,
     JsonBody(request, _): JsonBody<CreateJson>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let volume = api.engine.create_volume(&request.name, request.labels).await?;
+    let CreateJson { name, driver, driver_opts: options, labels } = request;
+    let volume = api.engine.create_volume(VolumeOrder { name, driver, options, labels }).await?;
     Ok((StatusCode::CREATED, Json(render(&volume))))
 }
 
@@ -110,8 +117,10 @@ async fn remove(
 pub(super) fn served() -> Vec<Served> {
     vec![
         Served::new("GET /volumes").query::<ListQuery>(),
-        Served::new("POST /volumes/create")
-            .body(r#"{"Name":"a","Labels":{"a":"b"}}"#, |it: CreateJson| Ok(it)),
+        Served::new("POST /volumes/create").body(
+            r#"{"Name":"a","Driver":"local","DriverOpts":{"o":"ro"},"Labels":{"a":"b"}}"#,
+            |it: CreateJson| Ok(it),
+        ),
         Served::new("GET /volumes/{name}"),
         Served::new("DELETE /volumes/{name}").query::<RemoveQuery>(),
     ]

@@ -91,8 +91,12 @@ impl Engine {
     ) -> Result<(Arc<Container>, Vec<Hold>), Fault> {
         let planned = mounts::plan(&config.spec, image_config)?;
         mounts::check_binds(&self.inner.path_checks, planned.iter()).await?;
+        let images = mounts::find_images(self, &planned).await?;
         let (engine, id) = (self.clone(), config.id.clone());
-        let resolved = blocking(move || mounts::resolve(&engine, &id, planned)).await?;
+        let mut resolved = blocking(move || mounts::resolve(&engine, &id, planned)).await?;
+        for (point, image) in resolved.points.iter_mut().zip(images) {
+            point.image = image;
+        }
         match self.establish_on(resolved.points.clone(), config, image).await {
             Ok(container) => Ok((container, resolved.holds)),
             Err(fault) => {

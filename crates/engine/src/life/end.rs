@@ -132,6 +132,7 @@ impl Engine {
         {
             tracing::warn!(id = container.id(), %error, "a container's network stays");
         }
+        self.release_volumes(container).await;
         let run = container.run.clone();
         let removed = tokio::task::spawn_blocking(move || memory::remove_run(&run)).await;
         if !matches!(removed, Ok(Ok(()))) {

@@ -1,6 +1,7 @@
 //! A look into a container's file system before it starts: who its users are, and what its image
 //! has where volumes go.
 
+use super::sources::Places;
 use crate::blocking::{blocking, cannot};
 use crate::container::Container;
 use crate::engine::Engine;
@@ -8,19 +9,23 @@ use crate::info::MountPoint;
 use crate::record;
 use crate::rootfs;
 use crate::users::User;
-use crate::volumes::Volumes;
+use crate::volumes::{self, Volumes};
 use std::path::PathBuf;
 use types::{Fault, MountKind};
 
 impl Engine {
     /// Finds the user a container runs as, and fills its empty volumes.
-    pub(super) async fn look_inside(&self, container: &Container) -> Result<User, Fault> {
+    pub(super) async fn look_inside(
+        &self,
+        container: &Container,
+        places: &Places,
+    ) -> Result<User, Fault> {
         let at = self.mounts_folder().join(container.id());
         let made = at.clone();
         blocking(move || std::fs::create_dir_all(made).map_err(cannot("make a mount point")))
             .await?;
         self.inner.runtime.mount(container.id().to_owned(), at.clone()).await?;
-        let found = look(container, at.clone(), self.inner.volumes.clone()).await;
+        let found = look(container, at.clone(), (self.inner.volumes.clone(), places.clone())).await;
         // Unmounted whatever was found: a container must not start while it is mounted here.
         self.inner.runtime.unmount(at.clone()).await?;
         let _left = tokio::fs::remove_dir(at).await;
@@ -38,17 +43,21 @@ impl Engine {
         for at in entries.await? {
             self.inner.runtime.unmount(at.clone()).await?;
             // Never with what is in it: it may be a container's.
-            let _left = tokio::fs::remove_dir(at).await;
+            let _left = volumes::take_away(at).await;
         }
         Ok(())
     }
 
-    fn mounts_folder(&self) -> PathBuf {
+    pub(super) fn mounts_folder(&self) -> PathBuf {
         self.inner.config.data.join("mounts")
     }
 }
 
-async fn look(container: &Container, root: PathBuf, volumes: Volumes) -> Result<User, Fault> {
+async fn look(
+    container: &Container,
+    root: PathBuf,
+    (volumes, places): (Volumes, Places),
+) -> Result<User, Fault> {
     let spec = &container.fixed.config.spec;
     let user = if spec.user.is_empty() { &container.image.user } else { &spec.user };
     let (user, groups) = (user.clone(), spec.groups.clone());
@@ -56,12 +65,18 @@ async fn look(container: &Container, root: PathBuf, volumes: Volumes) -> Result<
         .fixed
         .mounts
         .iter()
-        .filter(|point| point.mount.kind == MountKind::Volume && !point.mount.no_copy)
+        .filter(|point| {
+            // What is at a path within a volume was put there by somebody.
+            let whole = point.mount.subpath.is_empty();
+            point.mount.kind == MountKind::Volume && !point.mount.no_copy && whole
+        })
         .cloned()
         .collect();
     blocking(move || {
         for point in &points {
-            volumes.fill(&point.mount.source, &root, &point.mount.target)?;
+            let name = &point.mount.source;
+            let path = places.get(name).unwrap_or(&point.source);
+            volumes.fill((name, path), &root, &point.mount.target)?;
         }
         let accounts = rootfs::accounts(&root).map_err(cannot("read the container's users"))?;
         accounts.find(&user, &groups)

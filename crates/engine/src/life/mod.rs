@@ -9,6 +9,7 @@ mod end;
 mod inside;
 mod mounts;
 mod remove;
+mod sources;
 mod start;
 mod stop;
 mod takeover;

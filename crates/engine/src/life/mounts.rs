@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::info::MountPoint;
 use crate::path_checks::PathChecks;
 use crate::spec::ImageConfig;
-use crate::volumes::{Hold, Volumes};
+use crate::volumes::{Hold, VolumeOrder, Volumes};
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use types::{ContainerSpec, Fault, Mount, MountKind, Propagation};
@@ -20,6 +20,7 @@ pub(super) fn plan(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Moun
             return Err(Fault::invalid(format!("Duplicate mount point: {}", mount.target)));
         }
         check_options(&mount)?;
+        mount.check_source()?;
         if mount.kind == MountKind::Bind && !mount.source.starts_with('/') {
             return Err(Fault::invalid(format!(
                 "invalid mount config for type \"bind\": invalid mount path: '{}' mount path must \
@@ -103,15 +104,33 @@ fn resolve_one(
     let source = match mount.kind {
         MountKind::Bind => PathBuf::from(&mount.source),
         MountKind::Volume => {
-            let (volume, hold) = volumes.make_for(&mount.source, mount.labels.clone(), id)?;
+            let order = VolumeOrder {
+                name: mount.source.clone(),
+                driver: mount.volume_driver.clone(),
+                options: mount.driver_options.clone(),
+                labels: mount.labels.clone(),
+            };
+            let (volume, hold) = volumes.make_for(order, id)?;
             kept = Some(hold);
             anonymous = volume.anonymous;
             mount.source = volume.name;
             volume.path
         }
-        MountKind::Tmpfs => PathBuf::new(),
+        MountKind::Tmpfs | MountKind::Image => PathBuf::new(),
     };
-    Ok((MountPoint { mount, source, anonymous, is_new }, kept))
+    Ok((MountPoint { mount, source, image: String::new(), anonymous, is_new }, kept))
+}
+
+/// The images that are mounted, found while they are here: their ids in the order of the mounts.
+pub(super) async fn find_images(engine: &Engine, mounts: &[Mount]) -> Result<Vec<String>, Fault> {
+    let mut ids = Vec::new();
+    for mount in mounts {
+        ids.push(match mount.kind {
+            MountKind::Image => engine.image(&mount.source).await?.id,
+            MountKind::Bind | MountKind::Volume | MountKind::Tmpfs => String::new(),
+        });
+    }
+    Ok(ids)
 }
 
 /// Refuses options that contradict each other.

@@ -73,7 +73,9 @@ impl Engine {
             ));
         }
         let started = clock::now();
-        match self.bring_up(container, files).await {
+        let brought_up = self.bring_up(container, files).await;
+        self.hide_sources(container).await;
+        match brought_up {
             Ok(pid) => {
                 self.began(container, pid, started).await;
                 told::taken(container, &self.inner.events);
@@ -134,7 +136,8 @@ impl Engine {
             let _permit = self.start_permit().await;
             self.inner.runtime.prepare(id.clone(), container.fixed.image.clone()).await?;
         }
-        let user = self.look_inside(container).await?;
+        let places = self.acquire_volumes(container).await?;
+        let user = self.look_inside(container, &places).await?;
         let own = &container.fixed.config;
         let host = self.joined_network(container)?;
         let borrowed = self.borrowed(container)?;
@@ -160,6 +163,7 @@ impl Engine {
         };
         let put = move || put().map_err(cannot("put files into memory"));
         let memory_files = blocking(put).await?;
+        let points = self.show_sources(container, &places).await?;
         let access = own.node.clone();
         let devices = blocking(move || node_access::find(&access)).await?;
         let mut rendered = spec::render(&Plan {
@@ -170,8 +174,8 @@ impl Engine {
             user: &user,
             hostname: &hostname,
             netns: &netns,
-            mounts: &container.fixed.mounts,
             files: &files_of.folder,
+            mounts: &points,
             memory_files: &memory_files,
             cgroup_parent: match own.node.cgroup_parent.as_str() {
                 "" => &self.inner.config.cgroup_parent,

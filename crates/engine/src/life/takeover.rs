@@ -37,6 +37,12 @@ impl Engine {
         let states = self.states().await?;
         self.unmount_leftovers().await?;
         self.remove_strangers(&states).await;
+        for container in self.containers() {
+            let state = states.get(container.id());
+            if may_use_volumes(&container, state) {
+                self.note_volumes(&container);
+            }
+        }
         let sandboxes = self.inner.dataplane.sandboxes().await.unwrap_or_default();
         for container in self.containers() {
             if let Some(sandbox) = sandboxes.get(container.id()) {
@@ -48,6 +54,7 @@ impl Engine {
             let state = states.get(container.id()).copied();
             self.take_over_one(&container, state).await;
         }
+        self.tidy_volumes().await;
         self.clear_run_folders().await
     }
 
@@ -263,6 +270,13 @@ impl Engine {
         })
         .await
     }
+}
+
+/// Says whether a container runs or may run, or its end has not been followed up: then its volumes
+/// are let go of when it has ended.
+fn may_use_volumes(container: &Container, state: Option<&State>) -> bool {
+    let has_task = matches!(state, Some(State::Running { .. } | State::Ended(_) | State::Unknown));
+    has_task || container.status() == Status::Running || container.run.exists()
 }
 
 fn read_records(data: &Path, run: &Path) -> Result<Vec<Record>, Fault> {

@@ -119,6 +119,8 @@ async fn open(dir: &Path, fake: &Fake) -> (Engine, scope::Scope) {
         cdi: vec![dir.join("cdi")],
         resolv_conf,
         init: Some(b"init"),
+        mount_helper: None,
+        plugin_folders: Vec::new(),
         apparmor: None,
         log: LogConfig::default(),
         journal: dir.join("journal"),

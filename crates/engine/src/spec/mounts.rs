@@ -76,6 +76,7 @@ fn files(plan: &Plan<'_>) -> impl Iterator<Item = Value> {
 fn user(point: &MountPoint, read_only_below: bool) -> Value {
     let mount = &point.mount;
     match mount.kind {
+        MountKind::Image => bind(&point.source.to_string_lossy(), &mount.target, true),
         MountKind::Bind | MountKind::Volume => {
             let access = match mount.read_only {
                 true if read_only_below && !mount.read_only_not_below => "rro",

@@ -44,6 +44,7 @@ pub(super) fn check(spec: &ServiceSpec) -> Result<(), Fault> {
     if is_job && spec.rollback != UpdateConfig::default() {
         return Err(Fault::invalid("update and rollback configuration is not supported for jobs"));
     }
+    spec.check_sticky().map_err(Fault::invalid)?;
     Schedule::of(spec).map(drop).map_err(Fault::invalid)
 }
 

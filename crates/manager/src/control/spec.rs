@@ -108,6 +108,7 @@ fn check_container(container: &ContainerSpec) -> Result<(), Fault> {
         if !targets.insert(target) {
             return Err(Fault::invalid(format!("ContainerSpec: duplicate mount point: {target}")));
         }
+        mount.check_source()?;
         if mount.kind == MountKind::Bind && !mount.source.starts_with('/') {
             let source = &mount.source;
             return Err(Fault::invalid(format!(

@@ -43,6 +43,10 @@ fn is_displaced(view: &View, service: &Service, task: &Task) -> bool {
     let Some(node) = view.node(id) else {
         return true;
     };
+    // What can go to this node alone waits for it; it has nothing there yet.
+    if 0 < task.slot && !task.is_placed() && service.is_sticky() {
+        return false;
+    }
     // A task whose service has other constraints by now is the update's business.
     let fits = matches(node, &task.spec.placement) || matches(node, &service.spec.task.placement);
     !keeps_tasks(node) || !fits || lost_its_share(view, node, task)

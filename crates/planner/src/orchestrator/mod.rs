@@ -14,6 +14,7 @@ mod rebalance;
 mod replicated;
 mod restart;
 pub(crate) mod slot;
+pub(crate) mod sticky;
 pub(crate) mod update;
 
 pub(crate) use drain::is_emptied;
@@ -173,7 +174,7 @@ fn create(
     start: Start,
 ) {
     let (number, node) = match slot {
-        Slot::Number(number) => (*number, None),
+        Slot::Number(number) => (*number, sticky::home(&planning.tx, service, (*number, tasks))),
         Slot::Node(node) => (0, Some(node.clone())),
     };
     let status = TaskStatus {

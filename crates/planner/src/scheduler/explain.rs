@@ -2,7 +2,7 @@
 
 use super::beside::Term;
 use super::filter::{
-    Misfit, Requirements, first_broken, first_unfulfilled, lacking_kind, taken_port,
+    Misfit, Requirements, first_broken, first_unfulfilled, lacking_kind, missing_plugin, taken_port,
 };
 use crate::index::Carried;
 use std::cmp::Reverse;
@@ -76,6 +76,8 @@ enum Reason {
     Files,
     Access,
     Beside,
+    Mounts,
+    Plugin,
     Resources,
     Mesh,
     HostPort,
@@ -91,6 +93,8 @@ impl Reason {
             Misfit::Files => Self::Files,
             Misfit::Access => Self::Access,
             Misfit::Beside => Self::Beside,
+            Misfit::Mounts => Self::Mounts,
+            Misfit::Plugin => Self::Plugin,
             Misfit::Cpus | Misfit::Memory | Misfit::Generic => Self::Resources,
             Misfit::Mesh => Self::Mesh,
             Misfit::HostPort => Self::HostPort,
@@ -114,6 +118,13 @@ impl Reason {
                 "release without what a service asks of its node, to be updated first, on {count} \
                  {nodes}"
             ),
+            Self::Mounts => {
+                format!(
+                    "release without options and paths of volumes, to be updated first, on \
+                     {count} {nodes}"
+                )
+            }
+            Self::Plugin => format!("missing plugin on {count} {nodes}"),
             Self::Resources => format!("insufficient resources on {count} {nodes}"),
             Self::Mesh => format!("no address on the ingress network on {count} {nodes}"),
             Self::HostPort => format!("host-mode port already in use on {count} {nodes}"),
@@ -136,6 +147,11 @@ fn detail(asked: &Requirements, lack: &Lack<'_>) -> String {
         Misfit::Files => "its release knows no secrets and configs".to_owned(),
         Misfit::Beside => first_broken(node, asked).map(Term::lack).unwrap_or_default(),
         Misfit::Access => "its release knows nothing of what is asked of it".to_owned(),
+        Misfit::Mounts => "its release knows volumes by their names alone".to_owned(),
+        Misfit::Plugin => {
+            let driver = missing_plugin(node, asked).unwrap_or_default();
+            format!("the volume driver {driver} is missing")
+        }
         Misfit::Cpus => {
             let total = i128::from(description.nano_cpus);
             let free = (total - carried.load.nano_cpus).max(0);
@@ -183,6 +199,8 @@ fn shortage(asked: &Requirements, lack: &Lack<'_>) -> i128 {
         | Misfit::Files
         | Misfit::Access
         | Misfit::Beside
+        | Misfit::Mounts
+        | Misfit::Plugin
         | Misfit::Mesh
         | Misfit::HostPort => 0,
     }

@@ -3,10 +3,11 @@
 use super::beside::{Term, terms};
 use crate::index::{Carried, Index, Load, host_ports};
 use crate::orchestrator::slot::takes_tasks;
+use std::collections::BTreeSet;
 use store::View;
 use types::{
-    Amount, Constraint, GenericReservations, GenericResources, Node, Placement, Protocol,
-    ServiceId, Task,
+    Amount, Constraint, GenericReservations, GenericResources, Mount, Node, Placement, Plugin,
+    Protocol, ServiceId, Task,
 };
 
 /// Why a node cannot run a task, in the order in which it is looked at.
@@ -18,6 +19,8 @@ pub(super) enum Misfit {
     Files,
     Access,
     Beside,
+    Mounts,
+    Plugin,
     Cpus,
     Memory,
     Generic,
@@ -38,6 +41,10 @@ pub(super) struct Requirements {
     generic: GenericReservations,
     has_files: bool,
     asks_of_node: bool,
+    /// Something is mounted that a release before this one takes for another thing.
+    has_new_mounts: bool,
+    /// Drivers of its volumes that a node must have.
+    plugins: BTreeSet<String>,
     in_mesh: bool,
     host_ports: Vec<(Protocol, u16)>,
     /// What is wanted of other services on the node, as of when these were made.
@@ -57,6 +64,8 @@ impl Requirements {
             generic: task.spec.generic.clone(),
             has_files: task.spec.container.has_files(),
             asks_of_node: task.spec.asks_of_node(),
+            has_new_mounts: task.spec.container.has_mounts_beyond_names(),
+            plugins: plugins(task).map(str::to_owned).collect(),
             in_mesh: !task.ingress_addresses.is_empty(),
             host_ports: host_ports(task).collect(),
         }
@@ -72,6 +81,9 @@ impl Requirements {
             && self.generic == task.spec.generic
             && self.has_files == task.spec.container.has_files()
             && self.asks_of_node == task.spec.asks_of_node()
+            && self.has_new_mounts == task.spec.container.has_mounts_beyond_names()
+            && plugins(task).collect::<BTreeSet<_>>()
+                == self.plugins.iter().map(String::as_str).collect()
             && self.in_mesh != task.ingress_addresses.is_empty()
             && host_ports(task).eq(self.host_ports.iter().copied())
     }
@@ -101,6 +113,12 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
     if first_broken(node, asked).is_some() {
         return Err(Misfit::Beside);
     }
+    if asked.has_new_mounts && !store::readers::knows_files(node) {
+        return Err(Misfit::Mounts);
+    }
+    if missing_plugin(node, asked).is_some() {
+        return Err(Misfit::Plugin);
+    }
     let has = |total: i64, reserved: i128, wanted: i64| {
         wanted <= 0 || i128::from(wanted) <= i128::from(total) - reserved
     };
@@ -125,6 +143,17 @@ pub(super) fn fit(node: &Node, carried: Carried<'_>, asked: &Requirements) -> Re
         return Err(Misfit::MaxReplicas);
     }
     Ok(())
+}
+
+/// Drivers of volumes that only plugins have.
+fn plugins(task: &Task) -> impl Iterator<Item = &str> {
+    task.spec.container.mounts.iter().filter_map(Mount::plugin)
+}
+
+/// The first driver that a task asks for and a node does not have.
+pub(super) fn missing_plugin<'a>(node: &Node, asked: &'a Requirements) -> Option<&'a str> {
+    let has = |name: &str| node.description.engine.has_plugin(Plugin::VOLUME, name);
+    asked.plugins.iter().map(String::as_str).find(|name| !has(name))
 }
 
 /// The first constraint that a node does not fulfil, in words.
@@ -277,6 +306,26 @@ mod tests {
             ",
             &expect![[r#"
                 ~ one.1 assigned running n2
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_goes_where_the_driver_of_its_volumes_is() {
+        check(
+            "
+            node n1 log-format=3 drivers=flock
+            node n2 log-format=3
+            node n3 drivers=flock
+            service db replicas=2 volume-driver=flock
+            service own replicas=1 volume-driver=local
+            service none replicas=1 volume-driver=other
+            ",
+            &expect![[r#"
+                + db.1 assigned running n1
+                + db.2 assigned running n1
+                + none.1 pending running - error: no suitable node (missing plugin on 2 nodes; release without options and paths of volumes, to be updated first, on 1 node). n1: the volume driver other is missing; n2: the volume driver other is missing; n3: its release knows volumes by their names alone
+                + own.1 assigned running n2
             "#]],
         );
     }

@@ -6,6 +6,7 @@ use super::filter::{Misfit, Requirements, fit, given};
 use super::spread::{Candidates, Rank};
 use crate::Planning;
 use crate::index::{Carried, Index};
+use crate::orchestrator::sticky;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,8 +139,13 @@ fn excuse_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) {
         if let Err(misfit) = fits(view, index, (&task, &node)) {
             let carried = index.loads.on(&node.id, &task.service);
             let lack = Lack { node: &node, carried, misfit };
-            let why = explain(&Requirements::of((view, index), &task), vec![lack]);
-            excuse(planning, index, (&task, &why.whole));
+            let why = explain(&Requirements::of((view, index), &task), vec![lack]).whole;
+            let service = planning.tx.service(&task.service);
+            let why = match sticky::waits_for(service.map(AsRef::as_ref), &task, &node) {
+                Some(sticky) => format!("{why}; {sticky}"),
+                None => why,
+            };
+            excuse(planning, index, (&task, &why));
         }
     }
 }
@@ -166,8 +172,21 @@ fn place(planning: &mut Planning<'_>, index: &mut Index, (task, node): (&Arc<Tas
         task.node = Some(node.id.clone());
         task.generic = given;
     });
+    remember(planning, task, node);
     if let Some(placed) = planning.tx.task(&task.id) {
         index.place(task, placed);
+    }
+}
+
+/// A service that is sticky keeps where its slots are; nodes that are gone are forgotten with that.
+fn remember(planning: &mut Planning<'_>, task: &Task, node: &Node) {
+    let service = planning.tx.service(&task.service);
+    if service.is_some_and(|service| sticky::remembers(service, task, node)) {
+        let view = View::clone(&planning.tx);
+        planning.tx.edit_service(&task.service, |service| {
+            service.homes.retain(|_, home| view.node(home).is_some());
+            service.homes.insert(task.slot, node.id.clone());
+        });
     }
 }
 

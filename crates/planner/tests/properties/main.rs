@@ -4,6 +4,7 @@ mod beside;
 mod drain;
 mod jobs;
 mod steps;
+mod sticky;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;

@@ -115,6 +115,8 @@ impl Standalone {
             cdi: options.cdi_spec_dirs.clone(),
             resolv_conf: options.resolv_conf.clone(),
             init: linux::init(),
+            plugin_folders: options.plugin_folders.clone(),
+            mount_helper: Some("/proc/self/exe".into()),
             apparmor: apparmor().await?,
             log: options.log_config()?,
             journal: options.journal_socket.clone(),

@@ -83,6 +83,13 @@ pub(crate) struct Options {
     /// Mirrors of docker.io, tried in order. Repeatable
     #[arg(long = "registry-mirror", value_name = "URL")]
     pub(crate) mirrors: Vec<String>,
+    /// Where Docker's volume plugins are found: NAME.sock, NAME.spec or NAME.json. Repeatable
+    #[arg(
+        long = "plugins",
+        value_name = "DIR",
+        default_values = ["/run/docker/plugins", "/etc/docker/plugins", "/usr/lib/docker/plugins"]
+    )]
+    pub(crate) plugin_folders: Vec<PathBuf>,
     /// What is logged: error, warn, info, debug, or a tracing filter
     #[arg(long, default_value = "info,openraft=error", env = "SKEP_LOG", value_name = "LEVEL")]
     pub(crate) log: String,

@@ -83,6 +83,9 @@ pub(super) async fn start(layout: &Layout, node: &Node, options: &[String]) -> R
             node.namespace.clone(),
             "--cgroup-parent".to_owned(),
             node.cgroup_parent.clone(),
+            // Each node is a machine of its own.
+            "--plugins".to_owned(),
+            text(node.run.join("plugins")),
         ];
         let mut devices = CDI_SPEC_DIRS.map(str::to_owned).to_vec();
         devices.push(text(layout.cdi()));

@@ -31,6 +31,8 @@ fn mount(kind: MountKind, propagation: Propagation) -> Mount {
         tmpfs_options: texts(["noexec"]),
         labels: labels("mount"),
         volume_driver: "local".to_owned(),
+        driver_options: labels("options"),
+        subpath: "sub/folder".to_owned(),
     }
 }
 
@@ -191,6 +193,7 @@ pub fn service() -> Service {
         allocation_error: "no address".to_owned(),
         // Only a job has it.
         job: None,
+        homes: BTreeMap::from([(1, "node-1".into())]),
     }
 }
 

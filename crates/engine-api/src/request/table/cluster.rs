@@ -15,8 +15,6 @@ pub(super) const ROWS: &[Row] = &[
     refused("NetworkCreate", "Ingress", "the cluster has an ingress network"),
     refused("IPAM", "Driver", "").but(&["default"]),
     refused("IPAM", "Options", ""),
-    refused("VolumeCreate", "ClusterVolumeSpec", "only plain local volumes are there yet")
+    refused("VolumeCreate", "ClusterVolumeSpec", "volumes of the cluster are not there yet")
         .when_given(),
-    refused("VolumeCreate", "Driver", "only plain local volumes are there yet").but(&["local"]),
-    refused("VolumeCreate", "DriverOpts", "only plain local volumes are there yet"),
 ];

@@ -62,7 +62,6 @@ pub(super) const ROWS: &[Row] = &[
     refused("HostConfig", "Runtime", "").but(&["runc", "io.containerd.runc.v2"]),
     refused("HostConfig", "StorageOpt", ""),
     refused("HostConfig", "UsernsMode", "").but(&["host"]),
-    refused("HostConfig", "VolumeDriver", "").but(&["local"]),
     refused("HostConfig", "VolumesFrom", "name the volumes"),
     refused("PortBinding", "HostIp", "ports are published on every address")
         .but(&["0.0.0.0", "::"]),

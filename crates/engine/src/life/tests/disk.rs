@@ -26,11 +26,15 @@ async fn volumes_are_filled_from_the_image_and_stay_while_they_are_used() {
     stage.engine.remove_volume("db").await.unwrap();
 }
 
+fn volume(name: &str) -> VolumeOrder {
+    VolumeOrder { name: name.to_owned(), ..VolumeOrder::default() }
+}
+
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "what is being made is looked at meanwhile")]
 async fn volumes_of_a_container_that_is_being_made_cannot_be_removed() {
     let stage = Stage::new().await;
-    stage.engine.create_volume("db", types::Labels::new()).await.unwrap();
+    stage.engine.create_volume(volume("db")).await.unwrap();
     stage.fake.set_slow(true);
     let mount = Mount { source: "db".to_owned(), target: "/db".to_owned(), ..Mount::default() };
     let spec = types::ContainerSpec {
@@ -62,7 +66,7 @@ async fn volumes_of_a_container_that_is_being_made_cannot_be_removed() {
 #[tokio::test]
 async fn a_container_that_cannot_be_made_leaves_its_volumes_to_be_removed() {
     let stage = Stage::new().await;
-    stage.engine.create_volume("db", types::Labels::new()).await.unwrap();
+    stage.engine.create_volume(volume("db")).await.unwrap();
     stage.fake.set_broken(Some(Fault::internal("no")));
     let mount = Mount { source: "db".to_owned(), target: "/db".to_owned(), ..Mount::default() };
     let made = stage.try_create(|config| config.spec.mounts = vec![mount]).await;

@@ -111,16 +111,12 @@ pub(super) fn publish(text: &str) -> Parsed<Ports> {
 /// Reads `type=bind,source=/a,target=/b,readonly`.
 pub(super) fn mount(text: &str) -> Parsed<Mount> {
     let mut mount = Mount::default();
-    let fields = fields(text, &["readonly", "ro"])?;
+    let fields = fields(text, &["readonly", "ro", "volume-nocopy"])?;
     for &(key, value) in &fields {
         match key {
             "type" => {
-                mount.kind = match value {
-                    "bind" => MountKind::Bind,
-                    "volume" => MountKind::Volume,
-                    "tmpfs" => MountKind::Tmpfs,
-                    _ => return Err("the type is none of bind, volume, tmpfs".into()),
-                }
+                mount.kind = MountKind::parse(value)
+                    .ok_or("the type is none of bind, volume, tmpfs, image")?;
             }
             "source" | "src" => mount.source = value.into(),
             "target" | "dst" | "destination" => mount.target = value.into(),
@@ -130,6 +126,13 @@ pub(super) fn mount(text: &str) -> Parsed<Mount> {
                 mount.tmpfs_mode =
                     u32::from_str_radix(value, 8).map_err(|_not_octal| "tmpfs-mode: use 1777")?;
             }
+            "volume-nocopy" => mount.no_copy = boolean(key, value)?,
+            "volume-subpath" | "image-subpath" => mount.subpath = value.into(),
+            "volume-driver" => mount.volume_driver = value.into(),
+            "volume-opt" => {
+                let (option, value) = value.split_once('=').unwrap_or((value, ""));
+                mount.driver_options.insert(option.into(), value.into());
+            }
             "volume-label" => {
                 let (label, value) = value.split_once('=').unwrap_or((value, ""));
                 mount.labels.insert(label.into(), value.into());
@@ -137,14 +140,18 @@ pub(super) fn mount(text: &str) -> Parsed<Mount> {
             _ => return Err(format!("the field {key:?} is not supported by skep")),
         }
     }
-    for (prefix, kind) in [("volume-", MountKind::Volume), ("tmpfs-", MountKind::Tmpfs)] {
+    for (prefix, kind) in
+        [("volume-", MountKind::Volume), ("tmpfs-", MountKind::Tmpfs), ("image-", MountKind::Image)]
+    {
         if mount.kind != kind && fields.iter().any(|(key, _)| key.starts_with(prefix)) {
             return Err(format!("cannot mix '{prefix}*' options with a mount of another type"));
         }
     }
     match (mount.kind, mount.source.is_empty(), mount.target.is_empty()) {
         (_, _, true) => Err("target is required".into()),
-        (MountKind::Bind, true, _) => Err("source is required for a bind mount".into()),
+        (MountKind::Bind | MountKind::Image, true, _) => {
+            Err(format!("source is required for a {} mount", mount.kind.as_str()))
+        }
         (MountKind::Tmpfs, false, _) => Err("a tmpfs mount has no source".into()),
         (_, _, _) => Ok(mount),
     }

@@ -40,6 +40,8 @@ impl Stage {
             network: None,
             cdi: Vec::new(),
             resolv_conf,
+            mount_helper: None,
+            plugin_folders: Vec::new(),
             init: None,
             apparmor: None,
             log: engine::LogConfig::default(),
