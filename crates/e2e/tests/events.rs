@@ -23,7 +23,9 @@ fn what_happens_is_told_by_every_manager() {
 /// What docker prints with these filters, as JSON.
 fn told(lab: &Lab, node: u8, filters: &[&str]) -> Vec<Value> {
     let mut line = [&ALL[..], &["--format", "{{json .}}"]].concat();
-    filters.iter().for_each(|filter| line.extend(["--filter", filter]));
+    for filter in filters {
+        line.extend(["--filter", filter]);
+    }
     let shown = lab.docker_at(node, &line).good();
     shown.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
@@ -33,10 +35,11 @@ fn text(event: &Value) -> String {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut line = format!("{} {}", word(&event["Type"]), word(&event["Action"]));
     let attributes = event["Actor"]["Attributes"].as_object().expect("attributes");
-    line += &format!(" {}", attributes.get("name").map_or_else(String::new, word));
+    line.push(' ');
+    line += &attributes.get("name").map_or_else(String::new, word);
     let of_run = ["name", "version", "container", "execID", "execDuration"];
     for (name, value) in attributes.iter().filter(|(name, _)| !of_run.contains(&name.as_str())) {
-        line += &format!(" {name}={}", word(value));
+        line += &[" ", name, "=", &word(value)].concat();
     }
     line
 }

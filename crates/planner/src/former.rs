@@ -38,7 +38,9 @@ fn forget<T: GivenFile + Record<Id = <T as GivenFile>::Id>>(tx: &mut Tx) {
             return;
         }
     }
-    unused.iter().for_each(|id| tx.remove::<T>(id));
+    for id in &unused {
+        tx.remove::<T>(id);
+    }
 }
 
 #[cfg(test)]

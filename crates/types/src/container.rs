@@ -230,7 +230,7 @@ impl Mount {
             MountKind::Bind | MountKind::Image | MountKind::Tmpfs | MountKind::Volume => {}
         }
         let takes_subpath = matches!(self.kind, MountKind::Volume | MountKind::Image);
-        if !self.subpath.is_empty() && !(takes_subpath && is_local(&self.subpath)) {
+        if !(self.subpath.is_empty() || takes_subpath && is_local(&self.subpath)) {
             return invalid("subpath must be a relative path within the volume");
         }
         Ok(())

@@ -82,11 +82,10 @@ impl ServiceSpec {
     /// Refuses a label [`STICKY_LABEL`] that says nothing, or nothing of this service.
     pub fn check_sticky(&self) -> Result<(), String> {
         match self.labels.get(STICKY_LABEL).map(String::as_str) {
-            None | Some(OFF) => Ok(()),
             Some(ON) if self.mode.is_job() || self.mode.is_global() => Err(format!(
                 "label {STICKY_LABEL}: only a service of mode replicated has slots that can be sticky"
             )),
-            Some(ON) => Ok(()),
+            None | Some(ON | OFF) => Ok(()),
             Some(other) => Err(format!("label {STICKY_LABEL}: \"{other}\" is none of on, off")),
         }
     }

@@ -60,8 +60,8 @@ fn whatever_happens_to_managers_what_they_said_holds() {
             scope.spawn(move || client.run(chance, MANAGERS, stop));
         }
         // Clients end with the storm, however that ends.
-        let watched = (&book, &watches);
-        let rage = AssertUnwindSafe(|| rage((&lab, &small), watched, (seed, storm)));
+        let followed = (&book, &watches);
+        let rage = AssertUnwindSafe(|| rage((&lab, &small), followed, (seed, storm)));
         let ended = std::panic::catch_unwind(rage);
         stop.store(true, Ordering::Relaxed);
         if let Err(why) = ended {

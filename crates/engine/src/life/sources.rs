@@ -104,7 +104,7 @@ impl Engine {
         .await?;
         let (runtime, image) = (&self.inner.runtime, point.image.clone());
         runtime.mount_image(id.to_owned(), number, image, at.to_owned()).await?;
-        point.source = at.to_owned();
+        at.clone_into(&mut point.source);
         if !point.mount.subpath.is_empty() {
             let within = within(at);
             self.inner.volume_mounts.bind(at, &point.mount.subpath, &within).await?;

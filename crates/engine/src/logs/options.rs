@@ -48,7 +48,7 @@ impl LogConfig {
         let Err(fault) = self.check() else { return Ok(()) };
         let with = |driver: &&str| Self { driver: (*driver).to_owned(), ..self.clone() };
         let fits = |driver: &&str| *driver != "none" && with(driver).check().is_ok();
-        if self.driver.is_empty() && DRIVERS.iter().any(|driver| fits(driver)) {
+        if self.driver.is_empty() && DRIVERS.iter().any(fits) {
             return Ok(());
         }
         Err(fault)

@@ -172,7 +172,7 @@ impl Volumes {
         let wanted = wanted(order)?;
         let busy = self.busy(&wanted.name);
         let _turn = busy.turn();
-        self.find_or_make(wanted)
+        self.find_or_make(&wanted)
     }
 
     /// The same for a container that is being made, by its id.
@@ -186,14 +186,14 @@ impl Volumes {
         let _turn = busy.turn();
         busy.makers().push(maker.to_owned());
         let hold = Hold { busy: Arc::clone(&busy), maker: maker.to_owned() };
-        Ok((self.find_or_make(wanted)?, hold))
+        Ok((self.find_or_make(&wanted)?, hold))
     }
 
     /// Whoever calls this has the volume's turn.
-    fn find_or_make(&self, wanted: Volume) -> Result<Volume, Fault> {
+    fn find_or_make(&self, wanted: &Volume) -> Result<Volume, Fault> {
         match self.find(&wanted.name) {
             Err(fault) if fault.kind == types::FaultKind::NotFound => {}
-            Ok(found) => return same(&wanted, found),
+            Ok(found) => return same(wanted, found),
             Err(fault) => return Err(fault),
         }
         let create = |fault: Fault| {

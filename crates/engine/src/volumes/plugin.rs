@@ -361,7 +361,7 @@ mod tests {
     }
 
     /// A plugin that answers everything with this, and never where that is empty.
-    async fn answering(answer: &'static str) -> (tempfile::TempDir, Plugin) {
+    fn answering(answer: &'static str) -> (tempfile::TempDir, Plugin) {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("odd.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -390,13 +390,12 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"Err\":\"never\"}", "Get: never"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"Err\":null}", "no such volume"),
         ] {
-            let (_dir, plugin) = answering(answer).await;
+            let (_dir, plugin) = answering(answer);
             let refused = plugin.get("data").await.unwrap_err();
             assert!(refused.message.contains(said), "{answer:?}: {refused}");
         }
         let (_dir, plugin) =
-            answering("HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n{\"Implements\":[\"Other\"]}")
-                .await;
+            answering("HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n{\"Implements\":[\"Other\"]}");
         let refused = plugin.activate().await.unwrap_err();
         assert!(refused.message.contains("does not implement \"volumedriver\""), "{refused}");
         assert!(!plugin.is_global().await);

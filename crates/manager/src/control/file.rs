@@ -176,7 +176,9 @@ pub fn without<T: StoredFile>(view: &View, id: &<T as GivenFile>::Id) -> Result<
         )));
     }
     let mut tx = Tx::new(view);
-    ids.iter().for_each(|id| tx.remove::<T>(id));
+    for id in &ids {
+        tx.remove::<T>(id);
+    }
     Ok(tx.finish())
 }
 

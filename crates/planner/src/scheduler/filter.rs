@@ -31,6 +31,7 @@ pub(super) enum Misfit {
 
 /// What a task asks of its node. Tasks of one service that ask the same can run on the same nodes.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked by itself")]
 pub(super) struct Requirements {
     pub(super) service: ServiceId,
     pub(super) placement: Placement,

@@ -25,8 +25,8 @@ pub(super) fn check(before: &View, after: &View) {
             }
             let is_there = named.iter().any(|it| has(after, it, node, affinity.with));
             let runs = named.iter().any(|it| runs(after, it, affinity.with));
-            let waits = || named.iter().any(|it| circle(after, it).contains(&task.service));
-            let holds = if affinity.with { is_there || (!runs && waits()) } else { !is_there };
+            let has_others = || named.iter().any(|it| circle(after, it).contains(&task.service));
+            let holds = if affinity.with { is_there || (!runs && has_others()) } else { !is_there };
             assert!(holds, "{} is beside the wrong ones: {affinity:?}", task.name());
         }
         for other in after.services().filter(|other| other.id != task.service) {

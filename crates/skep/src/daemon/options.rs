@@ -98,7 +98,7 @@ pub(crate) struct Options {
     pub(crate) log_driver: String,
     /// An option of the log driver of containers that name none, or the same one. Repeatable
     #[arg(long = "log-opt", value_name = "KEY=VALUE")]
-    pub(crate) log_options: Vec<String>,
+    pub(crate) log_opts: Vec<String>,
     /// Where the machine's journal listens, for the log driver journald
     #[arg(long, default_value = JOURNAL, value_name = "SOCKET")]
     pub(crate) journal_socket: PathBuf,
@@ -119,7 +119,7 @@ impl Options {
     /// The log driver of containers that name none.
     pub(crate) fn log_config(&self) -> Result<engine::LogConfig> {
         let mut log = engine::LogConfig { driver: self.log_driver.clone(), ..Default::default() };
-        for option in &self.log_options {
+        for option in &self.log_opts {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             log.options.insert(name.to_owned(), value.to_owned());
         }

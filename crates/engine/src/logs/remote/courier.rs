@@ -24,7 +24,7 @@ const WAITING_MAX: u64 = 64 << 20;
 const ENTRY: usize = 128;
 /// How long a container that has ended keeps its last lines waiting.
 const LINGER: Duration = Duration::from_secs(10);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// Takes lines.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Remote {
         let events = usize::try_from(events).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let worker = Worker {
             remote: Arc::clone(self),
-            link: link.map(|link| (link, Instant::now())),
+            link: link.map(|link| (link, now())),
             parts: Parts::default(),
             number: 0,
             lost: 0,
@@ -224,7 +224,7 @@ impl Worker {
         let is_old = |since: Instant| renewed_after.is_some_and(|limit| limit < since.elapsed());
         let (mut link, since) = match self.link.take() {
             Some((link, since)) if !is_old(since) => (link, since),
-            Some(_) | None => (self.remote.open().await?, Instant::now()),
+            Some(_) | None => (self.remote.open().await?, now()),
         };
         link.send(message, write_max).await?;
         self.link = Some((link, since));
@@ -282,4 +282,9 @@ fn take_unsent(path: &Path) -> Vec<LogEntry> {
         tracing::warn!(path = %path.display(), %error, "lines may be sent twice");
     }
     text.split_inclusive(|byte| *byte == b'\n').filter_map(line::parse).collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "connections age beside what is decided")]
+fn now() -> Instant {
+    Instant::now()
 }

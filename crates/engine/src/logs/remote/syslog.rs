@@ -52,7 +52,7 @@ impl Syslog {
         let file = |value: &str| (!value.is_empty()).then(|| PathBuf::from(value));
         for (name, value) in own {
             match *name {
-                "syslog-address" if value.is_empty() => {}
+                "syslog-address" | "syslog-facility" if value.is_empty() => {}
                 "syslog-address" => {
                     let address = Address::parse(value, Some(PORT));
                     // Docker's word for TLS here is this one alone.
@@ -63,7 +63,6 @@ impl Syslog {
                         ))
                     })?;
                 }
-                "syslog-facility" if value.is_empty() => {}
                 "syslog-facility" => parsed.facility = facility(value)?,
                 "syslog-format" => parsed.format = format(value)?,
                 "syslog-tls-ca-cert" => parsed.tls.ca = file(value),

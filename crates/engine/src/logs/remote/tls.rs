@@ -46,7 +46,7 @@ fn config(files: &Files) -> io::Result<ClientConfig> {
     };
     match (&files.cert, &files.key) {
         (Some(cert), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error))?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
             builder.with_client_auth_cert(certificates(cert)?, key).map_err(io::Error::other)
         }
         _ => Ok(builder.with_no_client_auth()),
@@ -63,10 +63,10 @@ fn roots(ca: &Path) -> io::Result<RootCertStore> {
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    all.map_err(|error| unreadable(path, error))
+    all.map_err(|error| unreadable(path, &error))
 }
 
-fn unreadable(path: &Path, error: rustls::pki_types::pem::Error) -> io::Error {
+fn unreadable(path: &Path, error: &rustls::pki_types::pem::Error) -> io::Error {
     io::Error::other(format!("could not read {}: {error}", path.display()))
 }
 
