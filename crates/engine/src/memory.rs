@@ -78,12 +78,16 @@ fn give(to: &File, file: &MemoryFile) -> io::Result<()> {
 /// may see a part of each.
 pub(crate) fn replace(run: &Path, files: &[MemoryFile]) -> io::Result<()> {
     let folder = run.join(FOLDER);
-    let there = fs::read_dir(&folder)?.count();
-    if there != files.len() {
-        let text = format!("the container has {there} files, and not {}", files.len());
+    let there = fs::read_dir(&folder)?.map(|entry| Ok(entry?.metadata()?.len()));
+    let there = there.collect::<io::Result<Vec<u64>>>()?;
+    if there.len() != files.len() {
+        let text = format!("the container has {} files, and not {}", there.len(), files.len());
         return Err(io::Error::other(text));
     }
-    let (flags, limits) = how_to_mount(files);
+    // The larger ones may be written before the others get smaller.
+    let former = there.into_iter().map(|len| usize::try_from(len).unwrap_or(usize::MAX));
+    let lens = files.iter().map(|file| file.data.len());
+    let (flags, limits) = how_to_mount(files, former.chain(lens));
     let (none, limits) = (None::<&str>, format!("{limits},{NO_SWAP}"));
     match mount(none, &folder, none, flags | MsFlags::MS_REMOUNT, Some(limits.as_str())) {
         // A ramfs has no limits.
@@ -98,17 +102,18 @@ pub(crate) fn replace(run: &Path, files: &[MemoryFile]) -> io::Result<()> {
     Ok(())
 }
 
-fn how_to_mount(files: &[MemoryFile]) -> (MsFlags, String) {
+/// With space for files of these sizes.
+fn how_to_mount(files: &[MemoryFile], lens: impl Iterator<Item = usize>) -> (MsFlags, String) {
     let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
     // What is bound from it can be run only where this can.
     flags.set(MsFlags::MS_NOEXEC, !files.iter().any(MemoryFile::is_program));
-    let pages: usize = files.iter().map(|file| file.data.len().div_ceil(PAGE) + 1).sum();
+    let pages: usize = lens.map(|len| len.div_ceil(PAGE) + 1).sum();
     let limits = format!("mode=0700,size={},nr_inodes={}", pages * PAGE, files.len() + 2);
     (flags, limits)
 }
 
 fn mount_memory(folder: &Path, files: &[MemoryFile]) -> io::Result<()> {
-    let (flags, limits) = how_to_mount(files);
+    let (flags, limits) = how_to_mount(files, files.iter().map(|file| file.data.len()));
     let made =
         |kind: &str, options: &str| mount(Some(kind), folder, Some(kind), flags, Some(options));
     match made("tmpfs", &format!("{limits},{NO_SWAP}")) {

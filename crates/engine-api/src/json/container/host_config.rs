@@ -8,7 +8,7 @@ use super::network_mode;
 use engine::{ContainerConfig, MASKED, READONLY};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use types::{HostEntry, Mount};
+use types::{HostEntry, Mount, MountKind};
 
 /// Bytes of /dev/shm where nothing is said.
 const SHM_SIZE: u64 = 64 << 20;
@@ -87,6 +87,15 @@ pub(super) fn host_config(config: &ContainerConfig) -> Value {
     Value::Object(object)
 }
 
+/// The driver of volumes that `-v` names, and of those without a name.
+fn volume_driver(config: &ContainerConfig) -> &str {
+    let by_mount = mounts(config);
+    let mut others = config.spec.mounts.iter().filter(|mount| {
+        mount.kind == MountKind::Volume && !by_mount.iter().any(|it| it.target == mount.target)
+    });
+    others.next().map_or("", |mount| &mount.volume_driver)
+}
+
 /// The fields of an object.
 fn fields(object: Value) -> Map<String, Value> {
     if let Value::Object(fields) = object { fields } else { Map::new() }
@@ -101,7 +110,7 @@ fn of_all_machines(config: &ContainerConfig) -> Map<String, Value> {
         "PortBindings": bindings(config),
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "AutoRemove": config.auto_remove,
-        "VolumeDriver": "",
+        "VolumeDriver": volume_driver(config),
         "VolumesFrom": null,
         "ConsoleSize": [0, 0],
     }))
