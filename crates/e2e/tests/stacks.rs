@@ -222,11 +222,6 @@ fn what_a_later_version_brings_is_refused_by_name(lab: &Lab) {
             "    networks: [n]\n",
             "networks: {n: {driver_opts: {encrypted: \"true\"}}}\n",
         ),
-        (
-            "devices",
-            "    deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}\n",
-            "",
-        ),
     ] {
         let text = format!("version: \"3.8\"\nservices:\n  a:\n    {service}{of_service}{rest}");
         std::fs::write(&file, text).expect("a stack file");

@@ -36,7 +36,7 @@ mod testing;
 
 pub use apart::{Refused, apart};
 pub use former::forget_former_files;
-pub use orchestrator::REPLICAS_MAX;
+pub use orchestrator::{REPLICAS_MAX, is_current};
 pub use planner::{Planner, TASKS_MAX};
 pub use schedule::Schedule;
 

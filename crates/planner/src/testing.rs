@@ -20,10 +20,10 @@ use store::{Change, Object, Tx, View, rules};
 use types::{
     Addresses, Attachment, Availability, Cluster, ContainerSpec, DRAIN_LABEL, DRAIN_PACED,
     DesiredState, EndpointMode, FailureAction, FileReference, HealthCheck, IdSource, JobStatus,
-    Mount, Network, NetworkAttachment, Node, NodeState, Platform, Plugin, Preference, PublishMode,
-    PublishedPort, REBALANCE_LABEL, REBALANCE_ON, RestartCondition, Service, ServiceMode,
-    ServiceSpec, Slot, Subnet, Task, TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState,
-    UpdateStatus, Version, Vip,
+    ManagerStatus, Mount, Network, NetworkAttachment, Node, NodeState, Platform, Plugin,
+    Preference, PublishMode, PublishedPort, REBALANCE_LABEL, REBALANCE_ON, RestartCondition,
+    Service, ServiceMode, ServiceSpec, Slot, Subnet, Task, TaskState, Timestamp, UpdateConfig,
+    UpdateOrder, UpdateState, UpdateStatus, Version, Vip,
 };
 
 pub(crate) const NOW: i32 = 100;
@@ -179,6 +179,7 @@ fn node(line: &mut Line<'_>, index: usize) -> Node {
     };
     node.description.platform.architecture = line.take("arch").unwrap_or("").to_owned();
     node.description.log_format = line.number("log-format").unwrap_or(0);
+    node.manager = line.has("manager").then(ManagerStatus::default);
     node.description.memory_bytes = line.number("memory").unwrap_or(0);
     node.description.nano_cpus = line.number("cpus").unwrap_or(0);
     node.description.generic = types::generic::parse(&line.list("generic")).expect("resources");

@@ -12,6 +12,9 @@ use types::{
     Version,
 };
 
+/// Bytes of an attribute that are told.
+const TEXT_MAX: usize = 512;
+
 /// Docker's attributes, e.g. `replicas.old`.
 pub type Attributes = BTreeMap<String, String>;
 
@@ -71,6 +74,7 @@ fn put(before: Option<&Object>, object: &Object) -> Option<(Action, Attributes)>
             (false, false) if is_same_to_users(was, is) => return None,
             (false, false) => Action::Update,
         },
+        (Some(Object::Node(was)), Object::Node(is)) if notes_alone_differ(was, is) => return None,
         (Some(Object::Node(was)), Object::Node(is)) => {
             node(was, is, &mut attributes);
             Action::Update
@@ -93,7 +97,13 @@ pub(crate) fn leads(node: &Arc<Node>, leads: bool) -> Attributes {
 }
 
 fn named(name: &str) -> Attributes {
-    Attributes::from([("name".to_owned(), name.to_owned())])
+    Attributes::from([("name".to_owned(), short(name.to_owned()))])
+}
+
+/// As many events are remembered, a node must not fill the memory by what it calls itself.
+fn short(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_MAX));
+    text
 }
 
 /// What users call it; `None` for what is not told.
@@ -120,6 +130,19 @@ fn is_same_to_users(was: &Network, is: &Network) -> bool {
     same == *was
 }
 
+/// Says whether only what managers note of a node for themselves differs: a node that says another
+/// trouble with every report must not push out what others did.
+fn notes_alone_differ(was: &Node, is: &Node) -> bool {
+    let same = Node {
+        meta: was.meta,
+        trouble: was.trouble.clone(),
+        allocation_error: was.allocation_error.clone(),
+        ingress_addresses: was.ingress_addresses,
+        ..is.clone()
+    };
+    same == *was
+}
+
 /// Notes what was and what is, where that is not the same.
 fn note<T: PartialEq>(
     attributes: &mut Attributes,
@@ -128,8 +151,8 @@ fn note<T: PartialEq>(
     word: fn(T) -> String,
 ) {
     if was != is {
-        attributes.insert(format!("{what}.old"), word(was));
-        attributes.insert(format!("{what}.new"), word(is));
+        attributes.insert(format!("{what}.old"), short(word(was)));
+        attributes.insert(format!("{what}.new"), short(word(is)));
     }
 }
 
@@ -192,5 +215,27 @@ fn update_word(state: UpdateState) -> &'static str {
         UpdateState::RollbackStarted => "rollback_started",
         UpdateState::RollbackPaused => "rollback_paused",
         UpdateState::RollbackCompleted => "rollback_completed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(was: &Node, is: &Node) -> Option<(Action, Attributes)> {
+        let object = |node: &Node| Object::Node(Arc::new(node.clone()));
+        put(Some(&object(was)), &object(is))
+    }
+
+    #[test]
+    fn a_node_pushes_nothing_out_by_what_it_says_of_itself() {
+        let was = Node::default();
+        let mut is = Node { trouble: "another one".to_owned(), ..was.clone() };
+        assert_eq!(told(&was, &is), None);
+        is.spec.availability = Availability::Drain;
+        is.description.hostname = "\u{e9}".repeat(1 << 19);
+        let (action, attributes) = told(&was, &is).unwrap();
+        assert_eq!((action, attributes["availability.new"].as_str()), (Action::Update, "drain"));
+        assert_eq!(attributes["name"].len(), TEXT_MAX);
     }
 }

@@ -56,7 +56,8 @@ fn check_reads(format: Format, node: &Node) -> Result<(), Fault> {
     Err(Fault::unavailable(text))
 }
 
-/// Says whether all managers know that a task may take over from another one of its slot.
+/// Says whether all managers know that a task may take over from another one of its slot, and where a
+/// slot is at home.
 pub fn know_moves(view: &View) -> bool {
     old_managers(view, Format::FILES).next().is_none()
 }
@@ -156,6 +157,24 @@ mod tests {
             assert_eq!(check(&updated, &with(&updated, constraint)), Ok(()));
         }
         assert_eq!(check(&former, &with(&former, "node.labels.zone==a")), Ok(()));
+    }
+
+    #[test]
+    fn a_sticky_service_is_not_stored_before_all_managers_keep_where_it_is() {
+        let with_sticky = |view: &View| {
+            let mut service = Service { id: "db".into(), ..Service::default() };
+            service.spec.labels.insert(types::STICKY_LABEL.to_owned(), "on".to_owned());
+            let mut tx = Tx::new(view);
+            tx.put_service(service);
+            let mut view = view.clone();
+            view.apply(&tx.finish(), Version(2), Timestamp(2));
+            view
+        };
+        let former = view([node("m1", true, 2)]);
+        let refused = check(&former, &with_sticky(&former)).unwrap_err();
+        assert!(refused.message.contains("update m1 first"), "{refused}");
+        let updated = view([node("m1", true, Format::FILES.0)]);
+        assert_eq!(check(&updated, &with_sticky(&updated)), Ok(()));
     }
 
     #[test]

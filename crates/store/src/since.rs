@@ -46,6 +46,7 @@ fn is_beyond_docker(spec: &ServiceSpec) -> bool {
     let placement = &spec.task.placement;
     let mut constraints = placement.constraints.iter();
     placement.affinities().next().is_some()
+        || spec.is_sticky()
         || constraints.any(|text| Constraint::parse(text).is_ok_and(|it| it.is_beyond_docker()))
 }
 

@@ -27,7 +27,8 @@ impl Placement {
 
     /// Those of the constraints that are about nodes; `None`: one cannot be read.
     pub fn of_nodes(&self) -> impl Iterator<Item = Option<Constraint>> {
-        let texts = self.constraints.iter().filter(|text| Affinity::parse(text).is_none());
+        let is_affinity = |text: &&String| matches!(Affinity::parse(text), Some(Ok(_)));
+        let texts = self.constraints.iter().filter(move |text| !is_affinity(text));
         texts.map(|text| Constraint::parse(text).ok())
     }
 

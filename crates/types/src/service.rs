@@ -61,8 +61,7 @@ impl Service {
 
     /// Says whether its slots go back to the nodes that they were on.
     pub fn is_sticky(&self) -> bool {
-        let has_slots = !self.spec.mode.is_job() && !self.spec.mode.is_global();
-        has_slots && self.spec.labels.get(STICKY_LABEL).is_some_and(|value| value == ON)
+        self.spec.is_sticky()
     }
 }
 
@@ -79,6 +78,12 @@ pub struct ServiceSpec {
 }
 
 impl ServiceSpec {
+    /// Says whether slots go back to the nodes that they were on.
+    pub fn is_sticky(&self) -> bool {
+        let has_slots = !self.mode.is_job() && !self.mode.is_global();
+        has_slots && self.labels.get(STICKY_LABEL).is_some_and(|value| value == ON)
+    }
+
     /// Refuses a label [`STICKY_LABEL`] that says nothing, or nothing of this service.
     pub fn check_sticky(&self) -> Result<(), String> {
         match self.labels.get(STICKY_LABEL).map(String::as_str) {

@@ -29,7 +29,8 @@ pub(crate) fn is_emptied(node: &Node) -> bool {
 /// Says whether a task of a slot is to move from its node, where it may stay meanwhile: the node is
 /// drained, or there is one that takes over from it elsewhere.
 pub(super) fn leaves(view: &View, service: &Service, (tasks, task): (&SlotTasks, &Task)) -> bool {
-    if !task.occupies() {
+    // What is sticky has nowhere to move to.
+    if !task.occupies() || service.is_sticky() {
         return false;
     }
     let replaces = |other: &Arc<Task>| other.replaces.as_ref() == Some(&task.id);

@@ -2,7 +2,7 @@
 //! constraints any more.
 
 use super::slot::{Slot, SlotTasks, keeps_tasks, matches};
-use super::{Start, create};
+use super::{Start, create, is_emptied};
 use crate::Planning;
 use std::sync::Arc;
 use store::View;
@@ -43,9 +43,13 @@ fn is_displaced(view: &View, service: &Service, task: &Task) -> bool {
     let Some(node) = view.node(id) else {
         return true;
     };
-    // What can go to this node alone waits for it; it has nothing there yet.
-    if 0 < task.slot && !task.is_placed() && service.is_sticky() {
-        return false;
+    // What can go to this node alone waits for it, and has nothing there yet; as long as it is to.
+    if 0 < task.slot && !task.is_placed() {
+        return !service.is_sticky();
+    }
+    // Nothing could take over from it elsewhere.
+    if service.is_sticky() && is_emptied(node) {
+        return true;
     }
     // A task whose service has other constraints by now is the update's business.
     let fits = matches(node, &task.spec.placement) || matches(node, &service.spec.task.placement);

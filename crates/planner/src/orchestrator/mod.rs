@@ -20,6 +20,7 @@ pub(crate) mod update;
 pub(crate) use drain::is_emptied;
 pub(crate) use reap::lingers_until;
 pub use replicated::REPLICAS_MAX;
+pub use update::is_current;
 
 use crate::Planning;
 use crate::index::{Basis, Index, ServiceSlots};

@@ -147,4 +147,49 @@ mod tests {
             "#]],
         );
     }
+
+    #[test]
+    fn a_slot_that_is_not_sticky_any_more_waits_for_no_node() {
+        check(
+            "
+            node n1 drain
+            node n2
+            service db replicas=1 homes=1:n1
+            task db.1 pending n1
+            ",
+            &expect![[r#"
+                + db.1 assigned running n2
+                - db.1 pending running n1
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_is_sticky_is_stopped_by_a_drain_with_pace_as_by_any_other() {
+        check(
+            "
+            node n1 drain paced
+            node n2
+            service db replicas=1 sticky homes=1:n1
+            task db.1 running n1
+            ",
+            &expect![[r#"
+                + db.1 pending running n1 error: no suitable node (1 node not available for new tasks). n1: is drained; the slot is sticky and was on n1: `docker node rm n1` lets it go elsewhere
+                ~ db.1 running shutdown n1
+            "#]],
+        );
+    }
+
+    #[test]
+    fn nothing_is_noted_that_a_manager_would_lose() {
+        check(
+            "
+            node n1 manager log-format=2
+            service db replicas=1 sticky
+            ",
+            &expect![[r#"
+                + db.1 assigned running n1
+            "#]],
+        );
+    }
 }

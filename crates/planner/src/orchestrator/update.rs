@@ -20,8 +20,8 @@ use progress::{Progress, stand_to};
 use std::time::Duration;
 use store::View;
 use types::{
-    DesiredState, FailureAction, PublishedPort, Service, ServiceSpec, Task, TaskId, TaskSpec,
-    TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Version,
+    Affinity, DesiredState, FailureAction, PublishedPort, Service, ServiceSpec, Task, TaskId,
+    TaskSpec, TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Version,
 };
 
 /// When a task was made: now, where this plan makes it.
@@ -59,7 +59,7 @@ fn config(service: &Service) -> &UpdateConfig {
 }
 
 /// Says whether a task is what the service's present spec asks for.
-pub(crate) fn is_current(view: &View, service: &Service, task: &Task) -> bool {
+pub fn is_current(view: &View, service: &Service, task: &Task) -> bool {
     let ports = task.status.state == TaskState::New || has_ports(view, service, task);
     ports && (task.spec.makes_same(&service.spec.task) || differs_in_placement(view, service, task))
 }
@@ -78,6 +78,11 @@ fn differs_in_placement(view: &View, service: &Service, task: &Task) -> bool {
     let placement = &service.spec.task.placement;
     let node = task.node.as_ref().and_then(|node| view.node(node));
     if task.spec.placement == *placement || !node.is_some_and(|node| matches(node, placement)) {
+        return false;
+    }
+    // Whether it may be beside others was never asked.
+    let asked: Vec<Affinity> = task.spec.placement.affinities().collect();
+    if placement.affinities().any(|it| !asked.contains(&it)) {
         return false;
     }
     let spec = TaskSpec { placement: placement.clone(), ..TaskSpec::clone(&task.spec) };
@@ -762,6 +767,34 @@ mod tests {
                 ~ web.2 running shutdown n2
                 wake 170s
             "#]],
+        );
+    }
+
+    #[test]
+    fn a_constraint_about_services_that_is_new_replaces_tasks_one_after_the_other() {
+        check(
+            "
+            node n1
+            node n2
+            service db replicas=1 constraint=service!=web
+            service web replicas=1
+            task db.1 running n1 constraint=
+            task web.1 running n1
+            ",
+            &expect![[r#"
+                + db.1 assigned ready n2
+                ~ db update updating: update in progress
+                ~ db.1 running shutdown n1
+                wake 170s
+            "#]],
+        );
+        check(
+            "
+            node n1
+            service db replicas=1
+            task db.1 running n1 constraint=service!=web
+            ",
+            &expect![[r#""#]],
         );
     }
 }

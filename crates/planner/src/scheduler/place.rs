@@ -180,14 +180,27 @@ fn place(planning: &mut Planning<'_>, index: &mut Index, (task, node): (&Arc<Tas
 
 /// A service that is sticky keeps where its slots are; nodes that are gone are forgotten with that.
 fn remember(planning: &mut Planning<'_>, task: &Task, node: &Node) {
-    let service = planning.tx.service(&task.service);
-    if service.is_some_and(|service| sticky::remembers(service, task, node)) {
-        let view = View::clone(&planning.tx);
-        planning.tx.edit_service(&task.service, |service| {
-            service.homes.retain(|_, home| view.node(home).is_some());
-            service.homes.insert(task.slot, node.id.clone());
-        });
+    let view: &View = &planning.tx;
+    let service = view.service(&task.service);
+    let Some(service) = service.filter(|service| sticky::remembers(service, task, node)) else {
+        return;
+    };
+    // A manager of the release before would lose it; until it is updated history alone says it.
+    if !store::readers::know_moves(view) {
+        return;
     }
+    // A slot that had another home has lost it with its node, as others may have.
+    let is_there = |id: &NodeId| view.node(id).is_some();
+    let homes = service.homes.values();
+    let gone: BTreeSet<NodeId> = if service.homes.contains_key(&task.slot) {
+        homes.filter(|id| !is_there(id)).cloned().collect()
+    } else {
+        BTreeSet::new()
+    };
+    planning.tx.edit_service(&task.service, |service| {
+        service.homes.retain(|_, home| !gone.contains(home));
+        service.homes.insert(task.slot, node.id.clone());
+    });
 }
 
 fn excuse(planning: &mut Planning<'_>, index: &mut Index, (task, reason): (&Arc<Task>, &str)) {

@@ -1,9 +1,12 @@
 //! Another content under a name: the next revision of a secret or a config.
 
 use super::{StoredFile, check, check_version, known};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use store::{Changes, Tx, View};
-use types::{Fault, FileSpec, GivenFile, Refresh, Service, ServiceSpec, Task, TaskId, Version};
+use types::{
+    Fault, FileSpec, GivenFile, Refresh, Service, ServiceSpec, SharedSpec, SpecId, Task, TaskId,
+    TaskSpec, UpdateState, UpdateStatus, Version,
+};
 
 /// The label by which a service says what a new revision of a secret or a config of it does.
 pub(super) const FOLLOWS: &str = "skep.file-update";
@@ -93,7 +96,7 @@ pub(super) fn with_next<T: StoredFile>(
         let mut service = Service::clone(service);
         move_to::<T>(&mut service, &ids, &new);
         if let Follows::Swap(signal) = &follows {
-            swap_in_tasks(&mut tx, (before, &service), signal);
+            swap_in_tasks::<T>(&mut tx, (before, signal), (&ids, &new));
         }
         tx.put_service(service);
     }
@@ -101,29 +104,43 @@ pub(super) fn with_next<T: StoredFile>(
     Ok(tx.finish())
 }
 
-/// As any other update of a service. A job is not run anew by it: what runs next has the new revision.
+/// As any other update of a service, but for what is under way: whoever makes a revision may not know of
+/// it. What has not proven itself yet is no way back, and what was paused goes on when somebody says so.
+/// A job is not run anew by it: what runs next has the new revision.
 fn move_to<T: GivenFile>(service: &mut Service, ids: &BTreeSet<T::Id>, new: &T::Id) {
     let before = service.spec.clone();
-    for reference in T::references_mut(&mut service.spec.task.container) {
-        if ids.contains(&reference.id) {
-            reference.id = new.clone();
-        }
+    refer_to::<T>(&mut service.spec.task, ids, new);
+    let state = service.update.as_ref().map(|update| update.state);
+    let is_paused = matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused));
+    let runs = service.update.as_ref().is_some_and(UpdateStatus::runs);
+    let is_asked_for = state.is_none() && service.previous_spec.is_some();
+    if !(is_paused || runs || is_asked_for) {
+        service.previous_spec = Some(before);
     }
-    service.previous_spec = Some(before);
-    service.update = None;
+    if !is_paused {
+        service.update = None;
+    }
 }
 
-/// Tasks that are made from what the service was become such of what it is: their containers get the
-/// new files while they run, and no update has anything to replace.
-fn swap_in_tasks(tx: &mut Tx, (before, after): (&Service, &Service), signal: &str) {
-    let is_up_to_date = |task: &Task| task.spec == before.spec.task && task.occupies();
-    let tasks: Vec<TaskId> = tx
-        .tasks_of_service(&before.id)
-        .filter(|task| is_up_to_date(task))
-        .map(|task| task.id.clone())
-        .collect();
-    let spec = after.spec.task.clone();
-    for id in tasks {
+/// Tasks that are what the service asked for become what it asks for now: their containers get the new
+/// files while they run, and no update has anything to replace.
+fn swap_in_tasks<T: GivenFile>(
+    tx: &mut Tx,
+    (before, signal): (&Service, &str),
+    (ids, new): (&BTreeSet<T::Id>, &T::Id),
+) {
+    let tasks = tx.tasks_of_service(&before.id);
+    let tasks = tasks.filter(|task| task.occupies() && planner::is_current(tx, before, task));
+    let tasks: Vec<(TaskId, SharedSpec)> =
+        tasks.map(|task| (task.id.clone(), task.spec.clone())).collect();
+    // What is made from the same stays so.
+    let mut moved: BTreeMap<SpecId, SharedSpec> = BTreeMap::new();
+    for (id, spec) in tasks {
+        let spec = moved.entry(spec.id().clone()).or_insert_with(|| {
+            let mut own = TaskSpec::clone(&spec);
+            refer_to::<T>(&mut own, ids, new);
+            own.into()
+        });
         tx.edit::<Task>(&id, |task| {
             task.spec = spec.clone();
             // One that has no files yet gets them as any other.
@@ -132,6 +149,14 @@ fn swap_in_tasks(tx: &mut Tx, (before, after): (&Service, &Service), signal: &st
                 task.refresh = Some(Refresh { number, signal: signal.to_owned() });
             }
         });
+    }
+}
+
+fn refer_to<T: GivenFile>(spec: &mut TaskSpec, ids: &BTreeSet<T::Id>, new: &T::Id) {
+    for reference in T::references_mut(&mut spec.container) {
+        if ids.contains(&reference.id) {
+            reference.id = new.clone();
+        }
     }
 }
 

@@ -63,7 +63,12 @@ fn another_content_is_another_secret_of_the_name_to_which_services_are_updated()
     let before = view.get::<Secret>(&"one".into()).unwrap();
     assert_eq!((before.spec.revision, before.spec.former), (0, true), "it may be needed again");
     assert_eq!(secrets(&view, "web"), ("two".to_owned(), Some("one".to_owned())));
-    // By the next one, the first is nobody's any more.
+    // By the next one, once the service has come to this one, the first is nobody's any more.
+    let mut tx = Tx::new(&view);
+    tx.edit_service(&"web".into(), |web| {
+        web.update = Some(UpdateStatus::begun(UpdateState::Completed, Timestamp(1), ""));
+    });
+    let view = applied(view.clone(), Ok(tx.finish()));
     let view = applied(view.clone(), next(&view, "two", "three", b"3"));
     assert_eq!(secrets(&view, "web"), ("three".to_owned(), Some("two".to_owned())));
     assert!(view.get::<Secret>(&"one".into()).is_none());
@@ -212,4 +217,52 @@ fn a_name_is_removed_with_all_its_revisions_and_not_while_one_is_in_use() {
     let view = applied(view.clone(), Ok(tx.finish()));
     let view = applied(view.clone(), without::<Secret>(&view, &"two".into()));
     assert_eq!(view.all::<Secret>().count(), 0);
+}
+
+/// Whoever makes a revision may not know of what is under way.
+#[test]
+fn what_has_not_proven_itself_is_no_way_back_and_what_is_paused_stays_so() {
+    let of = |state: Option<UpdateState>| {
+        let view = with_services(&["web"]);
+        let mut web = service(&view, "web").clone();
+        let mut good = web.spec.clone();
+        good.task.container.image = "good".to_owned();
+        web.previous_spec = Some(good);
+        web.update = state.map(|state| UpdateStatus::begun(state, Timestamp(1), ""));
+        let mut tx = Tx::new(&view);
+        tx.put_service(web);
+        let view = applied(view.clone(), Ok(tx.finish()));
+        let view = applied(view.clone(), next(&view, "one", "two", b"2"));
+        let web = service(&view, "web");
+        let back = web.previous_spec.as_ref().unwrap().task.container.image.clone();
+        (back, web.update.as_ref().map(|update| update.state))
+    };
+    let good = || "good".to_owned();
+    assert_eq!(of(None), (good(), None));
+    assert_eq!(of(Some(UpdateState::Updating)), (good(), None));
+    assert_eq!(of(Some(UpdateState::RollbackStarted)), (good(), None));
+    assert_eq!(of(Some(UpdateState::Paused)), (good(), Some(UpdateState::Paused)));
+    assert_eq!(of(Some(UpdateState::Completed)), (String::new(), None));
+}
+
+/// What no task is replaced for makes no difference to this either.
+#[test]
+fn files_are_replaced_where_only_the_placement_has_changed_since() {
+    let view = with_services(&["web"]);
+    let mut web = service(&view, "web").clone();
+    web.spec.labels.insert(FOLLOWS.to_owned(), "swap".to_owned());
+    let mut task = Task { id: "runs".into(), service: "web".into(), ..Task::default() };
+    (task.spec, task.node) = (web.spec.task.clone().into(), Some("n".into()));
+    task.status.state = TaskState::Running;
+    web.spec.task.placement.constraints = vec!["node.labels.a!=b".to_owned()];
+    let mut tx = Tx::new(&view);
+    tx.put(types::Node { id: "n".into(), ..types::Node::default() });
+    tx.put_task(task);
+    tx.put_service(web);
+    let view = applied(view.clone(), Ok(tx.finish()));
+    let view = applied(view.clone(), next(&view, "one", "two", b"2"));
+    let runs = view.task(&"runs".into()).unwrap();
+    assert_eq!(runs.spec.container.secrets[0].id.as_str(), "two");
+    assert!(runs.spec.placement.constraints.is_empty() && runs.refresh.is_some());
+    assert!(planner::is_current(&view, service(&view, "web"), runs));
 }
