@@ -35,7 +35,8 @@ impl Engine {
         Ok(places)
     }
 
-    /// Lets go of them. What cannot be unmounted is told, and tried again by the next engine.
+    /// Lets go of them. What cannot be unmounted is told, and tried again by the next engine, or, of a
+    /// plugin that is not there, when the container is removed.
     pub(super) async fn release_volumes(&self, container: &Container) {
         let volumes = self.volumes_of(container).await.unwrap_or_default();
         for volume in volumes {

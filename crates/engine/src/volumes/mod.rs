@@ -4,10 +4,14 @@
 //! removing one volume takes turns. A container that is being made holds its volumes ([`Hold`]) until
 //! it is known with them: nobody removes them before.
 
+#[cfg(test)]
+mod fake_plugin;
 mod local;
 mod mounted;
 mod plugin;
 
+#[cfg(test)]
+pub(crate) use fake_plugin::FakePlugin;
 pub(crate) use mounted::{VolumeMounts, take_away};
 pub(crate) use plugin::{Plugins, volumes_of};
 

@@ -1,0 +1,91 @@
+//! Volumes of plugins in the lives of containers.
+
+use super::{Stage, soon};
+use crate::volumes::FakePlugin;
+use crate::*;
+use serde_json::{Value, json};
+use types::Mount;
+
+/// A plugin that mounts whatever it is asked for, where a container of this stage has its streams.
+fn plugin(stage: &Stage) -> FakePlugin {
+    let (place, runs) = (stage.dir.path().join("flock"), stage.dir.path().join("run"));
+    std::fs::create_dir_all(&place).unwrap();
+    FakePlugin::at(&stage.dir.path().join("plugins/flock.sock"), move |method, body| match method {
+        "Mount" if !runs.join(body["ID"].as_str().unwrap()).exists() => {
+            json!({ "Err": "who is that?" })
+        }
+        "Mount" if body["Name"] == "bad" => json!({ "Err": "no more flocks" }),
+        "Mount" if body["Name"] == "odd" => json!({ "Mountpoint": "relative" }),
+        "Mount" => json!({ "Mountpoint": place }),
+        _ => Value::Null,
+    })
+}
+
+fn with_volumes(names: &[&str]) -> impl FnOnce(&mut ContainerConfig) {
+    let mount = |name: &&str| Mount {
+        source: (*name).to_owned(),
+        target: format!("/{name}"),
+        volume_driver: "flock".to_owned(),
+        ..Mount::default()
+    };
+    let mounts = names.iter().map(mount).collect();
+    |config| config.spec.mounts = mounts
+}
+
+fn mounts(plugin: &FakePlugin) -> Vec<String> {
+    plugin.calls(&["Mount", "Unmount"])
+}
+
+#[tokio::test]
+async fn a_plugin_is_told_as_many_unmounts_as_mounts() {
+    let stage = Stage::new().await;
+    let plugin = plugin(&stage);
+    let never = stage.created(with_volumes(&["wool"])).await;
+    stage.engine.remove(&never, false, false).await.unwrap();
+    assert_eq!(mounts(&plugin), [""; 0], "it was not started");
+    let id = stage.running(with_volumes(&["wool"])).await;
+    stage.fake.end(&id, 0);
+    stage.ended(&id).await;
+    assert_eq!(mounts(&plugin), ["Mount wool", "Unmount wool"]);
+    // Again, and a daemon that was started anew does not lose it.
+    assert!(stage.engine.start(&id).await.unwrap());
+    let stage = stage.restart().await;
+    soon(stage.engine.remove(&id, true, false)).await.unwrap();
+    let twice = ["Mount wool", "Unmount wool", "Mount wool", "Unmount wool"];
+    assert_eq!(mounts(&plugin), twice);
+}
+
+#[tokio::test]
+async fn what_a_plugin_did_not_mount_is_not_unmounted() {
+    let stage = Stage::new().await;
+    let plugin = plugin(&stage);
+    for (name, calls) in [
+        ("bad", &["Mount bad"][..]),
+        // It may be mounted.
+        ("odd", &["Mount odd", "Unmount odd"]),
+    ] {
+        let id = stage.created(with_volumes(&[name])).await;
+        let before = mounts(&plugin).len();
+        stage.engine.start(&id).await.unwrap_err();
+        soon(stage.engine.remove(&id, false, false)).await.unwrap();
+        assert_eq!(mounts(&plugin)[before..], *calls);
+    }
+    let id = stage.created(with_volumes(&["wool"])).await;
+    stage.fake.set_broken(Some(types::Fault::internal("no")));
+    stage.engine.start(&id).await.unwrap_err();
+    stage.fake.set_broken(None);
+    soon(stage.engine.remove(&id, false, false)).await.unwrap();
+    assert_eq!(plugin.calls(&["Mount", "Unmount"]).len(), 3, "the start did not come that far");
+}
+
+#[tokio::test]
+async fn what_a_daemon_mounted_that_was_killed_is_unmounted_by_the_next_one() {
+    let stage = Stage::new().await;
+    let plugin = plugin(&stage);
+    let id = stage.created(with_volumes(&["wool"])).await;
+    let run = stage.dir.path().join("run").join(&id);
+    let stage = stage.restart_while(|_| std::fs::create_dir_all(run).unwrap()).await;
+    super::eventually(async || mounts(&plugin) == ["Unmount wool"]).await;
+    soon(stage.engine.remove(&id, false, false)).await.unwrap();
+    assert_eq!(mounts(&plugin), ["Unmount wool"]);
+}
