@@ -263,7 +263,7 @@ mod tests {
         let mounts = VolumeMounts::new(Mounter::new(None), Plugins::new(Vec::new()));
         mounts.acquire(&volume, "one").await.unwrap();
         assert!(volume.path.join("file").exists());
-        volumes.remove("bound", |_| None).unwrap();
+        volumes.remove("bound", false, |_| None).unwrap();
         assert!(!volume.path.exists() && precious.join("file").exists());
     }
 

@@ -17,6 +17,9 @@ fn plugin(stage: &Stage) -> FakePlugin {
         "Mount" if body["Name"] == "bad" => json!({ "Err": "no more flocks" }),
         "Mount" if body["Name"] == "odd" => json!({ "Mountpoint": "relative" }),
         "Mount" => json!({ "Mountpoint": place }),
+        "Get" if body["Name"] == "strange" => json!({ "Volume": { "Name": "strange" } }),
+        "Get" => json!({ "Err": "no such volume" }),
+        "Remove" if body["Name"] == "bad" => json!({ "Err": "it bleats" }),
         _ => Value::Null,
     })
 }
@@ -88,4 +91,41 @@ async fn what_a_daemon_mounted_that_was_killed_is_unmounted_by_the_next_one() {
     super::eventually(async || mounts(&plugin) == ["Unmount wool"]).await;
     soon(stage.engine.remove(&id, false, false)).await.unwrap();
     assert_eq!(mounts(&plugin), ["Unmount wool"]);
+}
+
+fn named(name: &str, driver: &str) -> VolumeOrder {
+    VolumeOrder { name: name.to_owned(), driver: driver.to_owned(), ..VolumeOrder::default() }
+}
+
+#[tokio::test]
+async fn a_volume_that_only_its_plugin_knows_is_removed_there() {
+    let stage = Stage::new().await;
+    let plugin = plugin(&stage);
+    stage.engine.remove_volume("strange", false).await.unwrap();
+    assert_eq!(plugin.calls(&["Remove"]), ["Remove strange"]);
+    for force in [false, true] {
+        let refused = stage.engine.remove_volume("none", force).await.unwrap_err();
+        assert_eq!(refused, types::Fault::not_found("get none: no such volume"));
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_its_plugin_does_not_remove_is_forgotten_by_force() {
+    let stage = Stage::new().await;
+    let _plugin = plugin(&stage);
+    for name in ["bad", "wool"] {
+        stage.engine.create_volume(named(name, "flock")).await.unwrap();
+    }
+    let refused = stage.engine.remove_volume("bad", false).await.unwrap_err();
+    assert!(refused.message.starts_with("remove bad: plugin \"flock\": "), "{refused}");
+    stage.engine.remove_volume("bad", true).await.unwrap();
+    std::fs::remove_file(stage.dir.path().join("plugins/flock.sock")).unwrap();
+    let refused = stage.engine.remove_volume("wool", false).await.unwrap_err();
+    assert!(refused.message.contains("plugin \"flock\" not found"), "{refused}");
+    stage.engine.remove_volume("wool", true).await.unwrap();
+    assert!(stage.engine.volumes().await.unwrap().is_empty());
+    // The names are free.
+    for name in ["bad", "wool"] {
+        stage.engine.create_volume(named(name, "local")).await.unwrap();
+    }
 }
