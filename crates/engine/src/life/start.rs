@@ -136,10 +136,6 @@ impl Engine {
             let _permit = self.start_permit().await;
             self.inner.runtime.prepare(id.clone(), container.fixed.image.clone()).await?;
         }
-        // The next engine looks here for what one had mounted that was killed.
-        let run = container.run.clone();
-        let made = move || fs::create_dir_all(run).map_err(cannot("make a run directory"));
-        blocking(made).await?;
         let places = self.acquire_volumes(container).await?;
         let user = self.look_inside(container, &places).await?;
         let own = &container.fixed.config;

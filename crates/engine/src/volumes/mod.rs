@@ -277,6 +277,8 @@ fn wanted(order: VolumeOrder) -> Result<Volume, Fault> {
     let anonymous = name.is_empty();
     let name = if anonymous { clock::draw_id() } else { name };
     names::check("volume", &name)?;
+    // It is the same driver, and known without it.
+    let driver = driver.strip_suffix(":latest").map(str::to_owned).unwrap_or(driver);
     let created = clock::now();
     Ok(Volume { name, labels, created, anonymous, driver, options, ..Volume::default() })
 }

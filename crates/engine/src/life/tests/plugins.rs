@@ -3,6 +3,7 @@
 use super::{Stage, soon};
 use crate::volumes::FakePlugin;
 use crate::*;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use types::Mount;
 
@@ -128,4 +129,29 @@ async fn a_volume_that_its_plugin_does_not_remove_is_forgotten_by_force() {
     for name in ["bad", "wool"] {
         stage.engine.create_volume(named(name, "local")).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn events_and_inspections_say_where_the_volume_of_a_plugin_is() {
+    let stage = Stage::new().await;
+    let _plugin = plugin(&stage);
+    let made = stage.engine.create_volume(named("wool", "flock:latest")).await.unwrap();
+    assert_eq!(made.driver(), "flock");
+    assert_eq!(stage.engine.create_volume(named("wool", "flock")).await.unwrap(), made);
+    let mount = Mount { source: "wool".to_owned(), target: "/wool".to_owned(), ..Mount::default() };
+    let id = stage.running(|config| config.spec.mounts = vec![mount]).await;
+    let stage = stage.restart().await;
+    let mounts = stage.engine.inspect(&id).await.unwrap().mounts;
+    let point = mounts.iter().find(|point| point.mount.source == "wool").unwrap();
+    assert_eq!(point.driver(), "flock");
+    assert_eq!(point.source, stage.dir.path().join("flock"));
+    let since = Some(types::Timestamp(0));
+    soon(stage.engine.remove(&id, true, false)).await.unwrap();
+    stage.engine.remove_volume("wool", false).await.unwrap();
+    let told = stage.engine.events(since, Some(clock::now()));
+    let told =
+        told.map(|event| event.unwrap()).filter(|event| std::future::ready(event.id == "wool"));
+    let lines = told.map(|event| format!("{} {}", event.action, event.attributes["driver"]));
+    let lines: Vec<String> = soon(lines.collect::<Vec<_>>()).await;
+    assert_eq!(lines, ["unmount flock", "destroy flock"]);
 }
