@@ -4,7 +4,7 @@
 
 use e2e::{Lab, until};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,8 +19,9 @@ const LIMIT: Duration = Duration::from_mins(1);
 struct State {
     folder: PathBuf,
     volumes: BTreeSet<String>,
-    /// Users of volumes: `VOLUME ID`.
-    mounted: BTreeSet<String>,
+    /// How many users each volume has, as plugins count that unmount at zero: more ends of uses than
+    /// beginnings are below it, for good.
+    users: BTreeMap<String, i64>,
     /// What every call but the first is answered with instead.
     instead: Option<String>,
     /// No call is answered.
@@ -88,7 +89,6 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>) -> Option<()> {
 fn answer(path: &str, body: &Value, state: &mut State) -> Value {
     let name = body["Name"].as_str().unwrap_or_default().to_owned();
     let place = state.folder.join(&name);
-    let user = format!("{name} {}", body["ID"].as_str().unwrap_or_default());
     let volume = |name: &str, place: &Path| json!({ "Name": name, "Mountpoint": place, "Status": {"made": "here"} });
     match path {
         "/Plugin.Activate" => json!({ "Implements": ["VolumeDriver"] }),
@@ -106,11 +106,11 @@ fn answer(path: &str, body: &Value, state: &mut State) -> Value {
             json!({ "Err": null })
         }
         "/VolumeDriver.Mount" => {
-            state.mounted.insert(user);
+            *state.users.entry(name).or_default() += 1;
             json!({ "Mountpoint": place, "Err": "" })
         }
         "/VolumeDriver.Unmount" => {
-            state.mounted.remove(&user);
+            *state.users.entry(name).or_default() -= 1;
             json!({ "Err": "" })
         }
         "/VolumeDriver.Get" if state.volumes.contains(&name) => {
@@ -150,17 +150,28 @@ fn volumes_of_plugins_are_where_their_driver_is() {
     lab.inside(&containers[0], "echo text > /d/file").good();
     assert_eq!(lab.inside(&containers[1], "cat /d/file").good(), "text\n");
     assert_eq!(fs::read_to_string(lab.folder().join("flock/wool/file")).unwrap(), "text\n");
-    assert_eq!(plugin.change(|state| state.mounted.len()), 2);
+    let users = |count: i64| BTreeMap::from([("wool".to_owned(), count)]);
+    assert_eq!(plugin.change(|state| state.users.clone()), users(2));
     let format = "{{range .Description.Engine.Plugins}}{{.Type}}/{{.Name}} {{end}}";
     let told = lab.docker(&["node", "inspect", "--format", format, "node-2"]).good();
     assert!(told.contains("Volume/flock") && told.contains("Volume/local"), "{told}");
     let told = lab.docker_at(2, &["info", "--format", "{{json .Plugins.Volume}}"]).good();
     assert_eq!(told.trim(), r#"["local","flock"]"#);
     lab.docker(&["service", "rm", "web"]).good();
-    until("all are unmounted", LIMIT, || match plugin.change(|state| state.mounted.clone()) {
-        none if none.is_empty() => Ok(()),
+    until("all are unmounted", LIMIT, || match plugin.change(|state| state.users.clone()) {
+        none if none == users(0) => Ok(()),
         some => Err(format!("{some:?}")),
     });
+    let of_web = ["ps", "-aq", "--filter", "label=com.docker.swarm.service.name=web"];
+    until("its containers are gone", LIMIT, || match lab.docker_at(2, &of_web).good() {
+        none if none.is_empty() => Ok(()),
+        some => Err(some),
+    });
+    assert_eq!(plugin.change(|state| state.users.clone()), users(0), "each was told once");
+    // One that never starts has no use of it.
+    lab.docker_at(2, &["create", "--name", "idle", "-v", "wool:/d", "busybox:latest"]).good();
+    lab.docker_at(2, &["rm", "idle"]).good();
+    assert_eq!(plugin.change(|state| state.users.clone()), users(0));
 
     volumes_are_made_and_shown(&lab, &plugin);
     one_that_fails_holds_nobody_up(&lab, &plugin);

@@ -19,7 +19,7 @@ use tokio::net::unix::pipe::Sender;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use types::Fault;
+use types::{Fault, MountKind};
 
 /// Some hundred events are remembered, each with its container's labels; what is longer is cut.
 const EVENT_LABELS_MAX: usize = 64 << 10;
@@ -186,7 +186,13 @@ impl Container {
     pub(crate) fn info(&self) -> ContainerInfo {
         let spec = &self.fixed.config.spec;
         let live = self.live();
-        let started = 0 < self.state.borrow().starts;
+        let state = self.state.borrow().clone();
+        let mut mounts = self.fixed.mounts.clone();
+        for point in mounts.iter_mut().filter(|point| point.mount.kind == MountKind::Volume) {
+            if let Some(path) = state.volumes.get(&point.mount.source) {
+                point.source.clone_from(path);
+            }
+        }
         ContainerInfo {
             id: self.fixed.id.clone(),
             name: self.fixed.name.clone(),
@@ -196,14 +202,14 @@ impl Container {
             args: spec::arguments(spec, &self.image).unwrap_or_default(),
             merged: Merged::new(&self.fixed.config, &self.image),
             hostname: self.hostname(),
-            state: self.state.borrow().clone(),
-            mounts: self.fixed.mounts.clone(),
+            mounts,
             address: live.address,
             netns: live.netns.clone(),
             log_path: self.log.as_ref().map(|log| log.path().to_owned()).unwrap_or_default(),
-            folder: if started { self.folder.clone() } else { PathBuf::new() },
+            folder: if 0 < state.starts { self.folder.clone() } else { PathBuf::new() },
             apparmor: String::new(),
             execs: Vec::new(),
+            state,
         }
     }
 }

@@ -309,21 +309,28 @@ impl Engine {
         blocking(move || volumes.make(order)).await
     }
 
-    /// Removes a volume that no container uses.
-    pub async fn remove_volume(&self, name: &str) -> Result<(), Fault> {
+    /// Removes a volume that no container uses; with `force` also one that its plugin does not remove,
+    /// or that has no plugin any more.
+    pub async fn remove_volume(&self, name: &str, force: bool) -> Result<(), Fault> {
         let (engine, name) = (self.clone(), name.to_owned());
-        blocking(move || engine.remove_unused(&name, "")).await
+        blocking(move || {
+            engine.inner.volumes.remove(&name, force, |volume| engine.user_of(volume, ""))
+        })
+        .await
     }
 
     /// The same for whoever has this id, which does not count any more. Waits for the disk.
     pub(crate) fn remove_unused(&self, volume: &str, but: &str) -> Result<(), Fault> {
-        self.inner.volumes.remove(volume, |volume| {
-            let uses = |container: &Container| {
-                let mut points = container.fixed.mounts.iter();
-                container.id() != but && points.any(|point| point.is_of(&volume.name))
-            };
-            let containers = self.containers();
-            containers.iter().find(|container| uses(container)).map(|user| user.id().to_owned())
-        })
+        self.inner.volumes.remove(volume, false, |volume| self.user_of(volume, but))
+    }
+
+    /// The id of a container that has this volume.
+    fn user_of(&self, volume: &Volume, but: &str) -> Option<String> {
+        let uses = |container: &Container| {
+            let mut points = container.fixed.mounts.iter();
+            container.id() != but && points.any(|point| point.is_of(&volume.name))
+        };
+        let containers = self.containers();
+        containers.iter().find(|container| uses(container)).map(|user| user.id().to_owned())
     }
 }

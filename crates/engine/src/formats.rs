@@ -9,6 +9,7 @@ use crate::volumes::Volume;
 use discovery::Place;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use stored::{Stored, samples};
@@ -83,6 +84,7 @@ fn record() -> Record {
                 addresses: Addresses { v4: Some([10, 0, 1, 3].into()), v6: None },
                 names: vec!["shop_web.1.t1".to_owned()],
             }],
+            volumes: BTreeMap::new(),
         },
     }
 }

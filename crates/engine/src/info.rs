@@ -5,9 +5,10 @@ use crate::health::Health;
 use crate::spec::Merged;
 use discovery::Place;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use types::{Mount, MountKind, Timestamp};
+use types::{LOCAL_DRIVER, Mount, MountKind, Timestamp};
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,9 @@ pub struct ContainerState {
     /// The cluster's networks that it was on when it was last started.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Place>,
+    /// Where its plugins mounted its volumes when it was last started, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, PathBuf>,
 }
 
 /// A container as `docker inspect` shows it.
@@ -92,6 +96,12 @@ impl MountPoint {
     pub(crate) fn is_of(&self, volume: &str) -> bool {
         self.mount.kind == MountKind::Volume && self.mount.source == volume
     }
+
+    /// The driver of the volume.
+    pub fn driver(&self) -> &str {
+        let known = [&self.driver, &self.mount.volume_driver];
+        known.into_iter().find(|name| !name.is_empty()).map_or(LOCAL_DRIVER, |name| name)
+    }
 }
 
 /// A mount as it was made.
@@ -104,6 +114,9 @@ pub struct MountPoint {
     /// The id of the image that is mounted; empty for all else.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub image: String,
+    /// The driver that has the volume; empty: what the mount says, otherwise `local`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) driver: String,
     /// The volume has no name of its own and goes with the container.
     pub anonymous: bool,
     /// The volume was made with the mount.

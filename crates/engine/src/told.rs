@@ -40,13 +40,14 @@ fn networks(container: &Container, events: &Events, action: &str) {
 
 /// Names of its volumes, with all that is told of them.
 fn volumes(container: &Container) -> impl Iterator<Item = (String, BTreeMap<String, String>)> {
-    let mounts = container.fixed.mounts.iter().map(|point| &point.mount);
-    let volumes = mounts.filter(|mount| mount.kind == MountKind::Volume);
-    volumes.map(|mount| {
+    let points = container.fixed.mounts.iter();
+    let volumes = points.filter(|point| point.mount.kind == MountKind::Volume);
+    volumes.map(|point| {
+        let mount = &point.mount;
         let attributes = [
             ("container", container.id()),
             ("destination", mount.target.as_str()),
-            ("driver", "local"),
+            ("driver", point.driver()),
             ("propagation", ""),
             ("read/write", if mount.read_only { "false" } else { "true" }),
         ];

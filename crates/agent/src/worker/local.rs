@@ -8,7 +8,7 @@ use crate::files::Files;
 use std::time::Duration;
 use types::{ContainerStatus, DesiredState, Task, TaskId, TaskState, TaskStatus};
 
-/// Before a stop or a removal that failed is tried again.
+/// Before a stop, a removal or a refresh that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// An operation that is under way.
@@ -18,7 +18,8 @@ enum Doing {
         aborting: bool,
     },
     Create,
-    Start,
+    /// With the files of this refresh; 0: with its first ones.
+    Start(u64),
     /// Up to this one.
     Refresh(u64),
     Drain,
@@ -55,8 +56,10 @@ pub(super) struct Local {
     status: TaskStatus,
     doing: Option<Doing>,
     has_image: bool,
-    /// Until it has started.
+    /// Until it has started, and until they have taken the place of others.
     files: Files,
+    /// The refresh that has failed and is tried once more.
+    again: u64,
     process: Process,
     exit: Option<Exit>,
     /// When its process will have run for long enough.
@@ -87,6 +90,7 @@ impl Local {
             doing: None,
             has_image: false,
             files: Files::default(),
+            again: 0,
             process: Process::NotStarted,
             exit: None,
             trial_end: None,
@@ -175,11 +179,24 @@ impl Local {
     /// Its files are there, for as long as they are needed. What it has stays, whatever else is to start
     /// on this node.
     pub(super) fn give(&mut self, files: Files) {
-        let needs_them =
-            self.process == Process::NotStarted || self.task.due_refresh(&self.status).is_some();
-        if needs_them && !self.status.state.is_terminal() {
+        if self.awaits_files() && !self.status.state.is_terminal() {
             self.files.secrets.extend(files.secrets);
             self.files.configs.extend(files.configs);
+        }
+    }
+
+    /// They are not said again once it runs: those of a refresh are kept from the moment they come.
+    fn awaits_files(&self) -> bool {
+        let refresh = self.task.refresh.as_ref();
+        self.process == Process::NotStarted
+            || refresh.is_some_and(|refresh| self.status.refreshed < refresh.number)
+    }
+
+    /// It has the files up to this refresh.
+    fn has_files_of(&mut self, number: u64) {
+        self.status.refreshed = self.status.refreshed.max(number);
+        if !self.awaits_files() {
+            self.files = Files::default();
         }
     }
 
@@ -255,7 +272,9 @@ impl Local {
             }
             Outcome::Started { pid, has_health_check } => {
                 self.process = Process::Started;
-                self.files = Files::default();
+                if let Doing::Start(number) = doing {
+                    self.has_files_of(number);
+                }
                 if let Some(container) = &mut self.status.container {
                     container.pid = pid;
                 }
@@ -297,8 +316,7 @@ impl Local {
     /// It has its new files, or it keeps what it has, and users see why.
     fn refreshed(&mut self, doing: Doing, why_not: &str, effects: &mut Vec<Effect>) {
         let Doing::Refresh(number) = doing else { return };
-        self.files = Files::default();
-        self.status.refreshed = number;
+        self.has_files_of(number);
         self.status.error = if why_not.is_empty() {
             String::new()
         } else {
@@ -314,7 +332,11 @@ impl Local {
             Doing::Pull { .. } | Doing::Create => {
                 self.end(TaskState::Rejected, reason, now, effects);
             }
-            Doing::Start => self.broken = Some(reason.to_owned()),
+            Doing::Start(_) => self.broken = Some(reason.to_owned()),
+            Doing::Refresh(number) if self.again < number => {
+                self.again = number;
+                self.retry_at = Some(now.uptime + RETRY);
+            }
             Doing::Refresh(_) => self.refreshed(doing, reason, effects),
             Doing::Drain => self.drained(),
             Doing::Stop => {
@@ -365,7 +387,7 @@ impl Local {
     /// Draws the conclusion from an exit. (While the start is still under way, it waits.)
     pub(super) fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let process = TaskState::Starting..=TaskState::Running;
-        if self.doing == Some(Doing::Start) || !process.contains(&self.status.state) {
+        if matches!(self.doing, Some(Doing::Start(_))) || !process.contains(&self.status.state) {
             return;
         }
         let Some(exit) = self.exit.clone() else { return };
@@ -467,7 +489,8 @@ impl Local {
         let Some(container) = self.container().map(str::to_owned) else { return };
         self.rise(TaskState::Starting, "starting", now, effects);
         let files = self.files.clone();
-        self.begin(Doing::Start, Operation::Start { container, files }, effects);
+        let number = self.task.refresh.as_ref().map_or(0, |refresh| refresh.number);
+        self.begin(Doing::Start(number), Operation::Start { container, files }, effects);
     }
 
     /// Files that take the place of others come with the task.

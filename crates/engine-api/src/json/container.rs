@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use network::{network_mode, network_settings};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use types::{FOREVER, LOCAL_DRIVER, MountKind, Timestamp};
+use types::{FOREVER, MountKind, Timestamp};
 
 /// The command line as `docker ps` shows it: arguments with spaces in them are quoted.
 fn command(info: &ContainerInfo) -> String {
@@ -88,8 +88,7 @@ fn mounts(info: &ContainerInfo) -> Vec<Value> {
             });
             if volume {
                 object["Name"] = mount.source.as_str().into();
-                let driver = mount.volume_driver.as_str();
-                object["Driver"] = if driver.is_empty() { LOCAL_DRIVER } else { driver }.into();
+                object["Driver"] = point.driver().into();
             }
             if mount.kind == MountKind::Image {
                 object["Name"] = mount.source.as_str().into();

@@ -105,7 +105,7 @@ async fn remove(
     Path(name): Path<String>,
     Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode, ApiError> {
-    match api.engine.remove_volume(&name).await {
+    match api.engine.remove_volume(&name, query.force).await {
         // Forced, it is enough that the volume is gone.
         Err(fault) if !(query.force && fault.kind == FaultKind::NotFound) => Err(fault.into()),
         _ => Ok(StatusCode::NO_CONTENT),

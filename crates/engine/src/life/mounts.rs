@@ -100,6 +100,7 @@ fn resolve_one(
 ) -> Result<(MountPoint, Option<Hold>), Fault> {
     let mut kept = None;
     let mut anonymous = false;
+    let mut driver = String::new();
     let is_new = mount.kind == MountKind::Volume && mount.source.is_empty();
     let source = match mount.kind {
         MountKind::Bind => PathBuf::from(&mount.source),
@@ -113,12 +114,14 @@ fn resolve_one(
             let (volume, hold) = volumes.make_for(order, id)?;
             kept = Some(hold);
             anonymous = volume.anonymous;
+            driver = volume.driver;
             mount.source = volume.name;
             volume.path
         }
         MountKind::Tmpfs | MountKind::Image => PathBuf::new(),
     };
-    Ok((MountPoint { mount, source, image: String::new(), anonymous, is_new }, kept))
+    let point = MountPoint { mount, source, driver, anonymous, is_new, ..MountPoint::default() };
+    Ok((point, kept))
 }
 
 /// The images that are mounted, found while they are here: their ids in the order of the mounts.

@@ -4,12 +4,13 @@
 //! What is shown on the node for the sake of one container's start is taken away again once it has
 //! started: the container has its own mounts of it.
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, cannot};
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::info::MountPoint;
 use crate::volumes::{self, Volume};
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use types::{Fault, FaultKind, MountKind};
 
@@ -19,7 +20,11 @@ pub(super) type Places = BTreeMap<String, PathBuf>;
 impl Engine {
     /// Mounts the volumes of a container that are mounted when they are used; says where each is.
     pub(super) async fn acquire_volumes(&self, container: &Container) -> Result<Places, Fault> {
-        let mut places = Places::new();
+        // The next engine looks here for what one had mounted that was killed.
+        let run = container.run.clone();
+        let made = move || fs::create_dir_all(run).map_err(cannot("make a run directory"));
+        blocking(made).await?;
+        let (mut places, mut told) = (Places::new(), Places::new());
         for volume in self.volumes_of(container).await? {
             let path = self.inner.volume_mounts.acquire(&volume, container.id()).await?;
             // One that was mounted before may not answer any more. Nobody waits for it but this.
@@ -30,12 +35,17 @@ impl Engine {
                     "error while mounting volume '{volume}': there is nothing at {path}"
                 )));
             }
+            if volume.is_plugins() {
+                told.insert(volume.name.clone(), path.clone());
+            }
             places.insert(volume.name, path);
         }
+        container.state.send_modify(|state| state.volumes = told);
         Ok(places)
     }
 
-    /// Lets go of them. What cannot be unmounted is told, and tried again by the next engine.
+    /// Lets go of them. What cannot be unmounted is told, and tried again by the next engine, or, of a
+    /// plugin that is not there, when the container is removed.
     pub(super) async fn release_volumes(&self, container: &Container) {
         let volumes = self.volumes_of(container).await.unwrap_or_default();
         for volume in volumes {
@@ -98,8 +108,7 @@ impl Engine {
     ) -> Result<(), Fault> {
         let made = at.to_owned();
         blocking(move || {
-            std::fs::create_dir_all(made)
-                .map_err(crate::blocking::cannot("make a mount point for an image"))
+            fs::create_dir_all(made).map_err(cannot("make a mount point for an image"))
         })
         .await?;
         let (runtime, image) = (&self.inner.runtime, point.image.clone());

@@ -6,6 +6,7 @@ mod files;
 mod images;
 mod joined;
 mod lives;
+mod plugins;
 mod takeover;
 
 use crate::fake::{Fake, Script};
@@ -120,7 +121,7 @@ async fn open(dir: &Path, fake: &Fake) -> (Engine, scope::Scope) {
         resolv_conf,
         init: Some(b"init"),
         mount_helper: None,
-        plugin_folders: Vec::new(),
+        plugin_folders: vec![dir.join("plugins")],
         apparmor: None,
         log: LogConfig::default(),
         journal: dir.join("journal"),

@@ -4,10 +4,15 @@
 //! removing one volume takes turns. A container that is being made holds its volumes ([`Hold`]) until
 //! it is known with them: nobody removes them before.
 
+#[cfg(test)]
+mod fake_plugin;
 mod local;
 mod mounted;
 mod plugin;
+mod remove;
 
+#[cfg(test)]
+pub(crate) use fake_plugin::FakePlugin;
 pub(crate) use mounted::{VolumeMounts, take_away};
 pub(crate) use plugin::{Plugins, volumes_of};
 
@@ -212,7 +217,7 @@ impl Volumes {
         let volume = Volume { path, ..wanted.clone() };
         let written = record::private_folder(&self.root).and_then(|()| write(&folder, &volume));
         written.map_err(cannot("make a volume"))?;
-        self.tell("create", &volume.name);
+        self.tell("create", &volume);
         Ok(volume)
     }
 
@@ -223,16 +228,21 @@ impl Volumes {
         if !is_open || self.plugins.is_empty() {
             return wanted;
         }
-        let name = wanted.name.clone();
+        let found = self.plugin_with(&wanted.name);
+        Volume { driver: found.unwrap_or_default(), ..wanted }
+    }
+
+    /// The plugin that has a volume of this name, if one has it.
+    fn plugin_with(&self, name: &str) -> Option<String> {
         let found = wait(async {
             for plugin in self.plugins.drivers().await {
-                if plugin.get(&name).await.is_ok() {
-                    return Ok(plugin.name().to_owned());
+                if plugin.get(name).await.is_ok() {
+                    return Ok(Some(plugin.name().to_owned()));
                 }
             }
-            Ok(String::new())
+            Ok(None)
         });
-        Volume { driver: found.unwrap_or_default(), ..wanted }
+        found.ok().flatten()
     }
 
     /// Fills a volume that is empty with what an image has at a target. It is mounted, where it is
@@ -255,39 +265,9 @@ impl Volumes {
         filled.map_err(cannot("fill a volume from the image"))
     }
 
-    /// Removes a volume that no container has: neither one that is being made, nor one that `user`
-    /// finds, which is asked after that and says its id.
-    pub(crate) fn remove(
-        &self,
-        name: &str,
-        user: impl FnOnce(&Volume) -> Option<String>,
-    ) -> Result<(), Fault> {
-        let busy = self.busy(name);
-        let _turn = busy.turn();
-        let volume = self.find(name)?;
-        // In this order: a container is known before it lets go.
-        let maker = busy.makers().first().cloned();
-        if let Some(id) = maker.or_else(|| user(&volume)) {
-            return Err(Fault::conflict(format!("remove {name}: volume is in use - [{id}]")));
-        }
-        // What is mounted there is not the volume's own.
-        if volume.is_plugins() {
-            let remove =
-                |fault: Fault| Fault::new(fault.kind, format!("remove {name}: {}", fault.message));
-            let plugin = self.plugins.find(volume.driver()).map_err(remove)?;
-            wait(plugin.remove(name)).map_err(remove)?;
-        } else {
-            mounted::uncover(&volume)?;
-        }
-        let removed = fs::remove_dir_all(self.root.join(&volume.name));
-        removed.map_err(cannot("remove a volume"))?;
-        self.tell("destroy", &volume.name);
-        Ok(())
-    }
-
-    fn tell(&self, action: &str, name: &str) {
-        let driver = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
-        self.events.tell(EventKind::Volume, action, name, driver);
+    fn tell(&self, action: &str, volume: &Volume) {
+        let driver = BTreeMap::from([("driver".to_owned(), volume.driver().to_owned())]);
+        self.events.tell(EventKind::Volume, action, &volume.name, driver);
     }
 }
 
@@ -297,6 +277,8 @@ fn wanted(order: VolumeOrder) -> Result<Volume, Fault> {
     let anonymous = name.is_empty();
     let name = if anonymous { clock::draw_id() } else { name };
     names::check("volume", &name)?;
+    // It is the same driver, and known without it.
+    let driver = driver.strip_suffix(":latest").map(str::to_owned).unwrap_or(driver);
     let created = clock::now();
     Ok(Volume { name, labels, created, anonymous, driver, options, ..Volume::default() })
 }
@@ -396,7 +378,7 @@ mod tests {
         let other = volumes.make(named("")).unwrap();
         assert!(other.anonymous);
         assert_eq!(volumes.list().unwrap().len(), 2);
-        volumes.remove("data", |_| None).unwrap();
+        volumes.remove("data", false, |_| None).unwrap();
         assert_eq!(volumes.find("data").unwrap_err().message, "get data: no such volume");
         assert!(volumes.make(named("../data")).is_err());
         let all =
@@ -412,14 +394,14 @@ mod tests {
         let (one, twice, other) = (hold("one"), hold("one"), hold("other"));
         let refused = |user: Option<&str>| {
             let user = user.map(str::to_owned);
-            volumes.remove("data", |_| user).unwrap_err().message
+            volumes.remove("data", false, |_| user).unwrap_err().message
         };
         assert_eq!(refused(None), "remove data: volume is in use - [one]");
         drop((one, twice));
         assert_eq!(refused(None), "remove data: volume is in use - [other]");
         drop(other);
         assert_eq!(refused(Some("user")), "remove data: volume is in use - [user]");
-        volumes.remove("data", |_| None).unwrap();
+        volumes.remove("data", false, |_| None).unwrap();
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 
 use super::Volume;
 use super::local::{LocalMount, without_password};
-use super::plugin::Plugins;
+use super::plugin::{NotMounted, Plugins};
 use crate::blocking::{blocking, cannot};
 use crate::by_name::ByName;
 use crate::mounting::{Mounter, Order};
@@ -41,11 +41,16 @@ impl VolumeMounts {
     /// Mounts a volume for a container, unless it is mounted already; says where its files are.
     pub(crate) async fn acquire(&self, volume: &Volume, user: &str) -> Result<PathBuf, Fault> {
         if volume.is_plugins() {
+            // From here on: whoever waits for this may be gone when the plugin has answered.
+            self.note(&volume.name, user);
             let mounted = match self.plugins.find(volume.driver()) {
                 Ok(plugin) => plugin.mount(&volume.name, user).await,
-                Err(fault) => Err(fault),
+                Err(fault) => Err(NotMounted { fault, is_sure: true }),
             };
-            return mounted.map_err(|fault| {
+            return mounted.map_err(|NotMounted { fault, is_sure }| {
+                if is_sure {
+                    self.forget(&volume.name, user);
+                }
                 let message = format!("error while mounting volume '{}': {fault}", volume.name);
                 Fault::new(fault.kind, message)
             });
@@ -86,10 +91,16 @@ impl VolumeMounts {
         done.map_err(|why| without_password(&why, &options))
     }
 
-    /// Unmounts a volume that the last container has ended with.
+    /// Unmounts a volume that the last container has ended with. Plugins count: they are told the end
+    /// of each use once, and of none that they did not hear the beginning of.
     pub(crate) async fn release(&self, volume: &Volume, user: &str) -> Result<(), Fault> {
         if volume.is_plugins() {
-            return self.plugins.find(volume.driver())?.unmount(&volume.name, user).await;
+            if !self.is_noted(&volume.name, user) {
+                return Ok(());
+            }
+            let plugin = self.plugins.find(volume.driver())?;
+            self.forget(&volume.name, user);
+            return plugin.unmount(&volume.name, user).await;
         }
         if volume.mount().is_none() {
             return Ok(());
@@ -119,6 +130,10 @@ impl VolumeMounts {
     /// A container that runs uses a volume, whoever mounted it.
     pub(crate) fn note(&self, volume: &str, user: &str) {
         self.users().entry(volume.to_owned()).or_default().insert(user.to_owned());
+    }
+
+    fn is_noted(&self, volume: &str, user: &str) -> bool {
+        self.users().get(volume).is_some_and(|users| users.contains(user))
     }
 
     fn forget(&self, volume: &str, user: &str) {
@@ -248,7 +263,7 @@ mod tests {
         let mounts = VolumeMounts::new(Mounter::new(None), Plugins::new(Vec::new()));
         mounts.acquire(&volume, "one").await.unwrap();
         assert!(volume.path.join("file").exists());
-        volumes.remove("bound", |_| None).unwrap();
+        volumes.remove("bound", false, |_| None).unwrap();
         assert!(!volume.path.exists() && precious.join("file").exists());
     }
 

@@ -43,6 +43,14 @@ pub(crate) struct Plugin {
     limits: (Duration, Duration),
 }
 
+/// Why a plugin did not mount a volume.
+#[derive(Debug)]
+pub(crate) struct NotMounted {
+    pub(crate) fault: Fault,
+    /// Otherwise it may have mounted it all the same.
+    pub(crate) is_sure: bool,
+}
+
 /// A volume as a plugin tells it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -204,18 +212,22 @@ impl Plugin {
     }
 
     /// Where the volume is on this node from now on, for this user of it.
-    pub(crate) async fn mount(&self, volume: &str, user: &str) -> Result<PathBuf, Fault> {
-        self.activate().await?;
+    pub(crate) async fn mount(&self, volume: &str, user: &str) -> Result<PathBuf, NotMounted> {
+        const METHOD: &str = "VolumeDriver.Mount";
+        let sure = |fault| NotMounted { fault, is_sure: true };
+        let unsure = |fault| NotMounted { fault, is_sure: false };
+        self.activate().await.map_err(sure)?;
         let request = json!({ "Name": volume, "ID": user });
-        let answer = self.call("VolumeDriver.Mount", request, self.limits.1).await?;
+        let answer = self.ask(METHOD, request, self.limits.1).await.map_err(unsure)?;
+        let answer = self.unless_refused(METHOD, answer).map_err(sure)?;
         let path = PathBuf::from(answer.mountpoint);
         if path.is_absolute() {
             return Ok(path);
         }
         let (name, path) = (&self.name, path.display());
-        Err(Fault::internal(format!(
+        Err(unsure(Fault::internal(format!(
             "plugin \"{name}\" mounted the volume at \"{path}\", which is no absolute path"
-        )))
+        ))))
     }
 
     pub(crate) async fn unmount(&self, volume: &str, user: &str) -> Result<(), Fault> {
@@ -247,8 +259,29 @@ impl Plugin {
         request: impl Serialize,
         limit: Duration,
     ) -> Result<Answer, Fault> {
-        let failed =
-            |why: String| Fault::internal(format!("plugin \"{}\": {method}: {why}", self.name));
+        let answer = self.ask(method, request, limit).await?;
+        self.unless_refused(method, answer)
+    }
+
+    fn unless_refused(&self, method: &str, answer: Answer) -> Result<Answer, Fault> {
+        if answer.err.is_empty() {
+            return Ok(answer);
+        }
+        Err(self.failed(method, &cut(&answer.err)))
+    }
+
+    fn failed(&self, method: &str, why: &str) -> Fault {
+        Fault::internal(format!("plugin \"{}\": {method}: {why}", self.name))
+    }
+
+    /// Asks; the answer may be that it refuses.
+    async fn ask(
+        &self,
+        method: &str,
+        request: impl Serialize,
+        limit: Duration,
+    ) -> Result<Answer, Fault> {
+        let failed = |why: String| self.failed(method, &why);
         let body = serde_json::to_vec(&request).map_err(|error| failed(error.to_string()))?;
         let answered = tokio::time::timeout(limit, self.exchange(method, body)).await;
         let (status, bytes) = answered
@@ -256,8 +289,7 @@ impl Plugin {
             .map_err(failed)?;
         let parsed: Result<Answer, _> = serde_json::from_slice(&bytes);
         match parsed {
-            Ok(answer) if status.is_success() && answer.err.is_empty() => Ok(answer),
-            Ok(answer) if !answer.err.is_empty() => Err(failed(cut(&answer.err))),
+            Ok(answer) if status.is_success() || !answer.err.is_empty() => Ok(answer),
             Ok(_) | Err(_) if !status.is_success() => {
                 Err(failed(format!("{status}: {}", cut(&String::from_utf8_lossy(&bytes)))))
             }

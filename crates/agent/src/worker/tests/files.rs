@@ -92,8 +92,7 @@ fn a_task_that_runs_gets_other_files_once_and_says_so() {
     let mut worker = Worker::default();
     let done = |outcome| Event::Done { task: "t".into(), outcome };
     // What begins, and what is reported of it.
-    let mut handle = |event| -> (Vec<String>, Vec<String>) {
-        let effects = worker.handle(event, at(0));
+    let told = |effects: &[Effect]| -> (Vec<String>, Vec<String>) {
         let (reports, others): (Vec<_>, Vec<_>) =
             effects.iter().partition(|effect| matches!(effect, Effect::Report { .. }));
         let report = |effect: &&Effect| match effect {
@@ -103,6 +102,7 @@ fn a_task_that_runs_gets_other_files_once_and_says_so() {
         let others = others.into_iter().map(render).collect();
         (others, reports.iter().filter_map(report).collect())
     };
+    let mut handle = |event| told(&worker.handle(event, at(0)));
     handle(with_key(DesiredState::Ready, true));
     handle(done(Outcome::Pulled));
     handle(done(Outcome::Created { container: "c".into() }));
@@ -114,6 +114,11 @@ fn a_task_that_runs_gets_other_files_once_and_says_so() {
     // Managers know it later.
     assert_eq!(handle(with_others(1, true)).0, [""; 0]);
     assert_eq!(handle(with_others(2, true)).0, ["refresh c HUP"]);
+    // It is tried once more.
+    assert_eq!(handle(done(Outcome::Failed("too slow".into()))), (vec![], vec![]));
+    assert_eq!(worker.deadline(), Some(Duration::from_secs(1)));
+    let mut handle = |event| told(&worker.handle(event, at(1)));
+    assert_eq!(handle(Event::Tick).0, ["refresh c HUP"]);
     let why = "2 its secrets and configs are not the new ones: no place";
     assert_eq!(handle(done(Outcome::Failed("no place".into()))).1, [why]);
     assert!(!format!("{worker:?}").contains("Payload"), "{worker:?}");
@@ -124,4 +129,92 @@ fn a_task_that_runs_gets_other_files_once_and_says_so() {
     assert!(!again.iter().any(|effect| render(effect).contains("refresh")), "{again:?}");
     let third = worker.handle(with_others(3, true), at(1));
     assert!(third.iter().any(|effect| render(effect).contains("refresh")), "{third:?}");
+}
+
+/// A task whose files are to be other ones, while this is on its way; what begins then.
+fn story_of_others(events: Vec<Event>) -> (Worker, Vec<String>) {
+    let mut worker = Worker::default();
+    let mut begun = Vec::new();
+    for event in events {
+        let effects = worker.handle(event, at(0));
+        let operations = effects.iter().filter(|it| matches!(it, Effect::Begin { .. }));
+        begun.extend(operations.map(render));
+    }
+    (worker, begun)
+}
+
+fn done(outcome: Outcome) -> Event {
+    Event::Done { task: "t".into(), outcome }
+}
+
+fn created() -> Event {
+    done(Outcome::Created { container: "c".into() })
+}
+
+fn started(has_health_check: bool) -> Event {
+    done(Outcome::Started { pid: 7, has_health_check })
+}
+
+fn has_files(worker: &Worker) -> bool {
+    format!("{worker:?}").contains("Payload")
+}
+
+#[test]
+fn other_files_that_come_before_a_task_runs_are_put_there_once_it_runs() {
+    let (mut worker, begun) = story_of_others(vec![
+        with_key(DesiredState::Running, true),
+        done(Outcome::Pulled),
+        created(),
+        started(true),
+        with_others(1, true),
+        Event::Health { task: "t".into(), healthy: true },
+    ]);
+    assert_eq!(begun, ["pull", "create", "start c", "refresh c HUP"]);
+    worker.handle(done(Outcome::Refreshed), at(0));
+    assert!(!has_files(&worker), "{worker:?}");
+}
+
+#[test]
+fn other_files_that_come_while_a_task_starts_are_put_there_once_it_runs() {
+    let (mut worker, begun) = story_of_others(vec![
+        with_key(DesiredState::Running, true),
+        done(Outcome::Pulled),
+        created(),
+        with_others(1, true),
+        started(false),
+    ]);
+    assert_eq!(begun, ["pull", "create", "start c", "refresh c HUP"]);
+    worker.handle(done(Outcome::Refreshed), at(0));
+    assert!(!has_files(&worker), "{worker:?}");
+}
+
+#[test]
+fn a_task_that_starts_with_the_other_files_has_them() {
+    let (worker, begun) = story_of_others(vec![
+        with_key(DesiredState::Running, true),
+        with_others(1, true),
+        done(Outcome::Pulled),
+        created(),
+        started(false),
+    ]);
+    assert_eq!(begun, ["pull", "create", "start c"]);
+    assert_eq!(worker.entries()[&"t".into()].status.refreshed, 1, "and managers hear of it");
+    assert!(!has_files(&worker), "{worker:?}");
+}
+
+#[test]
+fn other_files_that_come_while_others_are_put_there_are_put_there_after_them() {
+    let (mut worker, begun) = story_of_others(vec![
+        with_key(DesiredState::Running, true),
+        done(Outcome::Pulled),
+        created(),
+        started(false),
+        with_others(1, true),
+        with_others(2, true),
+        done(Outcome::Refreshed),
+    ]);
+    assert_eq!(begun, ["pull", "create", "start c", "refresh c HUP", "refresh c HUP"]);
+    worker.handle(done(Outcome::Refreshed), at(0));
+    assert_eq!(worker.entries()[&"t".into()].status.refreshed, 2);
+    assert!(!has_files(&worker), "{worker:?}");
 }

@@ -20,10 +20,13 @@ async fn volumes_are_filled_from_the_image_and_stay_while_they_are_used() {
     assert!(
         mounts.iter().any(|mount| mount["source"] == source && mount["destination"] == "/data")
     );
-    assert_eq!(stage.engine.remove_volume("db").await.unwrap_err().kind, FaultKind::Conflict);
+    assert_eq!(
+        stage.engine.remove_volume("db", false).await.unwrap_err().kind,
+        FaultKind::Conflict
+    );
     soon(stage.engine.remove(&id, true, true)).await.unwrap();
     assert!(stage.engine.volume("db").await.is_ok(), "a named volume stays");
-    stage.engine.remove_volume("db").await.unwrap();
+    stage.engine.remove_volume("db", false).await.unwrap();
 }
 
 fn volume(name: &str) -> VolumeOrder {
@@ -50,16 +53,19 @@ async fn volumes_of_a_container_that_is_being_made_cannot_be_removed() {
     eventually(async || stage.engine.volumes().await.unwrap().len() == 2).await;
     eventually(async || stage.dir.path().join("engine/containers").join(&id).exists()).await;
     for volume in stage.engine.volumes().await.unwrap() {
-        let refused = stage.engine.remove_volume(&volume.name).await.unwrap_err();
+        let refused = stage.engine.remove_volume(&volume.name, false).await.unwrap_err();
         let words = format!("remove {}: volume is in use - [{id}]", volume.name);
         assert_eq!(refused, Fault::conflict(words));
     }
     stage.fake.set_slow(false);
     soon(making).await.unwrap().unwrap();
-    assert_eq!(stage.engine.remove_volume("db").await.unwrap_err().kind, FaultKind::Conflict);
+    assert_eq!(
+        stage.engine.remove_volume("db", false).await.unwrap_err().kind,
+        FaultKind::Conflict
+    );
     assert!(stage.engine.start(&id).await.unwrap());
     soon(stage.engine.remove(&id, true, true)).await.unwrap();
-    stage.engine.remove_volume("db").await.unwrap();
+    stage.engine.remove_volume("db", false).await.unwrap();
     assert!(stage.engine.volumes().await.unwrap().is_empty());
 }
 
@@ -73,7 +79,7 @@ async fn a_container_that_cannot_be_made_leaves_its_volumes_to_be_removed() {
     made.unwrap_err();
     let left = stage.engine.volumes().await.unwrap();
     assert_eq!(left.iter().map(|volume| volume.name.as_str()).collect::<Vec<_>>(), ["db"]);
-    stage.engine.remove_volume("db").await.unwrap();
+    stage.engine.remove_volume("db", false).await.unwrap();
 }
 
 #[tokio::test]
