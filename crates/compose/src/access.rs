@@ -30,10 +30,10 @@ pub(crate) fn access(fields: &mut Fields<'_>, to: &mut Labels, log: &mut Log) {
     }
     if let Some(node) = fields.take("devices") {
         let devices: Vec<String> = items(node, log).iter().map(|item| device(item, log)).collect();
-        put(DEVICES, devices.join(","), node, to, log);
+        append(DEVICES, &devices, node, to, log);
     }
     if let Some(node) = fields.take("device_cgroup_rules") {
-        put(DEVICE_RULES, strings(node, log).join(","), node, to, log);
+        append(DEVICE_RULES, &strings(node, log), node, to, log);
     }
     if let Some(node) = fields.take("gpus") {
         match &node.value {
@@ -52,8 +52,29 @@ pub(crate) fn access(fields: &mut Fields<'_>, to: &mut Labels, log: &mut Log) {
     }
 }
 
-/// Notes what is asked for, or says what is wrong with it.
+/// Adds what was asked for elsewhere in the file.
+pub(crate) fn merge(from: Labels, node: &Node, to: &mut Labels, log: &mut Log) {
+    for (name, value) in from {
+        if name == DEVICES {
+            append(&name, &[value], node, to, log);
+        } else {
+            put(&name, value, node, to, log);
+        }
+    }
+}
+
+/// Notes what is asked for, or says what is wrong with it, or that it was asked for otherwise.
 fn put(name: &str, value: String, node: &Node, to: &mut Labels, log: &mut Log) {
+    match to.get(name) {
+        Some(before) if !value.is_empty() && *before != value => {
+            let what = if name == GPUS { "GPUs are".to_owned() } else { format!("{name} is") };
+            log.error(node, format!("{what} asked for twice: {before} and {value}"));
+        }
+        Some(_) | None => set(name, value, node, to, log),
+    }
+}
+
+fn set(name: &str, value: String, node: &Node, to: &mut Labels, log: &mut Log) {
     if value.is_empty() {
         return;
     }
@@ -135,9 +156,14 @@ fn request(node: &Node, is_gpu: bool, to: &mut Labels, log: &mut Log) {
 }
 
 fn append(name: &str, more: &[String], node: &Node, to: &mut Labels, log: &mut Log) {
-    let before = to.get(name).into_iter().cloned();
-    let all: Vec<String> = before.chain(more.iter().cloned()).collect();
-    put(name, all.join(","), node, to, log);
+    let before = to.get(name).cloned().unwrap_or_default();
+    let mut all: Vec<&str> = before.split(',').filter(|item| !item.is_empty()).collect();
+    for item in more.iter().flat_map(|items| items.split(',')) {
+        if !all.contains(&item) {
+            all.push(item);
+        }
+    }
+    set(name, all.join(","), node, to, log);
 }
 
 /// Reads `memswap_limit`, which counts memory and swap together, and `mem_swappiness`.

@@ -87,7 +87,8 @@ pub(crate) fn service<'a>(
     }
     let needs = fields.take("depends_on").map(|node| order::named(node, log)).unwrap_or_default();
     let mut spec = ServiceSpec::default();
-    if let Some(node) = fields.take("deploy") {
+    let deploy = fields.take("deploy");
+    if let Some(node) = deploy {
         deploy::deploy(node, &mut spec, log);
     }
     if let Some(node) = fields.take("x-schedule") {
@@ -116,7 +117,9 @@ pub(crate) fn service<'a>(
     // Those of reserved devices, which stand in `deploy`.
     let reserved = std::mem::take(&mut spec.task.container.labels);
     spec.task.container = container(&mut fields, stage, log);
-    spec.task.container.labels.extend(reserved);
+    if let Some(node) = deploy {
+        access::merge(reserved, node, &mut spec.task.container.labels, log);
+    }
     access::access(&mut fields, &mut spec.task.container.labels, log);
     fields.ignore(&IGNORED, log);
     fields.refuse(&REFUSED, log);

@@ -3,7 +3,7 @@
 use crate::blocking::blocking;
 use crate::engine::Engine;
 use crate::volumes::{Plugins, Volume, volumes_of};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -11,15 +11,39 @@ use types::{Fault, FaultKind};
 
 /// Between two looks for plugins that have come or gone.
 const PAUSE: Duration = Duration::from_secs(5);
+/// A driver is gone that so many looks have missed: each change begins the node's session anew.
+const LOOKS: u32 = 3;
 
 /// The names of the drivers that are there now, in order.
 pub(crate) async fn names(plugins: &Plugins) -> Vec<String> {
     plugins.drivers().await.iter().map(|plugin| plugin.name().to_owned()).collect()
 }
 
+/// How often the drivers that are known were not seen, one look after another.
+#[derive(Debug, Default)]
+struct Missed(BTreeMap<String, u32>);
+
+impl Missed {
+    /// Which drivers are known after a look: one that was slow once is not gone.
+    fn after(&mut self, known: &[String], now: Vec<String>) -> Vec<String> {
+        let mut all: BTreeSet<String> = now.into_iter().collect();
+        let mut missed = BTreeMap::new();
+        for name in known.iter().filter(|name| !all.contains(*name)) {
+            let looks = self.0.get(name).copied().unwrap_or_default() + 1;
+            if looks < LOOKS {
+                missed.insert(name.clone(), looks);
+            }
+        }
+        all.extend(missed.keys().cloned());
+        self.0 = missed;
+        all.into_iter().collect()
+    }
+}
+
 /// Looks for plugins that have come or gone, until the engine stops.
 pub(crate) async fn run(engine: Engine) -> Result<(), Fault> {
     let token = engine.inner.token.clone();
+    let mut missed = Missed::default();
     loop {
         if token.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
             return Ok(());
@@ -28,6 +52,7 @@ pub(crate) async fn run(engine: Engine) -> Result<(), Fault> {
             return Ok(());
         };
         engine.inner.volume_drivers.send_if_modified(|known| {
+            let now = missed.after(known, now);
             let is_news = *known != now;
             *known = now;
             is_news
@@ -106,5 +131,27 @@ impl Engine {
             return Err(Fault::not_found(format!("get {name}: no such volume")));
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_goes_after_three_looks_that_missed_it() {
+        let list = |names: &str| names.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let (mut missed, mut known) = (Missed::default(), list("a b"));
+        let mut after = |now: &str| {
+            known = missed.after(&known, list(now));
+            known.join(" ")
+        };
+        assert_eq!(after("b c"), "a b c", "one that comes is known at once");
+        assert_eq!(after("c"), "a b c");
+        assert_eq!(after("a c"), "a b c");
+        assert_eq!(after("c"), "a c", "b is missed for the third time, a for the first again");
+        assert_eq!(after("c"), "a c");
+        assert_eq!(after("c"), "c");
+        assert_eq!(after("a c"), "a c");
     }
 }

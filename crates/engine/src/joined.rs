@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use types::Fault;
 
+/// Nobody has more containers on the network of each other.
+const CHAIN: usize = 16;
+
 /// Where a container finds what it has of others; nothing: its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Borrowed {
@@ -23,6 +26,7 @@ pub(crate) struct Borrowed {
 /// Of whom it has its network.
 pub(crate) struct Host {
     pub(crate) netns: Netns,
+    /// Whose own it is.
     pub(crate) container: Arc<Container>,
 }
 
@@ -78,6 +82,7 @@ impl Engine {
             return Ok(None);
         }
         let (container, pid) = self.running_one(id, "network")?;
+        let container = self.owner(container)?;
         let netns = match container.fixed.config.network {
             NetworkMode::Host => Netns::Host,
             NetworkMode::Bridge | NetworkMode::Attached | NetworkMode::None => {
@@ -85,6 +90,18 @@ impl Engine {
             }
         };
         Ok(Some(Host { netns, container }))
+    }
+
+    /// Whose network it is that a container has: its files are beside that one's record.
+    fn owner(&self, mut container: Arc<Container>) -> Result<Arc<Container>, Fault> {
+        for _ in 0..CHAIN {
+            let next = &container.fixed.config.node.joined.network;
+            if next.is_empty() {
+                return Ok(container);
+            }
+            container = self.find(next)?;
+        }
+        Err(Fault::conflict("too many containers have the network of each other"))
     }
 
     /// What else it has of others.

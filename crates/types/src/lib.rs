@@ -40,7 +40,7 @@ mod text;
 
 pub use access::{
     ACCESS_LABELS, Asked as AskedAccess, Device, DeviceRequest, DeviceRule, Joined, NodeAccess,
-    is_cdi_name,
+    check_cgroup_parent, is_cdi_name,
 };
 pub use address::{Addresses, mac_of};
 pub use affinity::Affinity;

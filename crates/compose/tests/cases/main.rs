@@ -422,6 +422,31 @@ fn what_a_service_asks_of_its_nodes_is_in_labels_of_its_container() {
 }
 
 #[test]
+fn what_is_asked_for_in_several_places_is_had_together_or_refused() {
+    service(
+        "devices: [/dev/fuse, v.io/c=x]\ndevice_cgroup_rules: [\"c 1:3 r\"]\nlabels: {skep.devices: /dev/kvm, skep.device_cgroup_rules: \"c 1:5 r\", skep.pid: host}\npid: host\ndeploy:\n  resources:\n    reservations:\n      devices: [{driver: cdi, device_ids: [v.io/c=x, v.io/c=y]}]",
+        &expect![[r#"
+            .task.container.labels.skep.device_cgroup_rules = "c 1:5 r,c 1:3 r"
+            .task.container.labels.skep.devices = "/dev/kvm,v.io/c=x,v.io/c=y,/dev/fuse"
+            .task.container.labels.skep.pid = "host"
+        "#]],
+    );
+    service(
+        "gpus: all\nshm_size: 64m\nlabels: {skep.shm_size: 128m}\ndeploy:\n  resources:\n    reservations:\n      devices: [{capabilities: [gpu], count: 1}]",
+        &expect![[r#"
+            f.yml:4:11: services.web.gpus: GPUs are asked for twice: 1 and all
+            f.yml:5:15: services.web.shm_size: skep.shm_size is asked for twice: 128m and 64m
+        "#]],
+    );
+    service(
+        "labels: {skep.gpus: all}\ndeploy:\n  resources:\n    reservations:\n      devices: [{capabilities: [gpu], count: 1}]",
+        &expect![[r#"
+            f.yml:6:7: services.web.deploy: GPUs are asked for twice: all and 1
+        "#]],
+    );
+}
+
+#[test]
 fn what_no_service_can_ask_of_its_nodes_is_an_error_with_its_place() {
     service(
         "privileged: maybe\npid: container:x\nipc: service:web\nuts: mine\ncgroup: x\nuserns_mode: keep\nshm_size: none\ndevices: [null0, {source: /dev/kvm, name: k}]\ndevice_cgroup_rules: [x]\ngpus: [{count: 1, device_ids: [a]}, {driver: cdi}, {driver: cdi, device_ids: [x]}, {driver: mine}]",

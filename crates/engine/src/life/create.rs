@@ -45,6 +45,9 @@ impl Engine {
         let image_config = ImageConfig::of(&image.config);
         image_config.check()?;
         config.log = std::mem::take(&mut config.log).or(&self.inner.config.log);
+        if config.is_tasks {
+            config.log.drop_unused_buffer();
+        }
         check(&config, &image_config)?;
         self.join(&mut config);
         self.check_machine(&config)?;
@@ -212,7 +215,7 @@ fn check(config: &ContainerConfig, image: &ImageConfig) -> Result<(), Fault> {
         return Err(Fault::invalid("conflicting options: hostname and the UTS mode"));
     }
     joined::check(config)?;
-    check_parent(&config.node.cgroup_parent)?;
+    types::check_cgroup_parent(&config.node.cgroup_parent).map_err(Fault::invalid)?;
     if !spec.stop_signal.is_empty() {
         signals::parse(&spec.stop_signal)?;
     }
@@ -226,14 +229,6 @@ fn check(config: &ContainerConfig, image: &ImageConfig) -> Result<(), Fault> {
         return Err(Fault::invalid("a container's id has 64 hex digits"));
     }
     config.log.check()
-}
-
-/// A cgroup stays below the root of all.
-fn check_parent(path: &str) -> Result<(), Fault> {
-    if path.contains('\0') || path.split('/').any(|part| part == "..") {
-        return Err(Fault::invalid(format!("invalid cgroup parent: {path:?}")));
-    }
-    Ok(())
 }
 
 fn is_id(text: &str) -> bool {

@@ -52,7 +52,9 @@ impl Engine {
                 state.finished_at = exit.at;
             })
             .await;
-        let lasted = exit.at.since(started).as_secs();
+        // One that was taken over may have been started at a moment that nobody has written down.
+        let is_known = started != Timestamp::default();
+        let lasted = if is_known { exit.at.since(started).as_secs() } else { 0 };
         let how = [("exitCode", exit.code.to_string()), ("execDuration", lasted.to_string())];
         container.tell(&self.inner.events, "die", &how);
         told::let_go(container, &self.inner.events);

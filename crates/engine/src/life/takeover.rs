@@ -149,6 +149,11 @@ impl Engine {
 
     /// Brings what is recorded of a container and how it is together.
     async fn conclude(&self, container: &Arc<Container>, state: Option<State>) {
+        if matches!(state, Some(State::Prepared) | None)
+            && let Some(remote) = &container.remote
+        {
+            remote.send_unsent(&self.inner.tracker, self.inner.token.clone()).await;
+        }
         match (state, container.status()) {
             (_, Status::Removing) => self.remove_beside(container),
             (Some(State::Unknown), Status::Created | Status::Running | Status::Exited) => {

@@ -54,6 +54,14 @@ impl LogConfig {
         Err(fault)
     }
 
+    /// Leaves out what former releases took although it had no effect: specs have it, whose tasks are
+    /// made here still.
+    pub(crate) fn drop_unused_buffer(&mut self) {
+        if self.options.get("mode").is_none_or(|mode| mode.is_empty() || mode == "blocking") {
+            self.options.remove("max-buffer-size");
+        }
+    }
+
     /// The daemon's own driver, where none is named, and its options, where the driver is that one.
     #[must_use]
     pub fn or(mut self, daemons: &Self) -> Self {

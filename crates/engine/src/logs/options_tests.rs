@@ -87,6 +87,19 @@ fn what_is_wrong_with_options_of_remote_drivers_is_said_as_docker_says_it() {
 }
 
 #[test]
+fn a_buffer_that_nothing_uses_is_left_out_where_a_spec_has_it_already() {
+    let taken = |options: &[(&str, &str)]| {
+        let mut config = config("json-file", options);
+        config.drop_unused_buffer();
+        config.check().unwrap();
+        config.options.contains_key("max-buffer-size")
+    };
+    assert!(!taken(&[("max-buffer-size", "4m")]));
+    assert!(!taken(&[("max-buffer-size", "4m"), ("mode", "blocking")]));
+    assert!(taken(&[("max-buffer-size", "4m"), ("mode", "non-blocking")]));
+}
+
+#[test]
 fn what_a_remote_driver_keeps_here_is_said_with_cache_options() {
     let parse = |options: &[(&str, &str)]| Options::parse(&config("fluentd", options)).unwrap();
     assert_eq!(parse(&[]).limits, Some(Limits { size: 20 * MIB, files: 5 }));

@@ -61,7 +61,10 @@ impl Asked {
             "userns_mode" => {
                 is_nodes(value, &[])?;
             }
-            "cgroup_parent" => value.clone_into(&mut node.cgroup_parent),
+            "cgroup_parent" => {
+                check_cgroup_parent(value)?;
+                value.clone_into(&mut node.cgroup_parent);
+            }
             "shm_size" => {
                 let size = parse_size(value).and_then(|size| u64::try_from(size).ok());
                 let wrong = || format!("{value:?} is no amount of bytes such as 64m");
@@ -84,6 +87,14 @@ impl Asked {
         }
         Ok(())
     }
+}
+
+/// A cgroup stays below the root of all.
+pub fn check_cgroup_parent(path: &str) -> Result<(), String> {
+    if path.contains('\0') || path.split('/').any(|part| part == "..") {
+        return Err(format!("invalid cgroup parent: {path:?}"));
+    }
+    Ok(())
 }
 
 fn items(value: &str) -> impl Iterator<Item = &str> {
@@ -193,6 +204,7 @@ mod tests {
             ("skep.ipc", "other", "is none of host, private, shareable"),
             ("skep.ipc", "service:db", "which may be elsewhere"),
             ("skep.uts", "", "is none of host"),
+            ("skep.cgroup_parent", "a/../..", "invalid cgroup parent: \"a/../..\""),
             ("skep.cgroup", "shared", "is none of host, private"),
             ("skep.userns_mode", "keep-id", "is none of host"),
             ("skep.shm_size", "-1", "no amount of bytes"),

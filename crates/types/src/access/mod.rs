@@ -3,7 +3,7 @@
 
 mod labels;
 
-pub use labels::{ACCESS_LABELS, Asked};
+pub use labels::{ACCESS_LABELS, Asked, check_cgroup_parent};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -52,6 +52,25 @@ async fn name_spaces_of_another_container_are_found_by_its_process() {
 }
 
 #[tokio::test]
+async fn a_network_is_joined_by_way_of_one_that_has_joined_it_itself() {
+    let stage = Stage::new().await;
+    let first = stage.running(|config| config.spec.hostname = "giver".to_owned()).await;
+    let between = stage.running(|config| config.node.joined.network.clone_from(&first)).await;
+    let last = stage.running(|config| config.node.joined.network.clone_from(&between)).await;
+    let pid = stage.engine.inspect(&between).await.unwrap().state.pid;
+    let spec = stage.fake.spec(&last).unwrap();
+    assert_eq!(spec["hostname"], "giver");
+    let mounts = spec["mounts"].as_array().unwrap();
+    for target in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
+        let mount = mounts.iter().find(|mount| mount["destination"] == target).unwrap();
+        let source = mount["source"].as_str().unwrap();
+        assert!(source.contains(&first) && std::path::Path::new(source).exists(), "{source}");
+    }
+    let wanted = ("network".to_owned(), Some(format!("/proc/{pid}/ns/net")));
+    assert!(kinds(&spec).contains(&wanted));
+}
+
+#[tokio::test]
 async fn who_cannot_be_joined_is_told_in_dockers_words() {
     let stage = Stage::new().await;
     let joins = |pid: &str, ipc: &str| {

@@ -186,6 +186,22 @@ async fn a_container_that_removes_itself_outlives_restarts_with_its_volumes() {
 }
 
 #[tokio::test]
+async fn tasks_of_services_that_were_made_with_a_buffer_that_nothing_uses_go_on() {
+    let stage = Stage::new().await;
+    let with = |is_tasks| {
+        move |config: &mut ContainerConfig| {
+            config.is_tasks = is_tasks;
+            config.log.options.insert("max-buffer-size".to_owned(), "4m".to_owned());
+        }
+    };
+    let refused = stage.try_create(with(false)).await.unwrap_err().message;
+    assert!(refused.contains("only supported with 'mode=non-blocking'"), "{refused}");
+    let made = stage.try_create(with(true)).await.unwrap();
+    let info = stage.engine.inspect(&made.id).await.unwrap();
+    assert!(info.config.log.options.is_empty(), "{:?}", info.config.log);
+}
+
+#[tokio::test]
 async fn what_runs_is_removed_by_force_alone() {
     let stage = Stage::new().await;
     let id = stage.running(|config| config.auto_remove = true).await;

@@ -131,6 +131,24 @@ async fn what_ended_while_no_engine_ran_is_noted() {
 }
 
 #[tokio::test]
+async fn a_run_whose_begin_nobody_knows_is_not_told_to_have_lasted_since_1970() {
+    let stage = Stage::new().await;
+    let id = stage.running(|_| {}).await;
+    forget_start(&stage, &id);
+    let stage = stage.restart_while(|fake| fake.end_unseen(&id, 7)).await;
+    let mut events = stage.engine.events(Some(stage.engine.events_whole_after()), None);
+    let die = super::soon(async {
+        loop {
+            let event = futures_util::StreamExt::next(&mut events).await.unwrap().unwrap();
+            if event.action == "die" {
+                return event;
+            }
+        }
+    });
+    assert_eq!(die.await.attributes["execDuration"], "0");
+}
+
+#[tokio::test]
 async fn containers_without_a_record_are_removed_and_records_outlive_a_reboot() {
     let stage = Stage::new().await;
     let id = stage.running(|_| {}).await;

@@ -20,6 +20,8 @@ use types::Labels;
 const WAITING: u64 = 256 << 10;
 /// What waits at most, whatever an option says: it is memory of the daemon.
 const WAITING_MAX: u64 = 64 << 20;
+/// What is put aside when the daemon ends, where no more may wait.
+const UNSENT: u64 = 1 << 20;
 /// What a line takes beside its text.
 const ENTRY: usize = 128;
 /// How long a container that has ended keeps its last lines waiting.
@@ -70,11 +72,25 @@ impl Remote {
             number: 0,
             lost: 0,
             dropped: Arc::clone(&dropped),
+            unsent_max: u64::from(capacity).max(UNSENT),
         };
         tracker.spawn(worker.run(receiver, ended.clone(), shutdown));
         let bytes = Arc::new(Semaphore::new(usize::try_from(capacity).unwrap_or_default()));
         let events = Arc::new(Semaphore::new(events));
         Courier { parcels, bytes, events, capacity, waits, dropped, _ended: ended.drop_guard() }
+    }
+}
+
+impl Remote {
+    /// Sends what the last daemon put aside of a container that has ended: it has no other courier.
+    pub(crate) async fn send_unsent(
+        self: &Arc<Self>,
+        tracker: &TaskTracker,
+        shutdown: CancellationToken,
+    ) {
+        if tokio::fs::try_exists(&self.unsent).await.unwrap_or(false) {
+            drop(self.courier(None, tracker, shutdown));
+        }
     }
 }
 
@@ -136,6 +152,8 @@ struct Worker {
     lost: u64,
     /// And those for which there was no place.
     dropped: Arc<AtomicU64>,
+    /// What is put aside at most.
+    unsent_max: u64,
 }
 
 impl Worker {
@@ -151,7 +169,9 @@ impl Worker {
             tokio::time::sleep(LINGER).await;
         };
         let mut too_late = std::pin::pin!(too_late);
-        let mut first = take_unsent(&self.remote.unsent).into_iter();
+        let path = self.remote.unsent.clone();
+        let first = tokio::task::spawn_blocking(move || take_unsent(&path)).await;
+        let mut first = first.unwrap_or_default().into_iter();
         let rest = loop {
             let entry = match first.next() {
                 Some(entry) => entry,
@@ -172,11 +192,12 @@ impl Worker {
             rest.push(parcel.entry);
         }
         if shutdown.is_cancelled() {
-            let (path, count) = (self.remote.unsent.clone(), rest.len());
-            let kept = tokio::task::spawn_blocking(move || keep_unsent(&path, &rest)).await;
-            if !matches!(kept, Ok(Ok(()))) {
-                self.lost += u64::try_from(count).unwrap_or_default();
-            }
+            let (path, count, limit) = (self.remote.unsent.clone(), rest.len(), self.unsent_max);
+            let kept = tokio::task::spawn_blocking(move || keep_unsent(&path, &rest, limit)).await;
+            self.lost += match kept {
+                Ok(Ok(lost)) => u64::from(lost),
+                Ok(Err(_)) | Err(_) => u64::try_from(count).unwrap_or_default(),
+            };
         } else {
             self.lost += u64::try_from(rest.len()).unwrap_or_default();
         }
@@ -262,21 +283,37 @@ impl Parts {
     }
 }
 
-/// Puts lines aside for the next daemon.
-fn keep_unsent(path: &Path, entries: &[LogEntry]) -> io::Result<()> {
+/// Puts lines aside for the next daemon, the newest ones of so many bytes. Says how many did not fit.
+pub(super) fn keep_unsent(path: &Path, entries: &[LogEntry], limit: u64) -> io::Result<u32> {
     if entries.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    let mut text = Vec::new();
-    for entry in entries {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.create(true).append(true).mode(0o600).open(path)?;
+    let before = file.metadata()?.len();
+    // Half a line that was left where the disk was full ends here.
+    let end = if 0 < before { "\n" } else { "" };
+    let mut room = usize::try_from(limit.saturating_sub(before)).unwrap_or(usize::MAX);
+    room = room.saturating_sub(end.len());
+    let mut lines = Vec::new();
+    for entry in entries.iter().rev() {
+        let mut text = Vec::new();
         line::render(entry, &Labels::new(), &mut text);
+        match room.checked_sub(text.len()) {
+            Some(rest) => room = rest,
+            None => break,
+        }
+        lines.push(text);
     }
-    let mut file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    file.write_all(&text)
+    let lost = u32::try_from(entries.len() - lines.len()).unwrap_or(u32::MAX);
+    lines.push(end.into());
+    lines.reverse();
+    file.write_all(&lines.concat())?;
+    Ok(lost)
 }
 
 /// What the last daemon put aside.
-fn take_unsent(path: &Path) -> Vec<LogEntry> {
+pub(super) fn take_unsent(path: &Path) -> Vec<LogEntry> {
     let Ok(text) = fs::read(path) else { return Vec::new() };
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "lines may be sent twice");

@@ -1,7 +1,7 @@
 //! The fluentd driver: Fluentd's forward protocol, one event a message.
 
 use super::address::{Address, host_port};
-use super::{Message, Part, Patience, WRITE_MAX, text, unknown};
+use super::{Message, PAUSE_MIN, Part, Patience, WRITE_MAX, text, unknown};
 use crate::logs::LogEntry;
 use crate::logs::options::{Own, boolean};
 use crate::logs::source::Source;
@@ -57,7 +57,11 @@ impl Fluentd {
                 "fluentd-max-retries" => {
                     parsed.patience.again = value.parse().map_err(|_no_number| wrong())?;
                 }
-                "fluentd-retry-wait" => parsed.patience.pause = duration()?,
+                // Nothing is what is usual, as with Fluentd's own client.
+                "fluentd-retry-wait" => match duration()? {
+                    Duration::ZERO => {}
+                    pause => parsed.patience.pause = pause.max(PAUSE_MIN),
+                },
                 "fluentd-write-timeout" => parsed.write_max = duration()?,
                 "fluentd-async-reconnect-interval" => {
                     let interval = duration()?;

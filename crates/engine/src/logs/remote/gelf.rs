@@ -1,7 +1,7 @@
 //! The gelf driver: Graylog's JSON, in UDP chunks, or by TCP with a zero byte after each message.
 
 use super::address::Address;
-use super::{Patience, text};
+use super::{PAUSE_MIN, Patience, text};
 use crate::logs::LogEntry;
 use crate::logs::options::Own;
 use crate::logs::source::Source;
@@ -89,7 +89,7 @@ impl Gelf {
                 }
                 "gelf-tcp-reconnect-delay" => {
                     let pause = value.parse().map_err(|_no_number| wrong())?;
-                    parsed.patience.pause = Duration::from_secs(pause);
+                    parsed.patience.pause = Duration::from_secs(pause).max(PAUSE_MIN);
                 }
                 _ => {}
             }

@@ -15,6 +15,8 @@ use tokio_rustls::client::TlsStream;
 
 /// A receiver that is there answers sooner.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// What is there already is read sooner.
+const UNASKED_MAX: Duration = Duration::from_millis(20);
 /// An answer is no longer.
 const ACK_MAX: usize = 1 << 10;
 
@@ -75,18 +77,32 @@ impl Link {
     /// Sends a message, and waits for the answer to it where there is to be one. What was sent to a
     /// receiver that had ended the connection already would be lost without a word: it is asked first.
     pub(super) async fn send(&mut self, message: &Message, limit: Duration) -> io::Result<()> {
-        if self.has_ended() {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        timeout(limit, self.write(message)).await?
+        let sending = async {
+            if self.has_ended().await {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.write(message).await
+        };
+        timeout(limit, sending).await?
     }
 
-    /// The kernel is asked itself: what tokio knows may be older.
-    fn has_ended(&self) -> bool {
+    /// The kernel is asked itself: what tokio knows may be older. What a receiver says unasked, as the
+    /// tickets of TLS 1.3, is read, since its end comes behind that.
+    async fn has_ended(&mut self) -> bool {
         let Self::Stream(stream) = self else { return false };
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let read = socket::recv(stream.socket(), &mut [0], flags);
-        !matches!(read, Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR))
+        loop {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            match socket::recv(stream.socket(), &mut [0], flags) {
+                Ok(1..) => {}
+                Err(Errno::EAGAIN | Errno::EINTR) => return false,
+                Ok(0) | Err(_) => return true,
+            }
+            // Nothing is read where it was meant for TLS itself.
+            match timeout(UNASKED_MAX, stream.read(&mut [0; 512])).await {
+                Ok(Ok(1..)) | Err(_) => {}
+                Ok(Ok(0) | Err(_)) => return true,
+            }
+        }
     }
 
     async fn write(&mut self, message: &Message) -> io::Result<()> {

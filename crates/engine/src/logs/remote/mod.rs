@@ -33,6 +33,9 @@ use types::Fault;
 /// A receiver that reads no more is away.
 const WRITE_MAX: Duration = Duration::from_secs(10);
 
+/// Between two tries, whatever an option says: they are not to keep a processor busy.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
 /// What is sent, and where to.
 #[derive(Clone, Debug)]
 pub(crate) enum Protocol {

@@ -1,6 +1,6 @@
 //! What lines become, and that they arrive, or are counted.
 
-use super::courier::Parts;
+use super::courier::{Parts, keep_unsent, take_unsent};
 use super::*;
 use crate::config::LogConfig;
 use bytes::Bytes;
@@ -193,6 +193,58 @@ async fn a_receiver_that_comes_back_gets_the_lines_that_follow() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_receiver_that_has_said_something_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let remote = remote("syslog", &[("syslog-address", &format!("tcp://{address}"))], dir.path());
+    let link = remote.connect().await.unwrap();
+    let (mut first, _) = listener.accept().await.unwrap();
+    let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    let courier = remote.courier(link, &tracker, shutdown);
+    first.write_all(b"a greeting, longer than what is read at once").await.unwrap();
+    courier.take(lines(0..1), std::future::pending()).await;
+    assert!(read_until(&mut first, "\n").await.ends_with("line-0\n"));
+    first.write_all(b"a farewell").await.unwrap();
+    drop(first);
+    courier.take(lines(1..2), std::future::pending()).await;
+    let (mut second, _) = tokio::time::timeout(Duration::from_secs(10), listener.accept())
+        .await
+        .expect("the line went into a connection that has ended")
+        .unwrap();
+    assert!(read_until(&mut second, "\n").await.ends_with("line-1\n"));
+}
+
+#[test]
+fn a_pause_is_never_nothing() {
+    let pause =
+        |driver, given: &[(&str, &str)]| options(driver, given).protocol.unwrap().patience().pause;
+    let fluentd = |value| pause("fluentd", &[("fluentd-retry-wait", value)]);
+    assert_eq!(fluentd("0"), Duration::from_secs(1), "as fluentd's own client");
+    assert_eq!(fluentd("1ns"), Duration::from_millis(10));
+    assert_eq!(fluentd("2s"), Duration::from_secs(2));
+    let gelf = [("gelf-address", "tcp://a:1"), ("gelf-tcp-reconnect-delay", "0")];
+    assert_eq!(pause("gelf", &gelf), Duration::from_millis(10));
+}
+
+#[test]
+fn what_is_put_aside_is_bounded_and_the_oldest_goes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("unsent.log");
+    // A disk that was full.
+    std::fs::write(&path, "{\"log\":\"ha").unwrap();
+    assert_eq!(keep_unsent(&path, &lines(0..3), 1 << 20).unwrap(), 0);
+    assert_eq!(take_unsent(&path), lines(0..3), "half a line takes no other with it");
+    let lost = keep_unsent(&path, &lines(0..1000), 4096).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() <= 4096);
+    let more = keep_unsent(&path, &lines(1000..2000), 4096).unwrap();
+    assert_eq!(more, 1000, "there is no place left");
+    let kept = take_unsent(&path);
+    assert!(!kept.is_empty() && !path.exists());
+    assert_eq!(kept, lines(lost..1000));
+}
+
+#[tokio::test]
 async fn whoever_is_not_there_lets_no_container_start_unless_it_is_asynchronous() {
     let dir = tempfile::tempdir().unwrap();
     // A port that nobody listens on.
@@ -316,6 +368,27 @@ async fn what_a_daemon_has_not_sent_the_next_one_sends_first() {
         let found = text[at..].find(&format!("line-{number}"));
         at += found.unwrap_or_else(|| panic!("line {number} is lost or out of turn"));
     }
+    assert!(!dir.path().join("unsent.log").exists());
+}
+
+#[tokio::test]
+async fn the_last_lines_of_a_container_that_has_ended_are_sent_by_the_next_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let remote = remote("fluentd", &[("fluentd-address", &address)], dir.path());
+    let tracker = TaskTracker::new();
+    remote.send_unsent(&tracker, CancellationToken::new()).await;
+    assert!(tracker.is_empty(), "there is nothing to send");
+    assert_eq!(keep_unsent(&dir.path().join("unsent.log"), &lines(0..3), 4096).unwrap(), 0);
+    remote.send_unsent(&tracker, CancellationToken::new()).await;
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).await.unwrap();
+    let text = String::from_utf8_lossy(&received);
+    assert!((0..3).all(|number| text.contains(&format!("line-{number}"))), "{text}");
+    tracker.close();
+    tracker.wait().await;
     assert!(!dir.path().join("unsent.log").exists());
 }
 
