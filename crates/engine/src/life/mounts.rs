@@ -8,7 +8,7 @@ use crate::spec::ImageConfig;
 use crate::volumes::{Hold, VolumeOrder, Volumes};
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
-use types::{ContainerSpec, Fault, Mount, MountKind, Propagation};
+use types::{ContainerSpec, Fault, FaultKind, Mount, MountKind, Propagation};
 
 /// The user's mounts, and an anonymous volume for each of the image's that is not among them.
 pub(super) fn plan(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Mount>, Fault> {
@@ -111,7 +111,12 @@ fn resolve_one(
                 options: mount.driver_options.clone(),
                 labels: mount.labels.clone(),
             };
-            let (volume, hold) = volumes.make_for(order, id)?;
+            // Clients that hear *not found* look for the container's image.
+            let unknown = |fault: Fault| match fault.kind {
+                FaultKind::NotFound => Fault::invalid(fault.message),
+                _ => fault,
+            };
+            let (volume, hold) = volumes.make_for(order, id).map_err(unknown)?;
             kept = Some(hold);
             anonymous = volume.anonymous;
             driver = volume.driver;
