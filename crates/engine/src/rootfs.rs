@@ -8,8 +8,11 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{
+    FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink,
+};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// No /etc/passwd is larger.
 const ACCOUNTS_MAX: u64 = 4 << 20;
@@ -51,15 +54,21 @@ fn open(root: &Path, path: &str, flags: OFlag) -> io::Result<File> {
 /// does. Nothing happens where the volume holds something or the image has nothing there.
 ///
 /// The copy is made at a place of its own and moved in when it is whole; an earlier move that was
-/// interrupted is finished, where the volume is this node's alone. The volume's folder itself stays:
-/// it may be mounted already.
+/// interrupted is finished, whichever node's it was, and copies that others gave up go. The volume's
+/// folder itself stays: it may be mounted already.
 pub(crate) fn fill(root: &Path, target: &str, volume: &Path, place: Halfway) -> io::Result<()> {
     let (half, whole) = place.of(volume);
-    if place == Halfway::Beside && whole.try_exists()? {
+    if fs::symlink_metadata(&whole).is_ok_and(|found| found.is_dir()) {
         return move_in(&whole, volume);
     }
-    let mut entries = fs::read_dir(volume)?.flatten();
-    if entries.any(|entry| !entry.file_name().to_string_lossy().starts_with(HALFWAY)) {
+    // A large folder is not read to its end.
+    let entries = fs::read_dir(volume)?.flatten().take(LOOK_MAX);
+    let is_copy = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(HALFWAY);
+    let (copies, others): (Vec<_>, Vec<_>) = entries.partition(is_copy);
+    copies.iter().filter(|copy| is_given_up(copy)).for_each(|copy| {
+        let _gone = fs::remove_dir_all(copy.path());
+    });
+    if !others.is_empty() {
         return Ok(());
     }
     let folder = match open(root, target, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
@@ -74,7 +83,13 @@ pub(crate) fn fill(root: &Path, target: &str, volume: &Path, place: Halfway) -> 
         _ => fs::create_dir(&half)?,
     }
     copy_folder(&source.join("."), &half, DEPTH_MAX)?;
-    fs::rename(&half, &whole)?;
+    match fs::rename(&half, &whole) {
+        // Another node was faster.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            fs::remove_dir_all(&half)?;
+        }
+        renamed => renamed?,
+    }
     move_in(&whole, volume)
 }
 
@@ -84,12 +99,16 @@ pub(crate) enum Halfway {
     /// Of a folder of this node.
     Beside,
     /// Of a file system that is mounted there, as files can be moved only within one. Other nodes may
-    /// fill it, too: each has a place of its own.
+    /// fill it, too: each has a place of its own for its copy. Who is done first moves his in.
     Within,
 }
 
 /// How folders with copies begin that are not whole.
 const HALFWAY: &str = ".skep-fill-";
+/// A copy that nothing was added to for so long is nobody's any more.
+const GIVEN_UP: Duration = Duration::from_hours(1);
+/// Entries of a volume that are looked at.
+const LOOK_MAX: usize = 1000;
 
 impl Halfway {
     /// Where it is while it is copied, and when it is whole.
@@ -97,10 +116,8 @@ impl Halfway {
         match self {
             Self::Beside => (beside(volume, "half"), beside(volume, "whole")),
             Self::Within => {
-                let place = |state: &str| {
-                    volume.join(format!("{HALFWAY}{}-{state}", crate::clock::draw_id()))
-                };
-                (place("half"), place("whole"))
+                let half = format!("{HALFWAY}{}-half", crate::clock::draw_id());
+                (volume.join(half), volume.join(format!("{HALFWAY}whole")))
             }
         }
     }
@@ -113,19 +130,42 @@ fn beside(volume: &Path, state: &str) -> PathBuf {
     path.into()
 }
 
-/// Moves a whole copy into its volume.
+fn is_given_up(copy: &fs::DirEntry) -> bool {
+    let changed = copy.metadata().and_then(|found| found.modified()).ok();
+    changed.and_then(|time| time.elapsed().ok()).is_some_and(|age| GIVEN_UP < age)
+}
+
+/// Moves a whole copy into its volume. Another node may do the same at this moment, and be done.
 fn move_in(whole: &Path, volume: &Path) -> io::Result<()> {
+    // What containers put there is not followed anywhere.
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let folder = match File::options().read(true).custom_flags(flags.bits()).open(whole) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
     // Listed first: the folder changes while it is emptied.
-    let entries: Vec<fs::DirEntry> = fs::read_dir(whole)?.collect::<io::Result<_>>()?;
+    let entries = fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
+    let entries: Vec<fs::DirEntry> = entries.collect::<io::Result<_>>()?;
     for entry in entries {
         let to = volume.join(entry.file_name());
         // A container that has the volume mounted may have been faster: its files are newer.
         if fs::symlink_metadata(&to).is_err() {
-            fs::rename(entry.path(), to)?;
+            unless_missing(fs::rename(entry.path(), to))?;
         }
     }
-    copy_owner_and_mode(volume, &fs::metadata(whole)?)?;
-    fs::remove_dir_all(whole)
+    copy_owner_and_mode(volume, &folder.metadata()?)?;
+    match fs::remove_dir_all(whole) {
+        // Another node's has taken its place.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => unless_missing(removed),
+    }
+}
+
+fn unless_missing(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -246,6 +286,49 @@ mod tests {
         fs::write(volume.join("own"), "").unwrap();
         fill(&root, "/data", &volume, Halfway::Within).unwrap();
         assert!(!volume.join("new").exists());
+    }
+
+    #[test]
+    fn a_mounted_volume_that_was_not_filled_to_the_end_is_filled_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, volume) = (dir.path().join("root"), dir.path().join("share"));
+        let whole = volume.join(".skep-fill-whole");
+        fs::create_dir_all(root.join("data")).unwrap();
+        fs::create_dir_all(&whole).unwrap();
+        fs::write(root.join("data/new"), "new").unwrap();
+        // A node ended while it moved, after the first file, which has changed since.
+        fs::write(volume.join("first"), "changed").unwrap();
+        fs::write(whole.join("first"), "old").unwrap();
+        fs::write(whole.join("rest"), "").unwrap();
+        fill(&root, "/data", &volume, Halfway::Within).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("first")).unwrap(), "changed");
+        assert!(volume.join("rest").exists() && !volume.join("new").exists());
+        assert_eq!(fs::read_dir(&volume).unwrap().count(), 2);
+        // A copy that was given up goes; one that is being made stays.
+        for name in [".skep-fill-0-half", ".skep-fill-1-half"] {
+            fs::create_dir(volume.join(name)).unwrap();
+        }
+        let old = std::time::UNIX_EPOCH + Duration::from_hours(2);
+        File::open(volume.join(".skep-fill-0-half")).unwrap().set_modified(old).unwrap();
+        fill(&root, "/data", &volume, Halfway::Within).unwrap();
+        assert!(!volume.join(".skep-fill-0-half").exists());
+        assert!(volume.join(".skep-fill-1-half").exists());
+    }
+
+    #[test]
+    fn a_link_that_a_container_left_in_a_mounted_volume_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, volume) = (dir.path().join("root"), dir.path().join("share"));
+        let precious = dir.path().join("precious");
+        for folder in [&root.join("data"), &volume, &precious] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(root.join("data/new"), "new").unwrap();
+        fs::write(precious.join("file"), "").unwrap();
+        symlink(&precious, volume.join(".skep-fill-whole")).unwrap();
+        let _refused = fill(&root, "/data", &volume, Halfway::Within);
+        move_in(&volume.join(".skep-fill-whole"), &volume).unwrap_err();
+        assert!(precious.join("file").exists() && !volume.join("file").exists());
     }
 
     #[test]

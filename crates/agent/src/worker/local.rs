@@ -1,5 +1,6 @@
 //! One task: where it is, and the next step.
 
+use super::steps::{Doing, Process, Seen, Want};
 use super::{
     DRAIN_MAX, Effect, Entry, Exit, FAREWELL, Observed, Operation, Outcome, WITHDRAWAL_MAX,
 };
@@ -10,45 +11,6 @@ use types::{ContainerStatus, DesiredState, Task, TaskId, TaskState, TaskStatus};
 
 /// Before a stop, a removal or a refresh that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// An operation that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doing {
-    Pull {
-        aborting: bool,
-    },
-    Create,
-    /// With the files of this refresh; 0: with its first ones.
-    Start(u64),
-    /// Up to this one.
-    Refresh(u64),
-    Drain,
-    Stop,
-    Remove,
-}
-
-/// What is known of the task's process, while it has not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Process {
-    NotStarted,
-    Started,
-    Unhealthy,
-}
-
-/// What the engine told of the process last, whatever came of operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    Nothing,
-    Running,
-}
-
-/// What the cluster wants of the task, here and now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Want {
-    Prepared,
-    Running,
-    Stopped,
-}
 
 #[derive(Debug)]
 pub(super) struct Local {
@@ -187,9 +149,11 @@ impl Local {
 
     /// They are not said again once it runs: those of a refresh are kept from the moment they come.
     fn awaits_files(&self) -> bool {
-        let refresh = self.task.refresh.as_ref();
-        self.process == Process::NotStarted
-            || refresh.is_some_and(|refresh| self.status.refreshed < refresh.number)
+        self.process == Process::NotStarted || self.status.refreshed < self.refresh_number()
+    }
+
+    fn refresh_number(&self) -> u64 {
+        self.task.refresh.as_ref().map_or(0, |refresh| refresh.number)
     }
 
     /// It has the files up to this refresh.
@@ -317,11 +281,8 @@ impl Local {
     fn refreshed(&mut self, doing: Doing, why_not: &str, effects: &mut Vec<Effect>) {
         let Doing::Refresh(number) = doing else { return };
         self.has_files_of(number);
-        self.status.error = if why_not.is_empty() {
-            String::new()
-        } else {
-            format!("its secrets and configs are not the new ones: {why_not}")
-        };
+        let error = format!("its secrets and configs are not the new ones: {why_not}");
+        self.status.error = if why_not.is_empty() { String::new() } else { error };
         if !self.status.state.is_terminal() {
             effects.push(self.report());
         }
@@ -489,8 +450,11 @@ impl Local {
         let Some(container) = self.container().map(str::to_owned) else { return };
         self.rise(TaskState::Starting, "starting", now, effects);
         let files = self.files.clone();
-        let number = self.task.refresh.as_ref().map_or(0, |refresh| refresh.number);
-        self.begin(Doing::Start(number), Operation::Start { container, files }, effects);
+        self.begin(
+            Doing::Start(self.refresh_number()),
+            Operation::Start { container, files },
+            effects,
+        );
     }
 
     /// Files that take the place of others come with the task.

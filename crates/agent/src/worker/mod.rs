@@ -10,6 +10,7 @@
 //! before managers have said what this node should have (only what ended is told).
 
 mod local;
+mod steps;
 
 use crate::Now;
 use crate::files::Files;
