@@ -215,6 +215,51 @@ async fn the_end_of_a_receiver_that_has_said_something_is_seen() {
     assert!(read_until(&mut second, "\n").await.ends_with("line-1\n"));
 }
 
+/// A receiver with TLS 1.3, which sends tickets after the handshake that nobody asks for.
+fn tls_receiver() -> tokio_rustls::TlsAcceptor {
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key.into())
+        .unwrap();
+    Arc::new(config).into()
+}
+
+#[tokio::test]
+async fn the_end_of_a_receiver_with_tls_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp+tls://{}", listener.local_addr().unwrap());
+    let given = [("syslog-address", address.as_str()), ("syslog-tls-skip-verify", "true")];
+    let (remote, receiver) = (remote("syslog", &given, dir.path()), tls_receiver());
+    let accept = async || {
+        let (stream, _) = listener.accept().await.unwrap();
+        receiver.accept(stream).await.unwrap()
+    };
+    let read_line = async |stream: &mut tokio_rustls::server::TlsStream<TcpStream>| {
+        let mut text = String::new();
+        while !text.ends_with('\n') {
+            text.push(stream.read_u8().await.unwrap().into());
+        }
+        text
+    };
+    let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    let courier = remote.courier(None, &tracker, shutdown);
+    courier.take(lines(0..1), std::future::pending()).await;
+    let mut first = accept().await;
+    assert!(read_line(&mut first).await.ends_with("line-0\n"));
+    drop(first);
+    courier.take(lines(1..2), std::future::pending()).await;
+    let mut second = tokio::time::timeout(Duration::from_secs(10), accept())
+        .await
+        .expect("the line went into a connection that has ended");
+    assert!(read_line(&mut second).await.ends_with("line-1\n"));
+}
+
 #[test]
 fn a_pause_is_never_nothing() {
     let pause =
