@@ -252,7 +252,7 @@ fn files_are_replaced_where_only_the_placement_has_changed_since() {
     let mut web = service(&view, "web").clone();
     web.spec.labels.insert(FOLLOWS.to_owned(), "swap".to_owned());
     let mut task = Task { id: "runs".into(), service: "web".into(), ..Task::default() };
-    (task.spec, task.node) = (web.spec.task.clone().into(), Some("n".into()));
+    (task.spec, task.node) = (web.spec.task.clone(), Some("n".into()));
     task.status.state = TaskState::Running;
     web.spec.task.placement.constraints = vec!["node.labels.a!=b".to_owned()];
     let mut tx = Tx::new(&view);
