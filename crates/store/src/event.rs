@@ -7,10 +7,7 @@ use crate::{Change, Key, Object};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::{
-    Availability, Network, Node, NodeRole, NodeState, Service, ServiceMode, Timestamp, UpdateState,
-    Version,
-};
+use types::{Network, Node, Service, ServiceMode, Timestamp, Version};
 
 /// Bytes of an attribute that are told.
 const TEXT_MAX: usize = 512;
@@ -158,9 +155,9 @@ fn note<T: PartialEq>(
 
 fn node(was: &Node, is: &Node, attributes: &mut Attributes) {
     let availability = (was.spec.availability, is.spec.availability);
-    note(attributes, "availability", availability, |it| availability_word(it).to_owned());
-    note(attributes, "role", (was.role, is.role), |it| role_word(it).to_owned());
-    note(attributes, "state", (was.status.state, is.status.state), |it| state_word(it).to_owned());
+    note(attributes, "availability", availability, |it| it.as_str().to_owned());
+    note(attributes, "role", (was.role, is.role), |it| it.as_str().to_owned());
+    note(attributes, "state", (was.status.state, is.status.state), |it| it.as_str().to_owned());
 }
 
 fn service(was: &Service, is: &Service, attributes: &mut Attributes) {
@@ -174,53 +171,19 @@ fn service(was: &Service, is: &Service, attributes: &mut Attributes) {
     let state = |service: &Service| service.update.as_ref().map(|update| update.state);
     match (state(was), state(is)) {
         (None, Some(is)) => {
-            attributes.insert("updatestate.new".to_owned(), update_word(is).to_owned());
+            attributes.insert("updatestate.new".to_owned(), is.as_str().to_owned());
         }
         (Some(was), Some(is)) => {
-            note(attributes, "updatestate", (was, is), |it| update_word(it).to_owned());
+            note(attributes, "updatestate", (was, is), |it| it.as_str().to_owned());
         }
         (_, None) => {}
-    }
-}
-
-fn availability_word(availability: Availability) -> &'static str {
-    match availability {
-        Availability::Active => "active",
-        Availability::Pause => "pause",
-        Availability::Drain => "drain",
-    }
-}
-
-fn role_word(role: NodeRole) -> &'static str {
-    match role {
-        NodeRole::Worker => "worker",
-        NodeRole::Manager => "manager",
-    }
-}
-
-fn state_word(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Unknown => "unknown",
-        NodeState::Down => "down",
-        NodeState::Ready => "ready",
-        NodeState::Disconnected => "disconnected",
-    }
-}
-
-fn update_word(state: UpdateState) -> &'static str {
-    match state {
-        UpdateState::Updating => "updating",
-        UpdateState::Paused => "paused",
-        UpdateState::Completed => "completed",
-        UpdateState::RollbackStarted => "rollback_started",
-        UpdateState::RollbackPaused => "rollback_paused",
-        UpdateState::RollbackCompleted => "rollback_completed",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::Availability;
 
     fn told(was: &Node, is: &Node) -> Option<(Action, Attributes)> {
         let object = |node: &Node| Object::Node(Arc::new(node.clone()));

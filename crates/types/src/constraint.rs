@@ -4,7 +4,7 @@
 //! as neither braces nor `=` are allowed in a value there: `node.labels.zone=={a,b}` (one of these;
 //! with `!=` none of them), and `node.labels.disk==ssd || node.role==manager` (one is enough).
 
-use crate::{Node, NodeRole};
+use crate::Node;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -211,10 +211,7 @@ impl Key {
             Self::Id => node.id.as_str().into(),
             Self::Hostname => description.hostname.as_str().into(),
             Self::Ip => node.status.address.to_string().into(),
-            Self::Role => match node.role {
-                NodeRole::Worker => "worker".into(),
-                NodeRole::Manager => "manager".into(),
-            },
+            Self::Role => node.role.as_str().into(),
             Self::Os => description.platform.os.as_str().into(),
             Self::Arch => description.platform.architecture.as_str().into(),
             Self::Label(name) => node.spec.labels.get(name)?.as_str().into(),
@@ -252,7 +249,7 @@ mod tests {
         node.spec.labels.insert("disk".into(), "SSD".into());
         node.spec.labels.insert("region".into(), "EU West".into());
         node.status.address = [192, 168, 100, 2].into();
-        node.role = NodeRole::Manager;
+        node.role = crate::NodeRole::Manager;
         node.id = "abc1".into();
         node.description.platform.os = "linux".into();
         node

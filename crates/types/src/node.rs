@@ -107,6 +107,16 @@ pub enum NodeRole {
     Manager,
 }
 
+impl NodeRole {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Manager => "manager",
+        }
+    }
+}
+
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -119,6 +129,17 @@ pub enum Availability {
     Pause,
     /// Its tasks move elsewhere.
     Drain,
+}
+
+impl Availability {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Pause => "pause",
+            Self::Drain => "drain",
+        }
+    }
 }
 
 /// What a manager is besides a node.
@@ -258,4 +279,16 @@ pub enum NodeState {
     Down,
     Ready,
     Disconnected,
+}
+
+impl NodeState {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Down => "down",
+            Self::Ready => "ready",
+            Self::Disconnected => "disconnected",
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `/nodes`: the machines of the cluster.
 
 use crate::error::ApiError;
-use crate::json::node::{ManagerView, NodeSpecJson, render, role_word};
+use crate::json::node::{ManagerView, NodeSpecJson, render};
 #[cfg(test)]
 use crate::request::coverage::Served;
 use crate::request::table::filters::Filters;
@@ -53,7 +53,7 @@ fn matches(node: &Node, filters: &Filters) -> bool {
     filters.all(|name, wanted| match name {
         "id" => wanted.begins(node.id.as_str()),
         "name" => wanted.begins(&node.description.hostname),
-        "role" => wanted.is(role_word(node.role)),
+        "role" => wanted.is(node.role.as_str()),
         "membership" => wanted.is("accepted"),
         "node.label" => wanted.labels(&node.spec.labels),
         "label" => wanted.labels(&node.description.engine.labels),

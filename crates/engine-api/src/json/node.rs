@@ -4,7 +4,7 @@ use super::cluster::tls_info;
 use super::with_meta;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::{Availability, Fault, Labels, Node, NodeRole, NodeSpec, NodeState};
+use types::{Availability, Fault, Labels, Node, NodeRole, NodeSpec};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename = "NodeSpec", rename_all = "PascalCase", default)]
@@ -49,28 +49,10 @@ pub(crate) struct ManagerView {
     pub(crate) reachable: bool,
 }
 
-/// The word for a role.
-pub(crate) fn role_word(role: NodeRole) -> &'static str {
-    match role {
-        NodeRole::Worker => "worker",
-        NodeRole::Manager => "manager",
-    }
-}
-
-/// The word for a state.
-pub(crate) fn state_word(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Unknown => "unknown",
-        NodeState::Down => "down",
-        NodeState::Ready => "ready",
-        NodeState::Disconnected => "disconnected",
-    }
-}
-
 /// Renders a node as `GET /nodes/{id}` shows it.
 pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
     let description = &node.description;
-    let mut status = json!({ "State": state_word(node.status.state), "Addr": node.status.address });
+    let mut status = json!({ "State": node.status.state.as_str(), "Addr": node.status.address });
     let words = [&node.status.message, &node.allocation_error, &node.trouble];
     let words: Vec<&str> =
         words.into_iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
@@ -82,12 +64,8 @@ pub(crate) fn render(node: &Node, manager: Option<&ManagerView>) -> Value {
         "Spec": {
             "Name": node.spec.name,
             "Labels": node.spec.labels,
-            "Role": role_word(node.spec.role),
-            "Availability": match node.spec.availability {
-                Availability::Active => "active",
-                Availability::Pause => "pause",
-                Availability::Drain => "drain",
-            },
+            "Role": node.spec.role.as_str(),
+            "Availability": node.spec.availability.as_str(),
         },
         "Description": {
             "Hostname": description.hostname,

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use types::{
     EndpointMode, EndpointSpec, FailureAction, Fault, Labels, Network, NetworkId, Protocol,
     PublishMode, PublishedPort, Service, ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
-    UpdateState,
 };
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -347,14 +346,7 @@ pub(crate) fn render<'v>(
     }
     if let Some(update) = &service.update {
         object["UpdateStatus"] = json!({
-            "State": match update.state {
-                UpdateState::Updating => "updating",
-                UpdateState::Paused => "paused",
-                UpdateState::Completed => "completed",
-                UpdateState::RollbackStarted => "rollback_started",
-                UpdateState::RollbackPaused => "rollback_paused",
-                UpdateState::RollbackCompleted => "rollback_completed",
-            },
+            "State": update.state.as_str(),
             "StartedAt": update.started_at.rfc3339(),
             "Message": update.message,
         });
