@@ -21,17 +21,16 @@ git ls-files -z | tar --create --null --files-from=- | tar --extract --directory
 # In the copy, git is only what applies patches: it must not find this repository.
 apply() { GIT_CEILING_DIRECTORIES=$root/target git -C "$tree" apply "$@"; }
 
-# Prints who notices; fails where nobody does.
+# Prints who notices; 1 where nobody does, 2 where it does not compile: that is no mutant.
 play() {
-    (cd "$tree" && cargo build --quiet --locked -p sim) || return 1
+    (cd "$tree" && cargo build --quiet --locked -p sim) || return 2
     ! "$CARGO_TARGET_DIR/debug/sim" 0..200 first
 }
 test_planner() {
     for tests in "--package types --package planner --lib" "--package planner --tests"; do
         # shellcheck disable=SC2086
         if ! said=$(cd "$tree" && cargo test --quiet --locked $tests 2>&1); then
-            # What does not compile is no mutant.
-            grep -m1 -oE '^    [a-z0-9_:]+$' <<<"$said" | tr -d ' ' || { echo "does not compile"; exit 1; }
+            grep -m1 -oE '^    [a-z0-9_:]+$' <<<"$said" | tr -d ' ' || return 2
             return 0
         fi
     done
@@ -47,12 +46,18 @@ for patch in "${patches[@]}"; do
     */planner/mutants/*) notices=test_planner ;;
     *) notices=play ;;
     esac
-    if said=$($notices); then
-        echo "$name: $(head -1 <<<"$said" | cut -c1-160)"
-    else
+    said=$($notices) && noticed=0 || noticed=$?
+    case $noticed in
+    0) echo "$name: $(head -1 <<<"$said" | cut -c1-160)" ;;
+    1)
         echo "$name: SURVIVES"
         survivors=$((survivors + 1))
-    fi
+        ;;
+    *)
+        echo "$name: does not compile" >&2
+        exit 1
+        ;;
+    esac
     apply --reverse "$patch"
 done
 rm -rf "$tree"

@@ -40,9 +40,13 @@ impl Manager {
             // Who comes from another manager has perhaps seen what is not here yet.
             is_behind: history.newest() < position,
             is_last: false,
-            is_over: false,
         };
-        stream::unfold(follower, Follower::next).boxed()
+        // It ends after what has failed, too.
+        let tell = |mut follower: Follower| async move {
+            let told = follower.tell().await?;
+            Ok::<_, Fault>(told.map(|event| (event, follower)))
+        };
+        stream::try_unfold(follower, tell).boxed()
     }
 }
 
@@ -58,19 +62,9 @@ struct Follower {
     is_behind: bool,
     /// The last moment has passed, and all that was before it is in the view.
     is_last: bool,
-    is_over: bool,
 }
 
 impl Follower {
-    async fn next(mut self) -> Option<(Result<Arc<Event>, Fault>, Self)> {
-        if self.is_over {
-            return None;
-        }
-        let told = self.tell().await;
-        self.is_over = told.is_err();
-        told.transpose().map(|told| (told, self))
-    }
-
     /// The next event, once there is one; `None` at the end.
     async fn tell(&mut self) -> Result<Option<Arc<Event>>, Fault> {
         self.catch_up().await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use store::{Record, Tx};
-use types::{Config, ContainerSpec, GivenFile, Secret, Task};
+use types::{Config, GivenFile, Secret};
 
 /// Removes former revisions that no service is made from nor may come back to, and no task has that
 /// has not ended.
@@ -15,26 +15,17 @@ fn forget<T: GivenFile + Record<Id = <T as GivenFile>::Id>>(tx: &mut Tx) {
     let former = tx.all::<T>().filter(|it| it.spec().former);
     let mut unused: BTreeSet<<T as GivenFile>::Id> =
         former.map(|it| GivenFile::id(it.as_ref()).clone()).collect();
-    let mut uses = |container: &ContainerSpec| {
+    if unused.is_empty() {
+        return;
+    }
+    let specs = tx.services().flat_map(|service| service.specs()).map(|spec| &spec.task);
+    let tasks = tx.tasks().filter(|task| !task.status.state.is_terminal());
+    let containers = specs.map(|spec| &spec.container);
+    for container in containers.chain(tasks.map(|task| &task.spec.container)) {
         for reference in T::references(container) {
             unused.remove(&reference.id);
         }
-        unused.is_empty()
-    };
-    if uses(&ContainerSpec::default()) {
-        return;
-    }
-    for service in tx.services() {
-        let specs = [&service.spec].into_iter().chain(&service.previous_spec);
-        for spec in specs {
-            if uses(&spec.task.container) {
-                return;
-            }
-        }
-    }
-    let has_it = |task: &Task| !task.status.state.is_terminal();
-    for task in tx.tasks().filter(|task| has_it(task)) {
-        if uses(&task.spec.container) {
+        if unused.is_empty() {
             return;
         }
     }

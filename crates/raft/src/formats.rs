@@ -145,9 +145,7 @@ async fn logs_of_every_format_are_read() {
         record.changes.give_specs(&record.specs, &expected).unwrap();
         let restored = Snapshot::from(&expected);
         expected.apply(&record.changes, Version(PURGED + 3), record.time);
-        if record.leader != 0 {
-            expected.led_by(record.leader, Version(PURGED + 3), record.time);
-        }
+        expected.led_by(record.leader, Version(PURGED + 3), record.time);
         let is_former = format != stored::PRESENT;
         let mut found = opened(&rows, if is_former { restore_clear } else { restore }).await;
         // It has begun to lead since.

@@ -65,9 +65,7 @@ impl Machine {
             EntryPayload::Normal(mut record) => {
                 record.changes.give_specs(&record.specs, &self.view).map_err(unreadable)?;
                 self.view.apply(&record.changes, version, record.time);
-                if record.leader != 0 {
-                    self.view.led_by(record.leader, version, record.time);
-                }
+                self.view.led_by(record.leader, version, record.time);
             }
             EntryPayload::Membership(membership) => {
                 self.view.apply(&nothing, version, Timestamp::default());

@@ -27,6 +27,11 @@ pub struct History {
 }
 
 impl History {
+    /// That of a snapshot without one: nobody knows what there was.
+    pub(crate) fn unknown_before(time: Timestamp) -> Self {
+        Self { whole_after: time, ..Self::default() }
+    }
+
     /// What came before this moment may have been forgotten. Nothing that came after it is.
     pub fn whole_after(&self) -> Timestamp {
         self.whole_after
@@ -72,11 +77,12 @@ impl View {
     }
 
     /// Notes which manager led when this entry of the log was made: it is told where it is another one.
+    /// 0: the entry does not say.
     pub fn led_by(&mut self, leader: u64, version: Version, now: Timestamp) {
-        let was = std::mem::replace(&mut self.history.leader, leader);
-        if was == leader {
+        if leader == 0 || leader == self.history.leader {
             return;
         }
+        let was = std::mem::replace(&mut self.history.leader, leader);
         for (number, leads) in [(was, false), (leader, true)] {
             let is_it = |node: &&Arc<Node>| {
                 node.manager.as_ref().is_some_and(|manager| manager.raft_id == number)
@@ -114,13 +120,6 @@ impl From<StoredHistory> for History {
         // A later release may keep more of them.
         history.forget();
         history
-    }
-}
-
-impl History {
-    /// That of a snapshot without one: nobody knows what there was.
-    pub(crate) fn unknown_before(time: Timestamp) -> Self {
-        Self { whole_after: time, ..Self::default() }
     }
 }
 

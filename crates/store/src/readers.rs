@@ -19,7 +19,7 @@ pub(crate) fn check(before: &View, after: &View) -> Result<(), Fault> {
 
 /// Refuses what only releases understand that read a format, where a manager does not read it.
 fn check_format(view: &View, needed: Format) -> Result<(), Fault> {
-    let old: Vec<&str> = old_managers(view, needed).map(name).collect();
+    let old: Vec<&str> = old_managers(view, needed).map(Node::known_as).collect();
     if old.is_empty() {
         return Ok(());
     }
@@ -51,7 +51,7 @@ fn check_reads(format: Format, node: &Node) -> Result<(), Fault> {
     }
     let text = format!(
         "{} cannot be a manager: its release cannot read what the cluster has stored, update it first",
-        name(node)
+        node.known_as()
     );
     Err(Fault::unavailable(text))
 }
@@ -71,11 +71,6 @@ pub fn knows_files(node: &Node) -> bool {
 /// One that has not said so may be of the release before.
 fn reads(node: &Node) -> Format {
     Format(node.description.log_format).max(Format::LEAST)
-}
-
-fn name(node: &Node) -> &str {
-    let hostname = &node.description.hostname;
-    if hostname.is_empty() { node.id.as_str() } else { hostname }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! a field that must not be lost belongs to a format of its own, as a kind of objects does.
 
 use crate::{Format, Object};
-use types::{Cluster, ClusterSpec, Constraint, Service, ServiceSpec, TaskSpec};
+use types::{Cluster, ClusterSpec, Constraint, ServiceSpec, TaskSpec};
 
 impl Object {
     /// The first format that has its kind and all the fields that are set in it.
@@ -12,7 +12,7 @@ impl Object {
         let is_newer = match self {
             Self::Cluster(cluster) => is_newer(cluster),
             Self::Service(service) if !service.homes.is_empty() => true,
-            Self::Service(service) => specs(service).any(|spec| {
+            Self::Service(service) => service.specs().any(|spec| {
                 is_newer_task(&spec.task) || spec.mode.is_job() || is_beyond_docker(spec)
             }),
             Self::Task(task) => {
@@ -34,11 +34,6 @@ fn is_newer(cluster: &Cluster) -> bool {
         || spec.kept_snapshots != usual.kept_snapshots
         || spec.kept_entries != usual.kept_entries
         || !spec.external_cas.is_empty()
-}
-
-/// What it is made from, and what it is rolled back to.
-fn specs(service: &Service) -> impl Iterator<Item = &ServiceSpec> {
-    [&service.spec].into_iter().chain(&service.previous_spec)
 }
 
 /// A release that does not know such constraints takes them for what no node fulfils.

@@ -34,6 +34,12 @@ pub struct Node {
 }
 
 impl Node {
+    /// What messages call it: its host name, or its id where it has never said one.
+    pub fn known_as(&self) -> &str {
+        let hostname = &self.description.hostname;
+        if hostname.is_empty() { self.id.as_str() } else { hostname }
+    }
+
     /// What the status of a node says that left.
     pub const LEFT: &str = "left";
 

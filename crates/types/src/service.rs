@@ -59,6 +59,11 @@ impl Service {
         asks && !self.spec.mode.is_job() && !self.is_sticky()
     }
 
+    /// What it is made from, and what it may be rolled back to.
+    pub fn specs(&self) -> impl Iterator<Item = &ServiceSpec> {
+        [&self.spec].into_iter().chain(&self.previous_spec)
+    }
+
     /// Says whether its slots go back to the nodes that they were on.
     pub fn is_sticky(&self) -> bool {
         self.spec.is_sticky()

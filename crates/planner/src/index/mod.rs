@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{Key, View};
 use types::{Affinity, Network, NetworkId, Node, NodeId, ServiceId, Task, TaskId, TaskState};
-use types::{Service, Slot, Timestamp};
+use types::{STACK_LABEL, Service, Slot, Timestamp};
 
 /// Tasks that wait for something, in the order in which they get it.
 pub(crate) type Waiting = BTreeSet<(ServiceId, u64, TaskId)>;
@@ -216,20 +216,26 @@ impl Index {
         news.addresses |= self.addresses.of_service(vips);
         keep(&mut self.global, id, is.is_some_and(|service| service.spec.mode.is_global()));
         keep(&mut self.rebalanced, id, is.is_some_and(|it| it.is_rebalanced()));
-        self.follow_affinities(id, is.map(AsRef::as_ref), news);
+        self.follow_affinities(id, [was, is].map(|it| it.map(AsRef::as_ref)), news);
         keep(&mut self.lacking, id, is.is_some_and(|it| !it.allocation_error.is_empty()));
         keep(&mut self.unsettled, id, is.is_some_and(|it| !port::is_settled(it)));
     }
 
-    /// What a service wants of others decides where these may be, too, and so does its name.
-    fn follow_affinities(&mut self, id: &ServiceId, service: Option<&Service>, news: &mut News) {
-        let affinities = service.into_iter().flat_map(|it| it.spec.task.placement.affinities());
+    /// What a service wants of others decides where these may be, too, and so does how it is called.
+    fn follow_affinities(
+        &mut self,
+        id: &ServiceId,
+        [was, is]: [Option<&Service>; 2],
+        news: &mut News,
+    ) {
+        let affinities = is.into_iter().flat_map(|it| it.spec.task.placement.affinities());
         let affinities: Vec<Affinity> = affinities.collect();
-        let (had, has) = (self.affine.remove(id), !affinities.is_empty());
-        if has {
+        let had = self.affine.remove(id).unwrap_or_default();
+        let wants_other = had != affinities;
+        if !affinities.is_empty() {
             self.affine.insert(id.clone(), affinities);
         }
-        if had.is_some() || !self.affine.is_empty() {
+        if wants_other || !self.affine.is_empty() && called(was) != called(is) {
             news.nodes = true;
             self.stir_bound();
         }
@@ -336,6 +342,11 @@ fn is_the_same(was: &Task, is: &Task) -> bool {
         && (attachments, ingress_addresses, ports)
             == (&is.attachments, &is.ingress_addresses, &is.ports)
         && (default_log, generic, refresh) == (&is.default_log, &is.generic, &is.refresh)
+}
+
+/// By what others may mean a service.
+fn called(service: Option<&Service>) -> Option<(&str, Option<&String>)> {
+    service.map(|it| (it.spec.name.as_str(), it.spec.labels.get(STACK_LABEL)))
 }
 
 /// Makes a set have `id` or not.

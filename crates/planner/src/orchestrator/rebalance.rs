@@ -30,14 +30,12 @@ pub(super) fn advance(
     index: &Index,
 ) {
     let Some(service) = planning.tx.service(&service.id).cloned() else { return };
-    // A leader that does not know moves would let both tasks run.
-    let is_known = store::readers::know_moves(&planning.tx);
-    let is_asked_for =
-        is_known && service.is_rebalanced() && replicated::replicas(&service).is_some();
+    let is_asked_for = service.is_rebalanced() && replicated::replicas(&service).is_some();
     // Those that prefer a spread over labels, or other services beside them, are not spread by nodes.
     let placement = &service.spec.task.placement;
-    let is_bound = !placement.preferences.is_empty() || placement.affinities().next().is_some();
-    if !is_asked_for || is_bound {
+    let is_bound = || !placement.preferences.is_empty() || placement.affinities().next().is_some();
+    // A leader that does not know moves would let both tasks run.
+    if !is_asked_for || is_bound() || !store::readers::know_moves(&planning.tx) {
         return;
     }
     let standings = all.standings();

@@ -34,10 +34,9 @@ pub(crate) fn remembers(service: &Service, task: &Task, node: &Node) -> bool {
 }
 
 /// Why a task waits for one node alone, and what lets it go.
-pub(crate) fn waits_for(service: Option<&Service>, task: &Task, node: &Node) -> Option<String> {
-    let is_sticky = 0 < task.slot && service.is_some_and(Service::is_sticky);
-    let hostname = &node.description.hostname;
-    let name = if hostname.is_empty() { node.id.as_str() } else { hostname };
+pub(crate) fn waits_for(service: &Service, task: &Task, node: &Node) -> Option<String> {
+    let is_sticky = 0 < task.slot && service.is_sticky();
+    let name = node.known_as();
     is_sticky.then(|| {
         format!(
             "the slot is sticky and was on {name}: `docker node rm {name}` lets it go elsewhere"

@@ -32,7 +32,7 @@ pub(super) struct Explanation {
 }
 
 /// The reason for the most nodes first; of the nodes those that lack least.
-pub(super) fn explain(asked: &Requirements, mut lacks: Vec<Lack<'_>>) -> Explanation {
+pub(super) fn explain(asked: &Requirements, lacks: Vec<Lack<'_>>) -> Explanation {
     let mut counts: BTreeMap<Reason, usize> = BTreeMap::new();
     for lack in &lacks {
         *counts.entry(Reason::of(lack.misfit)).or_default() += 1;
@@ -47,18 +47,18 @@ pub(super) fn explain(asked: &Requirements, mut lacks: Vec<Lack<'_>>) -> Explana
     }
     let short = format!("no suitable node ({})", reasons.join("; "));
     let more = lacks.len().saturating_sub(NAMED);
-    let rank = |lack: &Lack<'_>| (Reverse(lack.misfit), shortage(asked, lack));
-    let order = |one: &Lack<'_>, other: &Lack<'_>| {
-        (rank(one), name(one.node)).cmp(&(rank(other), name(other.node)))
-    };
+    let ranked = lacks
+        .into_iter()
+        .map(|lack| ((Reverse(lack.misfit), shortage(asked, &lack), lack.node.known_as()), lack));
+    let mut ranked: Vec<_> = ranked.collect();
     if more > 0 {
-        lacks.select_nth_unstable_by(NAMED, order);
-        lacks.truncate(NAMED);
+        ranked.select_nth_unstable_by(NAMED, |one, other| one.0.cmp(&other.0));
+        ranked.truncate(NAMED);
     }
-    lacks.sort_by(order);
-    let mut details: Vec<String> = lacks
+    ranked.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut details: Vec<String> = ranked
         .iter()
-        .map(|lack| format!("{}: {}", name(lack.node), cut(&detail(asked, lack))))
+        .map(|(_, lack)| format!("{}: {}", lack.node.known_as(), cut(&detail(asked, lack))))
         .collect();
     if more > 0 {
         details.push(format!("and {more} more"));
@@ -217,12 +217,6 @@ fn availability(node: &Node) -> &'static str {
         (NodeState::Ready, Availability::Pause) => "is paused",
         (NodeState::Ready, Availability::Active) => "is leaving",
     }
-}
-
-/// As people know the node; one that has never said its name by its id.
-fn name(node: &Node) -> &str {
-    let hostname = &node.description.hostname;
-    if hostname.is_empty() { node.id.as_str() } else { hostname }
 }
 
 /// Cores, rounded down: what is said to be free is free.

@@ -2,7 +2,7 @@
 
 use super::beside::terms;
 use super::explain::{Lack, explain};
-use super::filter::{Misfit, Requirements, fit, given};
+use super::filter::{Requirements, fit, given};
 use super::spread::{Candidates, Rank};
 use crate::Planning;
 use crate::index::{Carried, Index};
@@ -126,7 +126,9 @@ fn kinds(index: &Index, view: &View, service: &ServiceId) -> Vec<Kind> {
 fn place_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) -> bool {
     let mut any = false;
     for (task, node) in stirred(index, view) {
-        if fits(view, index, (&task, &node)).is_ok() && planning.admits(&task.id) {
+        let asked = Requirements::of((view, index), &task);
+        let carried = index.loads.on(&node.id, &task.service);
+        if fit(&node, carried, &asked).is_ok() && planning.admits(&task.id) {
             place(planning, index, (&task, &node));
             any = true;
         }
@@ -136,17 +138,15 @@ fn place_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) -> b
 
 fn excuse_bound(planning: &mut Planning<'_>, index: &mut Index, view: &View) {
     for (task, node) in stirred(index, view) {
-        if let Err(misfit) = fits(view, index, (&task, &node)) {
-            let carried = index.loads.on(&node.id, &task.service);
-            let lack = Lack { node: &node, carried, misfit };
-            let why = explain(&Requirements::of((view, index), &task), vec![lack]).whole;
-            let service = planning.tx.service(&task.service);
-            let why = match sticky::waits_for(service.map(AsRef::as_ref), &task, &node) {
-                Some(sticky) => format!("{why}; {sticky}"),
-                None => why,
-            };
-            excuse(planning, index, (&task, &why));
+        let asked = Requirements::of((view, index), &task);
+        let carried = index.loads.on(&node.id, &task.service);
+        let Err(misfit) = fit(&node, carried, &asked) else { continue };
+        let mut why = explain(&asked, vec![Lack { node: &node, carried, misfit }]).whole;
+        let service = planning.tx.service(&task.service);
+        if let Some(sticky) = service.and_then(|it| sticky::waits_for(it, &task, &node)) {
+            why = format!("{why}; {sticky}");
         }
+        excuse(planning, index, (&task, &why));
     }
 }
 
@@ -158,11 +158,6 @@ fn stirred(index: &Index, view: &View) -> Vec<(Arc<Task>, Arc<Node>)> {
         Some((Arc::clone(task), Arc::clone(node)))
     };
     tasks.filter_map(with_node).collect()
-}
-
-fn fits(view: &View, index: &Index, (task, node): (&Task, &Node)) -> Result<(), Misfit> {
-    let asked = Requirements::of((view, index), task);
-    fit(node, index.loads.on(&node.id, &task.service), &asked)
 }
 
 fn place(planning: &mut Planning<'_>, index: &mut Index, (task, node): (&Arc<Task>, &Node)) {
